@@ -1,0 +1,223 @@
+//! A WebSocket URL, parsed once into something that can't be wrong.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+
+use crate::error::Error;
+
+/// Where to dial, from a `ws://` or `wss://` URL (RFC 6455, section 3). Displays as `host:port` and no more.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    pub(crate) secure: bool,
+    /// A name or an address, an IPv6 one without its brackets.
+    pub(crate) host: Box<str>,
+    pub(crate) port: u16,
+    /// Path and query, as the request line wants them.
+    pub(crate) resource: Box<str>,
+    /// User and password, decoded.
+    pub(crate) userinfo: Option<Box<str>>,
+}
+
+impl Endpoint {
+    /// The texts of its errors repeat no part of the URL but the scheme: any other may hold a password.
+    pub(crate) fn parse(url: &str) -> Result<Self, Error> {
+        let bad = |reason: String| Err(Error::InvalidUrl { reason: reason.into() });
+        if let Some(at) = url.find(|c: char| c.is_whitespace() || c.is_control()) {
+            return bad(format!("white space or a control character at byte {at}"));
+        }
+        if let Some(at) = url.find(|c: char| !c.is_ascii()) {
+            return bad(format!(
+                "a character outside ASCII at byte {at}; write the host in punycode (xn--…) and the rest percent-encoded"
+            ));
+        }
+        let Some((scheme, rest)) = url.split_once("://") else {
+            return bad("it has no scheme; it must start with ws:// or wss://".into());
+        };
+        let secure = match scheme.to_ascii_lowercase().as_str() {
+            "ws" => false,
+            "wss" => true,
+            other if other.len() <= 8 && other.bytes().all(|b| b.is_ascii_alphanumeric()) => {
+                return bad(format!("its scheme is {other}://; it must start with ws:// or wss://"));
+            }
+            _ => return bad("it must start with ws:// or wss://".into()),
+        };
+        if rest.contains('#') {
+            return bad(
+                "it has a fragment (#…), which a WebSocket URL must not have; write %23 for a '#'".into()
+            );
+        }
+        let (authority, resource) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let (userinfo, authority) = match authority.rsplit_once('@') {
+            Some((userinfo, authority)) => (Some(decode(userinfo)?), authority),
+            None => (None, authority),
+        };
+        let (host, port) = split_port(authority)?;
+        let port = match port {
+            None | Some("") => {
+                if secure {
+                    443
+                } else {
+                    80
+                }
+            }
+            Some(digits) => match digits.parse() {
+                Ok(port) if port > 0 && digits.bytes().all(|b| b.is_ascii_digit()) => port,
+                _ => return bad("its port is not a number from 1 to 65535".into()),
+            },
+        };
+        let resource = match resource.as_bytes().first() {
+            None => "/".into(),
+            Some(b'?') => format!("/{resource}").into(),
+            Some(_) => resource.into(),
+        };
+        Ok(Self { secure, host, port, resource, userinfo })
+    }
+
+    /// What the `Host` header says: the port only when it isn't the scheme's own (RFC 9110, section 7.2).
+    pub(crate) fn host_header(&self) -> String {
+        let default = if self.secure { 443 } else { 80 };
+        if self.port == default { self.bracketed() } else { self.to_string() }
+    }
+
+    fn bracketed(&self) -> String {
+        if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.to_string() }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.bracketed(), self.port)
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{self}", if self.secure { "wss" } else { "ws" })
+    }
+}
+
+fn split_port(authority: &str) -> Result<(Box<str>, Option<&str>), Error> {
+    let bad = |reason: &str| Err(Error::InvalidUrl { reason: reason.into() });
+    if let Some(rest) = authority.strip_prefix('[') {
+        let Some((host, rest)) = rest.split_once(']') else {
+            return bad("its IPv6 address has no closing bracket");
+        };
+        if host.parse::<Ipv6Addr>().is_err() {
+            return bad("what stands in brackets is not an IPv6 address");
+        }
+        return match rest.strip_prefix(':') {
+            Some(port) => Ok((host.into(), Some(port))),
+            None if rest.is_empty() => Ok((host.into(), None)),
+            None => bad("something other than a port follows the IPv6 address"),
+        };
+    }
+    let (host, port) = match authority.split_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (authority, None),
+    };
+    if port.is_some_and(|port| port.contains(':')) {
+        return bad("it has more than one ':' in host and port; an IPv6 address stands in brackets");
+    }
+    if host.is_empty() {
+        return bad("it has no host");
+    }
+    if !host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)) {
+        return bad("its host has a character that no host name has");
+    }
+    Ok((host.into(), port))
+}
+
+/// Undoes percent-encoding.
+fn decode(encoded: &str) -> Result<Box<str>, Error> {
+    let bad = || Error::InvalidUrl {
+        reason: "its user name or password is not percent-encoded as it should be".into(),
+    };
+    let mut bytes = Vec::with_capacity(encoded.len());
+    let mut rest = encoded.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        if *first == b'%' {
+            let [high, low, tail @ ..] = rest else { return Err(bad()) };
+            let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok()).ok_or_else(bad);
+            bytes.push(digit(*high)? << 4 | digit(*low)?);
+            rest = tail;
+        } else {
+            bytes.push(*first);
+        }
+    }
+    String::from_utf8(bytes).map(Into::into).map_err(|_| bad())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(url: &str) -> (bool, String, u16, String) {
+        let e = Endpoint::parse(url).unwrap();
+        (e.secure, e.host.into(), e.port, e.resource.into())
+    }
+
+    #[test]
+    fn urls_are_taken_apart() {
+        assert_eq!(parsed("ws://example.com"), (false, "example.com".into(), 80, "/".into()));
+        assert_eq!(parsed("wss://example.com"), (true, "example.com".into(), 443, "/".into()));
+        assert_eq!(parsed("WSS://h:9000/a/b?x=1"), (true, "h".into(), 9000, "/a/b?x=1".into()));
+        assert_eq!(parsed("ws://h?x=1"), (false, "h".into(), 80, "/?x=1".into()));
+        assert_eq!(parsed("ws://h:/x"), (false, "h".into(), 80, "/x".into()));
+        assert_eq!(parsed("ws://[::1]:81/"), (false, "::1".into(), 81, "/".into()));
+        assert_eq!(parsed("ws://h/a@b:c"), (false, "h".into(), 80, "/a@b:c".into()));
+    }
+
+    #[test]
+    fn userinfo_is_decoded_and_never_shown() {
+        let endpoint = Endpoint::parse("ws://bob:p%40ss@h:1/x?token=s3cret").unwrap();
+        assert_eq!(endpoint.userinfo.as_deref(), Some("bob:p@ss"));
+        for shown in [format!("{endpoint}"), format!("{endpoint:?}")] {
+            assert!(!shown.contains("ss@") && !shown.contains("bob") && !shown.contains("s3cret"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn the_host_header_brackets_ipv6_and_leaves_the_default_port_out() {
+        let host = |url| Endpoint::parse(url).unwrap().host_header();
+        assert_eq!(host("ws://h"), "h");
+        assert_eq!(host("ws://h:443"), "h:443");
+        assert_eq!(host("wss://h:443"), "h");
+        assert_eq!(host("wss://[::1]:8443"), "[::1]:8443");
+    }
+
+    #[test]
+    fn a_bad_url_says_what_is_wrong_and_repeats_no_secret() {
+        for (url, says) in [
+            ("", "no scheme"),
+            ("example.com", "no scheme"),
+            ("http://h", "http://"),
+            ("s3cret s3cret://h", "white space"),
+            ("s3cretsecret://h", "must start with"),
+            ("ws:// h", "white space"),
+            ("ws://h\r\nX: y", "control character"),
+            ("ws://", "no host"),
+            ("ws:///path", "no host"),
+            ("ws://user:s3cret@", "no host"),
+            ("ws://:80", "no host"),
+            ("ws://h:0", "port"),
+            ("ws://h:99999", "port"),
+            ("ws://h:+80", "port"),
+            ("ws://user:s3cret/@h", "port"),
+            ("ws://h#s3cret", "fragment"),
+            ("ws://h/x#s3cret", "fragment"),
+            ("ws://::1", "brackets"),
+            ("ws://[::1", "closing bracket"),
+            ("ws://[s3cret]", "IPv6"),
+            ("ws://[::1]s3cret", "port"),
+            ("ws://b%zz@h", "percent"),
+            ("ws://b%4@h", "percent"),
+            ("ws://bücher.example", "punycode"),
+            ("ws://a<b", "character"),
+        ] {
+            let error = Endpoint::parse(url).expect_err(url).to_string();
+            assert!(error.contains(says), "{url}: {error}");
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,548 @@
+//! Everything that can go wrong, in the user's words.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::message::Message;
+
+/// What went wrong: what happened, where, and what to do.
+///
+/// Cheap to clone; causes stay behind [`source`](StdError::source). No variant ever holds a
+/// password, a token, a query string or the value of a header that was sent.
+///
+/// ```
+/// use tautline::{Client, Error};
+///
+/// let error = Client::connect("http://example.com").unwrap_err();
+/// assert!(matches!(error, Error::InvalidUrl { .. }));
+/// assert!(error.to_string().contains("ws:// or wss://"));
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The URL can't be used. Nothing was tried.
+    #[non_exhaustive]
+    InvalidUrl {
+        /// What is wrong with it.
+        reason: Box<str>,
+    },
+    /// A setting can't be used. Nothing was tried.
+    #[non_exhaustive]
+    InvalidConfig {
+        /// The setting.
+        setting: &'static str,
+        /// What is wrong with it.
+        reason: Box<str>,
+    },
+    /// An argument of a call can't be used. Nothing was done.
+    #[non_exhaustive]
+    InvalidArgument {
+        /// The argument.
+        argument: &'static str,
+        /// What is wrong with it.
+        reason: Box<str>,
+    },
+    /// The host name has no address.
+    #[non_exhaustive]
+    Resolve {
+        /// The host name.
+        host: Box<str>,
+        /// What the resolver said.
+        source: Arc<io::Error>,
+    },
+    /// No address of the host accepted a TCP connection.
+    #[non_exhaustive]
+    Connect {
+        /// Host and port.
+        host: Box<str>,
+        /// What the last address that was tried said.
+        source: Arc<io::Error>,
+    },
+    /// The TLS handshake failed, or TLS could not be set up.
+    #[non_exhaustive]
+    Tls {
+        /// The host.
+        host: Box<str>,
+        /// What the TLS library said.
+        source: Cause,
+    },
+    /// The server answered the upgrade with an HTTP status other than 101.
+    Rejected(Arc<Rejection>),
+    /// What came back to the upgrade is not the answer of a WebSocket server.
+    #[non_exhaustive]
+    Upgrade {
+        /// Host and port.
+        host: Box<str>,
+        /// What is wrong with the answer.
+        reason: Box<str>,
+    },
+    /// The whole attempt took longer than `connect_timeout`.
+    #[non_exhaustive]
+    ConnectTimeout {
+        /// Host and port.
+        host: Box<str>,
+        /// What the attempt was doing.
+        phase: Phase,
+        /// The configured timeout.
+        after: Duration,
+    },
+    /// The server closed the line with a close frame.
+    ClosedByServer(CloseFrame),
+    /// The connection broke, or the server ended it without a close frame (RFC 6455's code 1006).
+    #[non_exhaustive]
+    ConnectionLost {
+        /// What the operating system or the TLS library said; `None` for a plain end of the stream.
+        source: Option<Cause>,
+    },
+    /// The peer is taken for dead: it answered nothing.
+    #[non_exhaustive]
+    HeartbeatTimeout {
+        /// How long nothing was heard.
+        silence: Duration,
+    },
+    /// The operating system took no more bytes: the peer does not read.
+    #[non_exhaustive]
+    WriteStalled {
+        /// How long nothing was taken.
+        after: Duration,
+    },
+    /// The server broke the WebSocket protocol; it was told so with a close frame.
+    #[non_exhaustive]
+    Protocol {
+        /// The close code it was told: 1002, 1007 or 1009.
+        code: u16,
+        /// What it did.
+        reason: Box<str>,
+    },
+    /// All attempts that the configuration allows have failed.
+    #[non_exhaustive]
+    GaveUp {
+        /// How many reconnects were tried.
+        attempts: u32,
+        /// Why the last one failed.
+        source: Arc<Error>,
+    },
+    /// A wait reached its deadline.
+    #[non_exhaustive]
+    Timeout {
+        /// What was waited for.
+        waiting_for: &'static str,
+        /// The deadline that was given.
+        after: Duration,
+        /// Why the line is down, if it is.
+        source: Option<Arc<Error>>,
+    },
+    /// A message was not accepted. The message itself is in the [`SendError`] this came from.
+    Send(SendErrorKind),
+    /// A value could not be turned into JSON.
+    Json(Arc<serde_json::Error>),
+    /// The client is closed; [`Client::closed`](crate::Client::closed) tells why.
+    Closed,
+    /// A blocking call was made in a callback, on the client's own I/O thread, where it could only wait for itself.
+    /// Make it on another thread, or use the `try_` form.
+    WouldDeadlock,
+    /// A callback of the application panicked; the client was closed.
+    #[non_exhaustive]
+    Panicked {
+        /// Which callback.
+        callback: &'static str,
+    },
+    /// The operating system refused what the client itself needs: a thread or its wake-up descriptor.
+    #[non_exhaustive]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// What the operating system said.
+        source: Arc<io::Error>,
+    },
+}
+
+/// A cause from another library, kept behind [`Error::source`](StdError::source).
+pub type Cause = Arc<dyn StdError + Send + Sync>;
+
+/// What an attempt to connect was doing when its time ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Phase {
+    /// Looking the host name up.
+    Resolve,
+    /// Waiting for the TCP connection.
+    Connect,
+    /// In the TLS handshake.
+    Tls,
+    /// Waiting for the answer to the WebSocket upgrade.
+    Upgrade,
+}
+
+/// The HTTP answer of a server that refused the upgrade. `Debug` leaves the header values and the body out.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rejection {
+    /// The status code, such as 403.
+    pub status: u16,
+    /// The reason phrase, such as `Forbidden`; may be empty.
+    pub reason: String,
+    /// The headers, in order, names as they came; bytes that are not UTF-8 are replaced.
+    pub headers: Vec<(String, String)>,
+    /// The start of the body: what arrived until it ended, until `max_response_size`, or until the attempt's time ran out.
+    pub body: Vec<u8>,
+}
+
+/// A close frame (RFC 6455, section 5.5.1): code and reason.
+///
+/// The code 1005 stands for a frame without one (section 7.1.5).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct CloseFrame {
+    /// The close code.
+    pub code: u16,
+    /// The reason, 123 bytes at most; often empty.
+    pub reason: Box<str>,
+}
+
+/// A message that was not accepted, with the message.
+///
+/// ```
+/// # use tautline::{Client, SendErrorKind};
+/// # let client = Client::start("ws://127.0.0.1:9")?;
+/// # client.terminate();
+/// let error = client.try_send("precious").unwrap_err();
+/// assert_eq!(error.kind(), SendErrorKind::Closed);
+/// assert_eq!(error.into_message().as_text(), Some("precious"));
+/// # Ok::<(), tautline::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct SendError {
+    message: Message,
+    kind: SendErrorKind,
+}
+
+/// Why a message was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SendErrorKind {
+    /// The outbox is full, by count or by bytes.
+    #[non_exhaustive]
+    Full {
+        /// How many messages it holds.
+        messages: usize,
+        /// How many bytes they have.
+        bytes: usize,
+    },
+    /// The outbox stayed full until the deadline.
+    #[non_exhaustive]
+    Timeout {
+        /// The deadline that was given.
+        after: Duration,
+    },
+    /// The client is closing or closed.
+    Closed,
+    /// The message is larger than `max_message_size`.
+    #[non_exhaustive]
+    TooLarge {
+        /// The message's size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The outbox is full, and the call was made on the I/O thread, which alone could empty it.
+    WouldDeadlock,
+}
+
+/// How an open connection ended.
+#[derive(Clone, Debug)]
+pub(crate) enum Fault {
+    /// The stream ended, or an operation on it failed.
+    Broken(Error),
+    /// The peer broke the protocol, and is to be told so.
+    Violation { code: u16, reason: Box<str> },
+}
+
+impl Rejection {
+    /// The value of the first header of this name, in any case of letters.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+}
+
+impl SendError {
+    pub(crate) fn new(message: Message, kind: SendErrorKind) -> Self {
+        Self { message, kind }
+    }
+
+    /// Why the message was not accepted.
+    pub fn kind(&self) -> SendErrorKind {
+        self.kind
+    }
+
+    /// The message that was not accepted.
+    pub fn message(&self) -> &Message {
+        &self.message
+    }
+
+    /// Takes the message out, to send it later or elsewhere.
+    pub fn into_message(self) -> Message {
+        self.message
+    }
+}
+
+impl CloseFrame {
+    pub(crate) fn new(code: u16, reason: impl Into<Box<str>>) -> Self {
+        Self { code, reason: reason.into() }
+    }
+
+    /// A frame that an endpoint may send: its code is not reserved (RFC 6455, section 7.4) and its reason fits.
+    pub(crate) fn checked(code: u16, reason: &str) -> Result<Self, Error> {
+        let sendable = matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
+        if !sendable {
+            let why = format!("{code} may not be sent; use 1000 to 1003, 1007 to 1014, or 3000 to 4999");
+            return Err(Error::InvalidArgument { argument: "close code", reason: why.into() });
+        }
+        // A control frame carries 125 bytes at most, and the code takes two (section 5.5).
+        if reason.len() > 123 {
+            let why = format!("{} bytes; a close frame carries 123 at most", reason.len());
+            return Err(Error::InvalidArgument { argument: "close reason", reason: why.into() });
+        }
+        Ok(Self::new(code, reason))
+    }
+}
+
+impl From<SendError> for Error {
+    fn from(error: SendError) -> Self {
+        Self::Send(error.kind)
+    }
+}
+
+impl From<serde_json::Error> for Error {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json(Arc::new(error))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidUrl { reason } => write!(f, "the URL can't be used: {reason}"),
+            Self::InvalidConfig { setting, reason } => {
+                write!(f, "the setting {setting} can't be used: {reason}")
+            }
+            Self::InvalidArgument { argument, reason } => write!(f, "the {argument} can't be used: {reason}"),
+            Self::Resolve { host, source } => write!(f, "looking up {host}: {source}"),
+            Self::Connect { host, source } => write!(f, "connecting to {host}: {source}"),
+            Self::Tls { host, source } => write!(f, "TLS with {host}: {source}"),
+            Self::Rejected(rejection) => rejection.fmt(f),
+            Self::Upgrade { host, reason } => {
+                write!(f, "{host} did not answer the WebSocket upgrade as it should: {reason}")
+            }
+            Self::ConnectTimeout { host, phase, after } => {
+                write!(f, "connecting to {host} timed out after {after:?} while {phase}")
+            }
+            Self::ClosedByServer(frame) => write!(f, "the server closed the line with {frame}"),
+            Self::ConnectionLost { source: None } => {
+                f.write_str("the server ended the connection without a close frame (1006)")
+            }
+            Self::ConnectionLost { source: Some(source) } => write!(f, "the connection broke: {source}"),
+            Self::HeartbeatTimeout { silence } => {
+                write!(f, "heartbeat timeout: no answer for {:.1}s", silence.as_secs_f64())
+            }
+            Self::WriteStalled { after } => {
+                write!(f, "the server took no more bytes for {:.1}s", after.as_secs_f64())
+            }
+            Self::Protocol { code, reason } => {
+                write!(
+                    f,
+                    "the server broke the WebSocket protocol: {reason} (told so with close code {code})"
+                )
+            }
+            Self::GaveUp { attempts: 0, source } => write!(f, "not reconnecting: {source}"),
+            Self::GaveUp { attempts, source } => {
+                write!(f, "gave up after {attempts} reconnect attempts; the last: {source}")
+            }
+            Self::Timeout { waiting_for, after, source: None } => {
+                write!(f, "waited {after:?} for {waiting_for} in vain")
+            }
+            Self::Timeout { waiting_for, after, source: Some(source) } => {
+                write!(f, "waited {after:?} for {waiting_for} in vain: {source}")
+            }
+            Self::Send(kind) => kind.fmt(f),
+            Self::Json(source) => write!(f, "the value can't be written as JSON: {source}"),
+            Self::Closed => f.write_str("the client is closed"),
+            Self::WouldDeadlock => f.write_str(
+                "a blocking call on the client's own I/O thread would wait for itself; make it elsewhere",
+            ),
+            Self::Panicked { callback } => write!(f, "the application's {callback} callback panicked"),
+            Self::System { what, source } => write!(f, "the system refused {what}: {source}"),
+        }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Resolve { source, .. } | Self::Connect { source, .. } | Self::System { source, .. } => {
+                Some(source.as_ref())
+            }
+            Self::Tls { source, .. } | Self::ConnectionLost { source: Some(source) } => Some(source.as_ref()),
+            Self::GaveUp { source, .. } | Self::Timeout { source: Some(source), .. } => Some(source.as_ref()),
+            Self::Json(source) => Some(source.as_ref()),
+            _ => None,
+        }
+    }
+}
+
+/// How much of a refusal's body its message shows.
+const BODY_SHOWN: usize = 200;
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the server answered {}", self.status)?;
+        if !self.reason.is_empty() {
+            write!(f, " {}", self.reason)?;
+        }
+        f.write_str(" to the WebSocket upgrade")?;
+        let body = String::from_utf8_lossy(&self.body);
+        let line = body.trim().lines().next().unwrap_or_default();
+        if !line.is_empty() {
+            let cut = line.char_indices().nth(BODY_SHOWN).map_or(line.len(), |(at, _)| at);
+            write!(f, ": {:?}", &line[..cut])?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Rejection")
+            .field("status", &self.status)
+            .field("reason", &self.reason)
+            .field("headers", &names)
+            .field("body", &format_args!("{} bytes", self.body.len()))
+            .finish()
+    }
+}
+
+impl fmt::Display for CloseFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.code, &*self.reason) {
+            (1005, "") => f.write_str("an empty close frame (1005)"),
+            (code, "") => write!(f, "close code {code}"),
+            (code, reason) => write!(f, "close code {code}: {reason:?}"),
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Resolve => "looking up the host name",
+            Self::Connect => "waiting for the TCP connection",
+            Self::Tls => "in the TLS handshake",
+            Self::Upgrade => "waiting for the server's answer to the upgrade",
+        })
+    }
+}
+
+impl fmt::Display for SendErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full { messages, bytes } => write!(f, "the outbox is full ({messages} messages, {bytes} bytes)"),
+            Self::Timeout { after } => write!(f, "the outbox stayed full for {after:?}"),
+            Self::Closed => f.write_str("the client is closed"),
+            Self::TooLarge { size, limit } => {
+                write!(f, "the message has {size} bytes; max_message_size allows {limit}")
+            }
+            Self::WouldDeadlock => f.write_str(
+                "the outbox is full, and only this thread, the client's own I/O thread, could empty it; use try_send here",
+            ),
+        }
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; the message is inside this error", self.kind)
+    }
+}
+
+impl fmt::Debug for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendError")
+            .field("kind", &self.kind)
+            .field("message", &format_args!("{} bytes", self.message.len()))
+            .finish()
+    }
+}
+
+impl StdError for SendError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_small_and_can_be_shared() {
+        assert!(size_of::<Error>() <= 56, "{} bytes", size_of::<Error>());
+        fn shared<T: Clone + Send + Sync + StdError + 'static>() {}
+        shared::<Error>();
+        shared::<SendError>();
+    }
+
+    #[test]
+    fn a_refusal_shows_its_status_and_the_first_line_of_its_body() {
+        let rejection = Rejection {
+            status: 403,
+            reason: "Forbidden".into(),
+            headers: vec![("Set-Cookie".into(), "s3cret".into())],
+            body: b"token expired\nrequest 17".to_vec(),
+        };
+        assert_eq!(
+            rejection.to_string(),
+            r#"the server answered 403 Forbidden to the WebSocket upgrade: "token expired""#
+        );
+        assert!(!format!("{rejection:?}").contains("s3cret"));
+        assert_eq!(rejection.header("set-cookie"), Some("s3cret"));
+    }
+
+    #[test]
+    fn an_illegal_close_code_is_refused() {
+        for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, u16::MAX] {
+            let error = CloseFrame::checked(code, "").unwrap_err();
+            assert!(error.to_string().contains(&code.to_string()), "{error}");
+        }
+        for code in [1000, 1001, 1003, 1007, 1011, 1014, 3000, 4999] {
+            assert_eq!(CloseFrame::checked(code, "bye").unwrap().code, code);
+        }
+    }
+
+    #[test]
+    fn a_close_reason_over_123_bytes_is_refused() {
+        assert!(CloseFrame::checked(1000, &"x".repeat(123)).is_ok());
+        let error = CloseFrame::checked(1000, &"x".repeat(124)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the close reason can't be used: 124 bytes; a close frame carries 123 at most"
+        );
+    }
+
+    #[test]
+    fn an_error_that_returns_a_message_does_not_print_it() {
+        let error = SendError::new("s3cret".into(), SendErrorKind::Full { messages: 3, bytes: 90 });
+        assert_eq!(
+            error.to_string(),
+            "the outbox is full (3 messages, 90 bytes); the message is inside this error"
+        );
+        assert!(!format!("{error:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn a_cause_is_kept() {
+        let io = Arc::new(io::Error::from(io::ErrorKind::ConnectionRefused));
+        let error = Error::Connect { host: "h:1".into(), source: io };
+        let gave_up = Error::GaveUp { attempts: 3, source: Arc::new(error) };
+        assert!(gave_up.source().unwrap().source().unwrap().to_string().contains("refused"));
+    }
+}

@@ -1,0 +1,23 @@
+//! tautline: a blocking WebSocket client whose line stays taut.
+#![forbid(unsafe_code)]
+
+mod config;
+mod endpoint;
+mod error;
+mod event;
+mod message;
+mod protocol;
+mod state;
+mod stats;
+
+pub use crossbeam_channel::Receiver;
+pub use native_tls::TlsConnector;
+pub use serde_json::Value;
+
+pub use config::{Beat, ConnectionConfig, HeartbeatConfig, Inbound, Jitter, Limit, ReconnectConfig};
+pub use error::{Cause, CloseFrame, Error, Phase, Rejection, SendError, SendErrorKind};
+pub use event::{CloseReason, DisconnectReason, Event, Left, Ticket, Tickets};
+pub use message::{Binary, Message, Text};
+pub use protocol::Retry;
+pub use state::ConnectionState;
+pub use stats::Stats;

@@ -1,0 +1,220 @@
+//! What travels on the line.
+
+use std::fmt;
+use std::ops::Deref;
+
+use serde::de::DeserializeOwned;
+use tungstenite::{Bytes, Utf8Bytes};
+
+/// A message, as the application sends and receives it.
+///
+/// Cloning one, or passing it on, copies no payload.
+///
+/// ```
+/// use tautline::Message;
+///
+/// let message = Message::from(r#"{"celsius": 21.5}"#);
+/// let value: serde_json::Value = message.json()?;
+/// assert_eq!(value["celsius"], 21.5);
+/// assert_eq!(Message::from(vec![1, 2, 3]).as_bytes(), [1, 2, 3]);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum Message {
+    /// A text message; always valid UTF-8.
+    Text(Text),
+    /// A binary message.
+    Binary(Binary),
+}
+
+/// The payload of a text message: derefs to [`str`].
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Text(Utf8Bytes);
+
+/// The payload of a binary message: derefs to `[u8]`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Binary(Bytes);
+
+impl Message {
+    /// The payload as bytes, of either kind.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Binary(binary) => binary,
+        }
+    }
+
+    /// The payload of a text message, or `None` for a binary one.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Binary(_) => None,
+        }
+    }
+
+    /// The payload's length in bytes.
+    pub fn len(&self) -> usize {
+        self.as_bytes().len()
+    }
+
+    /// Whether the payload has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Parses the payload, text or binary, as JSON.
+    ///
+    /// # Errors
+    /// What `serde_json` found wrong with it.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_slice(self.as_bytes())
+    }
+}
+
+/// How many bytes of a payload `Debug` shows.
+const SHOWN: usize = 64;
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => text.fmt(f),
+            Self::Binary(binary) => binary.fmt(f),
+        }
+    }
+}
+
+/// Text as it is; of a binary message, its length.
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.pad(text),
+            Self::Binary(binary) => write!(f, "<{} bytes>", binary.len()),
+        }
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.len() <= SHOWN {
+            return write!(f, "Text({:?})", &**self);
+        }
+        let cut = (0..=SHOWN).rev().find(|at| self.is_char_boundary(*at)).unwrap_or(0);
+        write!(f, "Text({:?}… {} bytes)", &self[..cut], self.len())
+    }
+}
+
+impl fmt::Debug for Binary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.len() <= SHOWN {
+            return write!(f, "Binary({:02x?})", &**self);
+        }
+        write!(f, "Binary({:02x?}… {} bytes)", &self[..SHOWN], self.len())
+    }
+}
+
+impl Deref for Text {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Deref for Binary {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<&str> for Message {
+    fn from(text: &str) -> Self {
+        Self::Text(Text(text.into()))
+    }
+}
+
+impl From<String> for Message {
+    fn from(text: String) -> Self {
+        Self::Text(Text(text.into()))
+    }
+}
+
+/// The value as compact JSON text.
+impl From<serde_json::Value> for Message {
+    fn from(value: serde_json::Value) -> Self {
+        value.to_string().into()
+    }
+}
+
+impl From<Vec<u8>> for Message {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Binary(Binary(bytes.into()))
+    }
+}
+
+impl From<&[u8]> for Message {
+    fn from(bytes: &[u8]) -> Self {
+        bytes.to_vec().into()
+    }
+}
+
+impl<const N: usize> From<[u8; N]> for Message {
+    fn from(bytes: [u8; N]) -> Self {
+        bytes.to_vec().into()
+    }
+}
+
+impl<const N: usize> From<&[u8; N]> for Message {
+    fn from(bytes: &[u8; N]) -> Self {
+        bytes.to_vec().into()
+    }
+}
+
+impl Text {
+    pub(crate) fn new(text: Utf8Bytes) -> Self {
+        Self(text)
+    }
+
+    pub(crate) fn into_inner(self) -> Utf8Bytes {
+        self.0
+    }
+}
+
+impl Binary {
+    pub(crate) fn new(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn into_inner(self) -> Bytes {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Message;
+
+    #[test]
+    fn a_clone_shares_the_payload() {
+        let message = Message::from(vec![7; 1000]);
+        assert_eq!(message.clone().as_bytes().as_ptr(), message.as_bytes().as_ptr());
+        let text = Message::from("x".repeat(1000));
+        assert_eq!(text.clone().as_bytes().as_ptr(), text.as_bytes().as_ptr());
+    }
+
+    #[test]
+    fn debug_output_is_short_and_cuts_at_a_character() {
+        assert_eq!(format!("{:?}", Message::from("hi")), r#"Text("hi")"#);
+        assert_eq!(format!("{:?}", Message::from([0xAB, 1])), "Binary([ab, 01])");
+        let long = format!("{:?}", Message::from("é".repeat(1000)));
+        assert!(long.len() < 200 && long.ends_with("2000 bytes)"), "{long}");
+        assert!(format!("{:?}", Message::from(vec![0; 1 << 20])).len() < 400);
+    }
+
+    #[test]
+    fn a_message_displays_as_its_text() {
+        assert_eq!(Message::from("hello").to_string(), "hello");
+        assert_eq!(Message::from([1, 2, 3]).to_string(), "<3 bytes>");
+    }
+}
