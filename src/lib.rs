@@ -7,6 +7,7 @@ mod error;
 mod event;
 mod message;
 mod protocol;
+mod session;
 mod state;
 mod stats;
 
@@ -19,5 +20,8 @@ pub use error::{Cause, CloseFrame, Error, Phase, Rejection, SendError, SendError
 pub use event::{CloseReason, DisconnectReason, Event, Left, Ticket, Tickets};
 pub use message::{Binary, Message, Text};
 pub use protocol::Retry;
+pub use session::backoff::ExponentialBackoff;
+pub use session::heartbeat::{HeartbeatAction, HeartbeatManager, Pulse, Response};
+pub use session::reconnect::{Plan, ReconnectionManager};
 pub use state::ConnectionState;
 pub use stats::Stats;

@@ -1,0 +1,203 @@
+//! The close handshake (RFC 6455, section 7), whoever begins it.
+
+use std::time::{Duration, Instant};
+
+use crate::config::{Beat, deadline};
+use crate::error::{CloseFrame, Error};
+use crate::event::{CloseReason, DisconnectReason};
+use crate::session::{Frame, Line, Session};
+use crate::state::ConnectionState;
+
+/// How long the server has to end the TCP connection once both close frames are through (RFC 6455, section 7.1.1: it
+/// should do so first, and at once).
+const LINGER: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(crate) struct Closing {
+    /// When the connection is dropped, whatever has become of it.
+    until: Instant,
+    stage: Stage,
+    outcome: Outcome,
+    /// Since when the line was ready.
+    pub(super) ready_at: Instant,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The outbox goes out first, then `frame`.
+    Flushing { frame: CloseFrame, confirmation: Confirmation },
+    /// Our close frame is out, or on its way; the server's is awaited.
+    Sent,
+    /// The server's close frame has come, and is answered: the end of the stream is awaited.
+    Answered,
+}
+
+/// Whether the last messages arrived: the server is asked before the goodbye.
+#[derive(Debug)]
+enum Confirmation {
+    NotAsked,
+    /// A ping is out; its pong is awaited until then.
+    Asked {
+        until: Instant,
+    },
+    Over,
+}
+
+/// What comes after the handshake.
+#[derive(Debug)]
+enum Outcome {
+    ClosedByCaller,
+    Down(DisconnectReason),
+}
+
+impl Closing {
+    /// `flushed`: the outbox has nothing more to hand over.
+    pub(super) fn next_deadline(&self, flushed: bool) -> Instant {
+        match self.stage {
+            // Due already, and served by the next `handle_timeout`.
+            Stage::Flushing { confirmation: Confirmation::NotAsked, .. } if flushed => self.ready_at,
+            Stage::Flushing { confirmation: Confirmation::Asked { until }, .. } => until.min(self.until),
+            _ => self.until,
+        }
+    }
+
+    pub(super) fn is_flushing(&self) -> bool {
+        matches!(self.stage, Stage::Flushing { .. })
+    }
+}
+
+impl Session {
+    /// The caller closes the line, after the outbox has gone out if `flush` says so.
+    pub(crate) fn handle_close(&mut self, now: Instant, frame: CloseFrame, flush: bool) {
+        let until = deadline(now, self.config.close_timeout);
+        match &mut self.line {
+            Line::Open { ready_at } => {
+                let ready_at = *ready_at;
+                let stage = if flush {
+                    Stage::Flushing { frame, confirmation: Confirmation::NotAsked }
+                } else {
+                    self.say_goodbye(frame);
+                    Stage::Sent
+                };
+                self.line =
+                    Line::Closing(Closing { until, stage, outcome: Outcome::ClosedByCaller, ready_at });
+                self.go(ConnectionState::Closing, None);
+            }
+            Line::Closing(closing) => {
+                closing.outcome = Outcome::ClosedByCaller;
+                closing.until = closing.until.min(until);
+            }
+            Line::Down | Line::Dialling(_) => self.close_for_good(CloseReason::ByCaller),
+            Line::Closed => {}
+        }
+    }
+
+    /// The caller closes the line at once, without a handshake.
+    pub(crate) fn handle_terminate(&mut self) {
+        self.close_for_good(CloseReason::ByCaller);
+    }
+
+    /// The server's close frame arrived; the socket has queued the answer, unless ours went out before.
+    pub(crate) fn handle_close_frame(&mut self, now: Instant, frame: CloseFrame) {
+        let until = deadline(now, self.config.close_timeout.min(LINGER));
+        match &mut self.line {
+            Line::Open { ready_at } => {
+                let reason = DisconnectReason::ClosedByServer(frame);
+                let closing = Closing {
+                    until,
+                    stage: Stage::Answered,
+                    outcome: Outcome::Down(reason.clone()),
+                    ready_at: *ready_at,
+                };
+                self.line = Line::Closing(closing);
+                self.quiet();
+                self.go(ConnectionState::Closing, Some(&reason));
+            }
+            Line::Closing(closing) => {
+                closing.stage = Stage::Answered;
+                closing.until = closing.until.min(until);
+                self.quiet();
+            }
+            Line::Down | Line::Dialling(_) | Line::Closed => {}
+        }
+    }
+
+    /// The peer broke the protocol: it is told so, and what it still sends is dropped.
+    pub(super) fn tell_violation(&mut self, now: Instant, code: u16, reason: Box<str>) {
+        let Line::Open { ready_at } = self.line else { return };
+        let until = deadline(now, self.config.close_timeout.min(LINGER));
+        let error = DisconnectReason::Lost(Error::Protocol { code, reason });
+        self.say_goodbye(CloseFrame::new(code, ""));
+        self.go(ConnectionState::Closing, Some(&error));
+        self.line =
+            Line::Closing(Closing { until, stage: Stage::Sent, outcome: Outcome::Down(error), ready_at });
+    }
+
+    /// The close frame's turn has come when the outbox is out and its last message confirmed, as far as pings can tell.
+    pub(super) fn poll_closing(&mut self) -> Option<Frame> {
+        let Line::Closing(closing) = &mut self.line else { return None };
+        let Stage::Flushing { frame, confirmation: Confirmation::Over } = &closing.stage else { return None };
+        let frame = frame.clone();
+        closing.stage = Stage::Sent;
+        self.quiet();
+        Some(Frame::Close(frame))
+    }
+
+    /// A pong came in: perhaps the one that the goodbye waits for.
+    pub(super) fn close_after_confirmation(&mut self) {
+        if let Line::Closing(Closing { stage: Stage::Flushing { confirmation, .. }, .. }) = &mut self.line {
+            if matches!(confirmation, Confirmation::Asked { .. }) && !self.outbox.has_unconfirmed() {
+                *confirmation = Confirmation::Over;
+            }
+        }
+    }
+
+    pub(super) fn closing_timeout(&mut self, now: Instant) {
+        let flushed = !self.outbox.has_waiting();
+        let asks = self.heartbeat.kind() == Beat::WebSocketPing && self.outbox.has_unconfirmed();
+        let Line::Closing(closing) = &mut self.line else { return };
+        if closing.until <= now {
+            return self.finish_closing(now);
+        }
+        let until = closing.until;
+        let Stage::Flushing { confirmation, .. } = &mut closing.stage else { return };
+        match confirmation {
+            Confirmation::NotAsked if flushed && asks => {
+                // A server that answers no ping must leave time for the handshake itself.
+                let patience = until.saturating_duration_since(now) / 2;
+                *confirmation = Confirmation::Asked { until: deadline(now, patience) };
+                let pulse = self.heartbeat.beat(now);
+                self.beat(now, pulse);
+            }
+            Confirmation::NotAsked if flushed => *confirmation = Confirmation::Over,
+            Confirmation::Asked { until } if *until <= now => *confirmation = Confirmation::Over,
+            Confirmation::NotAsked | Confirmation::Asked { .. } | Confirmation::Over => {}
+        }
+    }
+
+    /// The handshake is through, or its time is.
+    pub(super) fn finish_closing(&mut self, now: Instant) {
+        match &self.line {
+            Line::Closing(Closing { outcome: Outcome::ClosedByCaller, .. }) => {
+                self.close_for_good(CloseReason::ByCaller);
+            }
+            Line::Closing(Closing { outcome: Outcome::Down(reason), .. }) => {
+                let reason = reason.clone();
+                self.down(now, reason);
+            }
+            Line::Down | Line::Dialling(_) | Line::Open { .. } | Line::Closed => {}
+        }
+    }
+
+    /// The close frame goes out next, and nothing after it (RFC 6455, section 5.5.1).
+    fn say_goodbye(&mut self, frame: CloseFrame) {
+        self.quiet();
+        self.frames.push_back(Frame::Close(frame));
+    }
+
+    /// No more heartbeats and no more frames on this connection.
+    fn quiet(&mut self) {
+        self.heartbeat.stop();
+        self.frames.clear();
+    }
+}

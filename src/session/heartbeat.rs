@@ -1,0 +1,476 @@
+//! Is the peer still there?
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::config::{Beat, HeartbeatConfig, deadline};
+use crate::error::Error;
+
+/// Decides when to send a heartbeat and when a silent peer is dead. Driven by time, never by threads; it lives and
+/// dies with one connection, so that what is left of an old one can't kill the next.
+///
+/// * A beat goes out every `interval`, whether or not the last was answered: it also keeps intermediaries awake.
+/// * The timeout of a beat starts when the beat has left the client's buffers. One that can't leave is late when
+///   nothing moved for the timeout.
+/// * Any byte that arrives is life, unless the configuration is `strict`: then only the answer is.
+/// * A WebSocket ping carries a counter of 8 bytes, and pong *k* answers all beats up to *k*, since a peer may answer
+///   the newest ping alone (RFC 6455, section 5.5.3). A JSON pong has no number and answers the oldest beat.
+///
+/// A peer that died is noticed within `interval + timeout`. Calling [`handle_timeout`](Self::handle_timeout) early is
+/// harmless; calling it more than 5 s late means that the process or the machine slept, so the peer is asked anew
+/// instead of judged.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use tautline::{HeartbeatAction, HeartbeatConfig, HeartbeatManager, Pulse, Response};
+///
+/// let mut heartbeat = HeartbeatManager::new(HeartbeatConfig::default())?;
+/// let start = Instant::now();
+/// heartbeat.start(start);
+///
+/// let due = start + Duration::from_secs(30);
+/// assert_eq!(heartbeat.next_deadline(), Some(due));
+/// let Some(HeartbeatAction::Send(Pulse::Ping(counter))) = heartbeat.handle_timeout(due) else { panic!() };
+/// heartbeat.handle_written(due, heartbeat.sent());
+///
+/// let answered = due + Duration::from_millis(3);
+/// let round_trip = heartbeat.handle_response(answered, Response::Pong(&counter));
+/// assert_eq!(round_trip, Some(Duration::from_millis(3)));
+/// # Ok::<(), tautline::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct HeartbeatManager {
+    config: HeartbeatConfig,
+    /// The number of the newest beat; never starts anew, so that an answer can't belong to another connection.
+    sent: u64,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    next_beat: Instant,
+    /// Beats without an answer of their own, oldest first.
+    beats: VecDeque<Sent>,
+    /// Beats up to this one need no further proof of life.
+    satisfied: u64,
+    /// When bytes last moved, either way.
+    moved: Instant,
+    /// Since when the oldest unsatisfied beat waits.
+    waiting_since: Option<Instant>,
+    paused: bool,
+}
+
+#[derive(Debug)]
+struct Sent {
+    number: u64,
+    at: Instant,
+    written: Option<Instant>,
+}
+
+/// What [`HeartbeatManager::handle_timeout`] asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HeartbeatAction {
+    /// Send this now.
+    Send(Pulse),
+    /// The peer is dead.
+    #[non_exhaustive]
+    Dead {
+        /// How long the oldest beat has waited.
+        silence: Duration,
+    },
+}
+
+/// One heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Pulse {
+    /// A WebSocket ping with this payload.
+    Ping([u8; 8]),
+    /// The JSON text of [`Beat::Json`].
+    Json,
+}
+
+/// What may be the answer to a heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Response<'a> {
+    /// A WebSocket pong with this payload.
+    Pong(&'a [u8]),
+    /// A JSON pong.
+    Json,
+}
+
+/// As many unanswered beats are remembered; a peer that never answers must not make memory grow.
+const REMEMBERED: usize = 32;
+
+/// Later than this, nobody was awake to hear an answer.
+const OVERSLEPT: Duration = Duration::from_secs(5);
+
+impl HeartbeatManager {
+    /// A manager that is not running.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] names the setting that can't be used.
+    pub fn new(config: HeartbeatConfig) -> Result<Self, Error> {
+        config.check()?;
+        Ok(Self { config, sent: 0, running: None })
+    }
+
+    /// Starts on a connection that is ready; the first beat is due after one interval. Does nothing with [`Beat::Off`].
+    pub fn start(&mut self, now: Instant) {
+        self.running = (self.config.beat != Beat::Off).then(|| Running {
+            next_beat: deadline(now, self.config.interval),
+            beats: VecDeque::new(),
+            satisfied: self.sent,
+            moved: now,
+            waiting_since: None,
+            paused: false,
+        });
+    }
+
+    /// Stops, and forgets the connection.
+    pub fn stop(&mut self) {
+        self.running = None;
+    }
+
+    /// Whether it was started and not stopped.
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do next.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let running = self.running.as_ref()?;
+        let judged = self.judged_at(running).unwrap_or(running.next_beat);
+        Some(running.next_beat.min(judged))
+    }
+
+    fn judged_at(&self, running: &Running) -> Option<Instant> {
+        let since = running.waiting_since.filter(|_| !running.paused)?;
+        Some(deadline(since, self.config.timeout))
+    }
+
+    /// Sends a beat or gives the peer up, if one of them is due.
+    pub fn handle_timeout(&mut self, now: Instant) -> Option<HeartbeatAction> {
+        let due = self.next_deadline().filter(|due| *due <= now)?;
+        if now.saturating_duration_since(due) > OVERSLEPT {
+            self.probe(now);
+        }
+        let running = self.running.as_ref()?;
+        if self.judged_at(running).is_some_and(|at| at <= now) {
+            let silence = now.saturating_duration_since(running.waiting_since?);
+            self.stop();
+            return Some(HeartbeatAction::Dead { silence });
+        }
+        (running.next_beat <= now).then(|| HeartbeatAction::Send(self.beat(now)))
+    }
+
+    /// A beat outside the schedule, which starts the interval anew.
+    pub(crate) fn beat(&mut self, now: Instant) -> Pulse {
+        self.sent += 1;
+        let number = self.sent;
+        if let Some(running) = &mut self.running {
+            running.next_beat = deadline(now, self.config.interval);
+            if running.beats.len() == REMEMBERED {
+                running.beats.remove(1);
+            }
+            running.beats.push_back(Sent { number, at: now, written: None });
+            running.assess();
+        }
+        match self.config.beat {
+            Beat::Json => Pulse::Json,
+            Beat::WebSocketPing | Beat::Off => Pulse::Ping(number.to_be_bytes()),
+        }
+    }
+
+    /// The number of the newest beat, for [`handle_written`](Self::handle_written).
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// All beats up to number `through` have left the client's buffers: their timeout starts.
+    pub fn handle_written(&mut self, now: Instant, through: u64) {
+        let Some(running) = &mut self.running else { return };
+        let mut changed = false;
+        for beat in running.beats.iter_mut().rev().take_while(|beat| beat.written.is_none()) {
+            if beat.number <= through {
+                beat.written = Some(now);
+                changed = true;
+            }
+        }
+        if changed {
+            running.assess();
+        }
+    }
+
+    /// Bytes arrived, or a message did.
+    pub fn handle_activity(&mut self, now: Instant) {
+        let strict = self.config.strict;
+        let Some(running) = &mut self.running else { return };
+        if strict || running.waiting_since.is_none() {
+            return;
+        }
+        running.live(now);
+    }
+
+    /// The system took more of what waits to be written.
+    pub fn handle_progress(&mut self, now: Instant) {
+        let Some(running) = &mut self.running else { return };
+        running.moved = now;
+        if running.waiting_since.is_some() {
+            running.assess();
+        }
+    }
+
+    /// An answer arrived. Returns the round trip, or `None` for an answer to nothing that was sent.
+    pub fn handle_response(&mut self, now: Instant, response: Response<'_>) -> Option<Duration> {
+        let running = self.running.as_mut()?;
+        let answered = match response {
+            Response::Pong(payload) => {
+                let number = counter(payload)?;
+                running.beats.iter().position(|beat| beat.number == number)?
+            }
+            Response::Json => 0,
+        };
+        let beat = running.beats.drain(..=answered.min(running.beats.len().checked_sub(1)?)).next_back()?;
+        running.satisfied = running.satisfied.max(beat.number);
+        running.assess();
+        Some(now.saturating_duration_since(beat.at))
+    }
+
+    /// The application stopped taking its messages, so that none are read (`true`), or takes them again (`false`).
+    /// The peer is not judged in between.
+    pub fn handle_paused(&mut self, now: Instant, paused: bool) {
+        let Some(running) = &mut self.running else { return };
+        if std::mem::replace(&mut running.paused, paused) && !paused {
+            running.live(now);
+        }
+    }
+
+    /// Asks the peer at once, and judges it by the answer to that alone.
+    pub fn probe(&mut self, now: Instant) {
+        let Some(running) = &mut self.running else { return };
+        running.next_beat = now;
+        running.satisfied = self.sent;
+        running.assess();
+    }
+
+    pub(crate) fn kind(&self) -> Beat {
+        self.config.beat
+    }
+}
+
+impl Running {
+    /// The peer showed that it lives: every beat that it could have heard is satisfied.
+    fn live(&mut self, now: Instant) {
+        self.moved = now;
+        if let Some(heard) = self.beats.iter().rev().find(|beat| beat.written.is_some()) {
+            self.satisfied = self.satisfied.max(heard.number);
+        }
+        self.assess();
+    }
+
+    fn assess(&mut self) {
+        let oldest = self.beats.iter().find(|beat| beat.number > self.satisfied);
+        self.waiting_since = oldest.map(|beat| beat.written.unwrap_or(beat.at.max(self.moved)));
+    }
+}
+
+/// The counter that a pong carries, if it is one of ours.
+pub(crate) fn counter(payload: &[u8]) -> Option<u64> {
+    payload.try_into().ok().map(u64::from_be_bytes)
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "an Instant has no other source; the tests step from it")]
+mod tests {
+    use super::*;
+    use HeartbeatAction::{Dead, Send};
+
+    const MS: Duration = Duration::from_millis(1);
+    const S: Duration = Duration::from_secs(1);
+
+    /// Interval 30 s, timeout 10 s, started at the returned instant.
+    fn started(config: HeartbeatConfig) -> (HeartbeatManager, Instant) {
+        let now = Instant::now();
+        let mut heartbeat = HeartbeatManager::new(config).unwrap();
+        heartbeat.start(now);
+        (heartbeat, now)
+    }
+
+    fn ping(n: u64) -> Option<HeartbeatAction> {
+        Some(Send(Pulse::Ping(n.to_be_bytes())))
+    }
+
+    /// Lets the beat that is due at `now` out, and onto the wire.
+    fn beat(heartbeat: &mut HeartbeatManager, now: Instant) {
+        assert!(matches!(heartbeat.handle_timeout(now), Some(Send(_))));
+        heartbeat.handle_written(now, heartbeat.sent());
+    }
+
+    #[test]
+    fn a_beat_goes_out_every_interval_answered_or_not() {
+        let (mut heartbeat, t) = started(HeartbeatConfig::default().timeout(100 * S));
+        assert_eq!(heartbeat.handle_timeout(t + 29 * S), None, "early is harmless");
+        assert_eq!(heartbeat.handle_timeout(t + 30 * S), ping(1));
+        assert_eq!(heartbeat.handle_timeout(t + 30 * S), None);
+        assert_eq!(heartbeat.handle_timeout(t + 60 * S), ping(2));
+        assert_eq!(heartbeat.next_deadline(), Some(t + 90 * S));
+    }
+
+    #[test]
+    fn a_silent_peer_is_dead_a_timeout_after_the_beat_was_written() {
+        let (mut heartbeat, t) = started(HeartbeatConfig::default());
+        heartbeat.handle_timeout(t + 30 * S);
+        heartbeat.handle_written(t + 31 * S, 1);
+        assert_eq!(heartbeat.next_deadline(), Some(t + 41 * S));
+        assert_eq!(heartbeat.handle_timeout(t + 41 * S - MS), None);
+        assert_eq!(heartbeat.handle_timeout(t + 41 * S), Some(Dead { silence: 10 * S }));
+        assert!(!heartbeat.is_running());
+    }
+
+    #[test]
+    fn any_byte_after_the_beat_is_life() {
+        let (mut heartbeat, t) = started(HeartbeatConfig::default());
+        beat(&mut heartbeat, t + 30 * S);
+        heartbeat.handle_activity(t + 39 * S);
+        assert_eq!(heartbeat.next_deadline(), Some(t + 60 * S));
+        beat(&mut heartbeat, t + 60 * S);
+        assert_eq!(heartbeat.handle_timeout(t + 70 * S), Some(Dead { silence: 10 * S }));
+    }
+
+    #[test]
+    fn life_before_the_beat_does_not_answer_it() {
+        let (mut heartbeat, t) = started(HeartbeatConfig::default());
+        heartbeat.handle_activity(t + 29 * S);
+        beat(&mut heartbeat, t + 30 * S);
+        assert_eq!(heartbeat.handle_timeout(t + 40 * S), Some(Dead { silence: 10 * S }));
+    }
+
+    #[test]
+    fn strict_demands_the_answer_itself() {
+        let (mut heartbeat, t) = started(HeartbeatConfig::default().strict(true));
+        beat(&mut heartbeat, t + 30 * S);
+        heartbeat.handle_activity(t + 35 * S);
+        heartbeat.handle_response(t + 36 * S, Response::Pong(b"other"));
+        assert_eq!(heartbeat.handle_timeout(t + 40 * S), Some(Dead { silence: 10 * S }));
+    }
+
+    #[test]
+    fn the_answer_gives_the_round_trip_and_satisfies_strict() {
+        let (mut heartbeat, t) = started(HeartbeatConfig::default().strict(true));
+        beat(&mut heartbeat, t + 30 * S);
+        let answer = Response::Pong(&[0, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(heartbeat.handle_response(t + 30 * S + 7 * MS, answer), Some(7 * MS));
+        assert_eq!(heartbeat.handle_response(t + 31 * S, answer), None, "once");
+        assert_eq!(heartbeat.next_deadline(), Some(t + 60 * S));
+    }
+
+    #[test]
+    fn a_pong_answers_every_beat_up_to_its_own() {
+        let (mut heartbeat, t) = started(HeartbeatConfig::default().strict(true).timeout(100 * S));
+        for n in 1..=3 {
+            beat(&mut heartbeat, t + 30 * n * S);
+        }
+        assert_eq!(heartbeat.handle_response(t + 91 * S, Response::Pong(&2u64.to_be_bytes())), Some(31 * S));
+        assert_eq!(heartbeat.handle_response(t + 91 * S, Response::Pong(&1u64.to_be_bytes())), None);
+        assert_eq!(heartbeat.handle_response(t + 92 * S, Response::Pong(&3u64.to_be_bytes())), Some(2 * S));
+    }
+
+    #[test]
+    fn an_unknown_or_forged_answer_confirms_nothing() {
+        let (mut heartbeat, t) = started(HeartbeatConfig::default());
+        beat(&mut heartbeat, t + 30 * S);
+        for payload in [&b""[..], b"x", &[0; 8], &[0xFF; 8], &[0; 125]] {
+            assert_eq!(heartbeat.handle_response(t + 31 * S, Response::Pong(payload)), None);
+        }
+    }
+
+    #[test]
+    fn a_json_answer_has_no_number_and_answers_the_oldest() {
+        let (mut heartbeat, t) = started(HeartbeatConfig::json().timeout(100 * S));
+        assert_eq!(heartbeat.handle_timeout(t + 30 * S), Some(Send(Pulse::Json)));
+        assert_eq!(heartbeat.handle_timeout(t + 60 * S), Some(Send(Pulse::Json)));
+        assert_eq!(heartbeat.handle_response(t + 61 * S, Response::Json), Some(31 * S));
+        assert_eq!(heartbeat.handle_response(t + 61 * S, Response::Json), Some(S));
+        assert_eq!(heartbeat.handle_response(t + 61 * S, Response::Json), None);
+    }
+
+    #[test]
+    fn a_beat_that_cannot_leave_is_late_only_when_nothing_moves() {
+        let (mut heartbeat, t) = started(HeartbeatConfig::default());
+        heartbeat.handle_timeout(t + 30 * S);
+        for s in 31..55 {
+            heartbeat.handle_progress(t + s * S);
+            assert_eq!(heartbeat.handle_timeout(t + s * S), None, "the upload progresses at {s} s");
+        }
+        assert_eq!(heartbeat.handle_timeout(t + 64 * S), Some(Dead { silence: 10 * S }));
+    }
+
+    #[test]
+    fn a_slow_consumer_does_not_look_like_a_dead_peer() {
+        let (mut heartbeat, t) = started(HeartbeatConfig::default());
+        beat(&mut heartbeat, t + 30 * S);
+        heartbeat.handle_paused(t + 31 * S, true);
+        assert_eq!(heartbeat.handle_timeout(t + 45 * S), None);
+        beat(&mut heartbeat, t + 60 * S);
+        heartbeat.handle_paused(t + 80 * S, false);
+        assert_eq!(
+            heartbeat.next_deadline(),
+            Some(t + 90 * S),
+            "what was written while paused is not held against it"
+        );
+        beat(&mut heartbeat, t + 90 * S);
+        assert_eq!(heartbeat.handle_timeout(t + 100 * S), Some(Dead { silence: 10 * S }));
+    }
+
+    #[test]
+    fn who_overslept_asks_before_it_judges() {
+        let (mut heartbeat, t) = started(HeartbeatConfig::default());
+        beat(&mut heartbeat, t + 30 * S);
+        assert_eq!(heartbeat.handle_timeout(t + 46 * S), ping(2), "due at 40 s, asked at 46 s");
+        heartbeat.handle_written(t + 46 * S, 2);
+        assert_eq!(heartbeat.handle_timeout(t + 56 * S), Some(Dead { silence: 10 * S }));
+    }
+
+    #[test]
+    fn a_probe_goes_out_at_once() {
+        let (mut heartbeat, t) = started(HeartbeatConfig::default());
+        heartbeat.probe(t + S);
+        assert_eq!(heartbeat.handle_timeout(t + S), ping(1));
+        assert_eq!(
+            heartbeat.next_deadline(),
+            Some(t + 11 * S),
+            "judged though the system has not taken it yet"
+        );
+    }
+
+    #[test]
+    fn an_answer_that_arrives_late_does_not_touch_the_next_connection() {
+        let (mut heartbeat, t) = started(HeartbeatConfig::default().strict(true));
+        beat(&mut heartbeat, t + 30 * S);
+        heartbeat.stop();
+        assert_eq!((heartbeat.is_running(), heartbeat.next_deadline()), (false, None));
+        heartbeat.start(t + 35 * S);
+        assert_eq!(heartbeat.handle_response(t + 36 * S, Response::Pong(&1u64.to_be_bytes())), None);
+        assert_eq!(heartbeat.handle_timeout(t + 40 * S), None, "the old timeout died with its connection");
+        assert_eq!(heartbeat.handle_timeout(t + 65 * S), ping(2));
+    }
+
+    #[test]
+    fn off_never_beats() {
+        let (mut heartbeat, t) = started(HeartbeatConfig::off());
+        assert_eq!((heartbeat.next_deadline(), heartbeat.handle_timeout(t + 1000 * S)), (None, None));
+    }
+
+    #[test]
+    fn a_peer_that_never_answers_but_talks_costs_no_memory() {
+        let (mut heartbeat, t) = started(HeartbeatConfig::default());
+        for n in 1..=10_000 {
+            beat(&mut heartbeat, t + 30 * n * S);
+            heartbeat.handle_activity(t + 30 * n * S + S);
+        }
+        assert!(heartbeat.running.unwrap().beats.len() <= REMEMBERED);
+    }
+}

@@ -1,0 +1,563 @@
+//! The rules of a line, without a clock, a thread, a socket or a channel.
+//!
+//! What happens goes in through `handle_*`, with the time as an argument; what is to be done comes out of three
+//! getters, each asked until it has no more: [`Session::poll_transmit`] (not while writing is blocked),
+//! [`Session::poll_event`] and [`Session::poll_action`]; [`Session::next_deadline`] says when to call
+//! [`Session::handle_timeout`], which is harmless when early.
+
+pub(crate) mod backoff;
+mod closing;
+pub(crate) mod heartbeat;
+pub(crate) mod outbox;
+pub(crate) mod reconnect;
+
+#[cfg(test)]
+mod property;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+use log::{info, warn};
+
+use crate::config::{Beat, ConnectionConfig, Inbound, deadline};
+use crate::error::{CloseFrame, Error, Fault};
+use crate::event::{CloseReason, DisconnectReason, Event, Left, Tickets};
+use crate::message::Message;
+use crate::protocol::{Down, Retry};
+use crate::session::closing::Closing;
+use crate::session::heartbeat::{HeartbeatAction, HeartbeatManager, Pulse, Response, counter};
+use crate::session::outbox::{Outbox, Released};
+use crate::session::reconnect::{Plan, ReconnectionManager};
+use crate::state::ConnectionState;
+use crate::stats::Stats;
+
+/// A frame for the socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Frame {
+    Message(Message),
+    Ping([u8; 8]),
+    Close(CloseFrame),
+}
+
+/// Something for the worker to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Start an attempt.
+    Dial { generation: u64 },
+    /// The attempt took too long: abandon it, and report it as failed.
+    TimeOutDial { generation: u64 },
+    /// Abandon the attempt; its result is not wanted.
+    AbandonDial,
+    /// Have `handle_retry` called at the time of the plan.
+    Schedule(Plan),
+    /// Forget the plan.
+    Unschedule,
+    /// Drop the socket.
+    HangUp,
+    /// The client is closed: end the thread.
+    Stop,
+}
+
+/// What an attempt brought.
+#[derive(Clone, Debug)]
+pub(crate) struct Opened {
+    pub(crate) address: SocketAddr,
+    pub(crate) subprotocol: Option<Box<str>>,
+}
+
+pub(crate) struct Session {
+    config: ConnectionConfig,
+    /// `connect`: a first attempt that fails closes the client.
+    one_attempt: bool,
+    /// The wall clock at an instant; unix time is reckoned from it.
+    wall: (Instant, SystemTime),
+    state: ConnectionState,
+    line: Line,
+    reconnect: ReconnectionManager,
+    heartbeat: HeartbeatManager,
+    outbox: Outbox,
+    /// What goes out ahead of the outbox.
+    frames: VecDeque<Frame>,
+    events: VecDeque<Event>,
+    actions: VecDeque<Action>,
+    /// Pings on this connection, with the last ticket handed over before each.
+    pings: VecDeque<(u64, u64)>,
+    /// The connection's bytes that the system has taken.
+    taken: u64,
+    /// Since when bytes wait and the system takes none.
+    blocked_since: Option<Instant>,
+    /// Numbers the attempts, so that a result that comes late is known as such.
+    generation: u64,
+    /// Attempts since the line was last ready.
+    attempts: u32,
+    ever_ready: bool,
+    left: Left,
+    /// Why the line is down, until it is ready again.
+    trouble: Option<Error>,
+    close_reason: Option<CloseReason>,
+    stats: Stats,
+}
+
+#[derive(Debug)]
+enum Line {
+    Down,
+    /// An attempt is under way; it has no deadline once it was timed out.
+    Dialling(Option<Instant>),
+    Open {
+        ready_at: Instant,
+    },
+    Closing(Closing),
+    Closed,
+}
+
+impl Session {
+    /// # Errors
+    /// A setting of the backoff or the heartbeat can't be used.
+    pub(crate) fn new(
+        config: ConnectionConfig,
+        one_attempt: bool,
+        now: Instant,
+        wall: SystemTime,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            reconnect: ReconnectionManager::new(config.reconnect.clone())?,
+            heartbeat: HeartbeatManager::new(config.heartbeat.clone())?,
+            config,
+            one_attempt,
+            wall: (now, wall),
+            state: ConnectionState::Disconnected,
+            line: Line::Down,
+            outbox: Outbox::default(),
+            frames: VecDeque::new(),
+            events: VecDeque::new(),
+            actions: VecDeque::new(),
+            pings: VecDeque::new(),
+            taken: 0,
+            blocked_since: None,
+            generation: 0,
+            attempts: 0,
+            ever_ready: false,
+            left: Left::default(),
+            trouble: None,
+            close_reason: None,
+            stats: Stats::default(),
+        })
+    }
+
+    /// Makes the first attempt.
+    pub(crate) fn start(&mut self, now: Instant) {
+        if self.state == ConnectionState::Disconnected && !self.reconnect.is_scheduled() {
+            self.dial(now);
+        }
+    }
+
+    /// The attempt `generation` succeeded; the system has taken `taken` bytes of its connection. Returns whether the
+    /// connection is wanted: if not, drop it.
+    pub(crate) fn handle_opened(
+        &mut self,
+        now: Instant,
+        generation: u64,
+        opened: Opened,
+        taken: u64,
+    ) -> bool {
+        if !matches!(self.line, Line::Dialling(_)) || generation != self.generation {
+            return false;
+        }
+        self.go(ConnectionState::Connected, None);
+        self.taken = taken;
+        self.outbox.begin(taken);
+        self.ready(now, opened);
+        true
+    }
+
+    /// The attempt `generation` failed.
+    pub(crate) fn handle_dial_failed(&mut self, now: Instant, generation: u64, error: Error) {
+        if matches!(self.line, Line::Dialling(_)) && generation == self.generation {
+            self.down(now, DisconnectReason::ConnectFailed(error));
+        }
+    }
+
+    /// The time of a planned attempt has come.
+    pub(crate) fn handle_retry(&mut self, now: Instant, generation: u64) {
+        if self.reconnect.handle_due(generation) {
+            self.dial(now);
+        }
+    }
+
+    /// The caller wants no more waiting: an attempt at once, or, on an open line, a heartbeat at once.
+    pub(crate) fn handle_reconnect_now(&mut self, now: Instant) {
+        if self.reconnect.cancel_reconnect() {
+            self.actions.push_back(Action::Unschedule);
+            self.dial(now);
+        } else {
+            self.heartbeat.probe(now);
+        }
+    }
+
+    /// A message was accepted from a caller.
+    pub(crate) fn handle_accepted(&mut self, ticket: u64, message: Message) {
+        self.stats.messages_accepted += 1;
+        self.outbox.push(ticket, message);
+    }
+
+    /// A message arrived.
+    pub(crate) fn handle_message(&mut self, now: Instant, message: Message) {
+        self.heartbeat.handle_activity(now);
+        if self.heartbeat.kind() == Beat::Json && is_json_pong(&message) {
+            self.note_round_trip(now, Response::Json);
+            return;
+        }
+        // Once closing, what still arrives is dropped, or the server's answer would wait behind it.
+        if matches!(self.line, Line::Open { .. }) {
+            self.stats.messages_received += 1;
+            if self.config.inbound == Inbound::Deliver {
+                self.events.push_back(Event::Message(message));
+            }
+        }
+    }
+
+    /// A pong arrived: it confirms every message handed over before its ping.
+    pub(crate) fn handle_pong(&mut self, now: Instant, payload: &[u8]) {
+        self.heartbeat.handle_activity(now);
+        self.note_round_trip(now, Response::Pong(payload));
+        let Some(counter) = counter(payload) else { return };
+        let Some(at) = self.pings.iter().position(|(sent, _)| *sent == counter) else { return };
+        if let Some((_, ticket)) = self.pings.drain(..=at).next_back() {
+            self.outbox.confirm(ticket);
+        }
+        self.close_after_confirmation();
+    }
+
+    /// Bytes arrived, whatever they are.
+    pub(crate) fn handle_activity(&mut self, now: Instant) {
+        self.heartbeat.handle_activity(now);
+    }
+
+    /// Everything polled so far has been handed to the socket, and ends at byte `end` of its connection.
+    pub(crate) fn handle_handed(&mut self, end: u64) {
+        self.outbox.mark(end, self.heartbeat.sent());
+    }
+
+    /// The system has taken `taken` bytes of the connection; `blocked` says that more wait.
+    pub(crate) fn handle_progress(&mut self, now: Instant, taken: u64, blocked: bool) {
+        let moved = taken > self.taken;
+        self.taken = taken;
+        if moved {
+            if self.blocked_since.is_some() {
+                self.heartbeat.handle_progress(now);
+            }
+            if let Some(beat) = self.outbox.progress(taken) {
+                self.heartbeat.handle_written(now, beat);
+            }
+        }
+        if !blocked {
+            self.blocked_since = None;
+        } else if moved || self.blocked_since.is_none() {
+            self.blocked_since = Some(now);
+        }
+    }
+
+    /// Reading is paused, since the application does not take its messages, or goes on.
+    pub(crate) fn handle_paused(&mut self, now: Instant, paused: bool) {
+        self.heartbeat.handle_paused(now, paused);
+    }
+
+    /// The connection ended.
+    pub(crate) fn handle_fault(&mut self, now: Instant, fault: Fault) {
+        match (&self.line, fault) {
+            (Line::Closing(_), _) => self.finish_closing(now),
+            (Line::Open { .. }, Fault::Broken(error)) => self.down(now, DisconnectReason::Lost(error)),
+            (Line::Open { .. }, Fault::Violation { code, reason }) => self.tell_violation(now, code, reason),
+            (Line::Down | Line::Dialling(_) | Line::Closed, _) => {}
+        }
+    }
+
+    /// A callback of the application panicked.
+    pub(crate) fn handle_panic(&mut self, callback: &'static str) {
+        self.close_for_good(CloseReason::Failed(Error::Panicked { callback }));
+    }
+
+    /// The wall clock reads `wall`. One that ran ahead of `now` says that the machine slept: its peer is asked anew.
+    pub(crate) fn handle_clock(&mut self, now: Instant, wall: SystemTime) {
+        const SLEPT: Duration = Duration::from_secs(5);
+        let ran_ahead = wall.duration_since(self.wall_at(now)).unwrap_or_default();
+        self.wall = (now, wall);
+        if ran_ahead > SLEPT {
+            self.heartbeat.probe(now);
+        }
+    }
+
+    /// Does what is due.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if let Line::Dialling(limit) = &mut self.line {
+            if limit.take_if(|at| *at <= now).is_some() {
+                self.actions.push_back(Action::TimeOutDial { generation: self.generation });
+            }
+        }
+        self.closing_timeout(now);
+        if self.write_deadline().is_some_and(|at| at <= now) {
+            let after = self.config.write_timeout;
+            return self.line_lost(now, Error::WriteStalled { after });
+        }
+        match self.heartbeat.handle_timeout(now) {
+            Some(HeartbeatAction::Send(pulse)) => self.beat(now, pulse),
+            Some(HeartbeatAction::Dead { silence }) => {
+                self.line_lost(now, Error::HeartbeatTimeout { silence })
+            }
+            None => {}
+        }
+    }
+
+    /// When `handle_timeout` has something to do next.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let line = match &self.line {
+            Line::Dialling(limit) => *limit,
+            Line::Closing(closing) => Some(closing.next_deadline(!self.outbox.has_waiting())),
+            Line::Down | Line::Open { .. } | Line::Closed => None,
+        };
+        [line, self.write_deadline(), self.heartbeat.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// The next frame for the socket.
+    pub(crate) fn poll_transmit(&mut self) -> Option<Frame> {
+        if let Some(frame) = self.frames.pop_front() {
+            return Some(frame);
+        }
+        if !self.wants_outbox() {
+            return None;
+        }
+        let message = self.outbox.pop();
+        if message.is_none() {
+            return self.poll_closing();
+        }
+        message.map(Frame::Message)
+    }
+
+    /// The next event for the application.
+    pub(crate) fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The next thing to do.
+    pub(crate) fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    pub(crate) fn state(&self) -> ConnectionState {
+        self.state
+    }
+
+    /// Whether the application's messages go out now.
+    pub(crate) fn wants_outbox(&self) -> bool {
+        match &self.line {
+            Line::Open { .. } => true,
+            Line::Closing(closing) => closing.is_flushing(),
+            Line::Down | Line::Dialling(_) | Line::Closed => false,
+        }
+    }
+
+    /// Whether messages that arrive go to the application.
+    pub(crate) fn delivers(&self) -> bool {
+        matches!(self.line, Line::Open { .. }) && self.config.inbound == Inbound::Deliver
+    }
+
+    /// Whether there is an event or an action to ask for.
+    pub(crate) fn has_output(&self) -> bool {
+        !self.events.is_empty() || !self.actions.is_empty()
+    }
+
+    /// Why the line is down, if it is.
+    pub(crate) fn trouble(&self) -> Option<&Error> {
+        self.trouble.as_ref()
+    }
+
+    /// Why the session is closed, once it is.
+    pub(crate) fn take_close_reason(&mut self) -> Option<CloseReason> {
+        self.close_reason.take()
+    }
+
+    /// Room that became free in the outbox since the last call.
+    pub(crate) fn take_released(&mut self) -> Released {
+        self.outbox.take_released()
+    }
+
+    /// What a closed session could not deliver.
+    pub(crate) fn take_left(&mut self) -> Left {
+        let mut left = std::mem::take(&mut self.left);
+        left.never_written = self.outbox.drain();
+        left
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        Stats { messages_written: self.outbox.written(), ..self.stats.clone() }
+    }
+
+    fn dial(&mut self, now: Instant) {
+        self.go(ConnectionState::Connecting, None);
+        self.generation += 1;
+        self.attempts += 1;
+        self.stats.attempts += 1;
+        self.line = Line::Dialling(Some(deadline(now, self.config.connect_timeout)));
+        self.actions.push_back(Action::Dial { generation: self.generation });
+    }
+
+    fn ready(&mut self, now: Instant, opened: Opened) {
+        self.line = Line::Open { ready_at: now };
+        self.ever_ready = true;
+        self.trouble = None;
+        self.stats.connects += 1;
+        self.heartbeat.start(now);
+        let attempts = std::mem::take(&mut self.attempts);
+        let Opened { address, subprotocol } = opened;
+        self.events.push_back(Event::Connected { address, subprotocol, attempts });
+    }
+
+    /// The attempt failed, or the line is lost: plans the next attempt, or closes.
+    fn down(&mut self, now: Instant, reason: DisconnectReason) {
+        if let Line::Open { ready_at } | Line::Closing(Closing { ready_at, .. }) = self.line {
+            // A server that accepts and drops must not be hammered: only a line that stayed up proves itself.
+            if now.saturating_duration_since(ready_at) >= self.config.stable_after {
+                self.reconnect.reset_backoff();
+            }
+        }
+        let max_delay = self.reconnect.max_delay();
+        let down = Down { reason: &reason, ever_ready: self.ever_ready, max_delay };
+        let retry = if self.one_attempt && !self.ever_ready { Retry::Never } else { down.default_retry() };
+        let floor = down.retry_after(self.wall_at(now)).unwrap_or_default().min(self.config.retry_after_cap);
+        if retry == Retry::Never {
+            return self.close_for_good(CloseReason::Refused(reason));
+        }
+        if self.reconnect.has_given_up() {
+            let attempts = self.reconnect.attempts();
+            return self.close_for_good(CloseReason::GaveUp { attempts, last: reason });
+        }
+        self.trouble = Some(reason.to_error());
+        let maybe_delivered = self.end_connection();
+        self.line = Line::Down;
+        self.go(ConnectionState::Disconnected, Some(&reason));
+        let attempt = self.attempts;
+        let plan = self.reconnect.schedule_not_before(now, retry, floor);
+        let retry_in = plan.map(|plan| plan.delay);
+        self.actions.extend(plan.map(Action::Schedule));
+        if matches!(reason, DisconnectReason::ConnectFailed(_)) {
+            let delay = retry_in.unwrap_or_default().as_millis();
+            warn!("Attempt {attempt} failed: {reason}; next try in {delay}ms");
+        }
+        self.events.push_back(Event::Disconnected { reason, retry_in, maybe_delivered });
+    }
+
+    fn line_lost(&mut self, now: Instant, error: Error) {
+        match self.line {
+            Line::Closing(_) => self.finish_closing(now),
+            _ => self.down(now, DisconnectReason::Lost(error)),
+        }
+    }
+
+    /// CLOSED, from any state.
+    fn close_for_good(&mut self, reason: CloseReason) {
+        if self.state == ConnectionState::Closed {
+            return;
+        }
+        let was_up = matches!(self.line, Line::Open { .. } | Line::Closing(_));
+        if matches!(self.line, Line::Dialling(_)) {
+            self.actions.push_back(Action::AbandonDial);
+        }
+        if self.reconnect.is_scheduled() {
+            self.actions.push_back(Action::Unschedule);
+        }
+        self.reconnect.cleanup();
+        let maybe_delivered = self.end_connection();
+        self.left.maybe_delivered = maybe_delivered.clone();
+        self.line = Line::Closed;
+        if let CloseReason::Refused(last) | CloseReason::GaveUp { last, .. } = &reason {
+            let reason = last.clone();
+            self.events.push_back(Event::Disconnected { reason, retry_in: None, maybe_delivered });
+        }
+        self.go(ConnectionState::Closed, was_up.then_some(&reason as &dyn Display));
+        if !was_up {
+            info!("Closed: {reason}");
+        }
+        self.close_reason = Some(reason.clone());
+        self.events.push_back(Event::Closed { reason });
+        self.actions.push_back(Action::Stop);
+    }
+
+    /// Forgets all that belongs to the connection, if there is one, and settles what was written to it.
+    fn end_connection(&mut self) -> Tickets {
+        if !matches!(self.line, Line::Open { .. } | Line::Closing(_)) {
+            return Tickets::default();
+        }
+        self.stats.disconnects += 1;
+        self.heartbeat.stop();
+        self.frames.clear();
+        self.pings.clear();
+        self.blocked_since = None;
+        self.actions.push_back(Action::HangUp);
+        self.outbox.lost(self.taken)
+    }
+
+    fn beat(&mut self, now: Instant, pulse: Pulse) {
+        self.stats.heartbeats += 1;
+        let frame = match pulse {
+            Pulse::Ping(payload) => {
+                self.pings.push_back((self.heartbeat.sent(), self.outbox.last_handed()));
+                // The oldest would confirm the least.
+                if self.pings.len() > 32 {
+                    self.pings.pop_front();
+                }
+                Frame::Ping(payload)
+            }
+            Pulse::Json => {
+                let unix = self.wall_at(now).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                Frame::Message(json_ping(unix))
+            }
+        };
+        self.frames.push_back(frame);
+    }
+
+    fn note_round_trip(&mut self, now: Instant, response: Response<'_>) {
+        if let Some(round_trip) = self.heartbeat.handle_response(now, response) {
+            self.stats.round_trip = Some(round_trip);
+        }
+    }
+
+    fn write_deadline(&self) -> Option<Instant> {
+        self.blocked_since.map(|since| deadline(since, self.config.write_timeout))
+    }
+
+    fn wall_at(&self, now: Instant) -> SystemTime {
+        let (then, wall) = self.wall;
+        wall + now.saturating_duration_since(then)
+    }
+
+    /// The one place where the state changes; an illegal transition is not made.
+    fn go(&mut self, to: ConnectionState, why: Option<&dyn Display>) {
+        let from = self.state;
+        debug_assert!(from.may_become(to), "{from} -> {to}");
+        if !from.may_become(to) {
+            return;
+        }
+        match why {
+            Some(why) => info!("Connection state: {from} -> {to} ({why})"),
+            None => info!("Connection state: {from} -> {to}"),
+        }
+        self.state = to;
+        self.events.push_back(Event::StateChanged { from, to });
+    }
+}
+
+fn json_ping(unix: Duration) -> Message {
+    format!(r#"{{"type":"ping","timestamp":{}}}"#, unix.as_millis()).into()
+}
+
+fn is_json_pong(message: &Message) -> bool {
+    // A pong may carry more than its type, but no server makes it large: others are spared the parser.
+    const LARGEST: usize = 1024;
+    message.len() <= LARGEST
+        && message.as_text().is_some_and(|text| text.contains("\"pong\""))
+        && message.json::<serde_json::Value>().is_ok_and(|value| value["type"] == "pong")
+}

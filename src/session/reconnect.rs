@@ -1,0 +1,197 @@
+//! When the next attempt is due.
+
+use std::time::{Duration, Instant};
+
+use log::info;
+
+use crate::config::{ReconnectConfig, deadline};
+use crate::error::Error;
+use crate::protocol::Retry;
+use crate::session::backoff::ExponentialBackoff;
+
+/// Plans the attempts after a loss. Driven by its caller, never by a thread: it says when an attempt is due, and is
+/// told when that time has come.
+///
+/// Each plan has a generation. A timer that fires late, for a plan that was cancelled or replaced, changes nothing.
+///
+/// ```
+/// use std::time::Instant;
+/// use tautline::{ReconnectConfig, ReconnectionManager, Retry};
+///
+/// let mut manager = ReconnectionManager::new(ReconnectConfig::default())?;
+/// let plan = manager.schedule_reconnect(Instant::now(), Retry::Backoff).expect("attempts are unlimited");
+/// assert_eq!(plan.attempt, 1);
+/// assert!(manager.is_scheduled());
+///
+/// manager.cancel_reconnect();
+/// assert!(!manager.handle_due(plan.generation), "a late timer revives nothing");
+/// # Ok::<(), tautline::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct ReconnectionManager {
+    backoff: ExponentialBackoff,
+    scheduled: bool,
+    generation: u64,
+}
+
+/// An attempt that is planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Plan {
+    /// Which attempt since the last reset, from 1.
+    pub attempt: u32,
+    /// How long from now.
+    pub delay: Duration,
+    /// When.
+    pub at: Instant,
+    /// What to hand to [`handle_due`](ReconnectionManager::handle_due).
+    pub generation: u64,
+}
+
+impl ReconnectionManager {
+    /// A manager with nothing planned.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] names the setting that can't be used.
+    pub fn new(config: ReconnectConfig) -> Result<Self, Error> {
+        ExponentialBackoff::new(config).map(Self::with_backoff)
+    }
+
+    /// The same, over a backoff of your own.
+    pub fn with_backoff(backoff: ExponentialBackoff) -> Self {
+        Self { backoff, scheduled: false, generation: 0 }
+    }
+
+    /// Plans the next attempt, in place of one that was planned before. Returns `None`, with nothing planned, for
+    /// [`Retry::Never`] and when all attempts have been made.
+    pub fn schedule_reconnect(&mut self, now: Instant, retry: Retry) -> Option<Plan> {
+        self.schedule_not_before(now, retry, Duration::ZERO)
+    }
+
+    /// The same; a delay of the backoff is made at least `floor`.
+    pub(crate) fn schedule_not_before(
+        &mut self,
+        now: Instant,
+        retry: Retry,
+        floor: Duration,
+    ) -> Option<Plan> {
+        self.cancel_reconnect();
+        if retry == Retry::Never || self.has_given_up() {
+            return None;
+        }
+        let backoff = self.backoff.next_delay();
+        let delay = match retry {
+            Retry::Backoff => backoff.max(floor),
+            Retry::After(delay) => delay,
+            Retry::Now | Retry::Never => Duration::ZERO,
+        };
+        let attempt = self.backoff.attempts();
+        self.scheduled = true;
+        info!("Scheduling reconnect attempt {attempt} in {}ms", delay.as_millis());
+        Some(Plan { attempt, delay, at: deadline(now, delay), generation: self.generation })
+    }
+
+    /// Takes note that the time of a plan has come: `true` if its attempt is to be made now.
+    pub fn handle_due(&mut self, generation: u64) -> bool {
+        self.scheduled && generation == self.generation && self.cancel_reconnect()
+    }
+
+    /// Drops the plan: `true` if there was one.
+    pub fn cancel_reconnect(&mut self) -> bool {
+        self.generation += 1;
+        std::mem::replace(&mut self.scheduled, false)
+    }
+
+    /// Starts the backoff anew, after the line has proved itself.
+    pub fn reset_backoff(&mut self) {
+        self.backoff.reset();
+    }
+
+    /// Drops the plan and starts the backoff anew.
+    pub fn cleanup(&mut self) {
+        self.cancel_reconnect();
+        self.reset_backoff();
+    }
+
+    /// Whether an attempt is planned.
+    pub fn is_scheduled(&self) -> bool {
+        self.scheduled
+    }
+
+    /// How many attempts were planned since the last reset.
+    pub fn attempts(&self) -> u32 {
+        self.backoff.attempts()
+    }
+
+    /// Whether all attempts that the configuration allows have been made.
+    pub(crate) fn has_given_up(&self) -> bool {
+        self.backoff.has_exceeded_max_attempts()
+    }
+
+    pub(crate) fn max_delay(&self) -> Duration {
+        self.backoff.config().max_delay
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "an Instant has no other source; the tests step from it")]
+mod tests {
+    use super::*;
+
+    fn manager(config: ReconnectConfig) -> ReconnectionManager {
+        ReconnectionManager::with_backoff(ExponentialBackoff::with_random(config, || 0.5).unwrap())
+    }
+
+    #[test]
+    fn a_plan_says_when_and_is_due_once() {
+        let now = Instant::now();
+        let mut manager = manager(ReconnectConfig::default());
+        let plan = manager.schedule_reconnect(now, Retry::Backoff).unwrap();
+        assert_eq!(
+            (plan.attempt, plan.delay, plan.at),
+            (1, Duration::from_secs(2), now + Duration::from_secs(2))
+        );
+        assert!(manager.is_scheduled());
+        assert!(manager.handle_due(plan.generation));
+        assert!(!manager.is_scheduled());
+        assert!(!manager.handle_due(plan.generation));
+    }
+
+    #[test]
+    fn a_late_timer_does_not_make_the_attempt_of_a_newer_plan() {
+        let now = Instant::now();
+        let mut manager = manager(ReconnectConfig::default());
+        let old = manager.schedule_reconnect(now, Retry::Backoff).unwrap();
+        let new = manager.schedule_reconnect(now, Retry::Backoff).unwrap();
+        assert!(!manager.handle_due(old.generation));
+        assert!(manager.is_scheduled());
+        assert!(manager.handle_due(new.generation));
+    }
+
+    #[test]
+    fn each_decision_has_its_delay() {
+        let now = Instant::now();
+        let mut manager = manager(ReconnectConfig::default());
+        let ms = |plan: Option<Plan>| plan.unwrap().delay.as_millis();
+        assert_eq!(ms(manager.schedule_reconnect(now, Retry::Now)), 0);
+        assert_eq!(ms(manager.schedule_reconnect(now, Retry::After(Duration::from_millis(7)))), 7);
+        assert_eq!(ms(manager.schedule_not_before(now, Retry::Backoff, Duration::from_secs(60))), 60_000);
+        assert_eq!(ms(manager.schedule_not_before(now, Retry::Backoff, Duration::from_secs(1))), 12_500);
+        assert!(manager.schedule_reconnect(now, Retry::Never).is_none());
+        assert!(!manager.is_scheduled());
+    }
+
+    #[test]
+    fn attempts_end_at_the_maximum_and_begin_anew_after_a_reset() {
+        let now = Instant::now();
+        let mut manager = manager(ReconnectConfig::default().max_attempts(2));
+        assert!(manager.schedule_reconnect(now, Retry::Backoff).is_some());
+        assert!(manager.schedule_reconnect(now, Retry::Now).is_some());
+        assert!(manager.schedule_reconnect(now, Retry::Backoff).is_none());
+        assert_eq!(manager.attempts(), 2);
+        manager.reset_backoff();
+        assert_eq!(manager.schedule_reconnect(now, Retry::Backoff).unwrap().attempt, 1);
+        manager.cleanup();
+        assert_eq!((manager.attempts(), manager.is_scheduled()), (0, false));
+    }
+}
