@@ -10,6 +10,7 @@ mod protocol;
 mod session;
 mod state;
 mod stats;
+mod transport;
 
 pub use crossbeam_channel::Receiver;
 pub use native_tls::TlsConnector;

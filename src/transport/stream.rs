@@ -1,0 +1,505 @@
+//! A non-blocking TCP stream to which every write succeeds, and what waits for it.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use native_tls::TlsStream;
+
+const WAKER: Token = Token(0);
+const STREAM: Token = Token(1);
+
+/// Waits for one stream and for a wake-up from other threads, in one system call.
+pub(crate) struct Poller {
+    poll: Poll,
+    events: Events,
+}
+
+impl Poller {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self { poll: Poll::new()?, events: Events::with_capacity(4) })
+    }
+
+    pub(crate) fn waker(&self) -> io::Result<Waker> {
+        Waker::new(self.registry(), WAKER)
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        self.poll.registry()
+    }
+
+    /// Waits for readiness, a wake-up or the timeout, whichever is first, and tells `wire` what it is ready for.
+    pub(crate) fn wait(&mut self, wire: Option<&mut Wire>, timeout: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+            other => other?,
+        }
+        if let Some(wire) = wire {
+            self.events.iter().filter(|event| event.token() == STREAM).for_each(|event| wire.note(event));
+        }
+        Ok(())
+    }
+}
+
+/// The raw stream under a [`Wire`].
+pub(crate) trait Raw: Read + Write {
+    /// Says that nothing more will be written.
+    fn half_close(&mut self) -> io::Result<()>;
+}
+
+impl Raw for TcpStream {
+    fn half_close(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+/// A stream whose writes always succeed: what the system does not take at once waits in the *spill*. So nothing above
+/// ever has to repeat a write, and TLS and WebSocket only ever wait to read.
+///
+/// A write that fails is remembered, and shown only when there is nothing more to read: what the peer said before it
+/// went, a close code above all, is not lost to a reset.
+pub(crate) struct Wire<T = TcpStream> {
+    raw: T,
+    spill: VecDeque<u8>,
+    /// Whether a read may bring something; cleared only by a read that came back empty or short.
+    readable: bool,
+    /// The peer's end of stream has been seen coming; it may hide behind a short read.
+    ending: bool,
+    /// Whether the stream is registered for writability.
+    armed: bool,
+    /// Until TCP stands, writability is what is waited for.
+    connecting: bool,
+    write_error: Option<io::Error>,
+    /// Bytes that came from the system.
+    received: u64,
+    /// Bytes that the system took.
+    taken: u64,
+}
+
+/// A spill of up to this size keeps its memory when it is empty.
+const KEPT: usize = 16 << 10;
+
+impl<T: Raw> Wire<T> {
+    pub(crate) fn new(raw: T) -> Self {
+        Self {
+            raw,
+            spill: VecDeque::new(),
+            readable: true,
+            ending: false,
+            armed: false,
+            connecting: false,
+            write_error: None,
+            received: 0,
+            taken: 0,
+        }
+    }
+
+    /// Bytes written, those in the spill included.
+    pub(crate) fn handed(&self) -> u64 {
+        self.taken + self.spill.len() as u64
+    }
+
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// How many bytes wait for the system to take them.
+    pub(crate) fn spilled(&self) -> usize {
+        self.spill.len()
+    }
+
+    pub(crate) fn is_readable(&self) -> bool {
+        self.readable
+    }
+
+    /// What the poller says when something has arrived.
+    #[cfg(test)]
+    pub(crate) fn edge(&mut self) {
+        self.readable = true;
+    }
+
+    fn write_some(raw: &mut T, taken: &mut u64, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match raw.write(bytes) {
+                Ok(0) if !bytes.is_empty() => return Err(ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    *taken += n as u64;
+                    return Ok(n);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn fail(&mut self, error: io::Error) {
+        self.write_error = Some(error);
+        // Whatever is to be read is read now; after it comes the error.
+        self.readable = true;
+    }
+
+    /// Lets the system take what it will of the spill.
+    fn drain(&mut self) {
+        while self.write_error.is_none() && !self.spill.is_empty() {
+            let (front, _) = self.spill.as_slices();
+            match Self::write_some(&mut self.raw, &mut self.taken, front) {
+                Ok(0) => return,
+                Ok(n) => drop(self.spill.drain(..n)),
+                Err(error) => self.fail(error),
+            }
+        }
+        if self.spill.is_empty() && self.spill.capacity() > KEPT {
+            self.spill = VecDeque::new();
+        }
+    }
+
+    fn half_close(&mut self) {
+        // It fails only on a connection that is gone, which the next read tells.
+        let _ = self.raw.half_close();
+    }
+}
+
+impl Wire {
+    /// Registers a stream that is being connected.
+    pub(crate) fn register_connecting(&mut self, registry: &Registry) -> io::Result<()> {
+        self.connecting = true;
+        self.armed = true;
+        registry.register(&mut self.raw, STREAM, Interest::READABLE | Interest::WRITABLE)
+    }
+
+    /// TCP stands.
+    pub(crate) fn connected(&mut self) {
+        self.connecting = false;
+    }
+
+    pub(crate) fn register(&mut self, registry: &Registry) -> io::Result<()> {
+        self.armed = false;
+        registry.register(&mut self.raw, STREAM, Interest::READABLE)
+    }
+
+    pub(crate) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        registry.deregister(&mut self.raw)
+    }
+
+    /// Asks for writability exactly while something waits to be written; otherwise a wait would spin.
+    pub(crate) fn arm(&mut self, registry: &Registry) -> io::Result<()> {
+        let wanted = self.connecting || (!self.spill.is_empty() && self.write_error.is_none());
+        if wanted != self.armed {
+            let interest = if wanted { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+            registry.reregister(&mut self.raw, STREAM, interest)?;
+            self.armed = wanted;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, event: &Event) {
+        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        self.ending |= event.is_read_closed() || event.is_error();
+    }
+
+    pub(crate) fn tcp(&self) -> &TcpStream {
+        &self.raw
+    }
+}
+
+impl<T: Raw> Read for Wire<T> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.readable {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        loop {
+            match self.raw.read(buffer) {
+                Ok(n) => {
+                    // A short read has emptied the system's buffer, so the next one would be in vain; not on Windows.
+                    if n < buffer.len()
+                        && n > 0
+                        && !self.ending
+                        && self.write_error.is_none()
+                        && !cfg!(windows)
+                    {
+                        self.readable = false;
+                    }
+                    self.received += n as u64;
+                    return Ok(n);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    return Err(self.write_error.take().unwrap_or(error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl<T: Raw> Write for Wire<T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.write_error.is_some() {
+            return Ok(bytes.len());
+        }
+        let mut written = 0;
+        if self.spill.is_empty() {
+            match Self::write_some(&mut self.raw, &mut self.taken, bytes) {
+                Ok(n) => written = n,
+                Err(error) => {
+                    self.fail(error);
+                    return Ok(bytes.len());
+                }
+            }
+        }
+        self.spill.extend(&bytes[written..]);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.drain();
+        Ok(())
+    }
+}
+
+/// What the WebSocket speaks through: TCP, or TLS over it.
+pub(crate) enum Link<T = TcpStream> {
+    Plain(Wire<T>),
+    Tls(Box<Tls<T>>),
+}
+
+/// TLS that takes whole writes. By itself it takes 16 KiB a call, and tungstenite moves the rest of its buffer to the
+/// front after each: 64 MiB took ten seconds.
+pub(crate) struct Tls<T> {
+    stream: TlsStream<Wire<T>>,
+    /// What TLS could not take because it had to read first, in a renegotiation. Nearly always empty.
+    backlog: Vec<u8>,
+}
+
+impl<T: Raw> Link<T> {
+    pub(crate) fn tls(stream: TlsStream<Wire<T>>) -> Self {
+        Self::Tls(Box::new(Tls { stream, backlog: Vec::new() }))
+    }
+
+    pub(crate) fn wire(&self) -> &Wire<T> {
+        match self {
+            Self::Plain(wire) => wire,
+            Self::Tls(tls) => tls.stream.get_ref(),
+        }
+    }
+
+    pub(crate) fn wire_mut(&mut self) -> &mut Wire<T> {
+        match self {
+            Self::Plain(wire) => wire,
+            Self::Tls(tls) => tls.stream.get_mut(),
+        }
+    }
+
+    /// Says to the peer, on every layer, that nothing more will be written.
+    pub(crate) fn half_close(&mut self) {
+        if let Self::Tls(tls) = self {
+            // The alert is a courtesy; TCP's own end follows.
+            let _ = tls.stream.shutdown();
+        }
+        self.wire_mut().half_close();
+    }
+}
+
+impl<T: Raw> Tls<T> {
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.stream.write(&bytes[written..]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(n) => written += n,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(written)
+    }
+
+    fn push_backlog(&mut self) -> io::Result<()> {
+        if !self.backlog.is_empty() {
+            let backlog = std::mem::take(&mut self.backlog);
+            let written = self.write_all(&backlog)?;
+            self.backlog.extend(&backlog[written..]);
+        }
+        Ok(())
+    }
+}
+
+impl<T: Raw> Read for Link<T> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(wire) => wire.read(buffer),
+            Self::Tls(tls) => tls.stream.read(buffer),
+        }
+    }
+}
+
+impl<T: Raw> Write for Link<T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(wire) => wire.write(bytes),
+            Self::Tls(tls) => {
+                tls.push_backlog()?;
+                let written = if tls.backlog.is_empty() { tls.write_all(bytes)? } else { 0 };
+                tls.backlog.extend(&bytes[written..]);
+                Ok(bytes.len())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(wire) => wire.flush(),
+            Self::Tls(tls) => {
+                tls.push_backlog()?;
+                tls.stream.flush()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod fake {
+    //! A stream that does what a test tells it.
+
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    pub(crate) struct Fake(pub(crate) Arc<Mutex<Script>>);
+
+    #[derive(Default)]
+    pub(crate) struct Script {
+        /// What each read brings; an empty queue would block, an empty item is the end.
+        pub(crate) reads: VecDeque<Vec<u8>>,
+        pub(crate) written: Vec<u8>,
+        /// How many bytes the system still takes.
+        pub(crate) room: usize,
+        pub(crate) write_fails: bool,
+        pub(crate) half_closed: bool,
+    }
+
+    impl Fake {
+        pub(crate) fn with_room(room: usize) -> Self {
+            let fake = Self::default();
+            fake.0.lock().unwrap().room = room;
+            fake
+        }
+
+        pub(crate) fn feed(&self, bytes: impl Into<Vec<u8>>) {
+            self.0.lock().unwrap().reads.push_back(bytes.into());
+        }
+    }
+
+    impl Read for Fake {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let mut script = self.0.lock().unwrap();
+            let Some(mut next) = script.reads.pop_front() else { return Err(ErrorKind::WouldBlock.into()) };
+            let n = next.len().min(buffer.len());
+            buffer[..n].copy_from_slice(&next[..n]);
+            if n < next.len() {
+                script.reads.push_front(next.split_off(n));
+            }
+            Ok(n)
+        }
+    }
+
+    impl Write for Fake {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut script = self.0.lock().unwrap();
+            if script.write_fails {
+                return Err(ErrorKind::BrokenPipe.into());
+            }
+            let n = bytes.len().min(script.room);
+            if n == 0 {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            script.room -= n;
+            script.written.extend(&bytes[..n]);
+            Ok(n)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Raw for Fake {
+        fn half_close(&mut self) -> io::Result<()> {
+            self.0.lock().unwrap().half_closed = true;
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fake::Fake;
+    use super::*;
+
+    #[test]
+    fn a_write_always_succeeds_and_the_rest_spills_in_order() {
+        let fake = Fake::with_room(4);
+        let mut wire = Wire::new(fake.clone());
+        wire.write_all(b"abcdef").unwrap();
+        wire.write_all(b"ghi").unwrap();
+        assert_eq!((wire.taken(), wire.spilled(), wire.handed()), (4, 5, 9));
+        fake.0.lock().unwrap().room = 3;
+        wire.flush().unwrap();
+        assert_eq!((wire.taken(), wire.spilled()), (7, 2));
+        fake.0.lock().unwrap().room = 100;
+        wire.flush().unwrap();
+        assert_eq!(fake.0.lock().unwrap().written, b"abcdefghi");
+        assert_eq!((wire.taken(), wire.spilled(), wire.handed()), (9, 0, 9));
+    }
+
+    #[test]
+    fn a_large_spill_gives_its_memory_back() {
+        let fake = Fake::with_room(0);
+        let mut wire = Wire::new(fake.clone());
+        wire.write_all(&vec![0; 1 << 20]).unwrap();
+        fake.0.lock().unwrap().room = usize::MAX;
+        wire.flush().unwrap();
+        assert_eq!(wire.spill.capacity(), 0);
+    }
+
+    #[test]
+    fn a_short_read_spares_the_next_but_never_hides_the_end() {
+        let fake = Fake::default();
+        let mut wire = Wire::new(fake.clone());
+        let mut buffer = [0; 8];
+        fake.feed("ab");
+        fake.feed("cd");
+        assert_eq!(wire.read(&mut buffer).unwrap(), 2);
+        assert_eq!(wire.read(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock, "no system call");
+        wire.edge();
+        wire.ending = true;
+        assert_eq!(wire.read(&mut buffer).unwrap(), 2);
+        fake.feed("");
+        assert_eq!(wire.read(&mut buffer).unwrap(), 0, "the end that came with the last bytes");
+    }
+
+    #[test]
+    fn what_the_peer_said_is_read_before_a_failed_write_is_told() {
+        let fake = Fake::default();
+        fake.0.lock().unwrap().write_fails = true;
+        let mut wire = Wire::new(fake.clone());
+        wire.write_all(b"lost").unwrap();
+        wire.flush().unwrap();
+        assert_eq!((wire.taken(), wire.is_readable()), (0, true));
+        fake.feed("goodbye");
+        let mut buffer = [0; 64];
+        assert_eq!(wire.read(&mut buffer).unwrap(), 7);
+        assert_eq!(wire.read(&mut buffer).unwrap_err().kind(), ErrorKind::BrokenPipe);
+    }
+}

@@ -1,0 +1,77 @@
+//! A TCP connection to the first address that takes one.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mio::net::TcpStream;
+
+use crate::endpoint::Endpoint;
+use crate::error::Error;
+use crate::transport::stream::Wire;
+use crate::transport::{Attempt, system};
+
+/// Tries the addresses in turn. One that does not answer gets its share of the time that is left, so that a black hole
+/// in front does not hide the address behind it.
+pub(crate) fn connect(
+    endpoint: &Endpoint,
+    addresses: &[SocketAddr],
+    attempt: &mut impl Attempt,
+) -> Result<(Wire, SocketAddr), Error> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
+    for (at, address) in addresses.iter().enumerate() {
+        let others = u32::try_from(addresses.len() - at).unwrap_or(u32::MAX);
+        match connect_one(*address, others, attempt)? {
+            Ok(wire) => return Ok((wire, *address)),
+            Err(error) => {
+                log::debug!("{address} did not take the connection: {error}");
+                last = error;
+            }
+        }
+    }
+    Err(Error::Connect { host: endpoint.to_string().into(), source: Arc::new(last) })
+}
+
+fn connect_one(
+    address: SocketAddr,
+    share: u32,
+    attempt: &mut impl Attempt,
+) -> Result<Result<Wire, io::Error>, Error> {
+    let tcp = match TcpStream::connect(address) {
+        Ok(tcp) => tcp,
+        Err(error) => return Ok(Err(error)),
+    };
+    let mut wire = Wire::new(tcp);
+    wire.register_connecting(attempt.registry())
+        .map_err(|source| system("a socket's registration", source))?;
+    // The last one may have all the time there is: the attempt's own end is the worker's business.
+    let patience = (share > 1).then(|| attempt.time_left() / share);
+    loop {
+        if !attempt.wait(&mut wire, patience)? {
+            return Ok(Err(io::ErrorKind::TimedOut.into()));
+        }
+        match state(wire.tcp()) {
+            Ok(true) => break,
+            Ok(false) => {}
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    wire.connected();
+    // Messages are small and must not wait for the answers to those before them (Nagle).
+    if let Err(error) = wire.tcp().set_nodelay(true) {
+        return Ok(Err(error));
+    }
+    Ok(Ok(wire))
+}
+
+/// Whether the connection stands.
+fn state(tcp: &TcpStream) -> io::Result<bool> {
+    if let Some(error) = tcp.take_error()? {
+        return Err(error);
+    }
+    match tcp.peer_addr() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+        Err(error) => Err(error),
+    }
+}
