@@ -1,0 +1,568 @@
+//! The handle that callers hold.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "turns the caller's timeouts into deadlines, on the caller's thread"
+)]
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use serde::Serialize;
+
+use crate::config::{ConnectionConfig, deadline};
+use crate::error::{CloseFrame, Error, SendError, SendErrorKind};
+use crate::event::{CloseReason, Event, Left, Ticket};
+use crate::intake::{Command, Gate, Inner, Intake, Status, Thread};
+use crate::message::Message;
+use crate::state::ConnectionState;
+use crate::stats::Stats;
+use crate::timer::Timer;
+use crate::transport::Request;
+use crate::transport::stream::Poller;
+use crate::worker::{Notify, Setup, Shared, Worker};
+
+/// A line to a WebSocket server, held by a thread of its own.
+///
+/// Cheap to clone; all clones are the same line, and any thread may use any of them. When the last one is dropped, the
+/// line is closed with a close frame but without a flush, which takes up to `close_timeout`; use
+/// [`close`](Self::close) to have everything that was accepted go out first.
+///
+/// # Callbacks
+/// A call that would block on the client's own I/O thread, where callbacks run, fails with [`Error::WouldDeadlock`];
+/// a handle that is dropped there signals and does not wait.
+///
+/// ```no_run
+/// use tautline::Client;
+///
+/// let client = Client::connect("wss://example.com/socket")?; // blocks until the line is ready, or says why not
+/// client.send("hello")?;
+/// for message in client.messages() {                         // blocks; lives through reconnects; ends when closed
+///     println!("{message}");
+/// }
+/// client.closed().into_result()
+/// # ; Ok::<(), tautline::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    line: Arc<LineHandle>,
+}
+
+/// What all clones share; its end is the end of the line.
+struct LineHandle {
+    shared: Shared,
+    commands: Sender<Command>,
+    events: Receiver<Event>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A client to be: what [`ConnectionConfig`] holds, and behaviour.
+///
+/// ```no_run
+/// use tautline::Client;
+///
+/// let client = Client::builder("ws://127.0.0.1:8080").on_event_ready(|| println!("something happened")).start()?;
+/// # Ok::<(), tautline::Error>(())
+/// ```
+#[must_use = "a builder does nothing until `connect` or `start`"]
+pub struct Builder {
+    config: ConnectionConfig,
+    notify: Option<Notify>,
+    resolver: Option<Arc<crate::transport::Resolver>>,
+}
+
+impl Builder {
+    /// Calls `callback` after events were enqueued, on the I/O thread: once for any number of them, to wake a loop that
+    /// then takes them with [`try_messages`](Client::try_messages) or from [`events`](Client::events). It must not
+    /// block. If it panics, the client is closed.
+    pub fn on_event_ready(mut self, callback: impl Fn() + Send + 'static) -> Self {
+        self.notify = Some(Box::new(callback));
+        self
+    }
+
+    /// Looks host names up with `resolver` instead of the system's resolver. It gets host and port, runs on the dial
+    /// thread, and may block: an attempt that ends meanwhile abandons it. Addresses are tried in the order given.
+    ///
+    /// ```no_run
+    /// # use tautline::Client;
+    /// let client = Client::builder("ws://gateway.local:5000")
+    ///     .resolver(|_host, port| Ok(vec![([127, 0, 0, 1], port).into()]))
+    ///     .connect()?;
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn resolver(
+        mut self,
+        resolver: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) -> Self {
+        self.resolver = Some(Arc::new(resolver));
+        self
+    }
+
+    /// Connects: see [`Client::connect`].
+    pub fn connect(self) -> Result<Client, Error> {
+        if Thread::current() == Some(Thread::Io) {
+            return Err(Error::WouldDeadlock);
+        }
+        let client = self.launch(true)?;
+        let failed = client.line.wait(None, |status| match &status.closed {
+            Some((reason, _)) => Some(Some(reason.clone())),
+            None => status.ready.then_some(None),
+        });
+        match failed.flatten() {
+            None => Ok(client),
+            Some(reason) => {
+                client.line.join();
+                Err(reason.into_error())
+            }
+        }
+    }
+
+    /// Starts: see [`Client::start`].
+    pub fn start(self) -> Result<Client, Error> {
+        self.launch(false)
+    }
+
+    fn launch(self, one_attempt: bool) -> Result<Client, Error> {
+        let Self { config, notify, resolver } = self;
+        let endpoint = config.check()?;
+        let refused = |what| move |source| Error::System { what, source: Arc::new(source) };
+        let poller = Poller::new().map_err(refused("a descriptor to wait on"))?;
+        let waker = poller.waker().map_err(refused("a descriptor to be woken by"))?;
+        let timer = Timer::shared(config.thread_stack).map_err(refused("a timer thread"))?;
+        let shared = Shared {
+            gate: Arc::new(Gate::new(waker)),
+            intake: Arc::new(Intake::new(config.outbox, config.max_message_size)),
+            status: Arc::new(Status::new()),
+        };
+        let (commands_in, commands) = crossbeam_channel::unbounded();
+        let (events_in, events) = crossbeam_channel::unbounded();
+        let stack = config.thread_stack;
+        let request = Request { endpoint, config: config.clone(), resolver, tls: Default::default() };
+        let shared_too = shared.clone();
+        let worker = Worker::new(Setup {
+            config,
+            request,
+            one_attempt,
+            notify,
+            poller,
+            timer,
+            shared: shared_too,
+            commands,
+            events: events_in,
+        })?;
+        let thread = thread::Builder::new()
+            .name("tautline-io".into())
+            .stack_size(stack)
+            .spawn(move || worker.run())
+            .map_err(refused("an I/O thread"))?;
+        let line = LineHandle { shared, commands: commands_in, events, thread: Mutex::new(Some(thread)) };
+        Ok(Client { line: Arc::new(line) })
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Makes one attempt to connect, and returns a client whose line is ready; later losses are followed by reconnects.
+    ///
+    /// Blocks until the line is ready or the attempt has failed, for `connect_timeout` (10 s) at most. To wait for a
+    /// server that isn't there yet, use [`start`](Self::start).
+    ///
+    /// # Errors
+    /// Why the attempt failed; no thread is left behind, but for one inside a look-up of the system's that can't be
+    /// interrupted. A URL or a setting that can't be used.
+    ///
+    /// ```
+    /// use tautline::{Client, Error};
+    ///
+    /// let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    /// let error = Client::connect(format!("ws://{nobody}")).unwrap_err();
+    /// assert!(matches!(error, Error::Connect { .. }), "{error}");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn connect(config: impl Into<ConnectionConfig>) -> Result<Self, Error> {
+        Self::builder(config).connect()
+    }
+
+    /// Starts a client and returns at once; the line comes up in the background, however long it takes.
+    ///
+    /// What is sent meanwhile waits in the outbox.
+    ///
+    /// # Errors
+    /// A URL or a setting that can't be used, or the system refused a thread or a descriptor.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use tautline::Client;
+    ///
+    /// let client = Client::start("ws://127.0.0.1:8080")?;
+    /// client.wait_ready(Duration::from_secs(5))?;
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn start(config: impl Into<ConnectionConfig>) -> Result<Self, Error> {
+        Self::builder(config).start()
+    }
+
+    /// A builder, to add behaviour to the configuration.
+    pub fn builder(config: impl Into<ConnectionConfig>) -> Builder {
+        Builder { config: config.into(), notify: None, resolver: None }
+    }
+
+    /// Accepts a message, which goes out in its turn: at once if the line is ready, else when it is.
+    ///
+    /// Blocks while the outbox is full, until there is room or the client is closed. See
+    /// [`send_timeout`](Self::send_timeout) and [`try_send`](Self::try_send).
+    ///
+    /// # Errors
+    /// The client is closing or closed, or the message is larger than `max_message_size`; the message is in the error.
+    ///
+    /// ```no_run
+    /// # let client = tautline::Client::connect("ws://127.0.0.1:8080")?;
+    /// let ticket = client.send("hello")?;
+    /// client.send(vec![1, 2, 3])?;
+    /// println!("the greeting is message {ticket}");
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn send(&self, message: impl Into<Message>) -> Result<Ticket, SendError> {
+        self.push(message.into(), None)
+    }
+
+    /// Accepts a message, like [`send`](Self::send), but blocks for `timeout` at most.
+    ///
+    /// # Errors
+    /// As `send`, and [`SendErrorKind::Timeout`].
+    pub fn send_timeout(&self, message: impl Into<Message>, timeout: Duration) -> Result<Ticket, SendError> {
+        self.push(message.into(), Some(timeout))
+    }
+
+    /// Accepts a message if there is room; never blocks.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and [`SendErrorKind::Full`].
+    ///
+    /// ```no_run
+    /// # let client = tautline::Client::connect("ws://127.0.0.1:8080")?;
+    /// # let mut dropped = Vec::new();
+    /// if let Err(error) = client.try_send("frame 17") {
+    ///     dropped.push(error.into_message());
+    /// }
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn try_send(&self, message: impl Into<Message>) -> Result<Ticket, SendError> {
+        let message = message.into();
+        match self.line.shared.intake.try_push(&message) {
+            Ok(ticket) => Ok(self.accepted(ticket)),
+            Err(kind) => Err(SendError::new(message, kind)),
+        }
+    }
+
+    /// Sends a value as JSON text. Blocks as [`send`](Self::send) does.
+    ///
+    /// # Errors
+    /// As `send`, or the value can't be written as JSON.
+    ///
+    /// ```no_run
+    /// # let client = tautline::Client::connect("ws://127.0.0.1:8080")?;
+    /// client.send_json(&serde_json::json!({"type": "subscribe", "channel": 7}))?;
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn send_json<T: Serialize + ?Sized>(&self, value: &T) -> Result<Ticket, Error> {
+        Ok(self.send(serde_json::to_string(value)?)?)
+    }
+
+    /// The next message. Events other than messages are taken and dropped.
+    ///
+    /// Blocks until a message arrives, through any number of reconnects, or until the client is closed.
+    ///
+    /// # Errors
+    /// [`Error::Closed`]: every message has been taken, and no more will come.
+    pub fn recv(&self) -> Result<Message, Error> {
+        not_on_io_thread()?;
+        loop {
+            match self.line.events.recv() {
+                Ok(event) => {
+                    if let Some(message) = event.into_message() {
+                        return Ok(message);
+                    }
+                }
+                Err(_) => return Err(Error::Closed),
+            }
+        }
+    }
+
+    /// The next message, like [`recv`](Self::recv), but blocks for `timeout` at most.
+    ///
+    /// # Errors
+    /// As `recv`, and [`Error::Timeout`].
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Message, Error> {
+        not_on_io_thread()?;
+        let until = deadline(Instant::now(), timeout);
+        loop {
+            match self.line.events.recv_deadline(until) {
+                Ok(event) => {
+                    if let Some(message) = event.into_message() {
+                        return Ok(message);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => return Err(self.line.timeout("a message", timeout)),
+                Err(RecvTimeoutError::Disconnected) => return Err(Error::Closed),
+            }
+        }
+    }
+
+    /// The next message, or `None` if there is none now; never blocks.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    pub fn try_recv(&self) -> Result<Option<Message>, Error> {
+        loop {
+            match self.line.events.try_recv() {
+                Ok(event) => {
+                    if let Some(message) = event.into_message() {
+                        return Ok(Some(message));
+                    }
+                }
+                Err(TryRecvError::Empty) => return Ok(None),
+                Err(TryRecvError::Disconnected) => return Err(Error::Closed),
+            }
+        }
+    }
+
+    /// The messages as they come: each `next` blocks as [`recv`](Self::recv) does; ends when the client is closed.
+    /// [`closed`](Self::closed) tells why it ended.
+    pub fn messages(&self) -> Messages<'_> {
+        Messages { client: self }
+    }
+
+    /// The messages that are there now; never blocks.
+    ///
+    /// ```no_run
+    /// # let client = tautline::Client::connect("ws://127.0.0.1:8080")?;
+    /// # let apply = |_| ();
+    /// for message in client.try_messages() {
+    ///     apply(message);
+    /// }
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn try_messages(&self) -> TryMessages<'_> {
+        TryMessages { client: self }
+    }
+
+    /// Everything that happens, in order. The channel ends after [`Event::Closed`].
+    ///
+    /// There is one queue: an event taken here is not seen by [`recv`](Self::recv) and its kin, nor by another clone of
+    /// this receiver, and those drop what isn't a message. A program reads one or the other.
+    pub fn events(&self) -> &Receiver<Event> {
+        &self.line.events
+    }
+
+    /// Where the line stands now.
+    pub fn state(&self) -> ConnectionState {
+        self.line.shared.status.read(|status| status.state)
+    }
+
+    /// What the client has done so far.
+    pub fn stats(&self) -> Stats {
+        self.line.shared.status.read(|status| status.stats.clone())
+    }
+
+    /// Blocks until the line is ready, the client is closed, or `timeout` is over.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], with why the line is down, if it is; or why the client is closed.
+    pub fn wait_ready(&self, timeout: Duration) -> Result<(), Error> {
+        not_on_io_thread()?;
+        let outcome = self.line.wait(Some(timeout), |status| match &status.closed {
+            Some((reason, _)) => Some(Err(reason.clone().into_error())),
+            None => status.ready.then_some(Ok(())),
+        });
+        outcome.unwrap_or_else(|| Err(self.line.timeout("the line to be ready", timeout)))
+    }
+
+    /// Ends a wait for the next attempt: it is made at once. On an open line a heartbeat goes out at once, so that a
+    /// dead peer is noticed within the heartbeat's timeout; during an attempt nothing happens. Never blocks.
+    ///
+    /// For programs that learn that the network is back, or has changed.
+    pub fn reconnect_now(&self) {
+        self.line.command(Command::ReconnectNow);
+    }
+
+    /// Closes the line with code 1000, after everything that was accepted has gone out, and returns what could not be
+    /// delivered. Nothing is accepted any more from the moment of the call. CLOSED is final.
+    ///
+    /// Blocks until the close handshake is done and the I/O thread is gone, for `close_timeout` (3 s) at most. A line
+    /// that isn't ready is closed at once. Made on the I/O thread, the call returns at once, with
+    /// [`unfinished`](Left::unfinished) set.
+    ///
+    /// ```no_run
+    /// # let client = tautline::Client::connect("ws://127.0.0.1:8080")?;
+    /// client.send("last words")?;
+    /// let left = client.close();
+    /// println!("{} never written, maybe delivered: {}", left.never_written.len(), left.maybe_delivered);
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn close(&self) -> Left {
+        self.line.close(Command::Close { frame: CloseFrame::new(1000, ""), flush: true })
+    }
+
+    /// Closes the line like [`close`](Self::close), with a code and a reason of your own.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`]: the code may not be sent, or the reason is longer than 123 bytes. Nothing was done.
+    pub fn close_with(&self, code: u16, reason: &str) -> Result<Left, Error> {
+        let frame = CloseFrame::checked(code, reason)?;
+        Ok(self.line.close(Command::Close { frame, flush: true }))
+    }
+
+    /// Ends the line at once, without a flush and without a close handshake, and returns what could not be delivered.
+    ///
+    /// Blocks until the I/O thread is gone: 50 ms at most. Made on the I/O thread, the call returns at once, with
+    /// [`unfinished`](Left::unfinished) set.
+    pub fn terminate(&self) -> Left {
+        self.line.close(Command::Terminate)
+    }
+
+    /// Blocks until the client is closed, for however long that takes, and tells why it is. Does not close it.
+    ///
+    /// Made on the I/O thread, which it would wait for, it returns [`CloseReason::Failed`] with
+    /// [`Error::WouldDeadlock`].
+    pub fn closed(&self) -> CloseReason {
+        if let Err(error) = not_on_io_thread() {
+            return error.into();
+        }
+        let reason = self.line.wait(None, |status| status.closed.as_ref().map(|(reason, _)| reason.clone()));
+        reason.unwrap_or(CloseReason::ByCaller)
+    }
+
+    /// Blocks like [`closed`](Self::closed), for `timeout` at most; `None` if the client isn't closed by then.
+    pub fn wait_closed(&self, timeout: Duration) -> Option<CloseReason> {
+        if let Err(error) = not_on_io_thread() {
+            return Some(error.into());
+        }
+        self.line.wait(Some(timeout), |status| status.closed.as_ref().map(|(reason, _)| reason.clone()))
+    }
+
+    fn push(&self, message: Message, timeout: Option<Duration>) -> Result<Ticket, SendError> {
+        let intake = &self.line.shared.intake;
+        let accepted = if Thread::current() == Some(Thread::Io) {
+            intake.try_push(&message).map_err(|kind| match kind {
+                SendErrorKind::Full { .. } => SendErrorKind::WouldDeadlock,
+                other => other,
+            })
+        } else {
+            let until = timeout.map(|timeout| deadline(Instant::now(), timeout));
+            intake.push(&message, until, remaining).map_err(|kind| match (kind, timeout) {
+                (SendErrorKind::Full { .. }, Some(after)) => SendErrorKind::Timeout { after },
+                (other, _) => other,
+            })
+        };
+        match accepted {
+            Ok(ticket) => Ok(self.accepted(ticket)),
+            Err(kind) => Err(SendError::new(message, kind)),
+        }
+    }
+
+    fn accepted(&self, ticket: Ticket) -> Ticket {
+        self.line.shared.gate.data();
+        ticket
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("state", &self.state()).finish_non_exhaustive()
+    }
+}
+
+/// The messages of a client: see [`Client::messages`].
+#[derive(Debug)]
+#[must_use = "an iterator does nothing until it is asked"]
+pub struct Messages<'a> {
+    client: &'a Client,
+}
+
+impl Iterator for Messages<'_> {
+    type Item = Message;
+
+    fn next(&mut self) -> Option<Message> {
+        self.client.recv().ok()
+    }
+}
+
+/// The messages that a client has now: see [`Client::try_messages`].
+#[derive(Debug)]
+#[must_use = "an iterator does nothing until it is asked"]
+pub struct TryMessages<'a> {
+    client: &'a Client,
+}
+
+impl Iterator for TryMessages<'_> {
+    type Item = Message;
+
+    fn next(&mut self) -> Option<Message> {
+        self.client.try_recv().ok().flatten()
+    }
+}
+
+impl LineHandle {
+    fn command(&self, command: Command) {
+        // A worker that is gone has nothing left to do.
+        let _ = self.commands.send(command);
+        self.shared.gate.urgent();
+    }
+
+    fn close(&self, command: Command) -> Left {
+        self.command(command);
+        if Thread::current() == Some(Thread::Io) {
+            return Left { unfinished: true, ..Left::default() };
+        }
+        let left = self.wait(None, |status| status.closed.as_ref().map(|(_, left)| Arc::clone(left)));
+        self.join();
+        left.map_or_else(Left::default, |left| Left::clone(&left))
+    }
+
+    fn wait<R>(&self, timeout: Option<Duration>, look: impl FnMut(&Inner) -> Option<R>) -> Option<R> {
+        let until = timeout.map(|timeout| deadline(Instant::now(), timeout));
+        self.shared.status.wait(until, remaining, look)
+    }
+
+    /// Waits for the end of the I/O thread, which has nothing left to wait for itself.
+    fn join(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // Its panics are caught and told on the thread itself.
+            let _ = thread.join();
+        }
+    }
+
+    fn timeout(&self, waiting_for: &'static str, after: Duration) -> Error {
+        let trouble = self.shared.status.read(|status| status.trouble.clone());
+        Error::Timeout { waiting_for, after, source: trouble.map(Arc::new) }
+    }
+}
+
+impl Drop for LineHandle {
+    fn drop(&mut self) {
+        self.command(Command::Close { frame: CloseFrame::new(1000, ""), flush: false });
+        // On one of our own threads, this one or another client's, nothing is waited for.
+        if Thread::current().is_none() {
+            self.join();
+        }
+    }
+}
+
+fn not_on_io_thread() -> Result<(), Error> {
+    if Thread::current() == Some(Thread::Io) { Err(Error::WouldDeadlock) } else { Ok(()) }
+}
+
+fn remaining(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
+}

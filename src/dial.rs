@@ -1,0 +1,267 @@
+//! THREAD `tautline-dial`: lives while an attempt is made, at most one a line.
+//!
+//! All that may block happens here. What can be interrupted is, through the attempt's own waker; what can't (a look-up
+//! in the system's resolver) is abandoned: the thread stays inside that call, and does no harm when it returns. An
+//! attempt that is wanted meanwhile is given to that same thread, so that it joins the look-up under way instead of
+//! starting a second.
+#![expect(clippy::disallowed_methods, reason = "this thread reads the clock its attempt is limited by")]
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use mio::{Registry, Waker};
+
+use crate::error::{Error, Phase};
+use crate::intake::Gate;
+use crate::transport::stream::{Poller, Wire};
+use crate::transport::{Attempt, Connection, Request, connect};
+
+/// The result of attempt `generation`.
+pub(crate) struct Dialled {
+    pub(crate) generation: u64,
+    pub(crate) result: Result<Connection, Error>,
+}
+
+/// Makes the attempts of one client.
+pub(crate) struct Dialler {
+    results: Sender<Dialled>,
+    gate: Arc<Gate>,
+    thread: Option<DialThread>,
+}
+
+struct DialThread {
+    shared: Arc<Shared>,
+    handle: JoinHandle<()>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    waker: Waker,
+}
+
+struct State {
+    /// What is wanted; `None` tells the thread to end.
+    job: Option<Job>,
+    phase: Phase,
+    /// The call that can't be interrupted, while the thread is in one.
+    inside: Option<Box<str>>,
+    /// The thread has seen that nothing is wanted, and takes no more jobs.
+    gone: bool,
+}
+
+#[derive(Clone)]
+struct Job {
+    generation: u64,
+    request: Arc<Request>,
+    until: Instant,
+}
+
+impl Dialler {
+    pub(crate) fn new(results: Sender<Dialled>, gate: Arc<Gate>) -> Self {
+        Self { results, gate, thread: None }
+    }
+
+    /// Starts attempt `generation`.
+    pub(crate) fn dial(&mut self, now: Instant, generation: u64, request: Arc<Request>) {
+        let until = crate::config::deadline(now, request.config.connect_timeout);
+        let stack = request.config.thread_stack;
+        let job = Job { generation, request, until };
+        if self.thread.as_ref().is_some_and(|thread| thread.shared.give(&job)) {
+            return;
+        }
+        match self.spawn(job, stack) {
+            Ok(thread) => self.thread = Some(thread),
+            Err(source) => {
+                let error = Error::System { what: "a thread to dial on", source: Arc::new(source) };
+                // The worker holds the other end while it lives.
+                let _ = self.results.send(Dialled { generation, result: Err(error) });
+            }
+        }
+    }
+
+    fn spawn(&self, job: Job, stack: usize) -> io::Result<DialThread> {
+        let poller = Poller::new()?;
+        let state = State { job: Some(job), phase: Phase::Resolve, inside: None, gone: false };
+        let shared = Arc::new(Shared { state: Mutex::new(state), waker: poller.waker()? });
+        let mut thread = Thread {
+            shared: Arc::clone(&shared),
+            poller,
+            job: None,
+            resolved: None,
+            results: self.results.clone(),
+            gate: Arc::clone(&self.gate),
+        };
+        let builder = thread::Builder::new().name("tautline-dial".into()).stack_size(stack);
+        let handle = builder.spawn(move || thread.run())?;
+        Ok(DialThread { shared, handle })
+    }
+
+    /// What the attempt is doing.
+    pub(crate) fn phase(&self) -> Phase {
+        self.thread.as_ref().map_or(Phase::Resolve, |thread| thread.shared.lock().phase)
+    }
+
+    /// Abandons the attempt. A thread that can be interrupted has ended when this returns.
+    pub(crate) fn abandon(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        let stuck = {
+            let mut state = thread.shared.lock();
+            state.job = None;
+            state.inside.is_some()
+        };
+        if stuck {
+            self.thread = Some(thread);
+            return;
+        }
+        // If it fails, the thread ends at its next readiness instead.
+        let _ = thread.shared.waker.wake();
+        join(thread.handle);
+    }
+
+    /// The attempt has brought its result: its thread is about to end.
+    pub(crate) fn finished(&mut self) {
+        if let Some(thread) = self.thread.take_if(|thread| thread.shared.lock().gone) {
+            join(thread.handle);
+        }
+    }
+
+    /// The call that the thread is still inside, and which can't be interrupted.
+    pub(crate) fn still_inside(&self) -> Option<Box<str>> {
+        let thread = self.thread.as_ref()?;
+        let inside = thread.shared.lock().inside.clone()?;
+        Some(format!("tautline-dial: {inside}").into())
+    }
+}
+
+fn join(handle: JoinHandle<()>) {
+    if handle.join().is_err() {
+        log::error!("the dial thread panicked");
+    }
+}
+
+impl Shared {
+    /// Gives the job to a thread that is still inside a call; `false` if it takes no more.
+    fn give(&self, job: &Job) -> bool {
+        let mut state = self.lock();
+        if state.gone {
+            return false;
+        }
+        state.phase = Phase::Resolve;
+        state.job = Some(job.clone());
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code that can panic runs under the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The thread itself.
+struct Thread {
+    shared: Arc<Shared>,
+    poller: Poller,
+    job: Option<Job>,
+    /// The newest look-up: host, port, and what it brought.
+    resolved: Option<(Box<str>, u16, Vec<SocketAddr>)>,
+    results: Sender<Dialled>,
+    gate: Arc<Gate>,
+}
+
+impl Thread {
+    fn run(&mut self) {
+        crate::intake::Thread::Dial.mark();
+        while let Some(job) = self.next_job() {
+            let request = Arc::clone(&job.request);
+            self.job = Some(job.clone());
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| connect(&request, self)))
+                .unwrap_or(Err(Error::Panicked { callback: "resolver" }));
+            let mut state = self.shared.lock();
+            state.inside = None;
+            if state.job.as_ref().is_some_and(|wanted| wanted.generation == job.generation) {
+                state.job = None;
+                state.gone = true;
+                drop(state);
+                // A worker that is gone wants no result.
+                let _ = self.results.send(Dialled { generation: job.generation, result });
+                self.gate.urgent();
+                return;
+            }
+        }
+    }
+
+    fn next_job(&mut self) -> Option<Job> {
+        let mut state = self.shared.lock();
+        state.gone = state.job.is_none();
+        state.job.clone()
+    }
+
+    /// Fails if the attempt under way is no longer the one that is wanted.
+    fn still_wanted(&self) -> Result<MutexGuard<'_, State>, Error> {
+        let state = self.shared.lock();
+        let wanted = state.job.as_ref().map(|job| job.generation);
+        if wanted.is_some() && wanted == self.job.as_ref().map(|job| job.generation) {
+            Ok(state)
+        } else {
+            Err(Error::Closed)
+        }
+    }
+}
+
+impl Attempt for Thread {
+    fn enter(&mut self, phase: Phase) -> Result<(), Error> {
+        self.still_wanted()?.phase = phase;
+        Ok(())
+    }
+
+    fn uninterruptible<R>(&mut self, what: &str, call: impl FnOnce() -> R) -> Result<R, Error> {
+        self.still_wanted()?.inside = Some(what.into());
+        let result = call();
+        self.shared.lock().inside = None;
+        Ok(result)
+    }
+
+    fn resolve(&mut self, request: &Request) -> Result<Vec<SocketAddr>, Error> {
+        let (host, port) = (&request.endpoint.host, request.endpoint.port);
+        // A look-up that an abandoned attempt began, and that has ended since, serves this one.
+        if let Some((_, _, addresses)) = self.resolved.take_if(|(h, p, _)| h == host && *p == port) {
+            return Ok(addresses);
+        }
+        if let Ok(address) = host.parse() {
+            return Ok(vec![SocketAddr::new(address, port)]);
+        }
+        let addresses = self
+            .uninterruptible(&format!("looking up {host}"), || match &request.resolver {
+                Some(resolver) => resolver(host, port),
+                None => (&**host, port).to_socket_addrs().map(Iterator::collect),
+            })?
+            .map_err(|source| Error::Resolve { host: host.clone(), source: Arc::new(source) })?;
+        if self.still_wanted().is_err() {
+            self.resolved = Some((host.clone(), port, addresses));
+            return Err(Error::Closed);
+        }
+        Ok(addresses)
+    }
+
+    fn wait(&mut self, wire: &mut Wire, patience: Option<Duration>) -> Result<bool, Error> {
+        drop(self.still_wanted()?);
+        let system = |source| Error::System { what: "a wait for the socket", source: Arc::new(source) };
+        wire.arm(self.poller.registry()).map_err(system)?;
+        let end = patience.map(|patience| crate::config::deadline(Instant::now(), patience));
+        self.poller.wait(Some(wire), patience).map_err(system)?;
+        drop(self.still_wanted()?);
+        Ok(end.is_none_or(|end| Instant::now() < end))
+    }
+
+    fn time_left(&self) -> Duration {
+        self.job.as_ref().map_or(Duration::ZERO, |job| job.until.saturating_duration_since(Instant::now()))
+    }
+
+    fn registry(&self) -> &Registry {
+        self.poller.registry()
+    }
+}

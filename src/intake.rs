@@ -1,0 +1,324 @@
+//! Where callers meet the worker: the gate that wakes it, the queue of messages, and what it tells of itself.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use mio::Waker;
+
+use crate::config::Limit;
+use crate::error::{CloseFrame, Error, SendErrorKind};
+use crate::event::{CloseReason, Left, Ticket};
+use crate::message::Message;
+use crate::state::ConnectionState;
+use crate::stats::Stats;
+
+thread_local! {
+    static OURS: Cell<Option<Thread>> = const { Cell::new(None) };
+}
+
+/// A thread of this library, on which callbacks of the application may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Thread {
+    Io,
+    Dial,
+}
+
+impl Thread {
+    /// Marks the running thread as one of ours.
+    pub(crate) fn mark(self) {
+        OURS.set(Some(self));
+    }
+
+    /// Which of ours is running.
+    pub(crate) fn current() -> Option<Self> {
+        // A thread that is ending has no answer any more, and runs no callback either.
+        OURS.try_with(Cell::get).unwrap_or_default()
+    }
+}
+
+/// The one way to wake the worker: put something where it looks, then call one of the methods here.
+///
+/// The worker says how it sleeps, looks at every queue once more, and only then parks. So either it sees what was put
+/// there, or whoever put it there sees it sleep; all in one order (`SeqCst`), and a worker that is awake costs no
+/// system call.
+pub(crate) struct Gate {
+    sleep: AtomicU8,
+    waker: Waker,
+    /// The generation of the plan whose time has come; 0 for none.
+    due: AtomicU64,
+}
+
+/// What wakes the worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Sleep {
+    /// It is awake.
+    Awake = 0,
+    /// Only what is urgent: messages could not go out anyway.
+    Light = 1,
+    /// Messages too.
+    ForAll = 2,
+}
+
+impl Gate {
+    pub(crate) fn new(waker: Waker) -> Self {
+        Self { sleep: AtomicU8::new(Sleep::Awake as u8), waker, due: AtomicU64::new(0) }
+    }
+
+    /// Something urgent waits: a command, a result, a plan that is due.
+    pub(crate) fn urgent(&self) {
+        if self.sleep.swap(Sleep::Awake as u8, SeqCst) != Sleep::Awake as u8 {
+            self.wake();
+        }
+    }
+
+    /// A message waits.
+    pub(crate) fn data(&self) {
+        let all = Sleep::ForAll as u8;
+        // The plain load keeps a burst of sends from fighting over the cache line.
+        if self.sleep.load(SeqCst) == all
+            && self.sleep.compare_exchange(all, Sleep::Awake as u8, SeqCst, SeqCst).is_ok()
+        {
+            self.wake();
+        }
+    }
+
+    /// The time of plan `generation` has come.
+    pub(crate) fn retry(&self, generation: u64) {
+        self.due.store(generation, SeqCst);
+        self.urgent();
+    }
+
+    /// Takes the plan that is due, if one is.
+    pub(crate) fn take_due(&self) -> Option<u64> {
+        if self.due.load(SeqCst) == 0 {
+            return None;
+        }
+        Some(self.due.swap(0, SeqCst)).filter(|generation| *generation != 0)
+    }
+
+    /// Whether a plan is due.
+    pub(crate) fn is_due(&self) -> bool {
+        self.due.load(SeqCst) != 0
+    }
+
+    /// The worker is about to look at its queues for the last time before it parks, or is awake again.
+    pub(crate) fn set_sleep(&self, sleep: Sleep) {
+        self.sleep.store(sleep as u8, SeqCst);
+    }
+
+    fn wake(&self) {
+        // A failed wake-up would leave the worker to its next deadline; the system gives no reason for one.
+        if let Err(error) = self.waker.wake() {
+            log::error!("waking the I/O thread failed: {error}");
+        }
+    }
+}
+
+/// What callers ask of the worker, besides messages.
+pub(crate) enum Command {
+    Close { frame: CloseFrame, flush: bool },
+    Terminate,
+    ReconnectNow,
+}
+
+/// Accepted messages on their way to the worker. One short lock gives each message its place, its ticket and its share
+/// of the bound at once: order and count are exact, and closing loses nothing, since whoever holds the lock is either
+/// counted or refused.
+pub(crate) struct Intake {
+    queue: Mutex<Queue>,
+    room: Condvar,
+    limit: Limit,
+    max_message_size: usize,
+}
+
+#[derive(Default)]
+struct Queue {
+    messages: VecDeque<(u64, Message)>,
+    last_ticket: u64,
+    /// Accepted and not yet written, here or with the worker.
+    held: usize,
+    held_bytes: usize,
+    /// Callers that wait for room.
+    waiting: usize,
+    closed: bool,
+}
+
+impl Intake {
+    pub(crate) fn new(limit: Limit, max_message_size: usize) -> Self {
+        Self { queue: Mutex::default(), room: Condvar::new(), limit, max_message_size }
+    }
+
+    /// Accepts a message, or says why not.
+    pub(crate) fn try_push(&self, message: &Message) -> Result<Ticket, SendErrorKind> {
+        self.check_size(message)?;
+        let mut queue = self.lock();
+        self.admit(&queue, message.len())?;
+        Ok(queue.push(message))
+    }
+
+    /// Accepts a message, when need be after a wait for room until `deadline`; `None` waits until the client closes.
+    /// `remaining` tells the time to a deadline.
+    pub(crate) fn push(
+        &self,
+        message: &Message,
+        deadline: Option<Instant>,
+        remaining: impl Fn(Instant) -> Duration,
+    ) -> Result<Ticket, SendErrorKind> {
+        self.check_size(message)?;
+        let mut queue = self.lock();
+        loop {
+            let full = match self.admit(&queue, message.len()) {
+                Ok(()) => return Ok(queue.push(message)),
+                Err(SendErrorKind::Closed) => return Err(SendErrorKind::Closed),
+                Err(full) => full,
+            };
+            queue.waiting += 1;
+            queue = match deadline {
+                None => self.room.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                Some(at) => {
+                    let left = remaining(at);
+                    if left.is_zero() {
+                        queue.waiting -= 1;
+                        return Err(full);
+                    }
+                    self.room.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+            queue.waiting -= 1;
+        }
+    }
+
+    /// Exchanges the worker's empty queue for the one with all that was accepted, and returns the room of what it has
+    /// written since.
+    pub(crate) fn exchange(&self, mine: &mut VecDeque<(u64, Message)>, released: (usize, usize)) {
+        let mut queue = self.lock();
+        queue.held -= released.0;
+        queue.held_bytes -= released.1;
+        std::mem::swap(&mut queue.messages, mine);
+        let wake = queue.waiting > 0 && released.0 > 0;
+        drop(queue);
+        if wake {
+            self.room.notify_all();
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().messages.is_empty()
+    }
+
+    /// Accepts no more; who waits for room is told. What was accepted before is still there.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.room.notify_all();
+    }
+
+    fn check_size(&self, message: &Message) -> Result<(), SendErrorKind> {
+        let (size, limit) = (message.len(), self.max_message_size);
+        if size > limit { Err(SendErrorKind::TooLarge { size, limit }) } else { Ok(()) }
+    }
+
+    fn admit(&self, queue: &Queue, size: usize) -> Result<(), SendErrorKind> {
+        if queue.closed {
+            return Err(SendErrorKind::Closed);
+        }
+        let fits =
+            queue.held < self.limit.messages && queue.held_bytes.saturating_add(size) <= self.limit.bytes;
+        // A message larger than the bound must have a way, and has it alone.
+        if fits || queue.held == 0 {
+            return Ok(());
+        }
+        Err(SendErrorKind::Full { messages: queue.held, bytes: queue.held_bytes })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // No code that can panic runs under the lock.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn push(&mut self, message: &Message) -> Ticket {
+        self.last_ticket += 1;
+        self.held += 1;
+        self.held_bytes += message.len();
+        self.messages.push_back((self.last_ticket, message.clone()));
+        Ticket(self.last_ticket)
+    }
+}
+
+/// What the worker tells of itself.
+pub(crate) struct Status {
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+pub(crate) struct Inner {
+    pub(crate) state: ConnectionState,
+    pub(crate) ready: bool,
+    /// Why the line is down, if it is.
+    pub(crate) trouble: Option<Error>,
+    pub(crate) closed: Option<(CloseReason, Arc<Left>)>,
+    pub(crate) stats: Stats,
+}
+
+impl Status {
+    pub(crate) fn new() -> Self {
+        let inner = Inner {
+            state: ConnectionState::Disconnected,
+            ready: false,
+            trouble: None,
+            closed: None,
+            stats: Stats::default(),
+        };
+        Self { inner: Mutex::new(inner), changed: Condvar::new() }
+    }
+
+    pub(crate) fn read<R>(&self, look: impl FnOnce(&Inner) -> R) -> R {
+        look(&self.lock())
+    }
+
+    /// Changes it, and wakes who waits for a change.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Inner)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+
+    /// Changes what nobody waits for.
+    pub(crate) fn set_stats(&self, stats: Stats) {
+        self.lock().stats = stats;
+    }
+
+    /// Waits until `look` finds something, or until the deadline.
+    pub(crate) fn wait<R>(
+        &self,
+        deadline: Option<Instant>,
+        remaining: impl Fn(Instant) -> Duration,
+        mut look: impl FnMut(&Inner) -> Option<R>,
+    ) -> Option<R> {
+        let mut inner = self.lock();
+        loop {
+            if let Some(found) = look(&inner) {
+                return Some(found);
+            }
+            inner = match deadline {
+                None => self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner),
+                Some(at) => {
+                    let left = remaining(at);
+                    if left.is_zero() {
+                        return None;
+                    }
+                    self.changed.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Whatever a panic under the lock left is still a value; the worker's end is told by its guard.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,440 @@
+//! THREAD `tautline-io`: one a client. It owns the open socket and blocks in one place only, in
+//! [`Socket::read_until`]. Everything that decides is in `session`; everything that touches the socket is here.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this thread reads the clocks, once a turn, and hands the time on"
+)]
+
+mod publisher;
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::config::ConnectionConfig;
+use crate::dial::{Dialled, Dialler};
+use crate::error::{Error, Fault};
+use crate::event::{Event, Left};
+use crate::intake::{Command, Gate, Intake, Sleep, Status, Thread};
+use crate::message::Message;
+use crate::session::{Action, Frame, Opened, Session};
+use crate::state::ConnectionState;
+use crate::timer::Timer;
+use crate::transport::Request;
+use crate::transport::socket::{Incoming, Socket};
+use crate::transport::stream::Poller;
+use crate::worker::publisher::Publisher;
+
+/// Above this many bytes that the system has not taken, no more messages are handed to the socket.
+const HIGH_WATER: usize = 64 << 10;
+
+/// A turn reads at most so much, so that what is sent never waits behind a flood.
+const BURST_MESSAGES: usize = 64;
+const BURST_BYTES: usize = 256 << 10;
+
+/// The longest pause between two looks at whether the application has taken its messages.
+const LONGEST_LOOK: Duration = Duration::from_millis(64);
+
+/// Called on the I/O thread after events were enqueued.
+pub(crate) type Notify = Box<dyn Fn() + Send>;
+
+/// What a worker shares with its callers.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) intake: Arc<Intake>,
+    pub(crate) status: Arc<Status>,
+}
+
+pub(crate) struct Worker {
+    session: Session,
+    socket: Option<Socket>,
+    /// Bytes may wait in TLS or in tungstenite, where no descriptor shows them.
+    unread: bool,
+    /// The socket has queued an answer to a ping or to a close frame.
+    answers: bool,
+    poller: Poller,
+    shared: Shared,
+    commands: Receiver<Command>,
+    results: Receiver<Dialled>,
+    dialler: Dialler,
+    timer: Arc<Timer>,
+    request: Arc<Request>,
+    publisher: Publisher,
+    notify: Option<Notify>,
+    /// Exchanged with the intake's queue.
+    accepted: VecDeque<(u64, Message)>,
+    /// The pause until the next look, while reading is paused.
+    look: Option<Duration>,
+    /// The state that callers know.
+    published: ConnectionState,
+    /// Bytes of the connections before this one.
+    bytes: (u64, u64),
+}
+
+/// What it takes to start a worker.
+pub(crate) struct Setup {
+    pub(crate) config: ConnectionConfig,
+    pub(crate) request: Request,
+    pub(crate) one_attempt: bool,
+    pub(crate) notify: Option<Notify>,
+    pub(crate) poller: Poller,
+    pub(crate) timer: Arc<Timer>,
+    pub(crate) shared: Shared,
+    pub(crate) commands: Receiver<Command>,
+    pub(crate) events: Sender<Event>,
+}
+
+impl Worker {
+    /// # Errors
+    /// A setting can't be used.
+    pub(crate) fn new(setup: Setup) -> Result<Self, Error> {
+        let Setup { config, request, one_attempt, notify, poller, timer, shared, commands, events } = setup;
+        let (results_in, results) = crossbeam_channel::unbounded();
+        let publisher = Publisher::new(events, config.events);
+        let session = Session::new(config, one_attempt, Instant::now(), SystemTime::now())?;
+        Ok(Self {
+            published: session.state(),
+            session,
+            socket: None,
+            unread: false,
+            answers: false,
+            poller,
+            dialler: Dialler::new(results_in, Arc::clone(&shared.gate)),
+            shared,
+            commands,
+            results,
+            timer,
+            request: Arc::new(request),
+            publisher,
+            notify,
+            accepted: VecDeque::new(),
+            look: None,
+            bytes: (0, 0),
+        })
+    }
+
+    /// The thread's whole life.
+    pub(crate) fn run(self) {
+        Thread::Io.mark();
+        let shared = self.shared.clone();
+        if catch_unwind(AssertUnwindSafe(|| self.serve())).is_err() {
+            // A defect of this library. Nobody may wait for a thread that is gone.
+            shared.intake.close();
+            finish(&shared.status, Error::Panicked { callback: "internal" }.into(), Left::default());
+        }
+    }
+
+    fn serve(mut self) {
+        self.session.start(Instant::now());
+        while !self.turn(Instant::now()) {
+            self.park();
+        }
+        self.end();
+    }
+
+    /// Everything there is to do at `now`. Returns whether the client is closed.
+    fn turn(&mut self, now: Instant) -> bool {
+        self.take_commands(now);
+        self.take_messages();
+        self.read(now);
+        self.session.handle_timeout(now);
+        self.transmit(now);
+        let stop = self.act(now);
+        self.publish();
+        stop
+    }
+
+    fn take_commands(&mut self, now: Instant) {
+        while let Ok(Dialled { generation, result }) = self.results.try_recv() {
+            self.dialler.finished();
+            self.take_result(now, generation, result);
+        }
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Close { frame, flush } => {
+                    self.close_intake();
+                    self.session.handle_close(now, frame, flush);
+                }
+                Command::Terminate => self.session.handle_terminate(),
+                Command::ReconnectNow => self.session.handle_reconnect_now(now),
+            }
+        }
+        if let Some(generation) = self.shared.gate.take_due() {
+            self.session.handle_retry(now, generation);
+        }
+    }
+
+    fn take_result(
+        &mut self,
+        now: Instant,
+        generation: u64,
+        result: Result<crate::transport::Connection, Error>,
+    ) {
+        let opened = result.and_then(|mut connection| {
+            let registered = connection.socket.register(self.poller.registry());
+            registered.map_err(|source| Error::System {
+                what: "a socket's registration",
+                source: Arc::new(source),
+            })?;
+            Ok(connection)
+        });
+        match opened {
+            Ok(connection) => {
+                let opened = Opened { address: connection.address, subprotocol: connection.subprotocol };
+                let socket = connection.socket;
+                if self.session.handle_opened(now, generation, opened, socket.taken()) {
+                    // Frames may have come glued to the answer.
+                    self.unread = true;
+                    self.socket = Some(socket);
+                }
+            }
+            Err(error) => self.session.handle_dial_failed(now, generation, error),
+        }
+    }
+
+    /// What was accepted goes to the session, and the room of what was written back to the callers.
+    fn take_messages(&mut self) {
+        let released = self.session.take_released();
+        if released.messages > 0 || self.session.wants_outbox() {
+            self.shared.intake.exchange(&mut self.accepted, (released.messages, released.bytes));
+            for (ticket, message) in self.accepted.drain(..) {
+                self.session.handle_accepted(ticket, message);
+            }
+            // A burst's memory is not kept for ever.
+            self.accepted.shrink_to(256);
+        }
+    }
+
+    /// Nothing is accepted from here on, and all that was is with the session.
+    fn close_intake(&mut self) {
+        self.shared.intake.close();
+        self.shared.intake.exchange(&mut self.accepted, (0, 0));
+        for (ticket, message) in self.accepted.drain(..) {
+            self.session.handle_accepted(ticket, message);
+        }
+    }
+
+    fn read(&mut self, now: Instant) {
+        let Some(socket) = &mut self.socket else { return };
+        if !self.unread && !socket.is_readable() {
+            return;
+        }
+        let received = socket.received();
+        self.unread = true;
+        let (mut messages, mut bytes) = (0, 0);
+        while messages < BURST_MESSAGES && bytes < BURST_BYTES {
+            if self.session.delivers() && !self.publisher.has_room_behind(messages, bytes) {
+                break;
+            }
+            match socket.read() {
+                Ok(Some(Incoming::Message(message))) => {
+                    messages += 1;
+                    bytes += message.len();
+                    self.session.handle_message(now, message);
+                }
+                Ok(Some(Incoming::Ping)) => {
+                    messages += 1;
+                    self.answers = true;
+                }
+                Ok(Some(Incoming::Pong(payload))) => {
+                    messages += 1;
+                    self.session.handle_pong(now, &payload);
+                }
+                Ok(Some(Incoming::Close(frame))) => {
+                    self.answers = true;
+                    self.session.handle_close_frame(now, frame);
+                }
+                Ok(None) => {
+                    self.unread = false;
+                    break;
+                }
+                Err(fault) => {
+                    self.session.handle_fault(now, fault);
+                    break;
+                }
+            }
+        }
+        if socket.received() > received {
+            self.session.handle_activity(now);
+        }
+    }
+
+    /// Hands frames to the socket until there are no more or the system takes no more; one flush for all.
+    fn transmit(&mut self, now: Instant) {
+        let Some(socket) = &mut self.socket else { return };
+        let mut fault = None;
+        while fault.is_none() && socket.spilled() < HIGH_WATER {
+            let Some(frame) = self.session.poll_transmit() else { break };
+            let before = socket.handed();
+            let result = match frame {
+                Frame::Message(message) => socket.write(message),
+                Frame::Ping(payload) => socket.ping(payload),
+                Frame::Close(frame) => socket.close(&frame),
+            };
+            fault = result.err();
+            // tungstenite let its whole buffer out: a mark in between makes a loss more exact.
+            if socket.handed() > before {
+                self.session.handle_handed(socket.handed());
+            }
+            self.answers = true;
+        }
+        if fault.is_none() && (std::mem::take(&mut self.answers) || socket.spilled() > 0) {
+            fault = socket.flush().err();
+            self.session.handle_handed(socket.handed());
+        }
+        self.session.handle_progress(now, socket.taken(), socket.spilled() > 0);
+        if let Some(fault) = fault {
+            self.session.handle_fault(now, fault);
+        }
+    }
+
+    /// Does what the session asks for. Returns whether it asks to stop.
+    fn act(&mut self, now: Instant) -> bool {
+        while let Some(action) = self.session.poll_action() {
+            match action {
+                Action::Dial { generation } => self.dialler.dial(now, generation, Arc::clone(&self.request)),
+                Action::TimeOutDial { generation } => {
+                    let phase = self.dialler.phase();
+                    self.dialler.abandon();
+                    let host = self.request.endpoint.to_string().into();
+                    let after = self.request.config.connect_timeout;
+                    let error = Error::ConnectTimeout { host, phase, after };
+                    self.session.handle_dial_failed(now, generation, error);
+                }
+                Action::AbandonDial => self.dialler.abandon(),
+                Action::Schedule(plan) => self.timer.schedule(plan.at, plan.generation, &self.shared.gate),
+                Action::Unschedule => self.timer.cancel(&self.shared.gate),
+                Action::HangUp => self.hang_up(),
+                Action::Stop => return true,
+            }
+        }
+        false
+    }
+
+    fn hang_up(&mut self) {
+        if let Some(socket) = self.socket.take() {
+            self.bytes.0 += socket.taken();
+            self.bytes.1 += socket.received();
+        }
+        self.unread = false;
+        self.answers = false;
+        self.look = None;
+    }
+
+    /// Tells the callers what happened: first the state, then the events, then that there are some.
+    fn publish(&mut self) {
+        if self.session.state() != self.published {
+            self.published = self.session.state();
+            let (state, ready, stats) = (self.published, self.session.wants_outbox(), self.stats());
+            let trouble = self.session.trouble().cloned();
+            self.shared.status.update(|status| {
+                status.state = state;
+                status.ready = ready && state != ConnectionState::Closing;
+                status.trouble = trouble;
+                status.stats = stats;
+            });
+        }
+        let mut any = false;
+        while let Some(event) = self.session.poll_event() {
+            self.publisher.put(event);
+            any = true;
+        }
+        if let (true, Some(notify)) = (any, &self.notify) {
+            if catch_unwind(AssertUnwindSafe(notify)).is_err() {
+                self.notify = None;
+                self.session.handle_panic("on_event_ready");
+            }
+        }
+    }
+
+    /// Sleeps until something is to be done.
+    fn park(&mut self) {
+        let now = Instant::now();
+        let mut deadline = self.session.next_deadline();
+        if let Some(socket) = &self.socket {
+            let paused = (self.unread || socket.is_readable())
+                && self.session.delivers()
+                && !self.publisher.has_room();
+            if paused != self.look.is_some() {
+                self.session.handle_paused(now, paused);
+                deadline = self.session.next_deadline();
+            }
+            if paused {
+                let look = self.look.map_or(Duration::from_millis(1), |look| (look * 2).min(LONGEST_LOOK));
+                self.look = Some(look);
+                deadline = Some(deadline.map_or(now + look, |deadline| deadline.min(now + look)));
+            } else {
+                self.look = None;
+                if self.unread || socket.is_readable() {
+                    return;
+                }
+            }
+        }
+        let timeout = deadline.map(|deadline| deadline.saturating_duration_since(now));
+        if timeout == Some(Duration::ZERO) || self.session.has_output() {
+            return;
+        }
+        let blocked = self.socket.as_ref().is_some_and(|socket| socket.spilled() >= HIGH_WATER);
+        let sleep = if self.session.wants_outbox() && !blocked { Sleep::ForAll } else { Sleep::Light };
+        self.shared.gate.set_sleep(sleep);
+        // Put there before the sleep was announced, and so without a wake-up.
+        let missed = !self.commands.is_empty()
+            || !self.results.is_empty()
+            || self.shared.gate.is_due()
+            || (sleep == Sleep::ForAll && !self.shared.intake.is_empty());
+        if !missed {
+            self.shared.status.set_stats(self.stats());
+            self.wait(now, timeout);
+        }
+        self.shared.gate.set_sleep(Sleep::Awake);
+    }
+
+    fn wait(&mut self, now: Instant, timeout: Option<Duration>) {
+        let waited = match &mut self.socket {
+            Some(socket) => socket.read_until(&mut self.poller, timeout),
+            None => self.poller.wait(None, timeout),
+        };
+        let after = Instant::now();
+        if let Err(source) = waited {
+            let error = Error::System { what: "a wait for the socket", source: Arc::new(source) };
+            self.session.handle_fault(after, Fault::Broken(error));
+        }
+        // The clocks are compared when a beat may be due, not at each message.
+        if timeout.is_some_and(|timeout| after.saturating_duration_since(now) >= timeout) {
+            self.session.handle_clock(after, SystemTime::now());
+        }
+    }
+
+    fn stats(&self) -> crate::stats::Stats {
+        let (taken, received) =
+            self.socket.as_ref().map_or((0, 0), |socket| (socket.taken(), socket.received()));
+        let mut stats = self.session.stats();
+        stats.bytes_written = self.bytes.0 + taken;
+        stats.bytes_read = self.bytes.1 + received;
+        stats
+    }
+
+    /// The client is closed: what is left is counted, and whoever waits is told.
+    fn end(mut self) {
+        self.close_intake();
+        let mut left = self.session.take_left();
+        left.still_inside = self.dialler.still_inside();
+        let stats = self.stats();
+        self.shared.status.set_stats(stats);
+        if let Some(reason) = self.session.take_close_reason() {
+            finish(&self.shared.status, reason, left);
+        }
+    }
+}
+
+fn finish(status: &Status, reason: crate::event::CloseReason, left: Left) {
+    status.update(|status| {
+        status.state = ConnectionState::Closed;
+        status.ready = false;
+        status.closed = Some((reason, Arc::new(left)));
+    });
+}

@@ -1,0 +1,173 @@
+//! The way of events to the application.
+
+use std::collections::VecDeque;
+
+use crossbeam_channel::Sender;
+
+use crate::config::Limit;
+use crate::event::Event;
+use crate::state::ConnectionState;
+
+/// Puts events into the channel that the application reads.
+///
+/// Messages push back: above the bound there is no room, and the worker stops reading. Everything else always finds
+/// room; beyond [`UNREAD`] of them the newest are merged into one [`Event::Missed`], so that a program that never reads
+/// costs no memory. What the application has taken shows in the channel's length.
+pub(crate) struct Publisher {
+    channel: Sender<Event>,
+    limit: Limit,
+    /// What stands in the channel: the size of each message, `None` for anything else.
+    standing: VecDeque<Option<usize>>,
+    messages: usize,
+    bytes: usize,
+    missed: Option<(u64, ConnectionState)>,
+    state: ConnectionState,
+}
+
+/// How many events other than messages may stand unread.
+const UNREAD: usize = 256;
+
+impl Publisher {
+    pub(crate) fn new(channel: Sender<Event>, limit: Limit) -> Self {
+        Self {
+            channel,
+            limit,
+            standing: VecDeque::new(),
+            messages: 0,
+            bytes: 0,
+            missed: None,
+            state: ConnectionState::Disconnected,
+        }
+    }
+
+    /// Whether a message may be put.
+    pub(crate) fn has_room(&mut self) -> bool {
+        self.has_room_behind(0, 0)
+    }
+
+    /// Whether a message may be put behind these, which are on their way.
+    pub(crate) fn has_room_behind(&mut self, messages: usize, bytes: usize) -> bool {
+        let room =
+            |me: &Self| me.messages + messages < me.limit.messages && me.bytes + bytes < me.limit.bytes;
+        // The channel's length is only asked for when it matters.
+        room(self) || {
+            self.settle();
+            room(self)
+        }
+    }
+
+    pub(crate) fn put(&mut self, event: Event) {
+        if let Event::Message(message) = &event {
+            self.messages += 1;
+            self.bytes += message.len();
+            self.standing.push_back(Some(message.len()));
+            return self.send(event);
+        }
+        if let Event::StateChanged { to, .. } = event {
+            self.state = to;
+        }
+        let last = matches!(event, Event::Closed { .. });
+        if self.standing.len() - self.messages >= UNREAD {
+            self.settle();
+        }
+        if self.standing.len() - self.messages >= UNREAD && !last {
+            let count = self.missed.map_or(0, |(count, _)| count);
+            self.missed = Some((count + 1, self.state));
+            return;
+        }
+        if let Some((count, state)) = self.missed.take() {
+            self.standing.push_back(None);
+            self.send(Event::Missed { count, state });
+        }
+        self.standing.push_back(None);
+        self.send(event);
+    }
+
+    fn send(&self, event: Event) {
+        // Nobody is left who could read it when it fails.
+        let _ = self.channel.send(event);
+    }
+
+    /// Forgets what the application has taken.
+    fn settle(&mut self) {
+        let taken = self.standing.len().saturating_sub(self.channel.len());
+        for size in self.standing.drain(..taken).flatten() {
+            self.messages -= 1;
+            self.bytes -= size;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Message;
+    use ConnectionState::{Connecting, Disconnected};
+    use crossbeam_channel::Receiver;
+
+    fn publisher(limit: Limit) -> (Publisher, Receiver<Event>) {
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        (Publisher::new(sender, limit), receiver)
+    }
+
+    fn message(size: usize) -> Event {
+        Event::Message(Message::from(vec![0; size]))
+    }
+
+    fn change(to: ConnectionState) -> Event {
+        Event::StateChanged { from: Disconnected, to }
+    }
+
+    #[test]
+    fn messages_push_back_by_count_and_by_bytes() {
+        let (mut publisher, receiver) = publisher(Limit::new(3, 100));
+        publisher.put(message(1));
+        publisher.put(message(1));
+        assert!(publisher.has_room() && !publisher.has_room_behind(1, 0));
+        publisher.put(message(1));
+        assert!(!publisher.has_room());
+        receiver.recv().unwrap();
+        assert!(publisher.has_room());
+        assert!(publisher.has_room_behind(0, 97) && !publisher.has_room_behind(0, 98));
+        publisher.put(message(200));
+        assert!(!publisher.has_room());
+        receiver.try_iter().for_each(drop);
+        assert!(publisher.has_room());
+    }
+
+    #[test]
+    fn a_program_that_never_reads_costs_no_memory() {
+        let (mut publisher, receiver) = publisher(Limit::default());
+        for _ in 0..10_000 {
+            publisher.put(change(Connecting));
+            publisher.put(change(Disconnected));
+        }
+        assert_eq!((receiver.len(), publisher.standing.len()), (UNREAD, UNREAD));
+    }
+
+    #[test]
+    fn what_was_left_out_is_counted_in_its_place_and_the_end_always_arrives() {
+        let (mut publisher, receiver) = publisher(Limit::default());
+        for _ in 0..UNREAD / 2 + 5 {
+            publisher.put(change(Connecting));
+            publisher.put(change(Disconnected));
+        }
+        for _ in 0..2 {
+            receiver.recv().unwrap();
+        }
+        publisher.put(message(1));
+        publisher.put(change(Connecting));
+        publisher.put(Event::Closed { reason: crate::event::CloseReason::ByCaller });
+        let rest: Vec<_> = receiver.try_iter().collect();
+        let [
+            ..,
+            Event::Message(_),
+            Event::Missed { count: 10, state: Disconnected },
+            Event::StateChanged { .. },
+            Event::Closed { .. },
+        ] = &rest[..]
+        else {
+            panic!("{:?}", &rest[rest.len() - 4..]);
+        };
+    }
+}

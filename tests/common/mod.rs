@@ -1,0 +1,166 @@
+//! A loopback server that does what a test tells it: each connection is given to the test's own function.
+#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(unreachable_pub, reason = "a module that several test crates include")]
+#![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tungstenite::WebSocket;
+
+/// Long enough for any machine; a test that waits this long has failed.
+pub const LONG: Duration = Duration::from_secs(20);
+
+/// A server on a free port of the loopback interface. Dropping it ends it and every connection.
+pub struct Server {
+    address: SocketAddr,
+    stopped: Arc<AtomicBool>,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Calls `serve(n, stream)` on a thread of its own for the n-th connection, from 0.
+    pub fn start(serve: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> Self {
+        Self::start_on(TcpListener::bind("127.0.0.1:0").unwrap(), serve)
+    }
+
+    /// The same, on a listener of the test's own.
+    pub fn start_on(listener: TcpListener, serve: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> Self {
+        let address = listener.local_addr().unwrap();
+        let stopped = Arc::new(AtomicBool::new(false));
+        let open = Arc::new(Mutex::new(Vec::new()));
+        let serve = Arc::new(serve);
+        let (stop, streams) = (Arc::clone(&stopped), Arc::clone(&open));
+        let acceptor = thread::spawn(move || {
+            for (n, stream) in listener.incoming().enumerate() {
+                if stop.load(Ordering::SeqCst) {
+                    return;
+                }
+                let stream = stream.unwrap();
+                stream.set_nodelay(true).unwrap();
+                let handle = stream.try_clone().unwrap();
+                streams.lock().unwrap().push(stream.try_clone().unwrap());
+                let serve = Arc::clone(&serve);
+                thread::spawn(move || {
+                    serve(n, stream);
+                    // The list of open streams keeps the descriptor, but the peer sees the end now.
+                    let _ = handle.shutdown(Shutdown::Both);
+                });
+            }
+        });
+        Self { address, stopped, open, acceptor: Some(acceptor) }
+    }
+
+    /// Answers every message with itself, until the connection ends.
+    pub fn echo() -> Self {
+        Self::start(|_, stream| echo(accept(stream)))
+    }
+
+    pub fn url(&self) -> String {
+        format!("ws://{}", self.address)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Cuts every connection there is; new ones are taken.
+    pub fn cut(&self) {
+        for stream in self.open.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(self.address);
+        let _ = self.acceptor.take().unwrap().join();
+        self.cut();
+    }
+}
+
+/// The server's side of the opening handshake.
+pub fn accept(stream: TcpStream) -> WebSocket<TcpStream> {
+    tungstenite::accept(stream).unwrap()
+}
+
+pub fn echo(mut socket: WebSocket<TcpStream>) {
+    while let Ok(message) = socket.read() {
+        if (message.is_text() || message.is_binary()) && socket.send(message).is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads until the connection ends, answering pings and closes.
+pub fn listen(mut socket: WebSocket<TcpStream>) {
+    while socket.read().is_ok() {}
+}
+
+/// Reads the request of the upgrade, and returns its head.
+pub fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n == 1) {
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// The good answer to that request, with more header lines (each ended by CR LF).
+pub fn good_answer(head: &str, more: &str) -> String {
+    let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).unwrap();
+    let accept = tungstenite::handshake::derive_accept_key(key.trim().as_bytes());
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n{more}\r\n"
+    )
+}
+
+/// Upgrades, and returns the raw stream: what goes over it is the test's business.
+pub fn accept_raw(mut stream: TcpStream) -> TcpStream {
+    let head = read_head(&mut stream);
+    stream.write_all(good_answer(&head, "").as_bytes()).unwrap();
+    stream
+}
+
+/// The next frame of a client on a raw stream, unmasked: opcode and payload; `None` at the end of the stream.
+pub fn read_frame(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).ok()?;
+    let length = match head[1] & 0x7F {
+        126 => {
+            let mut more = [0; 2];
+            stream.read_exact(&mut more).ok()?;
+            u64::from(u16::from_be_bytes(more))
+        }
+        127 => {
+            let mut more = [0; 8];
+            stream.read_exact(&mut more).ok()?;
+            u64::from_be_bytes(more)
+        }
+        short => u64::from(short),
+    };
+    let mut mask = [0; 4];
+    stream.read_exact(&mut mask).ok()?;
+    let mut payload = vec![0; usize::try_from(length).unwrap()];
+    stream.read_exact(&mut payload).ok()?;
+    payload.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+    Some((head[0] & 0x0F, payload))
+}
+
+/// Waits for `condition`, which something else brings about.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < LONG, "waited in vain: {what}");
+        thread::yield_now();
+    }
+}
