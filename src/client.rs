@@ -4,27 +4,25 @@
     reason = "turns the caller's timeouts into deadlines, on the caller's thread"
 )]
 
+mod builder;
+
 use std::fmt;
-use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use serde::Serialize;
 
+pub use crate::client::builder::Builder;
 use crate::config::{ConnectionConfig, deadline};
 use crate::error::{CloseFrame, Error, SendError, SendErrorKind};
 use crate::event::{CloseReason, Event, Left, Ticket};
-use crate::intake::{Command, Gate, Inner, Intake, Status, Thread};
+use crate::intake::{Command, Inner, Thread};
 use crate::message::Message;
 use crate::state::ConnectionState;
 use crate::stats::Stats;
-use crate::timer::Timer;
-use crate::transport::Request;
-use crate::transport::stream::Poller;
-use crate::worker::{Notify, Setup, Shared, Worker};
+use crate::worker::Shared;
 
 /// A line to a WebSocket server, held by a thread of its own.
 ///
@@ -58,116 +56,6 @@ struct LineHandle {
     commands: Sender<Command>,
     events: Receiver<Event>,
     thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// A client to be: what [`ConnectionConfig`] holds, and behaviour.
-///
-/// ```no_run
-/// use tautline::Client;
-///
-/// let client = Client::builder("ws://127.0.0.1:8080").on_event_ready(|| println!("something happened")).start()?;
-/// # Ok::<(), tautline::Error>(())
-/// ```
-#[must_use = "a builder does nothing until `connect` or `start`"]
-pub struct Builder {
-    config: ConnectionConfig,
-    notify: Option<Notify>,
-    resolver: Option<Arc<crate::transport::Resolver>>,
-}
-
-impl Builder {
-    /// Calls `callback` after events were enqueued, on the I/O thread: once for any number of them, to wake a loop that
-    /// then takes them with [`try_messages`](Client::try_messages) or from [`events`](Client::events). It must not
-    /// block. If it panics, the client is closed.
-    pub fn on_event_ready(mut self, callback: impl Fn() + Send + 'static) -> Self {
-        self.notify = Some(Box::new(callback));
-        self
-    }
-
-    /// Looks host names up with `resolver` instead of the system's resolver. It gets host and port, runs on the dial
-    /// thread, and may block: an attempt that ends meanwhile abandons it. Addresses are tried in the order given.
-    ///
-    /// ```no_run
-    /// # use tautline::Client;
-    /// let client = Client::builder("ws://gateway.local:5000")
-    ///     .resolver(|_host, port| Ok(vec![([127, 0, 0, 1], port).into()]))
-    ///     .connect()?;
-    /// # Ok::<(), tautline::Error>(())
-    /// ```
-    pub fn resolver(
-        mut self,
-        resolver: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
-    ) -> Self {
-        self.resolver = Some(Arc::new(resolver));
-        self
-    }
-
-    /// Connects: see [`Client::connect`].
-    pub fn connect(self) -> Result<Client, Error> {
-        if Thread::current() == Some(Thread::Io) {
-            return Err(Error::WouldDeadlock);
-        }
-        let client = self.launch(true)?;
-        let failed = client.line.wait(None, |status| match &status.closed {
-            Some((reason, _)) => Some(Some(reason.clone())),
-            None => status.ready.then_some(None),
-        });
-        match failed.flatten() {
-            None => Ok(client),
-            Some(reason) => {
-                client.line.join();
-                Err(reason.into_error())
-            }
-        }
-    }
-
-    /// Starts: see [`Client::start`].
-    pub fn start(self) -> Result<Client, Error> {
-        self.launch(false)
-    }
-
-    fn launch(self, one_attempt: bool) -> Result<Client, Error> {
-        let Self { config, notify, resolver } = self;
-        let endpoint = config.check()?;
-        let refused = |what| move |source| Error::System { what, source: Arc::new(source) };
-        let poller = Poller::new().map_err(refused("a descriptor to wait on"))?;
-        let waker = poller.waker().map_err(refused("a descriptor to be woken by"))?;
-        let timer = Timer::shared(config.thread_stack).map_err(refused("a timer thread"))?;
-        let shared = Shared {
-            gate: Arc::new(Gate::new(waker)),
-            intake: Arc::new(Intake::new(config.outbox, config.max_message_size)),
-            status: Arc::new(Status::new()),
-        };
-        let (commands_in, commands) = crossbeam_channel::unbounded();
-        let (events_in, events) = crossbeam_channel::unbounded();
-        let stack = config.thread_stack;
-        let request = Request { endpoint, config: config.clone(), resolver, tls: Default::default() };
-        let shared_too = shared.clone();
-        let worker = Worker::new(Setup {
-            config,
-            request,
-            one_attempt,
-            notify,
-            poller,
-            timer,
-            shared: shared_too,
-            commands,
-            events: events_in,
-        })?;
-        let thread = thread::Builder::new()
-            .name("tautline-io".into())
-            .stack_size(stack)
-            .spawn(move || worker.run())
-            .map_err(refused("an I/O thread"))?;
-        let line = LineHandle { shared, commands: commands_in, events, thread: Mutex::new(Some(thread)) };
-        Ok(Client { line: Arc::new(line) })
-    }
-}
-
-impl fmt::Debug for Builder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder").field("config", &self.config).finish_non_exhaustive()
-    }
 }
 
 impl Client {
@@ -213,7 +101,7 @@ impl Client {
 
     /// A builder, to add behaviour to the configuration.
     pub fn builder(config: impl Into<ConnectionConfig>) -> Builder {
-        Builder { config: config.into(), notify: None, resolver: None }
+        Builder::new(config.into())
     }
 
     /// Accepts a message, which goes out in its turn: at once if the line is ready, else when it is.

@@ -329,13 +329,15 @@ impl Worker {
     fn publish(&mut self) {
         if self.session.state() != self.published {
             self.published = self.session.state();
-            let (state, ready, stats) = (self.published, self.session.wants_outbox(), self.stats());
+            let state = self.published;
+            let ready = self.session.wants_outbox() && state != ConnectionState::Closing;
+            let counters = self.stats();
             let trouble = self.session.trouble().cloned();
             self.shared.status.update(|status| {
                 status.state = state;
-                status.ready = ready && state != ConnectionState::Closing;
+                status.ready = ready;
                 status.trouble = trouble;
-                status.stats = stats;
+                status.stats = counters;
             });
         }
         let mut any = false;
@@ -343,11 +345,12 @@ impl Worker {
             self.publisher.put(event);
             any = true;
         }
-        if let (true, Some(notify)) = (any, &self.notify) {
-            if catch_unwind(AssertUnwindSafe(notify)).is_err() {
-                self.notify = None;
-                self.session.handle_panic("on_event_ready");
-            }
+        if any
+            && let Some(notify) = &self.notify
+            && catch_unwind(AssertUnwindSafe(notify)).is_err()
+        {
+            self.notify = None;
+            self.session.handle_panic("on_event_ready");
         }
     }
 

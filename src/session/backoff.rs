@@ -81,7 +81,7 @@ impl ExponentialBackoff {
             Jitter::None => base,
         };
         let delay = Duration::try_from_secs_f64(seconds).unwrap_or(self.config.max_delay);
-        delay - Duration::from_nanos(u64::from(delay.subsec_nanos() % 1_000_000))
+        Duration::new(delay.as_secs(), delay.subsec_millis() * 1_000_000)
     }
 
     /// Starts anew: the next delay is the first again.

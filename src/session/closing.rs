@@ -145,10 +145,11 @@ impl Session {
 
     /// A pong came in: perhaps the one that the goodbye waits for.
     pub(super) fn close_after_confirmation(&mut self) {
-        if let Line::Closing(Closing { stage: Stage::Flushing { confirmation, .. }, .. }) = &mut self.line {
-            if matches!(confirmation, Confirmation::Asked { .. }) && !self.outbox.has_unconfirmed() {
-                *confirmation = Confirmation::Over;
-            }
+        if let Line::Closing(Closing { stage: Stage::Flushing { confirmation, .. }, .. }) = &mut self.line
+            && matches!(confirmation, Confirmation::Asked { .. })
+            && !self.outbox.has_unconfirmed()
+        {
+            *confirmation = Confirmation::Over;
         }
     }
 

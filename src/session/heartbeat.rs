@@ -299,8 +299,8 @@ mod tests {
         (heartbeat, now)
     }
 
-    fn ping(n: u64) -> Option<HeartbeatAction> {
-        Some(Send(Pulse::Ping(n.to_be_bytes())))
+    fn ping(n: u64) -> HeartbeatAction {
+        Send(Pulse::Ping(n.to_be_bytes()))
     }
 
     /// Lets the beat that is due at `now` out, and onto the wire.
@@ -313,9 +313,9 @@ mod tests {
     fn a_beat_goes_out_every_interval_answered_or_not() {
         let (mut heartbeat, t) = started(HeartbeatConfig::default().timeout(100 * S));
         assert_eq!(heartbeat.handle_timeout(t + 29 * S), None, "early is harmless");
-        assert_eq!(heartbeat.handle_timeout(t + 30 * S), ping(1));
+        assert_eq!(heartbeat.handle_timeout(t + 30 * S), Some(ping(1)));
         assert_eq!(heartbeat.handle_timeout(t + 30 * S), None);
-        assert_eq!(heartbeat.handle_timeout(t + 60 * S), ping(2));
+        assert_eq!(heartbeat.handle_timeout(t + 60 * S), Some(ping(2)));
         assert_eq!(heartbeat.next_deadline(), Some(t + 90 * S));
     }
 
@@ -325,7 +325,7 @@ mod tests {
         heartbeat.handle_timeout(t + 30 * S);
         heartbeat.handle_written(t + 31 * S, 1);
         assert_eq!(heartbeat.next_deadline(), Some(t + 41 * S));
-        assert_eq!(heartbeat.handle_timeout(t + 41 * S - MS), None);
+        assert_eq!(heartbeat.handle_timeout(t + 40_999 * MS), None);
         assert_eq!(heartbeat.handle_timeout(t + 41 * S), Some(Dead { silence: 10 * S }));
         assert!(!heartbeat.is_running());
     }
@@ -429,7 +429,7 @@ mod tests {
     fn who_overslept_asks_before_it_judges() {
         let (mut heartbeat, t) = started(HeartbeatConfig::default());
         beat(&mut heartbeat, t + 30 * S);
-        assert_eq!(heartbeat.handle_timeout(t + 46 * S), ping(2), "due at 40 s, asked at 46 s");
+        assert_eq!(heartbeat.handle_timeout(t + 46 * S), Some(ping(2)), "due at 40 s, asked at 46 s");
         heartbeat.handle_written(t + 46 * S, 2);
         assert_eq!(heartbeat.handle_timeout(t + 56 * S), Some(Dead { silence: 10 * S }));
     }
@@ -438,7 +438,7 @@ mod tests {
     fn a_probe_goes_out_at_once() {
         let (mut heartbeat, t) = started(HeartbeatConfig::default());
         heartbeat.probe(t + S);
-        assert_eq!(heartbeat.handle_timeout(t + S), ping(1));
+        assert_eq!(heartbeat.handle_timeout(t + S), Some(ping(1)));
         assert_eq!(
             heartbeat.next_deadline(),
             Some(t + 11 * S),
@@ -455,7 +455,7 @@ mod tests {
         heartbeat.start(t + 35 * S);
         assert_eq!(heartbeat.handle_response(t + 36 * S, Response::Pong(&1u64.to_be_bytes())), None);
         assert_eq!(heartbeat.handle_timeout(t + 40 * S), None, "the old timeout died with its connection");
-        assert_eq!(heartbeat.handle_timeout(t + 65 * S), ping(2));
+        assert_eq!(heartbeat.handle_timeout(t + 65 * S), Some(ping(2)));
     }
 
     #[test]

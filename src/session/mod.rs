@@ -293,10 +293,10 @@ impl Session {
 
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        if let Line::Dialling(limit) = &mut self.line {
-            if limit.take_if(|at| *at <= now).is_some() {
-                self.actions.push_back(Action::TimeOutDial { generation: self.generation });
-            }
+        if let Line::Dialling(limit) = &mut self.line
+            && limit.take_if(|at| *at <= now).is_some()
+        {
+            self.actions.push_back(Action::TimeOutDial { generation: self.generation });
         }
         self.closing_timeout(now);
         if self.write_deadline().is_some_and(|at| at <= now) {
@@ -306,7 +306,7 @@ impl Session {
         match self.heartbeat.handle_timeout(now) {
             Some(HeartbeatAction::Send(pulse)) => self.beat(now, pulse),
             Some(HeartbeatAction::Dead { silence }) => {
-                self.line_lost(now, Error::HeartbeatTimeout { silence })
+                self.line_lost(now, Error::HeartbeatTimeout { silence });
             }
             None => {}
         }

@@ -4,6 +4,8 @@ pub(crate) mod socket;
 pub(crate) mod stream;
 pub(crate) mod tls;
 
+#[cfg(test)]
+mod fake;
 mod tcp;
 mod upgrade;
 

@@ -9,7 +9,7 @@ use mio::net::TcpStream;
 use tungstenite::error::{CapacityError, ProtocolError};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{Role, WebSocketConfig};
-use tungstenite::{Bytes, Utf8Bytes, WebSocket};
+use tungstenite::{Bytes, Message as Frame, Utf8Bytes, WebSocket};
 
 use crate::config::ConnectionConfig;
 use crate::error::{CloseFrame, Error, Fault};
@@ -58,15 +58,14 @@ impl<T: Raw> Socket<T> {
         if self.draining.is_some() {
             return self.drain();
         }
-        use tungstenite::Message as Raw;
         match self.ws.read() {
-            Ok(Raw::Text(text)) => Ok(Some(Incoming::Message(Message::Text(own_text(text))))),
-            Ok(Raw::Binary(bytes)) => Ok(Some(Incoming::Message(Message::Binary(own_bytes(bytes))))),
-            Ok(Raw::Ping(_)) => Ok(Some(Incoming::Ping)),
-            Ok(Raw::Pong(payload)) => Ok(Some(Incoming::Pong(payload))),
-            Ok(Raw::Close(frame)) => Ok(Some(Incoming::Close(close_frame(frame)))),
+            Ok(Frame::Text(text)) => Ok(Some(Incoming::Message(Message::Text(own_text(text))))),
+            Ok(Frame::Binary(bytes)) => Ok(Some(Incoming::Message(Message::Binary(own_bytes(bytes))))),
+            Ok(Frame::Ping(_)) => Ok(Some(Incoming::Ping)),
+            Ok(Frame::Pong(payload)) => Ok(Some(Incoming::Pong(payload))),
+            Ok(Frame::Close(frame)) => Ok(Some(Incoming::Close(close_frame(frame)))),
             // Only a raw frame that somebody wrote is one; a read never is.
-            Ok(Raw::Frame(_)) => Ok(None),
+            Ok(Frame::Frame(_)) => Ok(None),
             Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(self.fault(error)),
         }
@@ -75,14 +74,14 @@ impl<T: Raw> Socket<T> {
     /// Queues a message.
     pub(crate) fn write(&mut self, message: Message) -> Result<(), Fault> {
         self.put(match message {
-            Message::Text(text) => tungstenite::Message::Text(text.into_inner()),
-            Message::Binary(binary) => tungstenite::Message::Binary(binary.into_inner()),
+            Message::Text(text) => Frame::Text(text.into_inner()),
+            Message::Binary(binary) => Frame::Binary(binary.into_inner()),
         })
     }
 
     /// Queues a ping.
     pub(crate) fn ping(&mut self, payload: [u8; 8]) -> Result<(), Fault> {
-        self.put(tungstenite::Message::Ping(Bytes::copy_from_slice(&payload)))
+        self.put(Frame::Ping(Bytes::copy_from_slice(&payload)))
     }
 
     /// Queues a close frame; nothing can be written after it.
@@ -109,7 +108,7 @@ impl<T: Raw> Socket<T> {
         Ok(())
     }
 
-    fn put(&mut self, message: tungstenite::Message) -> Result<(), Fault> {
+    fn put(&mut self, message: Frame) -> Result<(), Fault> {
         // After a close frame, either side's, tungstenite would take the message and lose it.
         if !self.ws.can_write() {
             return Err(Fault::Broken(Error::ConnectionLost { source: None }));
@@ -223,8 +222,8 @@ fn close_frame(frame: Option<tungstenite::protocol::CloseFrame>) -> CloseFrame {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::fake::Fake;
     use crate::transport::stream::Wire;
-    use crate::transport::stream::fake::Fake;
 
     fn socket(fake: &Fake, config: &ConnectionConfig) -> Socket<Fake> {
         Socket::new(Link::Plain(Wire::new(fake.clone())), Vec::new(), config)

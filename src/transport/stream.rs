@@ -369,83 +369,9 @@ impl<T: Raw> Write for Link<T> {
 }
 
 #[cfg(test)]
-pub(crate) mod fake {
-    //! A stream that does what a test tells it.
-
-    use super::*;
-    use std::sync::{Arc, Mutex};
-
-    #[derive(Clone, Default)]
-    pub(crate) struct Fake(pub(crate) Arc<Mutex<Script>>);
-
-    #[derive(Default)]
-    pub(crate) struct Script {
-        /// What each read brings; an empty queue would block, an empty item is the end.
-        pub(crate) reads: VecDeque<Vec<u8>>,
-        pub(crate) written: Vec<u8>,
-        /// How many bytes the system still takes.
-        pub(crate) room: usize,
-        pub(crate) write_fails: bool,
-        pub(crate) half_closed: bool,
-    }
-
-    impl Fake {
-        pub(crate) fn with_room(room: usize) -> Self {
-            let fake = Self::default();
-            fake.0.lock().unwrap().room = room;
-            fake
-        }
-
-        pub(crate) fn feed(&self, bytes: impl Into<Vec<u8>>) {
-            self.0.lock().unwrap().reads.push_back(bytes.into());
-        }
-    }
-
-    impl Read for Fake {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let mut script = self.0.lock().unwrap();
-            let Some(mut next) = script.reads.pop_front() else { return Err(ErrorKind::WouldBlock.into()) };
-            let n = next.len().min(buffer.len());
-            buffer[..n].copy_from_slice(&next[..n]);
-            if n < next.len() {
-                script.reads.push_front(next.split_off(n));
-            }
-            Ok(n)
-        }
-    }
-
-    impl Write for Fake {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let mut script = self.0.lock().unwrap();
-            if script.write_fails {
-                return Err(ErrorKind::BrokenPipe.into());
-            }
-            let n = bytes.len().min(script.room);
-            if n == 0 {
-                return Err(ErrorKind::WouldBlock.into());
-            }
-            script.room -= n;
-            script.written.extend(&bytes[..n]);
-            Ok(n)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Raw for Fake {
-        fn half_close(&mut self) -> io::Result<()> {
-            self.0.lock().unwrap().half_closed = true;
-            Ok(())
-        }
-    }
-}
-
-#[cfg(test)]
 mod tests {
-    use super::fake::Fake;
     use super::*;
+    use crate::transport::fake::Fake;
 
     #[test]
     fn a_write_always_succeeds_and_the_rest_spills_in_order() {

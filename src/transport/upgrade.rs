@@ -290,6 +290,7 @@ fn unchunk(mut encoded: &[u8]) -> (Vec<u8>, bool) {
 mod tests {
     use super::*;
     use crate::config::ConnectionConfig;
+    use crate::transport::tls::Connector;
 
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
     /// The answer of RFC 6455, section 1.3, to that key.
@@ -298,7 +299,7 @@ mod tests {
 
     fn request(config: ConnectionConfig) -> Request {
         let endpoint = config.check().unwrap();
-        Request { endpoint, config, resolver: None, tls: Default::default() }
+        Request { endpoint, config, resolver: None, tls: Connector::default() }
     }
 
     fn parse_with(answer: &str, config: ConnectionConfig) -> Result<Parsed, String> {

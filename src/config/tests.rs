@@ -1,0 +1,67 @@
+use super::*;
+
+fn config() -> ConnectionConfig {
+    ConnectionConfig::new("ws://h")
+}
+
+#[test]
+fn the_defaults_are_valid() {
+    assert!(config().check().is_ok());
+    assert!(config().reconnect(ReconnectConfig::never()).heartbeat(HeartbeatConfig::off()).check().is_ok());
+}
+
+#[test]
+fn a_bad_setting_is_named() {
+    let reconnect = ReconnectConfig::default;
+    let second = Duration::from_secs(1);
+    let zero = Duration::ZERO;
+    for (config, says) in [
+        (config().reconnect(reconnect().multiplier(0.0)), "reconnect.multiplier"),
+        (config().reconnect(reconnect().multiplier(0.5)), "reconnect.multiplier"),
+        (config().reconnect(reconnect().multiplier(f64::NAN)), "reconnect.multiplier"),
+        (config().reconnect(reconnect().multiplier(f64::INFINITY)), "reconnect.multiplier"),
+        (config().reconnect(reconnect().initial_delay(zero)), "reconnect.initial_delay"),
+        (config().reconnect(reconnect().initial_delay(second * 31)), "more than max_delay"),
+        (config().heartbeat(HeartbeatConfig::default().interval(zero)), "heartbeat.interval"),
+        (config().heartbeat(HeartbeatConfig::default().timeout(zero)), "heartbeat.timeout"),
+        (config().connect_timeout(zero), "connect_timeout"),
+        (config().close_timeout(zero), "close_timeout"),
+        (config().write_timeout(zero), "write_timeout"),
+        (config().max_message_size(0), "max_message_size"),
+        (config().max_frame_size(0), "max_frame_size"),
+        (config().max_response_size(0), "max_response_size"),
+        (config().outbox(Limit::new(0, 1)), "outbox"),
+        (config().events(Limit::new(1, 0)), "events"),
+        (config().thread_stack(1), "thread_stack"),
+        (config().subprotocol("a b"), "subprotocol"),
+        (config().subprotocol(""), "subprotocol"),
+        (config().subprotocol("a").subprotocol("a"), "twice"),
+        (config().header("X-A", "s3cret\r\nX-B: 2"), "X-A has a control character"),
+        (config().header("X A", "s3cret"), "X A"),
+        (config().header("", "s3cret"), "header name"),
+        (config().header("upgrade", "h2c"), "set by the client"),
+        (config().header("Sec-WebSocket-Protocol", "chat"), "use subprotocol"),
+    ] {
+        let error = config.check().expect_err(says).to_string();
+        assert!(error.contains(says), "{error}");
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+}
+
+#[test]
+fn debug_output_keeps_secrets() {
+    let config = ConnectionConfig::new("wss://bob:s3cret@h/x?token=s3cret").header("Cookie", "s3cret");
+    let shown = format!("{config:?}");
+    assert!(
+        !shown.contains("s3cret") && shown.contains("wss://h:443") && shown.contains("Cookie"),
+        "{shown}"
+    );
+    assert!(!format!("{:?}", ConnectionConfig::new("s3cret")).contains("s3cret"));
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "an Instant has no other source")]
+fn a_deadline_too_far_away_never_comes() {
+    let now = Instant::now();
+    assert!(deadline(now, Duration::MAX) > now + Duration::from_secs(60 * 60 * 24 * 365));
+}

@@ -1,0 +1,65 @@
+use super::*;
+
+fn shared<T: Clone + Send + Sync + StdError + 'static>() {}
+
+#[test]
+fn an_error_is_small_and_can_be_shared() {
+    assert!(size_of::<Error>() <= 56, "{} bytes", size_of::<Error>());
+    shared::<Error>();
+    shared::<SendError>();
+}
+
+#[test]
+fn a_refusal_shows_its_status_and_the_first_line_of_its_body() {
+    let rejection = Rejection {
+        status: 403,
+        reason: "Forbidden".into(),
+        headers: vec![("Set-Cookie".into(), "s3cret".into())],
+        body: b"token expired\nrequest 17".to_vec(),
+    };
+    assert_eq!(
+        rejection.to_string(),
+        r#"the server answered 403 Forbidden to the WebSocket upgrade: "token expired""#
+    );
+    assert!(!format!("{rejection:?}").contains("s3cret"));
+    assert_eq!(rejection.header("set-cookie"), Some("s3cret"));
+}
+
+#[test]
+fn an_illegal_close_code_is_refused() {
+    for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, u16::MAX] {
+        let error = CloseFrame::checked(code, "").unwrap_err();
+        assert!(error.to_string().contains(&code.to_string()), "{error}");
+    }
+    for code in [1000, 1001, 1003, 1007, 1011, 1014, 3000, 4999] {
+        assert_eq!(CloseFrame::checked(code, "bye").unwrap().code, code);
+    }
+}
+
+#[test]
+fn a_close_reason_over_123_bytes_is_refused() {
+    assert!(CloseFrame::checked(1000, &"x".repeat(123)).is_ok());
+    let error = CloseFrame::checked(1000, &"x".repeat(124)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the close reason can't be used: 124 bytes; a close frame carries 123 at most"
+    );
+}
+
+#[test]
+fn an_error_that_returns_a_message_does_not_print_it() {
+    let error = SendError::new("s3cret".into(), SendErrorKind::Full { messages: 3, bytes: 90 });
+    assert_eq!(
+        error.to_string(),
+        "the outbox is full (3 messages, 90 bytes); the message is inside this error"
+    );
+    assert!(!format!("{error:?}").contains("s3cret"));
+}
+
+#[test]
+fn a_cause_is_kept() {
+    let io = Arc::new(io::Error::from(io::ErrorKind::ConnectionRefused));
+    let error = Error::Connect { host: "h:1".into(), source: io };
+    let gave_up = Error::GaveUp { attempts: 3, source: Arc::new(error) };
+    assert!(gave_up.source().unwrap().source().unwrap().to_string().contains("refused"));
+}
