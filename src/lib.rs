@@ -1,4 +1,44 @@
-//! tautline: a blocking WebSocket client whose line stays taut.
+//! A blocking WebSocket client whose line stays taut: it connects, keeps itself alive, notices a dead peer, reconnects
+//! with jittered backoff, and tells the fate of every message, on plain threads and no async runtime.
+//!
+//! ```no_run
+//! use tautline::Client;
+//!
+//! fn main() -> Result<(), tautline::Error> {
+//!     let client = Client::connect("wss://example.com/socket")?; // blocks until the line is ready, or says why not
+//!     client.send("hello")?;
+//!     for message in client.messages() {                         // blocks; lives through reconnects
+//!         println!("{message}");
+//!     }
+//!     client.closed().into_result()                              // why it ended
+//! }
+//! ```
+//!
+//! [`Client`] is the handle; [`ConnectionConfig`] says where to connect and how to behave; [`Event`] is what happens.
+//! [`ConnectionState`] has the diagram of the states, and [`Retry`] the rules for what follows a loss. The parts that
+//! decide can be used by themselves: [`ExponentialBackoff`], [`ReconnectionManager`], [`HeartbeatManager`].
+//!
+//! # The threads
+//!
+//! ```text
+//!  callers (any number)                   tautline-io (one a client)                 server
+//!    send ──▶ intake ──gate──▶  worker: a blocking read with a deadline  ◀──TLS/TCP──▶
+//!    recv ◀── events ────────   session (pure) decides, worker does
+//!                                 │ dial              ▲ a finished socket, or why not
+//!                                 ▼                   │
+//!                         tautline-dial (lives for one attempt: look-up, TCP, TLS, upgrade)
+//!                                 │ schedule          ▲ retry now
+//!                                 ▼                   │
+//!                         tautline-timer (one a process: backoff for all clients)
+//! ```
+//!
+//! N clients need N + 1 threads, and one more for each line that is being dialled. An idle client makes no system call
+//! between two heartbeats.
+//!
+//! # The log
+//!
+//! State changes, attempts and reasons are logged at info and warn under the target `tautline`; nothing in the steady
+//! state, and never a password, a token, a query string or a payload.
 #![forbid(unsafe_code)]
 
 mod client;
@@ -32,3 +72,8 @@ pub use session::heartbeat::{HeartbeatAction, HeartbeatManager, Pulse, Response}
 pub use session::reconnect::{Plan, ReconnectionManager};
 pub use state::ConnectionState;
 pub use stats::Stats;
+
+/// The programs of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -327,17 +327,16 @@ impl Worker {
 
     /// Tells the callers what happened: first the state, then the events, then that there are some.
     fn publish(&mut self) {
+        self.shared.status.set_stats(self.stats());
         if self.session.state() != self.published {
             self.published = self.session.state();
             let state = self.published;
             let ready = self.session.wants_outbox() && state != ConnectionState::Closing;
-            let counters = self.stats();
             let trouble = self.session.trouble().cloned();
             self.shared.status.update(|status| {
                 status.state = state;
                 status.ready = ready;
                 status.trouble = trouble;
-                status.stats = counters;
             });
         }
         let mut any = false;
@@ -390,7 +389,6 @@ impl Worker {
             || self.shared.gate.is_due()
             || (sleep == Sleep::ForAll && !self.shared.intake.is_empty());
         if !missed {
-            self.shared.status.set_stats(self.stats());
             self.wait(now, timeout);
         }
         self.shared.gate.set_sleep(Sleep::Awake);
@@ -426,8 +424,6 @@ impl Worker {
         self.close_intake();
         let mut left = self.session.take_left();
         left.still_inside = self.dialler.still_inside();
-        let stats = self.stats();
-        self.shared.status.set_stats(stats);
         if let Some(reason) = self.session.take_close_reason() {
             finish(&self.shared.status, reason, left);
         }

@@ -69,8 +69,10 @@ impl Builder {
         }
         let client = self.launch(true)?;
         let failed = client.line.wait(None, |status| match &status.closed {
+            // It was ready, and the server has closed it already: what it sent is there to be received.
+            _ if status.stats.connects > 0 => Some(None),
             Some((reason, _)) => Some(Some(reason.clone())),
-            None => status.ready.then_some(None),
+            None => None,
         });
         match failed.flatten() {
             None => Ok(client),

@@ -8,6 +8,7 @@
 pub(crate) mod backoff;
 mod closing;
 pub(crate) mod heartbeat;
+mod loss;
 pub(crate) mod outbox;
 pub(crate) mod reconnect;
 
@@ -21,19 +22,21 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
-use log::{info, warn};
+use log::info;
 
 use crate::config::{Beat, ConnectionConfig, Inbound, deadline};
 use crate::error::{CloseFrame, Error, Fault};
-use crate::event::{CloseReason, DisconnectReason, Event, Left, Tickets};
+use crate::event::{CloseReason, DisconnectReason, Event, Left};
 use crate::message::Message;
-use crate::protocol::{Down, Retry};
 use crate::session::closing::Closing;
 use crate::session::heartbeat::{HeartbeatAction, HeartbeatManager, Pulse, Response, counter};
 use crate::session::outbox::{Outbox, Released};
 use crate::session::reconnect::{Plan, ReconnectionManager};
 use crate::state::ConnectionState;
 use crate::stats::Stats;
+
+/// What the log says comes from the library, not from one of its files.
+pub(crate) const LOG: &str = "tautline";
 
 /// A frame for the socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -416,90 +419,6 @@ impl Session {
         self.events.push_back(Event::Connected { address, subprotocol, attempts });
     }
 
-    /// The attempt failed, or the line is lost: plans the next attempt, or closes.
-    fn down(&mut self, now: Instant, reason: DisconnectReason) {
-        if let Line::Open { ready_at } | Line::Closing(Closing { ready_at, .. }) = self.line {
-            // A server that accepts and drops must not be hammered: only a line that stayed up proves itself.
-            if now.saturating_duration_since(ready_at) >= self.config.stable_after {
-                self.reconnect.reset_backoff();
-            }
-        }
-        let max_delay = self.reconnect.max_delay();
-        let down = Down { reason: &reason, ever_ready: self.ever_ready, max_delay };
-        let retry = if self.one_attempt && !self.ever_ready { Retry::Never } else { down.default_retry() };
-        let floor = down.retry_after(self.wall_at(now)).unwrap_or_default().min(self.config.retry_after_cap);
-        if retry == Retry::Never {
-            return self.close_for_good(CloseReason::Refused(reason));
-        }
-        if self.reconnect.has_given_up() {
-            let attempts = self.reconnect.attempts();
-            return self.close_for_good(CloseReason::GaveUp { attempts, last: reason });
-        }
-        self.trouble = Some(reason.to_error());
-        let maybe_delivered = self.end_connection();
-        self.line = Line::Down;
-        self.go(ConnectionState::Disconnected, Some(&reason));
-        let attempt = self.attempts;
-        let plan = self.reconnect.schedule_not_before(now, retry, floor);
-        let retry_in = plan.map(|plan| plan.delay);
-        self.actions.extend(plan.map(Action::Schedule));
-        if matches!(reason, DisconnectReason::ConnectFailed(_)) {
-            let delay = retry_in.unwrap_or_default().as_millis();
-            warn!("Attempt {attempt} failed: {reason}; next try in {delay}ms");
-        }
-        self.events.push_back(Event::Disconnected { reason, retry_in, maybe_delivered });
-    }
-
-    fn line_lost(&mut self, now: Instant, error: Error) {
-        match self.line {
-            Line::Closing(_) => self.finish_closing(now),
-            _ => self.down(now, DisconnectReason::Lost(error)),
-        }
-    }
-
-    /// CLOSED, from any state.
-    fn close_for_good(&mut self, reason: CloseReason) {
-        if self.state == ConnectionState::Closed {
-            return;
-        }
-        let was_up = matches!(self.line, Line::Open { .. } | Line::Closing(_));
-        if matches!(self.line, Line::Dialling(_)) {
-            self.actions.push_back(Action::AbandonDial);
-        }
-        if self.reconnect.is_scheduled() {
-            self.actions.push_back(Action::Unschedule);
-        }
-        self.reconnect.cleanup();
-        let maybe_delivered = self.end_connection();
-        self.left.maybe_delivered = maybe_delivered.clone();
-        self.line = Line::Closed;
-        if let CloseReason::Refused(last) | CloseReason::GaveUp { last, .. } = &reason {
-            let reason = last.clone();
-            self.events.push_back(Event::Disconnected { reason, retry_in: None, maybe_delivered });
-        }
-        self.go(ConnectionState::Closed, was_up.then_some(&reason as &dyn Display));
-        if !was_up {
-            info!("Closed: {reason}");
-        }
-        self.close_reason = Some(reason.clone());
-        self.events.push_back(Event::Closed { reason });
-        self.actions.push_back(Action::Stop);
-    }
-
-    /// Forgets all that belongs to the connection, if there is one, and settles what was written to it.
-    fn end_connection(&mut self) -> Tickets {
-        if !matches!(self.line, Line::Open { .. } | Line::Closing(_)) {
-            return Tickets::default();
-        }
-        self.stats.disconnects += 1;
-        self.heartbeat.stop();
-        self.frames.clear();
-        self.pings.clear();
-        self.blocked_since = None;
-        self.actions.push_back(Action::HangUp);
-        self.outbox.lost(self.taken)
-    }
-
     fn beat(&mut self, now: Instant, pulse: Pulse) {
         self.stats.heartbeats += 1;
         let frame = match pulse {
@@ -542,8 +461,8 @@ impl Session {
             return;
         }
         match why {
-            Some(why) => info!("Connection state: {from} -> {to} ({why})"),
-            None => info!("Connection state: {from} -> {to}"),
+            Some(why) => info!(target: LOG, "Connection state: {from} -> {to} ({why})"),
+            None => info!(target: LOG, "Connection state: {from} -> {to}"),
         }
         self.state = to;
         self.events.push_back(Event::StateChanged { from, to });

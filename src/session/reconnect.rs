@@ -7,6 +7,7 @@ use log::info;
 use crate::config::{ReconnectConfig, deadline};
 use crate::error::Error;
 use crate::protocol::Retry;
+use crate::session::LOG;
 use crate::session::backoff::ExponentialBackoff;
 
 /// Plans the attempts after a loss. Driven by its caller, never by a thread: it says when an attempt is due, and is
@@ -87,7 +88,7 @@ impl ReconnectionManager {
         };
         let attempt = self.backoff.attempts();
         self.scheduled = true;
-        info!("Scheduling reconnect attempt {attempt} in {}ms", delay.as_millis());
+        info!(target: LOG, "Scheduling reconnect attempt {attempt} in {}ms", delay.as_millis());
         Some(Plan { attempt, delay, at: deadline(now, delay), generation: self.generation })
     }
 

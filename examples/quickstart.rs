@@ -1,0 +1,149 @@
+//! The main job, from the first word to the last, with a loopback server of its own: connect, talk, lose the server,
+//! get the line back, close.
+//!
+//! ```sh
+//! cargo run --example quickstart
+//! ```
+//!
+//! What the client does by itself is in its log: `RUST_LOG=tautline=info cargo run --example quickstart`.
+#![allow(clippy::disallowed_methods, reason = "an example owns its clock and its threads")]
+
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tautline::{Client, ConnectionConfig, Event, HeartbeatConfig, ReconnectConfig};
+
+/// Patience with a loopback server.
+const SOON: Duration = Duration::from_secs(5);
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    env_logger::init();
+    let start = Instant::now();
+    let say = |what: String| println!("{:>5} ms  {what}", start.elapsed().as_millis());
+
+    let server = EchoServer::start(None)?;
+    let address = server.address;
+    say(format!("a server listens on {address}"));
+
+    // Short delays, for the sake of the show; the defaults suit the real world.
+    let config = ConnectionConfig::new(format!("ws://{address}/"))
+        .heartbeat(HeartbeatConfig::default().interval(Duration::from_millis(100)))
+        .reconnect(ReconnectConfig::default().initial_delay(Duration::from_millis(200)));
+
+    let client = Client::connect(config)?; // blocks until the line is ready, or says why not
+    client.send("hello")?;
+    wait_for_answer(&client, &say)?;
+
+    say("the server is killed; this message waits in the outbox meanwhile".into());
+    server.kill();
+    wait_for(&client, &say, |event| matches!(event, Event::Disconnected { .. }))?;
+    client.send("are you back?")?;
+    wait_for(&client, &say, |event| matches!(event, Event::Disconnected { .. }))?;
+
+    let _server = EchoServer::start(Some(address))?;
+    say("the server is back on the same port; the line will find it by itself".into());
+    wait_for_answer(&client, &say)?;
+
+    // Heartbeats measure the round trip.
+    while client.stats().round_trip.is_none() {
+        client.events().recv_timeout(Duration::from_millis(10)).ok();
+    }
+    let stats = client.stats();
+    say(format!("a heartbeat's round trip takes {:?}", stats.round_trip.unwrap_or_default()));
+
+    let left = client.close(); // what was accepted goes out first, then the close handshake
+    for event in client.events() {
+        show(&event, &say);
+    }
+    say(format!(
+        "closed; attempts: {}, losses: {}, messages sent: {}, received: {}, undelivered: {}",
+        stats.attempts,
+        stats.disconnects,
+        stats.messages_written,
+        stats.messages_received,
+        left.never_written.len()
+    ));
+    Ok(())
+}
+
+fn wait_for_answer(client: &Client, say: &impl Fn(String)) -> Result<(), Box<dyn std::error::Error>> {
+    wait_for(client, say, |event| matches!(event, Event::Message(_)))
+}
+
+/// Shows events until the one that is wanted.
+fn wait_for(
+    client: &Client,
+    say: &impl Fn(String),
+    wanted: impl Fn(&Event) -> bool,
+) -> Result<(), Box<dyn std::error::Error>> {
+    loop {
+        let event = client.events().recv_timeout(SOON)?;
+        show(&event, say);
+        if wanted(&event) {
+            return Ok(());
+        }
+    }
+}
+
+fn show(event: &Event, say: &impl Fn(String)) {
+    match event {
+        Event::StateChanged { from, to, .. } => say(format!("state     {from} -> {to}")),
+        Event::Connected { attempts, .. } => say(format!("ready     after {attempts} attempt(s)")),
+        Event::Message(message) => say(format!("message   {message:?} came back")),
+        Event::Disconnected { reason, retry_in: Some(delay), .. } => {
+            say(format!("lost      {reason}; next try in {} ms", delay.as_millis()));
+        }
+        Event::Closed { reason, .. } => say(format!("the end   {reason}")),
+        _ => {}
+    }
+}
+
+/// A server that sends every message back, and can be killed.
+struct EchoServer {
+    address: SocketAddr,
+    listener: TcpListener,
+    acceptor: JoinHandle<()>,
+    connections: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl EchoServer {
+    fn start(address: Option<SocketAddr>) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address.unwrap_or(([127, 0, 0, 1], 0).into()))?;
+        let connections: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+        let (accepting, streams) = (listener.try_clone()?, Arc::clone(&connections));
+        let acceptor = thread::spawn(move || {
+            while let Ok((stream, _)) = accepting.accept() {
+                if let (Ok(mut streams), Ok(clone)) = (streams.lock(), stream.try_clone()) {
+                    streams.push(clone);
+                }
+                thread::spawn(move || echo(&stream));
+            }
+        });
+        Ok(Self { address: listener.local_addr()?, listener, acceptor, connections })
+    }
+
+    /// Cuts every connection and stops listening.
+    fn kill(self) {
+        // Non-blocking, `accept` fails when there is nobody: one last connection lets its thread see that and end.
+        if self.listener.set_nonblocking(true).is_ok() && TcpStream::connect(self.address).is_ok() {
+            self.acceptor.join().ok();
+        }
+        if let Ok(streams) = self.connections.lock() {
+            for stream in streams.iter() {
+                stream.shutdown(Shutdown::Both).ok();
+            }
+        }
+    }
+}
+
+fn echo(stream: &TcpStream) {
+    let Ok(mut socket) = tungstenite::accept(stream) else { return };
+    while let Ok(message) = socket.read() {
+        if (message.is_text() || message.is_binary()) && socket.send(message).is_err() {
+            break;
+        }
+    }
+    stream.shutdown(Shutdown::Both).ok();
+}

@@ -1,0 +1,282 @@
+//! What becomes of messages, both ways.
+
+use super::*;
+use crate::config::Inbound;
+use crate::error::Fault;
+use crate::session::outbox::Released;
+
+#[test]
+fn messages_wait_until_the_line_is_ready_and_go_out_in_order() {
+    let mut rig = Rig::dialling(config());
+    rig.accept(&["a", "b"]);
+    assert!(!rig.session.wants_outbox());
+    assert_eq!(rig.hand(), [], "not while dialling");
+    rig.fail(refused());
+    rig.accept(&["c"]);
+    assert_eq!(rig.hand(), [], "not while waiting");
+    rig.open();
+    rig.accept(&["d"]);
+    assert!(rig.session.wants_outbox());
+    assert_eq!(rig.transmit(), texts(["a", "b", "c", "d"]));
+    assert_eq!(rig.hand(), []);
+    let stats = rig.session.stats();
+    assert_eq!((stats.messages_accepted, stats.messages_written), (4, 4));
+}
+
+#[test]
+fn room_becomes_free_when_the_system_has_taken_a_message() {
+    let mut rig = Rig::opened(config());
+    rig.accept(&["abc", "de"]);
+    rig.hand();
+    assert_eq!(rig.session.take_released(), Released::default(), "handed over is not written");
+    rig.take(FRAME);
+    assert_eq!(rig.session.take_released(), Released { messages: 1, bytes: 3 });
+    rig.take(FRAME - 1);
+    assert_eq!(rig.session.take_released(), Released::default());
+    rig.take(1);
+    assert_eq!(rig.session.take_released(), Released { messages: 1, bytes: 2 });
+}
+
+#[test]
+fn a_loss_names_exactly_what_was_touched_and_the_rest_goes_out_first() {
+    let mut rig = Rig::opened(config());
+    rig.accept(&["1", "2", "3", "4", "5", "6"]);
+    for _ in 0..5 {
+        rig.session.poll_transmit().unwrap();
+        rig.handed += FRAME;
+        rig.session.handle_handed(rig.handed);
+    }
+    rig.take(2 * FRAME + 1);
+    rig.lose();
+    let (_, _, in_doubt) = rig.disconnected();
+    assert_eq!(in_doubt, [1, 2, 3], "two went out, the third in part");
+    rig.accept(&["7"]);
+    assert_eq!(rig.hand(), []);
+    rig.open();
+    rig.accept(&["8"]);
+    assert_eq!(rig.transmit(), texts(["4", "5", "6", "7", "8"]));
+    rig.events();
+    rig.lose();
+    let (_, _, in_doubt) = rig.disconnected();
+    assert_eq!(in_doubt, [4, 5, 6, 7, 8], "the old ones are not named again");
+}
+
+#[test]
+fn a_message_that_never_reached_the_socket_is_in_no_doubt() {
+    let mut rig = Rig::opened(config());
+    rig.accept(&["1"]);
+    assert_eq!(rig.session.poll_transmit(), Some(text("1")));
+    rig.lose();
+    assert_eq!(rig.disconnected().2, []);
+    rig.open();
+    assert_eq!(rig.transmit(), texts(["1"]));
+}
+
+#[test]
+fn a_pong_confirms_what_was_handed_over_before_its_ping_and_nothing_else() {
+    let mut rig = Rig::opened(config());
+    rig.accept(&["1", "2"]);
+    rig.transmit();
+    rig.step(30 * S);
+    rig.accept(&["3"]);
+    assert_eq!(rig.transmit(), [ping(1), text("3")]);
+    rig.pong(1);
+    rig.lose();
+    assert_eq!(rig.disconnected().2, [3]);
+}
+
+#[test]
+fn a_pong_confirms_nothing_that_was_not_written() {
+    let mut rig = Rig::opened(config());
+    rig.accept(&["1", "2"]);
+    rig.hand();
+    rig.step(30 * S);
+    rig.hand();
+    rig.take(FRAME);
+    rig.pong(1);
+    rig.take(FRAME);
+    rig.lose();
+    assert_eq!(rig.disconnected().2, [2], "a peer that answers before it was asked");
+}
+
+#[test]
+fn a_later_pong_speaks_for_the_earlier_pings() {
+    let mut rig = Rig::opened(config());
+    for n in 1..=3 {
+        rig.accept(&["x"]);
+        rig.transmit();
+        rig.step(30 * S);
+        assert_eq!(rig.transmit(), [ping(n)]);
+        rig.session.handle_activity(rig.now);
+    }
+    rig.pong(2);
+    rig.pong(1);
+    rig.lose();
+    assert_eq!(rig.disconnected().2, [3]);
+}
+
+#[test]
+fn a_forged_pong_confirms_nothing() {
+    let mut rig = Rig::opened(config());
+    rig.accept(&["1"]);
+    rig.transmit();
+    rig.step(30 * S);
+    rig.transmit();
+    for payload in [&b""[..], b"1", &[0; 8], &2u64.to_be_bytes(), &[0xFF; 8], &[0; 125]] {
+        rig.session.handle_pong(rig.now, payload);
+    }
+    rig.lose();
+    assert_eq!(rig.disconnected().2, [1]);
+}
+
+#[test]
+fn a_pong_of_the_old_connection_confirms_nothing_on_the_new_one() {
+    let mut rig = Rig::opened(config());
+    rig.step(30 * S);
+    assert_eq!(rig.transmit(), [ping(1)]);
+    rig.lose();
+    rig.open();
+    rig.accept(&["1"]);
+    rig.transmit();
+    rig.forget();
+    rig.pong(1);
+    rig.lose();
+    assert_eq!(rig.disconnected().2, [1]);
+    assert_eq!(rig.session.stats().round_trip, None);
+}
+
+#[test]
+fn what_is_confirmed_stays_so_when_the_line_is_lost() {
+    let mut rig = Rig::opened(config());
+    rig.accept(&["1"]);
+    rig.transmit();
+    rig.step(30 * S);
+    rig.transmit();
+    rig.pong(1);
+    rig.lose();
+    assert_eq!(rig.disconnected().2, []);
+    rig.session.handle_terminate();
+    assert_eq!(rig.left(), (vec![], vec![]));
+}
+
+#[test]
+fn a_beat_goes_out_ahead_of_the_outbox() {
+    let mut rig = Rig::opened(config());
+    rig.accept(&["1"]);
+    rig.step(30 * S);
+    rig.accept(&["2"]);
+    assert_eq!(rig.hand(), [ping(1), text("1"), text("2")]);
+}
+
+#[test]
+fn a_beat_that_was_not_sent_dies_with_its_connection() {
+    let mut rig = Rig::opened(config());
+    rig.step(30 * S);
+    rig.lose();
+    rig.open();
+    rig.accept(&["1"]);
+    assert_eq!(rig.hand(), [text("1")]);
+}
+
+#[test]
+fn a_json_beat_has_no_ticket() {
+    let mut rig = Rig::opened(config().heartbeat(HeartbeatConfig::json()));
+    rig.step(30 * S);
+    assert_eq!(rig.transmit().len(), 1);
+    let stats = rig.session.stats();
+    assert_eq!((stats.heartbeats, stats.messages_written), (1, 0));
+    rig.lose();
+    assert_eq!(rig.disconnected().2, []);
+}
+
+#[test]
+fn progress_that_is_reported_after_the_loss_changes_nothing() {
+    let mut rig = Rig::opened(config());
+    rig.accept(&["1"]);
+    rig.hand();
+    rig.lose();
+    rig.session.handle_handed(rig.handed);
+    rig.session.handle_progress(rig.now, rig.taken, true);
+    assert_eq!(rig.deadline(), None, "what a lost connection could not write is not late");
+    rig.forget();
+    rig.step(60 * S);
+    assert_eq!((rig.told(), rig.actions()), (vec![], vec![]));
+    rig.open();
+    assert_eq!(rig.transmit(), texts(["1"]));
+}
+
+#[test]
+fn what_is_left_is_told_in_order() {
+    let mut rig = Rig::opened(config());
+    rig.accept(&["1", "2", "3"]);
+    rig.hand();
+    rig.take(FRAME + 1);
+    rig.accept(&["4"]);
+    rig.session.handle_terminate();
+    assert_eq!(rig.left(), (vec!["3".into(), "4".into()], vec![1, 2]));
+}
+
+#[test]
+fn what_is_left_after_a_loss_has_no_doubt_that_was_told_before() {
+    let mut rig = Rig::opened(config());
+    rig.accept(&["1", "2"]);
+    rig.hand();
+    rig.take(FRAME);
+    rig.lose();
+    rig.accept(&["3"]);
+    assert_eq!(rig.disconnected().2, [1]);
+    rig.session.handle_terminate();
+    assert_eq!(rig.left(), (vec!["2".into(), "3".into()], vec![]));
+}
+
+#[test]
+fn a_loss_that_closes_tells_the_doubt_in_both_places() {
+    let mut rig = Rig::opened(config().reconnect(ReconnectConfig::never()));
+    rig.accept(&["1", "2"]);
+    rig.transmit();
+    rig.lose();
+    assert_eq!(rig.disconnected().2, [1, 2]);
+    assert_eq!(rig.left(), (vec![], vec![1, 2]));
+}
+
+#[test]
+fn a_message_that_is_accepted_at_the_last_moment_is_counted_as_left() {
+    let mut rig = Rig::opened(config());
+    rig.session.handle_terminate();
+    rig.accept(&["1"]);
+    assert_eq!(rig.hand(), []);
+    assert_eq!(rig.left(), (vec!["1".into()], vec![]));
+}
+
+#[test]
+fn messages_are_delivered_in_order() {
+    let mut rig = Rig::opened(config());
+    rig.receive("a");
+    rig.receive([1, 2]);
+    rig.receive("c");
+    assert!(rig.session.delivers());
+    assert_eq!(rig.delivered(), ["a", "<2 bytes>", "c"]);
+    assert_eq!(rig.session.stats().messages_received, 3);
+}
+
+#[test]
+fn discarded_messages_are_counted_and_not_delivered() {
+    let mut rig = Rig::opened(config().inbound(Inbound::Discard));
+    assert!(!rig.session.delivers());
+    rig.receive("a");
+    assert_eq!((rig.delivered(), rig.session.stats().messages_received), (vec![], 1));
+}
+
+#[test]
+fn what_arrives_on_a_line_that_is_down_is_dropped() {
+    let mut rig = Rig::opened(config());
+    rig.lose();
+    rig.forget();
+    rig.receive("late");
+    rig.pong(1);
+    rig.server_closes(1000);
+    rig.session.handle_fault(rig.now, Fault::Violation { code: 1002, reason: "late".into() });
+    rig.lose();
+    assert_eq!((rig.told(), rig.actions()), (vec![], vec![]));
+    assert_eq!(rig.session.stats().messages_received, 0);
+}
