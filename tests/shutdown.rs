@@ -1,0 +1,339 @@
+//! Every way to end a line, from every phase, within its bound.
+#![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
+
+mod common;
+
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{LONG, Server, accept, accept_raw, listen, read_frame};
+use tautline::ConnectionState::{Closing, Connected, Connecting, Disconnected};
+use tautline::{
+    Client, CloseReason, ConnectionConfig, ConnectionState, Error, Event, HeartbeatConfig, ReconnectConfig,
+};
+
+const MS: Duration = Duration::from_millis(1);
+
+fn silent(mut stream: TcpStream) {
+    while std::io::Read::read(&mut stream, &mut [0; 512]).is_ok_and(|n| n > 0) {}
+}
+
+#[test]
+fn close_tells_the_server_the_code_and_the_reason() {
+    let (frame_in, frame) = crossbeam_channel::bounded(1);
+    let server = Server::start(move |_, stream| {
+        let mut socket = accept(stream);
+        while let Ok(message) = socket.read() {
+            if let tungstenite::Message::Close(frame) = message {
+                frame_in.send(frame).unwrap();
+            }
+        }
+    });
+    let client = Client::connect(server.url()).unwrap();
+    assert!(client.close_with(4001, "done for today").unwrap().is_empty());
+    let frame = frame.recv_timeout(LONG).unwrap().unwrap();
+    assert_eq!((u16::from(frame.code), frame.reason.as_str()), (4001, "done for today"));
+}
+
+#[test]
+fn close_lets_everything_out_first() {
+    let (count_in, count) = crossbeam_channel::bounded(1);
+    let server = Server::start(move |_, stream| {
+        let mut socket = accept(stream);
+        let mut count = 0;
+        while let Ok(message) = socket.read() {
+            count += u32::from(message.is_text());
+        }
+        count_in.send(count).unwrap();
+    });
+    let client = Client::connect(server.url()).unwrap();
+    for _ in 0..1000 {
+        client.send("x").unwrap();
+    }
+    assert!(client.close().is_empty());
+    assert_eq!(count.recv_timeout(LONG).unwrap(), 1000);
+}
+
+#[test]
+fn after_close_nothing_is_accepted_and_nothing_revives_the_line() {
+    let server = Server::echo();
+    let client = Client::connect(server.url()).unwrap();
+    client.close();
+    let error = client.send("late").unwrap_err();
+    assert_eq!(
+        (error.to_string().as_str(), error.into_message().as_text()),
+        ("the client is closed; the message is inside this error", Some("late"))
+    );
+    client.reconnect_now();
+    assert_eq!(client.state(), ConnectionState::Closed);
+    assert!(matches!(client.wait_ready(LONG), Err(Error::Closed)));
+    assert!(client.close().is_empty(), "a second close returns what the first one did");
+}
+
+#[test]
+fn a_server_that_never_answers_the_close_costs_the_timeout_and_no_more() {
+    let server = Server::start(|_, stream| {
+        let mut stream = accept_raw(stream);
+        while read_frame(&mut stream).is_some() {}
+    });
+    let client = Client::connect(ConnectionConfig::new(server.url()).close_timeout(60 * MS)).unwrap();
+    let ticket = client.send("unconfirmed").unwrap();
+    let start = Instant::now();
+    let left = client.close();
+    assert!(start.elapsed() >= 60 * MS && start.elapsed() < LONG, "{:?}", start.elapsed());
+    assert!(left.never_written.is_empty());
+    assert!(left.maybe_delivered.contains(ticket), "{left:?}");
+}
+
+#[test]
+fn a_server_that_does_not_read_leaves_what_was_not_written() {
+    let server = Server::start(|_, stream| {
+        let stream = accept_raw(stream);
+        thread::park();
+        drop(stream);
+    });
+    let client = Client::connect(ConnectionConfig::new(server.url()).close_timeout(60 * MS)).unwrap();
+    for n in 0..10_u8 {
+        client.send(vec![n; 1 << 20]).unwrap();
+    }
+    let left = client.close();
+    let known = left.never_written.len() as u64 + left.maybe_delivered.len();
+    assert_eq!(known, 10, "each message has a fate: {left:?}");
+    assert!(left.never_written.is_sorted_by_key(|message| message.as_bytes()[0]));
+}
+
+/// Brings a client into a phase, and checks that `terminate` and `close` get it out of there.
+fn ends_from(phase: &str, client: impl Fn() -> Client) {
+    for terminate in [true, false] {
+        let client = client();
+        client.send("unsent").unwrap();
+        let left = if terminate { client.terminate() } else { client.close() };
+        assert_eq!(left.never_written.len(), 1, "{phase}");
+        assert!(matches!(client.closed(), CloseReason::ByCaller), "{phase}");
+        assert!(matches!(client.events().iter().last(), Some(Event::Closed { .. })), "{phase}");
+    }
+}
+
+#[test]
+fn a_line_that_is_not_up_ends_from_every_phase() {
+    let server = Server::start(|_, stream| silent(stream));
+    let dialling = |client: Client| {
+        common::eventually("an attempt", || client.state() == ConnectionState::Connecting);
+        client
+    };
+    ends_from("upgrade", || dialling(Client::start(server.url()).unwrap()));
+    ends_from("TLS", || dialling(Client::start(server.url().replace("ws", "wss")).unwrap()));
+
+    // A full backlog: the handshake of TCP itself stalls.
+    let full = TcpListener::bind("127.0.0.1:0").unwrap();
+    ends_from("TCP or upgrade", || {
+        dialling(Client::start(format!("ws://{}", full.local_addr().unwrap())).unwrap())
+    });
+
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let reconnect = ReconnectConfig::default().initial_delay(LONG);
+    ends_from("backoff", || {
+        let config = ConnectionConfig::new(format!("ws://{nobody}")).reconnect(reconnect.clone());
+        let client = Client::start(config).unwrap();
+        common::eventually("a failure", || {
+            client.stats().attempts == 1 && client.state() == ConnectionState::Disconnected
+        });
+        client
+    });
+}
+
+#[test]
+fn a_thread_inside_a_look_up_is_named_and_left_behind() {
+    let (inside_in, inside) = crossbeam_channel::bounded(1);
+    let (release, held) = crossbeam_channel::bounded::<()>(0);
+    let client = Client::builder("ws://gateway.invalid")
+        .resolver(move |_, _| {
+            inside_in.send(()).unwrap();
+            let _ = held.recv();
+            Err(std::io::Error::other("released"))
+        })
+        .start()
+        .unwrap();
+    inside.recv_timeout(LONG).unwrap();
+    let left = client.terminate();
+    assert_eq!(left.still_inside.as_deref(), Some("tautline-dial: looking up gateway.invalid"));
+    drop(release);
+}
+
+#[test]
+fn an_open_line_is_terminated_at_once_also_with_a_consumer_that_takes_nothing() {
+    let server = Server::start(|_, stream| {
+        let mut socket = accept(stream);
+        while socket.send("flood".into()).is_ok() {}
+    });
+    let config = ConnectionConfig::new(server.url()).events(tautline::Limit::new(5, 1000));
+    let client = Client::connect(config).unwrap();
+    common::eventually("the bound", || client.stats().messages_received >= 5);
+    client.terminate();
+    assert_eq!(client.messages().count(), 5, "what had arrived is still there");
+}
+
+#[test]
+fn dropping_the_last_handle_closes_the_line() {
+    let (closed_in, closed) = crossbeam_channel::bounded(1);
+    let server = Server::start(move |_, stream| {
+        let mut socket = accept(stream);
+        while let Ok(message) = socket.read() {
+            if message.is_close() {
+                closed_in.send(()).unwrap();
+            }
+        }
+    });
+    let client = Client::connect(server.url()).unwrap();
+    let events = client.events().clone();
+    drop(client.clone());
+    assert_eq!(client.state(), ConnectionState::Connected, "a clone is not the last handle");
+    drop(client);
+    closed.recv_timeout(LONG).unwrap();
+    assert!(matches!(events.iter().last(), Some(Event::Closed { reason: CloseReason::ByCaller, .. })));
+}
+
+#[test]
+fn two_closes_at_once_return_the_same() {
+    let server = Server::start(|_, stream| {
+        let mut stream = accept_raw(stream);
+        while read_frame(&mut stream).is_some() {}
+    });
+    let client = Client::connect(ConnectionConfig::new(server.url()).close_timeout(40 * MS)).unwrap();
+    client.send("unconfirmed").unwrap();
+    let other = client.clone();
+    let second = thread::spawn(move || other.close());
+    let first = client.close();
+    let second = second.join().unwrap();
+    assert_eq!((first.maybe_delivered.len(), second.maybe_delivered.len()), (1, 1));
+}
+
+#[test]
+fn a_send_that_races_a_close_is_counted_or_refused() {
+    for round in 0..50 {
+        let (count_in, count) = crossbeam_channel::bounded(1);
+        let server = Server::start(move |_, stream| {
+            let mut socket = accept(stream);
+            let mut count = 0;
+            while let Ok(message) = socket.read() {
+                count += u64::from(message.is_text());
+            }
+            count_in.send(count).unwrap();
+        });
+        let client = Client::connect(server.url()).unwrap();
+        let senders: Vec<_> = (0..3)
+            .map(|_| {
+                let client = client.clone();
+                thread::spawn(move || (0..u64::MAX).take_while(|_| client.send("x").is_ok()).count() as u64)
+            })
+            .collect();
+        common::eventually("sending", || client.stats().messages_accepted > round);
+        let left = client.close();
+        let accepted: u64 = senders.into_iter().map(|sender| sender.join().unwrap()).sum();
+        assert!(left.is_empty(), "{left:?}");
+        assert_eq!(count.recv_timeout(LONG).unwrap(), accepted, "round {round}");
+    }
+}
+
+#[test]
+fn a_handle_dropped_in_a_callback_does_not_wait_for_itself() {
+    let server = Server::echo();
+    let (handle_in, handle) = crossbeam_channel::bounded::<Client>(1);
+    let callback = move || {
+        if let Ok(client) = handle.try_recv() {
+            assert!(matches!(client.recv(), Err(Error::WouldDeadlock)));
+            assert!(matches!(client.wait_ready(LONG), Err(Error::WouldDeadlock)));
+            assert!(matches!(client.closed(), CloseReason::Failed(Error::WouldDeadlock)));
+            assert!(matches!(Client::connect("ws://h"), Err(Error::WouldDeadlock)));
+            drop(client);
+        }
+    };
+    let client = Client::builder(server.url()).on_event_ready(callback).connect().unwrap();
+    let events = client.events().clone();
+    client.send("call back").unwrap();
+    handle_in.send(client).unwrap();
+    assert!(matches!(events.iter().last(), Some(Event::Closed { reason: CloseReason::ByCaller, .. })));
+}
+
+#[test]
+fn a_close_in_a_callback_returns_at_once_and_happens() {
+    let server = Server::echo();
+    let (handle_in, handle) = crossbeam_channel::bounded::<Client>(1);
+    let callback = move || {
+        if let Ok(client) = handle.try_recv() {
+            assert!(client.close().unfinished);
+        }
+    };
+    let client = Client::builder(server.url()).on_event_ready(callback).connect().unwrap();
+    handle_in.send(client.clone()).unwrap();
+    client.send("call back").unwrap();
+    assert!(matches!(client.wait_closed(LONG), Some(CloseReason::ByCaller)));
+}
+
+#[test]
+fn a_callback_that_panics_closes_its_client_and_no_other() {
+    let server = Server::echo();
+    let other = Client::connect(server.url()).unwrap();
+    let client = Client::builder(server.url()).on_event_ready(|| panic!("on purpose")).start().unwrap();
+    let reason = client.wait_closed(LONG).unwrap();
+    assert!(
+        matches!(reason, CloseReason::Failed(Error::Panicked { callback: "on_event_ready", .. })),
+        "{reason:?}"
+    );
+    other.send("still here").unwrap();
+    assert!(other.recv_timeout(LONG).is_ok());
+}
+
+#[test]
+fn a_resolver_that_panics_is_a_failed_attempt() {
+    let error = Client::builder("ws://h").resolver(|_, _| panic!("on purpose")).connect().unwrap_err();
+    assert!(matches!(error, Error::Panicked { callback: "resolver", .. }), "{error:?}");
+}
+
+#[test]
+fn the_servers_close_is_answered_and_waited_for() {
+    let (answered_in, answered) = crossbeam_channel::bounded(1);
+    let server = Server::start(move |n, stream| {
+        let mut socket = accept(stream);
+        if n > 0 {
+            return listen(socket);
+        }
+        socket.close(None).unwrap();
+        loop {
+            match socket.read() {
+                Ok(message) if message.is_close() => answered_in.send(()).unwrap(),
+                Ok(_) => {}
+                Err(_) => return,
+            }
+        }
+    });
+    let config = ConnectionConfig::new(server.url()).heartbeat(HeartbeatConfig::off());
+    let client = Client::connect(config.reconnect(ReconnectConfig::default().initial_delay(MS))).unwrap();
+    answered.recv_timeout(LONG).unwrap();
+    let states: Vec<_> = client
+        .events()
+        .iter()
+        .filter_map(|event| match event {
+            Event::StateChanged { to, .. } => Some(to),
+            _ => None,
+        })
+        .take(6)
+        .collect();
+    assert_eq!(states, [Connecting, Connected, Closing, Disconnected, Connecting, Connected]);
+}
+
+#[test]
+fn an_iterator_of_messages_ends_with_the_client() {
+    let server = Server::start(|_, stream| {
+        let mut socket = accept(stream);
+        socket.send("one".into()).unwrap();
+        socket.send("two".into()).unwrap();
+        let normal = tungstenite::protocol::frame::coding::CloseCode::Normal;
+        socket.close(Some(tungstenite::protocol::CloseFrame { code: normal, reason: "".into() })).unwrap();
+        while socket.read().is_ok() {}
+    });
+    let client = Client::connect(server.url()).unwrap();
+    assert_eq!(client.messages().map(|message| message.to_string()).collect::<Vec<_>>(), ["one", "two"]);
+    client.closed().into_result().unwrap();
+}
