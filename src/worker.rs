@@ -142,8 +142,11 @@ impl Worker {
         self.take_messages();
         self.read(now);
         self.session.handle_timeout(now);
-        self.transmit(now);
+        // A connection that was given up is dropped before another byte of it goes out: what was called never written
+        // must not be received.
         let stop = self.act(now);
+        self.transmit(now);
+        let stop = stop || self.act(now);
         self.publish();
         stop
     }
@@ -253,6 +256,8 @@ impl Worker {
                     break;
                 }
                 Err(fault) => {
+                    // The read itself may have let bytes out, ahead of a pong.
+                    self.session.handle_progress(now, socket.taken(), socket.spilled() > 0);
                     self.session.handle_fault(now, fault);
                     break;
                 }
@@ -266,29 +271,40 @@ impl Worker {
     /// Hands frames to the socket until there are no more or the system takes no more; one flush for all.
     fn transmit(&mut self, now: Instant) {
         let Some(socket) = &mut self.socket else { return };
-        let mut fault = None;
-        while fault.is_none() && socket.spilled() < HIGH_WATER {
-            let Some(frame) = self.session.poll_transmit() else { break };
-            let before = socket.handed();
-            let result = match frame {
-                Frame::Message(message) => socket.write(message),
-                Frame::Ping(payload) => socket.ping(payload),
-                Frame::Close(frame) => socket.close(&frame),
-            };
-            fault = result.err();
-            // tungstenite let its whole buffer out: a mark in between makes a loss more exact.
-            if socket.handed() > before {
-                self.session.handle_handed(socket.handed());
-            }
-            self.answers = true;
-        }
-        if fault.is_none() && (std::mem::take(&mut self.answers) || socket.spilled() > 0) {
-            fault = socket.flush().err();
-            self.session.handle_handed(socket.handed());
-        }
+        let result = Self::transmit_all(&mut self.session, socket, std::mem::take(&mut self.answers));
         self.session.handle_progress(now, socket.taken(), socket.spilled() > 0);
-        if let Some(fault) = fault {
+        if let Err(fault) = result {
             self.session.handle_fault(now, fault);
+        }
+    }
+
+    /// `answers`: the socket has something of its own to flush.
+    fn transmit_all(session: &mut Session, socket: &mut Socket, answers: bool) -> Result<(), Fault> {
+        let mut unflushed = answers || socket.spilled() > 0;
+        loop {
+            let mut exhausted = false;
+            while !exhausted && socket.spilled() < HIGH_WATER {
+                let before = socket.handed();
+                match session.poll_transmit() {
+                    None => exhausted = true,
+                    Some(Frame::Message(message)) => socket.write(message)?,
+                    Some(Frame::Ping(payload)) => socket.ping(payload)?,
+                    Some(Frame::Close(frame)) => socket.close(&frame)?,
+                }
+                unflushed |= !exhausted;
+                // tungstenite let its whole buffer out: a mark in between makes a loss more exact.
+                if socket.handed() > before {
+                    session.handle_handed(socket.handed());
+                }
+            }
+            if unflushed {
+                socket.flush()?;
+                session.handle_handed(socket.handed());
+            }
+            // A flush that made room goes on: nothing else would come back for what still waits.
+            if exhausted || socket.spilled() >= HIGH_WATER {
+                return Ok(());
+            }
         }
     }
 

@@ -155,7 +155,7 @@ impl HeartbeatManager {
     pub fn handle_timeout(&mut self, now: Instant) -> Option<HeartbeatAction> {
         let due = self.next_deadline().filter(|due| *due <= now)?;
         if now.saturating_duration_since(due) > OVERSLEPT {
-            self.probe(now);
+            self.handle_sleep(now);
         }
         let running = self.running.as_ref()?;
         if self.judged_at(running).is_some_and(|at| at <= now) {
@@ -248,8 +248,17 @@ impl HeartbeatManager {
         }
     }
 
-    /// Asks the peer at once, and judges it by the answer to that alone.
+    /// Asks the peer at once, unless it is being asked already.
     pub fn probe(&mut self, now: Instant) {
+        if let Some(running) = &mut self.running
+            && running.waiting_since.is_none()
+        {
+            running.next_beat = now;
+        }
+    }
+
+    /// Nobody was awake to hear the peer: it is asked at once, and judged by the answer to that alone.
+    pub(crate) fn handle_sleep(&mut self, now: Instant) {
         let Some(running) = &mut self.running else { return };
         running.next_beat = now;
         running.satisfied = self.sent;
@@ -444,6 +453,18 @@ mod tests {
             Some(t + 11 * S),
             "judged though the system has not taken it yet"
         );
+    }
+
+    #[test]
+    fn probing_again_and_again_does_not_put_the_verdict_off() {
+        let (mut heartbeat, t) = started(HeartbeatConfig::default());
+        for s in 1..11 {
+            heartbeat.probe(t + s * S);
+            if heartbeat.handle_timeout(t + s * S).is_some() {
+                heartbeat.handle_written(t + s * S, heartbeat.sent());
+            }
+        }
+        assert_eq!(heartbeat.handle_timeout(t + 11 * S), Some(Dead { silence: 10 * S }));
     }
 
     #[test]

@@ -70,11 +70,11 @@ impl Session {
         let maybe_delivered = self.end_connection();
         self.left.maybe_delivered = maybe_delivered.clone();
         self.line = Line::Closed;
+        self.go(ConnectionState::Closed, was_up.then_some(&reason as &dyn Display));
         if let CloseReason::Refused(last) | CloseReason::GaveUp { last, .. } = &reason {
             let reason = last.clone();
             self.events.push_back(Event::Disconnected { reason, retry_in: None, maybe_delivered });
         }
-        self.go(ConnectionState::Closed, was_up.then_some(&reason as &dyn Display));
         if !was_up {
             info!(target: LOG, "Closed: {reason}");
         }

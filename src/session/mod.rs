@@ -242,11 +242,17 @@ impl Session {
 
     /// Everything polled so far has been handed to the socket, and ends at byte `end` of its connection.
     pub(crate) fn handle_handed(&mut self, end: u64) {
-        self.outbox.mark(end, self.heartbeat.sent());
+        // Beats that wait to be polled are not among it, though the socket's own answers may be.
+        let waiting = self.frames.len() as u64;
+        self.outbox.mark(end, self.heartbeat.sent().saturating_sub(waiting));
     }
 
     /// The system has taken `taken` bytes of the connection; `blocked` says that more wait.
     pub(crate) fn handle_progress(&mut self, now: Instant, taken: u64, blocked: bool) {
+        // A connection that was given up in the same turn reports once more before its socket is dropped.
+        if !matches!(self.line, Line::Open { .. } | Line::Closing(_)) {
+            return;
+        }
         let moved = taken > self.taken;
         self.taken = taken;
         if moved {
@@ -290,7 +296,7 @@ impl Session {
         let ran_ahead = wall.duration_since(self.wall_at(now)).unwrap_or_default();
         self.wall = (now, wall);
         if ran_ahead > SLEPT {
-            self.heartbeat.probe(now);
+            self.heartbeat.handle_sleep(now);
         }
     }
 

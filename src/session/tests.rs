@@ -245,6 +245,16 @@ impl Rig {
         one
     }
 
+    /// The tickets that the one `Disconnected` names.
+    fn in_doubt(&mut self) -> Vec<u64> {
+        self.disconnected().2
+    }
+
+    #[track_caller]
+    fn assert_nothing_happened(&mut self) {
+        assert_eq!((self.told(), self.actions()), (vec![], vec![]));
+    }
+
     /// The delay of the retry that the one `Disconnected` announces, which is the plan's.
     fn retry_in(&mut self) -> Option<Duration> {
         let planned = self.actions().into_iter().find_map(|action| match action {
@@ -270,6 +280,11 @@ impl Rig {
         let left = self.session.take_left();
         (left.never_written.iter().map(ToString::to_string).collect(), numbers(&left.maybe_delivered))
     }
+}
+
+/// One ms less.
+fn almost(time: Duration) -> Duration {
+    time.saturating_sub(MS)
 }
 
 fn brief(event: &Event) -> String {

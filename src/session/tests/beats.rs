@@ -33,7 +33,7 @@ fn heartbeats_start_when_the_line_is_ready() {
     rig.open();
     let opened = rig.since_start();
     assert_eq!(rig.deadline(), Some(opened + 30 * S));
-    rig.step(30 * S - MS);
+    rig.step(almost(30 * S));
     assert_eq!(rig.hand(), []);
     rig.step(MS);
     assert_eq!(rig.transmit(), [ping(1)]);
@@ -80,7 +80,9 @@ fn other_messages_with_the_word_pong_are_delivered() {
         "pong",
         &long,
     ];
-    others.iter().for_each(|other| rig.receive(*other));
+    for other in others {
+        rig.receive(other);
+    }
     assert_eq!(rig.delivered(), others);
     rig.receive(Message::from(br#"{"type":"pong"}"#));
     assert_eq!(rig.delivered().len(), 1, "a binary message is none of ours");
@@ -101,8 +103,8 @@ fn a_silent_peer_is_lost_and_tried_again() {
     rig.step(30 * S);
     rig.transmit();
     assert_eq!(rig.deadline(), Some(40 * S));
-    rig.step(10 * S - MS);
-    assert_eq!(rig.told(), Vec::<String>::new());
+    rig.step(almost(10 * S));
+    rig.assert_nothing_happened();
     rig.step(MS);
     let actions = rig.actions();
     assert!(matches!(actions[..], [HangUp, Schedule(_)]), "{actions:?}");
@@ -137,7 +139,7 @@ fn a_beat_is_judged_from_when_the_system_took_it() {
     let mut rig = Rig::opened(config());
     rig.accept(&["large"]);
     rig.hand();
-    rig.step(30 * S - MS);
+    rig.step(almost(30 * S));
     rig.take(1);
     rig.step(MS);
     assert_eq!(rig.hand(), [ping(1)]);
@@ -154,7 +156,7 @@ fn a_beat_that_waits_behind_a_blocked_write_is_not_counted_as_written() {
     rig.accept(&["large"]);
     rig.hand();
     rig.take(1);
-    rig.step(30 * S - MS);
+    rig.step(almost(30 * S));
     rig.take(1);
     rig.step(MS);
     // The answer to a server's ping is handed over by the socket itself, while the beat has not been asked for yet.
@@ -194,7 +196,7 @@ fn the_beats_of_a_lost_connection_do_not_judge_the_next() {
     rig.open();
     rig.forget();
     rig.step(2 * S);
-    assert_eq!(rig.told(), Vec::<String>::new());
+    rig.assert_nothing_happened();
     assert_eq!(rig.deadline(), Some(69 * S));
 }
 
@@ -206,7 +208,7 @@ fn nobody_is_judged_while_reading_is_paused() {
     rig.session.handle_paused(rig.now, true);
     rig.step(29 * S);
     rig.session.handle_paused(rig.now, false);
-    assert_eq!(rig.told(), Vec::<String>::new());
+    rig.assert_nothing_happened();
     assert_eq!(rig.deadline(), Some(60 * S));
 }
 
@@ -224,8 +226,8 @@ fn a_write_that_stalls_loses_the_line() {
     assert_eq!(rig.deadline(), Some(31 * S), "a report without progress is none");
     rig.take(1);
     assert_eq!(rig.deadline(), Some(60 * S));
-    rig.step(30 * S - MS);
-    assert_eq!(rig.told(), Vec::<String>::new());
+    rig.step(almost(30 * S));
+    rig.assert_nothing_happened();
     rig.step(MS);
     let actions = rig.actions();
     assert!(matches!(actions[..], [HangUp, Schedule(_)]), "{actions:?}");
@@ -277,7 +279,7 @@ fn a_wall_clock_that_jumps_while_the_line_is_down_asks_nobody() {
 #[test]
 fn beats_follow_a_wall_clock_that_was_set() {
     let mut rig = Rig::opened(json_beats());
-    let wall = SystemTime::UNIX_EPOCH + Duration::from_millis(5000);
+    let wall = SystemTime::UNIX_EPOCH + 5 * S;
     rig.session.handle_clock(rig.now, wall);
     rig.step(30 * S);
     assert_eq!(rig.transmit(), [json(35_000)]);
@@ -291,8 +293,23 @@ fn a_caller_who_wants_no_waiting_has_an_open_line_asked_at_once() {
     assert_eq!(rig.deadline(), Some(S));
     rig.session.handle_timeout(rig.now);
     assert_eq!(rig.transmit(), [ping(1)]);
-    assert_eq!((rig.told(), rig.actions()), (vec![], vec![]));
+    rig.assert_nothing_happened();
     assert_eq!(rig.deadline(), Some(11 * S), "judged by the answer to it");
+}
+
+#[test]
+fn a_peer_that_is_being_asked_is_not_asked_anew() {
+    let mut rig = Rig::opened(config());
+    rig.step(30 * S);
+    rig.transmit();
+    rig.step(5 * S);
+    rig.session.handle_reconnect_now(rig.now);
+    rig.session.handle_timeout(rig.now);
+    assert_eq!(rig.transmit(), []);
+    rig.step(almost(5 * S));
+    rig.assert_nothing_happened();
+    rig.step(MS);
+    assert_eq!(lost_to_silence(&mut rig), Some(10 * S));
 }
 
 #[test]
@@ -312,5 +329,5 @@ fn without_heartbeats_an_idle_line_has_nothing_to_wake_for() {
     rig.session.handle_reconnect_now(rig.now);
     rig.session.handle_timeout(rig.now);
     assert_eq!((rig.deadline(), rig.hand()), (None, vec![]));
-    assert_eq!((rig.told(), rig.actions()), (vec![], vec![]));
+    rig.assert_nothing_happened();
 }

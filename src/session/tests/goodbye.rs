@@ -52,7 +52,7 @@ fn a_close_lets_the_outbox_out_asks_and_says_goodbye() {
     assert_eq!(rig.deadline(), Some(3 * S));
     rig.server_closes(1000);
     assert_eq!(rig.deadline(), Some(1020 * MS));
-    assert_eq!((rig.told(), rig.actions()), (vec![], vec![]));
+    rig.assert_nothing_happened();
     rig.lose();
     assert_eq!(rig.actions(), [HangUp, Stop]);
     assert_eq!(rig.told(), ["CLOSING -> CLOSED", "closed"]);
@@ -71,7 +71,7 @@ fn without_an_answer_the_goodbye_comes_at_half_of_the_time() {
     rig.session.handle_timeout(rig.now);
     assert_eq!(rig.transmit(), [ping(1)]);
     assert_eq!(rig.deadline(), Some(2 * S), "half of the 2 s that are left");
-    rig.step(S - MS);
+    rig.step(almost(S));
     rig.pong(77);
     assert_eq!(rig.hand(), []);
     rig.step(MS);
@@ -152,7 +152,8 @@ fn nothing_follows_a_goodbye() {
 
 #[test]
 fn a_close_ends_at_its_deadline_at_the_latest() {
-    let stages: [(&str, fn(&mut Rig)); 4] = [
+    type Reach = fn(&mut Rig);
+    let stages: [(&str, Reach); 4] = [
         ("flushing", |_| {}),
         ("blocked", |rig| {
             rig.hand();
@@ -176,7 +177,7 @@ fn a_close_ends_at_its_deadline_at_the_latest() {
         rig.accept(&["a"]);
         rig.close(true);
         reach(&mut rig);
-        rig.step(3 * S - MS);
+        rig.step(almost(3 * S));
         assert_eq!(rig.session.state(), ConnectionState::Closing, "{stage}");
         rig.step(MS);
         assert_eq!(rig.actions(), [HangUp, Stop], "{stage}");
@@ -191,7 +192,7 @@ fn a_server_that_answers_and_keeps_tcp_open_is_left_after_a_second() {
     rig.transmit();
     rig.now += S;
     rig.server_closes(1000);
-    rig.step(S - MS);
+    rig.step(almost(S));
     assert_eq!(rig.session.state(), ConnectionState::Closing);
     rig.step(MS);
     assert!(matches!(rig.closed(), CloseReason::ByCaller));
@@ -240,11 +241,28 @@ fn a_server_that_closes_is_waited_for_and_named() {
 }
 
 #[test]
+fn nothing_follows_the_goodbye_of_the_server() {
+    let mut idle = Rig::opened(config());
+    idle.step(30 * S);
+    let mut asking = Rig::opened(config());
+    asking.accept(&["a"]);
+    asking.transmit();
+    asking.close(true);
+    asking.session.handle_timeout(asking.now);
+    let mut leaving = Rig::opened(config());
+    leaving.close(false);
+    for mut rig in [idle, asking, leaving] {
+        rig.server_closes(1001);
+        assert_eq!(rig.hand(), [], "a beat or a close frame was still to be polled");
+    }
+}
+
+#[test]
 fn a_server_that_closes_and_keeps_tcp_open_is_left_after_a_second() {
     let mut rig = Rig::opened(config());
     rig.server_closes(1001);
     assert_eq!(rig.deadline(), Some(S));
-    rig.step(S - MS);
+    rig.step(almost(S));
     assert_eq!(rig.session.state(), ConnectionState::Closing);
     rig.step(MS);
     assert!(matches!(rig.disconnected().0, DisconnectReason::ClosedByServer(_)));
