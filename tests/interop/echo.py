@@ -1,0 +1,113 @@
+"""An echo server on Python's websockets. What a text message asks for is done; anything else comes back as it is.
+
+    close:CODE:REASON   closes the line; without a CODE, by a close frame with nothing in it
+    abort               ends the stream without a close frame
+    reset               resets the TCP connection
+    ping                pings, waits for the pong, then sends "pong"
+    latency             waits until a ping of --ping has been answered, then sends "latency"
+    frag:N              sends "0 1 2 … " in N fragments, with a ping halfway
+    flood:N             sends the texts 0 to N-1;  flood:N:SIZE  with spaces behind them, up to SIZE bytes
+    raw:HEX             writes these bytes, below the protocol
+    last-close:PATH     waits until the connection to PATH has ended, then sends CODE:REASON as they came from its client
+"""
+
+import argparse
+import asyncio
+import collections
+import os
+import socket
+import ssl
+import struct
+
+from websockets.asyncio.server import basic_auth, serve
+from websockets.exceptions import ConnectionClosed
+
+
+async def fragments(line, count):
+    for number in range(count):
+        if number == count // 2:
+            await line.ping()
+        yield f"{number} "
+
+
+class Echo:
+    def __init__(self):
+        # By path: what the client of a connection said at its end.
+        self.ends = collections.defaultdict(asyncio.get_running_loop().create_future)
+
+    async def serve(self, line):
+        try:
+            async for message in line:
+                command, _, argument = message.partition(":") if isinstance(message, str) else ("", "", "")
+                await self.obey(line, command, argument, message)
+        except ConnectionClosed:
+            pass
+        end = self.ends[line.request.path]
+        if not end.done():
+            end.set_result(f"{line.close_code}:{line.close_reason}")
+
+    async def obey(self, line, command, argument, message):
+        if command == "close":
+            code, _, reason = argument.partition(":")
+            await line.close(int(code) if code else None, reason)
+        elif command == "abort":
+            line.transport.abort()
+        elif command == "reset":
+            linger = struct.pack("ii", 1, 0)
+            line.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            line.transport.abort()
+        elif command == "ping":
+            await (await line.ping())
+            await line.send("pong")
+        elif command == "latency":
+            while not line.latency:
+                await asyncio.sleep(0.005)
+            await line.send("latency")
+        elif command == "frag":
+            await line.send(fragments(line, int(argument)))
+        elif command == "flood":
+            count, _, size = argument.partition(":")
+            for number in range(int(count)):
+                await line.send(str(number).ljust(int(size or 0)))
+        elif command == "raw":
+            line.transport.write(bytes.fromhex(argument))
+        elif command == "last-close":
+            await line.send(await self.ends[argument])
+        else:
+            await line.send(message)
+
+
+def arguments():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port-file", required=True, help="where to write the port, once there is one")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--cert", help="a certificate, for TLS")
+    parser.add_argument("--key", help="its key")
+    parser.add_argument("--ping", type=float, help="seconds between pings; ten times as long to answer")
+    parser.add_argument("--basic", help="USER:PASSWORD")
+    parser.add_argument("--subprotocol")
+    return parser.parse_args()
+
+
+async def main():
+    given = arguments()
+    # Large messages are part of the tests.
+    options = {"max_size": None, "ping_interval": given.ping, "ping_timeout": given.ping and given.ping * 10}
+    if given.cert:
+        options["ssl"] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        options["ssl"].load_cert_chain(given.cert, given.key)
+    if given.basic:
+        user, _, password = given.basic.partition(":")
+        options["process_request"] = basic_auth(realm="interop", credentials=(user, password))
+    if given.subprotocol:
+        options["subprotocols"] = [given.subprotocol]
+    async with serve(Echo().serve, given.host, 0, **options) as server:
+        port = server.sockets[0].getsockname()[1]
+        # Renamed into place, so that nobody reads half of it.
+        with open(given.port_file + ".new", "w") as file:
+            print(port, file=file)
+        os.replace(given.port_file + ".new", given.port_file)
+        await server.serve_forever()
+
+
+asyncio.run(main())
