@@ -31,8 +31,8 @@ use crate::worker::Shared;
 /// [`close`](Self::close) to have everything that was accepted go out first.
 ///
 /// # Callbacks
-/// A call that would block on the client's own I/O thread, where callbacks run, fails with [`Error::WouldDeadlock`];
-/// a handle that is dropped there signals and does not wait.
+/// A call that would block on the I/O thread of any client, where callbacks run, fails with [`Error::WouldDeadlock`]; a
+/// handle that is dropped there signals and does not wait.
 ///
 /// ```no_run
 /// use tautline::Client;
@@ -177,7 +177,7 @@ impl Client {
         loop {
             match self.line.events.recv() {
                 Ok(event) => {
-                    if let Some(message) = event.into_message() {
+                    if let Some(message) = self.line.taken(event) {
                         return Ok(message);
                     }
                 }
@@ -196,7 +196,7 @@ impl Client {
         loop {
             match self.line.events.recv_deadline(until) {
                 Ok(event) => {
-                    if let Some(message) = event.into_message() {
+                    if let Some(message) = self.line.taken(event) {
                         return Ok(message);
                     }
                 }
@@ -214,7 +214,7 @@ impl Client {
         loop {
             match self.line.events.try_recv() {
                 Ok(event) => {
-                    if let Some(message) = event.into_message() {
+                    if let Some(message) = self.line.taken(event) {
                         return Ok(Some(message));
                     }
                 }
@@ -330,12 +330,15 @@ impl Client {
         reason.unwrap_or(CloseReason::ByCaller)
     }
 
-    /// Blocks like [`closed`](Self::closed), for `timeout` at most; `None` if the client isn't closed by then.
-    pub fn wait_closed(&self, timeout: Duration) -> Option<CloseReason> {
-        if let Err(error) = not_on_io_thread() {
-            return Some(error.into());
-        }
-        self.line.wait(Some(timeout), |status| status.closed.as_ref().map(|(reason, _)| reason.clone()))
+    /// Blocks like [`closed`](Self::closed), for `timeout` at most.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]: the client isn't closed yet.
+    pub fn wait_closed(&self, timeout: Duration) -> Result<CloseReason, Error> {
+        not_on_io_thread()?;
+        let reason =
+            self.line.wait(Some(timeout), |status| status.closed.as_ref().map(|(reason, _)| reason.clone()));
+        reason.ok_or_else(|| self.line.timeout("the client to be closed", timeout))
     }
 
     fn push(&self, message: Message, timeout: Option<Duration>) -> Result<Ticket, SendError> {
@@ -401,6 +404,14 @@ impl Iterator for TryMessages<'_> {
 }
 
 impl LineHandle {
+    /// An event was taken from the channel; a message is for the caller.
+    fn taken(&self, event: Event) -> Option<Message> {
+        if self.events.is_empty() {
+            self.shared.gate.drained();
+        }
+        event.into_message()
+    }
+
     fn command(&self, command: Command) {
         // A worker that is gone has nothing left to do.
         let _ = self.commands.send(command);

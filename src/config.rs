@@ -78,7 +78,7 @@ pub struct ConnectionConfig {
 pub struct ReconnectConfig {
     /// The shortest delay before an attempt. Default 1 s.
     pub initial_delay: Duration,
-    /// The longest delay before an attempt. Default 30 s.
+    /// The longest delay before an attempt, at least `initial_delay`. Default 30 s.
     pub max_delay: Duration,
     /// What the delay grows by with each failed attempt. At least 1. Default 2.
     pub multiplier: f64,
@@ -205,16 +205,14 @@ impl ConnectionConfig {
     /// Checks every setting and parses the URL.
     pub(crate) fn check(&self) -> Result<Endpoint, Error> {
         let endpoint = Endpoint::parse(&self.url)?;
-        for (name, value) in &self.headers {
-            check_header(name, value)?;
-        }
+        check_headers(&self.headers)?;
         for (at, name) in self.subprotocols.iter().enumerate() {
             if !is_token(name) {
                 let why = format!("{name:?} is not a token: letters, digits and !#$%&'*+-.^_`|~");
-                return invalid("subprotocol", why);
+                return invalid("subprotocols", why);
             }
             if self.subprotocols[..at].contains(name) {
-                return invalid("subprotocol", format!("{name:?} is offered twice"));
+                return invalid("subprotocols", format!("{name:?} is offered twice"));
             }
         }
         self.reconnect.check()?;
@@ -350,7 +348,10 @@ impl ReconnectConfig {
     pub(crate) fn check(&self) -> Result<(), Error> {
         not_zero("reconnect.initial_delay", self.initial_delay)?;
         if self.initial_delay > self.max_delay {
-            let why = format!("it is {:?}, more than max_delay ({:?})", self.initial_delay, self.max_delay);
+            let why = format!(
+                "it is {:?}, more than max_delay ({:?}); lower both",
+                self.initial_delay, self.max_delay
+            );
             return invalid("reconnect.initial_delay", why);
         }
         if !(self.multiplier.is_finite() && self.multiplier >= 1.0) {
@@ -385,8 +386,14 @@ impl HeartbeatConfig {
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
-        not_zero("heartbeat.interval", self.interval)?;
-        not_zero("heartbeat.timeout", self.timeout)
+        for (setting, duration) in
+            [("heartbeat.interval", self.interval), ("heartbeat.timeout", self.timeout)]
+        {
+            if duration < Duration::from_millis(1) {
+                return invalid(setting, format!("it is {duration:?}; at least 1 ms is needed"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -438,14 +445,25 @@ const OURS: [&str; 9] = [
     "Transfer-Encoding",
 ];
 
+pub(crate) fn check_headers(headers: &[(String, String)]) -> Result<(), Error> {
+    for (at, (name, value)) in headers.iter().enumerate() {
+        check_header(name, value)?;
+        let single = ["Host", "Authorization"].iter().any(|single| single.eq_ignore_ascii_case(name));
+        if single && headers[..at].iter().any(|(other, _)| other.eq_ignore_ascii_case(name)) {
+            return invalid("headers", format!("{name} is there twice"));
+        }
+    }
+    Ok(())
+}
+
 fn check_header(name: &str, value: &str) -> Result<(), Error> {
     if !is_token(name) {
-        return invalid("header", format!("the name {name:?} has a character that no header name has"));
+        return invalid("headers", format!("the name {name:?} has a character that no header name has"));
     }
     if OURS.iter().any(|ours| ours.eq_ignore_ascii_case(name)) {
         let instead =
             if name.eq_ignore_ascii_case("Sec-WebSocket-Protocol") { "; use subprotocol" } else { "" };
-        return invalid("header", format!("{name} is set by the client itself{instead}"));
+        return invalid("headers", format!("{name} is set by the client itself{instead}"));
     }
     // RFC 9110, section 5.5: CR, LF and NUL would let a value add lines of its own.
     if let Some(at) = value.bytes().position(|b| b != b'\t' && (b < b' ' || b == 0x7f)) {

@@ -76,7 +76,8 @@ impl Dialler {
         match self.spawn(job, stack) {
             Ok(thread) => self.thread = Some(thread),
             Err(source) => {
-                let error = Error::System { what: "a thread to dial on", source: Arc::new(source) };
+                let error =
+                    Error::System { what: "a thread or a descriptor to dial with", source: Arc::new(source) };
                 // The worker holds the other end while it lives.
                 let _ = self.results.send(Dialled { generation, result: Err(error) });
             }
@@ -239,6 +240,10 @@ impl Attempt for Thread {
                 Some(resolver) => resolver(host, port),
                 None => (&**host, port).to_socket_addrs().map(Iterator::collect),
             })?
+            .and_then(|addresses: Vec<_>| {
+                let none = || io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
+                if addresses.is_empty() { Err(none()) } else { Ok(addresses) }
+            })
             .map_err(|source| Error::Resolve { host: host.clone(), source: Arc::new(source) })?;
         if self.still_wanted().is_err() {
             self.resolved = Some((host.clone(), port, addresses));

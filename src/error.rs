@@ -11,7 +11,7 @@ use crate::message::Message;
 /// What went wrong: what happened, where, and what to do.
 ///
 /// Cheap to clone; causes stay behind [`source`](StdError::source). No variant ever holds a
-/// password, a token, a query string or the value of a header that was sent.
+/// password, a token, a query string or the value of a header that was sent; what the server says is shown as it came.
 ///
 /// ```
 /// use tautline::{Client, Error};
@@ -371,7 +371,7 @@ impl fmt::Display for Error {
             Self::Json(source) => write!(f, "the value can't be written as JSON: {source}"),
             Self::Closed => f.write_str("the client is closed"),
             Self::WouldDeadlock => f.write_str(
-                "a blocking call on the client's own I/O thread would wait for itself; make it elsewhere",
+                "a blocking call in a callback, on a client's I/O thread, would stop the line; make it elsewhere",
             ),
             Self::Panicked { callback } => write!(f, "the application's {callback} callback panicked"),
             Self::System { what, source } => write!(f, "the system refused {what}: {source}"),

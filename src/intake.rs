@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -49,6 +49,8 @@ pub(crate) struct Gate {
     waker: Waker,
     /// The generation of the plan whose time has come; 0 for none.
     due: AtomicU64,
+    /// Reading is paused, until the application takes its messages.
+    stalled: AtomicBool,
 }
 
 /// What wakes the worker.
@@ -65,7 +67,12 @@ pub(crate) enum Sleep {
 
 impl Gate {
     pub(crate) fn new(waker: Waker) -> Self {
-        Self { sleep: AtomicU8::new(Sleep::Awake as u8), waker, due: AtomicU64::new(0) }
+        Self {
+            sleep: AtomicU8::new(Sleep::Awake as u8),
+            waker,
+            due: AtomicU64::new(0),
+            stalled: AtomicBool::new(false),
+        }
     }
 
     /// Something urgent waits: a command, a result, a plan that is due.
@@ -90,6 +97,18 @@ impl Gate {
     pub(crate) fn retry(&self, generation: u64) {
         self.due.store(generation, SeqCst);
         self.urgent();
+    }
+
+    /// Says whether reading is paused.
+    pub(crate) fn set_stalled(&self, stalled: bool) {
+        self.stalled.store(stalled, SeqCst);
+    }
+
+    /// The application has emptied the channel: a paused reader goes on at once.
+    pub(crate) fn drained(&self) {
+        if self.stalled.load(SeqCst) && self.stalled.swap(false, SeqCst) {
+            self.urgent();
+        }
     }
 
     /// Takes the plan that is due, if one is.

@@ -35,7 +35,8 @@ const HIGH_WATER: usize = 64 << 10;
 const BURST_MESSAGES: usize = 64;
 const BURST_BYTES: usize = 256 << 10;
 
-/// The longest pause between two looks at whether the application has taken its messages.
+/// The pauses between two looks at whether the application has taken its messages.
+const SHORTEST_LOOK: Duration = Duration::from_millis(1);
 const LONGEST_LOOK: Duration = Duration::from_millis(64);
 
 /// Called on the I/O thread after events were enqueued.
@@ -230,14 +231,18 @@ impl Worker {
         self.unread = true;
         let (mut messages, mut bytes) = (0, 0);
         while messages < BURST_MESSAGES && bytes < BURST_BYTES {
-            if self.session.delivers() && !self.publisher.has_room_behind(messages, bytes) {
+            let room = self.publisher.has_room_behind(messages, bytes);
+            if !room && self.session.delivers() {
                 break;
             }
             match socket.read() {
                 Ok(Some(Incoming::Message(message))) => {
                     messages += 1;
                     bytes += message.len();
-                    self.session.handle_message(now, message);
+                    if room || self.session.discards() {
+                        self.session.handle_message(now, message);
+                    }
+                    // Else the line is closing: the server's answer must not wait behind what nobody takes.
                 }
                 Ok(Some(Incoming::Ping)) => {
                     messages += 1;
@@ -265,6 +270,10 @@ impl Worker {
         }
         if socket.received() > received {
             self.session.handle_activity(now);
+        }
+        if messages > 0 {
+            // The application takes its messages: the next look comes soon.
+            self.look = self.look.map(|_| Duration::ZERO);
         }
     }
 
@@ -379,10 +388,12 @@ impl Worker {
                 && !self.publisher.has_room();
             if paused != self.look.is_some() {
                 self.session.handle_paused(now, paused);
+                self.shared.gate.set_stalled(paused);
                 deadline = self.session.next_deadline();
             }
             if paused {
-                let look = self.look.map_or(Duration::from_millis(1), |look| (look * 2).min(LONGEST_LOOK));
+                let look =
+                    self.look.map_or(SHORTEST_LOOK, |look| (look * 2).clamp(SHORTEST_LOOK, LONGEST_LOOK));
                 self.look = Some(look);
                 deadline = Some(deadline.map_or(now + look, |deadline| deadline.min(now + look)));
             } else {
@@ -393,7 +404,8 @@ impl Worker {
             }
         }
         let timeout = deadline.map(|deadline| deadline.saturating_duration_since(now));
-        if timeout == Some(Duration::ZERO) || self.session.has_output() {
+        // Room that became free is given back before anything else: a sender may wait for it.
+        if timeout == Some(Duration::ZERO) || self.session.has_output() || self.session.has_released() {
             return;
         }
         let blocked = self.socket.as_ref().is_some_and(|socket| socket.spilled() >= HIGH_WATER);

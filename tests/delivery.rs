@@ -7,8 +7,8 @@ use std::collections::HashSet;
 use std::net::Shutdown;
 use std::time::Duration;
 
-use common::{LONG, Server, accept_raw, read_frame};
-use tautline::{Client, ConnectionConfig, Event, Message, ReconnectConfig};
+use common::{LONG, Server, accept, accept_raw, listen, read_frame};
+use tautline::{Client, ConnectionConfig, Event, Limit, Message, ReconnectConfig};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -83,6 +83,49 @@ fn what_was_called_never_written_was_not_received_before_the_loss() {
             assert!(first.contains(&id) || second.contains(&id) || doubtful.contains(&id), "{id} vanished");
         }
         client.terminate();
+    }
+}
+
+#[test]
+fn room_is_given_back_when_a_message_was_written_though_the_server_says_nothing() {
+    let server = Server::start(|_, stream| {
+        let mut stream = accept_raw(stream);
+        while read_frame(&mut stream).is_some() {}
+    });
+    let client = Client::connect(config(&server.url()).outbox(Limit::new(1, 1 << 20))).unwrap();
+    for n in 0..200 {
+        client.send_timeout(message(n), LONG).unwrap();
+    }
+    client.terminate();
+}
+
+#[test]
+fn answers_that_arrive_while_the_line_closes_are_delivered() {
+    let server = Server::echo();
+    let client = Client::connect(server.url()).unwrap();
+    for n in 0..100 {
+        client.send(n.to_string()).unwrap();
+    }
+    assert!(client.close().is_empty());
+    assert_eq!(client.messages().count(), 100);
+}
+
+#[test]
+fn a_small_bound_does_not_slow_a_consumer_that_keeps_up() {
+    let server = Server::start(|_, stream| {
+        let mut socket = accept(stream);
+        for n in 0..2_000 {
+            socket.send(n.to_string().into()).unwrap();
+        }
+        listen(socket);
+    });
+    let client = Client::connect(config(&server.url()).events(Limit::new(2, 1 << 20))).unwrap();
+    for n in 0..2_000 {
+        // At the longest look of 64 ms each, this would take a minute.
+        assert_eq!(
+            client.recv_timeout(Duration::from_millis(500)).unwrap().as_text(),
+            Some(n.to_string().as_str())
+        );
     }
 }
 

@@ -268,7 +268,7 @@ fn a_close_in_a_callback_returns_at_once_and_happens() {
     let client = Client::builder(server.url()).on_event_ready(callback).connect().unwrap();
     handle_in.send(client.clone()).unwrap();
     client.send("call back").unwrap();
-    assert!(matches!(client.wait_closed(LONG), Some(CloseReason::ByCaller)));
+    assert!(matches!(client.wait_closed(LONG), Ok(CloseReason::ByCaller)));
 }
 
 #[test]

@@ -61,6 +61,10 @@ impl Closing {
         }
     }
 
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(self.stage, Stage::Answered)
+    }
+
     pub(super) fn is_flushing(&self) -> bool {
         matches!(self.stage, Stage::Flushing { .. })
     }

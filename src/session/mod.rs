@@ -214,10 +214,9 @@ impl Session {
             self.note_round_trip(now, Response::Json);
             return;
         }
-        // Once closing, what still arrives is dropped, or the server's answer would wait behind it.
-        if matches!(self.line, Line::Open { .. }) {
+        if self.hears() {
             self.stats.messages_received += 1;
-            if self.config.inbound == Inbound::Deliver {
+            if !self.discards() {
                 self.events.push_back(Event::Message(message));
             }
         }
@@ -369,9 +368,28 @@ impl Session {
         }
     }
 
-    /// Whether messages that arrive go to the application.
+    /// Whether messages that arrive wait for the application to take those before them.
     pub(crate) fn delivers(&self) -> bool {
-        matches!(self.line, Line::Open { .. }) && self.config.inbound == Inbound::Deliver
+        matches!(self.line, Line::Open { .. }) && !self.discards()
+    }
+
+    /// Whether the server may still send messages: it has not closed.
+    pub(crate) fn hears(&self) -> bool {
+        match &self.line {
+            Line::Open { .. } => true,
+            Line::Closing(closing) => !closing.is_answered(),
+            Line::Down | Line::Dialling(_) | Line::Closed => false,
+        }
+    }
+
+    /// Whether messages that arrive are dropped.
+    pub(crate) fn discards(&self) -> bool {
+        self.config.inbound == Inbound::Discard
+    }
+
+    /// Whether room became free in the outbox.
+    pub(crate) fn has_released(&self) -> bool {
+        self.outbox.has_released()
     }
 
     /// Whether there is an event or an action to ask for.

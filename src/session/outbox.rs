@@ -110,6 +110,10 @@ impl Outbox {
         self.waiting.drain(..).map(|(_, message)| message).collect()
     }
 
+    pub(crate) fn has_released(&self) -> bool {
+        self.released.messages > 0
+    }
+
     /// The room that became free since the last call.
     pub(crate) fn take_released(&mut self) -> Released {
         std::mem::take(&mut self.released)

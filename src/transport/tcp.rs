@@ -18,7 +18,7 @@ pub(crate) fn connect(
     addresses: &[SocketAddr],
     attempt: &mut impl Attempt,
 ) -> Result<(Wire, SocketAddr), Error> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "no address was tried");
     for (at, address) in addresses.iter().enumerate() {
         let others = u32::try_from(addresses.len() - at).unwrap_or(u32::MAX);
         match connect_one(*address, others, attempt)? {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::wire::{HIGH_WATER, UPGRADE, Wire, message, ticket};
 use super::{Arrival, Cause, Command, Op, Time, Weather};
-use crate::config::{Beat, ConnectionConfig, Inbound};
+use crate::config::{Beat, ConnectionConfig};
 use crate::error::{CloseFrame, Error, Fault, Phase, Rejection};
 use crate::event::{DisconnectReason, Event, Ticket, Tickets};
 use crate::message::Message;
@@ -267,7 +267,7 @@ impl Run {
     /// Returns whether there may be more to read.
     fn read(&mut self, arrival: Arrival) -> bool {
         let now = self.now;
-        let delivering = self.session.state() == Connected && self.config.inbound == Inbound::Deliver;
+        let delivering = self.session.hears() && !self.session.discards();
         let Some(wire) = self.wire.as_mut().filter(|_| !(self.paused && delivering)) else { return false };
         match arrival {
             Arrival::Bytes => {}
