@@ -2,6 +2,7 @@
 
 pub(crate) mod socket;
 pub(crate) mod stream;
+mod tap;
 pub(crate) mod tls;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! An open WebSocket: frames in and out, and the one place that knows tungstenite's errors.
 
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,12 +15,21 @@ use crate::config::ConnectionConfig;
 use crate::error::{CloseFrame, Error, Fault};
 use crate::message::{Binary, Message, Text};
 use crate::transport::stream::{Link, Poller, Raw};
+use crate::transport::tap::Tap;
 
 pub(crate) struct Socket<T: Raw = TcpStream> {
-    ws: WebSocket<Link<T>>,
+    ws: WebSocket<Tapped<T>>,
     /// After a violation nothing is parsed any more: what still arrives is dropped, up to a bound.
     draining: Option<usize>,
     half_closed: bool,
+    /// The server's close frame was answered by ourselves: tungstenite's answer must not follow.
+    answered: bool,
+}
+
+/// What tungstenite reads and writes: the link, with an eye on close frames.
+struct Tapped<T: Raw> {
+    link: Link<T>,
+    tap: Tap,
 }
 
 /// What a read brought.
@@ -49,8 +58,10 @@ impl<T: Raw> Socket<T> {
             .max_message_size(Some(config.max_message_size))
             // A frame that no message may have is refused by its header, before its payload takes memory.
             .max_frame_size(Some(config.max_frame_size.min(config.max_message_size)));
-        let ws = WebSocket::from_partially_read(link, rest, Role::Client, Some(config));
-        Self { ws, draining: None, half_closed: false }
+        let mut tap = Tap::default();
+        tap.feed(&rest);
+        let ws = WebSocket::from_partially_read(Tapped { link, tap }, rest, Role::Client, Some(config));
+        Self { ws, draining: None, half_closed: false, answered: false }
     }
 
     /// The next thing that arrived, or `None` when all was read.
@@ -63,7 +74,7 @@ impl<T: Raw> Socket<T> {
             Ok(Frame::Binary(bytes)) => Ok(Some(Incoming::Message(Message::Binary(own_bytes(bytes))))),
             Ok(Frame::Ping(_)) => Ok(Some(Incoming::Ping)),
             Ok(Frame::Pong(payload)) => Ok(Some(Incoming::Pong(payload))),
-            Ok(Frame::Close(frame)) => Ok(Some(Incoming::Close(close_frame(frame)))),
+            Ok(Frame::Close(frame)) => self.close_frame(frame).map(|frame| Some(Incoming::Close(frame))),
             // Only a raw frame that somebody wrote is one; a read never is.
             Ok(Frame::Frame(_)) => Ok(None),
             Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => Ok(None),
@@ -98,12 +109,13 @@ impl<T: Raw> Socket<T> {
 
     /// Hands all that is queued to the system, as far as it takes it.
     pub(crate) fn flush(&mut self) -> Result<(), Fault> {
-        if let Err(error) = self.ws.flush() {
+        let flushed = if self.answered { self.link().flush().map_err(Into::into) } else { self.ws.flush() };
+        if let Err(error) = flushed {
             return Err(self.fault(error));
         }
         if self.draining.is_some() && !self.ws.can_write() && self.spilled() == 0 && !self.half_closed {
             self.half_closed = true;
-            self.ws.get_mut().half_close();
+            self.link().half_close();
         }
         Ok(())
     }
@@ -121,33 +133,73 @@ impl<T: Raw> Socket<T> {
 
     /// Bytes handed over so far, those included that the system has not taken.
     pub(crate) fn handed(&self) -> u64 {
-        self.ws.get_ref().wire().handed()
+        self.ws.get_ref().link.wire().handed()
     }
 
     /// Bytes that the system has taken.
     pub(crate) fn taken(&self) -> u64 {
-        self.ws.get_ref().wire().taken()
+        self.ws.get_ref().link.wire().taken()
     }
 
     /// Bytes that came from the system.
     pub(crate) fn received(&self) -> u64 {
-        self.ws.get_ref().wire().received()
+        self.ws.get_ref().link.wire().received()
     }
 
     /// How many bytes wait for the system to take them.
     pub(crate) fn spilled(&self) -> usize {
-        self.ws.get_ref().wire().spilled()
+        self.ws.get_ref().link.wire().spilled()
     }
 
     /// Whether a read may bring something without a wait.
     pub(crate) fn is_readable(&self) -> bool {
-        self.ws.get_ref().wire().is_readable()
+        self.ws.get_ref().link.wire().is_readable()
+    }
+
+    fn link(&mut self) -> &mut Link<T> {
+        &mut self.ws.get_mut().link
+    }
+
+    /// The server's close frame, as the server sent it.
+    fn close_frame(&mut self, frame: Option<tungstenite::protocol::CloseFrame>) -> Result<CloseFrame, Fault> {
+        // An empty close frame counts as 1005 (RFC 6455, section 7.1.5).
+        let Some(frame) = frame else { return Ok(CloseFrame::new(1005, "")) };
+        let sent = self.ws.get_ref().tap.close();
+        let sent = sent.map(|(code, reason)| (code, String::from_utf8_lossy(reason).into_owned()));
+        let reported = u16::from(frame.code);
+        match sent {
+            Some((code, _)) if code == reported => Ok(CloseFrame::new(code, frame.reason.as_str())),
+            Some((1014, reason)) => {
+                let frame = CloseFrame::new(1014, reason);
+                self.answer_close(&frame);
+                Ok(frame)
+            }
+            Some((code, _)) => {
+                self.draining = Some(DRAINED);
+                Err(Fault::Violation {
+                    code: 1002,
+                    reason: format!("close code {code}, which nobody may send").into(),
+                })
+            }
+            None => Ok(CloseFrame::new(reported, frame.reason.as_str())),
+        }
+    }
+
+    /// Answers a close frame with its code, in place of tungstenite.
+    fn answer_close(&mut self, frame: &CloseFrame) {
+        self.answered = true;
+        let mask = fastrand::u32(..).to_be_bytes();
+        let mut bytes = vec![0x88, 0x82];
+        bytes.extend(mask);
+        bytes.extend(frame.code.to_be_bytes().iter().zip(mask).map(|(byte, mask)| byte ^ mask));
+        // A write to the link always succeeds; one that TLS refuses shows at the next read.
+        let _ = self.link().write_all(&bytes);
     }
 
     fn drain(&mut self) -> Result<Option<Incoming>, Fault> {
         let mut scratch = [0; 4096];
         while let Some(left) = self.draining {
-            match self.ws.get_mut().read(&mut scratch) {
+            match self.link().read(&mut scratch) {
                 Ok(n) if n > 0 && left > n => self.draining = Some(left - n),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
                 Ok(_) | Err(_) => break,
@@ -183,11 +235,11 @@ impl<T: Raw> Socket<T> {
 impl Socket {
     /// Moves the socket under `poller`'s wait.
     pub(crate) fn register(&mut self, registry: &Registry) -> std::io::Result<()> {
-        self.ws.get_mut().wire_mut().register(registry)
+        self.link().wire_mut().register(registry)
     }
 
     pub(crate) fn deregister(&mut self, registry: &Registry) -> std::io::Result<()> {
-        self.ws.get_mut().wire_mut().deregister(registry)
+        self.link().wire_mut().deregister(registry)
     }
 
     /// Blocks until there is something to read, room to write, a wake-up, or `timeout`: the heartbeat's tick. Everything
@@ -197,7 +249,7 @@ impl Socket {
         poller: &mut Poller,
         timeout: Option<Duration>,
     ) -> std::io::Result<()> {
-        let wire = self.ws.get_mut().wire_mut();
+        let wire = self.link().wire_mut();
         wire.arm(poller.registry())?;
         poller.wait(Some(wire), timeout)
     }
@@ -211,12 +263,22 @@ fn own_bytes(bytes: Bytes) -> Binary {
     Binary::new(if bytes.len() <= SMALL { Bytes::copy_from_slice(&bytes) } else { bytes })
 }
 
-/// An empty close frame counts as 1005 (RFC 6455, section 7.1.5).
-fn close_frame(frame: Option<tungstenite::protocol::CloseFrame>) -> CloseFrame {
-    frame.map_or_else(
-        || CloseFrame::new(1005, ""),
-        |frame| CloseFrame::new(u16::from(frame.code), frame.reason.as_str()),
-    )
+impl<T: Raw> Read for Tapped<T> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.link.read(buffer)?;
+        self.tap.feed(&buffer[..n]);
+        Ok(n)
+    }
+}
+
+impl<T: Raw> Write for Tapped<T> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.link.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.link.flush()
+    }
 }
 
 #[cfg(test)]
@@ -255,6 +317,32 @@ mod tests {
     }
 
     #[test]
+    fn close_codes_are_told_as_they_were_sent() {
+        let close = |code: u16| {
+            let fake = Fake::with_room(1000);
+            fake.feed([0x88, 5, code.to_be_bytes()[0], code.to_be_bytes()[1], b'b', b'y', b'e']);
+            let mut socket = socket(&fake, &config());
+            let read = socket.read();
+            socket.close(&CloseFrame::new(1002, "")).unwrap();
+            socket.flush().unwrap();
+            let written = fake.0.lock().unwrap().written.clone();
+            let answer = u16::from_be_bytes([written[6] ^ written[2], written[7] ^ written[3]]);
+            (read, answer)
+        };
+        for code in [1000, 1001, 1013, 1014, 3000, 4999] {
+            let (Ok(Some(Incoming::Close(frame))), answer) = close(code) else { panic!("{code}") };
+            assert_eq!((frame.code, &*frame.reason, answer), (code, "bye", code));
+        }
+        for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000] {
+            let (Err(Fault::Violation { code: 1002, reason }), answer) = close(code) else {
+                panic!("{code}")
+            };
+            assert!(reason.contains(&code.to_string()), "{reason}");
+            assert_eq!(answer, 1002);
+        }
+    }
+
+    #[test]
     fn after_a_violation_the_close_frame_goes_out_and_the_rest_is_dropped() {
         let fake = Fake::with_room(1000);
         fake.feed([0xC1, 1, b'A', 0x81, 1, b'B']);
@@ -265,10 +353,10 @@ mod tests {
         assert!(fake.0.lock().unwrap().half_closed);
         assert_eq!(fake.0.lock().unwrap().written[0], 0x88);
         fake.feed([0x81, 1, b'C']);
-        socket.ws.get_mut().wire_mut().edge();
+        socket.link().wire_mut().edge();
         assert!(matches!(socket.read(), Ok(None)), "not parsed any more");
         fake.feed([]);
-        socket.ws.get_mut().wire_mut().edge();
+        socket.link().wire_mut().edge();
         assert!(matches!(socket.read(), Err(Fault::Broken(Error::ConnectionLost { source: None }))));
     }
 
@@ -281,7 +369,7 @@ mod tests {
         for _ in 0..DRAINED / 4096 {
             fake.feed(vec![0; 4096]);
         }
-        socket.ws.get_mut().wire_mut().edge();
+        socket.link().wire_mut().edge();
         assert!(matches!(socket.read(), Err(Fault::Broken(_))));
     }
 
