@@ -5,6 +5,7 @@
 )]
 
 mod builder;
+mod messages;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +16,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use serde::Serialize;
 
 pub use crate::client::builder::Builder;
+pub use crate::client::messages::{Messages, TryMessages};
 use crate::config::{ConnectionConfig, deadline};
 use crate::error::{CloseFrame, Error, SendError, SendErrorKind};
 use crate::event::{CloseReason, Event, Left, Ticket};
@@ -55,6 +57,8 @@ struct LineHandle {
     shared: Shared,
     commands: Sender<Command>,
     events: Receiver<Event>,
+    /// There is a protocol that can pair answers with requests.
+    answers: bool,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -164,6 +168,50 @@ impl Client {
     /// ```
     pub fn send_json<T: Serialize + ?Sized>(&self, value: &T) -> Result<Ticket, Error> {
         Ok(self.send(serde_json::to_string(value)?)?)
+    }
+
+    /// Sends a request, and returns the answer to it, as the protocol pairs them: see
+    /// [`JsonSession`](crate::JsonSession).
+    ///
+    /// Blocks until the answer is there, the line is lost, the client is closed, or `timeout` is over; it covers the
+    /// wait for room and for the line to be ready, too. A request is never sent twice; one that times out before it
+    /// went out is withdrawn.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]; why the line was lost; what the protocol saw; or the request was not accepted.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use serde_json::{json, Value};
+    /// # use tautline::{Client, JsonSession};
+    /// let session = JsonSession::new().answers_by("id");
+    /// let client = Client::builder("ws://127.0.0.1:8080").protocol(session).connect()?;
+    /// let answer: Value = client.request(json!({"method": "status"}), Duration::from_secs(5))?.json()?;
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn request(&self, message: impl Into<Message>, timeout: Duration) -> Result<Message, Error> {
+        not_on_io_thread()?;
+        if !self.line.answers {
+            let reason = "a plain session pairs no answers; give the builder a protocol that does, such as JsonSession";
+            return Err(Error::InvalidArgument { argument: "request", reason: reason.into() });
+        }
+        let message = message.into();
+        let until = deadline(Instant::now(), timeout);
+        let (reply, answer) = crossbeam_channel::bounded(1);
+        let ticket = match self.line.shared.intake.push(&message, Some(&reply), Some(until), remaining) {
+            Ok(ticket) => self.accepted(ticket),
+            Err(SendErrorKind::Full { .. }) => return Err(SendErrorKind::Timeout { after: timeout }.into()),
+            Err(kind) => return Err(kind.into()),
+        };
+        drop(reply);
+        match answer.recv_deadline(until) {
+            Ok(answer) => answer,
+            Err(RecvTimeoutError::Disconnected) => Err(Error::Closed),
+            Err(RecvTimeoutError::Timeout) => {
+                self.line.command(Command::Withdraw { ticket: ticket.number() });
+                Err(self.line.timeout("the answer to a request", timeout))
+            }
+        }
     }
 
     /// The next message. Events other than messages are taken and dropped.
@@ -350,7 +398,7 @@ impl Client {
             })
         } else {
             let until = timeout.map(|timeout| deadline(Instant::now(), timeout));
-            intake.push(&message, until, remaining).map_err(|kind| match (kind, timeout) {
+            intake.push(&message, None, until, remaining).map_err(|kind| match (kind, timeout) {
                 (SendErrorKind::Full { .. }, Some(after)) => SendErrorKind::Timeout { after },
                 (other, _) => other,
             })
@@ -370,36 +418,6 @@ impl Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("state", &self.state()).finish_non_exhaustive()
-    }
-}
-
-/// The messages of a client: see [`Client::messages`].
-#[derive(Debug)]
-#[must_use = "an iterator does nothing until it is asked"]
-pub struct Messages<'a> {
-    client: &'a Client,
-}
-
-impl Iterator for Messages<'_> {
-    type Item = Message;
-
-    fn next(&mut self) -> Option<Message> {
-        self.client.recv().ok()
-    }
-}
-
-/// The messages that a client has now: see [`Client::try_messages`].
-#[derive(Debug)]
-#[must_use = "an iterator does nothing until it is asked"]
-pub struct TryMessages<'a> {
-    client: &'a Client,
-}
-
-impl Iterator for TryMessages<'_> {
-    type Item = Message;
-
-    fn next(&mut self) -> Option<Message> {
-        self.client.try_recv().ok().flatten()
     }
 }
 

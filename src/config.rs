@@ -37,6 +37,8 @@ pub struct ConnectionConfig {
     pub heartbeat: HeartbeatConfig,
     /// How long one attempt may take in all: look-up, TCP, TLS, upgrade. Default 10 s.
     pub connect_timeout: Duration,
+    /// How long a protocol's login may take once the WebSocket is open. Default 10 s.
+    pub login_timeout: Duration,
     /// How long [`close`](crate::Client::close) may take in all. Default 3 s.
     pub close_timeout: Duration,
     /// How long the operating system may take no byte of what waits to be written. Default 30 s.
@@ -140,6 +142,8 @@ pub enum Beat {
     /// The text message `{"type":"ping","timestamp":<unix ms>}`, answered by `{"type":"pong"}`, which is not
     /// delivered to the application.
     Json,
+    /// What the protocol's [`on_beat`](crate::Protocol::on_beat) sends.
+    Protocol,
     /// Nothing: a dead peer is noticed only when a write stalls or the system reports an error.
     Off,
 }
@@ -176,6 +180,7 @@ impl ConnectionConfig {
             reconnect: ReconnectConfig::default(),
             heartbeat: HeartbeatConfig::default(),
             connect_timeout: Duration::from_secs(10),
+            login_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(3),
             write_timeout: Duration::from_secs(30),
             stable_after: Duration::from_secs(5),
@@ -206,19 +211,12 @@ impl ConnectionConfig {
     pub(crate) fn check(&self) -> Result<Endpoint, Error> {
         let endpoint = Endpoint::parse(&self.url)?;
         check_headers(&self.headers)?;
-        for (at, name) in self.subprotocols.iter().enumerate() {
-            if !is_token(name) {
-                let why = format!("{name:?} is not a token: letters, digits and !#$%&'*+-.^_`|~");
-                return invalid("subprotocols", why);
-            }
-            if self.subprotocols[..at].contains(name) {
-                return invalid("subprotocols", format!("{name:?} is offered twice"));
-            }
-        }
+        check_subprotocols(&self.subprotocols)?;
         self.reconnect.check()?;
         self.heartbeat.check()?;
         for (setting, duration) in [
             ("connect_timeout", self.connect_timeout),
+            ("login_timeout", self.login_timeout),
             ("close_timeout", self.close_timeout),
             ("write_timeout", self.write_timeout),
         ] {
@@ -265,6 +263,7 @@ setters!(ConnectionConfig {
     reconnect: ReconnectConfig,
     heartbeat: HeartbeatConfig,
     connect_timeout: Duration,
+    login_timeout: Duration,
     close_timeout: Duration,
     write_timeout: Duration,
     stable_after: Duration,
@@ -313,8 +312,7 @@ impl From<&Self> for ConnectionConfig {
 /// Leaves out what may be secret: of the URL all but the host, and the values of the headers.
 impl fmt::Debug for ConnectionConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let url =
-            Endpoint::parse(&self.url).map_or_else(|_| "unusable".into(), |endpoint| format!("{endpoint:?}"));
+        let url = Endpoint::redacted(&self.url);
         let headers: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
         f.debug_struct("ConnectionConfig")
             .field("url", &url)
@@ -324,6 +322,7 @@ impl fmt::Debug for ConnectionConfig {
             .field("reconnect", &self.reconnect)
             .field("heartbeat", &self.heartbeat)
             .field("connect_timeout", &self.connect_timeout)
+            .field("login_timeout", &self.login_timeout)
             .field("close_timeout", &self.close_timeout)
             .field("write_timeout", &self.write_timeout)
             .field("stable_after", &self.stable_after)
@@ -428,7 +427,7 @@ pub(crate) fn deadline(now: Instant, after: Duration) -> Instant {
 }
 
 /// RFC 9110, section 5.6.2.
-pub(crate) fn is_token(name: &str) -> bool {
+fn is_token(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
@@ -471,6 +470,19 @@ fn check_header(name: &str, value: &str) -> Result<(), Error> {
             "header",
             format!("the value of {name} has a control character (CR or LF?) at byte {at}"),
         );
+    }
+    Ok(())
+}
+
+pub(crate) fn check_subprotocols(names: &[String]) -> Result<(), Error> {
+    for (at, name) in names.iter().enumerate() {
+        if !is_token(name) {
+            let why = format!("{name:?} is not a token: letters, digits and !#$%&'*+-.^_`|~");
+            return invalid("subprotocols", why);
+        }
+        if names[..at].contains(name) {
+            return invalid("subprotocols", format!("{name:?} is offered twice"));
+        }
     }
     Ok(())
 }

@@ -8,6 +8,7 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -15,10 +16,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use mio::{Registry, Waker};
 
+use crate::endpoint::Endpoint;
 use crate::error::{Error, Phase};
 use crate::intake::Gate;
+use crate::protocol::Request;
 use crate::transport::stream::{Poller, Wire};
-use crate::transport::{Attempt, Connection, Request, connect};
+use crate::transport::{Attempt, Connection, Settings, Target, connect};
 
 /// The result of attempt `generation`.
 pub(crate) struct Dialled {
@@ -47,6 +50,8 @@ struct State {
     /// What is wanted; `None` tells the thread to end.
     job: Option<Job>,
     phase: Phase,
+    /// Of whom the attempt asks it.
+    host: Box<str>,
     /// The call that can't be interrupted, while the thread is in one.
     inside: Option<Box<str>>,
     /// The thread has seen that nothing is wanted, and takes no more jobs.
@@ -56,7 +61,8 @@ struct State {
 #[derive(Clone)]
 struct Job {
     generation: u64,
-    request: Arc<Request>,
+    request: Request,
+    settings: Arc<Settings>,
     until: Instant,
 }
 
@@ -66,10 +72,10 @@ impl Dialler {
     }
 
     /// Starts attempt `generation`.
-    pub(crate) fn dial(&mut self, now: Instant, generation: u64, request: Arc<Request>) {
-        let until = crate::config::deadline(now, request.config.connect_timeout);
-        let stack = request.config.thread_stack;
-        let job = Job { generation, request, until };
+    pub(crate) fn dial(&mut self, now: Instant, generation: u64, request: Request, settings: &Arc<Settings>) {
+        let until = crate::config::deadline(now, settings.config.connect_timeout);
+        let stack = settings.config.thread_stack;
+        let job = Job { generation, request, settings: Arc::clone(settings), until };
         if self.thread.as_ref().is_some_and(|thread| thread.shared.give(&job)) {
             return;
         }
@@ -86,7 +92,8 @@ impl Dialler {
 
     fn spawn(&self, job: Job, stack: usize) -> io::Result<DialThread> {
         let poller = Poller::new()?;
-        let state = State { job: Some(job), phase: Phase::Resolve, inside: None, gone: false };
+        let state =
+            State { phase: Phase::Resolve, host: job.host(), job: Some(job), inside: None, gone: false };
         let shared = Arc::new(Shared { state: Mutex::new(state), waker: poller.waker()? });
         let mut thread = Thread {
             shared: Arc::clone(&shared),
@@ -101,9 +108,12 @@ impl Dialler {
         Ok(DialThread { shared, handle })
     }
 
-    /// What the attempt is doing.
-    pub(crate) fn phase(&self) -> Phase {
-        self.thread.as_ref().map_or(Phase::Resolve, |thread| thread.shared.lock().phase)
+    /// What the attempt is doing, and with which host.
+    pub(crate) fn whereabouts(&self) -> (Phase, Box<str>) {
+        self.thread.as_ref().map_or((Phase::Resolve, Box::default()), |thread| {
+            let state = thread.shared.lock();
+            (state.phase, state.host.clone())
+        })
     }
 
     /// Abandons the attempt. A thread that can be interrupted has ended when this returns.
@@ -144,6 +154,12 @@ fn join(handle: JoinHandle<()>) {
     }
 }
 
+impl Job {
+    fn host(&self) -> Box<str> {
+        self.request.check().map(|endpoint| endpoint.to_string()).unwrap_or_default().into()
+    }
+}
+
 impl Shared {
     /// Gives the job to a thread that is still inside a call; `false` if it takes no more.
     fn give(&self, job: &Job) -> bool {
@@ -151,7 +167,8 @@ impl Shared {
         if state.gone {
             return false;
         }
-        state.phase = Phase::Resolve;
+        // Inside a call of an earlier attempt: what that is doing, this one waits for.
+        state.host = job.host();
         state.job = Some(job.clone());
         true
     }
@@ -177,22 +194,27 @@ impl Thread {
     fn run(&mut self) {
         crate::intake::Thread::Dial.mark();
         while let Some(job) = self.next_job() {
-            let request = Arc::clone(&job.request);
             self.job = Some(job.clone());
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| connect(&request, self)))
-                .unwrap_or(Err(Error::Panicked { callback: "resolver" }));
+            let Job { generation, request, settings, .. } = job;
+            let result = catch_unwind(AssertUnwindSafe(|| connect(request, &settings, self)))
+                .unwrap_or_else(|_| Err(Error::Panicked { callback: self.callback() }));
             let mut state = self.shared.lock();
             state.inside = None;
-            if state.job.as_ref().is_some_and(|wanted| wanted.generation == job.generation) {
+            if state.job.as_ref().is_some_and(|wanted| wanted.generation == generation) {
                 state.job = None;
                 state.gone = true;
                 drop(state);
                 // A worker that is gone wants no result.
-                let _ = self.results.send(Dialled { generation: job.generation, result });
+                let _ = self.results.send(Dialled { generation, result });
                 self.gate.urgent();
                 return;
             }
         }
+    }
+
+    /// The application's code that can have panicked.
+    fn callback(&self) -> &'static str {
+        if self.shared.lock().phase == Phase::Fetch { "fetch" } else { "resolver" }
     }
 
     fn next_job(&mut self) -> Option<Job> {
@@ -214,8 +236,12 @@ impl Thread {
 }
 
 impl Attempt for Thread {
-    fn enter(&mut self, phase: Phase) -> Result<(), Error> {
-        self.still_wanted()?.phase = phase;
+    fn enter(&mut self, phase: Phase, endpoint: Option<&Endpoint>) -> Result<(), Error> {
+        let mut state = self.still_wanted()?;
+        state.phase = phase;
+        if let Some(endpoint) = endpoint {
+            state.host = endpoint.to_string().into();
+        }
         Ok(())
     }
 
@@ -226,8 +252,8 @@ impl Attempt for Thread {
         Ok(result)
     }
 
-    fn resolve(&mut self, request: &Request) -> Result<Vec<SocketAddr>, Error> {
-        let (host, port) = (&request.endpoint.host, request.endpoint.port);
+    fn resolve(&mut self, target: &Target<'_>) -> Result<Vec<SocketAddr>, Error> {
+        let (host, port) = (&target.endpoint.host, target.endpoint.port);
         // A look-up that an abandoned attempt began, and that has ended since, serves this one.
         if let Some((_, _, addresses)) = self.resolved.take_if(|(h, p, _)| h == host && *p == port) {
             return Ok(addresses);
@@ -236,7 +262,7 @@ impl Attempt for Thread {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
         let addresses = self
-            .uninterruptible(&format!("looking up {host}"), || match &request.resolver {
+            .uninterruptible(&format!("looking up {host}"), || match &target.settings.resolver {
                 Some(resolver) => resolver(host, port),
                 None => (&**host, port).to_socket_addrs().map(Iterator::collect),
             })?

@@ -73,6 +73,11 @@ impl Endpoint {
         Ok(Self { secure, host, port, resource, userinfo })
     }
 
+    /// What may be shown of a URL.
+    pub(crate) fn redacted(url: &str) -> String {
+        Self::parse(url).map_or_else(|_| "unusable".into(), |endpoint| format!("{endpoint:?}"))
+    }
+
     /// What the `Host` header says: the port only when it isn't the scheme's own (RFC 9110, section 7.2).
     pub(crate) fn host_header(&self) -> String {
         let default = if self.secure { 443 } else { 80 };

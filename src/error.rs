@@ -1,12 +1,14 @@
 //! Everything that can go wrong, in the user's words.
 
+mod send;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::message::Message;
+pub use crate::error::send::{SendError, SendErrorKind};
 
 /// What went wrong: what happened, where, and what to do.
 ///
@@ -78,6 +80,8 @@ pub enum Error {
         host: Box<str>,
         /// What is wrong with the answer.
         reason: Box<str>,
+        /// What the operating system or the TLS library said, if the connection broke.
+        source: Option<Cause>,
     },
     /// The whole attempt took longer than `connect_timeout`.
     #[non_exhaustive]
@@ -88,6 +92,24 @@ pub enum Error {
         phase: Phase,
         /// The configured timeout.
         after: Duration,
+    },
+    /// The server refused the login.
+    #[non_exhaustive]
+    Refused {
+        /// What it said.
+        reason: Box<str>,
+    },
+    /// The server did not accept the login within `login_timeout`.
+    #[non_exhaustive]
+    LoginTimeout {
+        /// The configured timeout.
+        after: Duration,
+    },
+    /// The protocol could not go on.
+    #[non_exhaustive]
+    Session {
+        /// Why.
+        reason: Box<str>,
     },
     /// The server closed the line with a close frame.
     ClosedByServer(CloseFrame),
@@ -167,6 +189,8 @@ pub type Cause = Arc<dyn StdError + Send + Sync>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Phase {
+    /// In the application's [`fetch`](crate::Builder::fetch).
+    Fetch,
     /// Looking the host name up.
     Resolve,
     /// Waiting for the TCP connection.
@@ -203,53 +227,17 @@ pub struct CloseFrame {
     pub reason: Box<str>,
 }
 
-/// A message that was not accepted, with the message.
-///
-/// ```
-/// # use tautline::{Client, SendErrorKind};
-/// # let client = Client::start("ws://127.0.0.1:9")?;
-/// # client.terminate();
-/// let error = client.try_send("precious").unwrap_err();
-/// assert_eq!(error.kind(), SendErrorKind::Closed);
-/// assert_eq!(error.into_message().as_text(), Some("precious"));
-/// # Ok::<(), tautline::Error>(())
-/// ```
-#[derive(Clone, PartialEq, Eq)]
-pub struct SendError {
-    message: Message,
-    kind: SendErrorKind,
-}
+impl Error {
+    /// For a [`Protocol`](crate::Protocol): the server refused the login, and said this. After it, the client closes
+    /// if the line was never ready; see [`Retry`](crate::Retry).
+    pub fn refused(reason: impl Into<String>) -> Self {
+        Self::Refused { reason: reason.into().into() }
+    }
 
-/// Why a message was not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum SendErrorKind {
-    /// The outbox is full, by count or by bytes.
-    #[non_exhaustive]
-    Full {
-        /// How many messages it holds.
-        messages: usize,
-        /// How many bytes they have.
-        bytes: usize,
-    },
-    /// The outbox stayed full until the deadline.
-    #[non_exhaustive]
-    Timeout {
-        /// The deadline that was given.
-        after: Duration,
-    },
-    /// The client is closing or closed.
-    Closed,
-    /// The message is larger than `max_message_size`.
-    #[non_exhaustive]
-    TooLarge {
-        /// The message's size in bytes.
-        size: usize,
-        /// The limit in bytes.
-        limit: usize,
-    },
-    /// The outbox is full, and the call was made on the I/O thread, which alone could empty it.
-    WouldDeadlock,
+    /// For a [`Protocol`](crate::Protocol): the session can't go on, for this reason.
+    pub fn session(reason: impl Into<String>) -> Self {
+        Self::Session { reason: reason.into().into() }
+    }
 }
 
 /// How an open connection ended.
@@ -265,27 +253,6 @@ impl Rejection {
     /// The value of the first header of this name, in any case of letters.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
-    }
-}
-
-impl SendError {
-    pub(crate) fn new(message: Message, kind: SendErrorKind) -> Self {
-        Self { message, kind }
-    }
-
-    /// Why the message was not accepted.
-    pub fn kind(&self) -> SendErrorKind {
-        self.kind
-    }
-
-    /// The message that was not accepted.
-    pub fn message(&self) -> &Message {
-        &self.message
-    }
-
-    /// Takes the message out, to send it later or elsewhere.
-    pub fn into_message(self) -> Message {
-        self.message
     }
 }
 
@@ -310,12 +277,6 @@ impl CloseFrame {
     }
 }
 
-impl From<SendError> for Error {
-    fn from(error: SendError) -> Self {
-        Self::Send(error.kind)
-    }
-}
-
 impl From<serde_json::Error> for Error {
     fn from(error: serde_json::Error) -> Self {
         Self::Json(Arc::new(error))
@@ -334,12 +295,15 @@ impl fmt::Display for Error {
             Self::Connect { host, source } => write!(f, "connecting to {host}: {source}"),
             Self::Tls { host, source } => write!(f, "TLS with {host}: {source}"),
             Self::Rejected(rejection) => rejection.fmt(f),
-            Self::Upgrade { host, reason } => {
+            Self::Upgrade { host, reason, .. } => {
                 write!(f, "{host} did not answer the WebSocket upgrade as it should: {reason}")
             }
             Self::ConnectTimeout { host, phase, after } => {
                 write!(f, "connecting to {host} timed out after {after:?} while {phase}")
             }
+            Self::Refused { reason } => write!(f, "the server refused the login: {reason}"),
+            Self::LoginTimeout { after } => write!(f, "the server did not accept the login within {after:?}"),
+            Self::Session { reason } => write!(f, "the session can't go on: {reason}"),
             Self::ClosedByServer(frame) => write!(f, "the server closed the line with {frame}"),
             Self::ConnectionLost { source: None } => {
                 f.write_str("the server ended the connection without a close frame (1006)")
@@ -385,7 +349,9 @@ impl StdError for Error {
             Self::Resolve { source, .. } | Self::Connect { source, .. } | Self::System { source, .. } => {
                 Some(source.as_ref())
             }
-            Self::Tls { source, .. } | Self::ConnectionLost { source: Some(source) } => Some(source.as_ref()),
+            Self::Tls { source, .. }
+            | Self::ConnectionLost { source: Some(source) }
+            | Self::Upgrade { source: Some(source), .. } => Some(source.as_ref()),
             Self::GaveUp { source, .. } | Self::Timeout { source: Some(source), .. } => Some(source.as_ref()),
             Self::Json(source) => Some(source.as_ref()),
             _ => None,
@@ -438,6 +404,7 @@ impl fmt::Display for CloseFrame {
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Fetch => "fetching what the attempt needs",
             Self::Resolve => "looking up the host name",
             Self::Connect => "waiting for the TCP connection",
             Self::Tls => "in the TLS handshake",
@@ -445,39 +412,6 @@ impl fmt::Display for Phase {
         })
     }
 }
-
-impl fmt::Display for SendErrorKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Full { messages, bytes } => write!(f, "the outbox is full ({messages} messages, {bytes} bytes)"),
-            Self::Timeout { after } => write!(f, "the outbox stayed full for {after:?}"),
-            Self::Closed => f.write_str("the client is closed"),
-            Self::TooLarge { size, limit } => {
-                write!(f, "the message has {size} bytes; max_message_size allows {limit}")
-            }
-            Self::WouldDeadlock => f.write_str(
-                "the outbox is full, and only this thread, the client's own I/O thread, could empty it; use try_send here",
-            ),
-        }
-    }
-}
-
-impl fmt::Display for SendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; the message is inside this error", self.kind)
-    }
-}
-
-impl fmt::Debug for SendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SendError")
-            .field("kind", &self.kind)
-            .field("message", &format_args!("{} bytes", self.message.len()))
-            .finish()
-    }
-}
-
-impl StdError for SendError {}
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Sender;
 use mio::Waker;
 
 use crate::config::Limit;
@@ -139,9 +140,27 @@ impl Gate {
 
 /// What callers ask of the worker, besides messages.
 pub(crate) enum Command {
-    Close { frame: CloseFrame, flush: bool },
+    /// Nobody waits for the answer to this request any more.
+    Withdraw {
+        ticket: u64,
+    },
+    Close {
+        frame: CloseFrame,
+        flush: bool,
+    },
     Terminate,
     ReconnectNow,
+}
+
+/// Where the answer to a request goes.
+pub(crate) type Reply = Sender<Result<Message, Error>>;
+
+/// A message on its way to the worker.
+pub(crate) struct Item {
+    pub(crate) ticket: u64,
+    pub(crate) message: Message,
+    /// For a request.
+    pub(crate) reply: Option<Reply>,
 }
 
 /// Accepted messages on their way to the worker. One short lock gives each message its place, its ticket and its share
@@ -156,7 +175,7 @@ pub(crate) struct Intake {
 
 #[derive(Default)]
 struct Queue {
-    messages: VecDeque<(u64, Message)>,
+    messages: VecDeque<Item>,
     last_ticket: u64,
     /// Accepted and not yet written, here or with the worker.
     held: usize,
@@ -176,7 +195,7 @@ impl Intake {
         self.check_size(message)?;
         let mut queue = self.lock();
         self.admit(&queue, message.len())?;
-        Ok(queue.push(message))
+        Ok(queue.push(message, None))
     }
 
     /// Accepts a message, when need be after a wait for room until `deadline`; `None` waits until the client closes.
@@ -184,6 +203,7 @@ impl Intake {
     pub(crate) fn push(
         &self,
         message: &Message,
+        reply: Option<&Reply>,
         deadline: Option<Instant>,
         remaining: impl Fn(Instant) -> Duration,
     ) -> Result<Ticket, SendErrorKind> {
@@ -191,7 +211,7 @@ impl Intake {
         let mut queue = self.lock();
         loop {
             let full = match self.admit(&queue, message.len()) {
-                Ok(()) => return Ok(queue.push(message)),
+                Ok(()) => return Ok(queue.push(message, reply)),
                 Err(SendErrorKind::Closed) => return Err(SendErrorKind::Closed),
                 Err(full) => full,
             };
@@ -213,7 +233,7 @@ impl Intake {
 
     /// Exchanges the worker's empty queue for the one with all that was accepted, and returns the room of what it has
     /// written since.
-    pub(crate) fn exchange(&self, mine: &mut VecDeque<(u64, Message)>, released: (usize, usize)) {
+    pub(crate) fn exchange(&self, mine: &mut VecDeque<Item>, released: (usize, usize)) {
         let mut queue = self.lock();
         queue.held -= released.0;
         queue.held_bytes -= released.1;
@@ -260,11 +280,12 @@ impl Intake {
 }
 
 impl Queue {
-    fn push(&mut self, message: &Message) -> Ticket {
+    fn push(&mut self, message: &Message, reply: Option<&Reply>) -> Ticket {
         self.last_ticket += 1;
         self.held += 1;
         self.held_bytes += message.len();
-        self.messages.push_back((self.last_ticket, message.clone()));
+        let item = Item { ticket: self.last_ticket, message: message.clone(), reply: reply.cloned() };
+        self.messages.push_back(item);
         Ticket(self.last_ticket)
     }
 }

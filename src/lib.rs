@@ -66,7 +66,9 @@ pub use config::{Beat, ConnectionConfig, HeartbeatConfig, Inbound, Jitter, Limit
 pub use error::{Cause, CloseFrame, Error, Phase, Rejection, SendError, SendErrorKind};
 pub use event::{CloseReason, DisconnectReason, Event, Left, Ticket, Tickets};
 pub use message::{Binary, Message, Text};
-pub use protocol::Retry;
+pub use protocol::{
+    Accepted, Attempt, Context, Down, JsonSession, Outgoing, Protocol, Request, RequestId, Retry,
+};
 pub use session::backoff::ExponentialBackoff;
 pub use session::heartbeat::{HeartbeatAction, HeartbeatManager, Pulse, Response};
 pub use session::reconnect::{Plan, ReconnectionManager};

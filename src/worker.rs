@@ -7,25 +7,24 @@
 
 mod publisher;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::config::ConnectionConfig;
 use crate::dial::{Dialled, Dialler};
 use crate::error::{Error, Fault};
 use crate::event::{Event, Left};
-use crate::intake::{Command, Gate, Intake, Sleep, Status, Thread};
-use crate::message::Message;
-use crate::session::{Action, Frame, Opened, Session};
+use crate::intake::{Command, Gate, Intake, Item, Reply, Sleep, Status, Thread};
+use crate::protocol::Protocol;
+use crate::session::{Action, Frame, Mode, Session};
 use crate::state::ConnectionState;
 use crate::timer::Timer;
-use crate::transport::Request;
 use crate::transport::socket::{Incoming, Socket};
 use crate::transport::stream::Poller;
+use crate::transport::{Connection, Settings};
 use crate::worker::publisher::Publisher;
 
 /// Above this many bytes that the system has not taken, no more messages are handed to the socket.
@@ -63,11 +62,13 @@ pub(crate) struct Worker {
     results: Receiver<Dialled>,
     dialler: Dialler,
     timer: Arc<Timer>,
-    request: Arc<Request>,
+    settings: Arc<Settings>,
+    /// Where the answers to requests go, by ticket.
+    replies: HashMap<u64, Reply>,
     publisher: Publisher,
     notify: Option<Notify>,
     /// Exchanged with the intake's queue.
-    accepted: VecDeque<(u64, Message)>,
+    accepted: VecDeque<Item>,
     /// The pause until the next look, while reading is paused.
     look: Option<Duration>,
     /// The state that callers know.
@@ -78,8 +79,8 @@ pub(crate) struct Worker {
 
 /// What it takes to start a worker.
 pub(crate) struct Setup {
-    pub(crate) config: ConnectionConfig,
-    pub(crate) request: Request,
+    pub(crate) settings: Settings,
+    pub(crate) protocol: Option<Box<dyn Protocol>>,
     pub(crate) one_attempt: bool,
     pub(crate) notify: Option<Notify>,
     pub(crate) poller: Poller,
@@ -93,10 +94,13 @@ impl Worker {
     /// # Errors
     /// A setting can't be used.
     pub(crate) fn new(setup: Setup) -> Result<Self, Error> {
-        let Setup { config, request, one_attempt, notify, poller, timer, shared, commands, events } = setup;
+        let Setup { settings, protocol, one_attempt, notify, poller, timer, shared, commands, events } =
+            setup;
         let (results_in, results) = crossbeam_channel::unbounded();
-        let publisher = Publisher::new(events, config.events);
-        let session = Session::new(config, one_attempt, Instant::now(), SystemTime::now())?;
+        let publisher = Publisher::new(events, settings.config.events);
+        let mode = Mode { one_attempt, fetches: settings.fetch.is_some() };
+        let clocks = (Instant::now(), SystemTime::now());
+        let session = Session::new(settings.config.clone(), protocol, mode, clocks)?;
         Ok(Self {
             published: session.state(),
             session,
@@ -109,7 +113,8 @@ impl Worker {
             commands,
             results,
             timer,
-            request: Arc::new(request),
+            settings: Arc::new(settings),
+            replies: HashMap::new(),
             publisher,
             notify,
             accepted: VecDeque::new(),
@@ -164,6 +169,11 @@ impl Worker {
                     self.session.handle_close(now, frame, flush);
                 }
                 Command::Terminate => self.session.handle_terminate(),
+                Command::Withdraw { ticket } => {
+                    self.exchange();
+                    self.replies.remove(&ticket);
+                    self.session.handle_withdrawn(ticket);
+                }
                 Command::ReconnectNow => self.session.handle_reconnect_now(now),
             }
         }
@@ -172,12 +182,7 @@ impl Worker {
         }
     }
 
-    fn take_result(
-        &mut self,
-        now: Instant,
-        generation: u64,
-        result: Result<crate::transport::Connection, Error>,
-    ) {
+    fn take_result(&mut self, now: Instant, generation: u64, result: Result<Connection, Error>) {
         let opened = result.and_then(|mut connection| {
             let registered = connection.socket.register(self.poller.registry());
             registered.map_err(|source| Error::System {
@@ -188,9 +193,8 @@ impl Worker {
         });
         match opened {
             Ok(connection) => {
-                let opened = Opened { address: connection.address, subprotocol: connection.subprotocol };
-                let socket = connection.socket;
-                if self.session.handle_opened(now, generation, opened, socket.taken()) {
+                let Connection { socket, accepted } = connection;
+                if self.session.handle_opened(now, generation, accepted, socket.taken()) {
                     // Frames may have come glued to the answer.
                     self.unread = true;
                     self.socket = Some(socket);
@@ -200,26 +204,35 @@ impl Worker {
         }
     }
 
-    /// What was accepted goes to the session, and the room of what was written back to the callers.
+    /// What was accepted goes to the session, once it can go out.
     fn take_messages(&mut self) {
-        let released = self.session.take_released();
-        if released.messages > 0 || self.session.wants_outbox() {
-            self.shared.intake.exchange(&mut self.accepted, (released.messages, released.bytes));
-            for (ticket, message) in self.accepted.drain(..) {
-                self.session.handle_accepted(ticket, message);
-            }
+        let released = self.session.has_released();
+        if released || self.session.wants_outbox() {
+            self.exchange();
             // A burst's memory is not kept for ever.
             self.accepted.shrink_to(256);
+        }
+    }
+
+    /// Exchanges what was accepted for the room of what was written.
+    fn exchange(&mut self) {
+        let released = self.session.take_released();
+        self.shared.intake.exchange(&mut self.accepted, (released.messages, released.bytes));
+        for Item { ticket, message, reply } in self.accepted.drain(..) {
+            match reply {
+                None => self.session.handle_accepted(ticket, message),
+                Some(reply) => {
+                    self.replies.insert(ticket, reply);
+                    self.session.handle_request(ticket, message);
+                }
+            }
         }
     }
 
     /// Nothing is accepted from here on, and all that was is with the session.
     fn close_intake(&mut self) {
         self.shared.intake.close();
-        self.shared.intake.exchange(&mut self.accepted, (0, 0));
-        for (ticket, message) in self.accepted.drain(..) {
-            self.session.handle_accepted(ticket, message);
-        }
+        self.exchange();
     }
 
     fn read(&mut self, now: Instant) {
@@ -280,7 +293,8 @@ impl Worker {
     /// Hands frames to the socket until there are no more or the system takes no more; one flush for all.
     fn transmit(&mut self, now: Instant) {
         let Some(socket) = &mut self.socket else { return };
-        let result = Self::transmit_all(&mut self.session, socket, std::mem::take(&mut self.answers));
+        let answers = std::mem::take(&mut self.answers);
+        let result = Self::transmit_all(&mut self.session, socket, now, answers);
         self.session.handle_progress(now, socket.taken(), socket.spilled() > 0);
         if let Err(fault) = result {
             self.session.handle_fault(now, fault);
@@ -288,13 +302,18 @@ impl Worker {
     }
 
     /// `answers`: the socket has something of its own to flush.
-    fn transmit_all(session: &mut Session, socket: &mut Socket, answers: bool) -> Result<(), Fault> {
+    fn transmit_all(
+        session: &mut Session,
+        socket: &mut Socket,
+        now: Instant,
+        answers: bool,
+    ) -> Result<(), Fault> {
         let mut unflushed = answers || socket.spilled() > 0;
         loop {
             let mut exhausted = false;
             while !exhausted && socket.spilled() < HIGH_WATER {
                 let before = socket.handed();
-                match session.poll_transmit() {
+                match session.poll_transmit(now) {
                     None => exhausted = true,
                     Some(Frame::Message(message)) => socket.write(message)?,
                     Some(Frame::Ping(payload)) => socket.ping(payload)?,
@@ -321,12 +340,13 @@ impl Worker {
     fn act(&mut self, now: Instant) -> bool {
         while let Some(action) = self.session.poll_action() {
             match action {
-                Action::Dial { generation } => self.dialler.dial(now, generation, Arc::clone(&self.request)),
+                Action::Dial { generation, request } => {
+                    self.dialler.dial(now, generation, request, &self.settings);
+                }
                 Action::TimeOutDial { generation } => {
-                    let phase = self.dialler.phase();
+                    let (phase, host) = self.dialler.whereabouts();
                     self.dialler.abandon();
-                    let host = self.request.endpoint.to_string().into();
-                    let after = self.request.config.connect_timeout;
+                    let after = self.settings.config.connect_timeout;
                     let error = Error::ConnectTimeout { host, phase, after };
                     self.session.handle_dial_failed(now, generation, error);
                 }
@@ -357,12 +377,18 @@ impl Worker {
             self.published = self.session.state();
             let state = self.published;
             let ready = self.session.wants_outbox() && state != ConnectionState::Closing;
-            let trouble = self.session.trouble().cloned();
+            let trouble = self.session.trouble();
             self.shared.status.update(|status| {
                 status.state = state;
                 status.ready = ready;
                 status.trouble = trouble;
             });
+        }
+        while let Some((ticket, answer)) = self.session.poll_reply() {
+            if let Some(reply) = self.replies.remove(&ticket) {
+                // One who no longer waits gets nothing.
+                let _ = reply.send(answer);
+            }
         }
         let mut any = false;
         while let Some(event) = self.session.poll_event() {

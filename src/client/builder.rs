@@ -10,10 +10,11 @@ use crate::client::{Client, LineHandle};
 use crate::config::ConnectionConfig;
 use crate::error::Error;
 use crate::intake::{Gate, Intake, Status, Thread};
+use crate::protocol::{Protocol, Request};
 use crate::timer::Timer;
 use crate::transport::stream::Poller;
 use crate::transport::tls::Connector;
-use crate::transport::{Request, Resolver};
+use crate::transport::{Fetch, Resolver, Settings};
 use crate::worker::{Notify, Setup, Shared, Worker};
 
 /// A client to be: what [`ConnectionConfig`] holds, and behaviour.
@@ -28,12 +29,14 @@ use crate::worker::{Notify, Setup, Shared, Worker};
 pub struct Builder {
     config: ConnectionConfig,
     notify: Option<Notify>,
-    resolver: Option<Arc<Resolver>>,
+    resolver: Option<Resolver>,
+    fetch: Option<Fetch>,
+    protocol: Option<Box<dyn Protocol>>,
 }
 
 impl Builder {
     pub(super) fn new(config: ConnectionConfig) -> Self {
-        Self { config, notify: None, resolver: None }
+        Self { config, notify: None, resolver: None, fetch: None, protocol: None }
     }
 
     /// Calls `callback` after events were enqueued, on the I/O thread: once for any number of them, to wake a loop that
@@ -58,7 +61,42 @@ impl Builder {
         mut self,
         resolver: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> Self {
-        self.resolver = Some(Arc::new(resolver));
+        self.resolver = Some(Box::new(resolver));
+        self
+    }
+
+    /// Speaks `protocol` on every connection. Default: a plain session, ready as soon as it is open.
+    ///
+    /// See [`Protocol`] and [`JsonSession`](crate::JsonSession) for examples.
+    pub fn protocol(mut self, protocol: impl Protocol + 'static) -> Self {
+        self.protocol = Some(Box::new(protocol));
+        self
+    }
+
+    /// Completes each attempt's request by blocking: a one-use URL or a token from an HTTP call. It gets the request
+    /// that the configuration and the protocol have prepared, runs on the dial thread, and counts against
+    /// `connect_timeout`; an attempt that ends meanwhile abandons it. An error or a panic is a failed attempt.
+    ///
+    /// With it, a refusal of the credentials (HTTP 401 or 403, or a refused login) is followed by one more attempt at
+    /// once, with fresh ones.
+    ///
+    /// ```no_run
+    /// # use tautline::Client;
+    /// # fn ask_for_token() -> std::io::Result<String> { Ok(String::new()) }
+    /// let client = Client::builder("wss://example.com/socket")
+    ///     .fetch(|mut request| {
+    ///         let token = ask_for_token().map_err(|error| tautline::Error::session(error.to_string()))?;
+    ///         request.set_header("Authorization", format!("Bearer {token}"));
+    ///         Ok(request)
+    ///     })
+    ///     .connect()?;
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn fetch(
+        mut self,
+        fetch: impl Fn(Request) -> Result<Request, Error> + Send + Sync + 'static,
+    ) -> Self {
+        self.fetch = Some(Box::new(fetch));
         self
     }
 
@@ -89,8 +127,8 @@ impl Builder {
     }
 
     fn launch(self, one_attempt: bool) -> Result<Client, Error> {
-        let Self { config, notify, resolver } = self;
-        let endpoint = config.check()?;
+        let Self { config, notify, resolver, fetch, protocol } = self;
+        config.check()?;
         let refused = |what| move |source| Error::System { what, source: Arc::new(source) };
         let poller = Poller::new().map_err(refused("a descriptor to wait on"))?;
         let waker = poller.waker().map_err(refused("a descriptor to be woken by"))?;
@@ -103,10 +141,11 @@ impl Builder {
         let (commands_in, commands) = crossbeam_channel::unbounded();
         let (events_in, events) = crossbeam_channel::unbounded();
         let stack = config.thread_stack;
-        let request = Request { endpoint, config: config.clone(), resolver, tls: Connector::default() };
+        let answers = protocol.is_some();
+        let settings = Settings { config, fetch, resolver, tls: Connector::default() };
         let worker = Worker::new(Setup {
-            config,
-            request,
+            settings,
+            protocol,
             one_attempt,
             notify,
             poller,
@@ -120,7 +159,8 @@ impl Builder {
             .stack_size(stack)
             .spawn(move || worker.run())
             .map_err(refused("an I/O thread"))?;
-        let line = LineHandle { shared, commands: commands_in, events, thread: Mutex::new(Some(thread)) };
+        let thread = Mutex::new(Some(thread));
+        let line = LineHandle { shared, commands: commands_in, events, answers, thread };
         Ok(Client { line: Arc::new(line) })
     }
 }

@@ -1,127 +1,104 @@
-//! What a server's session needs beyond RFC 6455. For now: what to do after a loss.
+//! What a server's session needs beyond RFC 6455: logging in, reading messages, answering requests, going on after a
+//! loss.
 
-use std::time::{Duration, SystemTime};
+mod context;
+mod json;
+mod request;
+mod retry;
 
-use crate::error::{CloseFrame, Error};
-use crate::event::DisconnectReason;
+pub(crate) use context::Effect;
+pub use context::{Context, Outgoing, RequestId};
+pub use json::JsonSession;
+pub use request::{Accepted, Attempt, Request};
+pub use retry::{Down, Retry};
 
-/// What to do after an attempt failed or a line was lost.
+use crate::error::Error;
+use crate::message::Message;
+
+/// A session protocol: one object for all connections of a client.
 ///
-/// The rules, in the order in which they are asked:
+/// The hooks are called on the I/O thread and must not block; what must be fetched by blocking goes into
+/// [`Builder::fetch`](crate::Builder::fetch). Through its [`Context`] a hook asks for what is to happen: send, deliver,
+/// declare the line ready. What it sends goes out ahead of the application's messages, and only a ready line carries
+/// those, so a login is the first message on the line.
 ///
-/// | what happened | what follows |
-/// |---|---|
-/// | close code 1000 or 1008 | `Never` |
-/// | HTTP 408, 425, 429 or 5xx | `Backoff`, not before the server's `Retry-After` (capped at an hour) |
-/// | another HTTP 4xx, or a 3xx | `Never` if the line was never ready, else `After(max_delay)`: a server that is being replaced must not end a line for good |
-/// | anything else | `Backoff` |
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Retry {
-    /// Try again after the next delay of the backoff.
-    Backoff,
-    /// Try again at once.
-    Now,
-    /// Try again after exactly this long.
-    After(Duration),
-    /// Close the client.
-    Never,
-}
-
-/// A loss, with what the decision about it needs.
-pub(crate) struct Down<'a> {
-    pub(crate) reason: &'a DisconnectReason,
-    /// Whether the line was ever ready.
-    pub(crate) ever_ready: bool,
-    /// The longest delay of the backoff.
-    pub(crate) max_delay: Duration,
-}
-
-impl Down<'_> {
-    pub(crate) fn default_retry(&self) -> Retry {
-        match self.reason {
-            DisconnectReason::ClosedByServer(CloseFrame { code: 1000 | 1008, .. }) => Retry::Never,
-            DisconnectReason::ConnectFailed(Error::Rejected(rejection)) => match rejection.status {
-                408 | 425 | 429 | 500..=599 => Retry::Backoff,
-                300..=499 if self.ever_ready => Retry::After(self.max_delay),
-                300..=499 => Retry::Never,
-                _ => Retry::Backoff,
-            },
-            _ => Retry::Backoff,
-        }
+/// A hook that returns an error ends the connection with it: a failed attempt before the line was ready, a loss
+/// after; [`on_down`](Self::on_down) says what follows. A hook that panics closes the client with
+/// [`Error::Panicked`]; the protocol is not called again.
+///
+/// A client without a protocol of its own is *plain*: ready as soon as it is open, every message delivered.
+/// [`JsonSession`] covers the common JSON session by configuration alone.
+///
+/// ```
+/// use tautline::{Accepted, Context, Error, Message, Protocol};
+///
+/// /// A server that says "hello" and wants a password before anything else.
+/// struct Password(String);
+///
+/// impl Protocol for Password {
+///     fn on_open(&mut self, _: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+///         Ok(()) // the server speaks first; not ready yet
+///     }
+///
+///     fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
+///         match message.as_text() {
+///             Some("hello") if !cx.is_ready() => cx.send(self.0.as_str()),
+///             Some("welcome") if !cx.is_ready() => cx.ready(),
+///             Some("wrong") if !cx.is_ready() => return Err(Error::refused("wrong password")),
+///             _ => cx.deliver(message),
+///         }
+///         Ok(())
+///     }
+/// }
+/// ```
+pub trait Protocol: Send {
+    /// Before each attempt: says what to ask for. `request` holds what the configuration says.
+    fn prepare(&mut self, attempt: &Attempt<'_>, request: &mut Request) -> Result<(), Error> {
+        let _ = (attempt, request);
+        Ok(())
     }
 
-    /// How long the server asked us to stay away: `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3).
-    pub(crate) fn retry_after(&self, wall: SystemTime) -> Option<Duration> {
-        let DisconnectReason::ConnectFailed(Error::Rejected(rejection)) = self.reason else { return None };
-        let value = rejection.header("Retry-After")?.trim();
-        if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
-            return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
-        }
-        let date = httpdate::parse_http_date(value).ok()?;
-        Some(date.duration_since(wall).unwrap_or_default())
-    }
-}
+    /// The WebSocket is open. A protocol that need not log in calls [`Context::ready`] here, and the line is ready in
+    /// the state CONNECTED; one that calls it later makes it AUTHENTICATED. Until it does, within `login_timeout`, the
+    /// application's messages wait.
+    fn on_open(&mut self, cx: &mut Context<'_>, accepted: &Accepted) -> Result<(), Error>;
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::Rejection;
-    use std::sync::Arc;
-
-    fn rejected(status: u16, retry_after: Option<&str>) -> DisconnectReason {
-        let headers =
-            retry_after.map(|value| ("retry-after".to_owned(), value.to_owned())).into_iter().collect();
-        let rejection = Rejection { status, reason: String::new(), headers, body: Vec::new() };
-        DisconnectReason::ConnectFailed(Error::Rejected(Arc::new(rejection)))
+    /// A message arrived. By default the application gets it.
+    fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
+        cx.deliver(message);
+        Ok(())
     }
 
-    fn down(reason: &DisconnectReason, ever_ready: bool) -> Down<'_> {
-        Down { reason, ever_ready, max_delay: Duration::from_secs(30) }
+    /// A message of the application is to go out: frame it, sign it, number it. By default it is sent as it is.
+    ///
+    /// What is sent here takes the message's place. One that could not be written goes through this hook again on the
+    /// next connection.
+    fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
+        cx.send(outgoing.message);
+        Ok(())
     }
 
-    #[test]
-    fn the_status_decides() {
-        for status in [408, 425, 429, 500, 502, 503, 599] {
-            assert_eq!(down(&rejected(status, None), false).default_retry(), Retry::Backoff, "{status}");
-        }
-        for status in [301, 302, 400, 401, 403, 404, 426] {
-            let reason = rejected(status, None);
-            assert_eq!(down(&reason, false).default_retry(), Retry::Never, "{status}");
-            assert_eq!(
-                down(&reason, true).default_retry(),
-                Retry::After(Duration::from_secs(30)),
-                "{status}"
-            );
-        }
+    /// A timer that was set with [`Context::set_timer`] on this connection has run out.
+    fn on_timer(&mut self, cx: &mut Context<'_>, id: u32) -> Result<(), Error> {
+        let _ = (cx, id);
+        Ok(())
     }
 
-    #[test]
-    fn the_close_code_decides() {
-        for (code, retry) in
-            [(1000, Retry::Never), (1008, Retry::Never), (1001, Retry::Backoff), (4000, Retry::Backoff)]
-        {
-            let reason = DisconnectReason::ClosedByServer(CloseFrame::new(code, ""));
-            assert_eq!(down(&reason, true).default_retry(), retry, "{code}");
-        }
-        let lost = DisconnectReason::Lost(Error::ConnectionLost { source: None });
-        assert_eq!(down(&lost, false).default_retry(), Retry::Backoff);
+    /// A heartbeat is due, with [`Beat::Protocol`](crate::Beat::Protocol): send it. Its answer is told with
+    /// [`Context::beat_answered`].
+    fn on_beat(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        let _ = cx;
+        Ok(())
     }
 
-    #[test]
-    fn retry_after_is_read_in_seconds_and_as_a_date() {
-        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_767); // Sun, 06 Nov 1994 08:49:27 GMT
-        let after = |value| down(&rejected(503, Some(value)), false).retry_after(wall).map(|d| d.as_secs());
-        assert_eq!(after("120"), Some(120));
-        assert_eq!(after(" 7 "), Some(7));
-        assert_eq!(after("99999999999999999999999"), Some(u64::MAX));
-        assert_eq!(after("Sun, 06 Nov 1994 08:49:37 GMT"), Some(10));
-        assert_eq!(after("Sunday, 06-Nov-94 08:49:37 GMT"), Some(10));
-        assert_eq!(after("Sun Nov  6 08:49:37 1994"), Some(10));
-        assert_eq!(after("Sun, 06 Nov 1994 08:00:00 GMT"), Some(0));
-        for nonsense in ["", "-1", "1.5", "soon", "Sun, 99 Nov 1994 08:49:37 GMT"] {
-            assert_eq!(after(nonsense), None, "{nonsense}");
-        }
-        assert_eq!(down(&rejected(503, None), false).retry_after(wall), None);
+    /// The caller closes the line, and everything else is out: the last chance to say goodbye.
+    fn on_closing(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        let _ = cx;
+        Ok(())
+    }
+
+    /// The attempt failed or the line is lost: forget what belonged to the connection, and say what follows.
+    fn on_down(&mut self, down: &Down<'_>) -> Retry {
+        down.default_retry()
     }
 }

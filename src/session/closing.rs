@@ -18,8 +18,12 @@ pub(crate) struct Closing {
     until: Instant,
     stage: Stage,
     outcome: Outcome,
-    /// Since when the line was ready.
-    pub(super) ready_at: Instant,
+    /// Since when the line was ready, if it was.
+    pub(super) ready_at: Option<Instant>,
+    /// When this began.
+    since: Instant,
+    /// The protocol has been asked for its goodbye.
+    goodbye: bool,
 }
 
 #[derive(Debug)]
@@ -55,7 +59,7 @@ impl Closing {
     pub(super) fn next_deadline(&self, flushed: bool) -> Instant {
         match self.stage {
             // Due already, and served by the next `handle_timeout`.
-            Stage::Flushing { confirmation: Confirmation::NotAsked, .. } if flushed => self.ready_at,
+            Stage::Flushing { confirmation: Confirmation::NotAsked, .. } if flushed => self.since,
             Stage::Flushing { confirmation: Confirmation::Asked { until }, .. } => until.min(self.until),
             _ => self.until,
         }
@@ -75,16 +79,34 @@ impl Session {
     pub(crate) fn handle_close(&mut self, now: Instant, frame: CloseFrame, flush: bool) {
         let until = deadline(now, self.config.close_timeout);
         match &mut self.line {
-            Line::Open { ready_at } => {
-                let ready_at = *ready_at;
-                let stage = if flush {
-                    Stage::Flushing { frame, confirmation: Confirmation::NotAsked }
-                } else {
-                    self.say_goodbye(frame);
-                    Stage::Sent
-                };
+            Line::Open { ready_at } if flush => {
+                let ready_at = Some(*ready_at);
+                let stage = Stage::Flushing { frame, confirmation: Confirmation::NotAsked };
+                let outcome = Outcome::ClosedByCaller;
                 self.line =
-                    Line::Closing(Closing { until, stage, outcome: Outcome::ClosedByCaller, ready_at });
+                    Line::Closing(Closing { until, stage, outcome, ready_at, since: now, goodbye: false });
+                self.go(ConnectionState::Closing, None);
+            }
+            Line::Open { .. } | Line::LoggingIn { .. } => {
+                self.frames.clear();
+                self.hook(now, |protocol, cx| protocol.on_closing(cx));
+                let ready_at = match self.line {
+                    Line::Open { ready_at } => Some(ready_at),
+                    Line::LoggingIn { .. } => None,
+                    // The hook has ended the connection.
+                    _ => return self.handle_close(now, frame, false),
+                };
+                self.heartbeat.stop();
+                self.frames.push_back(Frame::Close(frame).into());
+                let outcome = Outcome::ClosedByCaller;
+                self.line = Line::Closing(Closing {
+                    until,
+                    stage: Stage::Sent,
+                    outcome,
+                    ready_at,
+                    since: now,
+                    goodbye: false,
+                });
                 self.go(ConnectionState::Closing, None);
             }
             Line::Closing(closing) => {
@@ -105,14 +127,12 @@ impl Session {
     pub(crate) fn handle_close_frame(&mut self, now: Instant, frame: CloseFrame) {
         let until = deadline(now, self.config.close_timeout.min(LINGER));
         match &mut self.line {
-            Line::Open { ready_at } => {
+            Line::Open { .. } | Line::LoggingIn { .. } => {
+                let ready_at = self.ready_at();
                 let reason = DisconnectReason::ClosedByServer(frame);
-                let closing = Closing {
-                    until,
-                    stage: Stage::Answered,
-                    outcome: Outcome::Down(reason.clone()),
-                    ready_at: *ready_at,
-                };
+                let outcome = Outcome::Down(reason.clone());
+                let closing =
+                    Closing { until, stage: Stage::Answered, outcome, ready_at, since: now, goodbye: false };
                 self.line = Line::Closing(closing);
                 self.quiet();
                 self.go(ConnectionState::Closing, Some(&reason));
@@ -128,13 +148,23 @@ impl Session {
 
     /// The peer broke the protocol: it is told so, and what it still sends is dropped.
     pub(super) fn tell_violation(&mut self, now: Instant, code: u16, reason: Box<str>) {
-        let Line::Open { ready_at } = self.line else { return };
+        let ready_at = self.ready_at();
         let until = deadline(now, self.config.close_timeout.min(LINGER));
-        let error = DisconnectReason::Lost(Error::Protocol { code, reason });
+        let error = Error::Protocol { code, reason };
+        let error = match self.line {
+            Line::LoggingIn { .. } => DisconnectReason::ConnectFailed(error),
+            _ => DisconnectReason::Lost(error),
+        };
         self.say_goodbye(CloseFrame::new(code, ""));
         self.go(ConnectionState::Closing, Some(&error));
-        self.line =
-            Line::Closing(Closing { until, stage: Stage::Sent, outcome: Outcome::Down(error), ready_at });
+        self.line = Line::Closing(Closing {
+            until,
+            stage: Stage::Sent,
+            outcome: Outcome::Down(error),
+            ready_at,
+            since: now,
+            goodbye: false,
+        });
     }
 
     /// The close frame's turn has come when the outbox is out and its last message confirmed, as far as pings can tell.
@@ -160,6 +190,13 @@ impl Session {
     pub(super) fn closing_timeout(&mut self, now: Instant) {
         let flushed = !self.outbox.has_waiting();
         let asks = self.heartbeat.kind() == Beat::WebSocketPing && self.outbox.has_unconfirmed();
+        let Line::Closing(closing) = &mut self.line else { return };
+        let said_all =
+            matches!(closing.stage, Stage::Flushing { confirmation: Confirmation::NotAsked, .. }) && flushed;
+        if said_all && !closing.goodbye {
+            closing.goodbye = true;
+            self.hook(now, |protocol, cx| protocol.on_closing(cx));
+        }
         let Line::Closing(closing) = &mut self.line else { return };
         if closing.until <= now {
             return self.finish_closing(now);
@@ -190,14 +227,27 @@ impl Session {
                 let reason = reason.clone();
                 self.down(now, reason);
             }
-            Line::Down | Line::Dialling(_) | Line::Open { .. } | Line::Closed => {}
+            Line::Down | Line::Dialling(_) | Line::LoggingIn { .. } | Line::Open { .. } | Line::Closed => {}
         }
     }
 
     /// The close frame goes out next, and nothing after it (RFC 6455, section 5.5.1).
     fn say_goodbye(&mut self, frame: CloseFrame) {
         self.quiet();
-        self.frames.push_back(Frame::Close(frame));
+        self.frames.push_back(Frame::Close(frame).into());
+    }
+
+    /// Whether our close frame is out, or on its way.
+    pub(super) fn goodbye_is_said(&self) -> bool {
+        matches!(&self.line, Line::Closing(closing) if !closing.is_flushing())
+    }
+
+    /// Since when the line is ready, if it is.
+    fn ready_at(&self) -> Option<Instant> {
+        match self.line {
+            Line::Open { ready_at } => Some(ready_at),
+            _ => None,
+        }
     }
 
     /// No more heartbeats and no more frames on this connection.

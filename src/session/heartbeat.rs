@@ -89,6 +89,8 @@ pub enum Pulse {
     Ping([u8; 8]),
     /// The JSON text of [`Beat::Json`].
     Json,
+    /// What the protocol sends: [`Beat::Protocol`].
+    Protocol,
 }
 
 /// What may be the answer to a heartbeat.
@@ -97,7 +99,7 @@ pub enum Pulse {
 pub enum Response<'a> {
     /// A WebSocket pong with this payload.
     Pong(&'a [u8]),
-    /// A JSON pong.
+    /// An answer without a number: a JSON pong, or the protocol's.
     Json,
 }
 
@@ -180,6 +182,7 @@ impl HeartbeatManager {
         }
         match self.config.beat {
             Beat::Json => Pulse::Json,
+            Beat::Protocol => Pulse::Protocol,
             Beat::WebSocketPing | Beat::Off => Pulse::Ping(number.to_be_bytes()),
         }
     }

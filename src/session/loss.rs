@@ -15,16 +15,29 @@ use crate::state::ConnectionState;
 impl Session {
     /// The attempt failed, or the line is lost: plans the next attempt, or closes.
     pub(super) fn down(&mut self, now: Instant, reason: DisconnectReason) {
-        if let Line::Open { ready_at } | Line::Closing(Closing { ready_at, .. }) = self.line {
+        if let Line::Open { ready_at } | Line::Closing(Closing { ready_at: Some(ready_at), .. }) = self.line {
             // A server that accepts and drops must not be hammered: only a line that stayed up proves itself.
             if now.saturating_duration_since(ready_at) >= self.config.stable_after {
                 self.reconnect.reset_backoff();
             }
         }
-        let max_delay = self.reconnect.max_delay();
-        let down = Down { reason: &reason, ever_ready: self.ever_ready, max_delay };
-        let retry = if self.one_attempt && !self.ever_ready { Retry::Never } else { down.default_retry() };
+        let down = Down {
+            reason: &reason,
+            ever_ready: self.ever_ready,
+            attempts: self.attempts,
+            max_delay: self.reconnect.max_delay(),
+            can_refresh: self.mode.fetches && !self.refreshed,
+        };
         let floor = down.retry_after(self.wall_at(now)).unwrap_or_default().min(self.config.retry_after_cap);
+        let retry = if self.protocol.is_some() {
+            // One that panics has closed the client.
+            let Some(retry) = self.guarded(|protocol| protocol.on_down(&down)) else { return };
+            retry
+        } else {
+            down.default_retry()
+        };
+        self.refreshed |= retry == Retry::Now && down.is_about_credentials();
+        let retry = if self.mode.one_attempt && !self.ever_ready { Retry::Never } else { retry };
         if retry == Retry::Never {
             return self.close_for_good(CloseReason::Refused(reason));
         }
@@ -32,8 +45,8 @@ impl Session {
             let attempts = self.reconnect.attempts();
             return self.close_for_good(CloseReason::GaveUp { attempts, last: reason });
         }
-        self.trouble = Some(reason.to_error());
-        let maybe_delivered = self.end_connection();
+        let maybe_delivered = self.end_connection(&reason.to_error(), false);
+        self.last = Some(reason.clone());
         self.line = Line::Down;
         self.go(ConnectionState::Disconnected, Some(&reason));
         let attempt = self.attempts;
@@ -50,7 +63,10 @@ impl Session {
     pub(super) fn line_lost(&mut self, now: Instant, error: Error) {
         match self.line {
             Line::Closing(_) => self.finish_closing(now),
-            _ => self.down(now, DisconnectReason::Lost(error)),
+            Line::Open { .. } => self.down(now, DisconnectReason::Lost(error)),
+            // Not ready yet, so this attempt has failed.
+            Line::LoggingIn { .. } => self.down(now, DisconnectReason::ConnectFailed(error)),
+            Line::Down | Line::Dialling(_) | Line::Closed => {}
         }
     }
 
@@ -59,7 +75,7 @@ impl Session {
         if self.state == ConnectionState::Closed {
             return;
         }
-        let was_up = matches!(self.line, Line::Open { .. } | Line::Closing(_));
+        let was_up = self.is_up();
         if matches!(self.line, Line::Dialling(_)) {
             self.actions.push_back(Action::AbandonDial);
         }
@@ -67,7 +83,7 @@ impl Session {
             self.actions.push_back(Action::Unschedule);
         }
         self.reconnect.cleanup();
-        let maybe_delivered = self.end_connection();
+        let maybe_delivered = self.end_connection(&reason.clone().into_error(), true);
         self.left.maybe_delivered = maybe_delivered.clone();
         self.line = Line::Closed;
         self.go(ConnectionState::Closed, was_up.then_some(&reason as &dyn Display));
@@ -83,17 +99,24 @@ impl Session {
         self.actions.push_back(Action::Stop);
     }
 
-    /// Forgets all that belongs to the connection, if there is one, and settles what was written to it.
-    fn end_connection(&mut self) -> Tickets {
-        if !matches!(self.line, Line::Open { .. } | Line::Closing(_)) {
-            return Tickets::default();
+    /// Forgets all that belongs to the connection, if there is one, and settles what was written to it. The requests
+    /// that it carried fail with `error`; with `all`, so do those that wait.
+    fn end_connection(&mut self, error: &Error, all: bool) -> Tickets {
+        let mut maybe_delivered = Tickets::default();
+        if self.is_up() {
+            self.stats.disconnects += 1;
+            self.heartbeat.stop();
+            self.frames.clear();
+            self.pings.clear();
+            self.timers.clear();
+            self.blocked_since = None;
+            self.actions.push_back(Action::HangUp);
+            maybe_delivered = self.outbox.lost(self.taken);
         }
-        self.stats.disconnects += 1;
-        self.heartbeat.stop();
-        self.frames.clear();
-        self.pings.clear();
-        self.blocked_since = None;
-        self.actions.push_back(Action::HangUp);
-        self.outbox.lost(self.taken)
+        // A request is never sent again.
+        for ticket in self.requests.fail(all, error) {
+            self.outbox.withdraw(ticket);
+        }
+        maybe_delivered
     }
 }

@@ -8,49 +8,47 @@
 pub(crate) mod backoff;
 mod closing;
 pub(crate) mod heartbeat;
+mod hooks;
 mod loss;
 pub(crate) mod outbox;
 pub(crate) mod reconnect;
+mod requests;
+mod transmit;
 
 #[cfg(test)]
 mod property;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use log::info;
 
 use crate::config::{Beat, ConnectionConfig, Inbound, deadline};
-use crate::error::{CloseFrame, Error, Fault};
+use crate::error::{Error, Fault};
 use crate::event::{CloseReason, DisconnectReason, Event, Left};
 use crate::message::Message;
+use crate::protocol::{Accepted, Effect, Protocol, Request};
 use crate::session::closing::Closing;
-use crate::session::heartbeat::{HeartbeatAction, HeartbeatManager, Pulse, Response, counter};
+use crate::session::heartbeat::{HeartbeatAction, HeartbeatManager, Response, counter};
 use crate::session::outbox::{Outbox, Released};
 use crate::session::reconnect::{Plan, ReconnectionManager};
+use crate::session::requests::Requests;
+pub(crate) use crate::session::transmit::Frame;
+use crate::session::transmit::Queued;
 use crate::state::ConnectionState;
 use crate::stats::Stats;
 
 /// What the log says comes from the library, not from one of its files.
 pub(crate) const LOG: &str = "tautline";
 
-/// A frame for the socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Frame {
-    Message(Message),
-    Ping([u8; 8]),
-    Close(CloseFrame),
-}
-
 /// Something for the worker to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Start an attempt.
-    Dial { generation: u64 },
+    Dial { generation: u64, request: Request },
     /// The attempt took too long: abandon it, and report it as failed.
     TimeOutDial { generation: u64 },
     /// Abandon the attempt; its result is not wanted.
@@ -65,26 +63,36 @@ pub(crate) enum Action {
     Stop,
 }
 
-/// What an attempt brought.
-#[derive(Clone, Debug)]
-pub(crate) struct Opened {
-    pub(crate) address: SocketAddr,
-    pub(crate) subprotocol: Option<Box<str>>,
+/// How a client was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mode {
+    /// `connect`: a first attempt that fails closes the client.
+    pub(crate) one_attempt: bool,
+    /// There is a callback that can fetch fresh credentials.
+    pub(crate) fetches: bool,
 }
 
 pub(crate) struct Session {
     config: ConnectionConfig,
-    /// `connect`: a first attempt that fails closes the client.
-    one_attempt: bool,
+    mode: Mode,
     /// The wall clock at an instant; unix time is reckoned from it.
     wall: (Instant, SystemTime),
     state: ConnectionState,
     line: Line,
     reconnect: ReconnectionManager,
     heartbeat: HeartbeatManager,
+    /// `None` for a plain session.
+    protocol: Option<Box<dyn Protocol>>,
+    requests: Requests,
+    /// The protocol's, which die with the connection.
+    timers: BTreeMap<u32, Instant>,
+    /// What a hook asks for; kept for its memory.
+    effects: Vec<Effect>,
     outbox: Outbox,
     /// What goes out ahead of the outbox.
-    frames: VecDeque<Frame>,
+    frames: VecDeque<Queued>,
+    /// The newest beat that was handed to the socket.
+    beat_handed: u64,
     events: VecDeque<Event>,
     actions: VecDeque<Action>,
     /// Pings on this connection, with the last ticket handed over before each.
@@ -98,9 +106,11 @@ pub(crate) struct Session {
     /// Attempts since the line was last ready.
     attempts: u32,
     ever_ready: bool,
+    /// Fresh credentials have been asked for since the line was last ready.
+    refreshed: bool,
     left: Left,
     /// Why the line is down, until it is ready again.
-    trouble: Option<Error>,
+    last: Option<DisconnectReason>,
     close_reason: Option<CloseReason>,
     stats: Stats,
 }
@@ -110,6 +120,13 @@ enum Line {
     Down,
     /// An attempt is under way; it has no deadline once it was timed out.
     Dialling(Option<Instant>),
+    /// Open, and not ready yet. `opening`: the protocol is being told so.
+    LoggingIn {
+        until: Instant,
+        accepted: Accepted,
+        opening: bool,
+    },
+    /// Open and ready.
     Open {
         ready_at: Instant,
     },
@@ -122,20 +139,25 @@ impl Session {
     /// A setting of the backoff or the heartbeat can't be used.
     pub(crate) fn new(
         config: ConnectionConfig,
-        one_attempt: bool,
-        now: Instant,
-        wall: SystemTime,
+        protocol: Option<Box<dyn Protocol>>,
+        mode: Mode,
+        (now, wall): (Instant, SystemTime),
     ) -> Result<Self, Error> {
         Ok(Self {
             reconnect: ReconnectionManager::new(config.reconnect.clone())?,
             heartbeat: HeartbeatManager::new(config.heartbeat.clone())?,
             config,
-            one_attempt,
+            protocol,
+            mode,
+            requests: Requests::default(),
+            timers: BTreeMap::new(),
+            effects: Vec::new(),
             wall: (now, wall),
             state: ConnectionState::Disconnected,
             line: Line::Down,
             outbox: Outbox::default(),
             frames: VecDeque::new(),
+            beat_handed: 0,
             events: VecDeque::new(),
             actions: VecDeque::new(),
             pings: VecDeque::new(),
@@ -144,8 +166,9 @@ impl Session {
             generation: 0,
             attempts: 0,
             ever_ready: false,
+            refreshed: false,
             left: Left::default(),
-            trouble: None,
+            last: None,
             close_reason: None,
             stats: Stats::default(),
         })
@@ -164,7 +187,7 @@ impl Session {
         &mut self,
         now: Instant,
         generation: u64,
-        opened: Opened,
+        accepted: Accepted,
         taken: u64,
     ) -> bool {
         if !matches!(self.line, Line::Dialling(_)) || generation != self.generation {
@@ -173,8 +196,17 @@ impl Session {
         self.go(ConnectionState::Connected, None);
         self.taken = taken;
         self.outbox.begin(taken);
-        self.ready(now, opened);
-        true
+        if self.protocol.is_none() {
+            self.ready(now, accepted);
+            return true;
+        }
+        let until = deadline(now, self.config.login_timeout);
+        self.line = Line::LoggingIn { until, accepted: accepted.clone(), opening: true };
+        self.hook(now, |protocol, cx| protocol.on_open(cx, &accepted));
+        if let Line::LoggingIn { opening, .. } = &mut self.line {
+            *opening = false;
+        }
+        self.is_up()
     }
 
     /// The attempt `generation` failed.
@@ -214,11 +246,13 @@ impl Session {
             self.note_round_trip(now, Response::Json);
             return;
         }
-        if self.hears() {
-            self.stats.messages_received += 1;
-            if !self.discards() {
-                self.events.push_back(Event::Message(message));
-            }
+        if !self.hears() {
+            return;
+        }
+        if self.protocol.is_some() {
+            self.hook(now, |protocol, cx| protocol.on_message(cx, message));
+        } else {
+            self.deliver(message);
         }
     }
 
@@ -239,36 +273,6 @@ impl Session {
         self.heartbeat.handle_activity(now);
     }
 
-    /// Everything polled so far has been handed to the socket, and ends at byte `end` of its connection.
-    pub(crate) fn handle_handed(&mut self, end: u64) {
-        // Beats that wait to be polled are not among it, though the socket's own answers may be.
-        let waiting = self.frames.len() as u64;
-        self.outbox.mark(end, self.heartbeat.sent().saturating_sub(waiting));
-    }
-
-    /// The system has taken `taken` bytes of the connection; `blocked` says that more wait.
-    pub(crate) fn handle_progress(&mut self, now: Instant, taken: u64, blocked: bool) {
-        // A connection that was given up in the same turn reports once more before its socket is dropped.
-        if !matches!(self.line, Line::Open { .. } | Line::Closing(_)) {
-            return;
-        }
-        let moved = taken > self.taken;
-        self.taken = taken;
-        if moved {
-            if self.blocked_since.is_some() {
-                self.heartbeat.handle_progress(now);
-            }
-            if let Some(beat) = self.outbox.progress(taken) {
-                self.heartbeat.handle_written(now, beat);
-            }
-        }
-        if !blocked {
-            self.blocked_since = None;
-        } else if moved || self.blocked_since.is_none() {
-            self.blocked_since = Some(now);
-        }
-    }
-
     /// Reading is paused, since the application does not take its messages, or goes on.
     pub(crate) fn handle_paused(&mut self, now: Instant, paused: bool) {
         self.heartbeat.handle_paused(now, paused);
@@ -278,15 +282,12 @@ impl Session {
     pub(crate) fn handle_fault(&mut self, now: Instant, fault: Fault) {
         match (&self.line, fault) {
             (Line::Closing(_), _) => self.finish_closing(now),
-            (Line::Open { .. }, Fault::Broken(error)) => self.down(now, DisconnectReason::Lost(error)),
-            (Line::Open { .. }, Fault::Violation { code, reason }) => self.tell_violation(now, code, reason),
+            (Line::Open { .. } | Line::LoggingIn { .. }, Fault::Broken(error)) => self.line_lost(now, error),
+            (Line::Open { .. } | Line::LoggingIn { .. }, Fault::Violation { code, reason }) => {
+                self.tell_violation(now, code, reason);
+            }
             (Line::Down | Line::Dialling(_) | Line::Closed, _) => {}
         }
-    }
-
-    /// A callback of the application panicked.
-    pub(crate) fn handle_panic(&mut self, callback: &'static str) {
-        self.close_for_good(CloseReason::Failed(Error::Panicked { callback }));
     }
 
     /// The wall clock reads `wall`. One that ran ahead of `now` says that the machine slept: its peer is asked anew.
@@ -306,6 +307,11 @@ impl Session {
         {
             self.actions.push_back(Action::TimeOutDial { generation: self.generation });
         }
+        if matches!(self.line, Line::LoggingIn { until, .. } if until <= now) {
+            let after = self.config.login_timeout;
+            return self.line_lost(now, Error::LoginTimeout { after });
+        }
+        self.timers_timeout(now);
         self.closing_timeout(now);
         if self.write_deadline().is_some_and(|at| at <= now) {
             let after = self.config.write_timeout;
@@ -324,25 +330,12 @@ impl Session {
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let line = match &self.line {
             Line::Dialling(limit) => *limit,
+            Line::LoggingIn { until, .. } => Some(*until),
             Line::Closing(closing) => Some(closing.next_deadline(!self.outbox.has_waiting())),
             Line::Down | Line::Open { .. } | Line::Closed => None,
         };
-        [line, self.write_deadline(), self.heartbeat.next_deadline()].into_iter().flatten().min()
-    }
-
-    /// The next frame for the socket.
-    pub(crate) fn poll_transmit(&mut self) -> Option<Frame> {
-        if let Some(frame) = self.frames.pop_front() {
-            return Some(frame);
-        }
-        if !self.wants_outbox() {
-            return None;
-        }
-        let message = self.outbox.pop();
-        if message.is_none() {
-            return self.poll_closing();
-        }
-        message.map(Frame::Message)
+        let timer = self.timers.values().min().copied();
+        [line, timer, self.write_deadline(), self.heartbeat.next_deadline()].into_iter().flatten().min()
     }
 
     /// The next event for the application.
@@ -355,6 +348,11 @@ impl Session {
         self.actions.pop_front()
     }
 
+    /// The next reply to a request.
+    pub(crate) fn poll_reply(&mut self) -> Option<(u64, Result<Message, Error>)> {
+        self.requests.poll()
+    }
+
     pub(crate) fn state(&self) -> ConnectionState {
         self.state
     }
@@ -364,19 +362,19 @@ impl Session {
         match &self.line {
             Line::Open { .. } => true,
             Line::Closing(closing) => closing.is_flushing(),
-            Line::Down | Line::Dialling(_) | Line::Closed => false,
+            Line::Down | Line::Dialling(_) | Line::LoggingIn { .. } | Line::Closed => false,
         }
     }
 
     /// Whether messages that arrive wait for the application to take those before them.
     pub(crate) fn delivers(&self) -> bool {
-        matches!(self.line, Line::Open { .. }) && !self.discards()
+        matches!(self.line, Line::Open { .. } | Line::LoggingIn { .. }) && !self.discards()
     }
 
     /// Whether the server may still send messages: it has not closed.
     pub(crate) fn hears(&self) -> bool {
         match &self.line {
-            Line::Open { .. } => true,
+            Line::Open { .. } | Line::LoggingIn { .. } => true,
             Line::Closing(closing) => !closing.is_answered(),
             Line::Down | Line::Dialling(_) | Line::Closed => false,
         }
@@ -387,24 +385,24 @@ impl Session {
         self.config.inbound == Inbound::Discard
     }
 
-    /// Whether room became free in the outbox.
-    pub(crate) fn has_released(&self) -> bool {
-        self.outbox.has_released()
-    }
-
     /// Whether there is an event or an action to ask for.
     pub(crate) fn has_output(&self) -> bool {
         !self.events.is_empty() || !self.actions.is_empty()
     }
 
     /// Why the line is down, if it is.
-    pub(crate) fn trouble(&self) -> Option<&Error> {
-        self.trouble.as_ref()
+    pub(crate) fn trouble(&self) -> Option<Error> {
+        self.last.as_ref().map(DisconnectReason::to_error)
     }
 
     /// Why the session is closed, once it is.
     pub(crate) fn take_close_reason(&mut self) -> Option<CloseReason> {
         self.close_reason.take()
+    }
+
+    /// Whether room became free in the outbox.
+    pub(crate) fn has_released(&self) -> bool {
+        self.outbox.has_released()
     }
 
     /// Room that became free in the outbox since the last call.
@@ -429,47 +427,36 @@ impl Session {
         self.attempts += 1;
         self.stats.attempts += 1;
         self.line = Line::Dialling(Some(deadline(now, self.config.connect_timeout)));
-        self.actions.push_back(Action::Dial { generation: self.generation });
+        match self.prepare() {
+            Some(Ok(request)) => {
+                self.actions.push_back(Action::Dial { generation: self.generation, request });
+            }
+            Some(Err(error)) => self.down(now, DisconnectReason::ConnectFailed(error)),
+            None => {}
+        }
     }
 
-    fn ready(&mut self, now: Instant, opened: Opened) {
+    fn ready(&mut self, now: Instant, accepted: Accepted) {
         self.line = Line::Open { ready_at: now };
         self.ever_ready = true;
-        self.trouble = None;
+        self.refreshed = false;
+        self.last = None;
         self.stats.connects += 1;
         self.heartbeat.start(now);
         let attempts = std::mem::take(&mut self.attempts);
-        let Opened { address, subprotocol } = opened;
+        let Accepted { address, subprotocol } = accepted;
         self.events.push_back(Event::Connected { address, subprotocol, attempts });
     }
 
-    fn beat(&mut self, now: Instant, pulse: Pulse) {
-        self.stats.heartbeats += 1;
-        let frame = match pulse {
-            Pulse::Ping(payload) => {
-                self.pings.push_back((self.heartbeat.sent(), self.outbox.last_handed()));
-                // The oldest would confirm the least.
-                if self.pings.len() > 32 {
-                    self.pings.pop_front();
-                }
-                Frame::Ping(payload)
-            }
-            Pulse::Json => {
-                let unix = self.wall_at(now).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-                Frame::Message(json_ping(unix))
-            }
-        };
-        self.frames.push_back(frame);
+    /// Whether there is a connection.
+    fn is_up(&self) -> bool {
+        matches!(self.line, Line::LoggingIn { .. } | Line::Open { .. } | Line::Closing(_))
     }
 
     fn note_round_trip(&mut self, now: Instant, response: Response<'_>) {
         if let Some(round_trip) = self.heartbeat.handle_response(now, response) {
             self.stats.round_trip = Some(round_trip);
         }
-    }
-
-    fn write_deadline(&self) -> Option<Instant> {
-        self.blocked_since.map(|since| deadline(since, self.config.write_timeout))
     }
 
     fn wall_at(&self, now: Instant) -> SystemTime {
@@ -491,10 +478,6 @@ impl Session {
         self.state = to;
         self.events.push_back(Event::StateChanged { from, to });
     }
-}
-
-fn json_ping(unix: Duration) -> Message {
-    format!(r#"{{"type":"ping","timestamp":{}}}"#, unix.as_millis()).into()
 }
 
 fn is_json_pong(message: &Message) -> bool {

@@ -54,11 +54,21 @@ impl Outbox {
     }
 
     /// Hands the next message to the socket.
-    pub(crate) fn pop(&mut self) -> Option<Message> {
+    pub(crate) fn pop(&mut self) -> Option<(u64, Message)> {
         let (ticket, message) = self.waiting.pop_front()?;
         self.last_handed = ticket;
         self.handed.push_back((ticket, message.clone()));
-        Some(message)
+        Some((ticket, message))
+    }
+
+    /// Takes a message back that was not handed to a socket yet.
+    pub(crate) fn withdraw(&mut self, ticket: u64) {
+        if let Ok(at) = self.waiting.binary_search_by_key(&ticket, |(waiting, _)| *waiting)
+            && let Some((_, message)) = self.waiting.remove(at)
+        {
+            self.released.messages += 1;
+            self.released.bytes += message.len();
+        }
     }
 
     /// All that was handed over so far, and all beats up to `beat`, end at byte `end` of the connection.

@@ -5,12 +5,15 @@
 mod run;
 mod wire;
 
+use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::config::{Beat, ConnectionConfig, HeartbeatConfig, Inbound, Jitter, ReconnectConfig};
+use crate::error::{Error, Rejection};
 use run::Run;
 
 /// Something that happens.
@@ -50,6 +53,20 @@ enum Cause {
     Refused,
     Rejected(u16),
     RetryAfter(u16),
+}
+
+impl Cause {
+    fn error(self) -> Error {
+        let (status, headers) = match self {
+            Self::Refused => {
+                let source = Arc::new(io::Error::from(io::ErrorKind::ConnectionRefused));
+                return Error::Connect { host: "h".into(), source };
+            }
+            Self::Rejected(status) => (status, vec![]),
+            Self::RetryAfter(seconds) => (503, vec![("Retry-After".to_owned(), seconds.to_string())]),
+        };
+        Error::Rejected(Arc::new(Rejection { status, reason: String::new(), headers, body: Vec::new() }))
+    }
 }
 
 /// What a read brings.

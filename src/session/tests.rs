@@ -15,8 +15,9 @@ use crate::config::{ConnectionConfig, HeartbeatConfig, Jitter, ReconnectConfig};
 use crate::error::{CloseFrame, Error, Phase, Rejection};
 use crate::event::{CloseReason, DisconnectReason, Event, Ticket, Tickets};
 use crate::message::Message;
+use crate::protocol::Accepted;
 use crate::session::reconnect::Plan;
-use crate::session::{Action, Frame, Opened, Session};
+use crate::session::{Action, Frame, Mode, Session};
 use crate::state::ConnectionState;
 
 const MS: Duration = Duration::from_millis(1);
@@ -64,7 +65,7 @@ impl Rig {
         let now = Instant::now();
         let wall = SystemTime::UNIX_EPOCH + Duration::from_millis(WALL_MS);
         Self {
-            session: Session::new(config, one_attempt, now, wall).unwrap(),
+            session: Session::new(config, None, Mode { one_attempt, fetches: false }, (now, wall)).unwrap(),
             now,
             start: now,
             handed: 0,
@@ -106,7 +107,7 @@ impl Rig {
     }
 
     fn try_open(&mut self, generation: u64) -> bool {
-        let opened = Opened { address: address(), subprotocol: Some("chat".into()) };
+        let opened = Accepted { address: address(), subprotocol: Some("chat".into()) };
         let wanted = self.session.handle_opened(self.now, generation, opened, UPGRADE);
         if wanted {
             (self.handed, self.taken) = (UPGRADE, UPGRADE);
@@ -175,7 +176,7 @@ impl Rig {
     /// Hands over all frames; the system takes nothing.
     fn hand(&mut self) -> Vec<Frame> {
         let mut frames = Vec::new();
-        while let Some(frame) = self.session.poll_transmit() {
+        while let Some(frame) = self.session.poll_transmit(self.now) {
             frames.push(frame);
             self.handed += FRAME;
             self.session.handle_handed(self.handed);
@@ -205,7 +206,7 @@ impl Rig {
         let actions: Vec<_> = std::iter::from_fn(|| self.session.poll_action()).collect();
         for action in &actions {
             match action {
-                Action::Dial { generation } => self.generation = *generation,
+                Action::Dial { generation, .. } => self.generation = *generation,
                 Action::Schedule(plan) => self.plan = Some(*plan),
                 Action::Unschedule => self.plan = None,
                 _ => {}

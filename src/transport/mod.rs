@@ -20,41 +20,52 @@ use mio::Registry;
 use crate::config::ConnectionConfig;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Phase};
+use crate::protocol::{Accepted, Request};
 use crate::transport::socket::Socket;
 use crate::transport::stream::{Link, Wire};
 
-/// What an attempt asks for.
-pub(crate) struct Request {
-    pub(crate) endpoint: Endpoint,
+/// What all attempts of one client share.
+pub(crate) struct Settings {
     pub(crate) config: ConnectionConfig,
+    /// Completes each request before anything is dialled.
+    pub(crate) fetch: Option<Fetch>,
     /// In place of the system's resolver.
-    pub(crate) resolver: Option<Arc<Resolver>>,
+    pub(crate) resolver: Option<Resolver>,
     /// The connector for this client's TLS set-up, once it has been built.
     pub(crate) tls: tls::Connector,
 }
 
+/// Completes a request. May block.
+pub(crate) type Fetch = Box<dyn Fn(Request) -> Result<Request, Error> + Send + Sync>;
+
 /// Looks a host name and a port up. May block.
-pub(crate) type Resolver = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+pub(crate) type Resolver = Box<dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
+
+/// What one attempt asks for, and of whom.
+pub(crate) struct Target<'a> {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) request: Request,
+    pub(crate) settings: &'a Settings,
+}
 
 /// What an attempt brought.
 pub(crate) struct Connection {
     pub(crate) socket: Socket,
-    pub(crate) address: SocketAddr,
-    pub(crate) subprotocol: Option<Box<str>>,
+    pub(crate) accepted: Accepted,
 }
 
 /// The thread that makes an attempt: it waits, and can be told to stop waiting.
 ///
 /// Every method fails once the attempt is abandoned; with what is of no matter, since nobody will see it.
 pub(crate) trait Attempt {
-    /// Names what comes next.
-    fn enter(&mut self, phase: Phase) -> Result<(), Error>;
+    /// Names what comes next, and where.
+    fn enter(&mut self, phase: Phase, endpoint: Option<&Endpoint>) -> Result<(), Error>;
 
     /// Runs `call`, which nothing can interrupt; `what` names it to who asks where the thread is. Fails only before it.
     fn uninterruptible<R>(&mut self, what: &str, call: impl FnOnce() -> R) -> Result<R, Error>;
 
     /// The addresses of a host. May block.
-    fn resolve(&mut self, request: &Request) -> Result<Vec<SocketAddr>, Error>;
+    fn resolve(&mut self, target: &Target<'_>) -> Result<Vec<SocketAddr>, Error>;
 
     /// Waits until `wire` may go on, or `patience` ends: then `false`.
     fn wait(&mut self, wire: &mut Wire, patience: Option<Duration>) -> Result<bool, Error>;
@@ -65,22 +76,34 @@ pub(crate) trait Attempt {
     fn registry(&self) -> &Registry;
 }
 
-pub(crate) fn connect(request: &Request, attempt: &mut impl Attempt) -> Result<Connection, Error> {
-    attempt.enter(Phase::Resolve)?;
-    let addresses = attempt.resolve(request)?;
-    attempt.enter(Phase::Connect)?;
-    let (wire, address) = tcp::connect(&request.endpoint, &addresses, attempt)?;
-    let mut link = if request.endpoint.secure {
-        attempt.enter(Phase::Tls)?;
-        tls::handshake(wire, request, attempt)?
+pub(crate) fn connect(
+    request: Request,
+    settings: &Settings,
+    attempt: &mut impl Attempt,
+) -> Result<Connection, Error> {
+    let request = match &settings.fetch {
+        None => request,
+        Some(fetch) => {
+            attempt.enter(Phase::Fetch, None)?;
+            attempt.uninterruptible("the application's fetch", || fetch(request))??
+        }
+    };
+    let target = Target { endpoint: request.check()?, request, settings };
+    attempt.enter(Phase::Resolve, Some(&target.endpoint))?;
+    let addresses = attempt.resolve(&target)?;
+    attempt.enter(Phase::Connect, None)?;
+    let (wire, address) = tcp::connect(&target.endpoint, &addresses, attempt)?;
+    let mut link = if target.endpoint.secure {
+        attempt.enter(Phase::Tls, None)?;
+        tls::handshake(wire, &target, attempt)?
     } else {
         Link::Plain(wire)
     };
-    attempt.enter(Phase::Upgrade)?;
-    let upgraded = upgrade::upgrade(&mut link, request, attempt)?;
-    let mut socket = Socket::new(link, upgraded.rest, &request.config);
+    attempt.enter(Phase::Upgrade, None)?;
+    let upgraded = upgrade::upgrade(&mut link, &target, attempt)?;
+    let mut socket = Socket::new(link, upgraded.rest, &settings.config);
     socket.deregister(attempt.registry()).map_err(|source| system("a socket's registration", source))?;
-    Ok(Connection { socket, address, subprotocol: upgraded.subprotocol })
+    Ok(Connection { socket, accepted: Accepted { address, subprotocol: upgraded.subprotocol } })
 }
 
 fn system(what: &'static str, source: io::Error) -> Error {

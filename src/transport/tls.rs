@@ -6,7 +6,7 @@ use native_tls::{HandshakeError, TlsConnector};
 
 use crate::error::{Cause, Error};
 use crate::transport::stream::{Link, Wire};
-use crate::transport::{Attempt, Request};
+use crate::transport::{Attempt, Settings, Target};
 
 /// The connector of one client: the one it was given, or the default one, which costs about 70 ms and 860 KiB to build
 /// and is shared by all clients that are alive.
@@ -14,11 +14,11 @@ use crate::transport::{Attempt, Request};
 pub(crate) struct Connector(Arc<OnceLock<Arc<TlsConnector>>>);
 
 impl Connector {
-    fn get(&self, request: &Request) -> Result<Arc<TlsConnector>, native_tls::Error> {
+    fn get(&self, settings: &Settings) -> Result<Arc<TlsConnector>, native_tls::Error> {
         if let Some(connector) = self.0.get() {
             return Ok(Arc::clone(connector));
         }
-        let connector = match &request.config.tls {
+        let connector = match &settings.config.tls {
             Some(given) => Arc::new(given.clone()),
             None => default_connector()?,
         };
@@ -38,11 +38,11 @@ fn default_connector() -> Result<Arc<TlsConnector>, native_tls::Error> {
     Ok(connector)
 }
 
-pub(crate) fn handshake(wire: Wire, request: &Request, attempt: &mut impl Attempt) -> Result<Link, Error> {
-    let host = &request.endpoint.host;
+pub(crate) fn handshake(wire: Wire, target: &Target<'_>, attempt: &mut impl Attempt) -> Result<Link, Error> {
+    let host = &target.endpoint.host;
     let failed = |source: Cause| Error::Tls { host: host.clone(), source };
     let connector = attempt
-        .uninterruptible("building the TLS connector", || request.tls.get(request))?
+        .uninterruptible("building the TLS connector", || target.settings.tls.get(target.settings))?
         .map_err(|error| failed(Arc::new(error)))?;
     let mut result = connector.connect(host, wire);
     loop {

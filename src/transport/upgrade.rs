@@ -10,7 +10,7 @@ use tungstenite::handshake::derive_accept_key;
 
 use crate::error::{Error, Rejection};
 use crate::transport::stream::{Link, Raw};
-use crate::transport::{Attempt, Request};
+use crate::transport::{Attempt, Target};
 
 /// What the server agreed to.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,20 +28,24 @@ const MAX_HEADERS: usize = 128;
 /// Asks for the upgrade and reads the answer.
 pub(crate) fn upgrade(
     link: &mut Link,
-    request: &Request,
+    target: &Target<'_>,
     attempt: &mut impl Attempt,
 ) -> Result<Upgraded, Error> {
     let key = generate_key();
-    let broken = |error: io::Error| Error::ConnectionLost { source: Some(Arc::new(error)) };
-    link.write_all(&request_head(request, &key)).and_then(|()| link.flush()).map_err(broken)?;
-    let limit = request.config.max_response_size;
+    let broken = |error: io::Error| Error::Upgrade {
+        host: target.endpoint.to_string().into(),
+        reason: format!("the connection broke: {error}").into(),
+        source: Some(Arc::new(error)),
+    };
+    link.write_all(&request_head(target, &key)).and_then(|()| link.flush()).map_err(broken)?;
+    let limit = target.settings.config.max_response_size;
     let mut answer = Vec::new();
     let mut refusal: Option<Refusal> = None;
     loop {
         // The whole answer fits `limit`, and frames behind it are no part of it.
         let ended = fill(link, &mut answer, limit + 1).map_err(broken)?;
         if refusal.is_none() {
-            match parse(&answer, &key, request).map_err(|reason| not_websocket(request, reason))? {
+            match parse(&answer, &key, target).map_err(|reason| not_websocket(target, reason))? {
                 Parsed::Accepted { length, subprotocol } => {
                     return Ok(Upgraded { subprotocol, rest: answer.split_off(length) });
                 }
@@ -53,16 +57,21 @@ pub(crate) fn upgrade(
                 }
                 Parsed::Partial if answer.len() > limit => {
                     return Err(not_websocket(
-                        request,
+                        target,
                         format!("its headers exceed {limit} bytes (max_response_size)"),
                     ));
                 }
                 Parsed::Partial if ended && answer.is_empty() => {
-                    return Err(Error::ConnectionLost { source: None });
+                    let hint =
+                        if target.endpoint.secure { "" } else { "; does it speak TLS there (wss://)?" };
+                    return Err(not_websocket(
+                        target,
+                        format!("it ended the connection without a word{hint}"),
+                    ));
                 }
                 Parsed::Partial if ended => {
                     return Err(not_websocket(
-                        request,
+                        target,
                         "the connection ended in the middle of the headers".into(),
                     ));
                 }
@@ -107,13 +116,13 @@ fn fill<T: Raw>(link: &mut Link<T>, answer: &mut Vec<u8>, limit: usize) -> io::R
     Ok(false)
 }
 
-fn not_websocket(request: &Request, reason: String) -> Error {
-    Error::Upgrade { host: request.endpoint.to_string().into(), reason: reason.into() }
+fn not_websocket(target: &Target<'_>, reason: String) -> Error {
+    Error::Upgrade { host: target.endpoint.to_string().into(), reason: reason.into(), source: None }
 }
 
-fn request_head(request: &Request, key: &str) -> Vec<u8> {
-    let Request { endpoint, config, .. } = request;
-    let given = |name: &str| config.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
+fn request_head(target: &Target<'_>, key: &str) -> Vec<u8> {
+    let Target { endpoint, request, .. } = target;
+    let given = |name: &str| request.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
     let mut head = format!("GET {} HTTP/1.1\r\n", endpoint.resource);
     let mut line = |name: &str, value: &str| {
         head.push_str(name);
@@ -128,15 +137,15 @@ fn request_head(request: &Request, key: &str) -> Vec<u8> {
     line("Upgrade", "websocket");
     line("Sec-WebSocket-Version", "13");
     line("Sec-WebSocket-Key", key);
-    if !config.subprotocols.is_empty() {
-        line("Sec-WebSocket-Protocol", &config.subprotocols.join(", "));
+    if !request.subprotocols.is_empty() {
+        line("Sec-WebSocket-Protocol", &request.subprotocols.join(", "));
     }
     if let Some(userinfo) = endpoint.userinfo.as_deref().filter(|_| !given("Authorization")) {
         // RFC 7617: user and password are always joined by a colon.
         let credentials = if userinfo.contains(':') { userinfo.to_owned() } else { format!("{userinfo}:") };
         line("Authorization", &format!("Basic {}", BASE64.encode(credentials.as_bytes())));
     }
-    for (name, value) in &config.headers {
+    for (name, value) in &request.headers {
         line(name, value);
     }
     head.push_str("\r\n");
@@ -151,7 +160,7 @@ enum Parsed {
 }
 
 /// Reads the head of the answer; the error says what is wrong with it.
-fn parse(answer: &[u8], key: &str, request: &Request) -> Result<Parsed, String> {
+fn parse(answer: &[u8], key: &str, target: &Target<'_>) -> Result<Parsed, String> {
     let mut skipped = 0;
     loop {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
@@ -166,7 +175,7 @@ fn parse(answer: &[u8], key: &str, request: &Request) -> Result<Parsed, String> 
         };
         match response.code.unwrap_or_default() {
             101 => {
-                let subprotocol = check(&response, key, request)?;
+                let subprotocol = check(&response, key, target)?;
                 return Ok(Parsed::Accepted { length, subprotocol });
             }
             // Interim answers, such as 103, come before the real one (RFC 9110, section 15.2).
@@ -188,7 +197,7 @@ fn parse(answer: &[u8], key: &str, request: &Request) -> Result<Parsed, String> 
 fn check(
     response: &httparse::Response<'_, '_>,
     key: &str,
-    request: &Request,
+    target: &Target<'_>,
 ) -> Result<Option<Box<str>>, String> {
     let values = |name: &'static str| {
         let named = response.headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name));
@@ -219,8 +228,8 @@ fn check(
         return Err("it chose more than one subprotocol".into());
     }
     match subprotocol {
-        Some(name) if !request.config.subprotocols.contains(&name) => {
-            let offered = request.config.subprotocols.join(", ");
+        Some(name) if !target.request.subprotocols.contains(&name) => {
+            let offered = target.request.subprotocols.join(", ");
             let offered = if offered.is_empty() { "none".into() } else { offered };
             Err(format!("it chose the subprotocol {name:?}; offered: {offered}"))
         }
@@ -290,6 +299,8 @@ fn unchunk(mut encoded: &[u8]) -> (Vec<u8>, bool) {
 mod tests {
     use super::*;
     use crate::config::ConnectionConfig;
+    use crate::protocol::Request;
+    use crate::transport::Settings;
     use crate::transport::tls::Connector;
 
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -297,13 +308,21 @@ mod tests {
     const GOOD: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
 
-    fn request(config: ConnectionConfig) -> Request {
-        let endpoint = config.check().unwrap();
-        Request { endpoint, config, resolver: None, tls: Connector::default() }
+    fn settings(config: ConnectionConfig) -> Settings {
+        Settings { config, fetch: None, resolver: None, tls: Connector::default() }
+    }
+
+    fn target(settings: &Settings) -> Target<'_> {
+        let request = Request::new(&settings.config);
+        Target { endpoint: request.check().unwrap(), request, settings }
     }
 
     fn parse_with(answer: &str, config: ConnectionConfig) -> Result<Parsed, String> {
-        parse(answer.as_bytes(), KEY, &request(config))
+        parse(answer.as_bytes(), KEY, &target(&settings(config)))
+    }
+
+    fn head_of(config: ConnectionConfig) -> String {
+        String::from_utf8(request_head(&target(&settings(config)), KEY)).unwrap()
     }
 
     fn plain() -> ConnectionConfig {
@@ -381,7 +400,7 @@ mod tests {
             .header("X-A", "1")
             .subprotocol("a")
             .subprotocol("b");
-        let head = String::from_utf8(request_head(&request(config), KEY)).unwrap();
+        let head = head_of(config);
         assert_eq!(
             head,
             "GET /?x=1 HTTP/1.1\r\nHost: h:81\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -394,7 +413,7 @@ mod tests {
     fn given_host_and_authorization_replace_our_own() {
         let config =
             ConnectionConfig::new("ws://bob@h").header("host", "other").header("authorization", "Bearer t");
-        let head = String::from_utf8(request_head(&request(config), KEY)).unwrap();
+        let head = head_of(config);
         assert!(!head.contains("Host: h") && !head.contains("Basic"), "{head}");
         assert!(head.contains("host: other\r\n") && head.contains("authorization: Bearer t\r\n"), "{head}");
     }

@@ -1,18 +1,17 @@
 //! The worker's turn around a session, and what must hold after each.
 
 use std::collections::VecDeque;
-use std::io;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::wire::{HIGH_WATER, UPGRADE, Wire, message, ticket};
-use super::{Arrival, Cause, Command, Op, Time, Weather};
+use super::{Arrival, Command, Op, Time, Weather};
 use crate::config::{Beat, ConnectionConfig};
-use crate::error::{CloseFrame, Error, Fault, Phase, Rejection};
+use crate::error::{CloseFrame, Error, Fault, Phase};
 use crate::event::{DisconnectReason, Event, Ticket, Tickets};
 use crate::message::Message;
+use crate::protocol::Accepted;
 use crate::session::reconnect::Plan;
-use crate::session::{Action, Opened, Session};
+use crate::session::{Action, Mode, Session};
 use crate::state::ConnectionState::{self, Closed, Closing, Connected, Connecting, Disconnected};
 
 /// So many turns at one instant are a spin.
@@ -59,7 +58,8 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn new(config: ConnectionConfig, one_attempt: bool, now: Instant, wall: SystemTime) -> Self {
-        let mut session = Session::new(config.clone(), one_attempt, now, wall).unwrap();
+        let mut session =
+            Session::new(config.clone(), None, Mode { one_attempt, fetches: false }, (now, wall)).unwrap();
         session.start(now);
         let mut run = Self {
             config,
@@ -224,7 +224,7 @@ impl Run {
     }
 
     fn opened(&mut self, stale: bool) {
-        let opened = || Opened { address: ([127, 0, 0, 1], 80).into(), subprotocol: None };
+        let opened = || Accepted { address: ([127, 0, 0, 1], 80).into(), subprotocol: None };
         match self.dialling {
             Some(generation) if !stale => {
                 self.dialling = None;
@@ -319,7 +319,7 @@ impl Run {
     fn transmit(&mut self) {
         let up = matches!(self.session.state(), Connected | Closing);
         let Some(wire) = &mut self.wire else {
-            assert_eq!(self.session.poll_transmit(), None, "a frame, and no socket");
+            assert_eq!(self.session.poll_transmit(self.now), None, "a frame, and no socket");
             return;
         };
         if !up {
@@ -329,7 +329,7 @@ impl Run {
         let breaks = self.breaks.take();
         let mut fault = None;
         while fault.is_none() && wire.spilled() < HIGH_WATER {
-            let Some(frame) = self.session.poll_transmit() else { break };
+            let Some(frame) = self.session.poll_transmit(self.now) else { break };
             assert!(up, "{frame:?} for a connection that was given up");
             let before = wire.handed;
             wire.put(&frame);
@@ -354,12 +354,12 @@ impl Run {
         while let Some(action) = self.session.poll_action() {
             assert!(!self.closed, "{action:?} after the end");
             match action {
-                Action::Dial { generation } => {
+                Action::Dial { generation, .. } => {
                     assert!(self.dialling.replace(generation).is_none(), "two attempts");
                     assert!(self.wire.is_none(), "an attempt next to an open line");
                     assert!(self.plan.is_none(), "an attempt, and another planned");
                 }
-                Action::TimeOutDial { generation } => {
+                Action::TimeOutDial { generation, .. } => {
                     assert_eq!(self.dialling.take(), Some(generation));
                     let after = self.config.connect_timeout;
                     let error = Error::ConnectTimeout { host: "h".into(), phase: Phase::Tls, after };
@@ -478,20 +478,6 @@ impl Run {
         self.session.handle_timeout(self.now);
         assert!(!self.session.has_output(), "a spurious call did something");
         assert_eq!(self.session.next_deadline(), deadline);
-    }
-}
-
-impl Cause {
-    fn error(self) -> Error {
-        let (status, headers) = match self {
-            Self::Refused => {
-                let source = Arc::new(io::Error::from(io::ErrorKind::ConnectionRefused));
-                return Error::Connect { host: "h".into(), source };
-            }
-            Self::Rejected(status) => (status, vec![]),
-            Self::RetryAfter(seconds) => (503, vec![("Retry-After".to_owned(), seconds.to_string())]),
-        };
-        Error::Rejected(Arc::new(Rejection { status, reason: String::new(), headers, body: Vec::new() }))
     }
 }
 

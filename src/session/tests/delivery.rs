@@ -42,7 +42,7 @@ fn a_loss_names_exactly_what_was_touched_and_the_rest_goes_out_first() {
     let mut rig = Rig::opened(config());
     rig.accept(&["1", "2", "3", "4", "5", "6"]);
     for _ in 0..5 {
-        rig.session.poll_transmit().unwrap();
+        rig.session.poll_transmit(rig.now).unwrap();
         rig.handed += FRAME;
         rig.session.handle_handed(rig.handed);
     }
@@ -65,7 +65,7 @@ fn a_loss_names_exactly_what_was_touched_and_the_rest_goes_out_first() {
 fn a_message_that_never_reached_the_socket_is_in_no_doubt() {
     let mut rig = Rig::opened(config());
     rig.accept(&["1"]);
-    assert_eq!(rig.session.poll_transmit(), Some(text("1")));
+    assert_eq!(rig.session.poll_transmit(rig.now), Some(text("1")));
     rig.lose();
     assert!(rig.in_doubt().is_empty());
     rig.open();
@@ -188,7 +188,7 @@ fn a_beat_ahead_of_a_message_that_waits_again_says_nothing_about_it() {
     rig.open();
     rig.forget();
     rig.step(30 * S);
-    assert_eq!(rig.session.poll_transmit(), Some(ping(1)));
+    assert_eq!(rig.session.poll_transmit(rig.now), Some(ping(1)));
     rig.handed += FRAME;
     rig.session.handle_handed(rig.handed);
     rig.take(FRAME);

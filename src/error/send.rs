@@ -1,0 +1,123 @@
+//! A message that was not accepted.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::message::Message;
+
+/// A message that was not accepted, with the message.
+///
+/// ```
+/// # use tautline::{Client, SendErrorKind};
+/// # let client = Client::start("ws://127.0.0.1:9")?;
+/// # client.terminate();
+/// let error = client.try_send("precious").unwrap_err();
+/// assert_eq!(error.kind(), SendErrorKind::Closed);
+/// assert_eq!(error.into_message().as_text(), Some("precious"));
+/// # Ok::<(), tautline::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct SendError {
+    message: Message,
+    kind: SendErrorKind,
+}
+
+/// Why a message was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SendErrorKind {
+    /// The outbox is full, by count or by bytes.
+    #[non_exhaustive]
+    Full {
+        /// How many messages it holds.
+        messages: usize,
+        /// How many bytes they have.
+        bytes: usize,
+    },
+    /// The outbox stayed full until the deadline.
+    #[non_exhaustive]
+    Timeout {
+        /// The deadline that was given.
+        after: Duration,
+    },
+    /// The client is closing or closed.
+    Closed,
+    /// The message is larger than `max_message_size`.
+    #[non_exhaustive]
+    TooLarge {
+        /// The message's size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The outbox is full, and the call was made on the I/O thread, which alone could empty it.
+    WouldDeadlock,
+}
+
+impl SendError {
+    pub(crate) fn new(message: Message, kind: SendErrorKind) -> Self {
+        Self { message, kind }
+    }
+
+    /// Why the message was not accepted.
+    pub fn kind(&self) -> SendErrorKind {
+        self.kind
+    }
+
+    /// The message that was not accepted.
+    pub fn message(&self) -> &Message {
+        &self.message
+    }
+
+    /// Takes the message out, to send it later or elsewhere.
+    pub fn into_message(self) -> Message {
+        self.message
+    }
+}
+
+impl From<SendErrorKind> for Error {
+    fn from(kind: SendErrorKind) -> Self {
+        Self::Send(kind)
+    }
+}
+
+impl From<SendError> for Error {
+    fn from(error: SendError) -> Self {
+        Self::Send(error.kind)
+    }
+}
+
+impl fmt::Display for SendErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full { messages, bytes } => write!(f, "the outbox is full ({messages} messages, {bytes} bytes)"),
+            Self::Timeout { after } => write!(f, "the outbox stayed full for {after:?}"),
+            Self::Closed => f.write_str("the client is closed"),
+            Self::TooLarge { size, limit } => {
+                write!(f, "the message has {size} bytes; max_message_size allows {limit}")
+            }
+            Self::WouldDeadlock => f.write_str(
+                "the outbox is full, and only this thread, the client's own I/O thread, could empty it; use try_send here",
+            ),
+        }
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; the message is inside this error", self.kind)
+    }
+}
+
+impl fmt::Debug for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendError")
+            .field("kind", &self.kind)
+            .field("message", &format_args!("{} bytes", self.message.len()))
+            .finish()
+    }
+}
+
+impl StdError for SendError {}

@@ -1,0 +1,236 @@
+//! Sessions in JSON, by configuration alone.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::message::Message;
+use crate::protocol::{Accepted, Context, Down, Outgoing, Protocol, RequestId, Retry};
+
+/// The common JSON session: a login that is the first message, and answers paired with requests by a field or by their
+/// order. For JSON heartbeats, add [`HeartbeatConfig::json`](crate::HeartbeatConfig::json) to the configuration; like
+/// all heartbeats they start only when the login has been accepted.
+///
+/// * Without a login the line is ready as soon as it is open.
+/// * The message that accepts the login is consumed, also when the server repeats it later.
+/// * A message that is the answer to a request goes to [`Client::request`](crate::Client::request); every other one,
+///   also one that isn't JSON, to the application.
+/// * An answer whose request has timed out is dropped.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use serde_json::json;
+/// use tautline::{Client, JsonSession};
+///
+/// let session = JsonSession::new()
+///     .login(json!({"Type": "POST_LOGIN", "Data": {"Email": "me@example.com", "Password": "…"}}))
+///     .accepted(|m| m["Type"] == "RTN_LOGIN" && m["Data"]["Success"] == true)
+///     .refused(|m| m["Type"] == "RTN_ERR")
+///     .answers_in_order(|m| m["Type"].as_str().is_some_and(|t| t.starts_with("RTN_")));
+/// let client = Client::builder("ws://gateway.local:5000").protocol(session).connect()?; // AUTHENTICATED
+/// let sensors = client.request(json!({"Type": "GET_DYN_CONNECTED"}), Duration::from_secs(5))?;
+/// println!("{sensors}");
+/// # Ok::<(), tautline::Error>(())
+/// ```
+#[derive(Default)]
+#[must_use = "a session does nothing until it is given to a builder"]
+pub struct JsonSession {
+    login: Option<Box<dyn FnMut() -> Value + Send>>,
+    accepted: Option<Test>,
+    refused: Option<Test>,
+    pairing: Pairing,
+    /// Requests whose answer is out, oldest first. One that timed out keeps its place: its late answer must not be taken
+    /// for that of the next.
+    open: VecDeque<(Key, RequestId)>,
+    next_id: u64,
+}
+
+/// Looks at a message.
+type Test = Box<dyn FnMut(&Value) -> bool + Send>;
+
+/// What an answer is known by: the value of a field, as JSON text; empty where order alone counts.
+type Key = Box<str>;
+
+#[derive(Default)]
+enum Pairing {
+    #[default]
+    None,
+    ByField(Box<str>),
+    InOrder(Test),
+}
+
+/// How much of a refusal its error repeats.
+const SAID: usize = 200;
+
+/// So many requests may wait for their answers.
+const OPEN: usize = 1024;
+
+impl JsonSession {
+    /// A session without a login and without requests.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Logs in with this message. Unless [`accepted`](Self::accepted) says otherwise, the next message that is not a
+    /// refusal accepts it.
+    pub fn login(self, message: Value) -> Self {
+        self.login_with(move || message.clone())
+    }
+
+    /// Logs in with the message that `make` makes for each connection anew: for credentials that expire. It must not
+    /// block; see [`Builder::fetch`](crate::Builder::fetch).
+    pub fn login_with(mut self, make: impl FnMut() -> Value + Send + 'static) -> Self {
+        self.login = Some(Box::new(make));
+        self
+    }
+
+    /// Which message says that the login is accepted.
+    pub fn accepted(mut self, test: impl FnMut(&Value) -> bool + Send + 'static) -> Self {
+        self.accepted = Some(Box::new(test));
+        self
+    }
+
+    /// Which message says that the login is refused. Asked only before it is accepted.
+    pub fn refused(mut self, test: impl FnMut(&Value) -> bool + Send + 'static) -> Self {
+        self.refused = Some(Box::new(test));
+        self
+    }
+
+    /// An answer carries, in this field at its top, the value that the request has there. A request without the field
+    /// is given one: a number that rises with each.
+    pub fn answers_by(mut self, field: impl Into<String>) -> Self {
+        self.pairing = Pairing::ByField(field.into().into());
+        self
+    }
+
+    /// Answers come in the order of their requests, and `test` tells which messages are answers.
+    pub fn answers_in_order(mut self, test: impl FnMut(&Value) -> bool + Send + 'static) -> Self {
+        self.pairing = Pairing::InOrder(Box::new(test));
+        self
+    }
+
+    /// The login's answer, if `value` is one; `None` if it is not.
+    fn judge_login(&mut self, value: &Value) -> Option<Result<(), Error>> {
+        if self.refused.as_mut().is_some_and(|refused| refused(value)) {
+            let said: String = value.to_string().chars().take(SAID).collect();
+            return Some(Err(Error::refused(said)));
+        }
+        self.accepted.as_mut().is_none_or(|accepted| accepted(value)).then_some(Ok(()))
+    }
+
+    /// The request that `value` answers.
+    fn answered(&mut self, value: &Value) -> Option<RequestId> {
+        match &mut self.pairing {
+            Pairing::None => None,
+            Pairing::InOrder(test) => {
+                (!self.open.is_empty() && test(value)).then(|| self.open.pop_front())?
+            }
+            Pairing::ByField(field) => {
+                let key = value.get(&**field)?.to_string();
+                let at = self.open.iter().position(|(open, _)| **open == *key)?;
+                self.open.remove(at)
+            }
+        }
+        .map(|(_, request)| request)
+    }
+
+    /// The request as it goes out, with the key that its answer will have.
+    fn keyed(&mut self, cx: &Context<'_>, message: Message) -> Result<(Message, Key), &'static str> {
+        if self.open.len() >= OPEN && matches!(self.pairing, Pairing::ByField(_)) {
+            // What nobody waits for any more need not be recognised for ever, where each answer names its request.
+            self.open.retain(|(_, request)| cx.is_waiting(*request));
+        }
+        if self.open.len() >= OPEN {
+            return Err("1,024 requests wait for their answers already");
+        }
+        let field = match &self.pairing {
+            Pairing::None => return Err("the session pairs no answers: see answers_by and answers_in_order"),
+            Pairing::InOrder(_) => return Ok((message, Key::default())),
+            Pairing::ByField(field) => field,
+        };
+        let Ok(Value::Object(mut object)) = message.json() else {
+            return Err("it is not a JSON object, so it has no field to be answered by");
+        };
+        if let Some(value) = object.get(&**field) {
+            let key = value.to_string();
+            if self.open.iter().any(|(open, _)| **open == *key) {
+                return Err("another request with the same value in that field waits for its answer");
+            }
+            return Ok((message, key.into()));
+        }
+        self.next_id += 1;
+        object.insert(field.to_string(), self.next_id.into());
+        Ok((Value::Object(object).into(), self.next_id.to_string().into()))
+    }
+}
+
+impl Protocol for JsonSession {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+        match &mut self.login {
+            Some(login) => cx.send(login()),
+            None => cx.ready(),
+        }
+        Ok(())
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
+        let Ok(value) = message.json::<Value>() else {
+            cx.deliver(message);
+            return Ok(());
+        };
+        if !cx.is_ready() {
+            match self.judge_login(&value) {
+                Some(Ok(())) => cx.ready(),
+                Some(Err(error)) => return Err(error),
+                None => cx.deliver(message),
+            }
+            return Ok(());
+        }
+        if self.login.is_some() && self.accepted.as_mut().is_some_and(|accepted| accepted(&value)) {
+            log::debug!("the server accepted the login once more; ignored");
+            return Ok(());
+        }
+        match self.answered(&value) {
+            Some(request) => cx.answer(request, message),
+            None => cx.deliver(message),
+        }
+        Ok(())
+    }
+
+    fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
+        let Some(request) = outgoing.request else {
+            cx.send(outgoing.message);
+            return Ok(());
+        };
+        match self.keyed(cx, outgoing.message) {
+            Ok((message, key)) => {
+                self.open.push_back((key, request));
+                cx.send(message);
+            }
+            Err(reason) => {
+                cx.fail_request(
+                    request,
+                    Error::InvalidArgument { argument: "request", reason: reason.into() },
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn on_down(&mut self, down: &Down<'_>) -> Retry {
+        self.open.clear();
+        down.default_retry()
+    }
+}
+
+impl fmt::Debug for JsonSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The login is a secret.
+        f.debug_struct("JsonSession")
+            .field("logs_in", &self.login.is_some())
+            .field("open_requests", &self.open.len())
+            .finish_non_exhaustive()
+    }
+}

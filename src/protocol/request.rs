@@ -1,0 +1,84 @@
+//! What an attempt asks for, and what the server agreed to.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use crate::config::{ConnectionConfig, check_headers, check_subprotocols};
+use crate::endpoint::Endpoint;
+use crate::error::Error;
+use crate::event::DisconnectReason;
+
+/// What an attempt asks for. `Debug` shows no secret.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Request {
+    /// `ws://` or `wss://`.
+    pub url: String,
+    /// Headers of the upgrade, in order.
+    pub headers: Vec<(String, String)>,
+    /// Subprotocols to offer, the preferred one first.
+    pub subprotocols: Vec<String>,
+}
+
+/// An attempt that is about to be made.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Attempt<'a> {
+    /// Which attempt since the line was last ready, from 1.
+    pub number: u32,
+    /// Whether the line was ever ready.
+    pub ever_ready: bool,
+    /// Why the line went down, or the last attempt failed.
+    pub last: Option<&'a DisconnectReason>,
+}
+
+/// A connection that was opened.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Accepted {
+    /// The address that was reached.
+    pub address: SocketAddr,
+    /// The subprotocol that the server chose, if it chose one.
+    pub subprotocol: Option<Box<str>>,
+}
+
+impl Request {
+    pub(crate) fn new(config: &ConnectionConfig) -> Self {
+        Self {
+            url: config.url.clone(),
+            headers: config.headers.clone(),
+            subprotocols: config.subprotocols.clone(),
+        }
+    }
+
+    /// Sets a header, in place of any of that name.
+    ///
+    /// ```
+    /// # fn prepare(request: &mut tautline::Request) {
+    /// request.set_header("Authorization", "Bearer …");
+    /// # }
+    /// ```
+    pub fn set_header(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        let name = name.into();
+        self.headers.retain(|(other, _)| !other.eq_ignore_ascii_case(&name));
+        self.headers.push((name, value.into()));
+    }
+
+    /// Checks everything, and parses the URL.
+    pub(crate) fn check(&self) -> Result<Endpoint, Error> {
+        check_headers(&self.headers)?;
+        check_subprotocols(&self.subprotocols)?;
+        Endpoint::parse(&self.url)
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Request")
+            .field("url", &Endpoint::redacted(&self.url))
+            .field("headers", &headers)
+            .field("subprotocols", &self.subprotocols)
+            .finish()
+    }
+}
