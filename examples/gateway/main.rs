@@ -1,0 +1,188 @@
+//! An industrial vibration gateway: log in first, ask for its sensors, subscribe, take readings as they come, and do all
+//! of that again by itself when the line drops.
+//!
+//! ```sh
+//! cargo run --example gateway                  # a tour, against a gateway of its own
+//! cargo run --example gateway -- --watch       # stays until SIGINT or SIGTERM, which close the line gracefully
+//! cargo run --example gateway -- --watch --url ws://10.0.0.7:5000 --email me@example.com --password …
+//! ```
+#![allow(clippy::disallowed_methods, reason = "an example owns its clock and its threads")]
+
+mod mock;
+
+use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded, select};
+use serde_json::{Value, json};
+use tautline::{
+    Client, ConnectionConfig, ConnectionState, Event, HeartbeatConfig, JsonSession, ReconnectConfig,
+};
+
+const SOON: Duration = Duration::from_secs(5);
+
+struct Options {
+    url: Option<String>,
+    email: String,
+    password: String,
+    watch: bool,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    env_logger::init();
+    let stop = signals()?;
+    let options = options()?;
+    let (gateway, url) = if let Some(url) = options.url.clone() {
+        (None, url)
+    } else {
+        let gateway = mock::Gateway::start()?;
+        let url = format!("ws://{}", gateway.address);
+        println!("a gateway of our own listens on {}", gateway.address);
+        (Some(gateway), url)
+    };
+    if gateway.is_some() {
+        show_what_goes_wrong(&url)?;
+    }
+
+    println!("\n-- logging in");
+    let client =
+        Client::builder(config(&url)).protocol(session(&options.email, &options.password)).connect()?;
+    println!("{}", client.state());
+    subscribe(&client)?;
+
+    if let Some(gateway) = gateway.as_ref().filter(|_| !options.watch) {
+        println!("\n-- the gateway drops the line");
+        gateway.drop_lines();
+        run(&client, &stop, |event| matches!(event, Event::Message(_)))?;
+        println!("the sensors again: {}", client.request(json!({"Type": "GET_DYN_CONNECTED"}), SOON)?);
+    } else {
+        run(&client, &stop, |_| false)?;
+    }
+
+    println!("\n-- closing");
+    let left = client.close(); // within close_timeout
+    println!("{}; undelivered: {}", client.closed(), left.never_written.len());
+    Ok(())
+}
+
+/// Closes within 2 s whatever the gateway does; comes back soon.
+fn config(url: &str) -> ConnectionConfig {
+    ConnectionConfig::new(url)
+        .close_timeout(Duration::from_millis(1500))
+        .reconnect(ReconnectConfig::default().initial_delay(Duration::from_millis(200)))
+}
+
+/// The gateway's session. It doesn't answer JSON heartbeats, so the line is kept alive by WebSocket pings, the default.
+fn session(email: &str, password: &str) -> JsonSession {
+    JsonSession::new()
+        .login(json!({"Type": "POST_LOGIN", "Data": {"Email": email, "Password": password}}))
+        .accepted(|m| m["Type"] == "RTN_LOGIN" && m["Data"]["Success"] == true)
+        .refused(|m| m["Type"] == "RTN_ERR")
+        .answers_in_order(|m| m["Type"].as_str().is_some_and(|t| t.starts_with("RTN_")))
+}
+
+/// What the gateway was known for in the field.
+fn show_what_goes_wrong(url: &str) -> Result<(), Box<dyn Error>> {
+    println!("\n-- a wrong password");
+    match Client::builder(config(url)).protocol(session("me@example.com", "wrong")).connect() {
+        Ok(_) => return Err("the gateway took a wrong password".into()),
+        Err(error) => println!("{error}"),
+    }
+
+    println!("\n-- a heartbeat before the login: without a session, heartbeats start at once");
+    let heartbeat = HeartbeatConfig::json().interval(Duration::from_millis(50));
+    let client = Client::connect(config(url).heartbeat(heartbeat))?;
+    for event in client.events() {
+        if let Event::Disconnected { reason, .. } = event {
+            println!("it crashed: {reason}");
+            break;
+        }
+    }
+    client.terminate();
+    Ok(())
+}
+
+/// Asks for the sensors and subscribes to their readings.
+fn subscribe(client: &Client) -> Result<(), tautline::Error> {
+    println!("sensors: {}", client.request(json!({"Type": "GET_DYN_CONNECTED"}), SOON)?);
+    println!("subscribed: {}", client.request(json!({"Type": "POST_SUB_CHANGES"}), SOON)?);
+    println!("reading ordered: {}", client.request(json!({"Type": "TAKE_DYN_READING"}), SOON)?);
+    Ok(())
+}
+
+/// Shows what comes, until `last` says so, the line is closed, or a signal arrives. Subscribes anew after each loss.
+fn run(client: &Client, stop: &Receiver<()>, last: impl Fn(&Event) -> bool) -> Result<(), Box<dyn Error>> {
+    let mut was_lost = false;
+    loop {
+        select! {
+            recv(client.events()) -> event => {
+                let event = event?;
+                match &event {
+                    Event::Message(message) => show(&message.json()?),
+                    Event::StateChanged { from, to, .. } => println!("{from} -> {to}"),
+                    Event::Disconnected { reason, retry_in, .. } => {
+                        was_lost = true;
+                        println!("line lost: {reason}; next try in {retry_in:?}");
+                    }
+                    Event::Closed { .. } => return Ok(()),
+                    _ => {}
+                }
+                if was_lost && client.state() == ConnectionState::Authenticated {
+                    was_lost = false;
+                    // The line may be lost again meanwhile; then the next one is subscribed.
+                    if let Err(error) = subscribe(client) {
+                        println!("not subscribed: {error}");
+                    }
+                } else if !was_lost && last(&event) && client.events().is_empty() {
+                    return Ok(());
+                }
+            }
+            recv(stop) -> _ => {
+                println!("asked to stop");
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn show(message: &Value) {
+    match message["Type"].as_str() {
+        Some("NOT_DYN_READING") => println!("reading: {}", message["Data"]),
+        _ => println!("message: {message}"),
+    }
+}
+
+/// SIGINT and SIGTERM: the first asks the program to stop, the second ends it at once.
+fn signals() -> Result<Receiver<()>, ctrlc::Error> {
+    let (ask, stop) = bounded(1);
+    let asked = AtomicBool::new(false);
+    ctrlc::set_handler(move || {
+        if asked.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+        ask.try_send(()).ok();
+    })?;
+    Ok(stop)
+}
+
+fn options() -> Result<Options, String> {
+    let mut options =
+        Options { url: None, email: "me@example.com".into(), password: mock::PASSWORD.into(), watch: false };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+        match argument.as_str() {
+            "--watch" => options.watch = true,
+            "--url" => options.url = Some(value()?),
+            "--email" => options.email = value()?,
+            "--password" => options.password = value()?,
+            _ => {
+                return Err(format!(
+                    "unknown option {argument}; there are --watch, --url, --email, --password"
+                ));
+            }
+        }
+    }
+    Ok(options)
+}
