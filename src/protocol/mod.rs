@@ -26,6 +26,9 @@ use crate::message::Message;
 /// after; [`on_down`](Self::on_down) says what follows. A hook that panics closes the client with
 /// [`Error::Panicked`]; the protocol is not called again.
 ///
+/// Calls that would block fail with [`Error::WouldDeadlock`] in a hook; `try_send`, `send` while there is room,
+/// `reconnect_now`, and `close` and `terminate`, which then return at once, are fine.
+///
 /// A client without a protocol of its own is *plain*: ready as soon as it is open, every message delivered.
 /// [`JsonSession`] covers the common JSON session by configuration alone.
 ///
