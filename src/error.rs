@@ -322,6 +322,7 @@ impl fmt::Display for Error {
                 )
             }
             Self::GaveUp { attempts: 0, source } => write!(f, "not reconnecting: {source}"),
+            Self::GaveUp { attempts: 1, source } => write!(f, "gave up after one reconnect attempt: {source}"),
             Self::GaveUp { attempts, source } => {
                 write!(f, "gave up after {attempts} reconnect attempts; the last: {source}")
             }

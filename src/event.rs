@@ -261,10 +261,7 @@ impl fmt::Display for CloseReason {
         match self {
             Self::ByCaller => f.write_str("closed by the caller"),
             Self::Refused(reason) => write!(f, "not reconnecting: {reason}"),
-            Self::GaveUp { attempts: 0, last } => write!(f, "not reconnecting: {last}"),
-            Self::GaveUp { attempts, last } => {
-                write!(f, "gave up after {attempts} reconnect attempts; the last: {last}")
-            }
+            Self::GaveUp { .. } => self.clone().into_error().fmt(f),
             Self::Failed(error) => error.fmt(f),
         }
     }

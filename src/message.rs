@@ -128,6 +128,24 @@ impl Deref for Binary {
     }
 }
 
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self)
+    }
+}
+
+impl From<Text> for String {
+    fn from(text: Text) -> Self {
+        text.as_str().to_owned()
+    }
+}
+
+impl From<Binary> for Vec<u8> {
+    fn from(binary: Binary) -> Self {
+        binary.0.into()
+    }
+}
+
 impl From<&str> for Message {
     fn from(text: &str) -> Self {
         Self::Text(Text(text.into()))
@@ -172,6 +190,11 @@ impl<const N: usize> From<&[u8; N]> for Message {
 }
 
 impl Text {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     pub(crate) fn new(text: Utf8Bytes) -> Self {
         Self(text)
     }

@@ -49,13 +49,16 @@ impl Session {
         self.last = Some(reason.clone());
         self.line = Line::Down;
         self.go(ConnectionState::Disconnected, Some(&reason));
-        let attempt = self.attempts;
+        let attempt = match self.reconnect.attempts() {
+            0 => "The first attempt".to_owned(),
+            reconnects => format!("Attempt {reconnects}"),
+        };
         let plan = self.reconnect.schedule_not_before(now, retry, floor);
         let retry_in = plan.map(|plan| plan.delay);
         self.actions.extend(plan.map(Action::Schedule));
         if matches!(reason, DisconnectReason::ConnectFailed(_)) {
             let delay = retry_in.unwrap_or_default().as_millis();
-            warn!(target: LOG, "Attempt {attempt} failed: {reason}; next try in {delay}ms");
+            warn!(target: LOG, "{attempt} failed: {reason}; next try in {delay}ms");
         }
         self.events.push_back(Event::Disconnected { reason, retry_in, maybe_delivered });
     }

@@ -87,7 +87,23 @@ pub(crate) fn upgrade(
         if complete || patience.is_zero() || !attempt.wait(link.wire_mut(), Some(patience))? {
             answer.truncate(limit);
             rejection.body = body.decode(answer);
+            hide_secrets(rejection, target);
             return Err(Error::Rejected(Arc::new(rejection.clone())));
+        }
+    }
+}
+
+/// Servers like to repeat the request that they refuse; what was secret in it is taken out of what they say.
+fn hide_secrets(rejection: &mut Rejection, target: &Target<'_>) {
+    let Target { endpoint, request, .. } = target;
+    let query = endpoint.resource.split_once('?').map(|(_, query)| query);
+    let values = request.headers.iter().map(|(_, value)| value.as_str());
+    let secrets =
+        query.into_iter().chain(endpoint.userinfo.as_deref()).chain(values).filter(|text| text.len() >= 4);
+    for secret in secrets {
+        rejection.reason = rejection.reason.replace(secret, "…");
+        if rejection.body.windows(secret.len()).any(|window| window == secret.as_bytes()) {
+            rejection.body = String::from_utf8_lossy(&rejection.body).replace(secret, "…").into_bytes();
         }
     }
 }
@@ -428,6 +444,21 @@ mod tests {
         assert_eq!(body("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"), Body::Chunked);
         assert_eq!(body("Content-Length: x\r\n"), Body::UntilEnd);
         assert!(!Body::Length(5).is_complete(b"1234") && Body::Length(5).is_complete(b"12345"));
+    }
+
+    #[test]
+    fn a_refusal_that_repeats_the_request_repeats_no_secret() {
+        let settings =
+            settings(ConnectionConfig::new("ws://bob:pass@h/x?token=s3cret").header("X-Key", "k3ytext"));
+        let mut rejection = Rejection {
+            status: 400,
+            reason: "Bad token=s3cret".into(),
+            headers: Vec::new(),
+            body: b"GET /x?token=s3cret\r\nX-Key: k3ytext for bob:pass".to_vec(),
+        };
+        hide_secrets(&mut rejection, &target(&settings));
+        assert_eq!(rejection.reason, "Bad …");
+        assert_eq!(String::from_utf8_lossy(&rejection.body), "GET /x?…\r\nX-Key: … for …");
     }
 
     #[test]
