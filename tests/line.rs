@@ -6,6 +6,7 @@ mod common;
 use std::collections::HashMap;
 use std::io::Write;
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -316,6 +317,9 @@ fn a_pause_of_the_reader_stops_the_server_and_not_the_line() {
     let server = Server::start(move |_, stream| {
         let mut reader = accept_raw(stream);
         let mut writer: TcpStream = reader.try_clone().unwrap();
+        let flooded = Arc::new(AtomicBool::new(false));
+        let done = Arc::clone(&flooded);
+        let mut answers = reader.try_clone().unwrap();
         let flood = thread::spawn(move || {
             for n in 0..2_000_u32 {
                 let mut frame = vec![0x82, 126, 0x10, 0x00];
@@ -325,10 +329,14 @@ fn a_pause_of_the_reader_stops_the_server_and_not_the_line() {
                     return;
                 }
             }
+            done.store(true, SeqCst);
         });
-        // Pings are counted and not answered.
+        // Pings are counted, and answered once nothing else is sent: silence would be held against us.
         while read_frame(&mut reader).is_some() {
             *count.lock().unwrap() += 1;
+            if flooded.load(SeqCst) {
+                let _ = answers.write_all(&[0x8A, 0]);
+            }
         }
         flood.join().unwrap();
     });
