@@ -237,11 +237,12 @@ impl Worker {
 
     fn read(&mut self, now: Instant) {
         let Some(socket) = &mut self.socket else { return };
-        if !self.unread && !socket.is_readable() {
+        if (!self.unread && !socket.is_readable()) || socket.owes_answers() {
             return;
         }
         let received = socket.received();
         self.unread = true;
+        socket.begin_burst(BURST_BYTES);
         let (mut messages, mut bytes) = (0, 0);
         while messages < BURST_MESSAGES && bytes < BURST_BYTES {
             let room = self.publisher.has_room_behind(messages, bytes);
@@ -270,12 +271,12 @@ impl Worker {
                     self.session.handle_close_frame(now, frame);
                 }
                 Ok(None) => {
-                    self.unread = false;
+                    self.unread = socket.has_more();
                     break;
                 }
                 Err(fault) => {
                     // The read itself may have let bytes out, ahead of a pong.
-                    self.session.handle_progress(now, socket.taken(), socket.spilled() > 0);
+                    self.session.handle_progress(now, socket.taken(), socket.is_blocked());
                     self.session.handle_fault(now, fault);
                     break;
                 }
@@ -295,7 +296,7 @@ impl Worker {
         let Some(socket) = &mut self.socket else { return };
         let answers = std::mem::take(&mut self.answers);
         let result = Self::transmit_all(&mut self.session, socket, now, answers);
-        self.session.handle_progress(now, socket.taken(), socket.spilled() > 0);
+        self.session.handle_progress(now, socket.taken(), socket.is_blocked());
         if let Err(fault) = result {
             self.session.handle_fault(now, fault);
         }
@@ -409,9 +410,8 @@ impl Worker {
         let now = Instant::now();
         let mut deadline = self.session.next_deadline();
         if let Some(socket) = &self.socket {
-            let paused = (self.unread || socket.is_readable())
-                && self.session.delivers()
-                && !self.publisher.has_room();
+            let readable = (self.unread || socket.is_readable()) && !socket.owes_answers();
+            let paused = readable && self.session.delivers() && !self.publisher.has_room();
             if paused != self.look.is_some() {
                 self.session.handle_paused(now, paused);
                 self.shared.gate.set_stalled(paused);
@@ -424,7 +424,7 @@ impl Worker {
                 deadline = Some(deadline.map_or(now + look, |deadline| deadline.min(now + look)));
             } else {
                 self.look = None;
-                if self.unread || socket.is_readable() {
+                if readable {
                     return;
                 }
             }
@@ -478,6 +478,7 @@ impl Worker {
         self.close_intake();
         let mut left = self.session.take_left();
         left.still_inside = self.dialler.still_inside();
+        self.shared.status.set_stats(self.stats());
         if let Some(reason) = self.session.take_close_reason() {
             finish(&self.shared.status, reason, left);
         }

@@ -24,12 +24,16 @@ pub(crate) struct Socket<T: Raw = TcpStream> {
     half_closed: bool,
     /// The server's close frame was answered by ourselves: tungstenite's answer must not follow.
     answered: bool,
+    /// Bytes of answers to pings since all was last taken by the system.
+    owed: u64,
 }
 
 /// What tungstenite reads and writes: the link, with an eye on close frames.
 struct Tapped<T: Raw> {
     link: Link<T>,
     tap: Tap,
+    /// How much may still be read in this burst.
+    budget: usize,
 }
 
 /// What a read brought.
@@ -46,6 +50,9 @@ pub(crate) enum Incoming {
 /// How much is read and dropped after a violation, for a reset not to overtake the close code.
 const DRAINED: usize = 1 << 20;
 
+/// So many bytes of answers may wait; a server that pings on and takes none is not heard further.
+const OWED: u64 = 64 << 10;
+
 /// A message up to this size gets memory of its own: it would keep alive the whole buffer that it was read into.
 const SMALL: usize = 1024;
 
@@ -60,8 +67,13 @@ impl<T: Raw> Socket<T> {
             .max_frame_size(Some(config.max_frame_size.min(config.max_message_size)));
         let mut tap = Tap::default();
         tap.feed(&rest);
-        let ws = WebSocket::from_partially_read(Tapped { link, tap }, rest, Role::Client, Some(config));
-        Self { ws, draining: None, half_closed: false, answered: false }
+        let ws = WebSocket::from_partially_read(
+            Tapped { link, tap, budget: usize::MAX },
+            rest,
+            Role::Client,
+            Some(config),
+        );
+        Self { ws, draining: None, half_closed: false, answered: false, owed: 0 }
     }
 
     /// The next thing that arrived, or `None` when all was read.
@@ -69,7 +81,10 @@ impl<T: Raw> Socket<T> {
         if self.draining.is_some() {
             return self.drain();
         }
-        match self.ws.read() {
+        let handed = self.handed();
+        let read = self.ws.read();
+        self.owed += self.handed() - handed;
+        match read {
             Ok(Frame::Text(text)) => Ok(Some(Incoming::Message(Message::Text(own_text(text))))),
             Ok(Frame::Binary(bytes)) => Ok(Some(Incoming::Message(Message::Binary(own_bytes(bytes))))),
             Ok(Frame::Ping(_)) => Ok(Some(Incoming::Ping)),
@@ -80,6 +95,28 @@ impl<T: Raw> Socket<T> {
             Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(self.fault(error)),
         }
+    }
+
+    /// Limits what is read until the next call to about `bytes`: tungstenite itself reads on until a message is whole,
+    /// however long that takes.
+    pub(crate) fn begin_burst(&mut self, bytes: usize) {
+        self.ws.get_mut().budget = bytes;
+    }
+
+    /// Whether the last read ended for the burst's limit, and not because all was read.
+    pub(crate) fn has_more(&self) -> bool {
+        self.ws.get_ref().budget == 0
+    }
+
+    /// Whether bytes wait that the system does not take, or never will. What the server said before a write failed is
+    /// there to be read, for as long as a write may stall.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.spilled() > 0 || self.ws.get_ref().link.wire().is_broken()
+    }
+
+    /// Whether so many answers to pings wait for the system to take them that nothing more should be read.
+    pub(crate) fn owes_answers(&self) -> bool {
+        self.owed > OWED && self.spilled() > 0
     }
 
     /// Queues a message.
@@ -112,6 +149,9 @@ impl<T: Raw> Socket<T> {
         let flushed = if self.answered { self.link().flush().map_err(Into::into) } else { self.ws.flush() };
         if let Err(error) = flushed {
             return Err(self.fault(error));
+        }
+        if self.spilled() == 0 {
+            self.owed = 0;
         }
         if self.draining.is_some() && !self.ws.can_write() && self.spilled() == 0 && !self.half_closed {
             self.half_closed = true;
@@ -265,7 +305,11 @@ fn own_bytes(bytes: Bytes) -> Binary {
 
 impl<T: Raw> Read for Tapped<T> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.budget == 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
         let n = self.link.read(buffer)?;
+        self.budget = self.budget.saturating_sub(n);
         self.tap.feed(&buffer[..n]);
         Ok(n)
     }

@@ -120,6 +120,11 @@ impl<T: Raw> Wire<T> {
         self.readable
     }
 
+    /// Whether a write has failed.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.write_error.is_some()
+    }
+
     /// What the poller says when something has arrived.
     #[cfg(test)]
     pub(crate) fn edge(&mut self) {
