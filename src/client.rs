@@ -5,6 +5,7 @@
 )]
 
 mod builder;
+mod delivery;
 mod messages;
 
 use std::fmt;
@@ -57,6 +58,8 @@ struct LineHandle {
     shared: Shared,
     commands: Sender<Command>,
     events: Receiver<Event>,
+    /// Heartbeats are pings, whose answers confirm.
+    confirms: bool,
     /// There is a protocol that can pair answers with requests.
     answers: bool,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -168,50 +171,6 @@ impl Client {
     /// ```
     pub fn send_json<T: Serialize + ?Sized>(&self, value: &T) -> Result<Ticket, Error> {
         Ok(self.send(serde_json::to_string(value)?)?)
-    }
-
-    /// Sends a request, and returns the answer to it, as the protocol pairs them: see
-    /// [`JsonSession`](crate::JsonSession).
-    ///
-    /// Blocks until the answer is there, the line is lost, the client is closed, or `timeout` is over; it covers the
-    /// wait for room and for the line to be ready, too. A request is never sent twice; one that times out before it
-    /// went out is withdrawn.
-    ///
-    /// # Errors
-    /// [`Error::Timeout`]; why the line was lost; what the protocol saw; or the request was not accepted.
-    ///
-    /// ```no_run
-    /// # use std::time::Duration;
-    /// # use serde_json::{json, Value};
-    /// # use tautline::{Client, JsonSession};
-    /// let session = JsonSession::new().answers_by("id");
-    /// let client = Client::builder("ws://127.0.0.1:8080").protocol(session).connect()?;
-    /// let answer: Value = client.request(json!({"method": "status"}), Duration::from_secs(5))?.json()?;
-    /// # Ok::<(), tautline::Error>(())
-    /// ```
-    pub fn request(&self, message: impl Into<Message>, timeout: Duration) -> Result<Message, Error> {
-        not_on_io_thread()?;
-        if !self.line.answers {
-            let reason = "a plain session pairs no answers; give the builder a protocol that does, such as JsonSession";
-            return Err(Error::InvalidArgument { argument: "request", reason: reason.into() });
-        }
-        let message = message.into();
-        let until = deadline(Instant::now(), timeout);
-        let (reply, answer) = crossbeam_channel::bounded(1);
-        let ticket = match self.line.shared.intake.push(&message, Some(&reply), Some(until), remaining) {
-            Ok(ticket) => self.accepted(ticket),
-            Err(SendErrorKind::Full { .. }) => return Err(SendErrorKind::Timeout { after: timeout }.into()),
-            Err(kind) => return Err(kind.into()),
-        };
-        drop(reply);
-        match answer.recv_deadline(until) {
-            Ok(answer) => answer,
-            Err(RecvTimeoutError::Disconnected) => Err(Error::Closed),
-            Err(RecvTimeoutError::Timeout) => {
-                self.line.command(Command::Withdraw { ticket: ticket.number() });
-                Err(self.line.timeout("the answer to a request", timeout))
-            }
-        }
     }
 
     /// The next message. Events other than messages are taken and dropped.
@@ -449,6 +408,14 @@ impl LineHandle {
     fn wait<R>(&self, timeout: Option<Duration>, look: impl FnMut(&Inner) -> Option<R>) -> Option<R> {
         let until = timeout.map(|timeout| deadline(Instant::now(), timeout));
         self.shared.status.wait(until, remaining, look)
+    }
+
+    /// Waits for the watermarks.
+    fn watch<R>(&self, timeout: Duration, look: impl FnMut(&Inner) -> Option<R>) -> Option<R> {
+        self.shared.status.update(|status| status.watching += 1);
+        let found = self.wait(Some(timeout), look);
+        self.shared.status.update(|status| status.watching -= 1);
+        found
     }
 
     /// Waits for the end of the I/O thread, which has nothing left to wait for itself.

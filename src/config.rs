@@ -1,8 +1,11 @@
 //! Settings: plain data, with defaults and chained setters.
 
+mod choices;
+
 use std::fmt;
 use std::time::{Duration, Instant};
 
+pub use crate::config::choices::{Beat, Delivery, Inbound, Jitter, Limit};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 
@@ -59,6 +62,8 @@ pub struct ConnectionConfig {
     pub events: Limit,
     /// What becomes of messages that arrive. Default: they are delivered.
     pub inbound: Inbound,
+    /// What becomes of messages that a lost connection leaves in doubt. Default [`Delivery::AtMostOnce`].
+    pub delivery: Delivery,
     /// The stack of the client's threads, in bytes. Virtual memory. Default 512 KiB.
     pub thread_stack: usize,
 }
@@ -90,25 +95,6 @@ pub struct ReconnectConfig {
     pub jitter: Jitter,
 }
 
-/// How a delay is spread around its base, so that clients cut off together don't come back together.
-///
-/// `base` is `min(initial_delay * multiplier^attempts, max_delay)`, and `random` is uniform in [0, 1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Jitter {
-    /// `min(random * (3 * base - initial_delay) + initial_delay, max_delay)`. Once `base` has reached `max_delay`,
-    /// two delays in three are exactly `max_delay`; in a simulation of 200,000 clients cut off together that does no
-    /// harm (after 600 s the worst 100 ms sees 0.42 % of them, against 0.67 % with `Full`).
-    #[default]
-    Decorrelated,
-    /// Uniform in `[0, base]`: the fastest return, at the price of more attempts.
-    Full,
-    /// `base / 2` and uniform in `[0, base / 2]` on top.
-    Equal,
-    /// `base` itself. For tests and for a client that is alone.
-    None,
-}
-
 /// How to keep the line alive and to notice a dead peer.
 ///
 /// ```
@@ -130,43 +116,6 @@ pub struct HeartbeatConfig {
     pub beat: Beat,
     /// Whether only the answer to the beat itself counts as life. Default `false`: any byte that arrives does.
     pub strict: bool,
-}
-
-/// What is sent as a heartbeat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Beat {
-    /// A WebSocket ping (RFC 6455, section 5.5.2), which every compliant server answers.
-    #[default]
-    WebSocketPing,
-    /// The text message `{"type":"ping","timestamp":<unix ms>}`, answered by `{"type":"pong"}`, which is not
-    /// delivered to the application.
-    Json,
-    /// What the protocol's [`on_beat`](crate::Protocol::on_beat) sends.
-    Protocol,
-    /// Nothing: a dead peer is noticed only when a write stalls or the system reports an error.
-    Off,
-}
-
-/// A bound by count and by bytes. A single message larger than `bytes` is let in when nothing else is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Limit {
-    /// At most this many messages.
-    pub messages: usize,
-    /// At most this many bytes of payload.
-    pub bytes: usize,
-}
-
-/// What becomes of messages that arrive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Inbound {
-    /// They are delivered; when the application does not take them, reading stops and the server is slowed down.
-    #[default]
-    Deliver,
-    /// They are read and dropped: for a program that only sends.
-    Discard,
 }
 
 impl ConnectionConfig {
@@ -191,6 +140,7 @@ impl ConnectionConfig {
             outbox: Limit::default(),
             events: Limit::default(),
             inbound: Inbound::default(),
+            delivery: Delivery::default(),
             thread_stack: 512 << 10,
         }
     }
@@ -233,6 +183,12 @@ impl ConnectionConfig {
                 return invalid(setting, "it is zero");
             }
         }
+        if self.delivery == Delivery::AtLeastOnce && self.heartbeat.beat != Beat::WebSocketPing {
+            return invalid(
+                "delivery",
+                "AtLeastOnce needs confirmations, which only WebSocket pings as heartbeats bring",
+            );
+        }
         if self.thread_stack < 64 << 10 {
             return invalid(
                 "thread_stack",
@@ -274,6 +230,7 @@ setters!(ConnectionConfig {
     outbox: Limit,
     events: Limit,
     inbound: Inbound,
+    delivery: Delivery,
     thread_stack: usize,
 });
 setters!(ReconnectConfig {
@@ -333,6 +290,7 @@ impl fmt::Debug for ConnectionConfig {
             .field("outbox", &self.outbox)
             .field("events", &self.events)
             .field("inbound", &self.inbound)
+            .field("delivery", &self.delivery)
             .field("thread_stack", &self.thread_stack)
             .finish()
     }
@@ -404,19 +362,6 @@ impl Default for HeartbeatConfig {
             beat: Beat::default(),
             strict: false,
         }
-    }
-}
-
-impl Limit {
-    /// At most `messages` messages of at most `bytes` bytes together.
-    pub const fn new(messages: usize, bytes: usize) -> Self {
-        Self { messages, bytes }
-    }
-}
-
-impl Default for Limit {
-    fn default() -> Self {
-        Self::new(1024, 16 << 20)
     }
 }
 

@@ -157,6 +157,15 @@ pub enum Error {
         /// Why the line is down, if it is.
         source: Option<Arc<Error>>,
     },
+    /// The line was lost before the server had confirmed these messages, and they are not sent again: they may have
+    /// arrived or not.
+    #[non_exhaustive]
+    Unconfirmed {
+        /// The first ticket in doubt.
+        first: u64,
+        /// The last one.
+        last: u64,
+    },
     /// A message was not accepted. The message itself is in the [`SendError`] this came from.
     Send(SendErrorKind),
     /// A value could not be turned into JSON.
@@ -332,6 +341,9 @@ impl fmt::Display for Error {
             Self::Timeout { waiting_for, after, source: Some(source) } => {
                 write!(f, "waited {after:?} for {waiting_for} in vain: {source}")
             }
+            Self::Unconfirmed { first, last } => {
+                write!(f, "the line was lost before messages #{first} to #{last} were confirmed; they may have arrived")
+            }
             Self::Send(kind) => kind.fmt(f),
             Self::Json(source) => write!(f, "the value can't be written as JSON: {source}"),
             Self::Closed => f.write_str("the client is closed"),
@@ -372,7 +384,8 @@ impl fmt::Display for Rejection {
         f.write_str(" to the WebSocket upgrade")?;
         let body = String::from_utf8_lossy(&self.body);
         let line = body.trim().lines().next().unwrap_or_default();
-        if !line.is_empty() {
+        // The first line of a page says nothing.
+        if !line.is_empty() && !line.starts_with('<') {
             let cut = line.char_indices().nth(BODY_SHOWN).map_or(line.len(), |(at, _)| at);
             write!(f, ": {:?}", &line[..cut])?;
         }

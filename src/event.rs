@@ -56,7 +56,8 @@ pub enum Event {
         reason: DisconnectReason,
         /// When the next attempt will be made, or `None` if there will be none.
         retry_in: Option<Duration>,
-        /// The messages that were written to this connection without a confirmation that they arrived.
+        /// The messages that were written to this connection without a confirmation that they arrived, and that are
+        /// not sent again.
         maybe_delivered: Tickets,
     },
     /// The line is closed for good. Always the last event.
@@ -201,6 +202,19 @@ impl Tickets {
     /// The tickets after `after` up to `last`.
     pub(crate) fn between(after: u64, last: u64) -> Self {
         Self((after < last).then(|| after + 1..=last))
+    }
+
+    /// This run and the one that follows it.
+    pub(crate) fn and(self, next: Self) -> Self {
+        match (self.0, next.0) {
+            (Some(run), Some(next)) => Self(Some(*run.start()..=*next.end())),
+            (run, next) => Self(run.or(next)),
+        }
+    }
+
+    /// The first and the last of them, if there are any.
+    pub(crate) fn ends(&self) -> Option<(u64, u64)> {
+        self.0.as_ref().map(|run| (*run.start(), *run.end()))
     }
 
     /// Whether there are none.

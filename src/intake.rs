@@ -13,6 +13,7 @@ use crate::config::Limit;
 use crate::error::{CloseFrame, Error, SendErrorKind};
 use crate::event::{CloseReason, Left, Ticket};
 use crate::message::Message;
+use crate::session::Watermarks;
 use crate::state::ConnectionState;
 use crate::stats::Stats;
 
@@ -144,6 +145,10 @@ pub(crate) enum Command {
     Withdraw {
         ticket: u64,
     },
+    /// Somebody waits for the confirmation of every message up to this ticket.
+    Confirm {
+        through: u64,
+    },
     Close {
         frame: CloseFrame,
         flush: bool,
@@ -245,6 +250,11 @@ impl Intake {
         }
     }
 
+    /// The ticket of the newest accepted message.
+    pub(crate) fn last_ticket(&self) -> u64 {
+        self.lock().last_ticket
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().messages.is_empty()
     }
@@ -303,6 +313,9 @@ pub(crate) struct Inner {
     pub(crate) trouble: Option<Error>,
     pub(crate) closed: Option<(CloseReason, Arc<Left>)>,
     pub(crate) stats: Stats,
+    pub(crate) watermarks: Watermarks,
+    /// Callers that wait for the watermarks to rise.
+    pub(crate) watching: usize,
 }
 
 impl Status {
@@ -313,6 +326,8 @@ impl Status {
             trouble: None,
             closed: None,
             stats: Stats::default(),
+            watermarks: Watermarks::default(),
+            watching: 0,
         };
         Self { inner: Mutex::new(inner), changed: Condvar::new() }
     }
@@ -327,9 +342,16 @@ impl Status {
         self.changed.notify_all();
     }
 
-    /// Changes what nobody waits for.
-    pub(crate) fn set_stats(&self, stats: Stats) {
-        self.lock().stats = stats;
+    /// Says how far things have come, and wakes who watches for that.
+    pub(crate) fn set_progress(&self, stats: Stats, watermarks: Watermarks) {
+        let mut inner = self.lock();
+        inner.stats = stats;
+        let wake = inner.watching > 0 && inner.watermarks != watermarks;
+        inner.watermarks = watermarks;
+        drop(inner);
+        if wake {
+            self.changed.notify_all();
+        }
     }
 
     /// Waits until `look` finds something, or until the deadline.

@@ -62,7 +62,9 @@ pub use native_tls::TlsConnector;
 pub use serde_json::Value;
 
 pub use client::{Builder, Client, Messages, TryMessages};
-pub use config::{Beat, ConnectionConfig, HeartbeatConfig, Inbound, Jitter, Limit, ReconnectConfig};
+pub use config::{
+    Beat, ConnectionConfig, Delivery, HeartbeatConfig, Inbound, Jitter, Limit, ReconnectConfig,
+};
 pub use error::{Cause, CloseFrame, Error, Phase, Rejection, SendError, SendErrorKind};
 pub use event::{CloseReason, DisconnectReason, Event, Left, Ticket, Tickets};
 pub use message::{Binary, Message, Text};

@@ -174,6 +174,7 @@ impl Worker {
                     self.replies.remove(&ticket);
                     self.session.handle_withdrawn(ticket);
                 }
+                Command::Confirm { through } => self.session.handle_confirm(through),
                 Command::ReconnectNow => self.session.handle_reconnect_now(now),
             }
         }
@@ -373,7 +374,7 @@ impl Worker {
 
     /// Tells the callers what happened: first the state, then the events, then that there are some.
     fn publish(&mut self) {
-        self.shared.status.set_stats(self.stats());
+        self.shared.status.set_progress(self.stats(), self.session.watermarks());
         if self.session.state() != self.published {
             self.published = self.session.state();
             let state = self.published;
@@ -478,7 +479,7 @@ impl Worker {
         self.close_intake();
         let mut left = self.session.take_left();
         left.still_inside = self.dialler.still_inside();
-        self.shared.status.set_stats(self.stats());
+        self.shared.status.set_progress(self.stats(), self.session.watermarks());
         if let Some(reason) = self.session.take_close_reason() {
             finish(&self.shared.status, reason, left);
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crate::client::{Client, LineHandle};
-use crate::config::ConnectionConfig;
+use crate::config::{Beat, ConnectionConfig};
 use crate::error::Error;
 use crate::intake::{Gate, Intake, Status, Thread};
 use crate::protocol::{Protocol, Request};
@@ -142,6 +142,7 @@ impl Builder {
         let (events_in, events) = crossbeam_channel::unbounded();
         let stack = config.thread_stack;
         let answers = protocol.is_some();
+        let confirms = config.heartbeat.beat == Beat::WebSocketPing;
         let settings = Settings { config, fetch, resolver, tls: Connector::default() };
         let worker = Worker::new(Setup {
             settings,
@@ -160,7 +161,7 @@ impl Builder {
             .spawn(move || worker.run())
             .map_err(refused("an I/O thread"))?;
         let thread = Mutex::new(Some(thread));
-        let line = LineHandle { shared, commands: commands_in, events, answers, thread };
+        let line = LineHandle { shared, commands: commands_in, events, confirms, answers, thread };
         Ok(Client { line: Arc::new(line) })
     }
 }

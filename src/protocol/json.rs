@@ -105,7 +105,9 @@ impl JsonSession {
         self
     }
 
-    /// Answers come in the order of their requests, and `test` tells which messages are answers.
+    /// Answers come in the order of their requests, and `test` tells which messages are answers. Everything that the
+    /// server answers must then go out as a request: the answer to a message that was sent would be taken for the
+    /// answer to the next request.
     pub fn answers_in_order(mut self, test: impl FnMut(&Value) -> bool + Send + 'static) -> Self {
         self.pairing = Pairing::InOrder(Box::new(test));
         self

@@ -36,8 +36,10 @@ impl Session {
         } else {
             down.default_retry()
         };
-        self.refreshed |= retry == Retry::Now && down.is_about_credentials();
-        let retry = if self.mode.one_attempt && !self.ever_ready { Retry::Never } else { retry };
+        let refresh = retry == Retry::Now && down.is_about_credentials() && down.can_refresh;
+        self.refreshed |= refresh;
+        // The one attempt of `connect` may be made again with fresh credentials.
+        let retry = if self.mode.one_attempt && !self.ever_ready && !refresh { Retry::Never } else { retry };
         if retry == Retry::Never {
             return self.close_for_good(CloseReason::Refused(reason));
         }
@@ -115,6 +117,11 @@ impl Session {
             self.blocked_since = None;
             self.actions.push_back(Action::HangUp);
             maybe_delivered = self.outbox.lost(self.taken);
+            self.asked = 0;
+            if !maybe_delivered.is_empty() {
+                self.doubts += 1;
+                self.doubt = maybe_delivered.clone();
+            }
         }
         // A request is never sent again.
         for ticket in self.requests.fail(all, error) {

@@ -28,7 +28,7 @@ use log::info;
 
 use crate::config::{Beat, ConnectionConfig, Inbound, deadline};
 use crate::error::{Error, Fault};
-use crate::event::{CloseReason, DisconnectReason, Event, Left};
+use crate::event::{CloseReason, DisconnectReason, Event, Left, Tickets};
 use crate::message::Message;
 use crate::protocol::{Accepted, Effect, Protocol, Request};
 use crate::session::closing::Closing;
@@ -36,8 +36,8 @@ use crate::session::heartbeat::{HeartbeatAction, HeartbeatManager, Response, cou
 use crate::session::outbox::{Outbox, Released};
 use crate::session::reconnect::{Plan, ReconnectionManager};
 use crate::session::requests::Requests;
-pub(crate) use crate::session::transmit::Frame;
-use crate::session::transmit::Queued;
+pub(crate) use crate::session::transmit::{Frame, Watermarks};
+use crate::session::transmit::{Queued, is_json_pong};
 use crate::state::ConnectionState;
 use crate::stats::Stats;
 
@@ -97,6 +97,13 @@ pub(crate) struct Session {
     actions: VecDeque<Action>,
     /// Pings on this connection, with the last ticket handed over before each.
     pings: VecDeque<(u64, u64)>,
+    /// The last ticket that a ping has asked for.
+    asked: u64,
+    /// The last ticket that the caller wants confirmed.
+    confirm_through: u64,
+    /// How often messages were left in doubt, and which were last.
+    doubts: u64,
+    doubt: Tickets,
     /// The connection's bytes that the system has taken.
     taken: u64,
     /// Since when bytes wait and the system takes none.
@@ -143,6 +150,7 @@ impl Session {
         mode: Mode,
         (now, wall): (Instant, SystemTime),
     ) -> Result<Self, Error> {
+        let outbox = Outbox::new(config.delivery);
         Ok(Self {
             reconnect: ReconnectionManager::new(config.reconnect.clone())?,
             heartbeat: HeartbeatManager::new(config.heartbeat.clone())?,
@@ -155,7 +163,11 @@ impl Session {
             wall: (now, wall),
             state: ConnectionState::Disconnected,
             line: Line::Down,
-            outbox: Outbox::default(),
+            outbox,
+            asked: 0,
+            confirm_through: 0,
+            doubts: 0,
+            doubt: Tickets::default(),
             frames: VecDeque::new(),
             beat_handed: 0,
             events: VecDeque::new(),
@@ -413,12 +425,14 @@ impl Session {
     /// What a closed session could not deliver.
     pub(crate) fn take_left(&mut self) -> Left {
         let mut left = std::mem::take(&mut self.left);
-        left.never_written = self.outbox.drain();
+        let (never_written, doubtful) = self.outbox.drain();
+        left.never_written = never_written;
+        left.maybe_delivered = left.maybe_delivered.and(doubtful);
         left
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        Stats { messages_written: self.outbox.written(), ..self.stats.clone() }
+        Stats { messages_written: self.outbox.ever_written(), ..self.stats.clone() }
     }
 
     fn dial(&mut self, now: Instant) {
@@ -478,12 +492,4 @@ impl Session {
         self.state = to;
         self.events.push_back(Event::StateChanged { from, to });
     }
-}
-
-fn is_json_pong(message: &Message) -> bool {
-    // A pong may carry more than its type, but no server makes it large: others are spared the parser.
-    const LARGEST: usize = 1024;
-    message.len() <= LARGEST
-        && message.as_text().is_some_and(|text| text.contains("\"pong\""))
-        && message.json::<serde_json::Value>().is_ok_and(|value| value["type"] == "pong")
 }

@@ -4,27 +4,50 @@
 //! system has taken its last byte, so the outbox follows the connection's byte count: what was handed to the socket in
 //! one batch lies between two *marks*. At a loss, a batch of which the system took nothing was never written, and goes
 //! out again on the next connection; a batch of which it took something may have been delivered.
+//!
+//! At most once, a message is let go when it was written. At least once, it is kept until it is confirmed, and sent
+//! again after a loss, three times at most: a message on which the server dies must not do so for ever.
 
 use std::collections::VecDeque;
 
+use crate::config::{Delivery, Limit};
 use crate::event::Tickets;
 use crate::message::Message;
 
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     /// Not yet handed to a socket.
-    waiting: VecDeque<(u64, Message)>,
-    /// Handed to the socket, and not yet taken by the system in full.
-    handed: VecDeque<(u64, Message)>,
+    waiting: VecDeque<Entry>,
+    /// Handed to the socket, and not yet taken by the system in full; at least once, not yet confirmed.
+    handed: VecDeque<Entry>,
+    /// What `handed` holds.
+    held: Released,
+    /// Whether messages are kept until they are confirmed.
+    keeps: bool,
     marks: VecDeque<Mark>,
     /// The byte count up to which everything handed over is marked.
     marked: u64,
+    /// The last ticket that was taken in.
+    accepted: u64,
     /// The last ticket handed to a socket.
     last_handed: u64,
     written: u64,
+    /// The last ticket that was ever written, on this connection or one before.
+    ever_written: u64,
     confirmed: u64,
     released: Released,
 }
+
+/// A message, and how many connections were lost over it.
+#[derive(Debug)]
+struct Entry {
+    ticket: u64,
+    message: Message,
+    losses: u8,
+}
+
+/// So often a message may be written at the most.
+const SENDS: u8 = 3;
 
 /// Everything up to `ticket` and up to beat `beat` lies before byte `end`.
 #[derive(Debug)]
@@ -43,9 +66,14 @@ pub(crate) struct Released {
 }
 
 impl Outbox {
+    pub(crate) fn new(delivery: Delivery) -> Self {
+        Self { keeps: delivery == Delivery::AtLeastOnce, ..Self::default() }
+    }
+
     /// Takes an accepted message in; tickets rise by one.
     pub(crate) fn push(&mut self, ticket: u64, message: Message) {
-        self.waiting.push_back((ticket, message));
+        self.accepted = ticket;
+        self.waiting.push_back(Entry { ticket, message, losses: 0 });
     }
 
     /// A connection begins, of which the system has taken `taken` bytes.
@@ -55,19 +83,20 @@ impl Outbox {
 
     /// Hands the next message to the socket.
     pub(crate) fn pop(&mut self) -> Option<(u64, Message)> {
-        let (ticket, message) = self.waiting.pop_front()?;
+        let entry = self.waiting.pop_front()?;
+        let (ticket, message) = (entry.ticket, entry.message.clone());
         self.last_handed = ticket;
-        self.handed.push_back((ticket, message.clone()));
+        self.held.add(&message);
+        self.handed.push_back(entry);
         Some((ticket, message))
     }
 
     /// Takes a message back that was not handed to a socket yet.
     pub(crate) fn withdraw(&mut self, ticket: u64) {
-        if let Ok(at) = self.waiting.binary_search_by_key(&ticket, |(waiting, _)| *waiting)
-            && let Some((_, message)) = self.waiting.remove(at)
+        if let Ok(at) = self.waiting.binary_search_by_key(&ticket, |entry| entry.ticket)
+            && let Some(entry) = self.waiting.remove(at)
         {
-            self.released.messages += 1;
-            self.released.bytes += message.len();
+            self.released.add(&entry.message);
         }
     }
 
@@ -86,38 +115,72 @@ impl Outbox {
             self.written = mark.ticket;
             beat = Some(mark.beat);
         }
-        self.release(self.written);
+        self.ever_written = self.ever_written.max(self.written);
+        if !self.keeps {
+            self.release(self.written);
+        }
         beat
     }
 
     /// The peer has received every message up to `ticket`.
     pub(crate) fn confirm(&mut self, ticket: u64) {
         self.confirmed = self.confirmed.max(ticket.min(self.written));
+        if self.keeps {
+            self.release(self.confirmed);
+        }
     }
 
-    /// The connection is lost, with `taken` bytes of it taken: what may have been delivered is named and settled, what
-    /// was never written waits again, ahead of newer messages.
+    /// The connection is lost, with `taken` bytes of it taken. What was never written waits again, ahead of newer
+    /// messages, and so does what is to be sent at least once. What may have been delivered and is not sent again is
+    /// named, and settled.
     pub(crate) fn lost(&mut self, taken: u64) -> Tickets {
         self.progress(taken);
         // Whatever is not marked yet lies behind the last mark.
         self.mark(u64::MAX, 0);
         let touched = self.marks.iter().take_while(|mark| mark.start < taken).last();
         let touched = touched.map_or(self.written, |mark| mark.ticket);
-        self.release(touched);
+        self.ever_written = self.ever_written.max(touched);
+        self.marks.clear();
+        let settled = if self.keeps { self.count_loss(touched) } else { touched };
+        self.release(settled);
+        self.waiting.reserve(self.handed.len());
         while let Some(entry) = self.handed.pop_back() {
             self.waiting.push_front(entry);
         }
-        self.marks.clear();
-        self.written = touched;
-        self.last_handed = touched;
-        let doubtful = Tickets::between(self.confirmed, touched);
-        self.confirmed = touched;
+        self.held = Released::default();
+        self.written = settled;
+        self.last_handed = settled;
+        let doubtful = Tickets::between(self.confirmed, settled);
+        self.confirmed = settled;
         doubtful
     }
 
-    /// Takes out what was never written.
-    pub(crate) fn drain(&mut self) -> Vec<Message> {
-        self.waiting.drain(..).map(|(_, message)| message).collect()
+    /// Counts the loss for every message up to `touched`, and returns the last one that has had too many.
+    fn count_loss(&mut self, touched: u64) -> u64 {
+        let mut settled = self.confirmed;
+        for entry in self.handed.iter_mut().take_while(|entry| entry.ticket <= touched) {
+            entry.losses += 1;
+            // Older messages have been sent at least as often, so these come first.
+            if entry.losses >= SENDS {
+                settled = entry.ticket;
+            }
+        }
+        settled
+    }
+
+    /// Takes out what is left: the messages that were never written, and the tickets of those that may have been
+    /// delivered though they wait to be sent again.
+    pub(crate) fn drain(&mut self) -> (Vec<Message>, Tickets) {
+        let mut last = self.confirmed;
+        let mut never = Vec::new();
+        for entry in self.waiting.drain(..) {
+            if entry.losses > 0 {
+                last = entry.ticket;
+            } else {
+                never.push(entry.message);
+            }
+        }
+        (never, Tickets::between(self.confirmed, last))
     }
 
     pub(crate) fn has_released(&self) -> bool {
@@ -144,17 +207,44 @@ impl Outbox {
         self.last_handed
     }
 
-    /// The last ticket of which the system has taken every byte.
-    pub(crate) fn written(&self) -> u64 {
-        self.written
+    /// The last ticket of which the system has taken every byte, on this connection or one before.
+    pub(crate) fn ever_written(&self) -> u64 {
+        self.ever_written
+    }
+
+    /// The last ticket that the peer has confirmed, or that was named as doubtful.
+    pub(crate) fn confirmed(&self) -> u64 {
+        self.confirmed
+    }
+
+    /// Up to which ticket nothing waits to be written, and up to which everything's fate is known. Tickets that were
+    /// withdrawn wait for nothing.
+    pub(crate) fn watermarks(&self) -> (u64, u64) {
+        let all = |mark: u64| {
+            if self.waiting.is_empty() && mark >= self.last_handed { self.accepted } else { mark }
+        };
+        (all(self.written), all(self.confirmed))
+    }
+
+    /// Whether messages are kept, and what waits for a confirmation takes half of `limit`.
+    pub(crate) fn is_half_full(&self, limit: Limit) -> bool {
+        self.keeps && (self.held.messages * 2 >= limit.messages || self.held.bytes * 2 >= limit.bytes)
     }
 
     /// Lets the payloads up to `ticket` go.
     fn release(&mut self, ticket: u64) {
-        while let Some((_, message)) = pop_if(&mut self.handed, |(handed, _)| *handed <= ticket) {
-            self.released.messages += 1;
-            self.released.bytes += message.len();
+        while let Some(entry) = pop_if(&mut self.handed, |entry| entry.ticket <= ticket) {
+            self.released.add(&entry.message);
+            self.held.messages -= 1;
+            self.held.bytes -= entry.message.len();
         }
+    }
+}
+
+impl Released {
+    fn add(&mut self, message: &Message) {
+        self.messages += 1;
+        self.bytes += message.len();
     }
 }
 
@@ -193,9 +283,9 @@ mod tests {
         outbox.begin(100);
         hand(&mut outbox, 2, 130);
         outbox.progress(129);
-        assert_eq!((outbox.written(), outbox.take_released()), (0, Released::default()));
+        assert_eq!((outbox.ever_written(), outbox.take_released()), (0, Released::default()));
         outbox.progress(130);
-        assert_eq!((outbox.written(), outbox.take_released()), (2, Released { messages: 2, bytes: 18 }));
+        assert_eq!((outbox.ever_written(), outbox.take_released()), (2, Released { messages: 2, bytes: 18 }));
     }
 
     #[test]
@@ -211,7 +301,7 @@ mod tests {
             "the first went out, the second in part, the third not at all"
         );
         assert_eq!(outbox.take_released().messages, 2);
-        let left: Vec<_> = outbox.drain().iter().map(ToString::to_string).collect();
+        let left: Vec<_> = outbox.drain().0.iter().map(ToString::to_string).collect();
         assert_eq!(left, ["message 3", "message 4", "message 5"]);
     }
 
@@ -221,12 +311,12 @@ mod tests {
         untouched.begin(100);
         untouched.pop();
         assert!(untouched.lost(100).is_empty());
-        assert_eq!(untouched.drain().len(), 1);
+        assert_eq!(untouched.drain().0.len(), 1);
         let mut touched = outbox(1..=1);
         touched.begin(100);
         touched.pop();
         assert_eq!(numbers(&touched.lost(101)), [1]);
-        assert!(touched.drain().is_empty());
+        assert!(touched.drain().0.is_empty());
     }
 
     #[test]
@@ -273,5 +363,65 @@ mod tests {
         assert_eq!(outbox.progress(7), None);
         assert_eq!(outbox.progress(29), Some(0));
         assert_eq!(outbox.progress(30), Some(2));
+    }
+
+    fn kept(tickets: std::ops::RangeInclusive<u64>) -> Outbox {
+        Outbox { keeps: true, ..outbox(tickets) }
+    }
+
+    #[test]
+    fn at_least_once_a_message_is_kept_until_it_is_confirmed_and_sent_again_in_order() {
+        let mut outbox = kept(1..=4);
+        outbox.begin(0);
+        hand(&mut outbox, 3, 30);
+        outbox.progress(30);
+        assert_eq!(outbox.take_released(), Released::default(), "written is not enough");
+        outbox.confirm(1);
+        assert_eq!(outbox.take_released().messages, 1);
+        assert!(outbox.lost(30).is_empty(), "nothing is given up");
+        outbox.begin(0);
+        let again: Vec<_> = std::iter::from_fn(|| outbox.pop()).map(|(ticket, _)| ticket).collect();
+        assert_eq!(again, [2, 3, 4]);
+        outbox.mark(60, 0);
+        outbox.confirm(4);
+        assert!(outbox.has_unconfirmed(), "not written on this connection yet");
+        outbox.progress(60);
+        outbox.confirm(4);
+        assert_eq!((outbox.has_unconfirmed(), outbox.take_released().messages), (false, 3));
+    }
+
+    #[test]
+    fn a_message_is_given_up_and_named_when_three_connections_were_lost_over_it() {
+        let mut outbox = kept(1..=2);
+        for loss in 1..=3 {
+            outbox.begin(0);
+            hand(&mut outbox, 1, 10);
+            let given_up = numbers(&outbox.lost(10));
+            assert_eq!(given_up, if loss < 3 { vec![] } else { vec![1] });
+        }
+        assert_eq!(outbox.pop().unwrap().0, 2);
+    }
+
+    #[test]
+    fn what_is_left_at_least_once_tells_the_doubtful_from_the_unwritten() {
+        let mut outbox = kept(1..=3);
+        outbox.begin(0);
+        hand(&mut outbox, 2, 20);
+        outbox.lost(20);
+        let (never, maybe) = outbox.drain();
+        assert_eq!((never.len(), numbers(&maybe)), (1, vec![1, 2]));
+    }
+
+    #[test]
+    fn the_window_is_half_full_by_count_or_by_bytes() {
+        let mut outbox = kept(1..=4);
+        outbox.begin(0);
+        hand(&mut outbox, 1, 10);
+        assert!(!outbox.is_half_full(Limit::new(4, 1000)) && outbox.is_half_full(Limit::new(4, 18)));
+        hand(&mut outbox, 1, 20);
+        assert!(outbox.is_half_full(Limit::new(4, 1000)));
+        outbox.progress(20);
+        outbox.confirm(1);
+        assert!(!outbox.is_half_full(Limit::new(4, 1000)));
     }
 }

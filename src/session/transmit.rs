@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::config::deadline;
+use crate::config::{Beat, deadline};
 use crate::error::CloseFrame;
-use crate::event::Ticket;
+use crate::event::{Ticket, Tickets};
 use crate::message::Message;
 use crate::protocol::{Outgoing, RequestId};
 use crate::session::Session;
@@ -26,7 +26,30 @@ pub(super) struct Queued {
     pub(super) beat: Option<u64>,
 }
 
+/// How far the messages have come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Watermarks {
+    pub(crate) written: u64,
+    /// Up to this ticket the fate is known: confirmed, or in doubt for good.
+    pub(crate) settled: u64,
+    /// How often messages were left in doubt, and which were last.
+    pub(crate) doubts: u64,
+    pub(crate) doubt: Tickets,
+}
+
 impl Session {
+    /// The caller wants to know whether everything up to ticket `through` has arrived: the server is asked as soon as it
+    /// is out.
+    pub(crate) fn handle_confirm(&mut self, through: u64) {
+        self.confirm_through = self.confirm_through.max(through);
+    }
+
+    /// How far the messages have come.
+    pub(crate) fn watermarks(&self) -> Watermarks {
+        let (written, settled) = self.outbox.watermarks();
+        Watermarks { written, settled, doubts: self.doubts, doubt: self.doubt.clone() }
+    }
+
     /// Everything polled so far has been handed to the socket, and ends at byte `end` of its connection.
     pub(crate) fn handle_handed(&mut self, end: u64) {
         self.outbox.mark(end, self.beat_handed);
@@ -65,6 +88,11 @@ impl Session {
             if !self.wants_outbox() {
                 return None;
             }
+            if self.should_ask()
+                && let Some(frame) = self.ask(now)
+            {
+                return Some(frame);
+            }
             let Some((ticket, message)) = self.outbox.pop() else { return self.poll_closing() };
             if self.protocol.is_none() {
                 return Some(Frame::Message(message));
@@ -75,12 +103,33 @@ impl Session {
         }
     }
 
+    /// Whether the window of unconfirmed messages fills up, or the caller waits for the last of them.
+    fn should_ask(&self) -> bool {
+        let fills = self.asked <= self.outbox.confirmed() && self.outbox.is_half_full(self.config.outbox);
+        let wanted = self.confirm_through.min(self.outbox.last_handed());
+        let waits = self.asked < wanted && !self.outbox.has_waiting() && self.outbox.has_unconfirmed();
+        fills || waits
+    }
+
+    /// A ping outside the schedule, where pings are the heartbeat: its answer confirms what went before it.
+    fn ask(&mut self, now: Instant) -> Option<Frame> {
+        if self.heartbeat.kind() != Beat::WebSocketPing || !self.heartbeat.is_running() {
+            return None;
+        }
+        let pulse = self.heartbeat.beat(now);
+        self.beat(now, pulse);
+        let Queued { frame, beat } = self.frames.pop_back()?;
+        self.beat_handed = beat.unwrap_or(self.beat_handed);
+        Some(frame)
+    }
+
     pub(super) fn beat(&mut self, now: Instant, pulse: Pulse) {
         self.stats.heartbeats += 1;
         let beat = Some(self.heartbeat.sent());
         let frame = match pulse {
             Pulse::Ping(payload) => {
                 self.pings.push_back((self.heartbeat.sent(), self.outbox.last_handed()));
+                self.asked = self.outbox.last_handed();
                 // The oldest would confirm the least.
                 if self.pings.len() > 32 {
                     self.pings.pop_front();
@@ -119,4 +168,13 @@ impl From<Frame> for Queued {
 
 fn json_ping(unix: Duration) -> Message {
     format!(r#"{{"type":"ping","timestamp":{}}}"#, unix.as_millis()).into()
+}
+
+/// The answer to a [`json_ping`].
+pub(super) fn is_json_pong(message: &Message) -> bool {
+    // A pong may carry more than its type, but no server makes it large: others are spared the parser.
+    const LARGEST: usize = 1024;
+    message.len() <= LARGEST
+        && message.as_text().is_some_and(|text| text.contains("\"pong\""))
+        && message.json::<serde_json::Value>().is_ok_and(|value| value["type"] == "pong")
 }

@@ -1,0 +1,114 @@
+//! What became of what was sent.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "turns the caller's timeouts into deadlines, on the caller's thread"
+)]
+
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::RecvTimeoutError;
+
+use crate::client::{Client, not_on_io_thread, remaining};
+use crate::config::deadline;
+use crate::error::{Error, SendErrorKind};
+use crate::intake::Command;
+use crate::message::Message;
+
+impl Client {
+    /// Blocks until everything that was accepted so far has been handed to the operating system, the client is closed, or
+    /// `timeout` is over. What was lost on the way counts as written; see [`confirm`](Self::confirm).
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], with why the line is down, if it is; [`Error::Closed`].
+    pub fn flush(&self, timeout: Duration) -> Result<(), Error> {
+        not_on_io_thread()?;
+        let target = self.line.shared.intake.last_ticket();
+        let written = self.line.watch(timeout, |status| {
+            let closed = status.closed.is_some().then_some(Err(Error::Closed));
+            if status.watermarks.written >= target { Some(Ok(())) } else { closed }
+        });
+        written.unwrap_or_else(|| Err(self.line.timeout("the messages to be written", timeout)))
+    }
+
+    /// Blocks until the server has received everything that was accepted so far: it is asked with a ping, which it
+    /// answers behind all of that. Lives through reconnects; blocks for `timeout` at most.
+    ///
+    /// An intermediary that answers pings itself confirms only up to itself. A [`request`](Self::request) that the
+    /// application at the other end answers confirms end to end.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]; [`Error::Unconfirmed`]: the line was lost meanwhile, and some messages are in doubt for good;
+    /// [`Error::Closed`]; [`Error::InvalidArgument`] when the heartbeats are not WebSocket pings.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # let client = tautline::Client::connect("ws://127.0.0.1:8080")?;
+    /// client.send("last words")?;
+    /// client.confirm(Duration::from_secs(3))?; // the server has it
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn confirm(&self, timeout: Duration) -> Result<(), Error> {
+        not_on_io_thread()?;
+        if !self.line.confirms {
+            let reason = "only WebSocket pings as heartbeats bring confirmations";
+            return Err(Error::InvalidArgument { argument: "confirm", reason: reason.into() });
+        }
+        let through = self.line.shared.intake.last_ticket();
+        let doubts = self.line.shared.status.read(|status| status.watermarks.doubts);
+        self.line.command(Command::Confirm { through });
+        let settled = self.line.watch(timeout, |status| {
+            let marks = &status.watermarks;
+            let doubt = marks.doubt.ends().filter(|_| marks.doubts > doubts);
+            match doubt {
+                Some((first, last)) if first <= through => Some(Err(Error::Unconfirmed { first, last })),
+                _ if marks.settled >= through => Some(Ok(())),
+                _ => status.closed.is_some().then_some(Err(Error::Closed)),
+            }
+        });
+        settled.unwrap_or_else(|| Err(self.line.timeout("the confirmation", timeout)))
+    }
+
+    /// Sends a request, and returns the answer to it, as the protocol pairs them: see
+    /// [`JsonSession`](crate::JsonSession).
+    ///
+    /// Blocks until the answer is there, the line is lost, the client is closed, or `timeout` is over; it covers the
+    /// wait for room and for the line to be ready, too. A request is never sent twice; one that times out before it
+    /// went out is withdrawn.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]; why the line was lost; what the protocol saw; or the request was not accepted.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use serde_json::{json, Value};
+    /// # use tautline::{Client, JsonSession};
+    /// let session = JsonSession::new().answers_by("id");
+    /// let client = Client::builder("ws://127.0.0.1:8080").protocol(session).connect()?;
+    /// let answer: Value = client.request(json!({"method": "status"}), Duration::from_secs(5))?.json()?;
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn request(&self, message: impl Into<Message>, timeout: Duration) -> Result<Message, Error> {
+        not_on_io_thread()?;
+        if !self.line.answers {
+            let reason = "a plain session pairs no answers; give the builder a protocol that does, such as JsonSession";
+            return Err(Error::InvalidArgument { argument: "request", reason: reason.into() });
+        }
+        let message = message.into();
+        let until = deadline(Instant::now(), timeout);
+        let (reply, answer) = crossbeam_channel::bounded(1);
+        let ticket = match self.line.shared.intake.push(&message, Some(&reply), Some(until), remaining) {
+            Ok(ticket) => self.accepted(ticket),
+            Err(SendErrorKind::Full { .. }) => return Err(SendErrorKind::Timeout { after: timeout }.into()),
+            Err(kind) => return Err(kind.into()),
+        };
+        drop(reply);
+        match answer.recv_deadline(until) {
+            Ok(answer) => answer,
+            Err(RecvTimeoutError::Disconnected) => Err(Error::Closed),
+            Err(RecvTimeoutError::Timeout) => {
+                self.line.command(Command::Withdraw { ticket: ticket.number() });
+                Err(self.line.timeout("the answer to a request", timeout))
+            }
+        }
+    }
+}
