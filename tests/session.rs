@@ -316,6 +316,9 @@ fn a_fetch_completes_each_request_and_is_asked_for_fresh_credentials_once() {
     assert_eq!(delay, Some(Duration::ZERO), "the second attempt is made at once");
     client.wait_ready(LONG).unwrap();
     client.terminate();
+    let client = Client::builder(server.url()).fetch(fetch(1)).connect().unwrap();
+    assert_eq!(client.stats().attempts, 2, "connect, too, tries fresh credentials");
+    client.terminate();
     let client = Client::builder(ConnectionConfig::new(server.url())).fetch(fetch(7)).start().unwrap();
     let reason = client.wait_closed(LONG).unwrap();
     assert!(matches!(reason, CloseReason::Refused(DisconnectReason::ConnectFailed(Error::Rejected(_)))));

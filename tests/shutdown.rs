@@ -238,7 +238,13 @@ fn a_send_that_races_a_close_is_counted_or_refused() {
 
 #[test]
 fn a_handle_dropped_in_a_callback_does_not_wait_for_itself() {
-    let server = Server::echo();
+    let (go_in, go) = crossbeam_channel::bounded::<()>(0);
+    let server = Server::start(move |_, stream| {
+        let mut socket = accept(stream);
+        go.recv().unwrap();
+        socket.send("call back".into()).unwrap();
+        listen(socket);
+    });
     let (handle_in, handle) = crossbeam_channel::bounded::<Client>(1);
     let callback = move || {
         if let Ok(client) = handle.try_recv() {
@@ -251,8 +257,8 @@ fn a_handle_dropped_in_a_callback_does_not_wait_for_itself() {
     };
     let client = Client::builder(server.url()).on_event_ready(callback).connect().unwrap();
     let events = client.events().clone();
-    client.send("call back").unwrap();
     handle_in.send(client).unwrap();
+    go_in.send(()).unwrap();
     assert!(matches!(events.iter().last(), Some(Event::Closed { reason: CloseReason::ByCaller, .. })));
 }
 
