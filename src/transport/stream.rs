@@ -223,6 +223,10 @@ impl<T: Raw> Read for Wire<T> {
         }
         loop {
             match self.raw.read(buffer) {
+                // The system tells an error once, and the write has had it.
+                Ok(0) if self.write_error.is_some() && !buffer.is_empty() => {
+                    return Err(self.write_error.take().unwrap_or(ErrorKind::BrokenPipe.into()));
+                }
                 Ok(n) => {
                     // A short read has emptied the system's buffer, so the next one would be in vain; not on Windows.
                     if n < buffer.len()

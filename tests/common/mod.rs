@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use tautline::{Client, ConnectionConfig, DisconnectReason, Event, ReconnectConfig};
 use tungstenite::WebSocket;
 
 /// Long enough for any machine; a test that waits this long has failed.
@@ -162,5 +163,110 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(start.elapsed() < LONG, "waited in vain: {what}");
         thread::yield_now();
+    }
+}
+
+/// A server that serves one connection after the other and keeps no hold of them: a stream that `serve` drops is
+/// closed, and one that is dropped with bytes unread is reset. Drop the clients first.
+pub struct BareServer {
+    address: SocketAddr,
+    stopped: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl BareServer {
+    /// Calls `serve(n, stream)` for the n-th connection, from 0.
+    pub fn start(serve: impl Fn(usize, TcpStream) + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let stopped = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&stopped);
+        let thread = thread::spawn(move || {
+            for (n, stream) in listener.incoming().enumerate() {
+                if stop.load(Ordering::SeqCst) {
+                    return;
+                }
+                let stream = stream.unwrap();
+                stream.set_nodelay(true).unwrap();
+                serve(n, stream);
+            }
+        });
+        Self { address, stopped, thread: Some(thread) }
+    }
+
+    pub fn url(&self) -> String {
+        format!("ws://{}", self.address)
+    }
+}
+
+impl Drop for BareServer {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(self.address);
+        let _ = self.thread.take().unwrap().join();
+    }
+}
+
+/// Waits until something has come on this stream, and leaves it unread: a drop of the stream is a reset then.
+pub fn await_unread(stream: &TcpStream) {
+    assert!(stream.peek(&mut [0; 1]).unwrap() > 0, "the client ended the connection");
+}
+
+/// A frame of a server: its first byte (FIN, reserved bits, opcode) and its payload.
+pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match payload.len() {
+        short @ 0..=125 => frame.push(u8::try_from(short).unwrap()),
+        middle @ 126..=0xFFFF => {
+            frame.push(126);
+            frame.extend(u16::try_from(middle).unwrap().to_be_bytes());
+        }
+        long => {
+            frame.push(127);
+            frame.extend((long as u64).to_be_bytes());
+        }
+    }
+    frame.extend(payload);
+    frame
+}
+
+/// A server's close frame.
+pub fn close_frame(code: u16, reason: &str) -> Vec<u8> {
+    frame(0x88, &[&code.to_be_bytes(), reason.as_bytes()].concat())
+}
+
+/// The frames of a client up to its close frame or the end of the stream.
+pub fn read_frames(stream: &mut TcpStream) -> Vec<(u8, Vec<u8>)> {
+    let mut frames = Vec::new();
+    while frames.last().is_none_or(|(opcode, _)| *opcode != 8) {
+        match read_frame(stream) {
+            Some(frame) => frames.push(frame),
+            None => break,
+        }
+    }
+    frames
+}
+
+/// Reconnects after a millisecond.
+pub fn quick(url: &str) -> ConnectionConfig {
+    let delay = Duration::from_millis(1);
+    ConnectionConfig::new(url).reconnect(ReconnectConfig::default().initial_delay(delay).max_delay(delay))
+}
+
+/// Takes events until the one that `wanted` maps to something.
+pub fn wait_for<T>(client: &Client, mut wanted: impl FnMut(Event) -> Option<T>) -> T {
+    loop {
+        let event = client.events().recv_timeout(LONG).expect("the awaited event never came");
+        if let Some(found) = wanted(event) {
+            return found;
+        }
+    }
+}
+
+/// A loss: why, and what was decided.
+pub fn disconnected(event: Event) -> Option<(DisconnectReason, Option<Duration>)> {
+    match event {
+        Event::Disconnected { reason, retry_in, .. } => Some((reason, retry_in)),
+        _ => None,
     }
 }

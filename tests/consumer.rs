@@ -1,0 +1,359 @@
+//! An application that takes its messages slowly, late, or never.
+#![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{
+    BareServer, LONG, Server, accept_raw, await_unread, close_frame, disconnected, eventually, frame, quick,
+    read_frame, read_frames, wait_for,
+};
+use crossbeam_channel::{Receiver, Sender};
+use tautline::{
+    Client, CloseReason, ConnectionConfig, ConnectionState, DisconnectReason, Error, Event, HeartbeatConfig,
+    Inbound, Limit,
+};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// What may be read beyond the bound: what came with the answer to the upgrade (64 KiB), and a read buffer.
+const SLACK: u64 = 128 << 10;
+
+/// Numbered messages of `size` bytes, as they are on the wire.
+fn numbered(count: u32, size: usize) -> Vec<u8> {
+    let message = |n: u32| {
+        let mut payload = n.to_be_bytes().to_vec();
+        payload.resize(size, 0);
+        frame(0x82, &payload)
+    };
+    (0..count).flat_map(message).collect()
+}
+
+/// Takes the next message, which has this number.
+fn take(client: &Client, number: u32) {
+    let message = client.recv_timeout(LONG).unwrap();
+    assert_eq!(message.as_bytes()[..4], number.to_be_bytes());
+}
+
+/// A server that sends without end, and says when its client takes no more.
+fn flooding(size: usize) -> (Server, Receiver<()>) {
+    let (stalled_in, stalled) = crossbeam_channel::unbounded();
+    let server = Server::start(move |_, stream| {
+        let mut stream = accept_raw(stream);
+        stream.set_write_timeout(Some(200 * MS)).unwrap();
+        let messages = numbered(3, size);
+        while stream.write_all(&messages).is_ok() {}
+        let _ = stalled_in.send(());
+        while stream.read(&mut [0; 512]).is_ok_and(|n| n > 0) {}
+    });
+    (server, stalled)
+}
+
+/// What a server does in these tests: sends some messages, then tells the test of every frame of the client's, answers
+/// pings if it `answers`, and the close frame always.
+fn converse(stream: TcpStream, messages: &[u8], answers: bool, heard: &Sender<(u8, Vec<u8>)>) {
+    let mut stream = accept_raw(stream);
+    stream.write_all(messages).unwrap();
+    while let Some((opcode, payload)) = read_frame(&mut stream) {
+        match opcode {
+            8 => stream.write_all(&frame(0x88, &payload)).unwrap(),
+            9 if answers => stream.write_all(&frame(0x8A, &payload)).unwrap(),
+            _ => {}
+        }
+        let _ = heard.send((opcode, payload));
+        if opcode == 8 {
+            return;
+        }
+    }
+}
+
+/// Waits for frames of the client until one has this opcode.
+fn hear(heard: &Receiver<(u8, Vec<u8>)>, opcode: u8) -> Vec<u8> {
+    loop {
+        let (found, payload) = heard.recv_timeout(LONG).unwrap();
+        if found == opcode {
+            return payload;
+        }
+    }
+}
+
+/// Beats every 10 ms, each to be answered within 100 ms, and room for 10 messages.
+fn beating(url: &str) -> ConnectionConfig {
+    let heartbeat = HeartbeatConfig::default().interval(10 * MS).timeout(100 * MS);
+    quick(url).heartbeat(heartbeat).events(Limit::new(10, 1 << 20))
+}
+
+/// A client of a server that sends 300 messages, after 20 beats in which none of them was taken.
+fn paused(answers: bool) -> (Server, Client, Receiver<(u8, Vec<u8>)>) {
+    let (heard_in, heard) = crossbeam_channel::unbounded();
+    let server = Server::start(move |_, stream| converse(stream, &numbered(300, 100), answers, &heard_in));
+    let client = Client::connect(beating(&server.url())).unwrap();
+    for _ in 0..20 {
+        hear(&heard, 9);
+    }
+    let stats = client.stats();
+    assert_eq!((stats.messages_received, stats.disconnects), (10, 0));
+    (server, client, heard)
+}
+
+#[test]
+fn what_is_not_taken_is_bounded_by_count() {
+    let (server, stalled) = flooding(50);
+    let client = Client::connect(quick(&server.url()).events(Limit::new(10, 1 << 20))).unwrap();
+    stalled.recv_timeout(LONG).unwrap();
+    eventually("the bound", || client.stats().messages_received >= 10);
+    let stats = client.stats();
+    assert_eq!(stats.messages_received, 10);
+    assert!(stats.bytes_read < SLACK, "{} bytes are in memory", stats.bytes_read);
+    client.terminate();
+    assert_eq!(client.messages().count(), 10);
+}
+
+#[test]
+fn what_is_not_taken_is_bounded_by_bytes() {
+    const LIMIT: usize = 1 << 20;
+    // The size is known once a message is there: the one that reaches the bound may cross it.
+    for (size, count) in [(256 << 10, 4), (300_000, 4), (2 << 20, 1)] {
+        let (server, stalled) = flooding(size);
+        let client = Client::connect(quick(&server.url()).events(Limit::new(1000, LIMIT))).unwrap();
+        stalled.recv_timeout(LONG).unwrap();
+        eventually("the bound", || client.stats().messages_received >= count);
+        let stats = client.stats();
+        assert_eq!(stats.messages_received, count, "messages of {size} bytes");
+        let most = (LIMIT + size) as u64 + SLACK;
+        assert!(stats.bytes_read < most, "{} bytes are in memory", stats.bytes_read);
+        client.terminate();
+        assert_eq!(client.messages().count() as u64, count);
+    }
+}
+
+#[test]
+fn beats_that_are_answered_and_sends_go_on_while_nothing_is_taken() {
+    let (_server, client, heard) = paused(true);
+    client.send("still here").unwrap();
+    assert_eq!(hear(&heard, 1), b"still here");
+    assert_eq!(client.stats().messages_received, 10);
+    (0..300).for_each(|n| take(&client, n));
+    // The answers stood behind the messages, and count now.
+    eventually("a round trip", || client.stats().round_trip.is_some());
+    assert_eq!(client.stats().disconnects, 0);
+    assert!(client.close().is_empty());
+}
+
+#[test]
+fn a_peer_that_answers_nothing_is_not_judged_before_the_messages_are_taken() {
+    let (_server, client, heard) = paused(false);
+    client.send("still here").unwrap();
+    assert_eq!(hear(&heard, 1), b"still here");
+    assert_eq!(client.stats().disconnects, 0);
+    (0..300).for_each(|n| take(&client, n));
+    let (reason, _) = wait_for(&client, disconnected);
+    assert!(matches!(reason, DisconnectReason::Lost(Error::HeartbeatTimeout { .. })), "{reason}");
+    client.terminate();
+}
+
+#[test]
+fn a_close_goes_through_while_nothing_is_taken() {
+    let (_server, client, heard) = paused(true);
+    client.send("last words").unwrap();
+    assert!(client.close_with(4000, "enough").unwrap().is_empty(), "the server has confirmed it all");
+    assert_eq!(hear(&heard, 1), b"last words");
+    assert_eq!(hear(&heard, 8), b"\x0F\xA0enough");
+    // What had arrived before is there, and no gap in it.
+    let numbers: Vec<_> = client.messages().map(|message| message.as_bytes()[3]).collect();
+    assert_eq!(numbers, (0..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn terminate_is_prompt_while_nothing_is_taken() {
+    let (_server, client, _heard) = paused(true);
+    let start = Instant::now();
+    client.terminate();
+    assert!(start.elapsed() < 250 * MS, "{:?}", start.elapsed());
+    assert_eq!(client.messages().count(), 10);
+}
+
+#[test]
+fn a_consumer_that_comes_and_goes_gets_everything_in_order() {
+    const BOUND: u32 = 200;
+    const ALL: u32 = 10 * BOUND;
+    let server = Server::start(|_, stream| {
+        let mut stream = accept_raw(stream);
+        stream.write_all(&numbered(ALL, 2000)).unwrap();
+        while read_frame(&mut stream).is_some() {}
+    });
+    let limit = Limit::new(BOUND as usize, 16 << 20);
+    let client = Client::connect(quick(&server.url()).events(limit)).unwrap();
+    for taken in (0..ALL).step_by(BOUND as usize) {
+        eventually("the bound", || client.stats().messages_received == u64::from(taken + BOUND));
+        (taken..taken + BOUND).for_each(|n| take(&client, n));
+    }
+    client.terminate();
+    assert_eq!(client.messages().count(), 0);
+}
+
+#[test]
+fn a_consumer_that_comes_after_the_server_has_gone_gets_everything_and_the_reason() {
+    let (gone_in, gone) = crossbeam_channel::bounded(1);
+    let server = BareServer::start(move |n, stream| {
+        let mut stream = accept_raw(stream);
+        if n == 0 {
+            let goodbye = close_frame(4002, "gone");
+            stream.write_all(&[numbered(300, 100), goodbye].concat()).unwrap();
+            // Unread beats: the connection is reset.
+            await_unread(&stream);
+            drop(stream);
+            gone_in.send(()).unwrap();
+        } else {
+            read_frames(&mut stream);
+        }
+    });
+    let client = Client::connect(beating(&server.url())).unwrap();
+    gone.recv_timeout(LONG).unwrap();
+    let beats = client.stats().heartbeats;
+    eventually("beats to nobody", || client.stats().heartbeats > beats + 15);
+    assert_eq!(client.stats().messages_received, 10);
+    (0..300).for_each(|n| take(&client, n));
+    let (reason, _) = wait_for(&client, disconnected);
+    assert_eq!(reason.to_string(), r#"the server closed the line with close code 4002: "gone""#);
+    client.terminate();
+}
+
+#[test]
+fn a_small_bound_does_not_slow_a_consumer_that_takes_at_once() {
+    let server = Server::start(|_, stream| {
+        let mut stream = accept_raw(stream);
+        stream.write_all(&numbered(100, 100)).unwrap();
+        while read_frame(&mut stream).is_some() {}
+    });
+    let client = Client::connect(quick(&server.url()).events(Limit::new(1, 1 << 20))).unwrap();
+    let start = Instant::now();
+    for n in 0..100 {
+        take(&client, n);
+        // A look every 64 ms would take six seconds.
+        assert!(start.elapsed() < 2000 * MS, "{n} messages in {:?}", start.elapsed());
+    }
+    client.terminate();
+}
+
+#[test]
+fn a_program_that_only_sends_survives_thousands_of_outages() {
+    const OUTAGES: u64 = 2_000;
+    let server = BareServer::start(|n, stream| {
+        let mut stream = accept_raw(stream);
+        if n as u64 == OUTAGES {
+            stream.write_all(&close_frame(1008, "enough")).unwrap();
+            while stream.read(&mut [0; 4096]).is_ok_and(|n| n > 0) {}
+        } else {
+            // A message is taken, and others are not: a reset.
+            read_frame(&mut stream);
+        }
+    });
+    let client = Client::connect(quick(&server.url()).outbox(Limit::new(10, 1 << 20))).unwrap();
+    while client.send_timeout("x", LONG).is_ok() {
+        assert!(client.events().len() <= 256 + 2, "besides: what was missed, and the end");
+    }
+    let why = client.wait_closed(LONG).expect("sending is stuck");
+    assert!(matches!(why, CloseReason::Refused(DisconnectReason::ClosedByServer(_))), "{why}");
+    let stats = client.stats();
+    assert_eq!((stats.connects, stats.disconnects), (OUTAGES + 1, OUTAGES + 1));
+
+    let events: Vec<_> = client.events().iter().collect();
+    assert_eq!(events.len(), 256 + 2);
+    // An outage has five events: three state changes, Connected, Disconnected. The end has seven.
+    let all = 5 * OUTAGES + 7;
+    let [.., Event::Missed { count, state, .. }, Event::Closed { reason, .. }] = &events[..] else {
+        panic!("{:?}", events.last())
+    };
+    assert_eq!((*count, *state), (all - 256 - 1, ConnectionState::Closed));
+    assert_eq!(reason.to_string(), why.to_string());
+}
+
+#[test]
+fn a_program_that_only_sends_is_not_wedged_by_messages_it_never_takes() {
+    const BOUND: usize = 5;
+    let server = BareServer::start(|_, stream| {
+        let mut stream = accept_raw(stream);
+        stream.write_all(&numbered(1, 100)).unwrap();
+        read_frame(&mut stream);
+    });
+    let config = quick(&server.url()).events(Limit::new(BOUND, 1 << 20)).write_timeout(20 * MS);
+    let client = Client::connect(config).unwrap();
+    let start = Instant::now();
+    while client.stats().connects < 4 * BOUND as u64 {
+        // A full outbox is none of this test's business.
+        let _ = client.try_send("x");
+        assert!(
+            start.elapsed() < Duration::from_secs(4),
+            "stuck in a connection that is gone: {:?}, {:?}",
+            client.state(),
+            client.stats()
+        );
+        thread::yield_now();
+    }
+    client.terminate();
+    assert_eq!(client.messages().count(), BOUND);
+}
+
+#[test]
+fn a_closed_client_has_counted_every_message_it_accepted() {
+    let (asked_in, asked) = crossbeam_channel::bounded(1);
+    let (refuse, refusal) = crossbeam_channel::bounded(1);
+    let server = Server::start(move |_, mut stream| {
+        common::read_head(&mut stream);
+        asked_in.send(()).unwrap();
+        refusal.recv_timeout(LONG).unwrap();
+        stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").unwrap();
+    });
+    let client = Client::start(quick(&server.url())).unwrap();
+    asked.recv_timeout(LONG).unwrap();
+    for _ in 0..3 {
+        client.send("never written").unwrap();
+    }
+    refuse.send(()).unwrap();
+    assert!(matches!(client.wait_closed(LONG), Ok(CloseReason::Refused(_))));
+    assert_eq!(client.close().never_written.len(), 3);
+    assert_eq!(client.stats().messages_accepted, 3);
+}
+
+#[test]
+fn discarded_messages_are_read_and_cost_nothing() {
+    let server = Server::start(|_, stream| {
+        let mut stream = accept_raw(stream);
+        stream.write_all(&numbered(20_000, 100)).unwrap();
+        stream.write_all(&close_frame(1000, "")).unwrap();
+        read_frames(&mut stream);
+    });
+    let config = quick(&server.url()).inbound(Inbound::Discard).events(Limit::new(5, 1000));
+    let client = Client::connect(config).unwrap();
+    client.wait_closed(LONG).unwrap().into_result().unwrap();
+    assert_eq!(client.stats().messages_received, 20_000);
+    assert!(client.events().iter().all(|event| !matches!(event, Event::Message(_))));
+}
+
+#[test]
+fn a_receiver_that_is_dropped_takes_nothing_with_it() {
+    let (_server, client, heard) = paused(true);
+    drop(client.events().clone());
+    client.send("still here").unwrap();
+    assert_eq!(hear(&heard, 1), b"still here");
+    (0..300).for_each(|n| take(&client, n));
+    assert!(client.close().is_empty());
+}
+
+#[test]
+fn a_client_that_is_dropped_while_nothing_is_taken_says_goodbye() {
+    let (_server, client, heard) = paused(true);
+    let events = client.events().clone();
+    let start = Instant::now();
+    drop(client);
+    assert!(start.elapsed() < 1000 * MS, "{:?}", start.elapsed());
+    assert_eq!(hear(&heard, 8), 1000_u16.to_be_bytes());
+    let events: Vec<_> = events.iter().collect();
+    assert_eq!(events.iter().filter(|event| matches!(event, Event::Message(_))).count(), 10);
+    assert!(matches!(events.last(), Some(Event::Closed { reason: CloseReason::ByCaller, .. })));
+}
