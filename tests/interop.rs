@@ -4,16 +4,17 @@
 //! what a message can ask a server to do.
 #![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
 
+#[path = "interop/client.rs"]
+mod client;
 mod common;
 
-use std::sync::OnceLock;
 use std::thread;
-use std::time::{Duration, Instant};
 
+use client::{config, connect, connect_only, connected, counted, echo, lost, ms, receive, server};
 use common::LONG;
 use tautline::{
-    Client, CloseFrame, CloseReason, ConnectionConfig, DisconnectReason, Error, Event, HeartbeatConfig,
-    Limit, Message, ReconnectConfig, Stats, Tickets, TlsConnector,
+    Client, CloseFrame, CloseReason, ConnectionConfig, DisconnectReason, Error, HeartbeatConfig, Limit,
+    Message,
 };
 
 /// Makes four tests of each function: it gets the URL of a server, plain or over TLS.
@@ -97,7 +98,7 @@ fn a_flood_arrives_in_order(url: &str) {
 
 fn a_reader_that_stops_slows_the_server_down_and_keeps_the_line(url: &str) {
     const COUNT: u64 = 500;
-    let heartbeat = HeartbeatConfig::default().interval(ms(100)).timeout(ms(1000));
+    let heartbeat = HeartbeatConfig::default().interval(ms(200)).timeout(ms(2000));
     let client = connect(config(url).events(Limit::new(16, 16 << 20)).heartbeat(heartbeat));
     // 31 MiB: more than the system holds between the two.
     client.send(format!("flood:{COUNT}:65536")).unwrap();
@@ -386,100 +387,6 @@ fn tls_on_one_side_only_is_an_error() {
     }
 }
 
-/// The URL of one of the servers.
-fn server(name: &str) -> String {
-    variable(&format!("TAUTLINE_{name}"))
-}
-
-fn variable(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run tests/interop/run.sh"))
-}
-
-/// Trusts the test's CA, and reconnects at once.
-fn config(url: &str) -> ConnectionConfig {
-    static TLS: OnceLock<TlsConnector> = OnceLock::new();
-    let config = ConnectionConfig::new(url).reconnect(ReconnectConfig::default().initial_delay(ms(20)));
-    if !url.starts_with("wss") {
-        return config;
-    }
-    let tls = TLS.get_or_init(|| {
-        let ca = std::fs::read(variable("TAUTLINE_CA")).unwrap();
-        let ca = native_tls::Certificate::from_pem(&ca).unwrap();
-        TlsConnector::builder().add_root_certificate(ca).build().unwrap()
-    });
-    config.tls(tls.clone())
-}
-
-/// A client whose line is ready, and told so.
-fn connect(config: ConnectionConfig) -> Client {
-    let client = connect_only(config);
-    connected(&client);
-    client
-}
-
-fn connect_only(config: ConnectionConfig) -> Client {
-    let shown = format!("{config:?}");
-    Client::connect(config).unwrap_or_else(|error| panic!("{error}: {shown}"))
-}
-
-/// Waits until the line is ready, and returns the subprotocol.
-fn connected(client: &Client) -> Option<Box<str>> {
-    wait_for(client, "a line that is ready", |event| match event {
-        Event::Connected { subprotocol, .. } => Some(subprotocol),
-        _ => None,
-    })
-}
-
-/// Waits for a loss or a failed attempt.
-fn lost(client: &Client) -> (DisconnectReason, Option<Duration>, Tickets) {
-    wait_for(client, "a loss", |event| match event {
-        Event::Disconnected { reason, retry_in, maybe_delivered, .. } => {
-            Some((reason, retry_in, maybe_delivered))
-        }
-        _ => None,
-    })
-}
-
-/// Takes events until there is one that is `wanted`.
-fn wait_for<R>(client: &Client, what: &str, wanted: impl Fn(Event) -> Option<R>) -> R {
-    let end = Instant::now() + LONG;
-    loop {
-        match client.events().recv_deadline(end) {
-            Ok(event) => {
-                if let Some(found) = wanted(event) {
-                    return found;
-                }
-            }
-            Err(error) => panic!("waited for {what}: {error}; {client:?}"),
-        }
-    }
-}
-
-/// Waits, without taking events, until the client has counted enough, on one and the same connection.
-fn counted(client: &Client, what: &str, enough: impl Fn(&Stats) -> bool) {
-    let end = Instant::now() + LONG;
-    loop {
-        let stats = client.stats();
-        assert_eq!((stats.connects, stats.disconnects), (1, 0), "waited for {what}: {stats:?}");
-        if enough(&stats) {
-            return;
-        }
-        assert!(Instant::now() < end, "waited for {what}: {stats:?}");
-        // Returns at once should the client be closed.
-        let _ = client.wait_closed(ms(5));
-    }
-}
-
-/// The next message, which is text.
-fn receive(client: &Client) -> String {
-    client.recv_timeout(LONG).unwrap().as_text().expect("text").to_owned()
-}
-
-fn echo(client: &Client) {
-    client.send("is anybody there").unwrap();
-    assert_eq!(receive(client), "is anybody there");
-}
-
 /// What the server of `witness` saw at the end of the connection to `path`: code and reason.
 fn seen(witness: &Client, path: &str) -> String {
     witness.send(format!("last-close:{path}")).unwrap();
@@ -498,10 +405,6 @@ fn breaks_and_comes_back(url: &str, how: &str) {
         echo(&client);
     }
     assert_eq!(client.stats().connects, 4);
-}
-
-fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
 }
 
 /// Text of this many bytes, in characters of one to four bytes.

@@ -9,11 +9,24 @@
     flood:N             sends the texts 0 to N-1;  flood:N:SIZE  with spaces behind them, up to SIZE bytes
     raw:HEX             writes these bytes, below the protocol
     last-close:PATH     waits until the connection to PATH has ended, then sends CODE:REASON as they came from its client
+
+With --gateway PASSWORD it is a gateway that speaks JSON. The first message has to be
+{"Type":"POST_LOGIN","Data":{"Password":PASSWORD}}; anything else makes it crash: the stream ends without a close frame.
+It answers RTN_LOGIN or RTN_ERR, and takes another login after that. Then
+
+    {"Type":"GET_X","n":N}   is answered, in order, by {"Type":"NOT_X","n":N}, every third time RTN_LOGIN once more, and
+                             {"Type":"RTN_X","n":N}
+    {"Type":"DROP"}          makes it crash
+    {"type":"ping",…}        is ignored
+
+and anything else is an RTN_ERR. Words in the path, joined by "+", change it: "slow" takes 0.3 s for a login, and crashes
+over a message meanwhile; "beats" answers pings with {"type":"pong"}; "chatty" sends {"Type":"NOT_TICK"} every 20 ms.
 """
 
 import argparse
 import asyncio
 import collections
+import json
 import os
 import socket
 import ssl
@@ -77,6 +90,77 @@ class Echo:
             await line.send(message)
 
 
+class Gateway:
+    def __init__(self, password):
+        self.password = password
+
+    async def serve(self, line):
+        words = line.request.path.strip("/").split("+")
+        chat = None
+        try:
+            await self.log_in(line, words)
+            if "chatty" in words:
+                chat = asyncio.create_task(self.chat(line))
+            answers = 0
+            async for message in line:
+                answers += await self.obey(line, json.loads(message), answers, words)
+        except ConnectionClosed:
+            pass
+        finally:
+            if chat:
+                chat.cancel()
+
+    async def log_in(self, line, words):
+        while True:
+            login = json.loads(await line.recv())
+            if login.get("Type") != "POST_LOGIN":
+                await self.crash(line)
+            if "slow" in words:
+                try:
+                    await asyncio.wait_for(line.recv(), 0.3)
+                    await self.crash(line)
+                except asyncio.TimeoutError:
+                    pass
+            if login["Data"]["Password"] == self.password:
+                return await self.say(line, "RTN_LOGIN", Data={"Success": True})
+            await self.say(line, "RTN_ERR", Data={"Error": "wrong password"})
+
+    # Returns how many answers that made.
+    async def obey(self, line, message, answers, words):
+        command = message.get("Type", "")
+        if command == "DROP":
+            await self.crash(line)
+        elif message.get("type") == "ping":
+            if "beats" in words:
+                await line.send('{"type":"pong"}')
+        elif command.startswith("GET_"):
+            about = command.removeprefix("GET_")
+            await self.say(line, f"NOT_{about}", n=message["n"])
+            if answers % 3 == 2:
+                await self.say(line, "RTN_LOGIN", Data={"Success": True})
+            await self.say(line, f"RTN_{about}", n=message["n"])
+            return 1
+        else:
+            await self.say(line, "RTN_ERR", Data={"Error": "unknown command"})
+        return 0
+
+    async def chat(self, line):
+        try:
+            while True:
+                await self.say(line, "NOT_TICK")
+                await asyncio.sleep(0.02)
+        except ConnectionClosed:
+            pass
+
+    async def say(self, line, kind, **rest):
+        await line.send(json.dumps({"Type": kind, **rest}))
+
+    async def crash(self, line):
+        line.transport.abort()
+        await line.wait_closed()
+        await line.recv()  # Raises.
+
+
 def arguments():
     parser = argparse.ArgumentParser()
     parser.add_argument("--port-file", required=True, help="where to write the port, once there is one")
@@ -86,6 +170,7 @@ def arguments():
     parser.add_argument("--ping", type=float, help="seconds between pings; ten times as long to answer")
     parser.add_argument("--basic", help="USER:PASSWORD")
     parser.add_argument("--subprotocol")
+    parser.add_argument("--gateway", help="be a gateway with this password")
     return parser.parse_args()
 
 
@@ -101,13 +186,14 @@ async def main():
         options["process_request"] = basic_auth(realm="interop", credentials=(user, password))
     if given.subprotocol:
         options["subprotocols"] = [given.subprotocol]
-    async with serve(Echo().serve, given.host, 0, **options) as server:
-        port = server.sockets[0].getsockname()[1]
+    server = Gateway(given.gateway) if given.gateway else Echo()
+    async with serve(server.serve, given.host, 0, **options) as listener:
+        port = listener.sockets[0].getsockname()[1]
         # Renamed into place, so that nobody reads half of it.
         with open(given.port_file + ".new", "w") as file:
             print(port, file=file)
         os.replace(given.port_file + ".new", given.port_file)
-        await server.serve_forever()
+        await listener.serve_forever()
 
 
 asyncio.run(main())

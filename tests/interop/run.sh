@@ -5,8 +5,11 @@
 #
 # PART   all (the default)
 #        servers    tests/interop.rs against websockets (Python) and ws (Node), plain and over TLS
+#        sessions   tests/interop_session.rs: logins and requests, against a gateway on websockets
+#        front      tests/interop_front.rs: ws behind nginx, plain and over TLS
 #
-# Needs cargo, python3 with venv and pip, node (18.3) with npm, and openssl. All it makes is in target/interop.
+# Needs cargo, python3 with venv and pip, node (18.3) with npm, openssl, and nginx. All it makes is in target/interop;
+# only openssl and nginx are installed for the whole system, where they are missing, by root on Debian.
 # Ends with the status of the tests, or with 77 when something can't be installed: it says what.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -52,17 +55,26 @@ need_node() {
     install "ws $ws with npm" npm install --prefix "$work/node" --no-audit --no-fund
 }
 
-need_openssl() {
-    command -v openssl >/dev/null && return
+# need_command COMMAND PACKAGE: a command of the system's, from this package of Debian's.
+need_command() {
+    command -v "$1" >/dev/null && return
     if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
-        cannot "openssl: its command line is missing, and this is not root on Debian"
+        cannot "$1: there is none, and this is not root on Debian (package $2)"
     fi
     install "the list of Debian's packages" apt-get update
-    install "openssl with apt-get" apt-get install -y --no-install-recommends openssl
+    # Without its service, where the runlevel decides about that.
+    install "$2 with apt-get" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+        apt-get install -y --no-install-recommends "$2"
+}
+
+need_nginx() {
+    # Where Debian has it, and not every user looks.
+    PATH=$PATH:/usr/sbin
+    need_command nginx nginx-light
 }
 
 need_certificates() {
-    need_openssl
+    need_command openssl openssl
     local certs=$work/certs log=$work/logs/certs.log
     # Made anew when they end within a day.
     openssl x509 -in "$certs/good.pem" -noout -checkend 86400 >/dev/null 2>&1 && return
@@ -85,15 +97,20 @@ stop() {
         kill "$pid" 2>/dev/null || true
         wait "$pid" 2>/dev/null || true
     done
+    # An nginx that is left has been started by a test that could not stop it.
+    for pid in $(cat "$ports"/*/nginx.pid 2>/dev/null); do
+        kill "$pid" 2>/dev/null || true
+    done
     rm -rf "$ports"
     exit "$status"
 }
 
 # start NAME URL COMMAND...: starts a server, which writes its port to the file that --port-file names, waits for that
-# port, and exports TAUTLINE_NAME: the URL with the port.
+# port, and exports TAUTLINE_NAME: the URL with the port. One that was started already is left alone.
 start() {
     local name=$1 url=$2 log=$work/logs/$1.log tries=600
     shift 2
+    [ -e "$ports/$name" ] && return
     "$@" --port-file "$ports/$name" >"$log" 2>&1 &
     pids+=("$!")
     until [ -e "$ports/$name" ]; do
@@ -108,24 +125,68 @@ start() {
     export "TAUTLINE_$name=$url:$(cat "$ports/$name")"
 }
 
-servers() {
+# start_nginx NAME: starts nginx in front of NODE_WS, in a directory of its own, and exports that as TAUTLINE_NAME_DIR
+# and the URLs as TAUTLINE_NAME_WS and TAUTLINE_NAME_WSS. It can't choose its ports itself: it gets some that were free a
+# moment ago, and others if they are not any more.
+start_nginx() {
+    local name=$1 dir=$ports/$1 log=$work/logs/$1.log user= round tries plain tls
+    # As anybody but root, it stays who it is.
+    [ "$(id -u)" != 0 ] || user="user $(id -un) $(id -gn);"
+    for round in 1 2 3 4 5; do
+        rm -rf "$dir"
+        mkdir -p "$dir/flags" "$dir/temp"
+        read -r plain tls < <("$python" -c '
+import socket
+both = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+print(*(one.getsockname()[1] for one in both))')
+        echo 'bob:{PLAIN}correct horse' >"$dir/users"
+        sed -e "s/@PLAIN@/$plain/; s/@TLS@/$tls/; s/@UPSTREAM@/${TAUTLINE_NODE_WS##*:}/; s/@USER@/$user/" \
+            "$here/nginx.conf" >"$dir/nginx.conf"
+        nginx -p "$dir/" -c nginx.conf >"$log" 2>&1 &
+        pids+=("$!")
+        tries=600
+        # It says its pid once it listens.
+        until [ -s "$dir/nginx.pid" ]; do
+            tries=$((tries - 1))
+            if [ "$tries" = 0 ] || ! kill -0 "$!" 2>/dev/null; then
+                grep -q 'bind()' "$log" && continue 2
+                break 2
+            fi
+            sleep 0.05
+        done
+        export "TAUTLINE_${name}_DIR=$dir"
+        export "TAUTLINE_${name}_WS=ws://127.0.0.1:$plain" "TAUTLINE_${name}_WSS=wss://localhost:$tls"
+        return
+    done
+    cat "$log" >&2
+    say "nginx does not start: $name, round $round"
+    exit 1
+}
+
+# What the parts start alike.
+common() {
     need_python
     need_node
     need_certificates
-    local py=("$python" "$here/echo.py") node=(node "$here/ws-server.js" --subprotocol chat)
-    local good=(--cert "$work/certs/good.pem" --key "$work/certs/good.key")
+    export TAUTLINE_CA=$work/certs/ca.pem
+    py=("$python" "$here/echo.py")
+    node=(node "$here/ws-server.js" --subprotocol chat)
+    good=(--cert "$work/certs/good.pem" --key "$work/certs/good.key")
+    start PY_BASIC ws://127.0.0.1 "${py[@]}" --basic "bob:correct horse"
+    start PY_CHAT ws://127.0.0.1 "${py[@]}" --subprotocol chat
+    start NODE_WS ws://127.0.0.1 "${node[@]}"
+}
+
+servers() {
+    say "starting servers"
+    common
     local expired=(--cert "$work/certs/expired.pem" --key "$work/certs/expired.key")
     local wrong_name=(--cert "$work/certs/wrong-name.pem" --key "$work/certs/wrong-name.key")
-    say "starting servers"
-    export TAUTLINE_CA=$work/certs/ca.pem
     start PY_WS ws://127.0.0.1 "${py[@]}"
     start PY_WSS wss://localhost "${py[@]}" "${good[@]}"
     start PY_EXPIRED wss://localhost "${py[@]}" "${expired[@]}"
     start PY_WRONG_NAME wss://localhost "${py[@]}" "${wrong_name[@]}"
     start PY_PINGING ws://127.0.0.1 "${py[@]}" --ping 0.05
-    start PY_BASIC ws://127.0.0.1 "${py[@]}" --basic "bob:correct horse"
-    start PY_CHAT ws://127.0.0.1 "${py[@]}" --subprotocol chat
-    start NODE_WS ws://127.0.0.1 "${node[@]}"
     start NODE_WSS wss://localhost "${node[@]}" "${good[@]}"
     start NODE_EXPIRED wss://localhost "${node[@]}" "${expired[@]}"
     start NODE_WRONG_NAME wss://localhost "${node[@]}" "${wrong_name[@]}"
@@ -138,9 +199,28 @@ servers() {
     cargo test --test interop -- --ignored
 }
 
+sessions() {
+    say "starting the gateway"
+    common
+    start GATEWAY ws://127.0.0.1 "${py[@]}" --gateway "open sesame"
+    start GATEWAY_TLS wss://localhost "${py[@]}" --gateway "open sesame" "${good[@]}"
+    cargo test --test interop_session -- --ignored
+}
+
+front() {
+    need_nginx
+    say "starting nginx"
+    common
+    start_nginx NGINX
+    # One that a test stops.
+    start_nginx NGINX_STOPPED
+    # They wait more than they work.
+    cargo test --test interop_front -- --ignored --test-threads 8
+}
+
 part=${1:-all}
 case $part in
-all | servers) ;;
+all | servers | sessions | front) ;;
 *)
     say "there is no part $part; see the head of $here/run.sh"
     exit 2
@@ -150,6 +230,10 @@ mkdir -p "$work/logs"
 ports=$(mktemp -d "$work/ports.XXXXXX")
 trap stop EXIT
 case $part in
-all) servers ;;
+all)
+    servers
+    sessions
+    front
+    ;;
 *) "$part" ;;
 esac

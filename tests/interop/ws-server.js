@@ -8,7 +8,7 @@
 //   raw:HEX             writes these bytes, below the protocol
 //   last-close:PATH     waits until the connection to PATH has ended, then sends CODE:REASON as they came from its client
 //
-// and the JSON heartbeat {"type":"ping",…} is answered with {"type":"pong"}.
+// and the JSON heartbeat {"type":"ping",…} is answered with {"type":"pong"}. A request that is no upgrade gets a 426.
 'use strict';
 
 const fs = require('fs');
@@ -87,9 +87,14 @@ function serve(line, request) {
   });
 }
 
+function refuse(request, response) {
+  response.writeHead(426, { 'Content-Type': 'text/plain' });
+  response.end('Upgrade Required');
+}
+
 const server = given.cert
-  ? https.createServer({ cert: fs.readFileSync(given.cert), key: fs.readFileSync(given.key) })
-  : http.createServer();
+  ? https.createServer({ cert: fs.readFileSync(given.cert), key: fs.readFileSync(given.key) }, refuse)
+  : http.createServer(refuse);
 new WebSocketServer({
   server,
   maxPayload: 64 << 20,
