@@ -7,6 +7,7 @@
 #        servers    tests/interop.rs against websockets (Python) and ws (Node), plain and over TLS
 #        sessions   tests/interop_session.rs: logins and requests, against a gateway on websockets
 #        front      tests/interop_front.rs: ws behind nginx, plain and over TLS
+#        conformance  examples/autobahn.rs against the Autobahn cases, without those on compression
 #
 # Needs cargo, python3 with venv and pip, node (18.3) with npm, openssl, and nginx. All it makes is in target/interop;
 # only openssl and nginx are installed for the whole system, where they are missing, by root on Debian.
@@ -19,6 +20,7 @@ work=$PWD/target/interop
 python=$work/python/bin/python
 websockets=17.4
 ws=^8
+kosoku=0.1.0
 
 say() { echo "interop: $*" >&2; }
 
@@ -218,9 +220,36 @@ front() {
     cargo test --test interop_front -- --ignored --test-threads 8
 }
 
+conformance() {
+    local port pid index=$work/conformance/reports/index.json
+    "$work/kosoku/bin/python" -c 'import kosoku' 2>/dev/null || {
+        need_python
+        install "a Python environment" python3 -m venv --clear "$work/kosoku"
+        install "kosoku $kosoku with pip" \
+            "$work/kosoku/bin/python" -m pip install --disable-pip-version-check "kosoku==$kosoku"
+    }
+    say "running the conformance cases"
+    cargo build --quiet --example autobahn
+    rm -rf "$work/conformance"
+    mkdir -p "$work/conformance"
+    port=$(python3 -c 'import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])')
+    (cd "$work/conformance" && exec "$work/kosoku/bin/kosoku" -m fuzzingserver "127.0.0.1:$port" \
+        -x '12.*' -x '13.*' -o reports) >"$work/logs/conformance.log" 2>&1 &
+    pid=$!
+    pids+=("$pid")
+    for _ in $(seq 600); do
+        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break
+        sleep 0.05
+    done
+    target/debug/examples/autobahn "ws://127.0.0.1:$port"
+    # It ends by itself once the reports are written; its status is worse than ours only where ours says so.
+    wait "$pid" || true
+    python3 "$here/conformance.py" "$index"
+}
+
 part=${1:-all}
 case $part in
-all | servers | sessions | front) ;;
+all | servers | sessions | front | conformance) ;;
 *)
     say "there is no part $part; see the head of $here/run.sh"
     exit 2
@@ -234,6 +263,7 @@ all)
     servers
     sessions
     front
+    conformance
     ;;
 *) "$part" ;;
 esac

@@ -1,0 +1,37 @@
+//! The client side of the Autobahn conformance cases: it echoes what each case sends, through the library's own path.
+//!
+//! ```sh
+//! cargo run --example autobahn -- ws://127.0.0.1:9001 [AGENT]      # against a running fuzzing server
+//! tests/interop/run.sh conformance                                  # brings one of its own
+//! ```
+
+use std::error::Error;
+
+use tautline::{Client, ConnectionConfig, HeartbeatConfig, ReconnectConfig};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    env_logger::init();
+    let mut arguments = std::env::args().skip(1);
+    let server = arguments.next().ok_or("usage: autobahn URL [AGENT]")?;
+    let agent = arguments.next().unwrap_or_else(|| "tautline".into());
+
+    let count = Client::connect(config(format!("{server}/getCaseCount")))?.recv()?;
+    let count: u32 = count.as_text().ok_or("the case count is not text")?.parse()?;
+    for case in 1..=count {
+        let client = Client::connect(config(format!("{server}/runCase?case={case}&agent={agent}")))?;
+        for message in client.messages() {
+            // A case may end the line while its messages are still being answered.
+            if client.send(message).is_err() {
+                break;
+            }
+        }
+    }
+    Client::connect(config(format!("{server}/updateReports?agent={agent}")))?.closed();
+    println!("{count} cases run");
+    Ok(())
+}
+
+/// Nothing on the wire but what the case asks for, and no second try.
+fn config(url: String) -> ConnectionConfig {
+    ConnectionConfig::new(url).heartbeat(HeartbeatConfig::off()).reconnect(ReconnectConfig::never())
+}
