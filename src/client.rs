@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use crossbeam_channel::{Receiver, Sender};
 use serde::Serialize;
 
 pub use crate::client::builder::Builder;
@@ -119,8 +119,9 @@ impl Client {
     /// # Errors
     /// The client is closing or closed, or the message is larger than `max_message_size`; the message is in the error.
     ///
-    /// ```no_run
-    /// # let client = tautline::Client::connect("ws://127.0.0.1:8080")?;
+    /// ```
+    #[doc = include_str!("client/echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
     /// let ticket = client.send("hello")?;
     /// client.send(vec![1, 2, 3])?;
     /// println!("the greeting is message {ticket}");
@@ -134,6 +135,14 @@ impl Client {
     ///
     /// # Errors
     /// As `send`, and [`SendErrorKind::Timeout`].
+    ///
+    /// ```
+    #[doc = include_str!("client/echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
+    /// # use std::time::Duration;
+    /// client.send_timeout("hello", Duration::from_millis(100))?;
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
     pub fn send_timeout(&self, message: impl Into<Message>, timeout: Duration) -> Result<Ticket, SendError> {
         self.push(message.into(), Some(timeout))
     }
@@ -143,8 +152,9 @@ impl Client {
     /// # Errors
     /// As [`send`](Self::send), and [`SendErrorKind::Full`].
     ///
-    /// ```no_run
-    /// # let client = tautline::Client::connect("ws://127.0.0.1:8080")?;
+    /// ```
+    #[doc = include_str!("client/echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
     /// # let mut dropped = Vec::new();
     /// if let Err(error) = client.try_send("frame 17") {
     ///     dropped.push(error.into_message());
@@ -164,8 +174,9 @@ impl Client {
     /// # Errors
     /// As `send`, or the value can't be written as JSON.
     ///
-    /// ```no_run
-    /// # let client = tautline::Client::connect("ws://127.0.0.1:8080")?;
+    /// ```
+    #[doc = include_str!("client/echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
     /// client.send_json(&serde_json::json!({"type": "subscribe", "channel": 7}))?;
     /// # Ok::<(), tautline::Error>(())
     /// ```
@@ -173,98 +184,27 @@ impl Client {
         Ok(self.send(serde_json::to_string(value)?)?)
     }
 
-    /// The next message. Events other than messages are taken and dropped.
+    /// Where the line stands now.
     ///
-    /// Blocks until a message arrives, through any number of reconnects, or until the client is closed.
-    ///
-    /// # Errors
-    /// [`Error::Closed`]: every message has been taken, and no more will come.
-    pub fn recv(&self) -> Result<Message, Error> {
-        not_on_io_thread()?;
-        loop {
-            match self.line.events.recv() {
-                Ok(event) => {
-                    if let Some(message) = self.line.taken(event) {
-                        return Ok(message);
-                    }
-                }
-                Err(_) => return Err(Error::Closed),
-            }
-        }
-    }
-
-    /// The next message, like [`recv`](Self::recv), but blocks for `timeout` at most.
-    ///
-    /// # Errors
-    /// As `recv`, and [`Error::Timeout`].
-    pub fn recv_timeout(&self, timeout: Duration) -> Result<Message, Error> {
-        not_on_io_thread()?;
-        let until = deadline(Instant::now(), timeout);
-        loop {
-            match self.line.events.recv_deadline(until) {
-                Ok(event) => {
-                    if let Some(message) = self.line.taken(event) {
-                        return Ok(message);
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => return Err(self.line.timeout("a message", timeout)),
-                Err(RecvTimeoutError::Disconnected) => return Err(Error::Closed),
-            }
-        }
-    }
-
-    /// The next message, or `None` if there is none now; never blocks.
-    ///
-    /// # Errors
-    /// As [`recv`](Self::recv).
-    pub fn try_recv(&self) -> Result<Option<Message>, Error> {
-        loop {
-            match self.line.events.try_recv() {
-                Ok(event) => {
-                    if let Some(message) = self.line.taken(event) {
-                        return Ok(Some(message));
-                    }
-                }
-                Err(TryRecvError::Empty) => return Ok(None),
-                Err(TryRecvError::Disconnected) => return Err(Error::Closed),
-            }
-        }
-    }
-
-    /// The messages as they come: each `next` blocks as [`recv`](Self::recv) does; ends when the client is closed.
-    /// [`closed`](Self::closed) tells why it ended.
-    pub fn messages(&self) -> Messages<'_> {
-        Messages { client: self }
-    }
-
-    /// The messages that are there now; never blocks.
-    ///
-    /// ```no_run
-    /// # let client = tautline::Client::connect("ws://127.0.0.1:8080")?;
-    /// # let apply = |_| ();
-    /// for message in client.try_messages() {
-    ///     apply(message);
-    /// }
+    /// ```
+    #[doc = include_str!("client/echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
+    /// # use tautline::ConnectionState;
+    /// assert_eq!(client.state(), ConnectionState::Connected);
     /// # Ok::<(), tautline::Error>(())
     /// ```
-    pub fn try_messages(&self) -> TryMessages<'_> {
-        TryMessages { client: self }
-    }
-
-    /// Everything that happens, in order. The channel ends after [`Event::Closed`].
-    ///
-    /// There is one queue: an event taken here is not seen by [`recv`](Self::recv) and its kin, nor by another clone of
-    /// this receiver, and those drop what isn't a message. A program reads one or the other.
-    pub fn events(&self) -> &Receiver<Event> {
-        &self.line.events
-    }
-
-    /// Where the line stands now.
     pub fn state(&self) -> ConnectionState {
         self.line.shared.status.read(|status| status.state)
     }
 
     /// What the client has done so far.
+    ///
+    /// ```
+    #[doc = include_str!("client/echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
+    /// assert_eq!(client.stats().connects, 1);
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
     pub fn stats(&self) -> Stats {
         self.line.shared.status.read(|status| status.stats.clone())
     }
@@ -273,6 +213,14 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Timeout`], with why the line is down, if it is; or why the client is closed.
+    ///
+    /// ```
+    #[doc = include_str!("client/echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
+    /// # use std::time::Duration;
+    /// client.wait_ready(Duration::from_secs(5))?;
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
     pub fn wait_ready(&self, timeout: Duration) -> Result<(), Error> {
         not_on_io_thread()?;
         let outcome = self.line.wait(Some(timeout), |status| match &status.closed {
@@ -286,6 +234,13 @@ impl Client {
     /// dead peer is noticed within the heartbeat's timeout; during an attempt nothing happens. Never blocks.
     ///
     /// For programs that learn that the network is back, or has changed.
+    ///
+    /// ```
+    #[doc = include_str!("client/echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
+    /// client.reconnect_now();
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
     pub fn reconnect_now(&self) {
         self.line.command(Command::ReconnectNow);
     }
@@ -297,8 +252,9 @@ impl Client {
     /// that isn't ready is closed at once. Made on the I/O thread, the call returns at once, with
     /// [`unfinished`](Left::unfinished) set.
     ///
-    /// ```no_run
-    /// # let client = tautline::Client::connect("ws://127.0.0.1:8080")?;
+    /// ```
+    #[doc = include_str!("client/echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
     /// client.send("last words")?;
     /// let left = client.close();
     /// println!("{} never written, maybe delivered: {}", left.never_written.len(), left.maybe_delivered);
@@ -312,6 +268,13 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`]: the code may not be sent, or the reason is longer than 123 bytes. Nothing was done.
+    ///
+    /// ```
+    #[doc = include_str!("client/echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
+    /// client.close_with(4001, "done for today")?;
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
     pub fn close_with(&self, code: u16, reason: &str) -> Result<Left, Error> {
         let frame = CloseFrame::checked(code, reason)?;
         Ok(self.line.close(Command::Close { frame, flush: true }))
@@ -321,6 +284,13 @@ impl Client {
     ///
     /// Blocks until the I/O thread is gone: 50 ms at most. Made on the I/O thread, the call returns at once, with
     /// [`unfinished`](Left::unfinished) set.
+    ///
+    /// ```
+    #[doc = include_str!("client/echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
+    /// client.terminate();
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
     pub fn terminate(&self) -> Left {
         self.line.close(Command::Terminate)
     }
@@ -329,6 +299,14 @@ impl Client {
     ///
     /// Made on the I/O thread, which it would wait for, it returns [`CloseReason::Failed`] with
     /// [`Error::WouldDeadlock`].
+    ///
+    /// ```
+    #[doc = include_str!("client/echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
+    /// client.close();
+    /// client.closed().into_result()?;
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
     pub fn closed(&self) -> CloseReason {
         if let Err(error) = not_on_io_thread() {
             return error.into();
@@ -341,6 +319,14 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Timeout`]: the client isn't closed yet.
+    ///
+    /// ```
+    #[doc = include_str!("client/echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
+    /// # use std::time::Duration;
+    /// assert!(client.wait_closed(Duration::from_millis(10)).is_err(), "it is open");
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
     pub fn wait_closed(&self, timeout: Duration) -> Result<CloseReason, Error> {
         not_on_io_thread()?;
         let reason =

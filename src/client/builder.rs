@@ -42,6 +42,20 @@ impl Builder {
     /// Calls `callback` after events were enqueued, on the I/O thread: once for any number of them, to wake a loop that
     /// then takes them with [`try_messages`](Client::try_messages) or from [`events`](Client::events). It must not
     /// block. If it panics, the client is closed.
+    ///
+    /// ```
+    #[doc = include_str!("echo.txt")]
+    /// # use tautline::Client;
+    /// let (wake, woken) = crossbeam_channel::bounded(1);
+    /// let client = Client::builder(url).on_event_ready(move || drop(wake.try_send(()))).connect()?;
+    /// client.send("hello")?;
+    /// let mut messages = Vec::new();
+    /// while messages.is_empty() {
+    ///     woken.recv().expect("the client is open");
+    ///     messages.extend(client.try_messages());
+    /// }
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
     pub fn on_event_ready(mut self, callback: impl Fn() + Send + 'static) -> Self {
         self.notify = Some(Box::new(callback));
         self

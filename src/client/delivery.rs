@@ -20,6 +20,15 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Timeout`], with why the line is down, if it is; [`Error::Closed`].
+    ///
+    /// ```
+    #[doc = include_str!("echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
+    /// # use std::time::Duration;
+    /// client.send("hello")?;
+    /// client.flush(Duration::from_secs(3))?;
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
     pub fn flush(&self, timeout: Duration) -> Result<(), Error> {
         not_on_io_thread()?;
         let target = self.line.shared.intake.last_ticket();
@@ -40,9 +49,10 @@ impl Client {
     /// [`Error::Timeout`]; [`Error::Unconfirmed`]: the line was lost meanwhile, and some messages are in doubt for good;
     /// [`Error::Closed`]; [`Error::InvalidArgument`] when the heartbeats are not WebSocket pings.
     ///
-    /// ```no_run
+    /// ```
+    #[doc = include_str!("echo.txt")]
     /// # use std::time::Duration;
-    /// # let client = tautline::Client::connect("ws://127.0.0.1:8080")?;
+    /// # let client = tautline::Client::connect(&url)?;
     /// client.send("last words")?;
     /// client.confirm(Duration::from_secs(3))?; // the server has it
     /// # Ok::<(), tautline::Error>(())

@@ -1,7 +1,152 @@
-//! The messages of a client, as iterators.
+//! What a client receives.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "turns the caller's timeouts into deadlines, on the caller's thread"
+)]
 
-use crate::client::Client;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
+
+use crate::client::{Client, not_on_io_thread};
+use crate::config::deadline;
+use crate::error::Error;
+use crate::event::Event;
 use crate::message::Message;
+
+impl Client {
+    /// The next message. Events other than messages are taken and dropped.
+    ///
+    /// Blocks until a message arrives, through any number of reconnects, or until the client is closed.
+    ///
+    /// # Errors
+    /// [`Error::Closed`]: every message has been taken, and no more will come.
+    ///
+    /// ```
+    #[doc = include_str!("echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
+    /// client.send("hello")?;
+    /// assert_eq!(client.recv()?.as_text(), Some("hello"));
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn recv(&self) -> Result<Message, Error> {
+        not_on_io_thread()?;
+        loop {
+            match self.line.events.recv() {
+                Ok(event) => {
+                    if let Some(message) = self.line.taken(event) {
+                        return Ok(message);
+                    }
+                }
+                Err(_) => return Err(Error::Closed),
+            }
+        }
+    }
+
+    /// The next message, like [`recv`](Self::recv), but blocks for `timeout` at most.
+    ///
+    /// # Errors
+    /// As `recv`, and [`Error::Timeout`].
+    ///
+    /// ```
+    #[doc = include_str!("echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
+    /// # use std::time::Duration;
+    /// # use tautline::Error;
+    /// let error = client.recv_timeout(Duration::from_millis(10)).unwrap_err();
+    /// assert!(matches!(error, Error::Timeout { .. }));
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Message, Error> {
+        not_on_io_thread()?;
+        let until = deadline(Instant::now(), timeout);
+        loop {
+            match self.line.events.recv_deadline(until) {
+                Ok(event) => {
+                    if let Some(message) = self.line.taken(event) {
+                        return Ok(message);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => return Err(self.line.timeout("a message", timeout)),
+                Err(RecvTimeoutError::Disconnected) => return Err(Error::Closed),
+            }
+        }
+    }
+
+    /// The next message, or `None` if there is none now; never blocks.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    ///
+    /// ```
+    #[doc = include_str!("echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
+    /// assert!(client.try_recv()?.is_none());
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn try_recv(&self) -> Result<Option<Message>, Error> {
+        loop {
+            match self.line.events.try_recv() {
+                Ok(event) => {
+                    if let Some(message) = self.line.taken(event) {
+                        return Ok(Some(message));
+                    }
+                }
+                Err(TryRecvError::Empty) => return Ok(None),
+                Err(TryRecvError::Disconnected) => return Err(Error::Closed),
+            }
+        }
+    }
+
+    /// The messages as they come: each `next` blocks as [`recv`](Self::recv) does; ends when the client is closed.
+    /// [`closed`](Self::closed) tells why it ended.
+    ///
+    /// ```
+    #[doc = include_str!("echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
+    /// for n in 1..=3 {
+    ///     client.send(n.to_string())?;
+    /// }
+    /// client.close();
+    /// assert_eq!(client.messages().count(), 3);
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn messages(&self) -> Messages<'_> {
+        Messages { client: self }
+    }
+
+    /// The messages that are there now; never blocks.
+    ///
+    /// ```
+    #[doc = include_str!("echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
+    /// # let apply = |_| ();
+    /// for message in client.try_messages() {
+    ///     apply(message);
+    /// }
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn try_messages(&self) -> TryMessages<'_> {
+        TryMessages { client: self }
+    }
+
+    /// Everything that happens, in order. The channel ends after [`Event::Closed`].
+    ///
+    /// There is one queue: an event taken here is not seen by [`recv`](Self::recv) and its kin, nor by another clone of
+    /// this receiver, and those drop what isn't a message. A program reads one or the other.
+    ///
+    /// ```
+    #[doc = include_str!("echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
+    /// # use tautline::Event;
+    /// client.close();
+    /// assert!(matches!(client.events().iter().last(), Some(Event::Closed { .. })));
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn events(&self) -> &Receiver<Event> {
+        &self.line.events
+    }
+}
 
 /// The messages of a client: see [`Client::messages`].
 #[derive(Debug)]
