@@ -58,6 +58,8 @@ struct LineHandle {
     shared: Shared,
     commands: Sender<Command>,
     events: Receiver<Event>,
+    /// The heartbeat's timeout: so long may nothing be taken on either side.
+    patience: Duration,
     /// Heartbeats are pings, whose answers confirm.
     confirms: bool,
     /// There is a protocol that can pair answers with requests.
@@ -113,11 +115,13 @@ impl Client {
 
     /// Accepts a message, which goes out in its turn: at once if the line is ready, else when it is.
     ///
-    /// Blocks while the outbox is full, until there is room or the client is closed. See
+    /// Blocks while the outbox is full, until there is room or the client is closed; but when the application takes none
+    /// of its messages meanwhile, so that the server may never take ours, only for the heartbeat's timeout. See
     /// [`send_timeout`](Self::send_timeout) and [`try_send`](Self::try_send).
     ///
     /// # Errors
-    /// The client is closing or closed, or the message is larger than `max_message_size`; the message is in the error.
+    /// The client is closing or closed, the message is larger than `max_message_size`, or
+    /// [`SendErrorKind::ConsumerStalled`]; the message is in the error.
     ///
     /// ```
     #[doc = include_str!("client/echo.txt")]
@@ -342,15 +346,38 @@ impl Client {
                 other => other,
             })
         } else {
-            let until = timeout.map(|timeout| deadline(Instant::now(), timeout));
-            intake.push(&message, None, until, remaining).map_err(|kind| match (kind, timeout) {
-                (SendErrorKind::Full { .. }, Some(after)) => SendErrorKind::Timeout { after },
-                (other, _) => other,
-            })
+            match timeout {
+                None => self.push_patiently(&message),
+                Some(after) => {
+                    let until = deadline(Instant::now(), after);
+                    intake.push(&message, None, until, remaining).map_err(|kind| match kind {
+                        SendErrorKind::Full { .. } => SendErrorKind::Timeout { after },
+                        other => other,
+                    })
+                }
+            }
         };
         match accepted {
             Ok(ticket) => Ok(self.accepted(ticket)),
             Err(kind) => Err(SendError::new(message, kind)),
+        }
+    }
+
+    /// Waits for room for as long as it takes, unless that is for ever: the server takes nothing because the application
+    /// takes nothing from it.
+    fn push_patiently(&self, message: &Message) -> Result<Ticket, SendErrorKind> {
+        let Shared { intake, gate, status } = &self.line.shared;
+        let stalled_at = || gate.is_stalled().then(|| status.read(|status| status.stats.messages_received));
+        let after = self.line.patience;
+        loop {
+            let before = stalled_at();
+            match intake.push(message, None, deadline(Instant::now(), after), remaining) {
+                Err(SendErrorKind::Full { .. }) if before.is_some() && before == stalled_at() => {
+                    return Err(SendErrorKind::ConsumerStalled { after });
+                }
+                Err(SendErrorKind::Full { .. }) => {}
+                other => return other,
+            }
         }
     }
 

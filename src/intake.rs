@@ -106,6 +106,11 @@ impl Gate {
         self.stalled.store(stalled, SeqCst);
     }
 
+    /// Whether reading is paused.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stalled.load(SeqCst)
+    }
+
     /// The application has emptied the channel: a paused reader goes on at once.
     pub(crate) fn drained(&self) {
         if self.stalled.load(SeqCst) && self.stalled.swap(false, SeqCst) {
@@ -203,13 +208,12 @@ impl Intake {
         Ok(queue.push(message, None))
     }
 
-    /// Accepts a message, when need be after a wait for room until `deadline`; `None` waits until the client closes.
-    /// `remaining` tells the time to a deadline.
+    /// Accepts a message, when need be after a wait for room until `deadline`. `remaining` tells the time to it.
     pub(crate) fn push(
         &self,
         message: &Message,
         reply: Option<&Reply>,
-        deadline: Option<Instant>,
+        deadline: Instant,
         remaining: impl Fn(Instant) -> Duration,
     ) -> Result<Ticket, SendErrorKind> {
         self.check_size(message)?;
@@ -221,17 +225,12 @@ impl Intake {
                 Err(full) => full,
             };
             queue.waiting += 1;
-            queue = match deadline {
-                None => self.room.wait(queue).unwrap_or_else(PoisonError::into_inner),
-                Some(at) => {
-                    let left = remaining(at);
-                    if left.is_zero() {
-                        queue.waiting -= 1;
-                        return Err(full);
-                    }
-                    self.room.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
+            let left = remaining(deadline);
+            if left.is_zero() {
+                queue.waiting -= 1;
+                return Err(full);
+            }
+            queue = self.room.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
             queue.waiting -= 1;
         }
     }

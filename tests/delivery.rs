@@ -12,7 +12,7 @@ use std::time::Duration;
 use common::{LONG, Server, accept, accept_raw, listen, read_frame};
 use tautline::{
     Client, ConnectionConfig, Delivery, Error, Event, HeartbeatConfig, Left, Limit, Message, ReconnectConfig,
-    Ticket,
+    SendErrorKind, Ticket,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -342,4 +342,22 @@ fn an_answered_close_confirms_where_pings_are_not_the_heartbeat() {
         client.send("x").unwrap();
         assert!(client.close().is_empty());
     }
+}
+
+#[test]
+fn a_thread_that_sends_and_takes_nothing_is_told_instead_of_waiting_for_ever() {
+    let server = Server::echo();
+    let heartbeat = HeartbeatConfig::default().timeout(50 * MS);
+    let config = config(&server.url())
+        .heartbeat(heartbeat)
+        .events(Limit::new(4, 1 << 20))
+        .outbox(Limit::new(4, 1 << 20));
+    let client = Client::connect(config).unwrap();
+    let big = Message::from(vec![0; 256 << 10]);
+    let error = (0..10_000).find_map(|_| client.send(big.clone()).err()).unwrap();
+    assert!(matches!(error.kind(), SendErrorKind::ConsumerStalled { .. }), "{error:?}");
+    // The line is well: who takes the messages can send again.
+    while client.recv_timeout(100 * MS).is_ok() {}
+    client.send("on we go").unwrap();
+    client.terminate();
 }

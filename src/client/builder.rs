@@ -156,6 +156,7 @@ impl Builder {
         let (events_in, events) = crossbeam_channel::unbounded();
         let stack = config.thread_stack;
         let answers = protocol.is_some();
+        let patience = config.heartbeat.timeout;
         let confirms = config.heartbeat.beat == Beat::WebSocketPing;
         let settings = Settings { config, fetch, resolver, tls: Connector::default() };
         let worker = Worker::new(Setup {
@@ -175,7 +176,7 @@ impl Builder {
             .spawn(move || worker.run())
             .map_err(refused("an I/O thread"))?;
         let thread = Mutex::new(Some(thread));
-        let line = LineHandle { shared, commands: commands_in, events, confirms, answers, thread };
+        let line = LineHandle { shared, commands: commands_in, events, patience, confirms, answers, thread };
         Ok(Client { line: Arc::new(line) })
     }
 }

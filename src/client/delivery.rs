@@ -106,7 +106,7 @@ impl Client {
         let message = message.into();
         let until = deadline(Instant::now(), timeout);
         let (reply, answer) = crossbeam_channel::bounded(1);
-        let ticket = match self.line.shared.intake.push(&message, Some(&reply), Some(until), remaining) {
+        let ticket = match self.line.shared.intake.push(&message, Some(&reply), until, remaining) {
             Ok(ticket) => self.accepted(ticket),
             Err(SendErrorKind::Full { .. }) => return Err(SendErrorKind::Timeout { after: timeout }.into()),
             Err(kind) => return Err(kind.into()),

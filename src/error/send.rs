@@ -42,6 +42,13 @@ pub enum SendErrorKind {
         /// The deadline that was given.
         after: Duration,
     },
+    /// The outbox is full, and the application takes none of the messages that have arrived: the server may wait for
+    /// that before it takes ours. Take messages, or send from another thread.
+    #[non_exhaustive]
+    ConsumerStalled {
+        /// How long neither side took anything: the heartbeat's timeout.
+        after: Duration,
+    },
     /// The client is closing or closed.
     Closed,
     /// The message is larger than `max_message_size`.
@@ -94,6 +101,10 @@ impl fmt::Display for SendErrorKind {
         match self {
             Self::Full { messages, bytes } => write!(f, "the outbox is full ({messages} messages, {bytes} bytes)"),
             Self::Timeout { after } => write!(f, "the outbox stayed full for {after:?}"),
+            Self::ConsumerStalled { after } => write!(
+                f,
+                "the outbox is full, and none of the messages that arrived were taken for {after:?}: take them, or send elsewhere"
+            ),
             Self::Closed => f.write_str("the client is closed"),
             Self::TooLarge { size, limit } => {
                 write!(f, "the message has {size} bytes; max_message_size allows {limit}")
