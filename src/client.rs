@@ -70,7 +70,8 @@ struct LineHandle {
 impl Client {
     /// Makes one attempt to connect, and returns a client whose line is ready; later losses are followed by reconnects.
     ///
-    /// Blocks until the line is ready or the attempt has failed, for `connect_timeout` (10 s) at most. To wait for a
+    /// Blocks until the line is ready or the attempt has failed, for `connect_timeout` (10 s), and with a protocol that
+    /// logs in `login_timeout` (10 s), at most. To wait for a
     /// server that isn't there yet, use [`start`](Self::start).
     ///
     /// # Errors

@@ -311,7 +311,7 @@ impl fmt::Display for Error {
                 write!(f, "connecting to {host} timed out after {after:?} while {phase}")
             }
             Self::Refused { reason } => write!(f, "the server refused the login: {reason}"),
-            Self::LoginTimeout { after } => write!(f, "the server did not accept the login within {after:?}"),
+            Self::LoginTimeout { after } => write!(f, "the login was not accepted within {after:?} (or the protocol never called ready)"),
             Self::Session { reason } => write!(f, "the session can't go on: {reason}"),
             Self::ClosedByServer(frame) => write!(f, "the server closed the line with {frame}"),
             Self::ConnectionLost { source: None } => {

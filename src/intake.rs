@@ -341,10 +341,14 @@ impl Status {
         self.changed.notify_all();
     }
 
-    /// Says how far things have come, and wakes who watches for that.
-    pub(crate) fn set_progress(&self, stats: Stats, watermarks: Watermarks) {
+    /// Changes what nobody waits for.
+    pub(crate) fn set_stats(&self, stats: Stats) {
+        self.lock().stats = stats;
+    }
+
+    /// Says how far the messages have come, and wakes who watches for that.
+    pub(crate) fn set_watermarks(&self, watermarks: Watermarks) {
         let mut inner = self.lock();
-        inner.stats = stats;
         let wake = inner.watching > 0 && inner.watermarks != watermarks;
         inner.watermarks = watermarks;
         drop(inner);

@@ -374,7 +374,7 @@ impl Worker {
 
     /// Tells the callers what happened: first the state, then the events, then that there are some.
     fn publish(&mut self) {
-        self.shared.status.set_progress(self.stats(), self.session.watermarks());
+        self.shared.status.set_stats(self.stats());
         if self.session.state() != self.published {
             self.published = self.session.state();
             let state = self.published;
@@ -397,6 +397,8 @@ impl Worker {
             self.publisher.put(event);
             any = true;
         }
+        // Who waits for a fate finds the events about it in the channel.
+        self.shared.status.set_watermarks(self.session.watermarks());
         if any
             && let Some(notify) = &self.notify
             && catch_unwind(AssertUnwindSafe(notify)).is_err()
@@ -479,7 +481,8 @@ impl Worker {
         self.close_intake();
         let mut left = self.session.take_left();
         left.still_inside = self.dialler.still_inside();
-        self.shared.status.set_progress(self.stats(), self.session.watermarks());
+        self.shared.status.set_stats(self.stats());
+        self.shared.status.set_watermarks(self.session.watermarks());
         if let Some(reason) = self.session.take_close_reason() {
             finish(&self.shared.status, reason, left);
         }

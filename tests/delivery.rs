@@ -361,3 +361,16 @@ fn a_thread_that_sends_and_takes_nothing_is_told_instead_of_waiting_for_ever() {
     client.send("on we go").unwrap();
     client.terminate();
 }
+
+#[test]
+fn what_a_closed_client_never_wrote_is_neither_flushed_nor_confirmed() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let client = Client::start(config(&format!("ws://{nobody}"))).unwrap();
+    client.send("x").unwrap();
+    let waiting = client.clone();
+    let confirming = std::thread::spawn(move || waiting.confirm(LONG));
+    assert_eq!(client.close().never_written.len(), 1);
+    assert!(matches!(confirming.join().unwrap(), Err(Error::Closed)));
+    assert!(matches!(client.confirm(LONG), Err(Error::Closed)));
+    assert!(matches!(client.flush(LONG), Err(Error::Closed)));
+}

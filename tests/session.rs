@@ -559,3 +559,66 @@ fn every_call_from_within_a_hook_is_defined() {
     done.recv_timeout(LONG).unwrap();
     assert!(matches!(client.wait_closed(LONG), Ok(CloseReason::ByCaller)));
 }
+
+#[test]
+fn a_message_that_a_protocol_lets_fall_takes_no_room_and_waits_for_nothing() {
+    struct Sieve;
+    impl Protocol for Sieve {
+        fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+            cx.ready();
+            Ok(())
+        }
+
+        fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
+            if outgoing.message.as_text() != Some("drop") {
+                cx.send(outgoing.message);
+            }
+            Ok(())
+        }
+    }
+    let (server, heard) = parrot();
+    let config = config(&server.url()).outbox(tautline::Limit::new(4, 1000));
+    let client = Client::builder(config).protocol(Sieve).connect().unwrap();
+    for _ in 0..20 {
+        client.send_timeout("drop", LONG).unwrap();
+        client.flush(LONG).unwrap();
+    }
+    client.send("keep").unwrap();
+    client.send("drop").unwrap();
+    client.confirm(LONG).unwrap();
+    assert!(client.close().is_empty());
+    assert_eq!(*heard.lock().unwrap(), ["keep"]);
+}
+
+#[test]
+fn a_number_that_a_request_brought_along_is_not_given_to_another() {
+    let server = gateway(|_, mut socket| {
+        let (first, second) = (hear(&mut socket).unwrap(), hear(&mut socket).unwrap());
+        for request in [second, first] {
+            say(&mut socket, &request);
+        }
+        listen(socket);
+    });
+    let client = Client::builder(config(&server.url())).protocol(login().answers_by("id")).connect().unwrap();
+    let own = client.clone();
+    let first = thread::spawn(move || own.request(json!({"id": 1, "who": "own"}), LONG).unwrap());
+    common::eventually("the first is out", || client.stats().messages_written == 1);
+    let second: Value = client.request(json!({"who": "numbered"}), LONG).unwrap().json().unwrap();
+    let first: Value = first.join().unwrap().json().unwrap();
+    assert_eq!((first["who"].as_str(), second["who"].as_str()), (Some("own"), Some("numbered")));
+}
+
+#[test]
+fn a_protocol_may_not_send_more_than_the_limit_allows() {
+    struct Large;
+    impl Protocol for Large {
+        fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+            cx.send(vec![0; 101]);
+            Ok(())
+        }
+    }
+    let (server, _) = parrot();
+    let config = ConnectionConfig::new(server.url()).max_message_size(100);
+    let error = Client::builder(config).protocol(Large).connect().unwrap_err();
+    assert!(error.to_string().contains("101 bytes"), "{error}");
+}

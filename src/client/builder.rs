@@ -89,7 +89,8 @@ impl Builder {
 
     /// Completes each attempt's request by blocking: a one-use URL or a token from an HTTP call. It gets the request
     /// that the configuration and the protocol have prepared, runs on the dial thread, and counts against
-    /// `connect_timeout`; an attempt that ends meanwhile abandons it. An error or a panic is a failed attempt.
+    /// `connect_timeout`; an attempt that ends meanwhile abandons it, and while such a call still runs, no other is made:
+    /// give it a timeout of its own. An error or a panic is a failed attempt.
     ///
     /// With it, a refusal of the credentials (HTTP 401 or 403, or a refused login) is followed by one more attempt at
     /// once, with fresh ones.

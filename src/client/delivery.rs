@@ -32,9 +32,10 @@ impl Client {
     pub fn flush(&self, timeout: Duration) -> Result<(), Error> {
         not_on_io_thread()?;
         let target = self.line.shared.intake.last_ticket();
-        let written = self.line.watch(timeout, |status| {
-            let closed = status.closed.is_some().then_some(Err(Error::Closed));
-            if status.watermarks.written >= target { Some(Ok(())) } else { closed }
+        let written = self.line.watch(timeout, |status| match &status.closed {
+            Some((_, left)) if left.never_written.is_empty() => Some(Ok(())),
+            Some(_) => Some(Err(Error::Closed)),
+            None => (status.watermarks.written >= target).then_some(Ok(())),
         });
         written.unwrap_or_else(|| Err(self.line.timeout("the messages to be written", timeout)))
     }
@@ -68,11 +69,11 @@ impl Client {
         self.line.command(Command::Confirm { through });
         let settled = self.line.watch(timeout, |status| {
             let marks = &status.watermarks;
-            let doubt = marks.doubt.ends().filter(|_| marks.doubts > doubts);
-            match doubt {
-                Some((first, last)) if first <= through => Some(Err(Error::Unconfirmed { first, last })),
-                _ if marks.settled >= through => Some(Ok(())),
-                _ => status.closed.is_some().then_some(Err(Error::Closed)),
+            let doubt = marks.doubt.ends().filter(|(first, _)| marks.doubts > doubts && *first <= through);
+            match (doubt, &status.closed) {
+                (Some((first, last)), _) => Some(Err(Error::Unconfirmed { first, last })),
+                (None, Some((_, left))) => Some(if left.is_empty() { Ok(()) } else { Err(Error::Closed) }),
+                (None, None) => (marks.settled >= through).then_some(Ok(())),
             }
         });
         settled.unwrap_or_else(|| Err(self.line.timeout("the confirmation", timeout)))

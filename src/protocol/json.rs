@@ -99,7 +99,8 @@ impl JsonSession {
     }
 
     /// An answer carries, in this field at its top, the value that the request has there. A request without the field
-    /// is given one: a number that rises with each.
+    /// is given one, a number that rises with each, and is written anew for that. A value is taken until its answer has
+    /// come or the line is lost, also when the request has timed out. JSON nested deeper than 128 levels counts as none.
     pub fn answers_by(mut self, field: impl Into<String>) -> Self {
         self.pairing = Pairing::ByField(field.into().into());
         self
@@ -158,11 +159,16 @@ impl JsonSession {
         if let Some(value) = object.get(&**field) {
             let key = value.to_string();
             if self.open.iter().any(|(open, _)| **open == *key) {
-                return Err("another request with the same value in that field waits for its answer");
+                return Err(
+                    "the answer to another request with that value in the field may still come; use another value",
+                );
             }
             return Ok((message, key.into()));
         }
         self.next_id += 1;
+        while self.open.iter().any(|(open, _)| **open == *self.next_id.to_string()) {
+            self.next_id += 1;
+        }
         object.insert(field.to_string(), self.next_id.into());
         Ok((Value::Object(object).into(), self.next_id.to_string().into()))
     }

@@ -74,7 +74,8 @@ pub trait Protocol: Send {
 
     /// A message of the application is to go out: frame it, sign it, number it. By default it is sent as it is.
     ///
-    /// What is sent here takes the message's place. One that could not be written goes through this hook again on the
+    /// What is sent here takes the message's place; if nothing is, the message is let fall, and counts as written. A
+    /// request that can't be sent is ended with [`Context::fail_request`]. One that could not be written goes through this hook again on the
     /// next connection.
     fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
         cx.send(outgoing.message);

@@ -107,6 +107,12 @@ impl Session {
         if !self.is_up() || self.goodbye_is_said() {
             return;
         }
+        let (size, allowed) = (message.len(), self.config.max_message_size);
+        if size > allowed {
+            let reason =
+                format!("the protocol sent a message of {size} bytes; max_message_size allows {allowed}");
+            return self.line_lost(now, Error::session(reason));
+        }
         let (limit, waiting) = (self.config.outbox, &self.frames);
         let bytes: usize = waiting.iter().map(|queued| queued.frame.len()).sum();
         if waiting.len() >= limit.messages || (bytes + message.len() > limit.bytes && !waiting.is_empty()) {
@@ -119,11 +125,8 @@ impl Session {
 
     /// A message for the application.
     pub(super) fn deliver(&mut self, message: Message) {
-        if self.hears() {
-            self.stats.messages_received += 1;
-            if !self.discards() {
-                self.events.push_back(Event::Message(message));
-            }
+        if self.hears() && !self.discards() {
+            self.events.push_back(Event::Message(message));
         }
     }
 

@@ -261,6 +261,7 @@ impl Session {
         if !self.hears() {
             return;
         }
+        self.stats.messages_received += 1;
         if self.protocol.is_some() {
             self.hook(now, |protocol, cx| protocol.on_message(cx, message));
         } else {

@@ -36,6 +36,8 @@ pub(crate) struct Outbox {
     ever_written: u64,
     confirmed: u64,
     released: Released,
+    /// What was left has been taken out: nothing more is ever written.
+    drained: bool,
 }
 
 /// A message, and how many connections were lost over it.
@@ -89,6 +91,16 @@ impl Outbox {
         self.held.add(&message);
         self.handed.push_back(entry);
         Some((ticket, message))
+    }
+
+    /// The message that was handed over last was let fall by the protocol; `before` was handed over before it.
+    pub(crate) fn let_fall(&mut self, before: u64) {
+        if let Some(entry) = self.handed.pop_back() {
+            self.held.messages -= 1;
+            self.held.bytes -= entry.message.len();
+            self.released.add(&entry.message);
+            self.last_handed = before;
+        }
     }
 
     /// Takes a message back that was not handed to a socket yet.
@@ -171,6 +183,7 @@ impl Outbox {
     /// Takes out what is left: the messages that were never written, and the tickets of those that may have been
     /// delivered though they wait to be sent again.
     pub(crate) fn drain(&mut self) -> (Vec<Message>, Tickets) {
+        self.drained = true;
         let mut last = self.confirmed;
         let mut never = Vec::new();
         for entry in self.waiting.drain(..) {
@@ -220,9 +233,8 @@ impl Outbox {
     /// Up to which ticket nothing waits to be written, and up to which everything's fate is known. Tickets that were
     /// withdrawn wait for nothing.
     pub(crate) fn watermarks(&self) -> (u64, u64) {
-        let all = |mark: u64| {
-            if self.waiting.is_empty() && mark >= self.last_handed { self.accepted } else { mark }
-        };
+        let done = self.waiting.is_empty() && !self.drained;
+        let all = |mark: u64| if done && mark >= self.last_handed { self.accepted } else { mark };
         (all(self.written), all(self.confirmed))
     }
 

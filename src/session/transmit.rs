@@ -93,6 +93,7 @@ impl Session {
             {
                 return Some(frame);
             }
+            let before = self.outbox.last_handed();
             let Some((ticket, message)) = self.outbox.pop() else { return self.poll_closing() };
             if self.protocol.is_none() {
                 return Some(Frame::Message(message));
@@ -100,6 +101,9 @@ impl Session {
             let request = self.requests.hand(ticket).then_some(RequestId(ticket));
             let outgoing = Outgoing { message, ticket: Ticket(ticket), request };
             self.hook(now, |protocol, cx| protocol.on_send(cx, outgoing));
+            if self.frames.is_empty() && self.wants_outbox() {
+                self.outbox.let_fall(before);
+            }
         }
     }
 
