@@ -335,16 +335,6 @@ fn a_full_window_of_unconfirmed_messages_asks_for_confirmation_at_once() {
 }
 
 #[test]
-fn an_answered_close_confirms_where_pings_are_not_the_heartbeat() {
-    let server = Server::echo();
-    for heartbeat in [HeartbeatConfig::off(), HeartbeatConfig::json()] {
-        let client = Client::connect(config(&server.url()).heartbeat(heartbeat)).unwrap();
-        client.send("x").unwrap();
-        assert!(client.close().is_empty());
-    }
-}
-
-#[test]
 fn a_thread_that_sends_and_takes_nothing_is_told_instead_of_waiting_for_ever() {
     let server = Server::echo();
     let heartbeat = HeartbeatConfig::default().timeout(50 * MS);

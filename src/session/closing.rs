@@ -24,8 +24,6 @@ pub(crate) struct Closing {
     since: Instant,
     /// The protocol has been asked for its goodbye.
     goodbye: bool,
-    /// The code of the close frame that we sent first.
-    said: Option<u16>,
 }
 
 #[derive(Debug)]
@@ -85,15 +83,8 @@ impl Session {
                 let ready_at = Some(*ready_at);
                 let stage = Stage::Flushing { frame, confirmation: Confirmation::NotAsked };
                 let outcome = Outcome::ClosedByCaller;
-                self.line = Line::Closing(Closing {
-                    until,
-                    stage,
-                    outcome,
-                    ready_at,
-                    since: now,
-                    goodbye: false,
-                    said: None,
-                });
+                self.line =
+                    Line::Closing(Closing { until, stage, outcome, ready_at, since: now, goodbye: false });
                 self.go(ConnectionState::Closing, None);
             }
             Line::Open { .. } | Line::LoggingIn { .. } => {
@@ -115,7 +106,6 @@ impl Session {
                     ready_at,
                     since: now,
                     goodbye: false,
-                    said: None,
                 });
                 self.go(ConnectionState::Closing, None);
             }
@@ -141,25 +131,13 @@ impl Session {
                 let ready_at = self.ready_at();
                 let reason = DisconnectReason::ClosedByServer(frame);
                 let outcome = Outcome::Down(reason.clone());
-                let closing = Closing {
-                    until,
-                    stage: Stage::Answered,
-                    outcome,
-                    ready_at,
-                    since: now,
-                    goodbye: false,
-                    said: None,
-                };
+                let closing =
+                    Closing { until, stage: Stage::Answered, outcome, ready_at, since: now, goodbye: false };
                 self.line = Line::Closing(closing);
                 self.quiet();
                 self.go(ConnectionState::Closing, Some(&reason));
             }
             Line::Closing(closing) => {
-                // An answer repeats our code (section 5.5.1), and shows that all before it was read. Where pings tell
-                // that better, their word counts.
-                if closing.said == Some(frame.code) && self.heartbeat.kind() != Beat::WebSocketPing {
-                    self.outbox.confirm(u64::MAX);
-                }
                 closing.stage = Stage::Answered;
                 closing.until = closing.until.min(until);
                 self.quiet();
@@ -186,7 +164,6 @@ impl Session {
             ready_at,
             since: now,
             goodbye: false,
-            said: None,
         });
     }
 
@@ -196,7 +173,6 @@ impl Session {
         let Stage::Flushing { frame, confirmation: Confirmation::Over } = &closing.stage else { return None };
         let frame = frame.clone();
         closing.stage = Stage::Sent;
-        closing.said = Some(frame.code);
         self.quiet();
         Some(Frame::Close(frame))
     }
