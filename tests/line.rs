@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use common::{LONG, Server, accept, accept_raw, echo, good_answer, listen, read_frame, read_head};
+use common::{LONG, Server, accept, accept_raw, echo, good_answer, listen, loopback, read_frame, read_head};
 use tautline::{
     Beat, Client, CloseReason, ConnectionConfig, ConnectionState, Error, Event, HeartbeatConfig, Inbound,
     Message, SendErrorKind,
@@ -361,12 +361,7 @@ fn a_pause_of_the_reader_stops_the_server_and_not_the_line() {
 
 #[test]
 fn over_tls_with_a_root_of_our_own() {
-    let identity = native_tls::Identity::from_pkcs8(
-        include_bytes!("data/server.pem"),
-        include_bytes!("data/server.key"),
-    )
-    .unwrap();
-    let acceptor = native_tls::TlsAcceptor::new(identity).unwrap();
+    let acceptor = common::tls_acceptor();
     let server = Server::start(move |_, stream| {
         let Ok(stream) = acceptor.accept(stream) else { return };
         let mut socket = tungstenite::accept(stream).unwrap();
@@ -377,15 +372,12 @@ fn over_tls_with_a_root_of_our_own() {
         }
     });
     let url = server.url().replace("ws://127.0.0.1", "wss://localhost");
-    let loopback = |_: &str, port| Ok(vec![([127, 0, 0, 1], port).into()]);
 
     let error = Client::builder(&url).resolver(loopback).connect().unwrap_err();
     assert!(matches!(error, Error::Tls { .. }), "{error:?}");
     assert!(error.to_string().starts_with("TLS with localhost: "), "{error}");
 
-    let root = native_tls::Certificate::from_pem(include_bytes!("data/ca.pem")).unwrap();
-    let tls = native_tls::TlsConnector::builder().add_root_certificate(root).build().unwrap();
-    let client = Client::builder(ConnectionConfig::new(&url).tls(tls)).resolver(loopback).connect().unwrap();
+    let client = Client::builder(common::over_tls(&server)).resolver(loopback).connect().unwrap();
     for size in [0, 5, 16 << 10, (16 << 10) + 1, 3 << 20] {
         let message = Message::from(vec![1; size]);
         client.send(message.clone()).unwrap();

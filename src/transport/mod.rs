@@ -2,11 +2,12 @@
 
 pub(crate) mod socket;
 pub(crate) mod stream;
-mod tap;
 pub(crate) mod tls;
 
 #[cfg(test)]
 mod fake;
+mod frame;
+mod tap;
 mod tcp;
 mod upgrade;
 

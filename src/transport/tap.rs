@@ -8,6 +8,8 @@ pub(crate) struct Tap {
     head: Vec<u8>,
     /// How much of a payload is still to come.
     skip: u64,
+    /// The last data frame was not the last of its message.
+    unfinished: bool,
     /// The payload of the close frame so far, once its header was seen.
     close: Option<Vec<u8>>,
 }
@@ -36,6 +38,9 @@ impl Tap {
             self.head.push(byte);
             if let Some(length) = self.payload_length() {
                 self.skip = length;
+                if self.head[0] & 0x08 == 0 {
+                    self.unfinished = self.head[0] & 0x80 == 0;
+                }
                 if self.head[0] & 0x0F == 8 && length <= LARGEST {
                     self.close = Some(Vec::new());
                 }
@@ -50,6 +55,11 @@ impl Tap {
             [high, low, reason @ ..] => Some((u16::from_be_bytes([*high, *low]), reason)),
             _ => None,
         }
+    }
+
+    /// Whether everything up to here was whole messages and control frames.
+    pub(crate) fn is_between_messages(&self) -> bool {
+        self.head.is_empty() && self.skip == 0 && self.close.is_none() && !self.unfinished
     }
 
     /// The length of the payload, once the header is complete.
@@ -91,6 +101,20 @@ mod tests {
             stream.chunks(size).for_each(|chunk| tap.feed(chunk));
             assert_eq!(tap.close(), Some((1014, &b"bye"[..])), "chunks of {size}");
         }
+    }
+
+    #[test]
+    fn a_message_is_over_with_the_last_byte_of_its_last_fragment() {
+        let mut tap = Tap::default();
+        let mut between = |bytes: &[u8]| {
+            tap.feed(bytes);
+            tap.is_between_messages()
+        };
+        assert!(between(&[]));
+        assert!(!between(&[0x01]) && !between(&[2, b'h']) && !between(b"i"), "more fragments are to come");
+        assert!(!between(&[0x89, 0]), "a ping in between");
+        assert!(!between(&[0x80, 1]) && between(b"!"));
+        assert!(between(&[0x82, 0, 0x8A, 0]));
     }
 
     #[test]

@@ -106,7 +106,7 @@ pub fn listen(mut socket: WebSocket<TcpStream>) {
 }
 
 /// Reads the request of the upgrade, and returns its head.
-pub fn read_head(stream: &mut TcpStream) -> String {
+pub fn read_head(stream: &mut impl Read) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n == 1) {
@@ -133,7 +133,7 @@ pub fn accept_raw(mut stream: TcpStream) -> TcpStream {
 }
 
 /// The next frame of a client on a raw stream, unmasked: opcode and payload; `None` at the end of the stream.
-pub fn read_frame(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
+pub fn read_frame(stream: &mut impl Read) -> Option<(u8, Vec<u8>)> {
     let mut head = [0; 2];
     stream.read_exact(&mut head).ok()?;
     let length = match head[1] & 0x7F {
@@ -269,4 +269,26 @@ pub fn disconnected(event: Event) -> Option<(DisconnectReason, Option<Duration>)
         Event::Disconnected { reason, retry_in, .. } => Some((reason, retry_in)),
         _ => None,
     }
+}
+
+/// The server's side of TLS, as `localhost`.
+pub fn tls_acceptor() -> native_tls::TlsAcceptor {
+    let identity = native_tls::Identity::from_pkcs8(
+        include_bytes!("../data/server.pem"),
+        include_bytes!("../data/server.key"),
+    );
+    native_tls::TlsAcceptor::new(identity.unwrap()).unwrap()
+}
+
+/// A configuration that trusts that server; it needs [`loopback`] as its resolver.
+pub fn over_tls(server: &Server) -> ConnectionConfig {
+    let root = native_tls::Certificate::from_pem(include_bytes!("../data/ca.pem")).unwrap();
+    let tls = native_tls::TlsConnector::builder().add_root_certificate(root).build().unwrap();
+    ConnectionConfig::new(server.url().replace("ws://127.0.0.1", "wss://localhost")).tls(tls)
+}
+
+/// Every name is this machine's.
+#[expect(clippy::unnecessary_wraps, reason = "the signature of a resolver")]
+pub fn loopback(_: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+    Ok(vec![([127, 0, 0, 1], port).into()])
 }

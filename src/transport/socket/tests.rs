@@ -1,0 +1,146 @@
+use super::*;
+use crate::transport::fake::Fake;
+use crate::transport::stream::Wire;
+
+fn socket(fake: &Fake, config: &ConnectionConfig) -> Socket<Fake> {
+    Socket::new(Link::Plain(Wire::new(fake.clone())), Vec::new(), config)
+}
+
+fn config() -> ConnectionConfig {
+    ConnectionConfig::new("ws://h").max_message_size(100)
+}
+
+fn violation(bytes: &[u8]) -> (u16, Box<str>) {
+    let fake = Fake::with_room(1000);
+    fake.feed(bytes);
+    match socket(&fake, &config()).read() {
+        Err(Fault::Violation { code, reason }) => (code, reason),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn each_violation_has_its_close_code() {
+    assert_eq!(violation(&[0xC1, 1, b'A']).0, 1002, "reserved bit");
+    assert_eq!(violation(&[0x83, 0]).0, 1002, "unknown opcode");
+    assert_eq!(violation(&[0x81, 0x81, 1, 2, 3, 4, 5]).0, 1002, "masked");
+    assert_eq!(violation(&[0x09, 0]).0, 1002, "fragmented ping");
+    assert_eq!(violation(&[0x88, 1, 3]).0, 1002, "a close frame with half a code");
+    assert_eq!(violation(&[0x81, 2, 0xC3, 0x28]).0, 1007, "bad UTF-8");
+    let (code, reason) = violation(&[0x82, 101]);
+    assert_eq!((code, &*reason), (1009, "a message of at least 101 bytes, where 100 are allowed"));
+}
+
+#[test]
+fn close_codes_are_told_as_they_were_sent() {
+    let close = |code: u16| {
+        let fake = Fake::with_room(1000);
+        fake.feed([0x88, 5, code.to_be_bytes()[0], code.to_be_bytes()[1], b'b', b'y', b'e']);
+        let mut socket = socket(&fake, &config());
+        let read = socket.read();
+        socket.close(&CloseFrame::new(1002, "")).unwrap();
+        socket.flush().unwrap();
+        let written = fake.0.lock().unwrap().written.clone();
+        let answer = u16::from_be_bytes([written[6] ^ written[2], written[7] ^ written[3]]);
+        (read, answer)
+    };
+    for code in [1000, 1001, 1013, 1014, 3000, 4999] {
+        let (Ok(Some(Incoming::Close(frame))), answer) = close(code) else { panic!("{code}") };
+        assert_eq!((frame.code, &*frame.reason, answer), (code, "bye", code));
+    }
+    for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000] {
+        let (Err(Fault::Violation { code: 1002, reason }), answer) = close(code) else { panic!("{code}") };
+        assert!(reason.contains(&code.to_string()), "{reason}");
+        assert_eq!(answer, 1002);
+    }
+}
+
+#[test]
+fn after_a_violation_the_close_frame_goes_out_and_the_rest_is_dropped() {
+    let fake = Fake::with_room(1000);
+    fake.feed([0xC1, 1, b'A', 0x81, 1, b'B']);
+    let mut socket = socket(&fake, &config());
+    assert!(matches!(socket.read(), Err(Fault::Violation { .. })));
+    socket.close(&CloseFrame::new(1002, "")).unwrap();
+    socket.flush().unwrap();
+    assert!(fake.0.lock().unwrap().half_closed);
+    assert_eq!(fake.0.lock().unwrap().written[0], 0x88);
+    fake.feed([0x81, 1, b'C']);
+    socket.link().wire_mut().edge();
+    assert!(matches!(socket.read(), Ok(None)), "not parsed any more");
+    fake.feed([]);
+    socket.link().wire_mut().edge();
+    assert!(matches!(socket.read(), Err(Fault::Broken(Error::ConnectionLost { source: None }))));
+}
+
+#[test]
+fn a_peer_that_floods_after_its_violation_is_left() {
+    let fake = Fake::with_room(1000);
+    fake.feed([0xC1, 1, b'A']);
+    let mut socket = socket(&fake, &config());
+    assert!(socket.read().is_err());
+    for _ in 0..DRAINED / 4096 {
+        fake.feed(vec![0; 4096]);
+    }
+    socket.link().wire_mut().edge();
+    assert!(matches!(socket.read(), Err(Fault::Broken(_))));
+}
+
+#[test]
+fn a_small_message_owns_its_memory() {
+    let fake = Fake::with_room(1000);
+    fake.feed([0x81, 1, b'A', 0x82, 1, 7]);
+    let mut socket = socket(&fake, &config());
+    let mut next = || match socket.read() {
+        Ok(Some(Incoming::Message(message))) => message,
+        other => panic!("{other:?}"),
+    };
+    let (text, binary) = (next(), next());
+    assert_eq!((text.as_text(), binary.as_bytes()), (Some("A"), &[7][..]));
+    let distance = text.as_bytes().as_ptr().addr().abs_diff(binary.as_bytes().as_ptr().addr());
+    assert_ne!(distance, 3, "still side by side in the read buffer");
+}
+
+#[test]
+fn a_large_message_leaves_no_large_buffer_behind() {
+    let fake = Fake::with_room(1000);
+    let config = ConnectionConfig::new("ws://h");
+    let mut socket = socket(&fake, &config);
+    let mut large = vec![0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0];
+    large.resize(large.len() + (64 << 10), 7);
+    // The start of a ping and a fragment hang on the buffer.
+    large.extend([0x89, 0, 0x01, 1, b'A', 0x89]);
+    fake.feed(large);
+    let Ok(Some(Incoming::Message(message))) = socket.read() else { panic!("no message") };
+    assert!(matches!(socket.read(), Ok(Some(Incoming::Ping))));
+    assert!(matches!(socket.read(), Ok(None)) && socket.swollen, "a ping has begun");
+    fake.feed([0, 0x80, 1, b'B']);
+    socket.stream.link.wire_mut().edge();
+    assert!(matches!(socket.read(), Ok(Some(Incoming::Ping))));
+    let Ok(Some(Incoming::Message(joined))) = socket.read() else { panic!("no message") };
+    assert_eq!((message.len(), joined.as_text()), (64 << 10, Some("AB")));
+    assert!(matches!(socket.read(), Ok(None)) && !socket.swollen, "nothing hangs on it any more");
+    assert_eq!(fake.0.lock().unwrap().written.len(), 12, "both pings were answered");
+}
+
+#[test]
+fn the_end_of_the_stream_is_a_loss_and_not_a_violation() {
+    let fake = Fake::with_room(1000);
+    fake.feed([]);
+    assert!(matches!(
+        socket(&fake, &config()).read(),
+        Err(Fault::Broken(Error::ConnectionLost { source: None }))
+    ));
+}
+
+#[test]
+fn a_ping_is_answered_with_its_payload() {
+    let fake = Fake::with_room(1000);
+    fake.feed([0x89, 2, b'h', b'i']);
+    let mut socket = socket(&fake, &config());
+    assert!(matches!(socket.read(), Ok(Some(Incoming::Ping))));
+    socket.flush().unwrap();
+    let written = fake.0.lock().unwrap().written.clone();
+    let unmasked: Vec<u8> = written[6..].iter().zip(&written[2..6]).map(|(byte, mask)| byte ^ mask).collect();
+    assert_eq!((&written[..2], &unmasked[..]), (&[0x8A, 0x82][..], &b"hi"[..]));
+}

@@ -1,0 +1,107 @@
+//! What large messages cost, measured by the system. One test, since it looks at the whole process.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+
+use common::{LONG, Server, good_answer, read_frame, read_head};
+use tautline::{Client, ConnectionConfig};
+
+const SIZE: usize = 64 << 20;
+
+/// What the process has in memory for other things: stacks, buffers, the allocator's own.
+const SLACK: usize = 8 << 20;
+
+/// A number of bytes from `/proc/self/status`.
+fn status(name: &str) -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+}
+
+/// How much memory `work` takes at its most, and how much of that it keeps.
+fn memory(work: impl FnOnce()) -> (usize, usize) {
+    // Makes the peak what it is now.
+    fs::write("/proc/self/clear_refs", "5").unwrap();
+    let before = status("VmRSS");
+    work();
+    (status("VmHWM").saturating_sub(before), status("VmRSS").saturating_sub(before))
+}
+
+/// Upgrades, sends one large message when a text comes, swallows large messages, answers pings.
+fn serve(mut stream: impl Read + Write) -> io::Result<()> {
+    let head = read_head(&mut stream);
+    stream.write_all(good_answer(&head, "").as_bytes())?;
+    let buffer = vec![0; 64 << 10];
+    loop {
+        let mut first = [0; 2];
+        stream.read_exact(&mut first)?;
+        if first[1] == 0x80 | 0x7F {
+            let mut length = [0; 8];
+            stream.read_exact(&mut length)?;
+            let payload = u64::from_be_bytes(length) + 4;
+            io::copy(&mut (&mut stream).take(payload), &mut io::sink())?;
+            continue;
+        }
+        let Some((opcode, payload)) = read_frame(&mut first.chain(&mut stream)) else { return Ok(()) };
+        match opcode {
+            1 => {
+                stream.write_all(&[0x82, 127])?;
+                stream.write_all(&(SIZE as u64).to_be_bytes())?;
+                for _ in 0..SIZE / buffer.len() {
+                    stream.write_all(&buffer)?;
+                }
+            }
+            9 => stream.write_all(&common::frame(0x8A, &payload))?,
+            _ => return Ok(()),
+        }
+    }
+}
+
+fn measure(kind: &str, client: &Client) {
+    // What stays for good, such as buffers, is there before the measurement.
+    client.send(vec![7; 100_000]).unwrap();
+    client.confirm(LONG).unwrap();
+    let (peak, kept) = memory(|| {
+        client.send(vec![7; SIZE]).unwrap();
+        client.confirm(LONG).unwrap();
+    });
+    println!("{kind}, sent: peak {:.2} times the message, kept {} KiB", ratio(peak), kept >> 10);
+    assert!(peak <= 3 * SIZE, "{peak} bytes to send {SIZE}");
+    assert!(kept <= SLACK, "{kept} bytes kept");
+    let (peak, kept) = memory(|| {
+        client.send("please").unwrap();
+        assert_eq!(client.recv_timeout(LONG).unwrap().len(), SIZE);
+    });
+    println!("{kind}, received: peak {:.2} times the message, kept {} KiB", ratio(peak), kept >> 10);
+    assert!(peak <= 3 * SIZE, "{peak} bytes to receive {SIZE}");
+    assert!(kept <= SLACK, "{kept} bytes kept");
+    assert_eq!(client.stats().disconnects, 0);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a ratio to print")]
+fn ratio(bytes: usize) -> f64 {
+    bytes as f64 / SIZE as f64
+}
+
+#[test]
+fn a_large_message_costs_three_times_its_size_at_most_and_gives_it_back() {
+    let server = Server::start(|_, stream: TcpStream| drop(serve(stream)));
+    let limit = tautline::Limit::new(16, 2 * SIZE);
+    let client = Client::connect(ConnectionConfig::new(server.url()).outbox(limit).events(limit)).unwrap();
+    measure("plain", &client);
+    client.terminate();
+
+    let acceptor = common::tls_acceptor();
+    let server = Server::start(move |_, stream| {
+        let Ok(stream) = acceptor.accept(stream) else { return };
+        drop(serve(stream));
+    });
+    let config = common::over_tls(&server).outbox(limit).events(limit);
+    let client = Client::builder(config).resolver(common::loopback).connect().unwrap();
+    measure("TLS", &client);
+    client.terminate();
+}
