@@ -6,6 +6,7 @@
 )]
 
 mod publisher;
+mod traffic;
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,20 +20,14 @@ use crate::error::{Error, Fault};
 use crate::event::{Event, Left};
 use crate::intake::{Command, Gate, Intake, Item, Reply, Sleep, Status, Thread};
 use crate::protocol::Protocol;
-use crate::session::{Action, Frame, Mode, Session};
+use crate::session::{Action, Mode, Session};
 use crate::state::ConnectionState;
 use crate::timer::Timer;
-use crate::transport::socket::{Incoming, Socket};
+use crate::transport::socket::Socket;
 use crate::transport::stream::Poller;
 use crate::transport::{Connection, Settings};
 use crate::worker::publisher::Publisher;
-
-/// Above this many bytes that the system has not taken, no more messages are handed to the socket.
-const HIGH_WATER: usize = 64 << 10;
-
-/// A turn reads at most so much, so that what is sent never waits behind a flood.
-const BURST_MESSAGES: usize = 64;
-const BURST_BYTES: usize = 256 << 10;
+use crate::worker::traffic::HIGH_WATER;
 
 /// The pauses between two looks at whether the application has taken its messages.
 const SHORTEST_LOOK: Duration = Duration::from_millis(1);
@@ -234,108 +229,6 @@ impl Worker {
     fn close_intake(&mut self) {
         self.shared.intake.close();
         self.exchange();
-    }
-
-    fn read(&mut self, now: Instant) {
-        let Some(socket) = &mut self.socket else { return };
-        if (!self.unread && !socket.is_readable()) || socket.owes_answers() {
-            return;
-        }
-        let received = socket.received();
-        self.unread = true;
-        socket.begin_burst(BURST_BYTES);
-        let (mut messages, mut bytes) = (0, 0);
-        while messages < BURST_MESSAGES && bytes < BURST_BYTES {
-            let room = self.publisher.has_room_behind(messages, bytes);
-            if !room && self.session.delivers() {
-                break;
-            }
-            match socket.read() {
-                Ok(Some(Incoming::Message(message))) => {
-                    messages += 1;
-                    bytes += message.len();
-                    if room || self.session.discards() {
-                        self.session.handle_message(now, message);
-                    }
-                    // Else the line is closing: the server's answer must not wait behind what nobody takes.
-                }
-                Ok(Some(Incoming::Ping)) => {
-                    messages += 1;
-                    self.answers = true;
-                }
-                Ok(Some(Incoming::Pong(payload))) => {
-                    messages += 1;
-                    self.session.handle_pong(now, &payload);
-                }
-                Ok(Some(Incoming::Close(frame))) => {
-                    self.answers = true;
-                    self.session.handle_close_frame(now, frame);
-                }
-                Ok(None) => {
-                    self.unread = socket.has_more();
-                    break;
-                }
-                Err(fault) => {
-                    // The read itself may have let bytes out, ahead of a pong.
-                    self.session.handle_progress(now, socket.taken(), socket.is_blocked());
-                    self.session.handle_fault(now, fault);
-                    break;
-                }
-            }
-        }
-        if socket.received() > received {
-            self.session.handle_activity(now);
-        }
-        if messages > 0 {
-            // The application takes its messages: the next look comes soon.
-            self.look = self.look.map(|_| Duration::ZERO);
-        }
-    }
-
-    /// Hands frames to the socket until there are no more or the system takes no more; one flush for all.
-    fn transmit(&mut self, now: Instant) {
-        let Some(socket) = &mut self.socket else { return };
-        let answers = std::mem::take(&mut self.answers);
-        let result = Self::transmit_all(&mut self.session, socket, now, answers);
-        self.session.handle_progress(now, socket.taken(), socket.is_blocked());
-        if let Err(fault) = result {
-            self.session.handle_fault(now, fault);
-        }
-    }
-
-    /// `answers`: the socket has something of its own to flush.
-    fn transmit_all(
-        session: &mut Session,
-        socket: &mut Socket,
-        now: Instant,
-        answers: bool,
-    ) -> Result<(), Fault> {
-        let mut unflushed = answers || socket.spilled() > 0;
-        loop {
-            let mut exhausted = false;
-            while !exhausted && socket.spilled() < HIGH_WATER {
-                let before = socket.handed();
-                match session.poll_transmit(now) {
-                    None => exhausted = true,
-                    Some(Frame::Message(message)) => socket.write(message)?,
-                    Some(Frame::Ping(payload)) => socket.ping(payload)?,
-                    Some(Frame::Close(frame)) => socket.close(&frame)?,
-                }
-                unflushed |= !exhausted;
-                // tungstenite let its whole buffer out: a mark in between makes a loss more exact.
-                if socket.handed() > before {
-                    session.handle_handed(socket.handed());
-                }
-            }
-            if unflushed {
-                socket.flush()?;
-                session.handle_handed(socket.handed());
-            }
-            // A flush that made room goes on: nothing else would come back for what still waits.
-            if exhausted || socket.spilled() >= HIGH_WATER {
-                return Ok(());
-            }
-        }
     }
 
     /// Does what the session asks for. Returns whether it asks to stop.

@@ -11,6 +11,7 @@ pub(crate) mod heartbeat;
 mod hooks;
 mod loss;
 pub(crate) mod outbox;
+mod output;
 pub(crate) mod reconnect;
 mod requests;
 mod transmit;
@@ -26,14 +27,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use log::info;
 
-use crate::config::{Beat, ConnectionConfig, Inbound, deadline};
+use crate::config::{Beat, ConnectionConfig, deadline};
 use crate::error::{Error, Fault};
 use crate::event::{CloseReason, DisconnectReason, Event, Left, Tickets};
 use crate::message::Message;
 use crate::protocol::{Accepted, Effect, Protocol, Request};
 use crate::session::closing::Closing;
 use crate::session::heartbeat::{HeartbeatAction, HeartbeatManager, Response, counter};
-use crate::session::outbox::{Outbox, Released};
+use crate::session::outbox::Outbox;
 use crate::session::reconnect::{Plan, ReconnectionManager};
 use crate::session::requests::Requests;
 pub(crate) use crate::session::transmit::{Frame, Watermarks};
@@ -349,91 +350,6 @@ impl Session {
         };
         let timer = self.timers.values().min().copied();
         [line, timer, self.write_deadline(), self.heartbeat.next_deadline()].into_iter().flatten().min()
-    }
-
-    /// The next event for the application.
-    pub(crate) fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
-    }
-
-    /// The next thing to do.
-    pub(crate) fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
-    }
-
-    /// The next reply to a request.
-    pub(crate) fn poll_reply(&mut self) -> Option<(u64, Result<Message, Error>)> {
-        self.requests.poll()
-    }
-
-    pub(crate) fn state(&self) -> ConnectionState {
-        self.state
-    }
-
-    /// Whether the application's messages go out now.
-    pub(crate) fn wants_outbox(&self) -> bool {
-        match &self.line {
-            Line::Open { .. } => true,
-            Line::Closing(closing) => closing.is_flushing(),
-            Line::Down | Line::Dialling(_) | Line::LoggingIn { .. } | Line::Closed => false,
-        }
-    }
-
-    /// Whether messages that arrive wait for the application to take those before them.
-    pub(crate) fn delivers(&self) -> bool {
-        matches!(self.line, Line::Open { .. } | Line::LoggingIn { .. }) && !self.discards()
-    }
-
-    /// Whether the server may still send messages: it has not closed.
-    pub(crate) fn hears(&self) -> bool {
-        match &self.line {
-            Line::Open { .. } | Line::LoggingIn { .. } => true,
-            Line::Closing(closing) => !closing.is_answered(),
-            Line::Down | Line::Dialling(_) | Line::Closed => false,
-        }
-    }
-
-    /// Whether messages that arrive are dropped.
-    pub(crate) fn discards(&self) -> bool {
-        self.config.inbound == Inbound::Discard
-    }
-
-    /// Whether there is an event or an action to ask for.
-    pub(crate) fn has_output(&self) -> bool {
-        !self.events.is_empty() || !self.actions.is_empty()
-    }
-
-    /// Why the line is down, if it is.
-    pub(crate) fn trouble(&self) -> Option<Error> {
-        self.last.as_ref().map(DisconnectReason::to_error)
-    }
-
-    /// Why the session is closed, once it is.
-    pub(crate) fn take_close_reason(&mut self) -> Option<CloseReason> {
-        self.close_reason.take()
-    }
-
-    /// Whether room became free in the outbox.
-    pub(crate) fn has_released(&self) -> bool {
-        self.outbox.has_released()
-    }
-
-    /// Room that became free in the outbox since the last call.
-    pub(crate) fn take_released(&mut self) -> Released {
-        self.outbox.take_released()
-    }
-
-    /// What a closed session could not deliver.
-    pub(crate) fn take_left(&mut self) -> Left {
-        let mut left = std::mem::take(&mut self.left);
-        let (never_written, doubtful) = self.outbox.drain();
-        left.never_written = never_written;
-        left.maybe_delivered = left.maybe_delivered.and(doubtful);
-        left
-    }
-
-    pub(crate) fn stats(&self) -> Stats {
-        Stats { messages_written: self.outbox.ever_written(), ..self.stats.clone() }
     }
 
     fn dial(&mut self, now: Instant) {
