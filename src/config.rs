@@ -64,6 +64,9 @@ pub struct ConnectionConfig {
     pub inbound: Inbound,
     /// What becomes of messages that a lost connection leaves in doubt. Default [`Delivery::AtMostOnce`].
     pub delivery: Delivery,
+    /// Messages larger than this many bytes go out in fragments of this size, between which WebSocket pings and pongs
+    /// pass; some servers refuse fragments. Default `None`: each message is one frame.
+    pub fragment: Option<usize>,
     /// The stack of the client's threads, in bytes. Virtual memory. Default 512 KiB.
     pub thread_stack: usize,
 }
@@ -141,6 +144,7 @@ impl ConnectionConfig {
             events: Limit::default(),
             inbound: Inbound::default(),
             delivery: Delivery::default(),
+            fragment: None,
             thread_stack: 512 << 10,
         }
     }
@@ -178,6 +182,7 @@ impl ConnectionConfig {
             ("max_response_size", self.max_response_size),
             ("outbox", self.outbox.messages.min(self.outbox.bytes)),
             ("events", self.events.messages.min(self.events.bytes)),
+            ("fragment", self.fragment.unwrap_or(1)),
         ] {
             if size == 0 {
                 return invalid(setting, "it is zero");
@@ -231,6 +236,7 @@ setters!(ConnectionConfig {
     events: Limit,
     inbound: Inbound,
     delivery: Delivery,
+    fragment: usize,
     thread_stack: usize,
 });
 setters!(ReconnectConfig {
@@ -291,6 +297,7 @@ impl fmt::Debug for ConnectionConfig {
             .field("events", &self.events)
             .field("inbound", &self.inbound)
             .field("delivery", &self.delivery)
+            .field("fragment", &self.fragment)
             .field("thread_stack", &self.thread_stack)
             .finish()
     }

@@ -1,7 +1,7 @@
 //! What travels on the line.
 
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
 use serde::de::DeserializeOwned;
 use tungstenite::{Bytes, Utf8Bytes};
@@ -35,6 +35,21 @@ pub struct Text(Utf8Bytes);
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Binary(Bytes);
 
+/// A piece of a message, as a frame of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fragment {
+    pub(crate) position: Position,
+    pub(crate) payload: Binary,
+}
+
+/// Where in its message a fragment stands; it is never the only one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Position {
+    First { text: bool },
+    Middle,
+    Last,
+}
+
 impl Message {
     /// The payload as bytes, of either kind.
     pub fn as_bytes(&self) -> &[u8] {
@@ -60,6 +75,14 @@ impl Message {
     /// Whether the payload has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// A part of the payload, without a copy.
+    pub(crate) fn slice(&self, part: Range<usize>) -> Binary {
+        Binary(match self {
+            Self::Text(text) => Bytes::from(text.0.clone()).slice(part),
+            Self::Binary(binary) => binary.0.slice(part),
+        })
     }
 
     /// Parses the payload, text or binary, as JSON.

@@ -142,6 +142,7 @@ impl Worker {
         self.take_commands(now);
         self.take_messages();
         self.read(now);
+        self.drain(now);
         self.session.handle_timeout(now);
         // A connection that was given up is dropped before another byte of it goes out: what was called never written
         // must not be received.

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
-use common::{LONG, Server, good_answer, read_frame, read_head};
+use common::{LONG, Server, eventually, good_answer, read_frame, read_head};
 use tautline::{Client, ConnectionConfig};
 
 const SIZE: usize = 64 << 20;
@@ -22,13 +22,15 @@ fn status(name: &str) -> usize {
     line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
 }
 
-/// How much memory `work` takes at its most, and how much of that it keeps.
-fn memory(work: impl FnOnce()) -> (usize, usize) {
+/// How much memory `work` takes at its most. What it took is to come back, soon.
+fn memory(work: impl FnOnce()) -> usize {
     // Makes the peak what it is now.
     fs::write("/proc/self/clear_refs", "5").unwrap();
     let before = status("VmRSS");
     work();
-    (status("VmHWM").saturating_sub(before), status("VmRSS").saturating_sub(before))
+    let peak = status("VmHWM").saturating_sub(before);
+    eventually("the memory back", || status("VmRSS") <= before + SLACK);
+    peak
 }
 
 /// Upgrades, sends one large message when a text comes, swallows large messages, answers pings.
@@ -65,20 +67,18 @@ fn measure(kind: &str, client: &Client) {
     // What stays for good, such as buffers, is there before the measurement.
     client.send(vec![7; 100_000]).unwrap();
     client.confirm(LONG).unwrap();
-    let (peak, kept) = memory(|| {
+    let peak = memory(|| {
         client.send(vec![7; SIZE]).unwrap();
         client.confirm(LONG).unwrap();
     });
-    println!("{kind}, sent: peak {:.2} times the message, kept {} KiB", ratio(peak), kept >> 10);
+    println!("{kind}, sent: {:.2} times the message at its peak", ratio(peak));
     assert!(peak <= 3 * SIZE, "{peak} bytes to send {SIZE}");
-    assert!(kept <= SLACK, "{kept} bytes kept");
-    let (peak, kept) = memory(|| {
+    let peak = memory(|| {
         client.send("please").unwrap();
         assert_eq!(client.recv_timeout(LONG).unwrap().len(), SIZE);
     });
-    println!("{kind}, received: peak {:.2} times the message, kept {} KiB", ratio(peak), kept >> 10);
+    println!("{kind}, received: {:.2} times the message at its peak", ratio(peak));
     assert!(peak <= 3 * SIZE, "{peak} bytes to receive {SIZE}");
-    assert!(kept <= SLACK, "{kept} bytes kept");
     assert_eq!(client.stats().disconnects, 0);
 }
 

@@ -254,5 +254,6 @@ impl Session {
     fn quiet(&mut self) {
         self.heartbeat.stop();
         self.frames.clear();
+        self.cut = None;
     }
 }

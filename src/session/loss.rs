@@ -112,6 +112,7 @@ impl Session {
             self.stats.disconnects += 1;
             self.heartbeat.stop();
             self.frames.clear();
+            self.cut = None;
             self.pings.clear();
             self.timers.clear();
             self.blocked_since = None;

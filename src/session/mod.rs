@@ -37,8 +37,8 @@ use crate::session::heartbeat::{HeartbeatAction, HeartbeatManager, Response, cou
 use crate::session::outbox::Outbox;
 use crate::session::reconnect::{Plan, ReconnectionManager};
 use crate::session::requests::Requests;
+use crate::session::transmit::{Cut, Queued, is_json_pong};
 pub(crate) use crate::session::transmit::{Frame, Watermarks};
-use crate::session::transmit::{Queued, is_json_pong};
 use crate::state::ConnectionState;
 use crate::stats::Stats;
 
@@ -92,6 +92,8 @@ pub(crate) struct Session {
     outbox: Outbox,
     /// What goes out ahead of the outbox.
     frames: VecDeque<Queued>,
+    /// The message that is going out in fragments.
+    cut: Option<Cut>,
     /// The newest beat that was handed to the socket.
     beat_handed: u64,
     events: VecDeque<Event>,
@@ -170,6 +172,7 @@ impl Session {
             doubts: 0,
             doubt: Tickets::default(),
             frames: VecDeque::new(),
+            cut: None,
             beat_handed: 0,
             events: VecDeque::new(),
             actions: VecDeque::new(),
@@ -380,7 +383,7 @@ impl Session {
     }
 
     /// Whether there is a connection.
-    fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         matches!(self.line, Line::LoggingIn { .. } | Line::Open { .. } | Line::Closing(_))
     }
 

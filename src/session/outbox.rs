@@ -29,8 +29,12 @@ pub(crate) struct Outbox {
     marked: u64,
     /// The last ticket that was taken in.
     accepted: u64,
-    /// The last ticket handed to a socket.
+    /// The last ticket of which something was handed to a socket.
+    begun: u64,
+    /// The last ticket handed to a socket in full.
     last_handed: u64,
+    /// The last ticket of which the system has taken something.
+    touched: u64,
     written: u64,
     /// The last ticket that was ever written, on this connection or one before.
     ever_written: u64,
@@ -51,12 +55,13 @@ struct Entry {
 /// So often a message may be written at the most.
 const SENDS: u8 = 3;
 
-/// Everything up to `ticket` and up to beat `beat` lies before byte `end`.
+/// Everything up to `ticket` and up to beat `beat` lies before byte `end`, and nothing after ticket `begun`.
 #[derive(Debug)]
 struct Mark {
     start: u64,
     end: u64,
     ticket: u64,
+    begun: u64,
     beat: u64,
 }
 
@@ -83,23 +88,28 @@ impl Outbox {
         self.marked = taken;
     }
 
-    /// Hands the next message to the socket.
+    /// Begins to hand the next message to the socket.
     pub(crate) fn pop(&mut self) -> Option<(u64, Message)> {
         let entry = self.waiting.pop_front()?;
         let (ticket, message) = (entry.ticket, entry.message.clone());
-        self.last_handed = ticket;
+        self.begun = ticket;
         self.held.add(&message);
         self.handed.push_back(entry);
         Some((ticket, message))
     }
 
-    /// The message that was handed over last was let fall by the protocol; `before` was handed over before it.
-    pub(crate) fn let_fall(&mut self, before: u64) {
+    /// The message that was begun last is with the socket in full.
+    pub(crate) fn complete(&mut self) {
+        self.last_handed = self.begun;
+    }
+
+    /// The message that was begun last was let fall by the protocol.
+    pub(crate) fn let_fall(&mut self) {
         if let Some(entry) = self.handed.pop_back() {
             self.held.messages -= 1;
             self.held.bytes -= entry.message.len();
             self.released.add(&entry.message);
-            self.last_handed = before;
+            self.begun = self.last_handed;
         }
     }
 
@@ -115,7 +125,8 @@ impl Outbox {
     /// All that was handed over so far, and all beats up to `beat`, end at byte `end` of the connection.
     pub(crate) fn mark(&mut self, end: u64, beat: u64) {
         if end > self.marked {
-            self.marks.push_back(Mark { start: self.marked, end, ticket: self.last_handed, beat });
+            let (ticket, begun) = (self.last_handed, self.begun);
+            self.marks.push_back(Mark { start: self.marked, end, ticket, begun, beat });
             self.marked = end;
         }
     }
@@ -125,6 +136,7 @@ impl Outbox {
         let mut beat = None;
         while let Some(mark) = pop_if(&mut self.marks, |mark| mark.end <= taken) {
             self.written = mark.ticket;
+            self.touched = mark.begun;
             beat = Some(mark.beat);
         }
         self.ever_written = self.ever_written.max(self.written);
@@ -150,7 +162,7 @@ impl Outbox {
         // Whatever is not marked yet lies behind the last mark.
         self.mark(u64::MAX, 0);
         let touched = self.marks.iter().take_while(|mark| mark.start < taken).last();
-        let touched = touched.map_or(self.written, |mark| mark.ticket);
+        let touched = touched.map_or(self.touched, |mark| mark.begun);
         self.ever_written = self.ever_written.max(touched);
         self.marks.clear();
         let settled = if self.keeps { self.count_loss(touched) } else { touched };
@@ -162,6 +174,8 @@ impl Outbox {
         self.held = Released::default();
         self.written = settled;
         self.last_handed = settled;
+        self.begun = settled;
+        self.touched = settled;
         let doubtful = Tickets::between(self.confirmed, settled);
         self.confirmed = settled;
         doubtful
@@ -205,9 +219,9 @@ impl Outbox {
         std::mem::take(&mut self.released)
     }
 
-    /// Whether messages wait for a socket.
+    /// Whether messages wait for a socket, in full or for the rest of them.
     pub(crate) fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.waiting.is_empty() || self.begun > self.last_handed
     }
 
     /// Whether messages were handed over that the peer has not confirmed.
@@ -215,7 +229,7 @@ impl Outbox {
         self.confirmed < self.last_handed
     }
 
-    /// The last ticket handed to a socket.
+    /// The last ticket handed to a socket in full.
     pub(crate) fn last_handed(&self) -> u64 {
         self.last_handed
     }
@@ -233,7 +247,7 @@ impl Outbox {
     /// Up to which ticket nothing waits to be written, and up to which everything's fate is known. Tickets that were
     /// withdrawn wait for nothing.
     pub(crate) fn watermarks(&self) -> (u64, u64) {
-        let done = self.waiting.is_empty() && !self.drained;
+        let done = !self.has_waiting() && !self.drained;
         let all = |mark: u64| if done && mark >= self.last_handed { self.accepted } else { mark };
         (all(self.written), all(self.confirmed))
     }
@@ -265,175 +279,4 @@ fn pop_if<T>(queue: &mut VecDeque<T>, wanted: impl FnOnce(&T) -> bool) -> Option
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::event::Ticket;
-
-    fn outbox(tickets: std::ops::RangeInclusive<u64>) -> Outbox {
-        let mut outbox = Outbox::default();
-        for ticket in tickets {
-            outbox.push(ticket, format!("message {ticket}").into());
-        }
-        outbox
-    }
-
-    fn numbers(tickets: &Tickets) -> Vec<u64> {
-        tickets.iter().map(Ticket::number).collect()
-    }
-
-    /// Hands `n` messages over as one batch that ends at `end`.
-    fn hand(outbox: &mut Outbox, n: usize, end: u64) {
-        for _ in 0..n {
-            outbox.pop().unwrap();
-        }
-        outbox.mark(end, 0);
-    }
-
-    #[test]
-    fn a_message_is_written_when_the_system_took_its_last_byte() {
-        let mut outbox = outbox(1..=3);
-        outbox.begin(100);
-        hand(&mut outbox, 2, 130);
-        outbox.progress(129);
-        assert_eq!((outbox.ever_written(), outbox.take_released()), (0, Released::default()));
-        outbox.progress(130);
-        assert_eq!((outbox.ever_written(), outbox.take_released()), (2, Released { messages: 2, bytes: 18 }));
-    }
-
-    #[test]
-    fn a_loss_names_what_was_touched_and_keeps_what_was_not() {
-        let mut outbox = outbox(1..=5);
-        outbox.begin(100);
-        hand(&mut outbox, 1, 110);
-        hand(&mut outbox, 1, 120);
-        hand(&mut outbox, 1, 130);
-        assert_eq!(
-            numbers(&outbox.lost(111)),
-            [1, 2],
-            "the first went out, the second in part, the third not at all"
-        );
-        assert_eq!(outbox.take_released().messages, 2);
-        let left: Vec<_> = outbox.drain().0.iter().map(ToString::to_string).collect();
-        assert_eq!(left, ["message 3", "message 4", "message 5"]);
-    }
-
-    #[test]
-    fn a_batch_that_was_not_marked_yet_counts_from_the_last_mark() {
-        let mut untouched = outbox(1..=1);
-        untouched.begin(100);
-        untouched.pop();
-        assert!(untouched.lost(100).is_empty());
-        assert_eq!(untouched.drain().0.len(), 1);
-        let mut touched = outbox(1..=1);
-        touched.begin(100);
-        touched.pop();
-        assert_eq!(numbers(&touched.lost(101)), [1]);
-        assert!(touched.drain().0.is_empty());
-    }
-
-    #[test]
-    fn what_is_confirmed_is_no_longer_in_doubt() {
-        let mut outbox = outbox(1..=3);
-        outbox.begin(0);
-        hand(&mut outbox, 3, 30);
-        outbox.progress(30);
-        outbox.confirm(2);
-        assert!(outbox.has_unconfirmed());
-        assert_eq!(numbers(&outbox.lost(30)), [3]);
-        assert!(!outbox.has_unconfirmed());
-    }
-
-    #[test]
-    fn nothing_is_confirmed_that_was_not_written() {
-        let mut outbox = outbox(1..=2);
-        outbox.begin(0);
-        hand(&mut outbox, 1, 10);
-        hand(&mut outbox, 1, 20);
-        outbox.progress(10);
-        outbox.confirm(2);
-        assert_eq!(numbers(&outbox.lost(20)), [2]);
-    }
-
-    #[test]
-    fn a_loss_is_reported_once() {
-        let mut outbox = outbox(1..=2);
-        outbox.begin(0);
-        hand(&mut outbox, 2, 20);
-        assert_eq!(numbers(&outbox.lost(20)), [1, 2]);
-        outbox.begin(500);
-        assert!(outbox.lost(500).is_empty());
-    }
-
-    #[test]
-    fn beats_ride_on_the_marks() {
-        let mut outbox = outbox(1..=1);
-        outbox.begin(0);
-        outbox.mark(8, 1);
-        outbox.mark(8, 1);
-        hand(&mut outbox, 1, 20);
-        outbox.mark(30, 2);
-        assert_eq!(outbox.progress(7), None);
-        assert_eq!(outbox.progress(29), Some(0));
-        assert_eq!(outbox.progress(30), Some(2));
-    }
-
-    fn kept(tickets: std::ops::RangeInclusive<u64>) -> Outbox {
-        Outbox { keeps: true, ..outbox(tickets) }
-    }
-
-    #[test]
-    fn at_least_once_a_message_is_kept_until_it_is_confirmed_and_sent_again_in_order() {
-        let mut outbox = kept(1..=4);
-        outbox.begin(0);
-        hand(&mut outbox, 3, 30);
-        outbox.progress(30);
-        assert_eq!(outbox.take_released(), Released::default(), "written is not enough");
-        outbox.confirm(1);
-        assert_eq!(outbox.take_released().messages, 1);
-        assert!(outbox.lost(30).is_empty(), "nothing is given up");
-        outbox.begin(0);
-        let again: Vec<_> = std::iter::from_fn(|| outbox.pop()).map(|(ticket, _)| ticket).collect();
-        assert_eq!(again, [2, 3, 4]);
-        outbox.mark(60, 0);
-        outbox.confirm(4);
-        assert!(outbox.has_unconfirmed(), "not written on this connection yet");
-        outbox.progress(60);
-        outbox.confirm(4);
-        assert_eq!((outbox.has_unconfirmed(), outbox.take_released().messages), (false, 3));
-    }
-
-    #[test]
-    fn a_message_is_given_up_and_named_when_three_connections_were_lost_over_it() {
-        let mut outbox = kept(1..=2);
-        for loss in 1..=3 {
-            outbox.begin(0);
-            hand(&mut outbox, 1, 10);
-            let given_up = numbers(&outbox.lost(10));
-            assert_eq!(given_up, if loss < 3 { vec![] } else { vec![1] });
-        }
-        assert_eq!(outbox.pop().unwrap().0, 2);
-    }
-
-    #[test]
-    fn what_is_left_at_least_once_tells_the_doubtful_from_the_unwritten() {
-        let mut outbox = kept(1..=3);
-        outbox.begin(0);
-        hand(&mut outbox, 2, 20);
-        outbox.lost(20);
-        let (never, maybe) = outbox.drain();
-        assert_eq!((never.len(), numbers(&maybe)), (1, vec![1, 2]));
-    }
-
-    #[test]
-    fn the_window_is_half_full_by_count_or_by_bytes() {
-        let mut outbox = kept(1..=4);
-        outbox.begin(0);
-        hand(&mut outbox, 1, 10);
-        assert!(!outbox.is_half_full(Limit::new(4, 1000)) && outbox.is_half_full(Limit::new(4, 18)));
-        hand(&mut outbox, 1, 20);
-        assert!(outbox.is_half_full(Limit::new(4, 1000)));
-        outbox.progress(20);
-        outbox.confirm(1);
-        assert!(!outbox.is_half_full(Limit::new(4, 1000)));
-    }
-}
+mod tests;

@@ -183,9 +183,13 @@ fn config() -> impl Strategy<Value = ConnectionConfig> {
         ..ReconnectConfig::default().jitter(Jitter::None)
     });
     let inbound = prop_oneof![4 => Just(Inbound::Deliver), 1 => Just(Inbound::Discard)];
-    (heartbeat, reconnect, inbound, ms(&[10, 3000]), ms(&[500, 30_000]), ms(&[0, 5000])).prop_map(
-        |(heartbeat, reconnect, inbound, close, write, stable)| {
-            ConnectionConfig::new("ws://test.example")
+    // No heartbeat is cut.
+    let fragment = prop_oneof![3 => Just(None), 1 => (60_usize..120).prop_map(Some)];
+    let times = (ms(&[10, 3000]), ms(&[500, 30_000]), ms(&[0, 5000]));
+    (heartbeat, reconnect, inbound, times, fragment).prop_map(
+        |(heartbeat, reconnect, inbound, (close, write, stable), fragment)| ConnectionConfig {
+            fragment,
+            ..ConnectionConfig::new("ws://test.example")
                 .heartbeat(heartbeat)
                 .reconnect(reconnect)
                 .inbound(inbound)

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::config::{Beat, deadline};
 use crate::error::CloseFrame;
 use crate::event::{Ticket, Tickets};
-use crate::message::Message;
+use crate::message::{Fragment, Message, Position};
 use crate::protocol::{Outgoing, RequestId};
 use crate::session::Session;
 use crate::session::heartbeat::Pulse;
@@ -14,6 +14,7 @@ use crate::session::heartbeat::Pulse;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Frame {
     Message(Message),
+    Fragment(Fragment),
     Ping([u8; 8]),
     Close(CloseFrame),
 }
@@ -24,6 +25,15 @@ pub(super) struct Queued {
     pub(super) frame: Frame,
     /// The number of the heartbeat that it is.
     pub(super) beat: Option<u64>,
+    /// A message of the outbox is complete with it.
+    pub(super) completes: bool,
+}
+
+/// A message of which fragments have gone out.
+#[derive(Debug)]
+pub(super) struct Cut {
+    message: Queued,
+    sent: usize,
 }
 
 /// How far the messages have come.
@@ -81,50 +91,87 @@ impl Session {
     /// The next frame for the socket.
     pub(crate) fn poll_transmit(&mut self, now: Instant) -> Option<Frame> {
         loop {
-            if let Some(Queued { frame, beat }) = self.frames.pop_front() {
-                self.beat_handed = beat.unwrap_or(self.beat_handed);
+            if let Some(frame) = self.next_frame() {
                 return Some(frame);
             }
             if !self.wants_outbox() {
                 return None;
             }
-            if self.should_ask()
-                && let Some(frame) = self.ask(now)
-            {
-                return Some(frame);
+            if self.should_ask() {
+                self.ask(now);
+                continue;
             }
-            let before = self.outbox.last_handed();
             let Some((ticket, message)) = self.outbox.pop() else { return self.poll_closing() };
             if self.protocol.is_none() {
-                return Some(Frame::Message(message));
+                self.frames.push_back(Queued { completes: true, ..Frame::Message(message).into() });
+                continue;
             }
             let request = self.requests.hand(ticket).then_some(RequestId(ticket));
             let outgoing = Outgoing { message, ticket: Ticket(ticket), request };
             self.hook(now, |protocol, cx| protocol.on_send(cx, outgoing));
-            if self.frames.is_empty() && self.wants_outbox() {
-                self.outbox.let_fall(before);
+            // Else the hook has ended the connection.
+            let goes_on = self.wants_outbox();
+            match self.frames.back_mut() {
+                Some(last) => last.completes = true,
+                None if goes_on => self.outbox.let_fall(),
+                None => {}
             }
         }
     }
 
+    /// The next of the frames that are there: of a message that was cut, its next fragment, and in between only what
+    /// may stand there (RFC 6455, section 5.4).
+    fn next_frame(&mut self) -> Option<Frame> {
+        let limit = self.config.fragment.unwrap_or(usize::MAX);
+        if let Some(cut) = &mut self.cut {
+            let is_control = |queued: &Queued| !matches!(queued.frame, Frame::Message(_));
+            if let Some(at) = self.frames.iter().position(is_control) {
+                return self.frames.remove(at).map(|queued| self.hand(queued));
+            }
+            let fragment = cut.next(limit)?;
+            if fragment.position == Position::Last {
+                let Cut { message, .. } = self.cut.take()?;
+                self.hand(message);
+            }
+            return Some(Frame::Fragment(fragment));
+        }
+        let queued = self.frames.pop_front()?;
+        if matches!(&queued.frame, Frame::Message(message) if message.len() > limit) {
+            self.cut = Some(Cut { message: queued, sent: 0 });
+            return self.next_frame();
+        }
+        Some(self.hand(queued))
+    }
+
+    /// All of it goes to the socket.
+    fn hand(&mut self, queued: Queued) -> Frame {
+        self.beat_handed = queued.beat.unwrap_or(self.beat_handed);
+        if queued.completes {
+            self.outbox.complete();
+        }
+        if matches!(queued.frame, Frame::Close(_)) {
+            // Nothing follows it, not even the rest of what was begun.
+            self.cut = None;
+            self.frames.clear();
+        }
+        queued.frame
+    }
+
     /// Whether the window of unconfirmed messages fills up, or the caller waits for the last of them.
     fn should_ask(&self) -> bool {
+        if self.heartbeat.kind() != Beat::WebSocketPing || !self.heartbeat.is_running() {
+            return false;
+        }
         let fills = self.asked <= self.outbox.confirmed() && self.outbox.is_half_full(self.config.outbox);
         let wanted = self.confirm_through.min(self.outbox.last_handed());
         let waits = self.asked < wanted && !self.outbox.has_waiting() && self.outbox.has_unconfirmed();
         fills || waits
     }
 
-    /// A ping outside the schedule, where pings are the heartbeat: its answer confirms what went before it.
-    fn ask(&mut self, now: Instant) -> Option<Frame> {
-        if self.heartbeat.kind() != Beat::WebSocketPing || !self.heartbeat.is_running() {
-            return None;
-        }
+    /// A ping outside the schedule: its answer confirms what went before it.
+    fn ask(&mut self, now: Instant) {
         let pulse = self.heartbeat.beat(now);
         self.beat(now, pulse);
-        let Queued { frame, beat } = self.frames.pop_back()?;
-        self.beat_handed = beat.unwrap_or(self.beat_handed);
-        Some(frame)
     }
 
     pub(super) fn beat(&mut self, now: Instant, pulse: Pulse) {
@@ -146,7 +193,7 @@ impl Session {
             }
             Pulse::Protocol => return self.protocol_beat(now),
         };
-        self.frames.push_back(Queued { frame, beat });
+        self.frames.push_back(Queued { frame, beat, completes: false });
     }
 
     pub(super) fn write_deadline(&self) -> Option<Instant> {
@@ -159,14 +206,30 @@ impl Frame {
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Message(message) => message.len(),
+            Self::Fragment(fragment) => fragment.payload.len(),
             Self::Ping(_) | Self::Close(_) => 0,
         }
     }
 }
 
+impl Cut {
+    /// The next fragment, of `limit` bytes at most.
+    fn next(&mut self, limit: usize) -> Option<Fragment> {
+        let Frame::Message(message) = &self.message.frame else { return None };
+        let start = self.sent;
+        self.sent = start.saturating_add(limit).min(message.len());
+        let position = match start {
+            _ if self.sent == message.len() => Position::Last,
+            0 => Position::First { text: message.as_text().is_some() },
+            _ => Position::Middle,
+        };
+        Some(Fragment { position, payload: message.slice(start..self.sent) })
+    }
+}
+
 impl From<Frame> for Queued {
     fn from(frame: Frame) -> Self {
-        Self { frame, beat: None }
+        Self { frame, beat: None, completes: false }
     }
 }
 

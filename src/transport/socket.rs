@@ -13,7 +13,7 @@ use tungstenite::{Bytes, Message as Frame, Utf8Bytes};
 
 use crate::config::ConnectionConfig;
 use crate::error::{CloseFrame, Error, Fault};
-use crate::message::{Binary, Message, Text};
+use crate::message::{Binary, Fragment, Message, Position, Text};
 use crate::transport::frame;
 use crate::transport::stream::{Link, Poller, Raw};
 use crate::transport::tap::Tap;
@@ -170,6 +170,17 @@ impl<T: Raw> Socket<T> {
             Message::Text(text) => Frame::Text(text.into_inner()),
             Message::Binary(binary) => Frame::Binary(binary.into_inner()),
         })
+    }
+
+    /// Queues a piece of a message (RFC 6455, section 5.4).
+    pub(crate) fn write_fragment(&mut self, fragment: &Fragment) -> Result<(), Fault> {
+        let first = match fragment.position {
+            Position::First { text: true } => 0x01,
+            Position::First { text: false } => 0x02,
+            Position::Middle => 0x00,
+            Position::Last => 0x80,
+        };
+        self.put_past(first, &fragment.payload)
     }
 
     /// Queues a ping.

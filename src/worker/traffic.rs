@@ -71,11 +71,29 @@ impl Worker {
         }
     }
 
+    /// Lets the system take what it will of what waits, before the peer is judged by what was taken: it is not to blame
+    /// when this thread comes late.
+    pub(super) fn drain(&mut self, now: Instant) {
+        let Some(socket) = &mut self.socket else { return };
+        // A connection that was given up in this turn is accounted for: nothing more of it may go out.
+        if socket.spilled() == 0 || !self.session.is_up() {
+            return;
+        }
+        let flushed = socket.flush();
+        self.session.handle_progress(now, socket.taken(), socket.is_blocked());
+        if let Err(fault) = flushed {
+            self.session.handle_fault(now, fault);
+        }
+    }
+
     /// Hands frames to the socket until there are no more or the system takes no more; one flush for all.
     pub(super) fn transmit(&mut self, now: Instant) {
         let Some(socket) = &mut self.socket else { return };
         let answers = std::mem::take(&mut self.answers);
+        let before = socket.handed();
         let result = Self::transmit_all(&mut self.session, socket, now, answers);
+        // A large message takes its time, which is not the peer's.
+        let now = if socket.handed() - before > BURST_BYTES as u64 { Instant::now() } else { now };
         self.session.handle_progress(now, socket.taken(), socket.is_blocked());
         if let Err(fault) = result {
             self.session.handle_fault(now, fault);
@@ -97,6 +115,7 @@ impl Worker {
                 match session.poll_transmit(now) {
                     None => exhausted = true,
                     Some(Frame::Message(message)) => socket.write(message)?,
+                    Some(Frame::Fragment(fragment)) => socket.write_fragment(&fragment)?,
                     Some(Frame::Ping(payload)) => socket.ping(payload)?,
                     Some(Frame::Close(frame)) => socket.close(&frame)?,
                 }

@@ -145,7 +145,8 @@ impl Run {
         let in_doubt = std::mem::take(&mut self.in_doubt);
         let left = self.session.take_left();
         assert_eq!(left.maybe_delivered, in_doubt);
-        let never_written: Vec<_> = left.never_written.iter().map(ticket).collect();
+        let never_written: Vec<_> =
+            left.never_written.iter().map(|message| ticket(message.as_bytes())).collect();
         assert_eq!(never_written, (self.settled + 1..=self.accepted).collect::<Vec<_>>());
         assert_eq!(self.released, self.settled, "room for what was written, once");
         assert!(self.expected.is_empty());

@@ -1,7 +1,7 @@
 //! A fake socket with the worker's habits, and its own account of what became of each message.
 
 use crate::config::Beat;
-use crate::message::Message;
+use crate::message::{Message, Position};
 use crate::session::{Frame, Session};
 
 /// The size of a frame around its payload.
@@ -27,8 +27,11 @@ pub(super) struct Wire {
     pub(super) room: u64,
     /// The tickets on this connection, each with its first byte.
     messages: Vec<(u64, u64)>,
-    /// The ends of what was reported as handed over, each with the last ticket before it.
-    marks: Vec<(u64, u64)>,
+    /// The last of them is not there in full.
+    cut: bool,
+    /// The ends of what was reported as handed over, each with the last ticket that is there in full before it, and
+    /// the last of which there is anything.
+    marks: Vec<(u64, u64, u64)>,
     /// The pings on this connection, each with the last ticket before it.
     pings: Vec<([u8; 8], u64)>,
     /// The last ticket that was settled before this connection, and the last one the peer has confirmed.
@@ -47,6 +50,7 @@ impl Wire {
             taken: UPGRADE,
             room: u64::MAX,
             messages: Vec::new(),
+            cut: false,
             marks: Vec::new(),
             pings: Vec::new(),
             before: settled,
@@ -59,8 +63,21 @@ impl Wire {
         self.handed - self.taken
     }
 
-    fn last_ticket(&self) -> u64 {
+    /// The last ticket of which there is anything.
+    fn begun(&self) -> u64 {
         self.messages.last().map_or(self.before, |(ticket, _)| *ticket)
+    }
+
+    /// The last ticket that is there in full.
+    fn last_ticket(&self) -> u64 {
+        self.begun() - u64::from(self.cut)
+    }
+
+    fn begin(&mut self, payload: &[u8], start: u64) {
+        assert!(!self.cut, "a message between the fragments of another");
+        let ticket = ticket(payload);
+        assert_eq!(ticket, self.begun() + 1, "out of order, left out, or sent twice");
+        self.messages.push((ticket, start));
     }
 
     /// Takes a frame that may be taken.
@@ -69,14 +86,19 @@ impl Wire {
         let start = self.handed + self.buffered;
         let size = match frame {
             Frame::Message(message) if is_beat(message.as_bytes()) => {
-                assert_eq!(self.beat, Beat::Json);
+                assert!(self.beat == Beat::Json && !self.cut);
                 message.len() as u64
             }
             Frame::Message(message) => {
-                let ticket = ticket(message);
-                assert_eq!(ticket, self.last_ticket() + 1, "out of order, left out, or sent twice");
-                self.messages.push((ticket, start));
+                self.begin(message.as_bytes(), start);
                 message.len() as u64
+            }
+            Frame::Fragment(fragment) => {
+                if fragment.position == (Position::First { text: true }) {
+                    self.begin(&fragment.payload, start);
+                }
+                self.cut = fragment.position != Position::Last;
+                fragment.payload.len() as u64
             }
             Frame::Ping(payload) => {
                 assert_eq!(self.beat, Beat::WebSocketPing);
@@ -112,8 +134,8 @@ impl Wire {
     /// Says that everything so far was passed on.
     pub(super) fn report(&mut self, session: &mut Session) {
         session.handle_handed(self.handed);
-        if self.handed > self.marks.last().map_or(UPGRADE, |(end, _)| *end) {
-            self.marks.push((self.handed, self.last_ticket()));
+        if self.handed > self.marks.last().map_or(UPGRADE, |(end, ..)| *end) {
+            self.marks.push((self.handed, self.last_ticket(), self.begun()));
         }
     }
 
@@ -127,14 +149,15 @@ impl Wire {
 
     /// The last ticket of which the system has taken every byte.
     fn written(&self) -> u64 {
-        self.marks.iter().rev().find(|(end, _)| *end <= self.taken).map_or(self.before, |(_, ticket)| *ticket)
+        let mark = self.marks.iter().rev().find(|(end, ..)| *end <= self.taken);
+        mark.map_or(self.before, |(_, ticket, _)| *ticket)
     }
 
     /// The line is lost: the last ticket that may have been delivered, and the first in doubt.
     pub(super) fn settle(&self) -> (u64, u64) {
-        let starts = std::iter::once(UPGRADE).chain(self.marks.iter().map(|(end, _)| *end));
+        let starts = std::iter::once(UPGRADE).chain(self.marks.iter().map(|(end, ..)| *end));
         let touched = starts.zip(&self.marks).filter(|(start, _)| *start < self.taken).last();
-        let touched = touched.map_or(self.before, |(_, (_, ticket))| *ticket);
+        let touched = touched.map_or(self.before, |(_, (_, _, begun))| *begun);
         for (ticket, start) in &self.messages {
             assert!(*ticket <= touched || *start >= self.taken, "#{ticket} left, and would go out again");
         }
@@ -151,7 +174,7 @@ pub(super) fn message(ticket: u64, size: usize) -> Message {
     format!("{ticket}:{}", "x".repeat(size)).into()
 }
 
-pub(super) fn ticket(message: &Message) -> u64 {
-    let number = message.as_text().and_then(|text| text.split(':').next());
-    number.and_then(|number| number.parse().ok()).expect("one of ours")
+pub(super) fn ticket(payload: &[u8]) -> u64 {
+    let text = str::from_utf8(payload).expect("text");
+    text.split(':').next().and_then(|number| number.parse().ok()).expect("one of ours")
 }

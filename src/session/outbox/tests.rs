@@ -1,0 +1,190 @@
+use super::*;
+use crate::event::Ticket;
+
+fn outbox(tickets: std::ops::RangeInclusive<u64>) -> Outbox {
+    let mut outbox = Outbox::default();
+    for ticket in tickets {
+        outbox.push(ticket, format!("message {ticket}").into());
+    }
+    outbox
+}
+
+fn numbers(tickets: &Tickets) -> Vec<u64> {
+    tickets.iter().map(Ticket::number).collect()
+}
+
+/// Hands `n` messages over as one batch that ends at `end`.
+fn hand(outbox: &mut Outbox, n: usize, end: u64) {
+    for _ in 0..n {
+        outbox.pop().unwrap();
+        outbox.complete();
+    }
+    outbox.mark(end, 0);
+}
+
+#[test]
+fn a_message_is_written_when_the_system_took_its_last_byte() {
+    let mut outbox = outbox(1..=3);
+    outbox.begin(100);
+    hand(&mut outbox, 2, 130);
+    outbox.progress(129);
+    assert_eq!((outbox.ever_written(), outbox.take_released()), (0, Released::default()));
+    outbox.progress(130);
+    assert_eq!((outbox.ever_written(), outbox.take_released()), (2, Released { messages: 2, bytes: 18 }));
+}
+
+#[test]
+fn a_loss_names_what_was_touched_and_keeps_what_was_not() {
+    let mut outbox = outbox(1..=5);
+    outbox.begin(100);
+    hand(&mut outbox, 1, 110);
+    hand(&mut outbox, 1, 120);
+    hand(&mut outbox, 1, 130);
+    assert_eq!(
+        numbers(&outbox.lost(111)),
+        [1, 2],
+        "the first went out, the second in part, the third not at all"
+    );
+    assert_eq!(outbox.take_released().messages, 2);
+    let left: Vec<_> = outbox.drain().0.iter().map(ToString::to_string).collect();
+    assert_eq!(left, ["message 3", "message 4", "message 5"]);
+}
+
+#[test]
+fn a_batch_that_was_not_marked_yet_counts_from_the_last_mark() {
+    let mut untouched = outbox(1..=1);
+    untouched.begin(100);
+    untouched.pop();
+    assert!(untouched.lost(100).is_empty());
+    assert_eq!(untouched.drain().0.len(), 1);
+    let mut touched = outbox(1..=1);
+    touched.begin(100);
+    touched.pop();
+    assert_eq!(numbers(&touched.lost(101)), [1]);
+    assert!(touched.drain().0.is_empty());
+}
+
+#[test]
+fn what_is_confirmed_is_no_longer_in_doubt() {
+    let mut outbox = outbox(1..=3);
+    outbox.begin(0);
+    hand(&mut outbox, 3, 30);
+    outbox.progress(30);
+    outbox.confirm(2);
+    assert!(outbox.has_unconfirmed());
+    assert_eq!(numbers(&outbox.lost(30)), [3]);
+    assert!(!outbox.has_unconfirmed());
+}
+
+#[test]
+fn nothing_is_confirmed_that_was_not_written() {
+    let mut outbox = outbox(1..=2);
+    outbox.begin(0);
+    hand(&mut outbox, 1, 10);
+    hand(&mut outbox, 1, 20);
+    outbox.progress(10);
+    outbox.confirm(2);
+    assert_eq!(numbers(&outbox.lost(20)), [2]);
+}
+
+#[test]
+fn a_message_of_which_a_fragment_went_out_is_in_doubt_and_not_written() {
+    for taken in [15, 20, 25] {
+        let mut outbox = outbox(1..=3);
+        outbox.begin(0);
+        hand(&mut outbox, 1, 10);
+        outbox.pop();
+        outbox.mark(20, 0);
+        assert!(outbox.has_waiting());
+        assert_eq!(outbox.last_handed(), 1, "a ping asks for no more than this");
+        outbox.mark(30, 0);
+        outbox.progress(taken);
+        assert_eq!(outbox.ever_written(), 1);
+        assert_eq!(numbers(&outbox.lost(taken)), [1, 2]);
+        assert_eq!(outbox.drain().0.len(), 1);
+    }
+}
+
+#[test]
+fn a_loss_is_reported_once() {
+    let mut outbox = outbox(1..=2);
+    outbox.begin(0);
+    hand(&mut outbox, 2, 20);
+    assert_eq!(numbers(&outbox.lost(20)), [1, 2]);
+    outbox.begin(500);
+    assert!(outbox.lost(500).is_empty());
+}
+
+#[test]
+fn beats_ride_on_the_marks() {
+    let mut outbox = outbox(1..=1);
+    outbox.begin(0);
+    outbox.mark(8, 1);
+    outbox.mark(8, 1);
+    hand(&mut outbox, 1, 20);
+    outbox.mark(30, 2);
+    assert_eq!(outbox.progress(7), None);
+    assert_eq!(outbox.progress(29), Some(0));
+    assert_eq!(outbox.progress(30), Some(2));
+}
+
+fn kept(tickets: std::ops::RangeInclusive<u64>) -> Outbox {
+    Outbox { keeps: true, ..outbox(tickets) }
+}
+
+#[test]
+fn at_least_once_a_message_is_kept_until_it_is_confirmed_and_sent_again_in_order() {
+    let mut outbox = kept(1..=4);
+    outbox.begin(0);
+    hand(&mut outbox, 3, 30);
+    outbox.progress(30);
+    assert_eq!(outbox.take_released(), Released::default(), "written is not enough");
+    outbox.confirm(1);
+    assert_eq!(outbox.take_released().messages, 1);
+    assert!(outbox.lost(30).is_empty(), "nothing is given up");
+    outbox.begin(0);
+    let again: Vec<_> = std::iter::from_fn(|| outbox.pop()).map(|(ticket, _)| ticket).collect();
+    outbox.complete();
+    assert_eq!(again, [2, 3, 4]);
+    outbox.mark(60, 0);
+    outbox.confirm(4);
+    assert!(outbox.has_unconfirmed(), "not written on this connection yet");
+    outbox.progress(60);
+    outbox.confirm(4);
+    assert_eq!((outbox.has_unconfirmed(), outbox.take_released().messages), (false, 3));
+}
+
+#[test]
+fn a_message_is_given_up_and_named_when_three_connections_were_lost_over_it() {
+    let mut outbox = kept(1..=2);
+    for loss in 1..=3 {
+        outbox.begin(0);
+        hand(&mut outbox, 1, 10);
+        let given_up = numbers(&outbox.lost(10));
+        assert_eq!(given_up, if loss < 3 { vec![] } else { vec![1] });
+    }
+    assert_eq!(outbox.pop().unwrap().0, 2);
+}
+
+#[test]
+fn what_is_left_at_least_once_tells_the_doubtful_from_the_unwritten() {
+    let mut outbox = kept(1..=3);
+    outbox.begin(0);
+    hand(&mut outbox, 2, 20);
+    outbox.lost(20);
+    let (never, maybe) = outbox.drain();
+    assert_eq!((never.len(), numbers(&maybe)), (1, vec![1, 2]));
+}
+
+#[test]
+fn the_window_is_half_full_by_count_or_by_bytes() {
+    let mut outbox = kept(1..=4);
+    outbox.begin(0);
+    hand(&mut outbox, 1, 10);
+    assert!(!outbox.is_half_full(Limit::new(4, 1000)) && outbox.is_half_full(Limit::new(4, 18)));
+    hand(&mut outbox, 1, 20);
+    assert!(outbox.is_half_full(Limit::new(4, 1000)));
+    outbox.progress(20);
+    outbox.confirm(1);
+    assert!(!outbox.is_half_full(Limit::new(4, 1000)));
+}
