@@ -21,7 +21,7 @@ pub use crate::client::messages::{Messages, TryMessages};
 use crate::config::{ConnectionConfig, deadline};
 use crate::error::{CloseFrame, Error, SendError, SendErrorKind};
 use crate::event::{CloseReason, Event, Left, Ticket};
-use crate::intake::{Command, Inner, Thread};
+use crate::intake::{Command, Inner, Offer, Thread};
 use crate::message::Message;
 use crate::state::ConnectionState;
 use crate::stats::Stats;
@@ -64,6 +64,8 @@ struct LineHandle {
     confirms: bool,
     /// There is a protocol that can pair answers with requests.
     answers: bool,
+    /// How long an accepted message may wait.
+    max_age: Option<Duration>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -168,7 +170,7 @@ impl Client {
     /// ```
     pub fn try_send(&self, message: impl Into<Message>) -> Result<Ticket, SendError> {
         let message = message.into();
-        match self.line.shared.intake.try_push(&message) {
+        match self.line.shared.intake.try_push(&self.line.offer(&message)) {
             Ok(ticket) => Ok(self.accepted(ticket)),
             Err(kind) => Err(SendError::new(message, kind)),
         }
@@ -341,17 +343,18 @@ impl Client {
 
     fn push(&self, message: Message, timeout: Option<Duration>) -> Result<Ticket, SendError> {
         let intake = &self.line.shared.intake;
+        let offer = self.line.offer(&message);
         let accepted = if Thread::current() == Some(Thread::Io) {
-            intake.try_push(&message).map_err(|kind| match kind {
+            intake.try_push(&offer).map_err(|kind| match kind {
                 SendErrorKind::Full { .. } => SendErrorKind::WouldDeadlock,
                 other => other,
             })
         } else {
             match timeout {
-                None => self.push_patiently(&message),
+                None => self.push_patiently(&offer),
                 Some(after) => {
                     let until = deadline(Instant::now(), after);
-                    intake.push(&message, None, until, remaining).map_err(|kind| match kind {
+                    intake.push(&offer, until, remaining).map_err(|kind| match kind {
                         SendErrorKind::Full { .. } => SendErrorKind::Timeout { after },
                         other => other,
                     })
@@ -366,13 +369,13 @@ impl Client {
 
     /// Waits for room for as long as it takes, unless that is for ever: the server takes nothing because the application
     /// takes nothing from it.
-    fn push_patiently(&self, message: &Message) -> Result<Ticket, SendErrorKind> {
+    fn push_patiently(&self, offer: &Offer<'_>) -> Result<Ticket, SendErrorKind> {
         let Shared { intake, gate, status } = &self.line.shared;
         let stalled_at = || gate.is_stalled().then(|| status.read(|status| status.stats.messages_received));
         let after = self.line.patience;
         loop {
             let before = stalled_at();
-            match intake.push(message, None, deadline(Instant::now(), after), remaining) {
+            match intake.push(offer, deadline(Instant::now(), after), remaining) {
                 Err(SendErrorKind::Full { .. }) if before.is_some() && before == stalled_at() => {
                     return Err(SendErrorKind::ConsumerStalled { after });
                 }
@@ -424,12 +427,10 @@ impl LineHandle {
         self.shared.status.wait(until, remaining, look)
     }
 
-    /// Waits for the watermarks.
-    fn watch<R>(&self, timeout: Duration, look: impl FnMut(&Inner) -> Option<R>) -> Option<R> {
-        self.shared.status.update(|status| status.watching += 1);
-        let found = self.wait(Some(timeout), look);
-        self.shared.status.update(|status| status.watching -= 1);
-        found
+    /// A message to be accepted, whose age counts from now.
+    fn offer<'a>(&self, message: &'a Message) -> Offer<'a> {
+        let expires = self.max_age.map(|age| deadline(Instant::now(), age));
+        Offer { message, reply: None, expires }
     }
 
     /// Waits for the end of the I/O thread, which has nothing left to wait for itself.

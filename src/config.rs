@@ -5,7 +5,7 @@ mod choices;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-pub use crate::config::choices::{Beat, Delivery, Inbound, Jitter, Limit};
+pub use crate::config::choices::{Beat, Delivery, Inbound, Jitter, Limit, WhileDown};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 
@@ -64,6 +64,12 @@ pub struct ConnectionConfig {
     pub inbound: Inbound,
     /// What becomes of messages that a lost connection leaves in doubt. Default [`Delivery::AtMostOnce`].
     pub delivery: Delivery,
+    /// What becomes of messages that are sent while the line is not ready. Default [`WhileDown::Queue`].
+    pub while_down: WhileDown,
+    /// How long a message may wait to be written for the first time, counted from the call of `send`. One that waits
+    /// longer is never sent; [`Event::Expired`](crate::Event::Expired) names it. Requests have timeouts of their own
+    /// instead. Default: any time.
+    pub max_age: Option<Duration>,
     /// Messages larger than this many bytes go out in fragments of this size, between which WebSocket pings and pongs
     /// pass; some servers refuse fragments. Default `None`: each message is one frame.
     pub fragment: Option<usize>,
@@ -144,6 +150,8 @@ impl ConnectionConfig {
             events: Limit::default(),
             inbound: Inbound::default(),
             delivery: Delivery::default(),
+            while_down: WhileDown::default(),
+            max_age: None,
             fragment: None,
             thread_stack: 512 << 10,
         }
@@ -173,6 +181,7 @@ impl ConnectionConfig {
             ("login_timeout", self.login_timeout),
             ("close_timeout", self.close_timeout),
             ("write_timeout", self.write_timeout),
+            ("max_age", self.max_age.unwrap_or(Duration::MAX)),
         ] {
             not_zero(setting, duration)?;
         }
@@ -236,6 +245,8 @@ setters!(ConnectionConfig {
     events: Limit,
     inbound: Inbound,
     delivery: Delivery,
+    while_down: WhileDown,
+    max_age: Duration,
     fragment: usize,
     thread_stack: usize,
 });
@@ -297,6 +308,8 @@ impl fmt::Debug for ConnectionConfig {
             .field("events", &self.events)
             .field("inbound", &self.inbound)
             .field("delivery", &self.delivery)
+            .field("while_down", &self.while_down)
+            .field("max_age", &self.max_age)
             .field("fragment", &self.fragment)
             .field("thread_stack", &self.thread_stack)
             .finish()

@@ -166,6 +166,14 @@ pub enum Error {
         /// The last one.
         last: u64,
     },
+    /// These messages waited longer than `max_age`: they were never sent, and never will be.
+    #[non_exhaustive]
+    Expired {
+        /// The first ticket of them.
+        first: u64,
+        /// The last one.
+        last: u64,
+    },
     /// A message was not accepted. The message itself is in the [`SendError`] this came from.
     Send(SendErrorKind),
     /// A value could not be turned into JSON.
@@ -344,6 +352,10 @@ impl fmt::Display for Error {
             Self::Unconfirmed { first, last } => {
                 write!(f, "the line was lost before messages #{first} to #{last} were confirmed; they may have arrived")
             }
+            Self::Expired { first, last } => write!(
+                f,
+                "messages #{first} to #{last} waited longer than max_age allows, and were never sent"
+            ),
             Self::Send(kind) => kind.fmt(f),
             Self::Json(source) => write!(f, "the value can't be written as JSON: {source}"),
             Self::Closed => f.write_str("the client is closed"),

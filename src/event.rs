@@ -60,6 +60,13 @@ pub enum Event {
         /// not sent again.
         maybe_delivered: Tickets,
     },
+    /// Messages waited longer than [`max_age`](crate::ConnectionConfig::max_age): they were never sent, and never will
+    /// be.
+    #[non_exhaustive]
+    Expired {
+        /// Which.
+        tickets: Tickets,
+    },
     /// The line is closed for good. Always the last event.
     #[non_exhaustive]
     Closed {

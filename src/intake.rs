@@ -13,7 +13,7 @@ use crate::config::Limit;
 use crate::error::{CloseFrame, Error, SendErrorKind};
 use crate::event::{CloseReason, Left, Ticket};
 use crate::message::Message;
-use crate::session::Watermarks;
+use crate::session::{Doubt, Watermarks};
 use crate::state::ConnectionState;
 use crate::stats::Stats;
 
@@ -171,6 +171,16 @@ pub(crate) struct Item {
     pub(crate) message: Message,
     /// For a request.
     pub(crate) reply: Option<Reply>,
+    /// When it is too old to be written.
+    pub(crate) expires: Option<Instant>,
+}
+
+/// A message that a caller wants accepted.
+pub(crate) struct Offer<'a> {
+    pub(crate) message: &'a Message,
+    /// For a request.
+    pub(crate) reply: Option<&'a Reply>,
+    pub(crate) expires: Option<Instant>,
 }
 
 /// Accepted messages on their way to the worker. One short lock gives each message its place, its ticket and its share
@@ -192,6 +202,8 @@ struct Queue {
     held_bytes: usize,
     /// Callers that wait for room.
     waiting: usize,
+    /// The line is in this state, and nothing is accepted meanwhile.
+    refusing: Option<ConnectionState>,
     closed: bool,
 }
 
@@ -201,28 +213,27 @@ impl Intake {
     }
 
     /// Accepts a message, or says why not.
-    pub(crate) fn try_push(&self, message: &Message) -> Result<Ticket, SendErrorKind> {
-        self.check_size(message)?;
+    pub(crate) fn try_push(&self, offer: &Offer<'_>) -> Result<Ticket, SendErrorKind> {
+        self.check_size(offer.message)?;
         let mut queue = self.lock();
-        self.admit(&queue, message.len())?;
-        Ok(queue.push(message, None))
+        self.admit(&queue, offer.message.len())?;
+        Ok(queue.push(offer))
     }
 
     /// Accepts a message, when need be after a wait for room until `deadline`. `remaining` tells the time to it.
     pub(crate) fn push(
         &self,
-        message: &Message,
-        reply: Option<&Reply>,
+        offer: &Offer<'_>,
         deadline: Instant,
         remaining: impl Fn(Instant) -> Duration,
     ) -> Result<Ticket, SendErrorKind> {
-        self.check_size(message)?;
+        self.check_size(offer.message)?;
         let mut queue = self.lock();
         loop {
-            let full = match self.admit(&queue, message.len()) {
-                Ok(()) => return Ok(queue.push(message, reply)),
-                Err(SendErrorKind::Closed) => return Err(SendErrorKind::Closed),
-                Err(full) => full,
+            let full = match self.admit(&queue, offer.message.len()) {
+                Ok(()) => return Ok(queue.push(offer)),
+                Err(full @ SendErrorKind::Full { .. }) => full,
+                Err(other) => return Err(other),
             };
             queue.waiting += 1;
             let left = remaining(deadline);
@@ -258,6 +269,12 @@ impl Intake {
         self.lock().messages.is_empty()
     }
 
+    /// Refuses what comes while the line is in this state; who waits for room is told. `None` accepts again.
+    pub(crate) fn set_refusing(&self, state: Option<ConnectionState>) {
+        self.lock().refusing = state;
+        self.room.notify_all();
+    }
+
     /// Accepts no more; who waits for room is told. What was accepted before is still there.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
@@ -272,6 +289,9 @@ impl Intake {
     fn admit(&self, queue: &Queue, size: usize) -> Result<(), SendErrorKind> {
         if queue.closed {
             return Err(SendErrorKind::Closed);
+        }
+        if let Some(state) = queue.refusing {
+            return Err(SendErrorKind::NotReady { state });
         }
         let fits =
             queue.held < self.limit.messages && queue.held_bytes.saturating_add(size) <= self.limit.bytes;
@@ -289,12 +309,16 @@ impl Intake {
 }
 
 impl Queue {
-    fn push(&mut self, message: &Message, reply: Option<&Reply>) -> Ticket {
+    fn push(&mut self, offer: &Offer<'_>) -> Ticket {
         self.last_ticket += 1;
         self.held += 1;
-        self.held_bytes += message.len();
-        let item = Item { ticket: self.last_ticket, message: message.clone(), reply: reply.cloned() };
-        self.messages.push_back(item);
+        self.held_bytes += offer.message.len();
+        self.messages.push_back(Item {
+            ticket: self.last_ticket,
+            message: offer.message.clone(),
+            reply: offer.reply.cloned(),
+            expires: offer.expires,
+        });
         Ticket(self.last_ticket)
     }
 }
@@ -313,6 +337,8 @@ pub(crate) struct Inner {
     pub(crate) closed: Option<(CloseReason, Arc<Left>)>,
     pub(crate) stats: Stats,
     pub(crate) watermarks: Watermarks,
+    /// What became doubtful while somebody watched.
+    pub(crate) doubts: Vec<Doubt>,
     /// Callers that wait for the watermarks to rise.
     pub(crate) watching: usize,
 }
@@ -326,6 +352,7 @@ impl Status {
             closed: None,
             stats: Stats::default(),
             watermarks: Watermarks::default(),
+            doubts: Vec::new(),
             watching: 0,
         };
         Self { inner: Mutex::new(inner), changed: Condvar::new() }
@@ -347,10 +374,14 @@ impl Status {
     }
 
     /// Says how far the messages have come, and wakes who watches for that.
-    pub(crate) fn set_watermarks(&self, watermarks: Watermarks) {
+    pub(crate) fn set_watermarks(&self, watermarks: Watermarks, doubts: Vec<Doubt>) {
         let mut inner = self.lock();
-        let wake = inner.watching > 0 && inner.watermarks != watermarks;
+        let watched = inner.watching > 0;
+        let wake = watched && (inner.watermarks != watermarks || !doubts.is_empty());
         inner.watermarks = watermarks;
+        if watched {
+            inner.doubts.extend(doubts);
+        }
         drop(inner);
         if wake {
             self.changed.notify_all();

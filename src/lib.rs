@@ -63,7 +63,7 @@ pub use serde_json::Value;
 
 pub use client::{Builder, Client, Messages, TryMessages};
 pub use config::{
-    Beat, ConnectionConfig, Delivery, HeartbeatConfig, Inbound, Jitter, Limit, ReconnectConfig,
+    Beat, ConnectionConfig, Delivery, HeartbeatConfig, Inbound, Jitter, Limit, ReconnectConfig, WhileDown,
 };
 pub use error::{Cause, CloseFrame, Error, Phase, Rejection, SendError, SendErrorKind};
 pub use event::{CloseReason, DisconnectReason, Event, Left, Ticket, Tickets};

@@ -16,6 +16,8 @@ pub struct Stats {
     pub disconnects: u64,
     /// Messages taken from callers by `send` and its kin.
     pub messages_accepted: u64,
+    /// Messages that waited longer than `max_age` and were never sent.
+    pub messages_expired: u64,
     /// Messages handed to the operating system.
     pub messages_written: u64,
     /// Messages received, heartbeat answers not counted.

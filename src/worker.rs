@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use crate::config::WhileDown;
 use crate::dial::{Dialled, Dialler};
 use crate::error::{Error, Fault};
 use crate::event::{Event, Left};
@@ -204,7 +205,7 @@ impl Worker {
     /// What was accepted goes to the session, once it can go out.
     fn take_messages(&mut self) {
         let released = self.session.has_released();
-        if released || self.session.wants_outbox() {
+        if released || self.session.wants_outbox() || self.session.ages() {
             self.exchange();
             // A burst's memory is not kept for ever.
             self.accepted.shrink_to(256);
@@ -215,9 +216,9 @@ impl Worker {
     fn exchange(&mut self) {
         let released = self.session.take_released();
         self.shared.intake.exchange(&mut self.accepted, (released.messages, released.bytes));
-        for Item { ticket, message, reply } in self.accepted.drain(..) {
+        for Item { ticket, message, reply, expires } in self.accepted.drain(..) {
             match reply {
-                None => self.session.handle_accepted(ticket, message),
+                None => self.session.handle_accepted(ticket, message, expires),
                 Some(reply) => {
                     self.replies.insert(ticket, reply);
                     self.session.handle_request(ticket, message);
@@ -274,6 +275,9 @@ impl Worker {
             let state = self.published;
             let ready = self.session.wants_outbox() && state != ConnectionState::Closing;
             let trouble = self.session.trouble();
+            if self.settings.config.while_down == WhileDown::Refuse {
+                self.shared.intake.set_refusing((!ready).then_some(state));
+            }
             self.shared.status.update(|status| {
                 status.state = state;
                 status.ready = ready;
@@ -292,7 +296,7 @@ impl Worker {
             any = true;
         }
         // Who waits for a fate finds the events about it in the channel.
-        self.shared.status.set_watermarks(self.session.watermarks());
+        self.shared.status.set_watermarks(self.session.watermarks(), self.session.take_doubts());
         if any
             && let Some(notify) = &self.notify
             && catch_unwind(AssertUnwindSafe(notify)).is_err()
@@ -332,7 +336,8 @@ impl Worker {
             return;
         }
         let blocked = self.socket.as_ref().is_some_and(|socket| socket.spilled() >= HIGH_WATER);
-        let sleep = if self.session.wants_outbox() && !blocked { Sleep::ForAll } else { Sleep::Light };
+        let all = (self.session.wants_outbox() && !blocked) || self.session.ages();
+        let sleep = if all { Sleep::ForAll } else { Sleep::Light };
         self.shared.gate.set_sleep(sleep);
         // Put there before the sleep was announced, and so without a wake-up.
         let missed = !self.commands.is_empty()
@@ -376,7 +381,7 @@ impl Worker {
         let mut left = self.session.take_left();
         left.still_inside = self.dialler.still_inside();
         self.shared.status.set_stats(self.stats());
-        self.shared.status.set_watermarks(self.session.watermarks());
+        self.shared.status.set_watermarks(self.session.watermarks(), self.session.take_doubts());
         if let Some(reason) = self.session.take_close_reason() {
             finish(&self.shared.status, reason, left);
         }

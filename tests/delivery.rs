@@ -364,3 +364,75 @@ fn what_a_closed_client_never_wrote_is_neither_flushed_nor_confirmed() {
     assert!(matches!(client.confirm(LONG), Err(Error::Closed)));
     assert!(matches!(client.flush(LONG), Err(Error::Closed)));
 }
+
+#[test]
+fn a_message_that_waited_too_long_makes_room_and_is_named() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = config(&format!("ws://{nobody}")).outbox(Limit::new(2, 1 << 20)).max_age(50 * MS);
+    let client = Client::start(config).unwrap();
+    let tickets = [client.send("a").unwrap(), client.send("b").unwrap()];
+    let third = client.send_timeout("c", LONG).unwrap();
+    let expired = common::wait_for(&client, |event| match event {
+        Event::Expired { tickets, .. } => Some(tickets),
+        _ => None,
+    });
+    assert!(expired.contains(tickets[0]) && !expired.contains(third));
+    client.send_timeout("d", LONG).unwrap();
+    let error = client.confirm(LONG).unwrap_err();
+    assert!(matches!(error, Error::Expired { last: 3..=4, .. }), "{error:?}");
+    assert!(error.to_string().contains("max_age"), "{error}");
+    client.send_timeout("e", LONG).unwrap();
+    assert!(matches!(client.flush(LONG), Err(Error::Expired { last: 4..=5, .. })));
+    common::eventually("the last to grow old", || client.stats().messages_expired == 5);
+    assert!(client.close().is_empty());
+}
+
+#[test]
+fn what_is_sent_while_the_line_is_down_may_be_refused() {
+    let server = Server::start(|_, stream| listen(accept(stream)));
+    let config = config(&server.url()).while_down(tautline::WhileDown::Refuse);
+    let client = Client::connect(config.clone()).unwrap();
+    client.send("ready").unwrap();
+    client.confirm(LONG).unwrap();
+    let address = server.address();
+    drop(server);
+    common::eventually("the loss", || client.state() != tautline::ConnectionState::Connected);
+    let error = common::wait_for(&client, |event| {
+        matches!(event, Event::Disconnected { .. }).then(|| client.send("precious").unwrap_err())
+    });
+    assert!(matches!(error.kind(), SendErrorKind::NotReady { .. }), "{error}");
+    assert!(error.to_string().contains("while_down"), "{error}");
+    assert_eq!(error.into_message().as_text(), Some("precious"));
+    assert!(matches!(client.send_timeout("x", LONG).unwrap_err().kind(), SendErrorKind::NotReady { .. }));
+    let server =
+        Server::start_on(std::net::TcpListener::bind(address).unwrap(), |_, stream| listen(accept(stream)));
+    client.wait_ready(LONG).unwrap();
+    client.send("again").unwrap();
+    assert!(client.close().is_empty());
+
+    let client = Client::start(config).unwrap();
+    assert!(client.try_send("too early").is_err() || client.stats().connects == 1);
+    drop(server);
+}
+
+#[test]
+fn a_sender_that_waits_for_room_is_refused_when_the_line_goes_down() {
+    let (server, go, _seen) = reluctant(false);
+    let config =
+        config(&server.url()).while_down(tautline::WhileDown::Refuse).outbox(Limit::new(64, 1 << 20));
+    let client = Client::connect(config).unwrap();
+    fill(&client);
+    let waiting = client.clone();
+    let sender = std::thread::spawn(move || {
+        loop {
+            if let Err(error) = waiting.send_timeout(message(1), LONG) {
+                return error;
+            }
+        }
+    });
+    server.cut();
+    let error = sender.join().unwrap();
+    assert!(matches!(error.kind(), SendErrorKind::NotReady { .. }), "{error}");
+    client.terminate();
+    drop(go);
+}

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crate::client::{Client, LineHandle};
-use crate::config::{Beat, ConnectionConfig};
+use crate::config::{Beat, ConnectionConfig, WhileDown};
 use crate::error::Error;
 use crate::intake::{Gate, Intake, Status, Thread};
 use crate::protocol::{Protocol, Request};
+use crate::state::ConnectionState;
 use crate::timer::Timer;
 use crate::transport::stream::Poller;
 use crate::transport::tls::Connector;
@@ -157,6 +158,10 @@ impl Builder {
         let (events_in, events) = crossbeam_channel::unbounded();
         let stack = config.thread_stack;
         let answers = protocol.is_some();
+        let max_age = config.max_age;
+        if config.while_down == WhileDown::Refuse {
+            shared.intake.set_refusing(Some(ConnectionState::Disconnected));
+        }
         let patience = config.heartbeat.timeout;
         let confirms = config.heartbeat.beat == Beat::WebSocketPing;
         let settings = Settings { config, fetch, resolver, tls: Connector::default() };
@@ -177,7 +182,16 @@ impl Builder {
             .spawn(move || worker.run())
             .map_err(refused("an I/O thread"))?;
         let thread = Mutex::new(Some(thread));
-        let line = LineHandle { shared, commands: commands_in, events, patience, confirms, answers, thread };
+        let line = LineHandle {
+            shared,
+            commands: commands_in,
+            events,
+            patience,
+            confirms,
+            answers,
+            max_age,
+            thread,
+        };
         Ok(Client { line: Arc::new(line) })
     }
 }

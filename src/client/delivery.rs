@@ -8,18 +8,20 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
 
-use crate::client::{Client, not_on_io_thread, remaining};
+use crate::client::{Client, LineHandle, not_on_io_thread, remaining};
 use crate::config::deadline;
 use crate::error::{Error, SendErrorKind};
-use crate::intake::Command;
+use crate::intake::{Command, Inner, Offer};
 use crate::message::Message;
+use crate::session::Doubt;
 
 impl Client {
     /// Blocks until everything that was accepted so far has been handed to the operating system, the client is closed, or
     /// `timeout` is over. What was lost on the way counts as written; see [`confirm`](Self::confirm).
     ///
     /// # Errors
-    /// [`Error::Timeout`], with why the line is down, if it is; [`Error::Closed`].
+    /// [`Error::Timeout`], with why the line is down, if it is; [`Error::Expired`]: some were too old to be sent;
+    /// [`Error::Closed`].
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -31,24 +33,32 @@ impl Client {
     /// ```
     pub fn flush(&self, timeout: Duration) -> Result<(), Error> {
         not_on_io_thread()?;
+        let watch = Watch::begin(&self.line);
         let target = self.line.shared.intake.last_ticket();
-        let written = self.line.watch(timeout, |status| match &status.closed {
-            Some((_, left)) if left.never_written.is_empty() => Some(Ok(())),
-            Some(_) => Some(Err(Error::Closed)),
-            None => (status.watermarks.written >= target).then_some(Ok(())),
+        let written = watch.wait(timeout, |status, doubts| {
+            if let Some(doubt) = doubts.iter().find(|doubt| doubt.expired && doubt.first <= target) {
+                return Some(Err(doubt.to_error()));
+            }
+            match &status.closed {
+                Some((_, left)) if left.never_written.is_empty() => Some(Ok(())),
+                Some(_) => Some(Err(Error::Closed)),
+                None => (status.watermarks.written >= target).then_some(Ok(())),
+            }
         });
         written.unwrap_or_else(|| Err(self.line.timeout("the messages to be written", timeout)))
     }
 
     /// Blocks until the server has received everything that was accepted so far: it is asked with a ping, which it
-    /// answers behind all of that. Lives through reconnects; blocks for `timeout` at most.
+    /// answers behind all of that. What an event has named before the call, as in doubt or expired, is not asked for
+    /// again. Lives through reconnects; blocks for `timeout` at most.
     ///
     /// An intermediary that answers pings itself confirms only up to itself. A [`request`](Self::request) that the
     /// application at the other end answers confirms end to end.
     ///
     /// # Errors
     /// [`Error::Timeout`]; [`Error::Unconfirmed`]: the line was lost meanwhile, and some messages are in doubt for good;
-    /// [`Error::Closed`]; [`Error::InvalidArgument`] when the heartbeats are not WebSocket pings.
+    /// [`Error::Expired`]: some were too old to be sent; [`Error::Closed`]; [`Error::InvalidArgument`] when the heartbeats
+    /// are not WebSocket pings.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -64,16 +74,16 @@ impl Client {
             let reason = "only WebSocket pings as heartbeats bring confirmations";
             return Err(Error::InvalidArgument { argument: "confirm", reason: reason.into() });
         }
+        let watch = Watch::begin(&self.line);
         let through = self.line.shared.intake.last_ticket();
-        let doubts = self.line.shared.status.read(|status| status.watermarks.doubts);
         self.line.command(Command::Confirm { through });
-        let settled = self.line.watch(timeout, |status| {
-            let marks = &status.watermarks;
-            let doubt = marks.doubt.ends().filter(|(first, _)| marks.doubts > doubts && *first <= through);
-            match (doubt, &status.closed) {
-                (Some((first, last)), _) => Some(Err(Error::Unconfirmed { first, last })),
-                (None, Some((_, left))) => Some(if left.is_empty() { Ok(()) } else { Err(Error::Closed) }),
-                (None, None) => (marks.settled >= through).then_some(Ok(())),
+        let settled = watch.wait(timeout, |status, doubts| {
+            if let Some(doubt) = doubts.iter().find(|doubt| doubt.first <= through) {
+                return Some(Err(doubt.to_error()));
+            }
+            match &status.closed {
+                Some((_, left)) => Some(if left.is_empty() { Ok(()) } else { Err(Error::Closed) }),
+                None => (status.watermarks.settled >= through).then_some(Ok(())),
             }
         });
         settled.unwrap_or_else(|| Err(self.line.timeout("the confirmation", timeout)))
@@ -107,7 +117,8 @@ impl Client {
         let message = message.into();
         let until = deadline(Instant::now(), timeout);
         let (reply, answer) = crossbeam_channel::bounded(1);
-        let ticket = match self.line.shared.intake.push(&message, Some(&reply), until, remaining) {
+        let offer = Offer { message: &message, reply: Some(&reply), expires: None };
+        let ticket = match self.line.shared.intake.push(&offer, until, remaining) {
             Ok(ticket) => self.accepted(ticket),
             Err(SendErrorKind::Full { .. }) => return Err(SendErrorKind::Timeout { after: timeout }.into()),
             Err(kind) => return Err(kind.into()),
@@ -121,5 +132,45 @@ impl Client {
                 Err(self.line.timeout("the answer to a request", timeout))
             }
         }
+    }
+}
+
+/// A wait for the fate of messages. From its beginning on, what becomes doubtful is kept for it.
+struct Watch<'a> {
+    line: &'a LineHandle,
+    /// How many doubts were there before.
+    before: usize,
+}
+
+impl<'a> Watch<'a> {
+    fn begin(line: &'a LineHandle) -> Self {
+        let mut before = 0;
+        line.shared.status.update(|status| {
+            status.watching += 1;
+            before = status.doubts.len();
+        });
+        Self { line, before }
+    }
+
+    fn wait<R>(&self, timeout: Duration, mut look: impl FnMut(&Inner, &[Doubt]) -> Option<R>) -> Option<R> {
+        self.line.wait(Some(timeout), |status| look(status, &status.doubts[self.before..]))
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        self.line.shared.status.update(|status| {
+            status.watching -= 1;
+            if status.watching == 0 {
+                status.doubts = Vec::new();
+            }
+        });
+    }
+}
+
+impl Doubt {
+    fn to_error(&self) -> Error {
+        let Self { first, last, expired } = *self;
+        if expired { Error::Expired { first, last } } else { Error::Unconfirmed { first, last } }
     }
 }

@@ -62,6 +62,19 @@ pub enum Delivery {
     AtLeastOnce,
 }
 
+/// What becomes of messages that are sent while the line is not ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum WhileDown {
+    /// They wait in the outbox, and go out in order once the line is ready; see
+    /// [`max_age`](crate::ConnectionConfig::max_age).
+    #[default]
+    Queue,
+    /// They are refused, with [`SendErrorKind::NotReady`](crate::SendErrorKind::NotReady). One that was accepted just
+    /// before the line was lost, and was not written any more, waits all the same.
+    Refuse,
+}
+
 /// What becomes of messages that arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]

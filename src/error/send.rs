@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::message::Message;
+use crate::state::ConnectionState;
 
 /// A message that was not accepted, with the message.
 ///
@@ -48,6 +49,12 @@ pub enum SendErrorKind {
     ConsumerStalled {
         /// How long neither side took anything: the heartbeat's timeout.
         after: Duration,
+    },
+    /// The line is not ready, and [`WhileDown::Refuse`](crate::WhileDown::Refuse) is configured.
+    #[non_exhaustive]
+    NotReady {
+        /// Where the line stands.
+        state: ConnectionState,
     },
     /// The client is closing or closed.
     Closed,
@@ -105,6 +112,7 @@ impl fmt::Display for SendErrorKind {
                 f,
                 "the outbox is full, and none of the messages that arrived were taken for {after:?}: take them, or send elsewhere"
             ),
+            Self::NotReady { state } => write!(f, "the line is {state}, and while_down refuses messages then"),
             Self::Closed => f.write_str("the client is closed"),
             Self::TooLarge { size, limit } => {
                 write!(f, "the message has {size} bytes; max_message_size allows {limit}")

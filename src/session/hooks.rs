@@ -73,7 +73,8 @@ impl Session {
         // The caller learns of the end by itself, and a request is not left over.
         if !matches!(self.line, Line::Closed) {
             self.requests.add(ticket);
-            self.handle_accepted(ticket, message);
+            // The caller waits with a timeout of its own.
+            self.handle_accepted(ticket, message, None);
         }
     }
 

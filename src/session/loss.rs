@@ -119,10 +119,7 @@ impl Session {
             self.actions.push_back(Action::HangUp);
             maybe_delivered = self.outbox.lost(self.taken);
             self.asked = 0;
-            if !maybe_delivered.is_empty() {
-                self.doubts += 1;
-                self.doubt = maybe_delivered.clone();
-            }
+            self.doubt(&maybe_delivered, false);
         }
         // A request is never sent again.
         for ticket in self.requests.fail(all, error) {

@@ -29,7 +29,7 @@ use log::info;
 
 use crate::config::{Beat, ConnectionConfig, deadline};
 use crate::error::{Error, Fault};
-use crate::event::{CloseReason, DisconnectReason, Event, Left, Tickets};
+use crate::event::{CloseReason, DisconnectReason, Event, Left};
 use crate::message::Message;
 use crate::protocol::{Accepted, Effect, Protocol, Request};
 use crate::session::closing::Closing;
@@ -38,7 +38,7 @@ use crate::session::outbox::Outbox;
 use crate::session::reconnect::{Plan, ReconnectionManager};
 use crate::session::requests::Requests;
 use crate::session::transmit::{Cut, Queued, is_json_pong};
-pub(crate) use crate::session::transmit::{Frame, Watermarks};
+pub(crate) use crate::session::transmit::{Doubt, Frame, Watermarks};
 use crate::state::ConnectionState;
 use crate::stats::Stats;
 
@@ -104,9 +104,8 @@ pub(crate) struct Session {
     asked: u64,
     /// The last ticket that the caller wants confirmed.
     confirm_through: u64,
-    /// How often messages were left in doubt, and which were last.
-    doubts: u64,
-    doubt: Tickets,
+    /// Messages that will not be confirmed any more, for those who wait for that.
+    doubts: Vec<Doubt>,
     /// The connection's bytes that the system has taken.
     taken: u64,
     /// Since when bytes wait and the system takes none.
@@ -169,8 +168,7 @@ impl Session {
             outbox,
             asked: 0,
             confirm_through: 0,
-            doubts: 0,
-            doubt: Tickets::default(),
+            doubts: Vec::new(),
             frames: VecDeque::new(),
             cut: None,
             beat_handed: 0,
@@ -249,10 +247,10 @@ impl Session {
         }
     }
 
-    /// A message was accepted from a caller.
-    pub(crate) fn handle_accepted(&mut self, ticket: u64, message: Message) {
+    /// A message was accepted from a caller. Unless it was written before `expires`, it never will be.
+    pub(crate) fn handle_accepted(&mut self, ticket: u64, message: Message, expires: Option<Instant>) {
         self.stats.messages_accepted += 1;
-        self.outbox.push(ticket, message);
+        self.outbox.push(ticket, message, expires);
     }
 
     /// A message arrived.
@@ -328,6 +326,7 @@ impl Session {
             let after = self.config.login_timeout;
             return self.line_lost(now, Error::LoginTimeout { after });
         }
+        self.expire(now);
         self.timers_timeout(now);
         self.closing_timeout(now);
         if self.write_deadline().is_some_and(|at| at <= now) {
@@ -352,7 +351,9 @@ impl Session {
             Line::Down | Line::Open { .. } | Line::Closed => None,
         };
         let timer = self.timers.values().min().copied();
-        [line, timer, self.write_deadline(), self.heartbeat.next_deadline()].into_iter().flatten().min()
+        let expiry = self.config.max_age.and_then(|_| self.outbox.next_expiry());
+        let deadlines = [line, timer, expiry, self.write_deadline(), self.heartbeat.next_deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     fn dial(&mut self, now: Instant) {

@@ -9,6 +9,7 @@
 //! again after a loss, three times at most: a message on which the server dies must not do so for ever.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use crate::config::{Delivery, Limit};
 use crate::event::Tickets;
@@ -49,6 +50,8 @@ pub(crate) struct Outbox {
 struct Entry {
     ticket: u64,
     message: Message,
+    /// When it is too old to be written for the first time.
+    expires: Option<Instant>,
     losses: u8,
 }
 
@@ -78,9 +81,36 @@ impl Outbox {
     }
 
     /// Takes an accepted message in; tickets rise by one.
-    pub(crate) fn push(&mut self, ticket: u64, message: Message) {
+    pub(crate) fn push(&mut self, ticket: u64, message: Message, expires: Option<Instant>) {
         self.accepted = ticket;
-        self.waiting.push_back(Entry { ticket, message, losses: 0 });
+        self.waiting.push_back(Entry { ticket, message, expires, losses: 0 });
+    }
+
+    /// When the next message that was never written is too old for it.
+    pub(crate) fn next_expiry(&self) -> Option<Instant> {
+        self.waiting.range(self.fresh()..).find_map(|entry| entry.expires)
+    }
+
+    /// Drops a run of messages that are too old; there may be more.
+    pub(crate) fn expire(&mut self, now: Instant) -> Tickets {
+        let is_old = |entry: &Entry| entry.expires.is_some_and(|at| at <= now);
+        let fresh = self.fresh();
+        let Some(at) = self.waiting.range(fresh..).position(is_old).map(|at| fresh + at) else {
+            return Tickets::default();
+        };
+        let first = self.waiting[at].ticket;
+        let mut last = first - 1;
+        while self.waiting.get(at).is_some_and(|entry| entry.ticket == last + 1 && is_old(entry)) {
+            let Some(entry) = self.waiting.remove(at) else { break };
+            self.released.add(&entry.message);
+            last = entry.ticket;
+        }
+        Tickets::between(first - 1, last)
+    }
+
+    /// Where those begin that were never written: what is sent again stands ahead of them.
+    fn fresh(&self) -> usize {
+        self.waiting.partition_point(|entry| entry.losses > 0)
     }
 
     /// A connection begins, of which the system has taken `taken` bytes.

@@ -52,6 +52,11 @@ impl Session {
         }
     }
 
+    /// Whether messages are to come in while they can't go out: they may grow too old.
+    pub(crate) fn ages(&self) -> bool {
+        self.config.max_age.is_some()
+    }
+
     /// Whether messages that arrive are dropped.
     pub(crate) fn discards(&self) -> bool {
         self.config.inbound == Inbound::Discard

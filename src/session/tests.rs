@@ -153,7 +153,8 @@ impl Rig {
     fn accept(&mut self, texts: &[&str]) {
         for text in texts {
             self.last_ticket += 1;
-            self.session.handle_accepted(self.last_ticket, (*text).into());
+            let expires = self.session.config.max_age.map(|age| self.now + age);
+            self.session.handle_accepted(self.last_ticket, (*text).into(), expires);
         }
     }
 
@@ -294,6 +295,7 @@ fn brief(event: &Event) -> String {
         Event::Connected { attempts, .. } => format!("connected, attempt {attempts}"),
         Event::Message(message) => format!("message {message}"),
         Event::Disconnected { .. } => "disconnected".into(),
+        Event::Expired { tickets } => format!("expired {tickets}"),
         Event::Closed { .. } => "closed".into(),
         Event::Missed { .. } => "missed".into(),
     }

@@ -4,11 +4,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::{Beat, deadline};
 use crate::error::CloseFrame;
-use crate::event::{Ticket, Tickets};
+use crate::event::{Event, Ticket, Tickets};
 use crate::message::{Fragment, Message, Position};
 use crate::protocol::{Outgoing, RequestId};
 use crate::session::Session;
 use crate::session::heartbeat::Pulse;
+use crate::state::ConnectionState;
 
 /// A frame for the socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,9 +43,15 @@ pub(crate) struct Watermarks {
     pub(crate) written: u64,
     /// Up to this ticket the fate is known: confirmed, or in doubt for good.
     pub(crate) settled: u64,
-    /// How often messages were left in doubt, and which were last.
-    pub(crate) doubts: u64,
-    pub(crate) doubt: Tickets,
+}
+
+/// Messages that will not be confirmed any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Doubt {
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    /// They were never written; else they may have arrived or not.
+    pub(crate) expired: bool,
 }
 
 impl Session {
@@ -57,7 +64,32 @@ impl Session {
     /// How far the messages have come.
     pub(crate) fn watermarks(&self) -> Watermarks {
         let (written, settled) = self.outbox.watermarks();
-        Watermarks { written, settled, doubts: self.doubts, doubt: self.doubt.clone() }
+        Watermarks { written, settled }
+    }
+
+    /// What became doubtful since the last call.
+    pub(crate) fn take_doubts(&mut self) -> Vec<Doubt> {
+        std::mem::take(&mut self.doubts)
+    }
+
+    pub(super) fn doubt(&mut self, tickets: &Tickets, expired: bool) {
+        if let Some((first, last)) = tickets.ends() {
+            self.doubts.push(Doubt { first, last, expired });
+        }
+    }
+
+    /// Lets fall what has waited too long.
+    pub(super) fn expire(&mut self, now: Instant) {
+        // What a closed session holds is counted as left.
+        while self.config.max_age.is_some() && self.state != ConnectionState::Closed {
+            let tickets = self.outbox.expire(now);
+            if tickets.is_empty() {
+                return;
+            }
+            self.stats.messages_expired += tickets.len();
+            self.doubt(&tickets, true);
+            self.events.push_back(Event::Expired { tickets });
+        }
     }
 
     /// Everything polled so far has been handed to the socket, and ends at byte `end` of its connection.

@@ -4,7 +4,7 @@ use crate::event::Ticket;
 fn outbox(tickets: std::ops::RangeInclusive<u64>) -> Outbox {
     let mut outbox = Outbox::default();
     for ticket in tickets {
-        outbox.push(ticket, format!("message {ticket}").into());
+        outbox.push(ticket, format!("message {ticket}").into(), None);
     }
     outbox
 }
@@ -187,4 +187,27 @@ fn the_window_is_half_full_by_count_or_by_bytes() {
     outbox.progress(20);
     outbox.confirm(1);
     assert!(!outbox.is_half_full(Limit::new(4, 1000)));
+}
+
+#[test]
+fn what_was_never_written_grows_too_old_and_what_is_sent_again_does_not() {
+    #[expect(clippy::disallowed_methods, reason = "an Instant has no other source")]
+    let now = Instant::now();
+    let at = |ms| now + std::time::Duration::from_millis(ms);
+    let mut outbox = Outbox { keeps: true, ..Outbox::default() };
+    for (ticket, expires) in [(1, Some(10)), (2, Some(20)), (3, None), (4, Some(20)), (5, Some(40))] {
+        outbox.push(ticket, "x".into(), expires.map(at));
+    }
+    outbox.begin(0);
+    hand(&mut outbox, 1, 10);
+    assert_eq!(outbox.next_expiry(), Some(at(20)), "the first is with the socket");
+    outbox.lost(10);
+    assert_eq!(outbox.next_expiry(), Some(at(20)), "the first waits to be sent again");
+    assert!(outbox.expire(at(19)).is_empty());
+    assert_eq!(numbers(&outbox.expire(at(30))), [2]);
+    assert_eq!(numbers(&outbox.expire(at(30))), [4], "a run of its own: 3 has all the time");
+    assert!(outbox.expire(at(30)).is_empty());
+    assert_eq!((outbox.next_expiry(), outbox.take_released().messages), (Some(at(40)), 2));
+    let (never, maybe) = outbox.drain();
+    assert_eq!((never.len(), numbers(&maybe)), (2, vec![1]));
 }

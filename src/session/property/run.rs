@@ -256,7 +256,7 @@ impl Run {
 
     fn hand_over(&mut self) {
         for (ticket, message) in self.intake.drain(..) {
-            self.session.handle_accepted(ticket, message);
+            self.session.handle_accepted(ticket, message, None);
         }
     }
 
@@ -429,7 +429,7 @@ impl Run {
                     assert_eq!(self.state, Closed);
                     self.ended = true;
                 }
-                Event::Missed { .. } => panic!("{event:?} out of place"),
+                Event::Expired { .. } | Event::Missed { .. } => panic!("{event:?} out of place"),
             }
         }
         assert_eq!(self.state, self.session.state());

@@ -302,3 +302,34 @@ fn what_arrives_on_a_line_that_is_down_is_dropped() {
     rig.assert_nothing_happened();
     assert_eq!(rig.session.stats().messages_received, 0);
 }
+
+#[test]
+fn a_message_that_waited_too_long_is_told_and_never_sent() {
+    let mut rig = Rig::waiting(config().max_age(S / 2));
+    rig.accept(&["a", "b"]);
+    rig.step(100 * MS);
+    rig.accept(&["c"]);
+    assert_eq!(rig.deadline(), Some(500 * MS));
+    rig.step(400 * MS);
+    rig.session.handle_timeout(rig.now);
+    assert_eq!(rig.told(), ["expired #1 to #2"]);
+    assert_eq!(rig.session.take_released(), Released { messages: 2, bytes: 2 }, "there is room again");
+    assert_eq!(rig.session.stats().messages_expired, 2);
+    assert_eq!(rig.deadline(), Some(600 * MS));
+    rig.open();
+    rig.session.handle_timeout(rig.now);
+    assert_eq!(rig.transmit(), texts([]), "the attempt came a second after the first");
+    rig.accept(&["d"]);
+    assert_eq!(rig.transmit(), texts(["d"]));
+}
+
+#[test]
+fn what_is_left_at_the_end_does_not_grow_old() {
+    let mut rig = Rig::waiting(config().max_age(S));
+    rig.accept(&["a"]);
+    rig.session.handle_terminate();
+    rig.step(2 * S);
+    rig.session.handle_timeout(rig.now);
+    assert!(matches!(rig.closed(), CloseReason::ByCaller), "the last event");
+    assert_eq!(rig.left(), (vec!["a".to_owned()], vec![]));
+}
