@@ -9,6 +9,7 @@ mod delivery;
 mod messages;
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -51,6 +52,14 @@ use crate::worker::Shared;
 #[derive(Clone)]
 pub struct Client {
     line: Arc<LineHandle>,
+    told: Told,
+}
+
+/// Up to which number this handle has been told of doubts.
+#[derive(Default)]
+struct Told {
+    by_flush: AtomicU64,
+    by_confirm: AtomicU64,
 }
 
 /// What all clones share; its end is the end of the line.
@@ -427,6 +436,14 @@ impl LineHandle {
         self.shared.status.wait(until, remaining, look)
     }
 
+    /// Waits for the watermarks.
+    fn watch<R>(&self, timeout: Duration, look: impl FnMut(&Inner) -> Option<R>) -> Option<R> {
+        self.shared.status.update(|status| status.watching += 1);
+        let found = self.wait(Some(timeout), look);
+        self.shared.status.update(|status| status.watching -= 1);
+        found
+    }
+
     /// A message to be accepted, whose age counts from now.
     fn offer<'a>(&self, message: &'a Message) -> Offer<'a> {
         let expires = self.max_age.map(|age| deadline(Instant::now(), age));
@@ -445,6 +462,15 @@ impl LineHandle {
     fn timeout(&self, waiting_for: &'static str, after: Duration) -> Error {
         let trouble = self.shared.status.read(|status| status.trouble.clone());
         Error::Timeout { waiting_for, after, source: trouble.map(Arc::new) }
+    }
+}
+
+impl Clone for Told {
+    fn clone(&self) -> Self {
+        Self {
+            by_flush: AtomicU64::new(self.by_flush.load(Ordering::Relaxed)),
+            by_confirm: AtomicU64::new(self.by_confirm.load(Ordering::Relaxed)),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Where callers meet the worker: the gate that wakes it, the queue of messages, and what it tells of itself.
 
+mod doubts;
+
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::SeqCst};
@@ -12,6 +14,7 @@ use mio::Waker;
 use crate::config::Limit;
 use crate::error::{CloseFrame, Error, SendErrorKind};
 use crate::event::{CloseReason, Left, Ticket};
+use crate::intake::doubts::Doubts;
 use crate::message::Message;
 use crate::session::{Doubt, Watermarks};
 use crate::state::ConnectionState;
@@ -337,8 +340,7 @@ pub(crate) struct Inner {
     pub(crate) closed: Option<(CloseReason, Arc<Left>)>,
     pub(crate) stats: Stats,
     pub(crate) watermarks: Watermarks,
-    /// What became doubtful while somebody watched.
-    pub(crate) doubts: Vec<Doubt>,
+    pub(crate) doubts: Doubts,
     /// Callers that wait for the watermarks to rise.
     pub(crate) watching: usize,
 }
@@ -352,7 +354,7 @@ impl Status {
             closed: None,
             stats: Stats::default(),
             watermarks: Watermarks::default(),
-            doubts: Vec::new(),
+            doubts: Doubts::default(),
             watching: 0,
         };
         Self { inner: Mutex::new(inner), changed: Condvar::new() }
@@ -376,11 +378,10 @@ impl Status {
     /// Says how far the messages have come, and wakes who watches for that.
     pub(crate) fn set_watermarks(&self, watermarks: Watermarks, doubts: Vec<Doubt>) {
         let mut inner = self.lock();
-        let watched = inner.watching > 0;
-        let wake = watched && (inner.watermarks != watermarks || !doubts.is_empty());
+        let wake = inner.watching > 0 && (inner.watermarks != watermarks || !doubts.is_empty());
         inner.watermarks = watermarks;
-        if watched {
-            inner.doubts.extend(doubts);
+        for doubt in doubts {
+            inner.doubts.add(doubt);
         }
         drop(inner);
         if wake {

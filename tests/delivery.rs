@@ -307,8 +307,13 @@ fn confirm_says_when_the_line_was_lost_over_a_message() {
     });
     let client = Client::connect(config(&server.url())).unwrap();
     client.send("x").unwrap();
-    let error = client.confirm(LONG).unwrap_err();
-    assert!(matches!(error, Error::Unconfirmed { first: 1, last: 1, .. }), "{error:?}");
+    let other = client.clone();
+    common::eventually("the loss", || client.stats().connects == 2);
+    for handle in [&client, &other] {
+        let error = handle.confirm(LONG).unwrap_err();
+        assert!(matches!(error, Error::Unconfirmed { first: 1, last: 1, .. }), "{error:?}");
+        handle.confirm(LONG).expect("each handle is told once");
+    }
     client.terminate();
 }
 
@@ -379,10 +384,10 @@ fn a_message_that_waited_too_long_makes_room_and_is_named() {
     assert!(expired.contains(tickets[0]) && !expired.contains(third));
     client.send_timeout("d", LONG).unwrap();
     let error = client.confirm(LONG).unwrap_err();
-    assert!(matches!(error, Error::Expired { last: 3..=4, .. }), "{error:?}");
+    assert!(matches!(error, Error::Expired { first: 1, .. }), "{error:?}");
     assert!(error.to_string().contains("max_age"), "{error}");
     client.send_timeout("e", LONG).unwrap();
-    assert!(matches!(client.flush(LONG), Err(Error::Expired { last: 4..=5, .. })));
+    assert!(matches!(client.flush(LONG), Err(Error::Expired { first: 1, .. })));
     common::eventually("the last to grow old", || client.stats().messages_expired == 5);
     assert!(client.close().is_empty());
 }

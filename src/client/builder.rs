@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use crate::client::{Client, LineHandle};
+use crate::client::{Client, LineHandle, Told};
 use crate::config::{Beat, ConnectionConfig, WhileDown};
 use crate::error::Error;
 use crate::intake::{Gate, Intake, Status, Thread};
@@ -192,7 +192,7 @@ impl Builder {
             max_age,
             thread,
         };
-        Ok(Client { line: Arc::new(line) })
+        Ok(Client { line: Arc::new(line), told: Told::default() })
     }
 }
 

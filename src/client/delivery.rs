@@ -4,14 +4,15 @@
     reason = "turns the caller's timeouts into deadlines, on the caller's thread"
 )]
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
 
-use crate::client::{Client, LineHandle, not_on_io_thread, remaining};
+use crate::client::{Client, not_on_io_thread, remaining};
 use crate::config::deadline;
 use crate::error::{Error, SendErrorKind};
-use crate::intake::{Command, Inner, Offer};
+use crate::intake::{Command, Offer};
 use crate::message::Message;
 use crate::session::Doubt;
 
@@ -20,8 +21,8 @@ impl Client {
     /// `timeout` is over. What was lost on the way counts as written; see [`confirm`](Self::confirm).
     ///
     /// # Errors
-    /// [`Error::Timeout`], with why the line is down, if it is; [`Error::Expired`]: some were too old to be sent;
-    /// [`Error::Closed`].
+    /// [`Error::Timeout`], with why the line is down, if it is; [`Error::Expired`]: some were too old to be sent, of
+    /// which each handle is told once; [`Error::Closed`].
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -33,10 +34,11 @@ impl Client {
     /// ```
     pub fn flush(&self, timeout: Duration) -> Result<(), Error> {
         not_on_io_thread()?;
-        let watch = Watch::begin(&self.line);
         let target = self.line.shared.intake.last_ticket();
-        let written = watch.wait(timeout, |status, doubts| {
-            if let Some(doubt) = doubts.iter().find(|doubt| doubt.expired && doubt.first <= target) {
+        let told = &self.told.by_flush;
+        let written = self.line.watch(timeout, |status| {
+            if let Some((number, doubt)) = status.doubts.since(told.load(Relaxed), target, true) {
+                told.fetch_max(number, Relaxed);
                 return Some(Err(doubt.to_error()));
             }
             match &status.closed {
@@ -49,16 +51,15 @@ impl Client {
     }
 
     /// Blocks until the server has received everything that was accepted so far: it is asked with a ping, which it
-    /// answers behind all of that. What an event has named before the call, as in doubt or expired, is not asked for
-    /// again. Lives through reconnects; blocks for `timeout` at most.
+    /// answers behind all of that. Lives through reconnects; blocks for `timeout` at most.
     ///
     /// An intermediary that answers pings itself confirms only up to itself. A [`request`](Self::request) that the
     /// application at the other end answers confirms end to end.
     ///
     /// # Errors
-    /// [`Error::Timeout`]; [`Error::Unconfirmed`]: the line was lost meanwhile, and some messages are in doubt for good;
-    /// [`Error::Expired`]: some were too old to be sent; [`Error::Closed`]; [`Error::InvalidArgument`] when the heartbeats
-    /// are not WebSocket pings.
+    /// [`Error::Timeout`]; [`Error::Unconfirmed`]: the line was lost over some messages, which are in doubt for good;
+    /// [`Error::Expired`]: some were too old to be sent; each handle is told of these once, whenever it was.
+    /// [`Error::Closed`]; [`Error::InvalidArgument`] when the heartbeats are not WebSocket pings.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -74,11 +75,12 @@ impl Client {
             let reason = "only WebSocket pings as heartbeats bring confirmations";
             return Err(Error::InvalidArgument { argument: "confirm", reason: reason.into() });
         }
-        let watch = Watch::begin(&self.line);
         let through = self.line.shared.intake.last_ticket();
         self.line.command(Command::Confirm { through });
-        let settled = watch.wait(timeout, |status, doubts| {
-            if let Some(doubt) = doubts.iter().find(|doubt| doubt.first <= through) {
+        let told = &self.told.by_confirm;
+        let settled = self.line.watch(timeout, |status| {
+            if let Some((number, doubt)) = status.doubts.since(told.load(Relaxed), through, false) {
+                told.fetch_max(number, Relaxed);
                 return Some(Err(doubt.to_error()));
             }
             match &status.closed {
@@ -132,39 +134,6 @@ impl Client {
                 Err(self.line.timeout("the answer to a request", timeout))
             }
         }
-    }
-}
-
-/// A wait for the fate of messages. From its beginning on, what becomes doubtful is kept for it.
-struct Watch<'a> {
-    line: &'a LineHandle,
-    /// How many doubts were there before.
-    before: usize,
-}
-
-impl<'a> Watch<'a> {
-    fn begin(line: &'a LineHandle) -> Self {
-        let mut before = 0;
-        line.shared.status.update(|status| {
-            status.watching += 1;
-            before = status.doubts.len();
-        });
-        Self { line, before }
-    }
-
-    fn wait<R>(&self, timeout: Duration, mut look: impl FnMut(&Inner, &[Doubt]) -> Option<R>) -> Option<R> {
-        self.line.wait(Some(timeout), |status| look(status, &status.doubts[self.before..]))
-    }
-}
-
-impl Drop for Watch<'_> {
-    fn drop(&mut self) {
-        self.line.shared.status.update(|status| {
-            status.watching -= 1;
-            if status.watching == 0 {
-                status.doubts = Vec::new();
-            }
-        });
     }
 }
 
