@@ -26,7 +26,8 @@ use crate::transport::{Attempt, Connection, Settings, Target, connect};
 /// The result of attempt `generation`.
 pub(crate) struct Dialled {
     pub(crate) generation: u64,
-    pub(crate) result: Result<Connection, Error>,
+    /// Small: a channel makes room for many at once.
+    pub(crate) result: Result<Box<Connection>, Error>,
 }
 
 /// Makes the attempts of one client.
@@ -205,7 +206,7 @@ impl Thread {
                 state.gone = true;
                 drop(state);
                 // A worker that is gone wants no result.
-                let _ = self.results.send(Dialled { generation, result });
+                let _ = self.results.send(Dialled { generation, result: result.map(Box::new) });
                 self.gate.urgent();
                 return;
             }

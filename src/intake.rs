@@ -272,6 +272,11 @@ impl Intake {
         self.lock().messages.is_empty()
     }
 
+    /// Gives back the memory that a burst has left.
+    pub(crate) fn rest(&self) {
+        self.lock().messages.shrink_to_fit();
+    }
+
     /// Refuses what comes while the line is in this state; who waits for room is told. `None` accepts again.
     pub(crate) fn set_refusing(&self, state: Option<ConnectionState>) {
         self.lock().refusing = state;

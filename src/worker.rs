@@ -34,6 +34,9 @@ use crate::worker::traffic::HIGH_WATER;
 const SHORTEST_LOOK: Duration = Duration::from_millis(1);
 const LONGEST_LOOK: Duration = Duration::from_millis(64);
 
+/// A line on which nothing happened for so long is at rest.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// Called on the I/O thread after events were enqueued.
 pub(crate) type Notify = Box<dyn Fn() + Send>;
 
@@ -89,7 +92,7 @@ pub(crate) struct Setup {
 impl Worker {
     /// # Errors
     /// A setting can't be used.
-    pub(crate) fn new(setup: Setup) -> Result<Self, Error> {
+    pub(crate) fn new(setup: Setup) -> Result<Box<Self>, Error> {
         let Setup { settings, protocol, one_attempt, notify, poller, timer, shared, commands, events } =
             setup;
         let (results_in, results) = crossbeam_channel::unbounded();
@@ -97,7 +100,8 @@ impl Worker {
         let mode = Mode { one_attempt, fetches: settings.fetch.is_some() };
         let clocks = (Instant::now(), SystemTime::now());
         let session = Session::new(settings.config.clone(), protocol, mode, clocks)?;
-        Ok(Self {
+        // Boxed: moved from frame to frame, it would cost each thread's stack some pages.
+        Ok(Box::new(Self {
             published: session.state(),
             session,
             socket: None,
@@ -116,11 +120,11 @@ impl Worker {
             accepted: VecDeque::new(),
             look: None,
             bytes: (0, 0),
-        })
+        }))
     }
 
     /// The thread's whole life.
-    pub(crate) fn run(self) {
+    pub(crate) fn run(self: Box<Self>) {
         Thread::Io.mark();
         let shared = self.shared.clone();
         if catch_unwind(AssertUnwindSafe(|| self.serve())).is_err() {
@@ -130,7 +134,7 @@ impl Worker {
         }
     }
 
-    fn serve(mut self) {
+    fn serve(mut self: Box<Self>) {
         self.session.start(Instant::now());
         while !self.turn(Instant::now()) {
             self.park();
@@ -180,7 +184,7 @@ impl Worker {
         }
     }
 
-    fn take_result(&mut self, now: Instant, generation: u64, result: Result<Connection, Error>) {
+    fn take_result(&mut self, now: Instant, generation: u64, result: Result<Box<Connection>, Error>) {
         let opened = result.and_then(|mut connection| {
             let registered = connection.socket.register(self.poller.registry());
             registered.map_err(|source| Error::System {
@@ -191,7 +195,7 @@ impl Worker {
         });
         match opened {
             Ok(connection) => {
-                let Connection { socket, accepted } = connection;
+                let Connection { socket, accepted } = *connection;
                 if self.session.handle_opened(now, generation, accepted, socket.taken()) {
                     // Frames may have come glued to the answer.
                     self.unread = true;
@@ -207,8 +211,6 @@ impl Worker {
         let released = self.session.has_released();
         if released || self.session.wants_outbox() || self.session.ages() {
             self.exchange();
-            // A burst's memory is not kept for ever.
-            self.accepted.shrink_to(256);
         }
     }
 
@@ -360,10 +362,24 @@ impl Worker {
             let error = Error::System { what: "a wait for the socket", source: Arc::new(source) };
             self.session.handle_fault(after, Fault::Broken(error));
         }
+        if after.saturating_duration_since(now) >= QUIET {
+            self.rest();
+        }
         // The clocks are compared when a beat may be due, not at each message.
         if timeout.is_some_and(|timeout| after.saturating_duration_since(now) >= timeout) {
             self.session.handle_clock(after, SystemTime::now());
         }
+    }
+
+    /// What a burst of traffic has left behind is given back.
+    fn rest(&mut self) {
+        if let Some(socket) = &mut self.socket {
+            socket.rest();
+        }
+        self.accepted.shrink_to_fit();
+        self.session.rest();
+        self.publisher.rest();
+        self.shared.intake.rest();
     }
 
     fn stats(&self) -> crate::stats::Stats {
@@ -376,7 +392,7 @@ impl Worker {
     }
 
     /// The client is closed: what is left is counted, and whoever waits is told.
-    fn end(mut self) {
+    fn end(mut self: Box<Self>) {
         self.close_intake();
         let mut left = self.session.take_left();
         left.still_inside = self.dialler.still_inside();

@@ -240,6 +240,13 @@ impl Outbox {
         (never, Tickets::between(self.confirmed, last))
     }
 
+    /// Gives back the memory that a burst has left.
+    pub(crate) fn rest(&mut self) {
+        self.waiting.shrink_to_fit();
+        self.handed.shrink_to_fit();
+        self.marks.shrink_to_fit();
+    }
+
     pub(crate) fn has_released(&self) -> bool {
         self.released.messages > 0
     }

@@ -96,6 +96,13 @@ impl Session {
         left
     }
 
+    /// Gives back the memory that a burst has left.
+    pub(crate) fn rest(&mut self) {
+        self.outbox.rest();
+        self.frames.shrink_to_fit();
+        self.events.shrink_to_fit();
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         Stats { messages_written: self.outbox.ever_written(), ..self.stats.clone() }
     }

@@ -22,7 +22,7 @@ pub(crate) struct Socket<T: Raw = TcpStream> {
     context: WebSocketContext,
     stream: Tapped<T>,
     config: WebSocketConfig,
-    /// A large message has swollen the read buffer, which never shrinks: the context is to be renewed.
+    /// A large message has swollen the read buffer.
     swollen: bool,
     /// After a violation nothing is parsed any more: what still arrives is dropped, up to a bound.
     draining: Option<usize>,
@@ -39,6 +39,8 @@ struct Tapped<T: Raw> {
     tap: Tap,
     /// How much may still be read in this burst.
     budget: usize,
+    /// A read has filled the whole buffer: there is more traffic than it is made for.
+    filled: bool,
 }
 
 /// What a read brought.
@@ -58,6 +60,11 @@ const DRAINED: usize = 1 << 20;
 /// So many bytes of answers may wait; a server that pings on and takes none is not heard further.
 const OWED: u64 = 64 << 10;
 
+/// The read buffer of a quiet line, and of one with traffic: it halves the speed of large messages, and is zeroed at each
+/// read.
+const AT_REST: usize = 4 << 10;
+const AT_WORK: usize = 16 << 10;
+
 /// A message of this size goes past tungstenite's buffer on its way out, and swells it on its way in.
 const LARGE: usize = 64 << 10;
 
@@ -68,8 +75,7 @@ impl<T: Raw> Socket<T> {
     /// `rest` came behind the answer to the upgrade.
     pub(crate) fn new(link: Link<T>, rest: Vec<u8>, config: &ConnectionConfig) -> Self {
         let config = WebSocketConfig::default()
-            // Zeroed at each read: larger ones cost time, smaller ones halve the speed of large messages.
-            .read_buffer_size(16 << 10)
+            .read_buffer_size(AT_REST)
             .max_message_size(Some(config.max_message_size))
             // A frame that no message may have is refused by its header, before its payload takes memory.
             .max_frame_size(Some(config.max_frame_size.min(config.max_message_size)));
@@ -77,7 +83,7 @@ impl<T: Raw> Socket<T> {
         tap.feed(&rest);
         Self {
             context: WebSocketContext::from_partially_read(rest, Role::Client, Some(config)),
-            stream: Tapped { link, tap, budget: usize::MAX },
+            stream: Tapped { link, tap, budget: usize::MAX, filled: false },
             config,
             swollen: false,
             draining: None,
@@ -112,7 +118,9 @@ impl<T: Raw> Socket<T> {
             // Only a raw frame that somebody wrote is one; a read never is.
             Ok(Frame::Frame(_)) => Ok(None),
             Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
-                self.give_back();
+                if self.swollen || (self.stream.filled && self.config.read_buffer_size < AT_WORK) {
+                    self.renew(AT_WORK);
+                }
                 Ok(None)
             }
             Err(error) => Err(self.fault(error)),
@@ -126,15 +134,22 @@ impl<T: Raw> Socket<T> {
         size <= SMALL || (self.swollen && size < LARGE)
     }
 
-    /// Lets a swollen read buffer go, once nothing is in it and nothing hangs on its context.
-    fn give_back(&mut self) {
-        if self.swollen
-            && self.stream.tap.is_between_messages()
+    /// The line is quiet: it needs no large buffers.
+    pub(crate) fn rest(&mut self) {
+        self.renew(AT_REST);
+    }
+
+    /// Exchanges the context's buffers, which never shrink, for new ones, if nothing is in them and nothing hangs on
+    /// the context.
+    fn renew(&mut self, read_buffer: usize) {
+        if self.stream.tap.is_between_messages()
             && self.context.can_write()
             && self.context.flush(&mut self.stream).is_ok()
         {
+            self.config = self.config.read_buffer_size(read_buffer);
             self.context = WebSocketContext::new(Role::Client, Some(self.config));
             self.swollen = false;
+            self.stream.filled = false;
         }
     }
 
@@ -370,6 +385,7 @@ impl<T: Raw> Read for Tapped<T> {
         }
         let n = self.link.read(buffer)?;
         self.budget = self.budget.saturating_sub(n);
+        self.filled |= n == buffer.len() && n >= AT_REST;
         self.tap.feed(&buffer[..n]);
         Ok(n)
     }

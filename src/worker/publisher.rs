@@ -83,6 +83,12 @@ impl Publisher {
         self.send(event);
     }
 
+    /// Gives back what a burst has left.
+    pub(crate) fn rest(&mut self) {
+        self.settle();
+        self.standing.shrink_to_fit();
+    }
+
     fn send(&self, event: Event) {
         // Nobody is left who could read it when it fails.
         let _ = self.channel.send(event);
