@@ -73,6 +73,10 @@ pub struct ConnectionConfig {
     /// Messages larger than this many bytes go out in fragments of this size, between which WebSocket pings and pongs
     /// pass; some servers refuse fragments. Default `None`: each message is one frame.
     pub fragment: Option<usize>,
+    /// How long the I/O thread looks for more before it goes to sleep, when messages have just moved and the look is
+    /// likely to pay. It shortens round trips at the price of some processor time; zero turns it off, and on a machine
+    /// with one processor it is off. Default 5 µs.
+    pub spin: Duration,
     /// The stack of the client's threads, in bytes. Virtual memory. Default 512 KiB.
     pub thread_stack: usize,
 }
@@ -153,6 +157,7 @@ impl ConnectionConfig {
             while_down: WhileDown::default(),
             max_age: None,
             fragment: None,
+            spin: Duration::from_micros(5),
             thread_stack: 512 << 10,
         }
     }
@@ -248,6 +253,7 @@ setters!(ConnectionConfig {
     while_down: WhileDown,
     max_age: Duration,
     fragment: usize,
+    spin: Duration,
     thread_stack: usize,
 });
 setters!(ReconnectConfig {
@@ -311,6 +317,7 @@ impl fmt::Debug for ConnectionConfig {
             .field("while_down", &self.while_down)
             .field("max_age", &self.max_age)
             .field("fragment", &self.fragment)
+            .field("spin", &self.spin)
             .field("thread_stack", &self.thread_stack)
             .finish()
     }

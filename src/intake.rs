@@ -4,7 +4,8 @@ mod doubts;
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -191,6 +192,8 @@ pub(crate) struct Offer<'a> {
 /// counted or refused.
 pub(crate) struct Intake {
     queue: Mutex<Queue>,
+    /// Whether messages are in the queue: a hint, for who looks often.
+    news: AtomicBool,
     room: Condvar,
     limit: Limit,
     max_message_size: usize,
@@ -212,7 +215,8 @@ struct Queue {
 
 impl Intake {
     pub(crate) fn new(limit: Limit, max_message_size: usize) -> Self {
-        Self { queue: Mutex::default(), room: Condvar::new(), limit, max_message_size }
+        let (queue, news) = (Mutex::default(), AtomicBool::new(false));
+        Self { queue, news, room: Condvar::new(), limit, max_message_size }
     }
 
     /// Accepts a message, or says why not.
@@ -220,6 +224,7 @@ impl Intake {
         self.check_size(offer.message)?;
         let mut queue = self.lock();
         self.admit(&queue, offer.message.len())?;
+        self.news.store(true, Relaxed);
         Ok(queue.push(offer))
     }
 
@@ -234,7 +239,10 @@ impl Intake {
         let mut queue = self.lock();
         loop {
             let full = match self.admit(&queue, offer.message.len()) {
-                Ok(()) => return Ok(queue.push(offer)),
+                Ok(()) => {
+                    self.news.store(true, Relaxed);
+                    return Ok(queue.push(offer));
+                }
                 Err(full @ SendErrorKind::Full { .. }) => full,
                 Err(other) => return Err(other),
             };
@@ -256,6 +264,7 @@ impl Intake {
         queue.held -= released.0;
         queue.held_bytes -= released.1;
         std::mem::swap(&mut queue.messages, mine);
+        self.news.store(false, Relaxed);
         let wake = queue.waiting > 0 && released.0 > 0;
         drop(queue);
         if wake {
@@ -266,6 +275,11 @@ impl Intake {
     /// The ticket of the newest accepted message.
     pub(crate) fn last_ticket(&self) -> u64 {
         self.lock().last_ticket
+    }
+
+    /// Whether messages seem to be there, without a look under the lock.
+    pub(crate) fn has_news(&self) -> bool {
+        self.news.load(Relaxed)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -70,6 +70,10 @@ pub(crate) struct Worker {
     accepted: VecDeque<Item>,
     /// The pause until the next look, while reading is paused.
     look: Option<Duration>,
+    /// Messages moved in this turn.
+    moved: bool,
+    /// A last look before the sleep is likely to pay.
+    lingers: bool,
     /// The state that callers know.
     published: ConnectionState,
     /// Bytes of the connections before this one.
@@ -119,6 +123,8 @@ impl Worker {
             notify,
             accepted: VecDeque::new(),
             look: None,
+            moved: false,
+            lingers: true,
             bytes: (0, 0),
         }))
     }
@@ -337,6 +343,9 @@ impl Worker {
         if timeout == Some(Duration::ZERO) || self.session.has_output() || self.session.has_released() {
             return;
         }
+        if std::mem::take(&mut self.moved) && self.linger(now) {
+            return;
+        }
         let blocked = self.socket.as_ref().is_some_and(|socket| socket.spilled() >= HIGH_WATER);
         let all = (self.session.wants_outbox() && !blocked) || self.session.ages();
         let sleep = if all { Sleep::ForAll } else { Sleep::Light };
@@ -352,6 +361,32 @@ impl Worker {
         self.shared.gate.set_sleep(Sleep::Awake);
     }
 
+    /// Looks again for a few microseconds: the answer to what has just moved, or the next message, is often on its way,
+    /// and to sleep and be woken costs more. After a look in vain there is none until a sleep was short.
+    fn linger(&mut self, now: Instant) -> bool {
+        let spin = self.settings.config.spin;
+        if !self.lingers || spin.is_zero() {
+            return false;
+        }
+        loop {
+            if let Some(socket) = &mut self.socket {
+                // An error here shows again in the wait proper.
+                let _ = socket.read_until(&mut self.poller, Some(Duration::ZERO));
+                if socket.is_readable() {
+                    return true;
+                }
+            }
+            if self.shared.intake.has_news() || !self.commands.is_empty() || !self.results.is_empty() {
+                return true;
+            }
+            if now.elapsed() >= spin {
+                self.lingers = false;
+                return false;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
     fn wait(&mut self, now: Instant, timeout: Option<Duration>) {
         let waited = match &mut self.socket {
             Some(socket) => socket.read_until(&mut self.poller, timeout),
@@ -362,7 +397,9 @@ impl Worker {
             let error = Error::System { what: "a wait for the socket", source: Arc::new(source) };
             self.session.handle_fault(after, Fault::Broken(error));
         }
-        if after.saturating_duration_since(now) >= QUIET {
+        let slept = after.saturating_duration_since(now);
+        self.lingers |= slept < 4 * self.settings.config.spin;
+        if slept >= QUIET {
             self.rest();
         }
         // The clocks are compared when a beat may be due, not at each message.

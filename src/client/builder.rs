@@ -3,8 +3,9 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
+use std::time::Duration;
 
 use crate::client::{Client, LineHandle, Told};
 use crate::config::{Beat, ConnectionConfig, WhileDown};
@@ -143,8 +144,12 @@ impl Builder {
     }
 
     fn launch(self, one_attempt: bool) -> Result<Client, Error> {
-        let Self { config, notify, resolver, fetch, protocol } = self;
+        let Self { mut config, notify, resolver, fetch, protocol } = self;
         config.check()?;
+        if has_one_processor() {
+            // Whoever is to bring more could not run meanwhile.
+            config.spin = Duration::ZERO;
+        }
         let refused = |what| move |source| Error::System { what, source: Arc::new(source) };
         let poller = Poller::new().map_err(refused("a descriptor to wait on"))?;
         let waker = poller.waker().map_err(refused("a descriptor to be woken by"))?;
@@ -194,6 +199,12 @@ impl Builder {
         };
         Ok(Client { line: Arc::new(line), told: Told::default() })
     }
+}
+
+/// Asked of the system once: the answer may take it some file reads.
+fn has_one_processor() -> bool {
+    static ONE: OnceLock<bool> = OnceLock::new();
+    *ONE.get_or_init(|| thread::available_parallelism().is_ok_and(|processors| processors.get() == 1))
 }
 
 impl fmt::Debug for Builder {

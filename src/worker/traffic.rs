@@ -66,6 +66,7 @@ impl Worker {
             self.session.handle_activity(now);
         }
         if messages > 0 {
+            self.moved = true;
             // The application takes its messages: the next look comes soon.
             self.look = self.look.map(|_| Duration::ZERO);
         }
@@ -92,6 +93,7 @@ impl Worker {
         let answers = std::mem::take(&mut self.answers);
         let before = socket.handed();
         let result = Self::transmit_all(&mut self.session, socket, now, answers);
+        self.moved |= socket.handed() > before;
         // A large message takes its time, which is not the peer's.
         let now = if socket.handed() - before > BURST_BYTES as u64 { Instant::now() } else { now };
         self.session.handle_progress(now, socket.taken(), socket.is_blocked());
