@@ -7,6 +7,7 @@
 mod builder;
 mod delivery;
 mod messages;
+mod sending;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,14 +16,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use serde::Serialize;
 
 pub use crate::client::builder::Builder;
 pub use crate::client::messages::{Messages, TryMessages};
 use crate::config::{ConnectionConfig, deadline};
-use crate::error::{CloseFrame, Error, SendError, SendErrorKind};
+use crate::error::{CloseFrame, Error};
 use crate::event::{CloseReason, Event, Left, Ticket};
-use crate::intake::{Command, Inner, Offer, Thread};
+use crate::intake::{Command, Inner, Thread};
 use crate::message::Message;
 use crate::state::ConnectionState;
 use crate::stats::Stats;
@@ -123,81 +123,6 @@ impl Client {
     /// A builder, to add behaviour to the configuration.
     pub fn builder(config: impl Into<ConnectionConfig>) -> Builder {
         Builder::new(config.into())
-    }
-
-    /// Accepts a message, which goes out in its turn: at once if the line is ready, else when it is.
-    ///
-    /// Blocks while the outbox is full, until there is room or the client is closed; but when the application takes none
-    /// of its messages meanwhile, so that the server may never take ours, only for the heartbeat's timeout. See
-    /// [`send_timeout`](Self::send_timeout) and [`try_send`](Self::try_send).
-    ///
-    /// # Errors
-    /// The client is closing or closed, the message is larger than `max_message_size`, or
-    /// [`SendErrorKind::ConsumerStalled`]; the message is in the error.
-    ///
-    /// ```
-    #[doc = include_str!("client/echo.txt")]
-    /// # let client = tautline::Client::connect(&url)?;
-    /// let ticket = client.send("hello")?;
-    /// client.send(vec![1, 2, 3])?;
-    /// println!("the greeting is message {ticket}");
-    /// # Ok::<(), tautline::Error>(())
-    /// ```
-    pub fn send(&self, message: impl Into<Message>) -> Result<Ticket, SendError> {
-        self.push(message.into(), None)
-    }
-
-    /// Accepts a message, like [`send`](Self::send), but blocks for `timeout` at most.
-    ///
-    /// # Errors
-    /// As `send`, and [`SendErrorKind::Timeout`].
-    ///
-    /// ```
-    #[doc = include_str!("client/echo.txt")]
-    /// # let client = tautline::Client::connect(&url)?;
-    /// # use std::time::Duration;
-    /// client.send_timeout("hello", Duration::from_millis(100))?;
-    /// # Ok::<(), tautline::Error>(())
-    /// ```
-    pub fn send_timeout(&self, message: impl Into<Message>, timeout: Duration) -> Result<Ticket, SendError> {
-        self.push(message.into(), Some(timeout))
-    }
-
-    /// Accepts a message if there is room; never blocks.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send), and [`SendErrorKind::Full`].
-    ///
-    /// ```
-    #[doc = include_str!("client/echo.txt")]
-    /// # let client = tautline::Client::connect(&url)?;
-    /// # let mut dropped = Vec::new();
-    /// if let Err(error) = client.try_send("frame 17") {
-    ///     dropped.push(error.into_message());
-    /// }
-    /// # Ok::<(), tautline::Error>(())
-    /// ```
-    pub fn try_send(&self, message: impl Into<Message>) -> Result<Ticket, SendError> {
-        let message = message.into();
-        match self.line.shared.intake.try_push(&self.line.offer(&message)) {
-            Ok(ticket) => Ok(self.accepted(ticket)),
-            Err(kind) => Err(SendError::new(message, kind)),
-        }
-    }
-
-    /// Sends a value as JSON text. Blocks as [`send`](Self::send) does.
-    ///
-    /// # Errors
-    /// As `send`, or the value can't be written as JSON.
-    ///
-    /// ```
-    #[doc = include_str!("client/echo.txt")]
-    /// # let client = tautline::Client::connect(&url)?;
-    /// client.send_json(&serde_json::json!({"type": "subscribe", "channel": 7}))?;
-    /// # Ok::<(), tautline::Error>(())
-    /// ```
-    pub fn send_json<T: Serialize + ?Sized>(&self, value: &T) -> Result<Ticket, Error> {
-        Ok(self.send(serde_json::to_string(value)?)?)
     }
 
     /// Where the line stands now.
@@ -350,50 +275,6 @@ impl Client {
         reason.ok_or_else(|| self.line.timeout("the client to be closed", timeout))
     }
 
-    fn push(&self, message: Message, timeout: Option<Duration>) -> Result<Ticket, SendError> {
-        let intake = &self.line.shared.intake;
-        let offer = self.line.offer(&message);
-        let accepted = if Thread::current() == Some(Thread::Io) {
-            intake.try_push(&offer).map_err(|kind| match kind {
-                SendErrorKind::Full { .. } => SendErrorKind::WouldDeadlock,
-                other => other,
-            })
-        } else {
-            match timeout {
-                None => self.push_patiently(&offer),
-                Some(after) => {
-                    let until = deadline(Instant::now(), after);
-                    intake.push(&offer, until, remaining).map_err(|kind| match kind {
-                        SendErrorKind::Full { .. } => SendErrorKind::Timeout { after },
-                        other => other,
-                    })
-                }
-            }
-        };
-        match accepted {
-            Ok(ticket) => Ok(self.accepted(ticket)),
-            Err(kind) => Err(SendError::new(message, kind)),
-        }
-    }
-
-    /// Waits for room for as long as it takes, unless that is for ever: the server takes nothing because the application
-    /// takes nothing from it.
-    fn push_patiently(&self, offer: &Offer<'_>) -> Result<Ticket, SendErrorKind> {
-        let Shared { intake, gate, status } = &self.line.shared;
-        let stalled_at = || gate.is_stalled().then(|| status.read(|status| status.stats.messages_received));
-        let after = self.line.patience;
-        loop {
-            let before = stalled_at();
-            match intake.push(offer, deadline(Instant::now(), after), remaining) {
-                Err(SendErrorKind::Full { .. }) if before.is_some() && before == stalled_at() => {
-                    return Err(SendErrorKind::ConsumerStalled { after });
-                }
-                Err(SendErrorKind::Full { .. }) => {}
-                other => return other,
-            }
-        }
-    }
-
     fn accepted(&self, ticket: Ticket) -> Ticket {
         self.line.shared.gate.data();
         ticket
@@ -444,10 +325,9 @@ impl LineHandle {
         found
     }
 
-    /// A message to be accepted, whose age counts from now.
-    fn offer<'a>(&self, message: &'a Message) -> Offer<'a> {
-        let expires = self.max_age.map(|age| deadline(Instant::now(), age));
-        Offer { message, reply: None, expires }
+    /// When a message that is accepted now is too old.
+    fn expires(&self) -> Option<Instant> {
+        self.max_age.map(|age| deadline(Instant::now(), age))
     }
 
     /// Waits for the end of the I/O thread, which has nothing left to wait for itself.

@@ -13,7 +13,7 @@ use crossbeam_channel::Sender;
 use mio::Waker;
 
 use crate::config::Limit;
-use crate::error::{CloseFrame, Error, SendErrorKind};
+use crate::error::{CloseFrame, Error, SendError, SendErrorKind};
 use crate::event::{CloseReason, Left, Ticket};
 use crate::intake::doubts::Doubts;
 use crate::message::Message;
@@ -180,10 +180,10 @@ pub(crate) struct Item {
 }
 
 /// A message that a caller wants accepted.
-pub(crate) struct Offer<'a> {
-    pub(crate) message: &'a Message,
+pub(crate) struct Offer {
+    pub(crate) message: Message,
     /// For a request.
-    pub(crate) reply: Option<&'a Reply>,
+    pub(crate) reply: Option<Reply>,
     pub(crate) expires: Option<Instant>,
 }
 
@@ -220,10 +220,11 @@ impl Intake {
     }
 
     /// Accepts a message, or says why not.
-    pub(crate) fn try_push(&self, offer: &Offer<'_>) -> Result<Ticket, SendErrorKind> {
-        self.check_size(offer.message)?;
+    pub(crate) fn try_push(&self, offer: Offer) -> Result<Ticket, SendError> {
         let mut queue = self.lock();
-        self.admit(&queue, offer.message.len())?;
+        if let Err(kind) = self.admit(&queue, offer.message.len()) {
+            return Err(SendError::new(offer.message, kind));
+        }
         self.news.store(true, Relaxed);
         Ok(queue.push(offer))
     }
@@ -231,11 +232,10 @@ impl Intake {
     /// Accepts a message, when need be after a wait for room until `deadline`. `remaining` tells the time to it.
     pub(crate) fn push(
         &self,
-        offer: &Offer<'_>,
+        offer: Offer,
         deadline: Instant,
         remaining: impl Fn(Instant) -> Duration,
-    ) -> Result<Ticket, SendErrorKind> {
-        self.check_size(offer.message)?;
+    ) -> Result<Ticket, SendError> {
         let mut queue = self.lock();
         loop {
             let full = match self.admit(&queue, offer.message.len()) {
@@ -244,17 +244,36 @@ impl Intake {
                     return Ok(queue.push(offer));
                 }
                 Err(full @ SendErrorKind::Full { .. }) => full,
-                Err(other) => return Err(other),
+                Err(other) => return Err(SendError::new(offer.message, other)),
             };
             queue.waiting += 1;
             let left = remaining(deadline);
             if left.is_zero() {
                 queue.waiting -= 1;
-                return Err(full);
+                return Err(SendError::new(offer.message, full));
             }
             queue = self.room.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
             queue.waiting -= 1;
         }
+    }
+
+    /// Accepts the first of these, as many as there is room for at once, and returns the last ticket.
+    pub(crate) fn push_some(
+        &self,
+        messages: &mut VecDeque<Message>,
+        expires: Option<Instant>,
+    ) -> Option<Ticket> {
+        let mut queue = self.lock();
+        let mut last = None;
+        while let Some(message) = messages.pop_front() {
+            if self.admit(&queue, message.len()).is_err() {
+                messages.push_front(message);
+                break;
+            }
+            last = Some(queue.push(Offer { message, reply: None, expires }));
+        }
+        self.news.store(true, Relaxed);
+        last
     }
 
     /// Exchanges the worker's empty queue for the one with all that was accepted, and returns the room of what it has
@@ -303,12 +322,11 @@ impl Intake {
         self.room.notify_all();
     }
 
-    fn check_size(&self, message: &Message) -> Result<(), SendErrorKind> {
-        let (size, limit) = (message.len(), self.max_message_size);
-        if size > limit { Err(SendErrorKind::TooLarge { size, limit }) } else { Ok(()) }
-    }
-
     fn admit(&self, queue: &Queue, size: usize) -> Result<(), SendErrorKind> {
+        let limit = self.max_message_size;
+        if size > limit {
+            return Err(SendErrorKind::TooLarge { size, limit });
+        }
         if queue.closed {
             return Err(SendErrorKind::Closed);
         }
@@ -331,16 +349,12 @@ impl Intake {
 }
 
 impl Queue {
-    fn push(&mut self, offer: &Offer<'_>) -> Ticket {
+    fn push(&mut self, offer: Offer) -> Ticket {
+        let Offer { message, reply, expires } = offer;
         self.last_ticket += 1;
         self.held += 1;
-        self.held_bytes += offer.message.len();
-        self.messages.push_back(Item {
-            ticket: self.last_ticket,
-            message: offer.message.clone(),
-            reply: offer.reply.cloned(),
-            expires: offer.expires,
-        });
+        self.held_bytes += message.len();
+        self.messages.push_back(Item { ticket: self.last_ticket, message, reply, expires });
         Ticket(self.last_ticket)
     }
 }

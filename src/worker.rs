@@ -21,7 +21,7 @@ use crate::error::{Error, Fault};
 use crate::event::{Event, Left};
 use crate::intake::{Command, Gate, Intake, Item, Reply, Sleep, Status, Thread};
 use crate::protocol::Protocol;
-use crate::session::{Action, Mode, Session};
+use crate::session::{Action, Mode, Session, Watermarks};
 use crate::state::ConnectionState;
 use crate::timer::Timer;
 use crate::transport::socket::Socket;
@@ -74,8 +74,9 @@ pub(crate) struct Worker {
     moved: bool,
     /// A last look before the sleep is likely to pay.
     lingers: bool,
-    /// The state that callers know.
+    /// The state and the watermarks that callers know.
     published: ConnectionState,
+    watermarks: Watermarks,
     /// Bytes of the connections before this one.
     bytes: (u64, u64),
 }
@@ -123,6 +124,7 @@ impl Worker {
             notify,
             accepted: VecDeque::new(),
             look: None,
+            watermarks: Watermarks::default(),
             moved: false,
             lingers: true,
             bytes: (0, 0),
@@ -304,7 +306,7 @@ impl Worker {
             any = true;
         }
         // Who waits for a fate finds the events about it in the channel.
-        self.shared.status.set_watermarks(self.session.watermarks(), self.session.take_doubts());
+        self.tell_watermarks();
         if any
             && let Some(notify) = &self.notify
             && catch_unwind(AssertUnwindSafe(notify)).is_err()
@@ -419,6 +421,14 @@ impl Worker {
         self.shared.intake.rest();
     }
 
+    fn tell_watermarks(&mut self) {
+        let (watermarks, doubts) = (self.session.watermarks(), self.session.take_doubts());
+        if watermarks != self.watermarks || !doubts.is_empty() {
+            self.watermarks = watermarks.clone();
+            self.shared.status.set_watermarks(watermarks, doubts);
+        }
+    }
+
     fn stats(&self) -> crate::stats::Stats {
         let (taken, received) =
             self.socket.as_ref().map_or((0, 0), |socket| (socket.taken(), socket.received()));
@@ -434,7 +444,7 @@ impl Worker {
         let mut left = self.session.take_left();
         left.still_inside = self.dialler.still_inside();
         self.shared.status.set_stats(self.stats());
-        self.shared.status.set_watermarks(self.session.watermarks(), self.session.take_doubts());
+        self.tell_watermarks();
         if let Some(reason) = self.session.take_close_reason() {
             finish(&self.shared.status, reason, left);
         }

@@ -441,3 +441,37 @@ fn a_sender_that_waits_for_room_is_refused_when_the_line_goes_down() {
     client.terminate();
     drop(go);
 }
+
+#[test]
+fn many_messages_go_in_at_once_and_come_out_in_order() {
+    let server = Server::echo();
+    let client = Client::connect(config(&server.url()).outbox(Limit::new(10, 1 << 20))).unwrap();
+    assert_eq!(client.send_all(Vec::<String>::new()).unwrap(), None);
+    let last = client.send_all((0..1_000).map(|n| n.to_string())).unwrap();
+    assert_eq!(last.map(Ticket::number), Some(1_000), "also more than there is room for");
+    for n in 0..1_000 {
+        assert_eq!(client.recv_timeout(LONG).unwrap().to_string(), n.to_string());
+    }
+    client.close();
+}
+
+#[test]
+fn what_send_all_could_not_hand_over_comes_back() {
+    let server = Server::echo();
+    let client = Client::connect(config(&server.url()).max_message_size(5)).unwrap();
+    let texts = ["a", "b", "too large", "c", "d"];
+    let error = client.send_all(texts).unwrap_err();
+    assert!(matches!(error.kind(), SendErrorKind::TooLarge { size: 9, .. }), "{error:?}");
+    let unsent: Vec<_> = error.into_unsent().iter().map(ToString::to_string).collect();
+    assert_eq!(unsent, ["too large", "c", "d"]);
+    for text in ["a", "b"] {
+        assert_eq!(client.recv_timeout(LONG).unwrap().as_text(), Some(text));
+    }
+    client.close();
+    let mut more = texts.iter().cycle().copied();
+    let error = client.send_all(more.by_ref()).unwrap_err();
+    assert_eq!(error.kind(), SendErrorKind::Closed);
+    let unsent = error.into_unsent();
+    assert_eq!(unsent[0].as_text(), Some("a"));
+    assert_eq!(more.next(), Some(texts[unsent.len() % 5]), "the rest is still in the iterator");
+}

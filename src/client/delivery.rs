@@ -116,16 +116,15 @@ impl Client {
             let reason = "a plain session pairs no answers; give the builder a protocol that does, such as JsonSession";
             return Err(Error::InvalidArgument { argument: "request", reason: reason.into() });
         }
-        let message = message.into();
         let until = deadline(Instant::now(), timeout);
         let (reply, answer) = crossbeam_channel::bounded(1);
-        let offer = Offer { message: &message, reply: Some(&reply), expires: None };
-        let ticket = match self.line.shared.intake.push(&offer, until, remaining) {
+        let offer = Offer { message: message.into(), reply: Some(reply), expires: None };
+        let ticket = match self.line.shared.intake.push(offer, until, remaining).map_err(|error| error.kind())
+        {
             Ok(ticket) => self.accepted(ticket),
             Err(SendErrorKind::Full { .. }) => return Err(SendErrorKind::Timeout { after: timeout }.into()),
             Err(kind) => return Err(kind.into()),
         };
-        drop(reply);
         match answer.recv_deadline(until) {
             Ok(answer) => answer,
             Err(RecvTimeoutError::Disconnected) => Err(Error::Closed),

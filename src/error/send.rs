@@ -23,6 +23,8 @@ use crate::state::ConnectionState;
 pub struct SendError {
     message: Message,
     kind: SendErrorKind,
+    /// What `send_all` had taken from its iterator behind it.
+    rest: Vec<Message>,
 }
 
 /// Why a message was not accepted.
@@ -72,7 +74,18 @@ pub enum SendErrorKind {
 
 impl SendError {
     pub(crate) fn new(message: Message, kind: SendErrorKind) -> Self {
-        Self { message, kind }
+        Self { message, kind, rest: Vec::new() }
+    }
+
+    /// The same, for another reason.
+    pub(crate) fn because(self, kind: SendErrorKind) -> Self {
+        Self { kind, ..self }
+    }
+
+    /// These were to follow.
+    pub(crate) fn with(mut self, rest: impl Iterator<Item = Message>) -> Self {
+        self.rest.extend(rest);
+        self
     }
 
     /// Why the message was not accepted.
@@ -88,6 +101,14 @@ impl SendError {
     /// Takes the message out, to send it later or elsewhere.
     pub fn into_message(self) -> Message {
         self.message
+    }
+
+    /// Takes out every message that was not accepted: that of [`message`](Self::message), and those that
+    /// [`send_all`](crate::Client::send_all) had taken from its iterator behind it.
+    pub fn into_unsent(self) -> Vec<Message> {
+        let mut unsent = vec![self.message];
+        unsent.extend(self.rest);
+        unsent
     }
 }
 
@@ -135,6 +156,7 @@ impl fmt::Debug for SendError {
         f.debug_struct("SendError")
             .field("kind", &self.kind)
             .field("message", &format_args!("{} bytes", self.message.len()))
+            .field("rest", &self.rest.len())
             .finish()
     }
 }

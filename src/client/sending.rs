@@ -1,0 +1,180 @@
+//! What a client sends.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "turns the caller's timeouts into deadlines, on the caller's thread"
+)]
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::client::{Client, remaining};
+use crate::config::deadline;
+use crate::error::{Error, SendError, SendErrorKind};
+use crate::event::Ticket;
+use crate::intake::{Offer, Thread};
+use crate::message::Message;
+use crate::worker::Shared;
+
+/// So many messages of `send_all` are handed over at once.
+const BATCH: usize = 64;
+
+impl Client {
+    /// Accepts a message, which goes out in its turn: at once if the line is ready, else when it is.
+    ///
+    /// Blocks while the outbox is full, until there is room or the client is closed; but when the application takes none
+    /// of its messages meanwhile, so that the server may never take ours, only for the heartbeat's timeout. See
+    /// [`send_timeout`](Self::send_timeout) and [`try_send`](Self::try_send).
+    ///
+    /// # Errors
+    /// The client is closing or closed, the message is larger than `max_message_size`, or
+    /// [`SendErrorKind::ConsumerStalled`]; the message is in the error.
+    ///
+    /// ```
+    #[doc = include_str!("echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
+    /// let ticket = client.send("hello")?;
+    /// client.send(vec![1, 2, 3])?;
+    /// println!("the greeting is message {ticket}");
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn send(&self, message: impl Into<Message>) -> Result<Ticket, SendError> {
+        self.push(message.into(), None)
+    }
+
+    /// Accepts a message, like [`send`](Self::send), but blocks for `timeout` at most.
+    ///
+    /// # Errors
+    /// As `send`, and [`SendErrorKind::Timeout`].
+    ///
+    /// ```
+    #[doc = include_str!("echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
+    /// # use std::time::Duration;
+    /// client.send_timeout("hello", Duration::from_millis(100))?;
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn send_timeout(&self, message: impl Into<Message>, timeout: Duration) -> Result<Ticket, SendError> {
+        self.push(message.into(), Some(timeout))
+    }
+
+    /// Accepts a message if there is room; never blocks.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and [`SendErrorKind::Full`].
+    ///
+    /// ```
+    #[doc = include_str!("echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
+    /// # let mut dropped = Vec::new();
+    /// if let Err(error) = client.try_send("frame 17") {
+    ///     dropped.push(error.into_message());
+    /// }
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn try_send(&self, message: impl Into<Message>) -> Result<Ticket, SendError> {
+        let offer = Offer { message: message.into(), reply: None, expires: self.line.expires() };
+        self.line.shared.intake.try_push(offer).map(|ticket| self.accepted(ticket))
+    }
+
+    /// Accepts all of these messages, in order, and returns the ticket of the last, if there was any. Blocks as
+    /// [`send`](Self::send) does. Many are handed over at once, which is faster than one `send` each; another thread's
+    /// may come to stand between them.
+    ///
+    /// # Errors
+    /// As `send`. The message that failed is in the error, with those that were taken from the iterator behind it:
+    /// [`SendError::into_unsent`]. Those before it were accepted; what the iterator still has is untouched, when it is
+    /// given by `&mut`.
+    ///
+    /// ```
+    #[doc = include_str!("echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
+    /// let last = client.send_all((0..100).map(|n| format!("sample {n}")))?;
+    /// assert_eq!(last.map(|ticket| ticket.number()), Some(100));
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn send_all<M: Into<Message>>(
+        &self,
+        messages: impl IntoIterator<Item = M>,
+    ) -> Result<Option<Ticket>, SendError> {
+        let mut messages = messages.into_iter().map(Into::into).fuse();
+        // The application's iterator must not run under the lock of the queue.
+        let mut batch = VecDeque::with_capacity(BATCH);
+        let mut last = None;
+        loop {
+            batch.extend(messages.by_ref().take(BATCH - batch.len()));
+            if batch.is_empty() {
+                return Ok(last);
+            }
+            if let Some(ticket) = self.line.shared.intake.push_some(&mut batch, self.line.expires()) {
+                last = Some(self.accepted(ticket));
+            }
+            if let Some(next) = batch.pop_front() {
+                last = Some(self.push(next, None).map_err(|error| error.with(batch.drain(..)))?);
+            }
+        }
+    }
+
+    /// Sends a value as JSON text. Blocks as [`send`](Self::send) does.
+    ///
+    /// # Errors
+    /// As `send`, or the value can't be written as JSON.
+    ///
+    /// ```
+    #[doc = include_str!("echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
+    /// client.send_json(&serde_json::json!({"type": "subscribe", "channel": 7}))?;
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn send_json<T: Serialize + ?Sized>(&self, value: &T) -> Result<Ticket, Error> {
+        Ok(self.send(serde_json::to_string(value)?)?)
+    }
+
+    fn push(&self, message: Message, timeout: Option<Duration>) -> Result<Ticket, SendError> {
+        let intake = &self.line.shared.intake;
+        let expires = self.line.expires();
+        let is_full = |error: &SendError| matches!(error.kind(), SendErrorKind::Full { .. });
+        // Mostly there is room, and no deadline to be reckoned.
+        let accepted = match intake.try_push(Offer { message, reply: None, expires }) {
+            Err(full) if is_full(&full) && Thread::current() == Some(Thread::Io) => {
+                Err(full.because(SendErrorKind::WouldDeadlock))
+            }
+            Err(full) if is_full(&full) => {
+                let offer = Offer { message: full.into_message(), reply: None, expires };
+                match timeout {
+                    None => self.push_patiently(offer),
+                    Some(after) => {
+                        let until = deadline(Instant::now(), after);
+                        intake.push(offer, until, remaining).map_err(|error| match error.kind() {
+                            SendErrorKind::Full { .. } => error.because(SendErrorKind::Timeout { after }),
+                            _ => error,
+                        })
+                    }
+                }
+            }
+            other => other,
+        };
+        accepted.map(|ticket| self.accepted(ticket))
+    }
+
+    /// Waits for room for as long as it takes, unless that is for ever: the server takes nothing because the application
+    /// takes nothing from it.
+    fn push_patiently(&self, mut offer: Offer) -> Result<Ticket, SendError> {
+        let Shared { intake, gate, status } = &self.line.shared;
+        let stalled_at = || gate.is_stalled().then(|| status.read(|status| status.stats.messages_received));
+        let after = self.line.patience;
+        let expires = offer.expires;
+        loop {
+            let before = stalled_at();
+            let error = match intake.push(offer, deadline(Instant::now(), after), remaining) {
+                Err(error) if matches!(error.kind(), SendErrorKind::Full { .. }) => error,
+                other => return other,
+            };
+            if before.is_some() && before == stalled_at() {
+                return Err(error.because(SendErrorKind::ConsumerStalled { after }));
+            }
+            offer = Offer { message: error.into_message(), reply: None, expires };
+        }
+    }
+}
