@@ -8,10 +8,11 @@
 #        sessions   tests/interop_session.rs: logins and requests, against a gateway on websockets
 #        front      tests/interop_front.rs: ws behind nginx, plain and over TLS
 #        conformance  examples/autobahn.rs against the Autobahn cases, without those on compression
+#        netfault   tests/interop_netfault.rs: half-open lines, in a network namespace of the run's own; needs root
 #
-# Needs cargo, python3 with venv and pip, node (18.3) with npm, openssl, and nginx. All it makes is in target/interop;
-# only openssl and nginx are installed for the whole system, where they are missing, by root on Debian.
-# Ends with the status of the tests, or with 77 when something can't be installed: it says what.
+# Needs cargo, python3 with venv and pip, node (18.3) with npm, openssl, nginx, ip and nft. All it makes is in
+# target/interop; only the last four are installed for the whole system, where they are missing, by root on Debian.
+# Ends with the status of the tests, or with 77 when something can't be installed or made: it says what.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -75,6 +76,27 @@ need_nginx() {
     need_command nginx nginx-light
 }
 
+# A network namespace with nothing but a loopback of its own, and the rules of the faults.
+need_namespace() {
+    local log=$work/logs/netfault.log why=
+    PATH=$PATH:/usr/sbin:/sbin
+    if [ "$(id -u)" != 0 ]; then
+        why="this is not root"
+    else
+        need_command ip iproute2
+        need_command nft nftables
+        namespace=tautline-netfault-$$
+        {
+            ip netns add "$namespace" &&
+                ip -n "$namespace" link set lo up &&
+                ip netns exec "$namespace" nft -f "$here/netfault.nft"
+        } >"$log" 2>&1 || why=$(tail -n 1 "$log")
+    fi
+    [ -n "$why" ] || return 0
+    say "CAN'T MAKE A NETWORK NAMESPACE with faults in it: $why"
+    exit 77
+}
+
 need_certificates() {
     need_command openssl openssl
     local certs=$work/certs log=$work/logs/certs.log
@@ -91,6 +113,21 @@ need_certificates() {
 }
 
 pids=()
+namespace=
+
+# Ends what is left in the namespace, which lives as long as its last process, and takes its name away.
+stop_namespace() {
+    local pid signal=TERM tries=100
+    while [ -n "$(ip netns pids "$namespace" 2>/dev/null)" ]; do
+        [ "$tries" != 0 ] || signal=KILL
+        for pid in $(ip netns pids "$namespace"); do
+            kill -s "$signal" "$pid" 2>/dev/null || true
+        done
+        tries=$((tries - 1))
+        sleep 0.05
+    done
+    ip netns del "$namespace" 2>/dev/null || true
+}
 
 stop() {
     local status=$? pid
@@ -103,6 +140,7 @@ stop() {
     for pid in $(cat "$ports"/*/nginx.pid 2>/dev/null); do
         kill "$pid" 2>/dev/null || true
     done
+    [ -z "$namespace" ] || stop_namespace
     rm -rf "$ports"
     exit "$status"
 }
@@ -247,9 +285,22 @@ conformance() {
     python3 "$here/conformance.py" "$index"
 }
 
+netfault() {
+    local ahead=(chrt -r 1)
+    need_namespace
+    # With the network, which is not there in the namespace.
+    cargo test --test interop_netfault --no-run
+    say "breaking lines in the namespace $namespace"
+    # The bounds are tight, and whatever else runs on this machine must not count.
+    "${ahead[@]}" true 2>/dev/null || ahead=(nice -n -20)
+    # One table after the other.
+    "${ahead[@]}" ip netns exec "$namespace" cargo test --offline --test interop_netfault -- \
+        --ignored --nocapture --test-threads 1
+}
+
 part=${1:-all}
 case $part in
-all | servers | sessions | front | conformance) ;;
+all | servers | sessions | front | conformance | netfault) ;;
 *)
     say "there is no part $part; see the head of $here/run.sh"
     exit 2
@@ -264,6 +315,7 @@ all)
     sessions
     front
     conformance
+    netfault
     ;;
 *) "$part" ;;
 esac
