@@ -279,7 +279,7 @@ conformance() {
         (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break
         sleep 0.05
     done
-    target/debug/examples/autobahn "ws://127.0.0.1:$port"
+    "${CARGO_TARGET_DIR:-target}"/debug/examples/autobahn "ws://127.0.0.1:$port"
     # It ends by itself once the reports are written; its status is worse than ours only where ours says so.
     wait "$pid" || true
     python3 "$here/conformance.py" "$index"

@@ -186,6 +186,26 @@ fn an_upload_that_moves_is_no_dead_peer() {
 }
 
 #[test]
+fn a_peer_that_makes_room_lives_though_its_answer_stands_behind_what_it_has_to_read() {
+    for strict in [false, true] {
+        let mut rig = Rig::opened(config().heartbeat(HeartbeatConfig::default().strict(strict)));
+        rig.step(30 * S);
+        rig.transmit();
+        rig.accept(&["large"]);
+        rig.hand();
+        rig.handed += 1000;
+        rig.session.handle_handed(rig.handed);
+        rig.take(1);
+        for _ in 0..4 {
+            rig.step(6 * S);
+            rig.take(1);
+        }
+        let lives = rig.session.state() == ConnectionState::Connected;
+        assert_eq!(lives, !strict, "strict: {strict}");
+    }
+}
+
+#[test]
 fn the_beats_of_a_lost_connection_do_not_judge_the_next() {
     let mut rig = Rig::opened(config());
     rig.step(30 * S);
