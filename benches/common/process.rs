@@ -1,0 +1,61 @@
+//! What the system says about this process. Linux only: elsewhere each of these is `None`.
+
+use std::fs;
+use std::time::Duration;
+
+/// The part of a `/proc` file behind `name:`, as a number of its unit.
+fn field(file: &str, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// The sum over all threads that live now and whose name begins with `name`.
+fn threads(name: &str, of: impl Fn(&str) -> Option<u64>) -> Option<u64> {
+    let mut sum = 0;
+    for task in fs::read_dir("/proc/self/task").ok()?.flatten() {
+        let folder = task.path().display().to_string();
+        if fs::read_to_string(format!("{folder}/comm")).is_ok_and(|comm| comm.starts_with(name)) {
+            sum += of(&folder).unwrap_or(0);
+        }
+    }
+    Some(sum)
+}
+
+/// The processor time of the threads that live now.
+pub fn cpu() -> Option<Duration> {
+    let nanos = threads("", |folder| {
+        let text = fs::read_to_string(format!("{folder}/schedstat")).ok()?;
+        text.split(' ').next()?.parse().ok()
+    });
+    nanos.filter(|nanos| *nanos > 0).map(Duration::from_nanos)
+}
+
+/// How often the threads that live now gave up a processor, or had to.
+pub fn switches() -> Option<u64> {
+    threads("", |folder| {
+        let file = format!("{folder}/status");
+        Some(field(&file, "voluntary_ctxt_switches")? + field(&file, "nonvoluntary_ctxt_switches")?)
+    })
+}
+
+/// How often the library's threads that live now went to sleep, and so woke up.
+pub fn wake_ups() -> Option<u64> {
+    threads("tautline", |folder| field(&format!("{folder}/status"), "voluntary_ctxt_switches"))
+}
+
+/// The memory that is resident, in bytes. From the pages themselves: the counters of `status` may lag.
+pub fn resident() -> Option<u64> {
+    let kib = field("/proc/self/smaps_rollup", "Rss").or_else(|| field("/proc/self/status", "VmRSS"))?;
+    Some(kib << 10)
+}
+
+/// How much more memory than before is resident at the worst moment of `work`, in bytes.
+pub fn peak(work: impl FnOnce()) -> Option<u64> {
+    // Makes the peak what it is now.
+    let reset = fs::write("/proc/self/clear_refs", "5");
+    let before = resident();
+    work();
+    reset.ok()?;
+    Some((field("/proc/self/status", "VmHWM")? << 10).saturating_sub(before?))
+}
