@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::error::Fault;
 use crate::session::{Frame, Session};
 use crate::transport::socket::{Incoming, Socket};
-use crate::worker::Worker;
+use crate::worker::{Moved, Worker};
 
 /// Above this many bytes that the system has not taken, no more messages are handed to the socket.
 pub(super) const HIGH_WATER: usize = 64 << 10;
@@ -66,7 +66,7 @@ impl Worker {
             self.session.handle_activity(now);
         }
         if messages > 0 {
-            self.moved = true;
+            self.moved = Some(Moved::In);
             // The application takes its messages: the next look comes soon.
             self.look = self.look.map(|_| Duration::ZERO);
         }
@@ -93,7 +93,9 @@ impl Worker {
         let answers = std::mem::take(&mut self.answers);
         let before = socket.handed();
         let result = Self::transmit_all(&mut self.session, socket, now, answers);
-        self.moved |= socket.handed() > before;
+        if socket.handed() > before {
+            self.moved.get_or_insert(Moved::Out);
+        }
         // A large message takes its time, which is not the peer's.
         let now = if socket.handed() - before > BURST_BYTES as u64 { Instant::now() } else { now };
         self.session.handle_progress(now, socket.taken(), socket.is_blocked());
