@@ -221,19 +221,11 @@ impl Text {
     pub(crate) fn new(text: Utf8Bytes) -> Self {
         Self(text)
     }
-
-    pub(crate) fn into_inner(self) -> Utf8Bytes {
-        self.0
-    }
 }
 
 impl Binary {
     pub(crate) fn new(bytes: Bytes) -> Self {
         Self(bytes)
-    }
-
-    pub(crate) fn into_inner(self) -> Bytes {
-        self.0
     }
 }
 

@@ -5,6 +5,7 @@
     reason = "this thread reads the clocks, once a turn, and hands the time on"
 )]
 
+mod looks;
 mod publisher;
 mod traffic;
 
@@ -27,6 +28,7 @@ use crate::timer::Timer;
 use crate::transport::socket::Socket;
 use crate::transport::stream::Poller;
 use crate::transport::{Connection, Settings};
+use crate::worker::looks::{Looks, Moved};
 use crate::worker::publisher::Publisher;
 use crate::worker::traffic::HIGH_WATER;
 
@@ -79,38 +81,6 @@ pub(crate) struct Worker {
     watermarks: Watermarks,
     /// Bytes of the connections before this one.
     bytes: (u64, u64),
-}
-
-/// What a turn has moved.
-#[derive(Clone, Copy, Debug)]
-enum Moved {
-    /// Messages out alone: an answer may follow.
-    Out = 0,
-    /// Messages in: the application's next may follow.
-    In = 1,
-}
-
-/// When to look again. Where the processors are taken (by the very threads that are waited for, when there are few) a
-/// look is in vain and costs its time, so that each in vain doubles the number of those left out.
-#[derive(Debug, Default)]
-struct Looks {
-    left_out: u32,
-    /// How many are left out after the next in vain.
-    next: u32,
-}
-
-impl Looks {
-    fn wants(&mut self, allowed: bool) -> bool {
-        let due = self.left_out == 0;
-        self.left_out = self.left_out.saturating_sub(1);
-        allowed && due
-    }
-
-    fn note(&mut self, found: bool) {
-        const MOST: u32 = 256;
-        self.left_out = if found { 0 } else { self.next };
-        self.next = if found { 0 } else { (2 * self.next).clamp(1, MOST) };
-    }
 }
 
 /// What it takes to start a worker.
@@ -377,14 +347,8 @@ impl Worker {
         if timeout == Some(Duration::ZERO) || self.session.has_output() || self.session.has_released() {
             return;
         }
-        if let Some(moved) = self.moved.take()
-            && self.looks[moved as usize].wants(!self.settings.config.spin.is_zero())
-        {
-            let found = self.linger(now);
-            self.looks[moved as usize].note(found);
-            if found {
-                return;
-            }
+        if self.moved.take().is_some_and(|moved| self.linger(now, moved)) {
+            return;
         }
         let blocked = self.socket.as_ref().is_some_and(|socket| socket.spilled() >= HIGH_WATER);
         let all = (self.session.wants_outbox() && !blocked) || self.session.ages();
@@ -399,27 +363,6 @@ impl Worker {
             self.wait(now, timeout);
         }
         self.shared.gate.set_sleep(Sleep::Awake);
-    }
-
-    /// Looks again for a few microseconds: the answer to what has just moved, or the next message, is often on its way,
-    /// and to sleep and be woken costs more.
-    fn linger(&mut self, now: Instant) -> bool {
-        loop {
-            if let Some(socket) = &mut self.socket {
-                // An error here shows again in the wait proper.
-                let _ = socket.read_until(&mut self.poller, Some(Duration::ZERO));
-                if socket.is_readable() {
-                    return true;
-                }
-            }
-            if self.shared.intake.has_news() || !self.commands.is_empty() || !self.results.is_empty() {
-                return true;
-            }
-            if now.elapsed() >= self.settings.config.spin {
-                return false;
-            }
-            std::hint::spin_loop();
-        }
     }
 
     fn wait(&mut self, now: Instant, timeout: Option<Duration>) {
@@ -489,30 +432,4 @@ fn finish(status: &Status, reason: crate::event::CloseReason, left: Left) {
         status.ready = false;
         status.closed = Some((reason, Arc::new(left)));
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn looks_in_vain_grow_rare_and_one_that_pays_is_repeated() {
-        let mut looks = Looks::default();
-        assert!(!looks.wants(false), "turned off");
-        let made = |looks: &mut Looks, turns: u32, found: bool| {
-            (0..turns)
-                .filter(|_| {
-                    looks.wants(true) && {
-                        looks.note(found);
-                        true
-                    }
-                })
-                .count()
-        };
-        assert_eq!(made(&mut looks, 100, true), 100);
-        assert!(made(&mut looks, 1_000, false) < 15);
-        assert!(made(&mut looks, 1_000, false) < 6, "one in 257");
-        made(&mut looks, 257, true);
-        assert_eq!(made(&mut looks, 100, true), 100);
-    }
 }

@@ -119,13 +119,23 @@ impl Outbox {
     }
 
     /// Begins to hand the next message to the socket.
-    pub(crate) fn pop(&mut self) -> Option<(u64, Message)> {
+    pub(crate) fn pop(&mut self) -> Option<(u64, &Message)> {
         let entry = self.waiting.pop_front()?;
-        let (ticket, message) = (entry.ticket, entry.message.clone());
-        self.begun = ticket;
-        self.held.add(&message);
+        self.begun = entry.ticket;
+        self.held.add(&entry.message);
         self.handed.push_back(entry);
-        Some((ticket, message))
+        self.handed.back().map(|entry| (entry.ticket, &entry.message))
+    }
+
+    /// The size of the next message.
+    pub(crate) fn next_size(&self) -> Option<usize> {
+        self.waiting.front().map(|entry| entry.message.len())
+    }
+
+    /// Hands the next message to the socket in full.
+    pub(crate) fn pop_whole(&mut self) -> Option<&Message> {
+        self.last_handed = self.waiting.front()?.ticket;
+        self.pop().map(|(_, message)| message)
     }
 
     /// The message that was begun last is with the socket in full.

@@ -120,6 +120,17 @@ impl Session {
         }
     }
 
+    /// The next message for the socket, where it goes out as it came and nothing else is due: asked for ahead of
+    /// [`poll_transmit`](Self::poll_transmit), which has to take a share in its payload.
+    pub(crate) fn poll_message(&mut self) -> Option<&Message> {
+        let is_plain = self.protocol.is_none() && self.frames.is_empty() && self.cut.is_none();
+        let fits = self.outbox.next_size()? <= self.config.fragment.unwrap_or(usize::MAX);
+        if !is_plain || !fits || !self.wants_outbox() || self.should_ask() {
+            return None;
+        }
+        self.outbox.pop_whole()
+    }
+
     /// The next frame for the socket.
     pub(crate) fn poll_transmit(&mut self, now: Instant) -> Option<Frame> {
         loop {
@@ -134,6 +145,7 @@ impl Session {
                 continue;
             }
             let Some((ticket, message)) = self.outbox.pop() else { return self.poll_closing() };
+            let message = message.clone();
             if self.protocol.is_none() {
                 self.frames.push_back(Queued { completes: true, ..Frame::Message(message).into() });
                 continue;

@@ -14,7 +14,7 @@ use tungstenite::{Bytes, Message as Frame, Utf8Bytes};
 use crate::config::ConnectionConfig;
 use crate::error::{CloseFrame, Error, Fault};
 use crate::message::{Binary, Fragment, Message, Position, Text};
-use crate::transport::frame;
+use crate::transport::frame::{self, Masks};
 use crate::transport::stream::{Link, Poller, Raw};
 use crate::transport::tap::Tap;
 
@@ -22,6 +22,10 @@ pub(crate) struct Socket<T: Raw = TcpStream> {
     context: WebSocketContext,
     stream: Tapped<T>,
     config: WebSocketConfig,
+    /// Frames on their way to the link. tungstenite writes only what it says by itself, pongs and close frames: it would
+    /// take two allocations and a copy more for each message, into a buffer that never shrinks.
+    batch: Vec<u8>,
+    masks: Masks,
     /// A large message has swollen the read buffer.
     swollen: bool,
     /// After a violation nothing is parsed any more: what still arrives is dropped, up to a bound.
@@ -65,7 +69,10 @@ const OWED: u64 = 64 << 10;
 const AT_REST: usize = 4 << 10;
 const AT_WORK: usize = 16 << 10;
 
-/// A message of this size goes past tungstenite's buffer on its way out, and swells it on its way in.
+/// A batch of this size is handed to the link.
+const BATCH: usize = 64 << 10;
+
+/// A message of this size goes out by itself, and swells tungstenite's buffer on its way in.
 const LARGE: usize = 64 << 10;
 
 /// A message up to this size always gets memory of its own.
@@ -85,6 +92,8 @@ impl<T: Raw> Socket<T> {
             context: WebSocketContext::from_partially_read(rest, Role::Client, Some(config)),
             stream: Tapped { link, tap, budget: usize::MAX, filled: false },
             config,
+            batch: Vec::new(),
+            masks: Masks::default(),
             swollen: false,
             draining: None,
             half_closed: false,
@@ -137,6 +146,7 @@ impl<T: Raw> Socket<T> {
     /// The line is quiet: it needs no large buffers.
     pub(crate) fn rest(&mut self) {
         self.renew(AT_REST);
+        self.batch.shrink_to_fit();
     }
 
     /// Exchanges the context's buffers, which never shrink, for new ones, if nothing is in them and nothing hangs on
@@ -176,15 +186,9 @@ impl<T: Raw> Socket<T> {
     }
 
     /// Queues a message.
-    pub(crate) fn write(&mut self, message: Message) -> Result<(), Fault> {
-        if message.len() >= LARGE {
-            let opcode = if message.as_text().is_some() { 0x1 } else { 0x2 };
-            return self.put_past(0x80 | opcode, message.as_bytes());
-        }
-        self.put(match message {
-            Message::Text(text) => Frame::Text(text.into_inner()),
-            Message::Binary(binary) => Frame::Binary(binary.into_inner()),
-        })
+    pub(crate) fn write(&mut self, message: &Message) -> Result<(), Fault> {
+        let first = if message.as_text().is_some() { 0x81 } else { 0x82 };
+        self.put(first, message.as_bytes())
     }
 
     /// Queues a piece of a message (RFC 6455, section 5.4).
@@ -195,12 +199,12 @@ impl<T: Raw> Socket<T> {
             Position::Middle => 0x00,
             Position::Last => 0x80,
         };
-        self.put_past(first, &fragment.payload)
+        self.put(first, &fragment.payload)
     }
 
     /// Queues a ping.
     pub(crate) fn ping(&mut self, payload: [u8; 8]) -> Result<(), Fault> {
-        self.put(Frame::Ping(Bytes::copy_from_slice(&payload)))
+        self.put(0x89, &payload)
     }
 
     /// Queues a close frame; nothing can be written after it.
@@ -209,7 +213,8 @@ impl<T: Raw> Socket<T> {
             code: CloseCode::from(frame.code),
             reason: Utf8Bytes::from(&*frame.reason),
         };
-        match self.context.close(&mut self.stream, Some(frame)) {
+        let written = self.pass_on().and_then(|()| self.context.close(&mut self.stream, Some(frame)));
+        match written {
             Ok(()) => Ok(()),
             Err(error) => Err(self.fault(error)),
         }
@@ -217,11 +222,9 @@ impl<T: Raw> Socket<T> {
 
     /// Hands all that is queued to the system, as far as it takes it.
     pub(crate) fn flush(&mut self) -> Result<(), Fault> {
-        let flushed = if self.answered {
-            self.link().flush().map_err(Into::into)
-        } else {
-            self.context.flush(&mut self.stream)
-        };
+        let flushed = self.pass_on().and_then(|()| {
+            if self.answered { Ok(self.stream.link.flush()?) } else { self.context.flush(&mut self.stream) }
+        });
         if let Err(error) = flushed {
             return Err(self.fault(error));
         }
@@ -235,27 +238,32 @@ impl<T: Raw> Socket<T> {
         Ok(())
     }
 
-    fn put(&mut self, message: Frame) -> Result<(), Fault> {
-        // After a close frame, either side's, tungstenite would take the message and lose it.
+    fn put(&mut self, first: u8, payload: &[u8]) -> Result<(), Fault> {
+        // After a close frame, either side's, nothing may follow.
         if !self.context.can_write() {
             return Err(Fault::Broken(Error::ConnectionLost { source: None }));
         }
-        match self.context.write(&mut self.stream, message) {
-            Ok(()) => Ok(()),
-            Err(error) => Err(self.fault(error)),
-        }
+        let written = if payload.len() >= LARGE {
+            // Not all of it at once: it would be in memory once more.
+            self.pass_on().and_then(|()| {
+                let Self { batch, masks, stream, .. } = self;
+                frame::pieces(batch, first, masks.next(), payload, |piece| stream.link.write_all(piece))?;
+                Ok(())
+            })
+        } else {
+            frame::append(&mut self.batch, first, self.masks.next(), payload);
+            if self.batch.len() < BATCH { Ok(()) } else { self.pass_on() }
+        };
+        written.map_err(|error| self.fault(error))
     }
 
-    /// Writes a frame behind everything that tungstenite holds, without a copy of it in tungstenite's buffer.
-    fn put_past(&mut self, first: u8, payload: &[u8]) -> Result<(), Fault> {
-        if !self.context.can_write() {
-            return Err(Fault::Broken(Error::ConnectionLost { source: None }));
+    /// Hands the batch to the link.
+    fn pass_on(&mut self) -> tungstenite::Result<()> {
+        if !self.batch.is_empty() {
+            self.stream.link.write_all(&self.batch)?;
+            self.batch.clear();
         }
-        let written = self
-            .context
-            .flush(&mut self.stream)
-            .and_then(|()| Ok(frame::write(self.link(), first, payload)?));
-        written.map_err(|error| self.fault(error))
+        Ok(())
     }
 
     /// Bytes handed over so far, those included that the system has not taken.
@@ -315,8 +323,10 @@ impl<T: Raw> Socket<T> {
     /// Answers a close frame with its code, in place of tungstenite.
     fn answer_close(&mut self, frame: &CloseFrame) {
         self.answered = true;
-        // A write to the link always succeeds; one that TLS refuses shows at the next read.
-        let _ = frame::write(self.link(), 0x88, &frame.code.to_be_bytes());
+        frame::append(&mut self.batch, 0x88, self.masks.next(), &frame.code.to_be_bytes());
+        // At once: tungstenite's own would go out with the next read. A write to the link always succeeds; one that TLS
+        // refuses shows at that read.
+        let _ = self.pass_on();
     }
 
     fn drain(&mut self) -> Result<Option<Incoming>, Fault> {

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use crate::error::Fault;
 use crate::session::{Frame, Session};
 use crate::transport::socket::{Incoming, Socket};
-use crate::worker::{Moved, Worker};
+use crate::worker::Worker;
+use crate::worker::looks::Moved;
 
 /// Above this many bytes that the system has not taken, no more messages are handed to the socket.
 pub(super) const HIGH_WATER: usize = 64 << 10;
@@ -116,15 +117,19 @@ impl Worker {
             let mut exhausted = false;
             while !exhausted && socket.spilled() < HIGH_WATER {
                 let before = socket.handed();
-                match session.poll_transmit(now) {
-                    None => exhausted = true,
-                    Some(Frame::Message(message)) => socket.write(message)?,
-                    Some(Frame::Fragment(fragment)) => socket.write_fragment(&fragment)?,
-                    Some(Frame::Ping(payload)) => socket.ping(payload)?,
-                    Some(Frame::Close(frame)) => socket.close(&frame)?,
+                if let Some(message) = session.poll_message() {
+                    socket.write(message)?;
+                } else {
+                    match session.poll_transmit(now) {
+                        None => exhausted = true,
+                        Some(Frame::Message(message)) => socket.write(&message)?,
+                        Some(Frame::Fragment(fragment)) => socket.write_fragment(&fragment)?,
+                        Some(Frame::Ping(payload)) => socket.ping(payload)?,
+                        Some(Frame::Close(frame)) => socket.close(&frame)?,
+                    }
                 }
                 unflushed |= !exhausted;
-                // tungstenite let its whole buffer out: a mark in between makes a loss more exact.
+                // The socket passed its batch on: a mark in between makes a loss more exact.
                 if socket.handed() > before {
                     session.handle_handed(socket.handed());
                 }

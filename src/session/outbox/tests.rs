@@ -143,7 +143,7 @@ fn at_least_once_a_message_is_kept_until_it_is_confirmed_and_sent_again_in_order
     assert_eq!(outbox.take_released().messages, 1);
     assert!(outbox.lost(30).is_empty(), "nothing is given up");
     outbox.begin(0);
-    let again: Vec<_> = std::iter::from_fn(|| outbox.pop()).map(|(ticket, _)| ticket).collect();
+    let again: Vec<_> = std::iter::from_fn(|| outbox.pop().map(|(ticket, _)| ticket)).collect();
     outbox.complete();
     assert_eq!(again, [2, 3, 4]);
     outbox.mark(60, 0);

@@ -11,7 +11,7 @@ use crate::event::{DisconnectReason, Event, Ticket, Tickets};
 use crate::message::Message;
 use crate::protocol::Accepted;
 use crate::session::reconnect::Plan;
-use crate::session::{Action, Mode, Session};
+use crate::session::{Action, Frame, Mode, Session};
 use crate::state::ConnectionState::{self, Closed, Closing, Connected, Connecting, Disconnected};
 
 /// So many turns at one instant are a spin.
@@ -330,7 +330,8 @@ impl Run {
         let breaks = self.breaks.take();
         let mut fault = None;
         while fault.is_none() && wire.spilled() < HIGH_WATER {
-            let Some(frame) = self.session.poll_transmit(self.now) else { break };
+            let plain = self.session.poll_message().cloned().map(Frame::Message);
+            let Some(frame) = plain.or_else(|| self.session.poll_transmit(self.now)) else { break };
             assert!(up, "{frame:?} for a connection that was given up");
             let before = wire.handed;
             wire.put(&frame);
