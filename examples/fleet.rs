@@ -18,8 +18,11 @@ use std::time::{Duration, Instant};
 
 use tautline::{Client, ConnectionConfig, HeartbeatConfig, Limit};
 
-/// How long the idle fleet is watched: short of a heartbeat.
+/// How long the idle fleet is watched.
 const WATCH: Duration = Duration::from_secs(5);
+
+/// Between two heartbeats: longer than it takes to open the fleet and to watch it.
+const BEAT: Duration = Duration::from_secs(120);
 
 /// How often each client sends and waits for its echo.
 const ROUNDS: usize = 20;
@@ -36,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn run(count: usize) -> Result<(), Box<dyn Error>> {
     let (mut server, url) = start_server()?;
     let config = ConnectionConfig::new(url)
-        .heartbeat(HeartbeatConfig::default().interval(4 * WATCH))
+        .heartbeat(HeartbeatConfig::default().interval(BEAT))
         .outbox(Limit::new(64, 1 << 20))
         .events(Limit::new(64, 1 << 20));
     let mut table = Vec::new();
@@ -69,7 +72,7 @@ fn run(count: usize) -> Result<(), Box<dyn Error>> {
     thread::sleep(WATCH);
     if let (Some(idle), Some(open)) = (Usage::now(), &open) {
         let share = idle.cpu.saturating_sub(open.cpu).as_secs_f64() / WATCH.as_secs_f64() * 100.0;
-        table.push(("CPU while idle", format!("{share:.2} % of a core")));
+        table.push(("CPU between heartbeats", format!("{share:.2} % of a core")));
     }
 
     eprintln!("{ROUNDS} rounds of an echo by each");
