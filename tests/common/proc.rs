@@ -1,0 +1,57 @@
+//! What the system says of this process: Linux only.
+#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(unreachable_pub, reason = "a module that several test crates include")]
+
+use std::collections::BTreeMap;
+use std::fs;
+
+/// One of the library's threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thread {
+    pub asleep: bool,
+    /// How often it gave the processor up, and how often it was taken from it.
+    pub switches: u64,
+    /// The time it ran, in ticks of 10 ms.
+    pub ticks: u64,
+}
+
+/// The library's threads that are alive, by their numbers. Those of the test itself have other names.
+pub fn threads() -> BTreeMap<u32, Thread> {
+    let tasks = fs::read_dir("/proc/self/task").unwrap();
+    tasks.filter_map(|task| thread(&task.ok()?)).collect()
+}
+
+/// `None` if it is none of the library's, or has ended meanwhile.
+fn thread(task: &fs::DirEntry) -> Option<(u32, Thread)> {
+    let status = fs::read_to_string(task.path().join("status")).ok()?;
+    let stat = fs::read_to_string(task.path().join("stat")).ok()?;
+    if !field(&status, "Name:")?.starts_with("tautline-") {
+        return None;
+    }
+    let count = |name| field(&status, name)?.parse::<u64>().ok();
+    // Behind the name, which stands in parentheses, utime and stime are the 12th and the 13th.
+    let (_, times) = stat.rsplit_once(')')?;
+    let times = times.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().ok());
+    let thread = Thread {
+        asleep: field(&status, "State:")?.starts_with('S'),
+        switches: count("voluntary_ctxt_switches:")? + count("nonvoluntary_ctxt_switches:")?,
+        ticks: times.sum::<Option<u64>>()?,
+    };
+    Some((task.file_name().to_str()?.parse().ok()?, thread))
+}
+
+/// How many descriptors are open, the one that this takes not counted.
+pub fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count() - 1
+}
+
+/// How much of this process's memory is in use, in KiB.
+pub fn resident_kib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let resident = field(&status, "VmRSS:").unwrap();
+    resident.trim_end_matches(" kB").parse().unwrap()
+}
+
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
+}
