@@ -6,11 +6,14 @@ use std::collections::BTreeMap;
 use std::fs;
 
 /// One of the library's threads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Thread {
+    pub name: String,
     pub asleep: bool,
-    /// How often it gave the processor up, and how often it was taken from it.
-    pub switches: u64,
+    /// How often it went to sleep.
+    pub sleeps: u64,
+    /// How often the processor was taken from it.
+    pub preemptions: u64,
     /// The time it ran, in ticks of 10 ms.
     pub ticks: u64,
 }
@@ -25,16 +28,16 @@ pub fn threads() -> BTreeMap<u32, Thread> {
 fn thread(task: &fs::DirEntry) -> Option<(u32, Thread)> {
     let status = fs::read_to_string(task.path().join("status")).ok()?;
     let stat = fs::read_to_string(task.path().join("stat")).ok()?;
-    if !field(&status, "Name:")?.starts_with("tautline-") {
-        return None;
-    }
+    let name = field(&status, "Name:").filter(|name| name.starts_with("tautline-"))?;
     let count = |name| field(&status, name)?.parse::<u64>().ok();
     // Behind the name, which stands in parentheses, utime and stime are the 12th and the 13th.
     let (_, times) = stat.rsplit_once(')')?;
     let times = times.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().ok());
     let thread = Thread {
+        name: name.to_owned(),
         asleep: field(&status, "State:")?.starts_with('S'),
-        switches: count("voluntary_ctxt_switches:")? + count("nonvoluntary_ctxt_switches:")?,
+        sleeps: count("voluntary_ctxt_switches:")?,
+        preemptions: count("nonvoluntary_ctxt_switches:")?,
         ticks: times.sum::<Option<u64>>()?,
     };
     Some((task.file_name().to_str()?.parse().ok()?, thread))
