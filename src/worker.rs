@@ -276,7 +276,14 @@ impl Worker {
         }
         self.unread = false;
         self.answers = false;
-        self.look = None;
+        self.look_no_more();
+    }
+
+    /// Reading is not paused any more.
+    fn look_no_more(&mut self) {
+        if self.look.take().is_some() {
+            self.shared.gate.set_stalled(false);
+        }
     }
 
     /// Tells the callers what happened: first the state, then the events, then that there are some.
@@ -327,7 +334,6 @@ impl Worker {
             let paused = readable && self.session.delivers() && !self.publisher.has_room();
             if paused != self.look.is_some() {
                 self.session.handle_paused(now, paused);
-                self.shared.gate.set_stalled(paused);
                 deadline = self.session.next_deadline();
             }
             if paused {
@@ -335,8 +341,14 @@ impl Worker {
                     self.look.map_or(SHORTEST_LOOK, |look| (look * 2).clamp(SHORTEST_LOOK, LONGEST_LOOK));
                 self.look = Some(look);
                 deadline = Some(deadline.map_or(now + look, |deadline| deadline.min(now + look)));
+                // Whoever empties the channel takes this back, and wakes this thread, once.
+                self.shared.gate.set_stalled(true);
+                // It was emptied just before.
+                if self.publisher.has_room() {
+                    return;
+                }
             } else {
-                self.look = None;
+                self.look_no_more();
                 if readable {
                     return;
                 }
@@ -358,6 +370,7 @@ impl Worker {
         let missed = !self.commands.is_empty()
             || !self.results.is_empty()
             || self.shared.gate.is_due()
+            || (self.look.is_some() && !self.shared.gate.is_stalled())
             || (sleep == Sleep::ForAll && !self.shared.intake.is_empty());
         if !missed {
             self.wait(now, timeout);

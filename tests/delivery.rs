@@ -357,6 +357,67 @@ fn a_thread_that_sends_and_takes_nothing_is_told_instead_of_waiting_for_ever() {
 }
 
 #[test]
+fn a_thread_that_took_everything_once_and_no_more_is_told_too() {
+    let server = Server::echo();
+    let heartbeat = HeartbeatConfig::default().timeout(50 * MS);
+    let limit = Limit::new(4, 1 << 20);
+    let config = config(&server.url()).heartbeat(heartbeat).events(limit).outbox(limit);
+    let client = Client::connect(config).unwrap();
+    // As many as the bound allows are read at once.
+    let big = Message::from(vec![0; 16 << 10]);
+    for _ in 0..3 {
+        let (sender, big) = (client.clone(), big.clone());
+        let (told_in, told) = crossbeam_channel::bounded(1);
+        std::thread::spawn(move || {
+            told_in.send(std::iter::repeat_with(|| sender.send(big.clone())).find_map(Result::err))
+        });
+        let error = told.recv_timeout(LONG).expect("it waits for ever").unwrap();
+        assert!(matches!(error.kind(), SendErrorKind::ConsumerStalled { .. }), "{error:?}");
+        // More is on its way, and is not taken.
+        for _ in 0..4 {
+            client.recv_timeout(LONG).unwrap();
+        }
+    }
+    client.terminate();
+}
+
+#[test]
+fn a_sender_is_not_told_of_a_stalled_consumer_while_the_line_is_down() {
+    let (release, held) = crossbeam_channel::bounded::<()>(0);
+    let (stalled_in, stalled) = crossbeam_channel::bounded(1);
+    let server = Server::start(move |n, stream| {
+        if n > 0 {
+            // No answer to the upgrade.
+            let _ = held.recv();
+            return;
+        }
+        let mut stream = accept_raw(stream);
+        stream.set_write_timeout(Some(100 * MS)).unwrap();
+        while stream.write_all(&common::frame(0x82, &[7; 1000]).repeat(100)).is_ok() {}
+        stalled_in.send(()).unwrap();
+    });
+    let heartbeat = HeartbeatConfig::default().timeout(20 * MS);
+    let limit = Limit::new(4, 1 << 20);
+    let config =
+        config(&server.url()).heartbeat(heartbeat).events(limit).outbox(limit).write_timeout(20 * MS);
+    let client = Client::connect(config).unwrap();
+    stalled.recv_timeout(LONG).unwrap();
+    // The client reads nothing, and learns of the end when it writes.
+    common::eventually("the loss", || {
+        let _ = client.try_send("x");
+        client.stats().disconnects == 1
+    });
+    while client.try_send("waits").is_ok() {}
+    let sender = client.clone();
+    let sending = std::thread::spawn(move || sender.send("waits").unwrap_err().kind());
+    // Ten times as long as a stalled consumer would be waited for.
+    std::thread::sleep(200 * MS);
+    client.terminate();
+    assert_eq!(sending.join().unwrap(), SendErrorKind::Closed);
+    drop(release);
+}
+
+#[test]
 fn what_a_closed_client_never_wrote_is_neither_flushed_nor_confirmed() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let client = Client::start(config(&format!("ws://{nobody}"))).unwrap();
