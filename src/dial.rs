@@ -17,7 +17,7 @@ use crossbeam_channel::Sender;
 use mio::{Registry, Waker};
 
 use crate::endpoint::Endpoint;
-use crate::error::{Error, Phase};
+use crate::error::{Error, INTERNAL, Phase};
 use crate::intake::Gate;
 use crate::protocol::Request;
 use crate::transport::stream::{Poller, Wire};
@@ -213,9 +213,14 @@ impl Thread {
         }
     }
 
-    /// The application's code that can have panicked.
+    /// The application's code that can have panicked, if any of it was running.
     fn callback(&self) -> &'static str {
-        if self.shared.lock().phase == Phase::Fetch { "fetch" } else { "resolver" }
+        let resolves = self.job.as_ref().is_some_and(|job| job.settings.resolver.is_some());
+        match self.shared.lock().phase {
+            Phase::Fetch => "fetch",
+            Phase::Resolve if resolves => "resolver",
+            _ => INTERNAL,
+        }
     }
 
     fn next_job(&mut self) -> Option<Job> {

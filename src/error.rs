@@ -183,10 +183,10 @@ pub enum Error {
     /// A blocking call was made in a callback, on the client's own I/O thread, where it could only wait for itself.
     /// Make it on another thread, or use the `try_` form.
     WouldDeadlock,
-    /// A callback of the application panicked; the client was closed.
+    /// A callback of the application panicked; the client was closed, or, over a resolver or a fetch, the attempt failed.
     #[non_exhaustive]
     Panicked {
-        /// Which callback.
+        /// Which callback; `internal` for none of them, but a defect of this library. Please report it.
         callback: &'static str,
     },
     /// The operating system refused what the client itself needs: a thread or its wake-up descriptor.
@@ -198,6 +198,9 @@ pub enum Error {
         source: Arc<io::Error>,
     },
 }
+
+/// The `callback` of a panic that is no callback's.
+pub(crate) const INTERNAL: &str = "internal";
 
 /// A cause from another library, kept behind [`Error::source`](StdError::source).
 pub type Cause = Arc<dyn StdError + Send + Sync>;
@@ -361,6 +364,9 @@ impl fmt::Display for Error {
             Self::Closed => f.write_str("the client is closed"),
             Self::WouldDeadlock => f.write_str(
                 "a blocking call in a callback, on a client's I/O thread, would stop the line; make it elsewhere",
+            ),
+            Self::Panicked { callback: INTERNAL } => f.write_str(
+                "tautline itself panicked: that is a defect of the library and not of your program, please report it",
             ),
             Self::Panicked { callback } => write!(f, "the application's {callback} callback panicked"),
             Self::System { what, source } => write!(f, "the system refused {what}: {source}"),

@@ -18,7 +18,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::config::WhileDown;
 use crate::dial::{Dialled, Dialler};
-use crate::error::{Error, Fault};
+use crate::error::{Error, Fault, INTERNAL};
 use crate::event::{Event, Left};
 use crate::intake::{Command, Gate, Intake, Item, Reply, Sleep, Status, Thread};
 use crate::protocol::Protocol;
@@ -140,7 +140,7 @@ impl Worker {
         if catch_unwind(AssertUnwindSafe(|| self.serve())).is_err() {
             // A defect of this library. Nobody may wait for a thread that is gone.
             shared.intake.close();
-            finish(&shared.status, Error::Panicked { callback: "internal" }.into(), Left::default());
+            finish(&shared.status, Error::Panicked { callback: INTERNAL }.into(), Left::default());
         }
     }
 

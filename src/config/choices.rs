@@ -35,7 +35,10 @@ pub enum Beat {
     Off,
 }
 
-/// A bound by count and by bytes. A single message larger than `bytes` is let in when nothing else is there.
+/// A bound by count and by bytes.
+///
+/// The outbox lets a message in that fits, and one larger than `bytes` when nothing else is there. Of the messages that
+/// arrive, the one that reaches the bound may cross it, by its own size: that is known only once it is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limit {

@@ -57,6 +57,14 @@ fn an_error_that_returns_a_message_does_not_print_it() {
 }
 
 #[test]
+fn a_panic_names_the_callback_or_the_library_itself() {
+    let callback = Error::Panicked { callback: "resolver" };
+    assert_eq!(callback.to_string(), "the application's resolver callback panicked");
+    let ours = Error::Panicked { callback: INTERNAL }.to_string();
+    assert!(ours.contains("tautline") && ours.contains("report") && !ours.contains("callback"), "{ours}");
+}
+
+#[test]
 fn a_cause_is_kept() {
     let io = Arc::new(io::Error::from(io::ErrorKind::ConnectionRefused));
     let error = Error::Connect { host: "h:1".into(), source: io };
