@@ -319,10 +319,7 @@ impl LineHandle {
 
     /// Waits for the watermarks.
     fn watch<R>(&self, timeout: Duration, look: impl FnMut(&Inner) -> Option<R>) -> Option<R> {
-        self.shared.status.update(|status| status.watching += 1);
-        let found = self.wait(Some(timeout), look);
-        self.shared.status.update(|status| status.watching -= 1);
-        found
+        self.shared.status.watch(Some(deadline(Instant::now(), timeout)), remaining, look)
     }
 
     /// When a message that is accepted now is too old.

@@ -1,12 +1,16 @@
 //! Where callers meet the worker: the gate that wakes it, the queue of messages, and what it tells of itself.
 
 mod doubts;
+#[cfg(all(test, loom))]
+mod model;
+mod status;
+mod sync;
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::io;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -14,12 +18,11 @@ use mio::Waker;
 
 use crate::config::Limit;
 use crate::error::{CloseFrame, Error, SendError, SendErrorKind};
-use crate::event::{CloseReason, Left, Ticket};
-use crate::intake::doubts::Doubts;
+use crate::event::Ticket;
+pub(crate) use crate::intake::status::{Inner, Status};
+use crate::intake::sync::{AtomicBool, AtomicU8, AtomicU64, Condvar, Mutex, MutexGuard};
 use crate::message::Message;
-use crate::session::{Doubt, Watermarks};
 use crate::state::ConnectionState;
-use crate::stats::Stats;
 
 thread_local! {
     static OURS: Cell<Option<Thread>> = const { Cell::new(None) };
@@ -48,15 +51,30 @@ impl Thread {
 /// The one way to wake the worker: put something where it looks, then call one of the methods here.
 ///
 /// The worker says how it sleeps, looks at every queue once more, and only then parks. So either it sees what was put
-/// there, or whoever put it there sees it sleep; all in one order (`SeqCst`), and a worker that is awake costs no
-/// system call.
-pub(crate) struct Gate {
+/// there, or whoever put it there sees it sleep; and a worker that is awake costs no system call.
+pub(crate) struct Gate<W = Waker> {
+    /// Only ever swapped, never stored: swaps of one place stand in one order, and each sees all that was done before
+    /// those ahead of it. So the worker sees what was put anywhere before a swap that is ahead of its own, and a swap
+    /// that comes later sees the worker asleep.
     sleep: AtomicU8,
-    waker: Waker,
-    /// The generation of the plan whose time has come; 0 for none.
+    waker: W,
+    /// The generation of the plan whose time has come; 0 for none. Set before the swap of `sleep` that tells of it.
     due: AtomicU64,
-    /// Reading is paused, until the application takes its messages.
+    /// Reading is paused, until the application takes its messages. The worker sets this and then looks at the channel
+    /// of events; the application takes from the channel and then looks at this. Only the single order of `SeqCst`,
+    /// which the channel keeps too, rules out that both see the old.
     stalled: AtomicBool,
+}
+
+/// What ends the worker's sleep, or the next one, if it is awake.
+pub(crate) trait Wake {
+    fn wake(&self) -> io::Result<()>;
+}
+
+impl Wake for Waker {
+    fn wake(&self) -> io::Result<()> {
+        Self::wake(self)
+    }
 }
 
 /// What wakes the worker.
@@ -71,8 +89,8 @@ pub(crate) enum Sleep {
     ForAll = 2,
 }
 
-impl Gate {
-    pub(crate) fn new(waker: Waker) -> Self {
+impl<W: Wake> Gate<W> {
+    pub(crate) fn new(waker: W) -> Self {
         Self {
             sleep: AtomicU8::new(Sleep::Awake as u8),
             waker,
@@ -91,7 +109,8 @@ impl Gate {
     /// A message waits.
     pub(crate) fn data(&self) {
         let all = Sleep::ForAll as u8;
-        // The plain load keeps a burst of sends from fighting over the cache line.
+        // The plain load keeps a burst of sends from fighting over the cache line. It sees no less than the worker had
+        // said when it looked into the queue in vain: the queue's lock was the worker's then, and the sender's later.
         if self.sleep.load(SeqCst) == all
             && self.sleep.compare_exchange(all, Sleep::Awake as u8, SeqCst, SeqCst).is_ok()
         {
@@ -101,7 +120,8 @@ impl Gate {
 
     /// The time of plan `generation` has come.
     pub(crate) fn retry(&self, generation: u64) {
-        self.due.store(generation, SeqCst);
+        // A swap, too: to loom, a plan that is taken meanwhile could hide one that is only stored.
+        self.due.swap(generation, SeqCst);
         self.urgent();
     }
 
@@ -117,27 +137,40 @@ impl Gate {
 
     /// The application has emptied the channel: a paused reader goes on at once.
     pub(crate) fn drained(&self) {
-        if self.stalled.load(SeqCst) && self.stalled.swap(false, SeqCst) {
+        // The worker takes the mark back: one who is slow to come here might take that of the next pause.
+        if self.is_stalled() {
             self.urgent();
         }
     }
 
     /// Takes the plan that is due, if one is.
     pub(crate) fn take_due(&self) -> Option<u64> {
-        if self.due.load(SeqCst) == 0 {
+        if !self.is_due() {
             return None;
         }
         Some(self.due.swap(0, SeqCst)).filter(|generation| *generation != 0)
     }
 
-    /// Whether a plan is due.
-    pub(crate) fn is_due(&self) -> bool {
-        self.due.load(SeqCst) != 0
+    /// The worker wants to sleep. Looks once more at what may have come before that was said, and so without a wake-up:
+    /// a plan, a message in `intake`, or what `missed` finds. Returns whether it may park, and then say that it is
+    /// [`awake`](Self::awake).
+    pub(crate) fn falls_asleep(&self, sleep: Sleep, intake: &Intake, missed: impl FnOnce() -> bool) -> bool {
+        self.sleep.swap(sleep as u8, SeqCst);
+        let missed = missed() || self.is_due() || (sleep == Sleep::ForAll && !intake.is_empty());
+        if missed {
+            self.awake();
+        }
+        !missed
     }
 
-    /// The worker is about to look at its queues for the last time before it parks, or is awake again.
-    pub(crate) fn set_sleep(&self, sleep: Sleep) {
-        self.sleep.store(sleep as u8, SeqCst);
+    /// The worker is awake, whatever woke it.
+    pub(crate) fn awake(&self) {
+        self.sleep.swap(Sleep::Awake as u8, SeqCst);
+    }
+
+    /// Whether a plan is due.
+    fn is_due(&self) -> bool {
+        self.due.load(SeqCst) != 0
     }
 
     fn wake(&self) {
@@ -192,8 +225,9 @@ pub(crate) struct Offer {
 /// counted or refused.
 pub(crate) struct Intake {
     queue: Mutex<Queue>,
-    /// Whether messages are in the queue: a hint, for who looks often.
-    news: AtomicBool,
+    /// Whether messages are in the queue: a hint, for who looks often. Nothing is put in order by it, so that it is no
+    /// part of the models.
+    news: std::sync::atomic::AtomicBool,
     room: Condvar,
     limit: Limit,
     max_message_size: usize,
@@ -215,7 +249,7 @@ struct Queue {
 
 impl Intake {
     pub(crate) fn new(limit: Limit, max_message_size: usize) -> Self {
-        let (queue, news) = (Mutex::default(), AtomicBool::new(false));
+        let (queue, news) = (Mutex::default(), std::sync::atomic::AtomicBool::new(false));
         Self { queue, news, room: Condvar::new(), limit, max_message_size }
     }
 
@@ -356,99 +390,5 @@ impl Queue {
         self.held_bytes += message.len();
         self.messages.push_back(Item { ticket: self.last_ticket, message, reply, expires });
         Ticket(self.last_ticket)
-    }
-}
-
-/// What the worker tells of itself.
-pub(crate) struct Status {
-    inner: Mutex<Inner>,
-    changed: Condvar,
-}
-
-pub(crate) struct Inner {
-    pub(crate) state: ConnectionState,
-    pub(crate) ready: bool,
-    /// Why the line is down, if it is.
-    pub(crate) trouble: Option<Error>,
-    pub(crate) closed: Option<(CloseReason, Arc<Left>)>,
-    pub(crate) stats: Stats,
-    pub(crate) watermarks: Watermarks,
-    pub(crate) doubts: Doubts,
-    /// Callers that wait for the watermarks to rise.
-    pub(crate) watching: usize,
-}
-
-impl Status {
-    pub(crate) fn new() -> Self {
-        let inner = Inner {
-            state: ConnectionState::Disconnected,
-            ready: false,
-            trouble: None,
-            closed: None,
-            stats: Stats::default(),
-            watermarks: Watermarks::default(),
-            doubts: Doubts::default(),
-            watching: 0,
-        };
-        Self { inner: Mutex::new(inner), changed: Condvar::new() }
-    }
-
-    pub(crate) fn read<R>(&self, look: impl FnOnce(&Inner) -> R) -> R {
-        look(&self.lock())
-    }
-
-    /// Changes it, and wakes who waits for a change.
-    pub(crate) fn update(&self, change: impl FnOnce(&mut Inner)) {
-        change(&mut self.lock());
-        self.changed.notify_all();
-    }
-
-    /// Changes what nobody waits for.
-    pub(crate) fn set_stats(&self, stats: Stats) {
-        self.lock().stats = stats;
-    }
-
-    /// Says how far the messages have come, and wakes who watches for that.
-    pub(crate) fn set_watermarks(&self, watermarks: Watermarks, doubts: Vec<Doubt>) {
-        let mut inner = self.lock();
-        let wake = inner.watching > 0 && (inner.watermarks != watermarks || !doubts.is_empty());
-        inner.watermarks = watermarks;
-        for doubt in doubts {
-            inner.doubts.add(doubt);
-        }
-        drop(inner);
-        if wake {
-            self.changed.notify_all();
-        }
-    }
-
-    /// Waits until `look` finds something, or until the deadline.
-    pub(crate) fn wait<R>(
-        &self,
-        deadline: Option<Instant>,
-        remaining: impl Fn(Instant) -> Duration,
-        mut look: impl FnMut(&Inner) -> Option<R>,
-    ) -> Option<R> {
-        let mut inner = self.lock();
-        loop {
-            if let Some(found) = look(&inner) {
-                return Some(found);
-            }
-            inner = match deadline {
-                None => self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner),
-                Some(at) => {
-                    let left = remaining(at);
-                    if left.is_zero() {
-                        return None;
-                    }
-                    self.changed.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Whatever a panic under the lock left is still a value; the worker's end is told by its guard.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -148,6 +148,8 @@ impl Ord for Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Limit;
+    use crate::intake::{Intake, Sleep};
     use crate::transport::stream::Poller;
     use std::time::Duration;
 
@@ -159,12 +161,15 @@ mod tests {
     }
 
     fn due(poller: &mut Poller, gate: &Gate) -> u64 {
+        let intake = Intake::new(Limit::new(1, 1), 1);
         loop {
-            gate.set_sleep(crate::intake::Sleep::Light);
+            if gate.falls_asleep(Sleep::Light, &intake, || false) {
+                poller.wait(None, Some(Duration::from_secs(10))).unwrap();
+                gate.awake();
+            }
             if let Some(generation) = gate.take_due() {
                 return generation;
             }
-            poller.wait(None, Some(Duration::from_secs(10))).unwrap();
         }
     }
 

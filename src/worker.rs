@@ -6,6 +6,7 @@
 )]
 
 mod looks;
+mod pause;
 mod publisher;
 mod traffic;
 
@@ -29,12 +30,9 @@ use crate::transport::socket::Socket;
 use crate::transport::stream::Poller;
 use crate::transport::{Connection, Settings};
 use crate::worker::looks::{Looks, Moved};
+use crate::worker::pause::Pause;
 use crate::worker::publisher::Publisher;
 use crate::worker::traffic::HIGH_WATER;
-
-/// The pauses between two looks at whether the application has taken its messages.
-const SHORTEST_LOOK: Duration = Duration::from_millis(1);
-const LONGEST_LOOK: Duration = Duration::from_millis(64);
 
 /// A line on which nothing happened for so long is at rest.
 const QUIET: Duration = Duration::from_secs(1);
@@ -70,8 +68,7 @@ pub(crate) struct Worker {
     notify: Option<Notify>,
     /// Exchanged with the intake's queue.
     accepted: VecDeque<Item>,
-    /// The pause until the next look, while reading is paused.
-    look: Option<Duration>,
+    pause: Pause,
     /// What moved in this turn, if anything.
     moved: Option<Moved>,
     /// Whether a last look before the sleep pays, after each kind of turn.
@@ -125,7 +122,7 @@ impl Worker {
             publisher,
             notify,
             accepted: VecDeque::new(),
-            look: None,
+            pause: Pause::default(),
             watermarks: Watermarks::default(),
             moved: None,
             looks: Default::default(),
@@ -276,14 +273,7 @@ impl Worker {
         }
         self.unread = false;
         self.answers = false;
-        self.look_no_more();
-    }
-
-    /// Reading is not paused any more.
-    fn look_no_more(&mut self) {
-        if self.look.take().is_some() {
-            self.shared.gate.set_stalled(false);
-        }
+        self.pause.end(&self.shared.gate);
     }
 
     /// Tells the callers what happened: first the state, then the events, then that there are some.
@@ -332,23 +322,15 @@ impl Worker {
         if let Some(socket) = &self.socket {
             let readable = (self.unread || socket.is_readable()) && !socket.owes_answers();
             let paused = readable && self.session.delivers() && !self.publisher.has_room();
-            if paused != self.look.is_some() {
+            if paused != self.pause.is_on() {
                 self.session.handle_paused(now, paused);
                 deadline = self.session.next_deadline();
             }
             if paused {
-                let look =
-                    self.look.map_or(SHORTEST_LOOK, |look| (look * 2).clamp(SHORTEST_LOOK, LONGEST_LOOK));
-                self.look = Some(look);
-                deadline = Some(deadline.map_or(now + look, |deadline| deadline.min(now + look)));
-                // Whoever empties the channel takes this back, and wakes this thread, once.
-                self.shared.gate.set_stalled(true);
-                // It was emptied just before.
-                if self.publisher.has_room() {
-                    return;
-                }
+                let look = now + self.pause.go_on(&self.shared.gate);
+                deadline = Some(deadline.map_or(look, |deadline| deadline.min(look)));
             } else {
-                self.look_no_more();
+                self.pause.end(&self.shared.gate);
                 if readable {
                     return;
                 }
@@ -365,17 +347,15 @@ impl Worker {
         let blocked = self.socket.as_ref().is_some_and(|socket| socket.spilled() >= HIGH_WATER);
         let all = (self.session.wants_outbox() && !blocked) || self.session.ages();
         let sleep = if all { Sleep::ForAll } else { Sleep::Light };
-        self.shared.gate.set_sleep(sleep);
-        // Put there before the sleep was announced, and so without a wake-up.
-        let missed = !self.commands.is_empty()
-            || !self.results.is_empty()
-            || self.shared.gate.is_due()
-            || (self.look.is_some() && !self.shared.gate.is_stalled())
-            || (sleep == Sleep::ForAll && !self.shared.intake.is_empty());
-        if !missed {
+        let missed = || {
+            !self.commands.is_empty()
+                || !self.results.is_empty()
+                || (self.pause.is_on() && self.publisher.has_room())
+        };
+        if self.shared.gate.falls_asleep(sleep, &self.shared.intake, missed) {
             self.wait(now, timeout);
+            self.shared.gate.awake();
         }
-        self.shared.gate.set_sleep(Sleep::Awake);
     }
 
     fn wait(&mut self, now: Instant, timeout: Option<Duration>) {

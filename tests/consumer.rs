@@ -15,7 +15,7 @@ use common::{
 use crossbeam_channel::{Receiver, Sender};
 use tautline::{
     Client, CloseReason, ConnectionConfig, ConnectionState, DisconnectReason, Error, Event, HeartbeatConfig,
-    Inbound, Limit,
+    Inbound, Limit, SendErrorKind,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -239,6 +239,79 @@ fn a_small_bound_does_not_slow_a_consumer_that_takes_at_once() {
         take(&client, n);
         assert!(start.elapsed() < LONG, "{n} messages in {:?}", start.elapsed());
     }
+    client.terminate();
+}
+
+#[test]
+fn a_thread_that_takes_some_messages_and_then_only_sends_is_told_that_it_stalls() {
+    let (_hold, held) = crossbeam_channel::bounded::<()>(0);
+    let server = Server::start(move |_, stream| {
+        let mut stream = accept_raw(stream);
+        stream.write_all(&numbered(100, 100)).unwrap();
+        // Until the end of the test, nothing is read.
+        let _ = held.recv();
+    });
+    let heartbeat = HeartbeatConfig::default().timeout(50 * MS);
+    let limit = Limit::new(1, 1 << 20);
+    let config = quick(&server.url()).heartbeat(heartbeat).events(limit).outbox(limit);
+    let client = Client::connect(config).unwrap();
+    // Each of these ends a pause, and the next message begins one.
+    (0..20).for_each(|n| take(&client, n));
+    let sender = client.clone();
+    let sending = thread::spawn(move || {
+        let big = tautline::Message::from(vec![0; 256 << 10]);
+        (0..10_000).find_map(|_| sender.send(big.clone()).err()).unwrap()
+    });
+    eventually("an end of the wait for room", || sending.is_finished());
+    let error = sending.join().unwrap();
+    assert!(matches!(error.kind(), SendErrorKind::ConsumerStalled { .. }), "{error:?}");
+    client.terminate();
+}
+
+#[test]
+fn a_pause_ends_with_its_connection() {
+    let (upgrade, upgraded) = crossbeam_channel::bounded(1);
+    let server = Server::start(move |n, mut stream| {
+        if n == 0 {
+            let mut stream = accept_raw(stream);
+            stream.write_all(&numbered(2, 100)).unwrap();
+            // From here on the client's writes fail.
+            await_unread(&stream);
+        } else {
+            let head = common::read_head(&mut stream);
+            upgraded.recv_timeout(LONG).unwrap();
+            stream.write_all(common::good_answer(&head, "").as_bytes()).unwrap();
+            while read_frame(&mut stream).is_some() {}
+        }
+    });
+    let heartbeat = HeartbeatConfig::default().timeout(50 * MS);
+    let limit = Limit::new(1, 1 << 20);
+    let config = quick(&server.url()).heartbeat(heartbeat).events(limit).outbox(limit).write_timeout(20 * MS);
+    let client = Client::connect(config).unwrap();
+    eventually("the bound", || client.stats().messages_received == 1);
+    eventually("a loss", || {
+        let _ = client.try_send("x");
+        client.stats().disconnects == 1
+    });
+    // Everything is taken: whatever keeps a message from going out now, it is not the consumer.
+    eventually("the end of the loss's events", || client.state() == ConnectionState::Connecting);
+    assert_eq!(client.events().try_iter().filter(|event| matches!(event, Event::Message(_))).count(), 1);
+    let (sent_in, sent) = crossbeam_channel::unbounded();
+    let sender = client.clone();
+    let sending = thread::spawn(move || {
+        (0..3).for_each(|_| {
+            sent_in.send(sender.send("behind the pause").map_err(|error| error.to_string())).unwrap();
+        });
+    });
+    // The first or the second of them finds the outbox full, and waits for longer than a stalled consumer would.
+    let mut outcomes = Vec::new();
+    while let Ok(outcome) = sent.recv_timeout(500 * MS) {
+        outcomes.push(outcome);
+    }
+    upgrade.send(()).unwrap();
+    sending.join().unwrap();
+    outcomes.extend(sent.iter());
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
     client.terminate();
 }
 

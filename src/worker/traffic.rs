@@ -1,6 +1,6 @@
 //! Frames between the session and the socket.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::error::Fault;
 use crate::session::{Frame, Session};
@@ -68,8 +68,7 @@ impl Worker {
         }
         if messages > 0 {
             self.moved = Some(Moved::In);
-            // The application takes its messages: the next look comes soon.
-            self.look = self.look.map(|_| Duration::ZERO);
+            self.pause.look_soon();
         }
     }
 

@@ -1,0 +1,119 @@
+//! What the worker tells of itself.
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::event::{CloseReason, Left};
+use crate::intake::doubts::Doubts;
+use crate::intake::sync::{Condvar, Mutex, MutexGuard};
+use crate::session::{Doubt, Watermarks};
+use crate::state::ConnectionState;
+use crate::stats::Stats;
+
+/// What the worker tells of itself.
+pub(crate) struct Status {
+    pub(super) inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+pub(crate) struct Inner {
+    pub(crate) state: ConnectionState,
+    pub(crate) ready: bool,
+    /// Why the line is down, if it is.
+    pub(crate) trouble: Option<Error>,
+    pub(crate) closed: Option<(CloseReason, Arc<Left>)>,
+    pub(crate) stats: Stats,
+    pub(crate) watermarks: Watermarks,
+    pub(crate) doubts: Doubts,
+    /// Callers that wait for the watermarks to rise.
+    pub(super) watching: usize,
+}
+
+impl Status {
+    pub(crate) fn new() -> Self {
+        let inner = Inner {
+            state: ConnectionState::Disconnected,
+            ready: false,
+            trouble: None,
+            closed: None,
+            stats: Stats::default(),
+            watermarks: Watermarks::default(),
+            doubts: Doubts::default(),
+            watching: 0,
+        };
+        Self { inner: Mutex::new(inner), changed: Condvar::new() }
+    }
+
+    pub(crate) fn read<R>(&self, look: impl FnOnce(&Inner) -> R) -> R {
+        look(&self.lock())
+    }
+
+    /// Changes it, and wakes who waits for a change.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Inner)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+
+    /// Changes what nobody waits for.
+    pub(crate) fn set_stats(&self, stats: Stats) {
+        self.lock().stats = stats;
+    }
+
+    /// Says how far the messages have come, and wakes who watches for that.
+    pub(crate) fn set_watermarks(&self, watermarks: Watermarks, doubts: Vec<Doubt>) {
+        let mut inner = self.lock();
+        let wake = inner.watching > 0 && (inner.watermarks != watermarks || !doubts.is_empty());
+        inner.watermarks = watermarks;
+        for doubt in doubts {
+            inner.doubts.add(doubt);
+        }
+        drop(inner);
+        if wake {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits until `look` finds something, or until the deadline.
+    pub(crate) fn wait<R>(
+        &self,
+        deadline: Option<Instant>,
+        remaining: impl Fn(Instant) -> Duration,
+        mut look: impl FnMut(&Inner) -> Option<R>,
+    ) -> Option<R> {
+        let mut inner = self.lock();
+        loop {
+            if let Some(found) = look(&inner) {
+                return Some(found);
+            }
+            inner = match deadline {
+                None => self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner),
+                Some(at) => {
+                    let left = remaining(at);
+                    if left.is_zero() {
+                        return None;
+                    }
+                    self.changed.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    /// Waits like [`wait`](Self::wait), for the watermarks too.
+    pub(crate) fn watch<R>(
+        &self,
+        deadline: Option<Instant>,
+        remaining: impl Fn(Instant) -> Duration,
+        look: impl FnMut(&Inner) -> Option<R>,
+    ) -> Option<R> {
+        self.lock().watching += 1;
+        let found = self.wait(deadline, remaining, look);
+        self.lock().watching -= 1;
+        found
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Whatever a panic under the lock left is still a value; the worker's end is told by its guard.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
