@@ -3,6 +3,8 @@
 #![allow(unreachable_pub, reason = "a module that several test crates include")]
 #![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
 
+pub mod faults;
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -196,6 +198,10 @@ impl BareServer {
 
     pub fn url(&self) -> String {
         format!("ws://{}", self.address)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 }
 

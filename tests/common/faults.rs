@@ -1,0 +1,421 @@
+//! A proxy that does to connections what bad networks do to them.
+//!
+//! What happens to the n-th connection is for the test to say, so that a schedule which was drawn from a seed can be
+//! played again.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use fastrand::Rng;
+use socket2::{Domain, SockRef, Socket, Type};
+
+/// A direction through the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From the client to the server.
+    Up,
+    /// From the server to the client.
+    Down,
+}
+
+/// What happens to one connection.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// For so long nobody listens before the connection can be made.
+    pub absent: Duration,
+    /// The system keeps little of what the client sends, so that the client soon has to wait.
+    pub narrow: bool,
+    pub pace: Pace,
+    pub fault: Fault,
+}
+
+/// How bytes are passed on.
+#[derive(Clone, Copy, Debug)]
+pub enum Pace {
+    /// As they come.
+    Even,
+    /// So many at a time.
+    Trickle(usize),
+    /// Each piece so much later.
+    Delayed(Duration),
+}
+
+/// What a connection suffers.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    /// Nothing.
+    Calm,
+    /// It is closed as soon as it is taken.
+    Refused,
+    /// Both sides see the end of the stream.
+    Cut(Point),
+    /// Both sides see a reset.
+    Reset(Point),
+    /// Nothing more passes either way. Both sides stay open until another connection is taken.
+    Stalled(Point),
+    /// Nothing more passes this way, and all does the other way, until another connection is taken.
+    Muted(Point),
+    /// What the client sends after so many bytes is held until a newer connection has passed on `lead` bytes; then it
+    /// goes on its way.
+    Late { after: u64, lead: u64 },
+}
+
+/// The moment when so many bytes have passed in one direction.
+#[derive(Clone, Copy, Debug)]
+pub struct Point {
+    pub way: Way,
+    pub after: u64,
+}
+
+/// The most that is passed on in one piece.
+const PIECE: usize = 16 << 10;
+
+impl Plan {
+    pub fn calm() -> Self {
+        Fault::Calm.into()
+    }
+
+    /// Some fault, within so many bytes of the client's or the server's.
+    pub fn draw(random: &mut Rng, client: u64, server: u64) -> Self {
+        // More often near the handshake than far behind it.
+        let mut bytes = |most: u64| {
+            let scale = random.u32(0..4);
+            random.u64(0..=(most >> scale))
+        };
+        let (up, down, lead) = (bytes(client), bytes(server), bytes(client));
+        let way = if random.bool() { Way::Up } else { Way::Down };
+        let after = if way == Way::Up { up } else { down };
+        let point = Point { way, after };
+        let fault = match random.u32(0..100) {
+            0..7 => Fault::Refused,
+            7..32 => Fault::Cut(point),
+            32..57 => Fault::Reset(point),
+            57..67 => Fault::Stalled(point),
+            67..82 => Fault::Muted(point),
+            _ => Fault::Late { after: up, lead },
+        };
+        let pace = match random.u32(0..10) {
+            // So that it takes some hundred pieces at the most.
+            0..2 => Pace::Trickle(random.usize(1..16) + usize::try_from(after >> 8).unwrap()),
+            2 => Pace::Delayed(Duration::from_micros(random.u64(100..3_000))),
+            _ => Pace::Even,
+        };
+        let absent = if random.u32(0..8) == 0 { random.u64(1..8) } else { 0 };
+        Self { absent: Duration::from_millis(absent), narrow: random.bool(), pace, fault }
+    }
+}
+
+impl From<Fault> for Plan {
+    fn from(fault: Fault) -> Self {
+        Self { absent: Duration::ZERO, narrow: false, pace: Pace::Even, fault }
+    }
+}
+
+/// The proxy, on a free port of the loopback interface. Drop the clients first.
+pub struct Proxy {
+    address: SocketAddr,
+    road: Arc<Road>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+/// What the connections know of each other.
+#[derive(Default)]
+struct Road {
+    traffic: Mutex<Traffic>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Traffic {
+    /// How many connections were taken.
+    taken: usize,
+    /// How many bytes of the newest were passed on to the server.
+    passed: u64,
+    /// How many connections to the server were made.
+    made: usize,
+    pumps: Vec<JoinHandle<()>>,
+    /// Nothing is waited for any more.
+    over: bool,
+}
+
+impl Proxy {
+    /// Passes connections on to `server`. `plan(n)` says what happens to the n-th, from 0.
+    pub fn start(server: SocketAddr, plan: impl Fn(usize) -> Plan + Send + 'static) -> Self {
+        let mut port = Port::new();
+        let (address, listener) = (port.address, port.listen());
+        let road = Arc::new(Road::default());
+        let way = Arc::clone(&road);
+        let acceptor = thread::spawn(move || way.accept(&mut port, listener, server, plan));
+        Self { address, road, acceptor: Some(acceptor) }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Lets go what is held, and waits until every connection has ended, which its clients must do. Returns how many
+    /// connections the server was given.
+    pub fn finish(mut self) -> usize {
+        self.stop();
+        let pumps = std::mem::take(&mut self.road.lock().pumps);
+        for pump in pumps {
+            pump.join().unwrap();
+        }
+        self.road.lock().made
+    }
+
+    fn stop(&mut self) {
+        self.road.change(|traffic| traffic.over = true);
+        let _ = TcpStream::connect(self.address);
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Road {
+    fn accept(
+        self: Arc<Self>,
+        port: &mut Port,
+        mut listener: TcpListener,
+        server: SocketAddr,
+        plan: impl Fn(usize) -> Plan,
+    ) {
+        for n in 0.. {
+            let plan = plan(n);
+            if !plan.absent.is_zero() {
+                drop(listener);
+                self.pause(plan.absent);
+                listener = port.listen();
+            }
+            // Whoever says that it is over knocks afterwards: in vain only while nobody listens.
+            if self.lock().over {
+                return;
+            }
+            let Ok((near, _)) = listener.accept() else { continue };
+            if self.lock().over {
+                return;
+            }
+            self.change(|traffic| (traffic.taken, traffic.passed) = (n + 1, 0));
+            if !matches!(plan.fault, Fault::Refused) {
+                self.open(n, plan, near, server);
+            }
+        }
+    }
+
+    fn open(self: &Arc<Self>, n: usize, plan: Plan, near: TcpStream, server: SocketAddr) {
+        // A server that is gone refuses.
+        let Ok(far) = TcpStream::connect(server) else { return };
+        near.set_nodelay(true).unwrap();
+        if plan.narrow {
+            SockRef::from(&near).set_recv_buffer_size(4096).unwrap();
+        }
+        far.set_nodelay(true).unwrap();
+        let link = Link { n, plan, near, far, struck: AtomicBool::new(false), road: Arc::clone(self) };
+        let link = Arc::new(link);
+        let pumps = [Way::Up, Way::Down].map(|way| {
+            let link = Arc::clone(&link);
+            thread::spawn(move || link.pump(way))
+        });
+        self.change(|traffic| {
+            traffic.made += 1;
+            traffic.pumps.extend(pumps);
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Traffic)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+
+    /// Waits until `condition` holds, or all is over.
+    fn wait(&self, condition: impl Fn(&Traffic) -> bool) {
+        let held = |traffic: &mut Traffic| !traffic.over && !condition(traffic);
+        drop(self.changed.wait_while(self.lock(), held));
+    }
+
+    /// Waits for so long, or until all is over.
+    fn pause(&self, time: Duration) {
+        drop(self.changed.wait_timeout_while(self.lock(), time, |traffic| !traffic.over));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Traffic> {
+        // Another test's failure is none of ours.
+        self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection of a client, and the one to the server that belongs to it.
+struct Link {
+    n: usize,
+    plan: Plan,
+    near: TcpStream,
+    far: TcpStream,
+    /// The fault has happened.
+    struck: AtomicBool,
+    road: Arc<Road>,
+}
+
+impl Link {
+    /// Passes bytes on in one direction, until that ends.
+    fn pump(&self, way: Way) {
+        let (mut from, mut to) = match way {
+            Way::Up => (&self.near, &self.far),
+            Way::Down => (&self.far, &self.near),
+        };
+        let mut left = self.plan.fault.reach(way);
+        let mut buffer = vec![0; PIECE];
+        loop {
+            if left == 0 {
+                if !self.strike(from) {
+                    return;
+                }
+                left = u64::MAX;
+            }
+            let most = self.plan.pace.piece().min(usize::try_from(left).unwrap_or(PIECE));
+            let n = match from.read(&mut buffer[..most]) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Ok(0) | Err(_) => break,
+                Ok(n) => n,
+            };
+            if let Pace::Delayed(time) = self.plan.pace {
+                self.road.pause(time);
+            }
+            if self.has_struck() && matches!(self.plan.fault, Fault::Stalled(_)) {
+                return self.await_successor();
+            }
+            if to.write_all(&buffer[..n]).is_err() {
+                return discard(from);
+            }
+            left -= n as u64;
+            if way == Way::Up {
+                self.road.change(|traffic| {
+                    if traffic.taken == self.n + 1 {
+                        traffic.passed += n as u64;
+                    }
+                });
+            }
+        }
+        // A reset is not to be preceded by an end.
+        if !(self.has_struck() && matches!(self.plan.fault, Fault::Reset(_))) {
+            let _ = to.shutdown(Shutdown::Write);
+        }
+    }
+
+    /// The fault happens, in the pump that reads `from`. Returns whether bytes are passed on after it.
+    fn strike(&self, from: &TcpStream) -> bool {
+        self.struck.store(true, Ordering::SeqCst);
+        match self.plan.fault {
+            Fault::Calm | Fault::Refused => unreachable!("these never strike"),
+            Fault::Cut(_) => {
+                let _ = self.near.shutdown(Shutdown::Write);
+                let _ = self.far.shutdown(Shutdown::Write);
+                // What is still unread when a socket is closed would make a reset of it.
+                discard(from);
+                false
+            }
+            Fault::Reset(_) => {
+                for stream in [&self.near, &self.far] {
+                    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+                    // Sends nothing; it ends the other pump, and with that one the sockets are closed.
+                    let _ = stream.shutdown(Shutdown::Read);
+                }
+                false
+            }
+            Fault::Stalled(_) | Fault::Muted(_) => {
+                self.await_successor();
+                false
+            }
+            Fault::Late { lead, .. } => {
+                self.road.wait(|traffic| traffic.taken > self.n + 1 && traffic.passed >= lead);
+                true
+            }
+        }
+    }
+
+    /// Ends both sides once another connection was taken.
+    fn await_successor(&self) {
+        self.road.wait(|traffic| traffic.taken > self.n + 1);
+        let _ = self.near.shutdown(Shutdown::Both);
+        let _ = self.far.shutdown(Shutdown::Both);
+    }
+
+    fn has_struck(&self) -> bool {
+        self.struck.load(Ordering::SeqCst)
+    }
+}
+
+impl Fault {
+    /// How many bytes pass in this direction before it happens.
+    fn reach(self, way: Way) -> u64 {
+        match self {
+            Self::Cut(point) | Self::Reset(point) | Self::Stalled(point) | Self::Muted(point)
+                if point.way == way =>
+            {
+                point.after
+            }
+            Self::Late { after, .. } if way == Way::Up => after,
+            _ => u64::MAX,
+        }
+    }
+}
+
+impl Pace {
+    fn piece(self) -> usize {
+        match self {
+            Self::Trickle(bytes) => bytes.min(PIECE),
+            Self::Even | Self::Delayed(_) => PIECE,
+        }
+    }
+}
+
+fn discard(mut from: &TcpStream) {
+    let mut scratch = [0; 4096];
+    while from.read(&mut scratch).is_ok_and(|n| n > 0) {}
+}
+
+/// A port that stays ours while nobody listens on it, where the system has a way for that: a second socket that is bound
+/// to it.
+struct Port {
+    address: SocketAddr,
+    spare: Option<Socket>,
+}
+
+impl Port {
+    fn new() -> Self {
+        let socket = bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        Self { address, spare: Some(socket) }
+    }
+
+    fn listen(&mut self) -> TcpListener {
+        let mut socket = self.spare.take();
+        super::eventually("the port is free", || {
+            socket = socket.take().or_else(|| bind(self.address).ok());
+            socket.is_some()
+        });
+        // Once somebody listens, the system refuses.
+        self.spare = bind(self.address).ok();
+        let socket = socket.unwrap();
+        socket.listen(128).unwrap();
+        socket.into()
+    }
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    // On Windows this would let others in.
+    socket.set_reuse_address(!cfg!(windows))?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
