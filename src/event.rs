@@ -120,7 +120,7 @@ pub enum CloseReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub(crate) u64);
 
-/// A run of [`Ticket`]s; may be empty.
+/// Some [`Ticket`]s; may be none. Mostly one run of them: what expired or was withdrawn in between is not among them.
 ///
 /// ```no_run
 /// # use tautline::Event;
@@ -131,7 +131,7 @@ pub struct Ticket(pub(crate) u64);
 /// # }
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Tickets(Option<RangeInclusive<u64>>);
+pub struct Tickets(Vec<RangeInclusive<u64>>);
 
 /// What a closed client could not deliver.
 #[derive(Clone, Debug, Default)]
@@ -208,40 +208,38 @@ impl Ticket {
 impl Tickets {
     /// The tickets after `after` up to `last`.
     pub(crate) fn between(after: u64, last: u64) -> Self {
-        Self((after < last).then(|| after + 1..=last))
+        Self((after < last).then(|| after + 1..=last).into_iter().collect())
     }
 
-    /// This run and the one that follows it.
-    pub(crate) fn and(self, next: Self) -> Self {
-        match (self.0, next.0) {
-            (Some(run), Some(next)) => Self(Some(*run.start()..=*next.end())),
-            (run, next) => Self(run.or(next)),
-        }
+    /// These and those, which follow.
+    pub(crate) fn and(mut self, next: Self) -> Self {
+        self.0.extend(next.0);
+        self
     }
 
     /// The first and the last of them, if there are any.
     pub(crate) fn ends(&self) -> Option<(u64, u64)> {
-        self.0.as_ref().map(|run| (*run.start(), *run.end()))
+        Some((*self.0.first()?.start(), *self.0.last()?.end()))
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_none()
+        self.0.is_empty()
     }
 
     /// How many there are.
     pub fn len(&self) -> u64 {
-        self.0.as_ref().map_or(0, |range| range.end() - range.start() + 1)
+        self.0.iter().map(|run| run.end() - run.start() + 1).sum()
     }
 
     /// Whether `ticket` is among them.
     pub fn contains(&self, ticket: Ticket) -> bool {
-        self.0.as_ref().is_some_and(|range| range.contains(&ticket.0))
+        self.0.iter().any(|run| run.contains(&ticket.0))
     }
 
     /// Each of them, rising.
     pub fn iter(&self) -> impl Iterator<Item = Ticket> {
-        self.0.clone().into_iter().flatten().map(Ticket)
+        self.0.iter().cloned().flatten().map(Ticket)
     }
 }
 
@@ -260,11 +258,17 @@ impl fmt::Display for Ticket {
 
 impl fmt::Display for Tickets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            None => f.write_str("none"),
-            Some(range) if range.start() == range.end() => write!(f, "#{}", range.start()),
-            Some(range) => write!(f, "#{} to #{}", range.start(), range.end()),
+        if self.is_empty() {
+            return f.write_str("none");
         }
+        for (at, run) in self.0.iter().enumerate() {
+            let comma = if at == 0 { "" } else { ", " };
+            write!(f, "{comma}#{}", run.start())?;
+            if run.end() > run.start() {
+                write!(f, " to #{}", run.end())?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -293,7 +297,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tickets_name_a_run() {
+    fn tickets_name_runs() {
         let run = Tickets::between(3, 6);
         assert_eq!(run.to_string(), "#4 to #6");
         assert_eq!(run.len(), 3);
@@ -302,6 +306,9 @@ mod tests {
         assert!(!run.contains(Ticket(3)) && !run.contains(Ticket(7)));
         assert!(Tickets::between(6, 6).is_empty());
         assert_eq!(Tickets::between(6, 6).len(), 0);
+        let runs = Tickets::between(0, 2).and(Tickets::between(4, 5)).and(Tickets::default());
+        assert_eq!((runs.to_string().as_str(), runs.len(), runs.ends()), ("#1 to #2, #5", 3, Some((1, 5))));
+        assert!(runs.contains(Ticket(5)) && !runs.contains(Ticket(3)));
     }
 
     #[test]

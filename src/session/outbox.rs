@@ -9,6 +9,7 @@
 //! again after a loss, three times at most: a message on which the server dies must not do so for ever.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use crate::config::{Delivery, Limit};
@@ -40,6 +41,8 @@ pub(crate) struct Outbox {
     /// The last ticket that was ever written, on this connection or one before.
     ever_written: u64,
     confirmed: u64,
+    /// Tickets behind `confirmed` that left without being written, in runs, rising.
+    gone: VecDeque<RangeInclusive<u64>>,
     released: Released,
     /// What was left has been taken out: nothing more is ever written.
     drained: bool,
@@ -54,6 +57,10 @@ struct Entry {
     expires: Option<Instant>,
     losses: u8,
 }
+
+/// So many runs are remembered. Only who never gets confirmations comes to have more; then the oldest ones count as
+/// written.
+const GONE: usize = 1024;
 
 /// So often a message may be written at the most.
 const SENDS: u8 = 3;
@@ -105,6 +112,7 @@ impl Outbox {
             self.released.add(&entry.message);
             last = entry.ticket;
         }
+        self.leave(first, last);
         Tickets::between(first - 1, last)
     }
 
@@ -150,6 +158,7 @@ impl Outbox {
             self.held.bytes -= entry.message.len();
             self.released.add(&entry.message);
             self.begun = self.last_handed;
+            self.leave(entry.ticket, entry.ticket);
         }
     }
 
@@ -159,7 +168,42 @@ impl Outbox {
             && let Some(entry) = self.waiting.remove(at)
         {
             self.released.add(&entry.message);
+            self.leave(ticket, ticket);
         }
+    }
+
+    /// These leave without being written.
+    fn leave(&mut self, first: u64, last: u64) {
+        let at = self.gone.partition_point(|run| *run.start() < first);
+        let behind = self.gone.get(at).filter(|run| *run.start() == last + 1).map(|run| *run.end());
+        if behind.is_some() {
+            self.gone.remove(at);
+        }
+        let last = behind.unwrap_or(last);
+        match at.checked_sub(1).and_then(|before| self.gone.get_mut(before)) {
+            Some(run) if run.end() + 1 == first => *run = *run.start()..=last,
+            _ => self.gone.insert(at, first..=last),
+        }
+        if self.gone.len() > GONE {
+            self.gone.pop_front();
+        }
+    }
+
+    /// The tickets after `after` up to `last` that did not leave without being written.
+    fn written_between(&self, after: u64, last: u64) -> Tickets {
+        let mut tickets = Tickets::default();
+        let mut after = after;
+        for run in self.gone.iter().take_while(|run| *run.start() <= last) {
+            tickets = tickets.and(Tickets::between(after, run.start() - 1));
+            after = after.max(*run.end());
+        }
+        tickets.and(Tickets::between(after, last))
+    }
+
+    /// Everything up to `ticket` is settled.
+    fn settle(&mut self, ticket: u64) {
+        self.confirmed = self.confirmed.max(ticket);
+        while pop_if(&mut self.gone, |run| *run.end() <= self.confirmed).is_some() {}
     }
 
     /// All that was handed over so far, and all beats up to `beat`, end at byte `end` of the connection.
@@ -188,7 +232,7 @@ impl Outbox {
 
     /// The peer has received every message up to `ticket`.
     pub(crate) fn confirm(&mut self, ticket: u64) {
-        self.confirmed = self.confirmed.max(ticket.min(self.written));
+        self.settle(ticket.min(self.written));
         if self.keeps {
             self.release(self.confirmed);
         }
@@ -216,8 +260,8 @@ impl Outbox {
         self.last_handed = settled;
         self.begun = settled;
         self.touched = settled;
-        let doubtful = Tickets::between(self.confirmed, settled);
-        self.confirmed = settled;
+        let doubtful = self.written_between(self.confirmed, settled);
+        self.settle(settled);
         doubtful
     }
 
@@ -247,7 +291,7 @@ impl Outbox {
                 never.push(entry.message);
             }
         }
-        (never, Tickets::between(self.confirmed, last))
+        (never, self.written_between(self.confirmed, last))
     }
 
     /// Gives back the memory that a burst has left.

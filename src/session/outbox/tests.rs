@@ -211,3 +211,52 @@ fn what_was_never_written_grows_too_old_and_what_is_sent_again_does_not() {
     let (never, maybe) = outbox.drain();
     assert_eq!((never.len(), numbers(&maybe)), (2, vec![1]));
 }
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "an Instant has no other source; the test steps from it")]
+fn what_left_without_being_written_is_not_in_doubt() {
+    let now = Instant::now();
+    for keeps in [false, true] {
+        let mut outbox = Outbox { keeps, ..Outbox::default() };
+        for ticket in 1..=7 {
+            let expires = [2, 5].contains(&ticket).then_some(now);
+            outbox.push(ticket, "x".into(), expires);
+        }
+        for loss in 1..=3 {
+            outbox.begin(0);
+            hand(&mut outbox, 1, 10);
+            if loss == 1 {
+                assert_eq!(numbers(&outbox.expire(now)), [2]);
+                assert_eq!(numbers(&outbox.expire(now)), [5]);
+                outbox.withdraw(3);
+            }
+            let rest = outbox.waiting.len() - 1;
+            hand(&mut outbox, rest, 20);
+            let doubtful = outbox.lost(20);
+            match (keeps, loss) {
+                (false, 1) | (true, 3) => assert_eq!(numbers(&doubtful), [1, 4, 6]),
+                _ => assert!(doubtful.is_empty()),
+            }
+            if !keeps {
+                break;
+            }
+        }
+        assert!(outbox.gone.is_empty(), "what lies behind costs no memory");
+        let (never, maybe) = outbox.drain();
+        assert_eq!((never.len(), maybe.len()), (1, 0));
+    }
+}
+
+#[test]
+fn runs_that_left_become_one() {
+    let mut outbox = outbox(1..=9);
+    for ticket in [5, 3, 8, 4, 9, 2] {
+        outbox.withdraw(ticket);
+    }
+    assert_eq!(outbox.gone, [2..=5, 8..=9]);
+    assert_eq!(numbers(&outbox.written_between(2, 9)), [6, 7]);
+    for ticket in 10..10_000 {
+        outbox.leave(2 * ticket, 2 * ticket);
+    }
+    assert_eq!(outbox.gone.len(), GONE);
+}
