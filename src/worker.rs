@@ -370,7 +370,7 @@ impl Worker {
         }
         let slept = after.saturating_duration_since(now);
         if slept >= QUIET {
-            self.rest();
+            self.rest(after);
         }
         // The clocks are compared when a beat may be due, not at each message.
         if timeout.is_some_and(|timeout| after.saturating_duration_since(now) >= timeout) {
@@ -379,9 +379,11 @@ impl Worker {
     }
 
     /// What a burst of traffic has left behind is given back.
-    fn rest(&mut self) {
+    fn rest(&mut self, now: Instant) {
         if let Some(socket) = &mut self.socket {
             socket.rest();
+            // It may have let bytes out.
+            self.session.handle_progress(now, socket.taken(), socket.is_blocked());
         }
         self.accepted.shrink_to_fit();
         self.session.rest();

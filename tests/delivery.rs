@@ -535,3 +535,65 @@ fn what_send_all_could_not_hand_over_comes_back() {
     assert_eq!(unsent[0].as_text(), Some("a"));
     assert_eq!(more.next(), Some(texts[unsent.len() % 5]), "the rest is still in the iterator");
 }
+
+/// Pings, as many as the client takes, and reads at the same time; reports the messages when the connection has ended.
+/// No ping of the client's is answered.
+fn ping_and_read(mut stream: std::net::TcpStream, seen: &crossbeam_channel::Sender<u64>) {
+    let mut pings = stream.try_clone().unwrap();
+    let pings = std::thread::spawn(move || while pings.write_all(&[0x89, 1, b'?']).is_ok() {});
+    while let Some((opcode, payload)) = read_frame(&mut stream) {
+        if opcode == 2 {
+            seen.send(id(&payload)).unwrap();
+        }
+    }
+    let _ = stream.shutdown(Shutdown::Both);
+    pings.join().unwrap();
+}
+
+#[test]
+fn a_pong_takes_nothing_along_that_was_called_never_written() {
+    for _ in 0..20 {
+        let (go_in, go) = crossbeam_channel::bounded::<()>(0);
+        let (seen_in, seen) = crossbeam_channel::unbounded();
+        let over = Arc::new(());
+        let watched = Arc::downgrade(&over);
+        let server = Server::start(move |_, stream| {
+            let _over = Arc::clone(&over);
+            let stream = accept_raw(stream);
+            go.recv().unwrap();
+            ping_and_read(stream, &seen_in);
+        });
+        let config = config(&server.url()).outbox(Limit::new(256, 16 << 20));
+        let client = Client::connect(config).unwrap();
+        fill(&client);
+        go_in.send(()).unwrap();
+        let left = client.terminate();
+        let never: HashSet<u64> = left.never_written.iter().map(|message| id(message.as_bytes())).collect();
+        assert!(!never.is_empty());
+        common::eventually("the server has read all", || watched.strong_count() == 1);
+        assert!(seen.try_iter().all(|id| !never.contains(&id)), "received, and called never written");
+    }
+}
+
+#[test]
+fn a_pong_takes_nothing_along_that_is_sent_again() {
+    let (seen_in, seen) = crossbeam_channel::unbounded();
+    let server = Server::start(move |_, mut stream| {
+        let head = common::read_head(&mut stream);
+        // The last attempt may be given up in the middle.
+        if head.ends_with("\r\n\r\n") && stream.write_all(common::good_answer(&head, "").as_bytes()).is_ok() {
+            ping_and_read(stream, &seen_in);
+        }
+    });
+    // It dies again and again, in the middle of everything.
+    let heartbeat = HeartbeatConfig::default().interval(5 * MS).timeout(5 * MS).strict(true);
+    let client = Client::connect(config(&server.url()).heartbeat(heartbeat)).unwrap();
+    let mut n = 0;
+    while client.stats().disconnects < 30 {
+        client.send_timeout(message(n), LONG).unwrap();
+        n += 1;
+    }
+    client.terminate();
+    let mut received = HashSet::new();
+    assert!(seen.try_iter().all(|id| received.insert(id)), "received twice");
+}

@@ -21,16 +21,22 @@ impl Worker {
         if (!self.unread && !socket.is_readable()) || socket.owes_answers() {
             return;
         }
-        let received = socket.received();
+        let (received, mut taken) = (socket.received(), socket.taken());
         self.unread = true;
         socket.begin_burst(BURST_BYTES);
         let (mut messages, mut bytes) = (0, 0);
-        while messages < BURST_MESSAGES && bytes < BURST_BYTES {
+        // A connection that was given up in this turn is accounted for: a read would let more of it out, with a pong.
+        while self.session.is_up() && messages < BURST_MESSAGES && bytes < BURST_BYTES {
             let room = self.publisher.has_room_behind(messages, bytes);
             if !room && self.session.delivers() {
                 break;
             }
-            match socket.read() {
+            let read = socket.read();
+            if socket.taken() > taken {
+                taken = socket.taken();
+                self.session.handle_progress(now, taken, socket.is_blocked());
+            }
+            match read {
                 Ok(Some(Incoming::Message(message))) => {
                     messages += 1;
                     bytes += message.len();
@@ -56,8 +62,6 @@ impl Worker {
                     break;
                 }
                 Err(fault) => {
-                    // The read itself may have let bytes out, ahead of a pong.
-                    self.session.handle_progress(now, socket.taken(), socket.is_blocked());
                     self.session.handle_fault(now, fault);
                     break;
                 }
