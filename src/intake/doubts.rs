@@ -4,35 +4,39 @@ use std::collections::VecDeque;
 
 use crate::session::Doubt;
 
-/// The doubts of a client's life, numbered from 1. The oldest are merged, so that they cost little.
+/// The doubts of a client's life, numbered from 1. The oldest of each kind are merged, so that they cost little.
 #[derive(Default)]
 pub(crate) struct Doubts {
-    numbered: VecDeque<(u64, Doubt)>,
+    unconfirmed: VecDeque<(u64, Doubt)>,
+    expired: VecDeque<(u64, Doubt)>,
     last: u64,
 }
 
-/// How many are kept apart.
+/// How many of a kind are kept apart.
 const KEPT: usize = 64;
 
 impl Doubts {
     pub(super) fn add(&mut self, doubt: Doubt) {
         self.last += 1;
-        self.numbered.push_back((self.last, doubt));
-        if self.numbered.len() > KEPT
-            && let Some((_, oldest)) = self.numbered.pop_front()
-            && let Some((_, next)) = self.numbered.front_mut()
+        let kind = if doubt.expired { &mut self.expired } else { &mut self.unconfirmed };
+        kind.push_back((self.last, doubt));
+        if kind.len() > KEPT
+            && let Some((_, oldest)) = kind.pop_front()
+            && let Some((_, next)) = kind.front_mut()
         {
             *next = oldest.and(next);
         }
     }
 
     /// What became doubtful of the messages up to ticket `through`, in one, after doubt `told`; and the number of the
-    /// last doubt in that.
+    /// last doubt in that. Of newer messages, what is numbered between is in it: nobody looks there again.
     pub(crate) fn since(&self, told: u64, through: u64, expired_only: bool) -> Option<(u64, Doubt)> {
-        let news = self.numbered.iter().filter(|(number, doubt)| {
-            *number > told && doubt.first <= through && (doubt.expired || !expired_only)
-        });
-        news.cloned().reduce(|(_, all), (number, doubt)| (number, all.and(&doubt)))
+        let unconfirmed = self.unconfirmed.iter().filter(|_| !expired_only);
+        let news = self.expired.iter().chain(unconfirmed).filter(|(number, _)| *number > told);
+        let last =
+            news.clone().filter(|(_, doubt)| doubt.first <= through).map(|(number, _)| *number).max()?;
+        let all = news.filter(|(number, _)| *number <= last).map(|(_, doubt)| doubt);
+        all.cloned().reduce(|all, doubt| all.and(&doubt)).map(|all| (last, all))
     }
 }
 
@@ -69,13 +73,34 @@ mod tests {
     }
 
     #[test]
+    fn what_expired_out_of_turn_is_told_too() {
+        let mut doubts = Doubts::default();
+        doubts.add(doubt(9, 9, true));
+        doubts.add(doubt(5, 5, true));
+        assert_eq!(
+            doubts.since(0, 6, true),
+            Some((2, doubt(5, 9, true))),
+            "behind the number 2 nobody looks again"
+        );
+    }
+
+    #[test]
+    fn what_expired_stays_told_apart_from_what_is_unconfirmed() {
+        let mut doubts = Doubts::default();
+        for n in 1..=1_000 {
+            doubts.add(doubt(n, n, n % 2 == 0));
+        }
+        assert_eq!(doubts.since(0, 1_000, true), Some((1_000, doubt(2, 1_000, true))));
+    }
+
+    #[test]
     fn the_oldest_doubts_are_merged() {
         let mut doubts = Doubts::default();
         for n in 1..=1_000 {
             doubts.add(doubt(n, n, n > 1));
         }
-        assert_eq!(doubts.numbered.len(), KEPT);
-        assert_eq!(doubts.since(0, 1, false), Some((937, doubt(1, 937, false))));
+        assert_eq!((doubts.unconfirmed.len(), doubts.expired.len()), (1, KEPT));
+        assert_eq!(doubts.since(0, 2, false), Some((937, doubt(1, 937, false))));
         assert_eq!(doubts.since(999, 1_000, false), Some((1_000, doubt(1_000, 1_000, true))));
     }
 }
