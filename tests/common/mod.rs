@@ -286,11 +286,15 @@ pub fn tls_acceptor() -> native_tls::TlsAcceptor {
     native_tls::TlsAcceptor::new(identity.unwrap()).unwrap()
 }
 
+/// The client's side, which trusts that server.
+pub fn tls_connector() -> native_tls::TlsConnector {
+    let root = native_tls::Certificate::from_pem(include_bytes!("../data/ca.pem")).unwrap();
+    native_tls::TlsConnector::builder().add_root_certificate(root).build().unwrap()
+}
+
 /// A configuration that trusts that server; it needs [`loopback`] as its resolver.
 pub fn over_tls(server: &Server) -> ConnectionConfig {
-    let root = native_tls::Certificate::from_pem(include_bytes!("../data/ca.pem")).unwrap();
-    let tls = native_tls::TlsConnector::builder().add_root_certificate(root).build().unwrap();
-    ConnectionConfig::new(server.url().replace("ws://127.0.0.1", "wss://localhost")).tls(tls)
+    ConnectionConfig::new(server.url().replace("ws://127.0.0.1", "wss://localhost")).tls(tls_connector())
 }
 
 /// Every name is this machine's.

@@ -1,0 +1,406 @@
+//! One storm: what is drawn for it, the server, the senders, and how it goes.
+
+use std::collections::HashMap;
+use std::io::{BufReader, Read, Write};
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use fastrand::Rng;
+use native_tls::{TlsAcceptor, TlsConnector};
+use tautline::{
+    Client, CloseReason, ConnectionConfig, Delivery, DisconnectReason, Error, Event, HeartbeatConfig, Left,
+    Limit, Message, ReconnectConfig, SendErrorKind, Stats, Ticket, WhileDown,
+};
+
+use crate::common::faults::{Plan, Proxy};
+use crate::common::{
+    BareServer, LONG, close_frame, eventually, frame, good_answer, loopback, read_frame, read_head,
+    tls_acceptor, tls_connector,
+};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// A message: its sender, and its number among that sender's.
+pub(crate) type Id = (u8, u32);
+
+/// What a seed decides, besides the faults.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    seed: u64,
+    pub(crate) delivery: Delivery,
+    pub(crate) tls: bool,
+    strict: bool,
+    senders: u8,
+    /// Of each sender.
+    messages: u32,
+    /// The largest, in bytes, about.
+    size: u32,
+    fragment: Option<usize>,
+    max_age: Option<Duration>,
+    while_down: WhileDown,
+    outbox: usize,
+    /// A sender waits for a confirmation after about so many messages.
+    haste: u32,
+    /// So many connections suffer a fault.
+    faults: usize,
+    /// Each within so many bytes of the client's.
+    reach: u64,
+    pub(crate) ending: Ending,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// All is sent and confirmed before the client is closed.
+    Confirm,
+    /// It is closed or terminated once so many messages were accepted, and more are being sent.
+    Close(usize),
+    Terminate(usize),
+}
+
+impl Setup {
+    pub(crate) fn draw(seed: u64) -> Self {
+        let mut random = rng(seed, 0);
+        let delivery = if seed.is_multiple_of(2) { Delivery::AtLeastOnce } else { Delivery::AtMostOnce };
+        // Large messages, many of which are under way at a time, fill the system's buffers, and then the client's.
+        let floods = random.u32(0..8) == 0;
+        let (size, reach) = if floods { (16_000, 1_000_000) } else { (120, 16_000) };
+        let (outbox, haste) = if floods { (6..10, 5..8) } else { (2..10, 0..6) };
+        let senders = random.u8(3..6);
+        let messages = 1_200 / u32::from(senders);
+        let some = random.usize(0..1_000);
+        Self {
+            seed,
+            delivery,
+            tls: seed % 10 >= 8,
+            strict: random.u32(0..4) == 0,
+            senders,
+            messages,
+            size,
+            fragment: (random.u32(0..4) == 0).then(|| random.usize(1..1_000)),
+            max_age: (random.u32(0..4) == 0).then(|| random.u32(1..100) * MS),
+            while_down: if random.u32(0..4) == 0 { WhileDown::Refuse } else { WhileDown::Queue },
+            outbox: 1 << random.u32(outbox),
+            haste: 1 << random.u32(haste),
+            faults: random.usize(10..40),
+            reach,
+            ending: match random.u32(0..10) {
+                0..2 => Ending::Close(some),
+                2..4 => Ending::Terminate(some),
+                _ => Ending::Confirm,
+            },
+        }
+    }
+
+    fn plan(&self, n: usize) -> Plan {
+        if n < self.faults {
+            Plan::draw(&mut rng(self.seed, 1_000 + n as u64), self.reach, 2_000)
+        } else {
+            Plan::calm()
+        }
+    }
+
+    fn config(&self, proxy: &Proxy) -> ConnectionConfig {
+        let port = proxy.address().port();
+        let url = if self.tls { format!("wss://localhost:{port}") } else { format!("ws://127.0.0.1:{port}") };
+        let heartbeat = HeartbeatConfig::default().interval(10 * MS).timeout(60 * MS).strict(self.strict);
+        let config = ConnectionConfig::new(url)
+            .reconnect(ReconnectConfig::default().initial_delay(MS).max_delay(4 * MS))
+            .heartbeat(heartbeat)
+            .connect_timeout(150 * MS)
+            .close_timeout(300 * MS)
+            .delivery(self.delivery)
+            .while_down(self.while_down)
+            .outbox(Limit::new(self.outbox, 16 << 20));
+        let config = if let Some(size) = self.fragment { config.fragment(size) } else { config };
+        let config = if let Some(age) = self.max_age { config.max_age(age) } else { config };
+        if self.tls { config.tls(tls().1.clone()) } else { config }
+    }
+}
+
+/// The `part`-th source of randomness of a storm.
+fn rng(seed: u64, part: u64) -> Rng {
+    Rng::with_seed(seed << 32 | part)
+}
+
+/// Both sides of TLS; each is costly to make.
+fn tls() -> &'static (TlsAcceptor, TlsConnector) {
+    static TLS: OnceLock<(TlsAcceptor, TlsConnector)> = OnceLock::new();
+    TLS.get_or_init(|| (tls_acceptor(), tls_connector()))
+}
+
+/// Sender, number, size of the filling, filling.
+fn message((sender, n): Id, size: u32) -> Message {
+    let mut payload = vec![sender];
+    payload.extend(n.to_be_bytes());
+    payload.extend(size.to_be_bytes());
+    payload.resize(HEAD + size as usize, filling(sender, n));
+    payload.into()
+}
+
+/// What a message begins with.
+const HEAD: usize = 9;
+
+fn filling(sender: u8, n: u32) -> u8 {
+    sender ^ n.to_be_bytes()[3]
+}
+
+/// Which message this is, if it is whole.
+pub(crate) fn id(payload: &[u8]) -> Option<Id> {
+    let (head, rest) = payload.split_at_checked(HEAD)?;
+    let number = |at: usize| u32::from_be_bytes(head[at..at + 4].try_into().unwrap());
+    let (sender, n, size) = (head[0], number(1), number(5) as usize);
+    assert!(
+        rest.len() <= size && rest.iter().all(|byte| *byte == filling(sender, n)),
+        "a message came changed"
+    );
+    (rest.len() == size).then_some((sender, n))
+}
+
+/// What arrived, in order.
+#[derive(Default)]
+pub(crate) struct Record {
+    pub(crate) order: Vec<Id>,
+    pub(crate) times: HashMap<Id, u32>,
+}
+
+/// A server that writes down every message before it answers the pings behind it.
+struct Recorder {
+    server: BareServer,
+    connections: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
+
+impl Recorder {
+    fn start(setup: &Setup, record: &Arc<Mutex<Record>>) -> Self {
+        let connections = Arc::new(Mutex::new(Vec::new()));
+        let (all, setup, record) = (Arc::clone(&connections), setup.clone(), Arc::clone(record));
+        let server = BareServer::start(move |n, stream| {
+            let mut random = rng(setup.seed, 2_000 + n as u64);
+            let farewell = (n < setup.faults && random.u32(0..8) == 0).then(|| random.u32(1..60));
+            let (tls_wanted, record) = (setup.tls, Arc::clone(&record));
+            all.lock().unwrap().push(thread::spawn(move || {
+                if !tls_wanted {
+                    listen(stream, farewell, &record);
+                } else if let Ok(stream) = tls().0.accept(stream) {
+                    listen(stream, farewell, &record);
+                }
+            }));
+        });
+        Self { server, connections }
+    }
+
+    /// Waits until all of these `connections` have ended.
+    fn finish(self, connections: usize) {
+        eventually("the server takes every connection", || {
+            self.connections.lock().unwrap().len() == connections
+        });
+        drop(self.server);
+        for connection in self.connections.lock().unwrap().drain(..) {
+            connection.join().unwrap();
+        }
+    }
+}
+
+/// Writes down what comes in, up to the end of the stream. Now and then it says something itself, so that there is
+/// traffic both ways; with a `farewell`, it closes the line after so many messages.
+fn listen(stream: impl Read + Write, farewell: Option<u32>, record: &Mutex<Record>) {
+    let mut stream = BufReader::new(stream);
+    let head = read_head(&mut stream);
+    if !head.ends_with("\r\n\r\n") {
+        return;
+    }
+    let _ = stream.get_mut().write_all(good_answer(&head, "").as_bytes());
+    let (mut messages, mut closing, mut fragments) = (0, false, Vec::new());
+    while let Some((opcode, payload)) = read_frame(&mut stream) {
+        let answer = match opcode {
+            // A message, or a fragment of one.
+            2 | 0 => {
+                assert_eq!(opcode == 2, fragments.is_empty(), "a fragment out of place");
+                fragments.extend(payload);
+                let Some(id) = id(&fragments) else { continue };
+                fragments.clear();
+                messages += 1;
+                let mut record = record.lock().unwrap();
+                record.order.push(id);
+                *record.times.entry(id).or_default() += 1;
+                drop(record);
+                if farewell == Some(messages) {
+                    closing = true;
+                    close_frame(1001, "going away")
+                } else if !closing && messages % 3 == 0 {
+                    frame(0x82, &[0; 40])
+                } else if !closing && messages % 7 == 0 {
+                    frame(0x89, b"still there?")
+                } else {
+                    continue;
+                }
+            }
+            8 if closing => return,
+            8 => {
+                closing = true;
+                frame(0x88, &payload)
+            }
+            9 if !closing => frame(0x8A, &payload),
+            _ => continue,
+        };
+        // What the client sent before it went is read all the same.
+        let _ = stream.get_mut().write_all(&answer);
+    }
+}
+
+/// What a sender knows.
+#[derive(Default)]
+pub(crate) struct Sent {
+    /// Of its messages in turn.
+    pub(crate) tickets: Vec<u64>,
+    /// So many of them were flushed.
+    pub(crate) flushed: usize,
+    /// From where to where `flush` called tickets expired, or `confirm` unconfirmed or expired; not all between are.
+    pub(crate) told_by_flush: Vec<RangeInclusive<u64>>,
+    pub(crate) told_by_confirm: Vec<RangeInclusive<u64>>,
+}
+
+fn send(client: &Client, setup: &Setup, sender: u8, record: &Mutex<Record>, accepted: &Sender<()>) -> Sent {
+    let mut random = rng(setup.seed, 1 + u64::from(sender));
+    let mut sent = Sent::default();
+    let mut confirmed = 0;
+    for n in 0..setup.messages {
+        let mut message = message((sender, n), random.u32(0..setup.size));
+        let mut patience = random.u32(0..4);
+        let ticket = loop {
+            let tried = match patience {
+                0 => client.try_send(message),
+                1 => client.send_timeout(message, MS),
+                // A defect must not stop the test for ever.
+                _ => client.send_timeout(message, LONG),
+            };
+            let error = match tried {
+                Ok(ticket) => break ticket.number(),
+                Err(error) => error,
+            };
+            match error.kind() {
+                SendErrorKind::Closed => return sent,
+                SendErrorKind::NotReady { .. } => drop(client.wait_ready(LONG)),
+                _ if patience < 2 => patience += 1,
+                kind => panic!("{kind}"),
+            }
+            message = error.into_message();
+        };
+        sent.tickets.push(ticket);
+        let _ = accepted.send(());
+        match random.u32(0..2 * setup.haste) {
+            0 | 1 => match client.confirm(LONG) {
+                Ok(()) => {
+                    let record = record.lock().unwrap();
+                    for (n, ticket) in (0_u32..).zip(&sent.tickets).skip(confirmed) {
+                        let told = sent.told_by_confirm.iter().any(|tickets| tickets.contains(ticket));
+                        let there = record.times.contains_key(&(sender, n));
+                        assert!(there || told, "ticket {ticket} was confirmed and is not there");
+                    }
+                    confirmed = sent.tickets.len();
+                }
+                Err(Error::Unconfirmed { first, last, .. } | Error::Expired { first, last, .. }) => {
+                    sent.told_by_confirm.push(first..=last);
+                }
+                Err(Error::Closed) => {}
+                Err(error) => panic!("{error:?}"),
+            },
+            2 => match client.flush(LONG) {
+                Ok(()) => sent.flushed = sent.tickets.len(),
+                Err(Error::Expired { first, last, .. }) => sent.told_by_flush.push(first..=last),
+                Err(Error::Closed) => {}
+                Err(error) => panic!("{error:?}"),
+            },
+            _ => {}
+        }
+    }
+    sent
+}
+
+/// What the events told.
+#[derive(Default)]
+pub(crate) struct Told {
+    pub(crate) doubtful: Vec<u64>,
+    pub(crate) expired: Vec<u64>,
+    pub(crate) silences: u64,
+    pub(crate) farewells: u64,
+}
+
+/// Takes the events until the client is closed.
+fn watch(events: &Receiver<Event>) -> Told {
+    let mut told = Told::default();
+    for event in events {
+        match event {
+            Event::Disconnected { reason, maybe_delivered, .. } => {
+                told.doubtful.extend(maybe_delivered.iter().map(Ticket::number));
+                match reason {
+                    DisconnectReason::Lost(Error::HeartbeatTimeout { .. }) => told.silences += 1,
+                    DisconnectReason::ClosedByServer(_) => told.farewells += 1,
+                    _ => {}
+                }
+            }
+            Event::Expired { tickets, .. } => told.expired.extend(tickets.iter().map(Ticket::number)),
+            Event::Missed { .. } => panic!("the test did not take its events in time"),
+            Event::Closed { reason, .. } => assert!(matches!(reason, CloseReason::ByCaller), "{reason:?}"),
+            _ => {}
+        }
+    }
+    told
+}
+
+/// How a storm went.
+pub(crate) struct Outcome {
+    pub(crate) setup: Setup,
+    pub(crate) sent: Vec<Sent>,
+    pub(crate) told: Told,
+    pub(crate) left: Left,
+    pub(crate) record: Record,
+    pub(crate) stats: Stats,
+}
+
+pub(crate) fn storm(seed: u64) -> Outcome {
+    let setup = Setup::draw(seed);
+    let record = Arc::new(Mutex::new(Record::default()));
+    let server = Recorder::start(&setup, &record);
+    let plans = setup.clone();
+    let proxy = Proxy::start(server.server.address(), move |n| plans.plan(n));
+    let client = Client::builder(setup.config(&proxy)).resolver(loopback).start().unwrap();
+    let events = client.events().clone();
+    let consumer = thread::spawn(move || watch(&events));
+    let (accepted_in, accepted) = crossbeam_channel::unbounded();
+    let senders: Vec<_> = (0..setup.senders)
+        .map(|sender| {
+            let (client, setup) = (client.clone(), setup.clone());
+            let (record, accepted) = (Arc::clone(&record), accepted_in.clone());
+            thread::spawn(move || send(&client, &setup, sender, &record, &accepted))
+        })
+        .collect();
+    drop(accepted_in);
+    if let Ending::Close(after) | Ending::Terminate(after) = setup.ending {
+        // Ends early when the senders do.
+        let _ = accepted.iter().nth(after);
+    }
+    let early = match setup.ending {
+        Ending::Confirm => None,
+        Ending::Close(_) => Some(client.close()),
+        Ending::Terminate(_) => Some(client.terminate()),
+    };
+    let sent: Vec<_> = senders.into_iter().map(|sender| sender.join().unwrap()).collect();
+    let left = early.unwrap_or_else(|| {
+        // Those in doubt are named, and what is waited for starts anew.
+        while let Err(error) = client.confirm(LONG) {
+            assert!(matches!(error, Error::Unconfirmed { .. } | Error::Expired { .. }), "{error:?}");
+        }
+        client.close()
+    });
+    let told = consumer.join().unwrap();
+    let stats = client.stats();
+    drop(client);
+    // Nothing is under way any more behind these.
+    let connections = proxy.finish();
+    server.finish(connections);
+    let record = std::mem::take(&mut *record.lock().unwrap());
+    Outcome { setup, sent, told, left, record, stats }
+}
