@@ -165,6 +165,40 @@ fn heartbeats_start_only_when_the_line_is_ready() {
 }
 
 #[test]
+fn a_session_that_cannot_work_is_refused_before_anything_is_tried() {
+    let (tried_in, tried) = crossbeam_channel::unbounded();
+    let server = Server::start(move |_, _| tried_in.send(()).unwrap());
+    let refused = |session: fn() -> JsonSession, says: &str| {
+        let builder = || Client::builder(server.url()).protocol(session());
+        for error in [builder().connect().unwrap_err(), builder().start().unwrap_err()] {
+            assert!(matches!(error, Error::InvalidConfig { setting: "JsonSession", .. }), "{error:?}");
+            assert!(error.to_string().contains(says), "{error}");
+        }
+    };
+    refused(|| login().answers_by("id").answers_in_order(|_| true), "not both");
+    refused(|| login().answers_in_order(|_| true).answers_by("id"), "not both");
+    refused(|| login().answers_by(""), "the name of a field");
+    refused(|| JsonSession::new().refused(|m| m["type"] == "refused"), "login_with");
+    assert!(tried.is_empty());
+}
+
+#[test]
+fn a_protocol_may_refuse_how_it_is_set_up() {
+    struct Fussy;
+    impl Protocol for Fussy {
+        fn check(&self) -> Result<(), Error> {
+            Err(Error::session("no device number"))
+        }
+
+        fn on_open(&mut self, _: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+            unreachable!("it was refused")
+        }
+    }
+    let error = Client::builder("ws://127.0.0.1:9").protocol(Fussy).start().unwrap_err();
+    assert_eq!(error.to_string(), "the session can't go on: no device number");
+}
+
+#[test]
 fn answers_are_paired_by_a_field_in_any_order() {
     let server = gateway(|_, mut socket| {
         let mut held = Vec::new();

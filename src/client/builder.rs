@@ -146,6 +146,9 @@ impl Builder {
     fn launch(self, one_attempt: bool) -> Result<Client, Error> {
         let Self { mut config, notify, resolver, fetch, protocol } = self;
         config.check()?;
+        if let Some(protocol) = &protocol {
+            protocol.check()?;
+        }
         if has_one_processor() {
             // Whoever is to bring more could not run meanwhile.
             config.spin = Duration::ZERO;

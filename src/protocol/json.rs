@@ -19,6 +19,8 @@ use crate::protocol::{Accepted, Context, Down, Outgoing, Protocol, RequestId, Re
 ///   also one that isn't JSON, to the application.
 /// * An answer whose request has timed out is dropped.
 ///
+/// One that can't work is refused, by `connect` and `start`, with [`Error::InvalidConfig`].
+///
 /// ```no_run
 /// use std::time::Duration;
 /// use serde_json::json;
@@ -40,7 +42,10 @@ pub struct JsonSession {
     login: Option<Box<dyn FnMut() -> Value + Send>>,
     accepted: Option<Test>,
     refused: Option<Test>,
-    pairing: Pairing,
+    /// The field that pairs an answer with its request.
+    field: Option<Box<str>>,
+    /// Which messages are answers, where order alone pairs them.
+    in_order: Option<Test>,
     /// Requests whose answer is out, oldest first. One that timed out keeps its place: its late answer must not be taken
     /// for that of the next.
     open: VecDeque<(Key, RequestId)>,
@@ -52,14 +57,6 @@ type Test = Box<dyn FnMut(&Value) -> bool + Send>;
 
 /// What an answer is known by: the value of a field, as JSON text; empty where order alone counts.
 type Key = Box<str>;
-
-#[derive(Default)]
-enum Pairing {
-    #[default]
-    None,
-    ByField(Box<str>),
-    InOrder(Test),
-}
 
 /// How much of a refusal its error repeats.
 const SAID: usize = 200;
@@ -101,8 +98,9 @@ impl JsonSession {
     /// An answer carries, in this field at its top, the value that the request has there. A request without the field
     /// is given one, a number that rises with each, and is written anew for that. A value is taken until its answer has
     /// come or the line is lost, also when the request has timed out. JSON nested deeper than 128 levels counts as none.
+    /// Instead of [`answers_in_order`](Self::answers_in_order), not together with it.
     pub fn answers_by(mut self, field: impl Into<String>) -> Self {
-        self.pairing = Pairing::ByField(field.into().into());
+        self.field = Some(field.into().into());
         self
     }
 
@@ -110,7 +108,7 @@ impl JsonSession {
     /// server answers must then go out as a request: the answer to a message that was sent would be taken for the
     /// answer to the next request.
     pub fn answers_in_order(mut self, test: impl FnMut(&Value) -> bool + Send + 'static) -> Self {
-        self.pairing = Pairing::InOrder(Box::new(test));
+        self.in_order = Some(Box::new(test));
         self
     }
 
@@ -125,33 +123,30 @@ impl JsonSession {
 
     /// The request that `value` answers.
     fn answered(&mut self, value: &Value) -> Option<RequestId> {
-        match &mut self.pairing {
-            Pairing::None => None,
-            Pairing::InOrder(test) => {
-                (!self.open.is_empty() && test(value)).then(|| self.open.pop_front())?
-            }
-            Pairing::ByField(field) => {
-                let key = value.get(&**field)?.to_string();
-                let at = self.open.iter().position(|(open, _)| **open == *key)?;
-                self.open.remove(at)
-            }
-        }
-        .map(|(_, request)| request)
+        let (_, request) = if let Some(field) = &self.field {
+            let key = value.get(&**field)?.to_string();
+            let at = self.open.iter().position(|(open, _)| **open == *key)?;
+            self.open.remove(at)?
+        } else {
+            let is_answer = self.in_order.as_mut()?;
+            (!self.open.is_empty() && is_answer(value)).then(|| self.open.pop_front())??
+        };
+        Some(request)
     }
 
     /// The request as it goes out, with the key that its answer will have.
     fn keyed(&mut self, cx: &Context<'_>, message: Message) -> Result<(Message, Key), &'static str> {
-        if self.open.len() >= OPEN && matches!(self.pairing, Pairing::ByField(_)) {
+        if self.open.len() >= OPEN && self.field.is_some() {
             // What nobody waits for any more need not be recognised for ever, where each answer names its request.
             self.open.retain(|(_, request)| cx.is_waiting(*request));
         }
         if self.open.len() >= OPEN {
             return Err("1,024 requests wait for their answers already");
         }
-        let field = match &self.pairing {
-            Pairing::None => return Err("the session pairs no answers: see answers_by and answers_in_order"),
-            Pairing::InOrder(_) => return Ok((message, Key::default())),
-            Pairing::ByField(field) => field,
+        let field = match (&self.field, &self.in_order) {
+            (Some(field), _) => field,
+            (None, Some(_)) => return Ok((message, Key::default())),
+            (None, None) => return Err("the session pairs no answers: see answers_by and answers_in_order"),
         };
         let Ok(Value::Object(mut object)) = message.json() else {
             return Err("it is not a JSON object, so it has no field to be answered by");
@@ -175,6 +170,19 @@ impl JsonSession {
 }
 
 impl Protocol for JsonSession {
+    fn check(&self) -> Result<(), Error> {
+        let wrong = if self.field.is_some() && self.in_order.is_some() {
+            "answers are paired either by a field or by their order: use answers_by or answers_in_order, not both"
+        } else if self.field.as_ref().is_some_and(|field| field.is_empty()) {
+            "answers_by needs the name of a field"
+        } else if self.login.is_none() && (self.accepted.is_some() || self.refused.is_some()) {
+            "accepted and refused judge the answer to a login, and there is none: see login and login_with"
+        } else {
+            return Ok(());
+        };
+        Err(Error::InvalidConfig { setting: "JsonSession", reason: wrong.into() })
+    }
+
     fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
         match &mut self.login {
             Some(login) => cx.send(login()),

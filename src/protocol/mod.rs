@@ -55,6 +55,12 @@ use crate::message::Message;
 /// }
 /// ```
 pub trait Protocol: Send {
+    /// Whether it can be used as it is set up. Asked once, by `connect` and `start`, on their caller's thread and before
+    /// anything else; its error is theirs. By default it can.
+    fn check(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Before each attempt: says what to ask for. `request` holds what the configuration says.
     fn prepare(&mut self, attempt: &Attempt<'_>, request: &mut Request) -> Result<(), Error> {
         let _ = (attempt, request);
