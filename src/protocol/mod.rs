@@ -81,8 +81,60 @@ pub trait Protocol: Send {
     /// A message of the application is to go out: frame it, sign it, number it. By default it is sent as it is.
     ///
     /// What is sent here takes the message's place; if nothing is, the message is let fall, and counts as written. A
-    /// request that can't be sent is ended with [`Context::fail_request`]. One that could not be written goes through this hook again on the
-    /// next connection.
+    /// request that can't be sent is ended with [`Context::fail_request`]. One that could not be written goes through
+    /// this hook again on the next connection.
+    ///
+    /// To pair answers with requests, remember here what the answer will be known by:
+    ///
+    /// ```
+    #[doc = include_str!("../client/echo.txt")]
+    /// use std::collections::HashMap;
+    /// use std::time::Duration;
+    /// use tautline::{Accepted, Client, Context, Down, Error, Message, Outgoing, Protocol, RequestId, Retry};
+    ///
+    /// /// A number stands in front of each message, and in front of its answer.
+    /// #[derive(Default)]
+    /// struct Numbered {
+    ///     open: HashMap<u64, RequestId>,
+    /// }
+    ///
+    /// impl Protocol for Numbered {
+    ///     fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    ///         cx.ready();
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
+    ///         let number = outgoing.ticket.number();
+    ///         if let Some(request) = outgoing.request {
+    ///             self.open.retain(|_, request| cx.is_waiting(*request)); // some have timed out
+    ///             self.open.insert(number, request);
+    ///         }
+    ///         cx.send(format!("{number} {}", outgoing.message));
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
+    ///         let parts = message.as_text().and_then(|text| text.split_once(' '));
+    ///         let answer = parts.and_then(|(number, text)| Some((self.open.remove(&number.parse().ok()?)?, text)));
+    ///         match answer {
+    ///             Some((request, text)) => cx.answer(request, text),
+    ///             None => cx.deliver(message),
+    ///         }
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn on_down(&mut self, down: &Down<'_>) -> Retry {
+    ///         self.open.clear(); // they failed with the line
+    ///         down.default_retry()
+    ///     }
+    /// }
+    ///
+    /// let client = Client::builder(url).protocol(Numbered::default()).connect()?;
+    /// let answer = client.request("status", Duration::from_secs(5))?;
+    /// # assert_eq!(answer.as_text(), Some("status"));
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
     fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
         cx.send(outgoing.message);
         Ok(())
@@ -107,7 +159,40 @@ pub trait Protocol: Send {
         Ok(())
     }
 
-    /// The attempt failed or the line is lost: forget what belonged to the connection, and say what follows.
+    /// The attempt failed or the line is lost: forget what belonged to the connection, and say what follows. By default
+    /// the rules of [`Retry`] do.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tautline::{Accepted, CloseFrame, Context, DisconnectReason, Down, Error, Protocol, Retry};
+    ///
+    /// /// A server that says by its close codes what it wants.
+    /// struct Tracker {
+    ///     subscribed: bool,
+    /// }
+    ///
+    /// impl Protocol for Tracker {
+    ///     fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    ///         cx.send("subscribe");
+    ///         self.subscribed = true;
+    ///         cx.ready();
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn on_down(&mut self, down: &Down<'_>) -> Retry {
+    ///         self.subscribed = false;
+    ///         match down.reason {
+    ///             // Logged in elsewhere: to come back would throw that one out.
+    ///             DisconnectReason::ClosedByServer(CloseFrame { code: 4001, .. }) => Retry::Never,
+    ///             // A restart takes minutes.
+    ///             DisconnectReason::ClosedByServer(CloseFrame { code: 1012, .. }) => {
+    ///                 Retry::After(Duration::from_secs(120))
+    ///             }
+    ///             _ => down.default_retry(),
+    ///         }
+    ///     }
+    /// }
+    /// ```
     fn on_down(&mut self, down: &Down<'_>) -> Retry {
         down.default_retry()
     }
