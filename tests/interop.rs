@@ -4,6 +4,7 @@
 //! what a message can ask a server to do.
 #![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
 
+#[macro_use]
 #[path = "interop/client.rs"]
 mod client;
 mod common;
@@ -17,40 +18,8 @@ use tautline::{
     Message,
 };
 
-/// Makes four tests of each function: it gets the URL of a server, plain or over TLS.
-macro_rules! on_every_line {
-    ($($behaviour:ident),* $(,)?) => {
-        $(
-            mod $behaviour {
-                #[test]
-                #[ignore = "needs the real servers that tests/interop/run.sh starts"]
-                fn with_python() {
-                    super::$behaviour(&super::server("PY_WS"));
-                }
-
-                #[test]
-                #[ignore = "needs the real servers that tests/interop/run.sh starts"]
-                fn with_python_over_tls() {
-                    super::$behaviour(&super::server("PY_WSS"));
-                }
-
-                #[test]
-                #[ignore = "needs the real servers that tests/interop/run.sh starts"]
-                fn with_node() {
-                    super::$behaviour(&super::server("NODE_WS"));
-                }
-
-                #[test]
-                #[ignore = "needs the real servers that tests/interop/run.sh starts"]
-                fn with_node_over_tls() {
-                    super::$behaviour(&super::server("NODE_WSS"));
-                }
-            }
-        )*
-    };
-}
-
-on_every_line! {
+on_each_line! {
+    { with_python: "PY_WS", with_python_over_tls: "PY_WSS", with_node: "NODE_WS", with_node_over_tls: "NODE_WSS" }
     messages_of_every_size_come_back_as_they_went,
     the_fragments_of_a_message_are_joined,
     a_flood_arrives_in_order,

@@ -3,6 +3,7 @@
 //! `tests/interop/run.sh` starts them and runs these tests. The head of `nginx.conf`, beside it, lists what nginx does.
 #![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
 
+#[macro_use]
 #[path = "interop/client.rs"]
 mod client;
 mod common;
@@ -20,28 +21,8 @@ use tautline::{
     HeartbeatConfig, Message, Protocol, Rejection, Request, Retry,
 };
 
-/// Makes two tests of each function: it gets the URL of nginx, plain or over TLS.
-macro_rules! on_both_lines {
-    ($($behaviour:ident),* $(,)?) => {
-        $(
-            mod $behaviour {
-                #[test]
-                #[ignore = "needs the real servers that tests/interop/run.sh starts"]
-                fn plain() {
-                    super::$behaviour(&super::server("NGINX_WS"));
-                }
-
-                #[test]
-                #[ignore = "needs the real servers that tests/interop/run.sh starts"]
-                fn over_tls() {
-                    super::$behaviour(&super::server("NGINX_WSS"));
-                }
-            }
-        )*
-    };
-}
-
-on_both_lines! {
+on_each_line! {
+    { plain: "NGINX_WS", over_tls: "NGINX_WSS" }
     messages_come_back_as_they_went,
     both_sides_learn_how_the_other_ended_the_line,
     an_idle_line_is_cut_and_comes_back_by_itself,

@@ -3,6 +3,7 @@
 //! `tests/interop/run.sh` starts it and runs these tests. The head of `echo.py`, beside it, tells how it behaves.
 #![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
 
+#[macro_use]
 #[path = "interop/client.rs"]
 mod client;
 mod common;
@@ -21,28 +22,8 @@ use tautline::{
     Error, Event, HeartbeatConfig, JsonSession, Protocol, Request,
 };
 
-/// Makes two tests of each function: it gets the URL of a gateway, plain or over TLS.
-macro_rules! on_both_lines {
-    ($($behaviour:ident),* $(,)?) => {
-        $(
-            mod $behaviour {
-                #[test]
-                #[ignore = "needs the real servers that tests/interop/run.sh starts"]
-                fn plain() {
-                    super::$behaviour(&super::server("GATEWAY"));
-                }
-
-                #[test]
-                #[ignore = "needs the real servers that tests/interop/run.sh starts"]
-                fn over_tls() {
-                    super::$behaviour(&super::server("GATEWAY_TLS"));
-                }
-            }
-        )*
-    };
-}
-
-on_both_lines! {
+on_each_line! {
+    { plain: "GATEWAY", over_tls: "GATEWAY_TLS" }
     the_right_password_opens_the_session,
     a_wrong_password_is_an_error_of_connect,
     a_login_without_an_answer_that_it_knows_times_out,

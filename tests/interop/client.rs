@@ -12,6 +12,26 @@ use tautline::{
 
 use crate::common::LONG;
 
+/// Makes tests of each behaviour, a function that gets the URL of a server: one with each of the servers.
+macro_rules! on_each_line {
+    ($servers:tt $($behaviour:ident,)*) => {
+        $(
+            mod $behaviour {
+                on_each_line!(@ $behaviour $servers);
+            }
+        )*
+    };
+    (@ $behaviour:ident { $($line:ident: $server:literal),* }) => {
+        $(
+            #[test]
+            #[ignore = "needs the real servers that tests/interop/run.sh starts"]
+            fn $line() {
+                super::$behaviour(&crate::client::server($server));
+            }
+        )*
+    };
+}
+
 /// The URL of one of the servers.
 pub fn server(name: &str) -> String {
     variable(&format!("TAUTLINE_{name}"))
