@@ -3,6 +3,8 @@
 #![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
 
 mod common;
+#[path = "common/full.rs"]
+mod full;
 #[path = "common/proc.rs"]
 mod proc;
 
@@ -16,6 +18,7 @@ use std::time::{Duration, Instant};
 use common::{LONG, Server, accept, accept_raw, disconnected, eventually, frame, good_answer, listen};
 use common::{read_frame, read_head, wait_for};
 use crossbeam_channel::{Receiver, Sender};
+use full::Full;
 use proc::Thread;
 use serde_json::json;
 use tautline::ConnectionState::{self, Authenticated, Closing, Connected, Connecting, Disconnected};
@@ -148,25 +151,6 @@ fn outlast(mut stream: impl Read) {
 fn ignore(stream: TcpStream) {
     thread::park_timeout(2 * LONG);
     drop(stream);
-}
-
-/// A server that takes no more connections: its queue is full.
-struct Full {
-    _listener: socket2::Socket,
-    _queue: Vec<TcpStream>,
-    address: SocketAddr,
-}
-
-impl Full {
-    fn listen() -> Self {
-        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-        listener.listen(0).unwrap();
-        let address = listener.local_addr().unwrap().as_socket().unwrap();
-        let connect = || TcpStream::connect_timeout(&address, 200 * MS).ok();
-        let queue = std::iter::from_fn(connect).take(16).collect();
-        Self { _listener: listener, _queue: queue, address }
-    }
 }
 
 /// Whether TCP waits for an answer of that address.

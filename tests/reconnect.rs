@@ -2,6 +2,9 @@
 #![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
 
 mod common;
+#[cfg(target_os = "linux")]
+#[path = "common/full.rs"]
+mod full;
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -10,8 +13,8 @@ use std::time::{Duration, Instant};
 use common::{LONG, Server, accept, accept_raw, echo, read_frame, read_head};
 use tautline::ConnectionState::{Connected, Connecting, Disconnected};
 use tautline::{
-    Client, CloseReason, ConnectionConfig, ConnectionState, DisconnectReason, Error, Event, HeartbeatConfig,
-    Phase, ReconnectConfig,
+    Client, CloseReason, ConnectionConfig, ConnectionState, DisconnectReason, Error, Event,
+    ExponentialBackoff, HeartbeatConfig, Jitter, Phase, ReconnectConfig,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -139,6 +142,27 @@ fn each_phase_that_stalls_is_named_by_the_timeout() {
     assert_eq!(stalled(half, "ws"), Phase::Upgrade);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_that_does_not_answer_at_all_is_a_timeout_of_tcp() {
+    let full = full::Full::listen();
+    let config = config(&format!("ws://{}", full.address)).connect_timeout(50 * MS);
+    let error = Client::connect(config).unwrap_err();
+    assert!(matches!(error, Error::ConnectTimeout { phase: Phase::Connect, .. }), "{error:?}");
+    assert!(error.to_string().contains("while waiting for the TCP connection"), "{error}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_address_that_does_not_answer_does_not_hide_the_next() {
+    let (full, server) = (full::Full::listen(), Server::echo());
+    let addresses = vec![full.address, server.address()];
+    // Half of it goes to the first.
+    let config = config("ws://h").connect_timeout(Duration::from_secs(2));
+    let client = Client::builder(config).resolver(move |_, _| Ok(addresses.clone())).connect().unwrap();
+    assert!(client.close().is_empty());
+}
+
 #[test]
 fn a_look_up_that_hangs_is_abandoned_and_then_joined_by_the_next_attempt() {
     let server = Server::echo();
@@ -240,6 +264,41 @@ fn retry_after_is_waited_out() {
 }
 
 #[test]
+fn a_line_that_was_told_to_slow_down_comes_back() {
+    let server = Server::start(|n, stream| match n {
+        0 => answer("HTTP/1.1 429 Slow down\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n")(stream),
+        1 => answer("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")(stream),
+        _ => echo(accept(stream)),
+    });
+    let client = Client::start(config(&server.url())).unwrap();
+    client.send("hello").unwrap();
+    assert_eq!(client.recv_timeout(LONG).unwrap().as_text(), Some("hello"));
+    assert_eq!(client.stats().attempts, 3);
+}
+
+#[test]
+fn clients_that_were_cut_off_together_do_not_come_back_together() {
+    const FLEET: usize = 10_000;
+    // Where each has been gone for so many attempts, how many come in the worst 100 ms of the next?
+    let worst = |attempts: u32, jitter| {
+        let mut slots = std::collections::HashMap::<u128, usize>::new();
+        for seed in 0..FLEET {
+            let mut random = fastrand::Rng::with_seed(seed as u64);
+            let reconnect = ReconnectConfig::default().jitter(jitter);
+            let mut backoff = ExponentialBackoff::with_random(reconnect, move || random.f64()).unwrap();
+            let delay = (0..attempts).map(|_| backoff.next_delay()).sum::<Duration>();
+            *slots.entry(delay.as_millis() / 100).or_default() += 1;
+        }
+        slots.into_values().max().unwrap()
+    };
+    assert_eq!(worst(1, Jitter::None), FLEET, "the storm that jitter is for");
+    for jitter in [Jitter::Decorrelated, Jitter::Full, Jitter::Equal] {
+        assert!(worst(1, jitter) < FLEET / 4, "{jitter:?}: all draw from a second or two");
+        assert!(worst(8, jitter) < FLEET / 40, "{jitter:?}: {}", worst(8, jitter));
+    }
+}
+
+#[test]
 fn reconnect_now_ends_the_wait() {
     let server = Server::start(|n, stream| {
         if n == 0 {
@@ -273,6 +332,63 @@ fn a_silent_peer_is_noticed_within_interval_and_timeout() {
     let DisconnectReason::Lost(Error::HeartbeatTimeout { silence, .. }) = reason else { panic!("{reason}") };
     assert!(silence >= 20 * MS && start.elapsed() >= 59 * MS, "{silence:?} after {:?}", start.elapsed());
     client.wait_ready(LONG).unwrap();
+}
+
+/// A server that answers each ping by saying something, but never with a pong; the client of a `strict` configuration,
+/// or of one that is not.
+fn talkative(strict: bool) -> (Server, Client) {
+    let server = Server::start(|_, stream| {
+        let mut stream = accept_raw(stream);
+        while let Some((opcode, _)) = read_frame(&mut stream) {
+            if opcode == 9 && stream.write_all(b"\x81\x05hello").is_err() {
+                return;
+            }
+        }
+    });
+    let heartbeat = HeartbeatConfig::default().interval(10 * MS).timeout(500 * MS).strict(strict);
+    let client = Client::connect(config(&server.url()).heartbeat(heartbeat)).unwrap();
+    (server, client)
+}
+
+#[test]
+fn a_server_that_talks_is_alive_though_it_answers_no_ping_unless_only_the_answer_counts() {
+    let (_server, client) = talkative(false);
+    // For more than twice as long as an answer may take.
+    for _ in 0..110 {
+        assert_eq!(client.recv_timeout(LONG).unwrap().as_text(), Some("hello"));
+    }
+    assert_eq!((client.stats().disconnects, client.stats().round_trip), (0, None));
+    client.terminate();
+
+    let (_server, client) = talkative(true);
+    let (reason, _) = wait_for(&client, disconnected);
+    assert!(matches!(reason, DisconnectReason::Lost(Error::HeartbeatTimeout { .. })), "{reason}");
+    client.terminate();
+}
+
+#[test]
+fn a_beat_that_was_never_answered_does_not_judge_the_next_connection() {
+    let server = Server::start(|n, stream| {
+        if n == 0 {
+            // Gone with the beat unanswered.
+            let mut stream = accept_raw(stream);
+            while read_frame(&mut stream).is_some_and(|(opcode, _)| opcode != 9) {}
+        } else {
+            echo(accept(stream));
+        }
+    });
+    let heartbeat = HeartbeatConfig::default().interval(Duration::from_secs(3600)).timeout(1000 * MS);
+    let client = Client::connect(config(&server.url()).heartbeat(heartbeat.strict(true))).unwrap();
+    client.reconnect_now();
+    wait_for(&client, disconnected);
+    wait_for(&client, |event| matches!(event, Event::Connected { .. }).then_some(()));
+    // The old beat's time runs out meanwhile.
+    let judged = client.events().recv_timeout(1200 * MS);
+    assert!(judged.is_err(), "{judged:?}");
+    client.reconnect_now();
+    common::eventually("an answer", || client.stats().round_trip.is_some());
+    assert_eq!((client.stats().connects, client.stats().disconnects), (2, 1));
+    client.terminate();
 }
 
 #[test]
