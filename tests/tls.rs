@@ -1,0 +1,125 @@
+//! What TLS does to the bytes beneath a WebSocket: it takes them in pieces, holds some back, and says so to nobody.
+#![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{LONG, Server, frame, good_answer, loopback, over_tls, read_frame, read_head, tls_acceptor};
+use native_tls::TlsStream;
+use tautline::{Client, ConnectionConfig, HeartbeatConfig, Limit, Message};
+
+/// A server over TLS that does `serve` once a connection is upgraded.
+fn server(serve: impl Fn(TlsStream<TcpStream>) + Send + Sync + 'static) -> Server {
+    let acceptor = tls_acceptor();
+    Server::start(move |_, stream| {
+        let Ok(mut stream) = acceptor.accept(stream) else { return };
+        let answer = good_answer(&read_head(&mut stream), "");
+        stream.write_all(answer.as_bytes()).unwrap();
+        serve(stream);
+    })
+}
+
+fn connect(config: ConnectionConfig) -> Client {
+    Client::builder(config.heartbeat(HeartbeatConfig::off())).resolver(loopback).connect().unwrap()
+}
+
+/// Passes everything on to a server at `port`, and what that says in single bytes.
+fn in_single_bytes(mut client: TcpStream, port: u16) {
+    let mut server = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+    let there = thread::spawn(move || {
+        let _ = std::io::copy(&mut from_client, &mut to_server);
+        let _ = to_server.shutdown(std::net::Shutdown::Write);
+    });
+    let mut byte = [0];
+    while server.read(&mut byte).is_ok_and(|n| n == 1) && client.write_all(&byte).is_ok() {
+        thread::yield_now();
+    }
+    let _ = client.shutdown(std::net::Shutdown::Both);
+    there.join().unwrap();
+}
+
+#[test]
+fn a_handshake_and_messages_in_single_bytes_are_waited_for() {
+    let acceptor = tls_acceptor();
+    let behind = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = behind.local_addr().unwrap().port();
+    let echoing = thread::spawn(move || {
+        let (stream, _) = behind.accept().unwrap();
+        let mut socket = tungstenite::accept(acceptor.accept(stream).unwrap()).unwrap();
+        while let Ok(message) = socket.read() {
+            if message.is_text() {
+                socket.send(message).unwrap();
+            }
+        }
+    });
+    let server = Server::start(move |_, stream| in_single_bytes(stream, port));
+    let client = connect(over_tls(&server));
+    for text in ["hello", "and on"] {
+        client.send(text).unwrap();
+        assert_eq!(client.recv_timeout(LONG).unwrap().as_text(), Some(text));
+    }
+    assert!(client.close().never_written.is_empty());
+    echoing.join().unwrap();
+}
+
+#[test]
+fn messages_in_one_record_arrive_though_the_socket_falls_silent() {
+    const COUNT: u8 = 100;
+    let server = server(|mut stream| {
+        let messages: Vec<u8> = (0..COUNT).flat_map(|n| frame(0x82, &[n; 10])).collect();
+        stream.write_all(&messages).unwrap();
+        while read_frame(&mut stream).is_some() {}
+    });
+    // With the smaller bound, reading stops while TLS still holds nearly all of them.
+    for limit in [Limit::default(), Limit::new(1, 1 << 20)] {
+        let client = connect(over_tls(&server).events(limit));
+        for n in 0..COUNT {
+            assert_eq!(client.recv_timeout(LONG).unwrap().as_bytes(), [n; 10]);
+        }
+        client.terminate();
+    }
+}
+
+#[test]
+fn a_message_sixteen_times_as_large_takes_about_sixteen_times_as_long() {
+    const SMALL: usize = 4 << 20;
+    const LARGE: usize = 16 * SMALL;
+    let (arrived_in, arrived) = crossbeam_channel::unbounded();
+    let server = server(move |mut stream| {
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            // The header of a frame with a length of eight bytes, and its mask.
+            let mut header = [0; 14];
+            if stream.read_exact(&mut header).is_err() || header[1] != 0xFF {
+                return;
+            }
+            let length = u64::from_be_bytes(header[2..10].try_into().unwrap());
+            let mut left = usize::try_from(length).unwrap();
+            while left > 0 {
+                let some = left.min(buffer.len());
+                stream.read_exact(&mut buffer[..some]).unwrap();
+                left -= some;
+            }
+            arrived_in.send(()).unwrap();
+        }
+    });
+    let client = connect(over_tls(&server).outbox(Limit::new(4, 4 * LARGE)));
+    let time = |size: usize| {
+        let message = Message::from(vec![7; size]);
+        let start = Instant::now();
+        client.send(message).unwrap();
+        arrived.recv_timeout(LONG).unwrap();
+        start.elapsed()
+    };
+    let quickest = |size| (0..3).map(|_| time(size)).min().unwrap_or(Duration::MAX);
+    time(SMALL);
+    let (small, large) = (quickest(SMALL), quickest(LARGE));
+    // With a buffer that is moved to the front for each 16 KiB that TLS takes, it were hundreds.
+    assert!(large < 48 * small, "{small:?} and {large:?}");
+    client.terminate();
+}
