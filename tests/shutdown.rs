@@ -2,6 +2,9 @@
 #![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
 
 mod common;
+#[cfg(target_os = "linux")]
+#[path = "common/full.rs"]
+mod full;
 
 use std::net::{TcpListener, TcpStream};
 use std::thread;
@@ -10,7 +13,8 @@ use std::time::{Duration, Instant};
 use common::{LONG, Server, accept, accept_raw, listen, read_frame};
 use tautline::ConnectionState::{Closing, Connected, Connecting, Disconnected};
 use tautline::{
-    Client, CloseReason, ConnectionConfig, ConnectionState, Error, Event, HeartbeatConfig, ReconnectConfig,
+    Accepted, Client, CloseReason, ConnectionConfig, ConnectionState, Context, Error, Event, HeartbeatConfig,
+    Protocol, ReconnectConfig,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -103,16 +107,37 @@ fn a_server_that_does_not_read_leaves_what_was_not_written() {
     assert!(left.never_written.is_sorted_by_key(|message| message.as_bytes()[0]));
 }
 
-/// Brings a client into a phase, and checks that `terminate` and `close` get it out of there.
+/// In an hour.
+const FAR: Duration = Duration::from_secs(3600);
+
+/// Nothing that is waited for comes within the hour.
+fn patient(url: &str) -> ConnectionConfig {
+    let reconnect = ReconnectConfig::default().initial_delay(FAR).max_delay(FAR);
+    ConnectionConfig::new(url).reconnect(reconnect).connect_timeout(FAR).login_timeout(FAR)
+}
+
+/// Brings a client into a phase, and checks that `terminate`, `close` and a drop get it out of there.
 fn ends_from(phase: &str, client: impl Fn() -> Client) {
-    for terminate in [true, false] {
+    for end in [Client::terminate, Client::close] {
         let client = client();
         client.send("unsent").unwrap();
-        let left = if terminate { client.terminate() } else { client.close() };
+        let (left_in, left) = crossbeam_channel::bounded(1);
+        let ending = client.clone();
+        thread::spawn(move || left_in.send(end(&ending)));
+        let left = left.recv_timeout(LONG).unwrap_or_else(|_| panic!("no end while {phase}"));
         assert_eq!(left.never_written.len(), 1, "{phase}");
         assert!(matches!(client.closed(), CloseReason::ByCaller), "{phase}");
         assert!(matches!(client.events().iter().last(), Some(Event::Closed { .. })), "{phase}");
     }
+    let client = client();
+    let events = client.events().clone();
+    let (dropped_in, dropped) = crossbeam_channel::bounded(1);
+    thread::spawn(move || {
+        drop(client);
+        dropped_in.send(())
+    });
+    dropped.recv_timeout(LONG).unwrap_or_else(|_| panic!("no end while {phase}"));
+    assert!(matches!(events.iter().last(), Some(Event::Closed { .. })), "{phase}");
 }
 
 #[test]
@@ -122,25 +147,82 @@ fn a_line_that_is_not_up_ends_from_every_phase() {
         common::eventually("an attempt", || client.state() == ConnectionState::Connecting);
         client
     };
-    ends_from("upgrade", || dialling(Client::start(server.url()).unwrap()));
-    ends_from("TLS", || dialling(Client::start(server.url().replace("ws", "wss")).unwrap()));
+    ends_from("upgrading", || dialling(Client::start(patient(&server.url())).unwrap()));
+    let over_tls = server.url().replace("ws", "wss");
+    ends_from("in the TLS handshake", || dialling(Client::start(patient(&over_tls)).unwrap()));
 
-    // A full backlog: the handshake of TCP itself stalls.
-    let full = TcpListener::bind("127.0.0.1:0").unwrap();
-    ends_from("TCP or upgrade", || {
-        dialling(Client::start(format!("ws://{}", full.local_addr().unwrap())).unwrap())
-    });
+    // Its system takes the connection, and it does not.
+    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
+    let deaf = format!("ws://{}", deaf.local_addr().unwrap());
+    ends_from("connecting", || dialling(Client::start(patient(&deaf)).unwrap()));
 
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let reconnect = ReconnectConfig::default().initial_delay(LONG);
-    ends_from("backoff", || {
-        let config = ConnectionConfig::new(format!("ws://{nobody}")).reconnect(reconnect.clone());
-        let client = Client::start(config).unwrap();
+    ends_from("backing off", || {
+        let client = Client::start(patient(&format!("ws://{nobody}"))).unwrap();
         common::eventually("a failure", || {
             client.stats().attempts == 1 && client.state() == ConnectionState::Disconnected
         });
         client
     });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_line_that_waits_for_tcp_ends_too() {
+    let full = full::Full::listen();
+    ends_from("waiting for TCP", || Client::start(patient(&format!("ws://{}", full.address))).unwrap());
+}
+
+#[test]
+fn a_line_that_is_logging_in_ends_too() {
+    struct Mute;
+    impl Protocol for Mute {
+        fn on_open(&mut self, _: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+            Ok(())
+        }
+    }
+    let server = Server::start(|_, stream| listen(accept(stream)));
+    ends_from("logging in", || {
+        let client = Client::builder(patient(&server.url())).protocol(Mute).start().unwrap();
+        common::eventually("the login", || client.state() == ConnectionState::Connected);
+        client
+    });
+}
+
+#[test]
+fn after_a_close_no_connection_is_made_however_it_falls_between_two_attempts() {
+    let mut rounds = Vec::new();
+    for round in 0..200_u32 {
+        // Tells of each connection, in their order, whether it is ours.
+        let (seen_in, seen) = crossbeam_channel::unbounded();
+        let server = common::BareServer::start(move |_, mut stream| {
+            let mut first = [0];
+            let read = std::io::Read::read(&mut stream, &mut first);
+            let _ = seen_in.send(read.is_ok_and(|n| n == 1) && first == *b"!");
+        });
+        let client = Client::start(common::quick(&server.url())).unwrap();
+        common::eventually("an attempt", || client.stats().attempts > u64::from(round % 3));
+        // So that the end comes now in the backoff, and now in an attempt.
+        for _ in 0..(round * 7919) % 20_000 {
+            std::hint::spin_loop();
+        }
+        if round % 2 == 0 {
+            client.close()
+        } else {
+            client.terminate()
+        };
+        client.reconnect_now();
+        assert_eq!(client.state(), ConnectionState::Closed);
+        let mut ours = TcpStream::connect(server.url().strip_prefix("ws://").unwrap()).unwrap();
+        std::io::Write::write_all(&mut ours, b"!").unwrap();
+        rounds.push((server, seen));
+    }
+    for (server, seen) in rounds {
+        // Its own end is a connection, too.
+        drop(server);
+        let after = seen.iter().skip_while(|ours| !ours).count();
+        assert_eq!(after, 1, "ours was the last");
+    }
 }
 
 #[test]
