@@ -14,8 +14,8 @@ use common::{LONG, Server, accept, good_answer, listen, read_head};
 use serde_json::{Value, json};
 use tautline::ConnectionState::{Authenticated, Connected, Connecting, Disconnected};
 use tautline::{
-    Accepted, Attempt, Beat, Client, CloseReason, ConnectionConfig, Context, DisconnectReason, Error, Event,
-    HeartbeatConfig, JsonSession, Message, Outgoing, Phase, Protocol, ReconnectConfig, Request,
+    Accepted, Attempt, Beat, Client, CloseReason, ConnectionConfig, Context, DisconnectReason, Down, Error,
+    Event, HeartbeatConfig, JsonSession, Message, Outgoing, Phase, Protocol, ReconnectConfig, Request, Retry,
 };
 use tungstenite::WebSocket;
 
@@ -381,6 +381,66 @@ fn a_fetch_that_fails_panics_or_hangs_is_a_failed_attempt() {
     drop(release);
 }
 
+#[test]
+fn a_fetch_that_fails_panics_or_hangs_is_tried_again_until_it_works() {
+    let server = Server::start(|_, stream| listen(accept(stream)));
+    let (url, calls) = (server.url(), AtomicU32::new(0));
+    let (release, held) = crossbeam_channel::bounded::<()>(0);
+    let fetch = move |mut request: Request| {
+        match calls.fetch_add(1, SeqCst) {
+            0 => return Err(Error::session("no token to be had")),
+            1 => panic!("on purpose"),
+            2 => request.url = "http://h".into(),
+            3 => drop(held.recv()),
+            _ => request.url.clone_from(&url),
+        }
+        Ok(request)
+    };
+    let config = config("ws://h").connect_timeout(200 * MS);
+    let client = Client::builder(config).fetch(fetch).start().unwrap();
+    client.send("waits for the line").unwrap();
+    let says =
+        ["no token to be had", "fetch callback panicked", "it must start with ws://", "timed out after"];
+    for says in says {
+        let (reason, retry_in) = common::wait_for(&client, common::disconnected);
+        assert!(reason.to_string().contains(says), "{reason}");
+        assert!(retry_in.is_some(), "{reason}");
+    }
+    // What it brings after its time is not wanted.
+    drop(release);
+    client.confirm(LONG).unwrap();
+    client.terminate();
+}
+
+#[test]
+fn a_protocol_decides_what_follows_a_loss() {
+    struct Decided(Vec<Retry>);
+    impl Protocol for Decided {
+        fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+            cx.ready();
+            Ok(())
+        }
+
+        fn on_down(&mut self, down: &Down<'_>) -> Retry {
+            assert!(down.ever_ready && down.attempts == 0, "{down:?}");
+            self.0.remove(0)
+        }
+    }
+    let server = Server::start(|_, stream| drop(accept(stream)));
+    let hour = Duration::from_secs(3600);
+    let decided =
+        Decided(vec![Retry::Now, Retry::After(7 * MS), Retry::Backoff, Retry::After(hour), Retry::Never]);
+    let client = Client::builder(config(&server.url())).protocol(decided).start().unwrap();
+    let retry_in = || common::wait_for(&client, common::disconnected).1;
+    assert_eq!([retry_in(), retry_in()], [Some(Duration::ZERO), Some(7 * MS)]);
+    assert!((MS..=10 * MS).contains(&retry_in().unwrap()));
+    assert_eq!(retry_in(), Some(hour));
+    client.reconnect_now();
+    assert_eq!(retry_in(), None);
+    assert!(matches!(client.wait_closed(LONG), Ok(CloseReason::Refused(_))));
+    assert_eq!(client.stats().connects, 5);
+}
+
 /// Exercises every hook; panics or fails in the one that it is told to.
 struct Probe {
     breaks: &'static str,
@@ -442,7 +502,7 @@ impl Protocol for Probe {
         self.reach("on_closing")
     }
 
-    fn on_down(&mut self, down: &tautline::Down<'_>) -> tautline::Retry {
+    fn on_down(&mut self, down: &Down<'_>) -> Retry {
         let _ = self.reach("on_down");
         down.default_retry()
     }
