@@ -1,0 +1,133 @@
+//! What is said in the log, at its most talkative: by this library, and by those beneath it.
+#![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
+
+mod common;
+
+use std::io::Write;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use common::{
+    LONG, Server, accept_raw, disconnected, frame, good_answer, quick, read_frame, read_head, wait_for,
+};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use serde_json::json;
+use tautline::{Client, ConnectionConfig, JsonSession, Message};
+
+/// What was logged so far: level, target, text.
+#[derive(Default)]
+struct Journal(Mutex<Vec<(Level, String, String)>>);
+
+impl Log for Journal {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let entry = (record.level(), record.target().to_owned(), record.args().to_string());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
+    }
+
+    fn flush(&self) {}
+}
+
+/// All that is logged while `work` is done, by one test at a time.
+fn logged(work: impl FnOnce()) -> Vec<(Level, String, String)> {
+    static JOURNAL: OnceLock<Journal> = OnceLock::new();
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let journal = JOURNAL.get_or_init(Journal::default);
+    // It is the same one each time.
+    let _ = log::set_logger(journal);
+    log::set_max_level(LevelFilter::Trace);
+    journal.0.lock().unwrap().clear();
+    work();
+    log::set_max_level(LevelFilter::Off);
+    std::mem::take(&mut *journal.0.lock().unwrap())
+}
+
+/// A server that refuses the first upgrade and repeats the request while it does, answers each message with
+/// "s3cret answer", and ends the connection after two. It logs nothing.
+fn server() -> Server {
+    Server::start(|n, mut stream| {
+        if n == 0 {
+            let head = read_head(&mut stream);
+            let refusal = format!("HTTP/1.1 503 Busy\r\nContent-Length: {}\r\n\r\n{head}", head.len());
+            stream.write_all(refusal.as_bytes()).unwrap();
+            return;
+        }
+        let mut stream = accept_raw(stream);
+        for _ in 0..2 {
+            if read_frame(&mut stream).is_none()
+                || stream.write_all(&frame(0x81, b"\"s3cret answer\"")).is_err()
+            {
+                return;
+            }
+        }
+    })
+}
+
+#[test]
+fn no_secret_is_logged_by_anybody_and_no_payload_by_this_library() {
+    let url = |server: &Server| {
+        server.url().replace("ws://", "ws://bob:s3cret-password@") + "/path?token=s3cret-query"
+    };
+    let secrets =
+        ["s3cret-password", "s3cret-query", "s3cret-bearer", "s3cret-login", "czNjcmV0LXBhc3N3b3Jk"];
+    let talk = |change: fn(ConnectionConfig) -> ConnectionConfig| {
+        let server = server();
+        let config = change(quick(&url(&server)));
+        let session = JsonSession::new().login(json!({"password": "s3cret-login"}));
+        let client = Client::builder(config).protocol(session).start().unwrap();
+        for _ in 0..2 {
+            wait_for(&client, disconnected);
+            client.send("s3cret message").unwrap();
+        }
+        client.close();
+    };
+    let journal = logged(|| {
+        talk(|config| config);
+        talk(|config| config.header("Authorization", "Bearer s3cret-bearer"));
+        Client::connect(url(&server()).replace("ws://", "http://")).unwrap_err();
+    });
+    let ours = journal.iter().filter(|(_, target, _)| target.starts_with("tautline"));
+    assert!(ours.clone().count() > 10, "{journal:?}");
+    for (level, target, text) in &journal {
+        for secret in secrets {
+            assert!(!text.contains(secret), "{level} {target}: {text}");
+        }
+    }
+    for (level, target, text) in ours {
+        assert!(!text.contains("s3cret"), "{level} {target}: {text}");
+    }
+}
+
+#[test]
+fn a_line_that_is_well_says_nothing_at_info_or_above() {
+    let (echoed_in, echoed) = crossbeam_channel::unbounded();
+    let server = Server::start(move |_, mut stream| {
+        let head = read_head(&mut stream);
+        stream.write_all(good_answer(&head, "").as_bytes()).unwrap();
+        while let Some((opcode, payload)) = read_frame(&mut stream) {
+            let answer = if opcode == 9 { 0x8A } else { 0x80 | opcode };
+            stream.write_all(&frame(answer, &payload)).unwrap();
+            echoed_in.send(opcode).unwrap();
+        }
+    });
+    let heartbeat = tautline::HeartbeatConfig::default().interval(std::time::Duration::from_millis(1));
+    let client = Client::connect(quick(&server.url()).heartbeat(heartbeat)).unwrap();
+    let journal = logged(|| {
+        for n in 0..100 {
+            let message = Message::from(vec![n; 100]);
+            client.send(message.clone()).unwrap();
+            assert_eq!(client.recv_timeout(LONG).unwrap(), message);
+        }
+        client.confirm(LONG).unwrap();
+        while echoed.recv_timeout(LONG).unwrap() != 9 {}
+    });
+    let loud: Vec<_> = journal.iter().filter(|(level, ..)| *level <= Level::Info).collect();
+    assert!(loud.is_empty(), "{loud:?}");
+    let journal = logged(|| drop(client.close()));
+    let told: Vec<_> =
+        journal.iter().filter(|(level, ..)| *level == Level::Info).map(|(.., text)| text).collect();
+    assert_eq!(told[..1], ["Connection state: CONNECTED -> CLOSING"], "{told:?}");
+}
