@@ -1,0 +1,58 @@
+//! The tests that `README.md`, beside this file, names do exist, and no row of its tables is without one.
+
+use std::fs;
+use std::path::Path;
+
+fn readme() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/README.md")).unwrap()
+}
+
+/// The tests that a text names, by file and function: what stands between backquotes and has a `::`.
+fn named(text: &str) -> Vec<(&str, &str)> {
+    text.split('`').skip(1).step_by(2).filter_map(|code| code.split_once("::")).collect()
+}
+
+/// Those that don't exist.
+fn missing(text: &str) -> Vec<(&str, &str)> {
+    let exists = |(file, function): &(&str, &str)| {
+        let folder = if file.starts_with("src/") { "" } else { "tests" };
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(file);
+        fs::read_to_string(file).is_ok_and(|source| source.contains(&format!("fn {function}(")))
+    };
+    named(text).into_iter().filter(|test| !exists(test)).collect()
+}
+
+/// The rows of the tables, each as its first cell and the rest; heads and rules are none.
+fn rows(text: &str) -> Vec<(&str, &str)> {
+    let cells = text.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+    cells
+        .filter(|(first, rest)| !first.is_empty() && *first != "|" && !rest.starts_with("shown by"))
+        .collect()
+}
+
+#[test]
+fn every_test_that_is_named_exists() {
+    let text = readme();
+    assert!(named(&text).len() > 100);
+    assert_eq!(missing(&text), []);
+}
+
+#[test]
+fn every_row_names_a_test_and_every_complaint_has_a_row() {
+    let text = readme();
+    let rows = rows(&text);
+    for (first, rest) in &rows {
+        assert!(!named(rest).is_empty(), "{first}");
+    }
+    let complaints: Vec<usize> = rows.iter().filter_map(|(first, _)| first.parse().ok()).collect();
+    assert!(complaints.iter().copied().eq(1..=25), "{complaints:?}");
+    assert!(rows.len() > complaints.len() + 15, "and the traps");
+}
+
+#[test]
+fn the_look_finds_what_is_missing() {
+    let text = "`idle.rs::no_such_test`, `no_file.rs::no_thread_wakes_up_for_nothing_in_any_state`, `a::b`, `code`, \
+                `idle.rs::no_thread_wakes_up_for_nothing_in_any_state`, `src/timer.rs::sleeper`";
+    let files: Vec<_> = missing(text).into_iter().map(|(file, _)| file).collect();
+    assert_eq!(files, ["idle.rs", "no_file.rs", "a"]);
+}
