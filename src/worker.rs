@@ -7,8 +7,8 @@
 
 mod looks;
 mod pause;
-mod publisher;
-mod traffic;
+pub(crate) mod publisher;
+pub(crate) mod traffic;
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,7 +35,7 @@ use crate::worker::publisher::Publisher;
 use crate::worker::traffic::HIGH_WATER;
 
 /// A line on which nothing happened for so long is at rest.
-const QUIET: Duration = Duration::from_secs(1);
+pub(crate) const QUIET: Duration = Duration::from_secs(1);
 
 /// Called on the I/O thread after events were enqueued.
 pub(crate) type Notify = Box<dyn Fn() + Send>;
@@ -381,12 +381,9 @@ impl Worker {
     /// What a burst of traffic has left behind is given back.
     fn rest(&mut self, now: Instant) {
         if let Some(socket) = &mut self.socket {
-            socket.rest();
-            // It may have let bytes out.
-            self.session.handle_progress(now, socket.taken(), socket.is_blocked());
+            traffic::rest(&mut self.session, socket, now);
         }
         self.accepted.shrink_to_fit();
-        self.session.rest();
         self.publisher.rest();
         self.shared.intake.rest();
     }

@@ -5,11 +5,11 @@ pub(crate) mod stream;
 pub(crate) mod tls;
 
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 mod frame;
 mod tap;
 mod tcp;
-mod upgrade;
+pub(crate) mod upgrade;
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mio::Registry;
+use mio::net::TcpStream;
 
 use crate::config::ConnectionConfig;
 use crate::endpoint::Endpoint;
@@ -58,7 +59,7 @@ pub(crate) struct Connection {
 /// The thread that makes an attempt: it waits, and can be told to stop waiting.
 ///
 /// Every method fails once the attempt is abandoned; with what is of no matter, since nobody will see it.
-pub(crate) trait Attempt {
+pub(crate) trait Attempt<T = TcpStream> {
     /// Names what comes next, and where.
     fn enter(&mut self, phase: Phase, endpoint: Option<&Endpoint>) -> Result<(), Error>;
 
@@ -69,7 +70,7 @@ pub(crate) trait Attempt {
     fn resolve(&mut self, target: &Target<'_>) -> Result<Vec<SocketAddr>, Error>;
 
     /// Waits until `wire` may go on, or `patience` ends: then `false`.
-    fn wait(&mut self, wire: &mut Wire, patience: Option<Duration>) -> Result<bool, Error>;
+    fn wait(&mut self, wire: &mut Wire<T>, patience: Option<Duration>) -> Result<bool, Error>;
 
     /// How much time the attempt has left.
     fn time_left(&self) -> Duration;

@@ -126,9 +126,16 @@ impl<T: Raw> Wire<T> {
     }
 
     /// What the poller says when something has arrived.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn edge(&mut self) {
         self.readable = true;
+    }
+
+    /// What the poller says when the peer's end has come.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn edge_of_end(&mut self) {
+        self.readable = true;
+        self.ending = true;
     }
 
     fn write_some(raw: &mut T, taken: &mut u64, bytes: &[u8]) -> io::Result<usize> {
@@ -417,8 +424,7 @@ mod tests {
         fake.feed("cd");
         assert_eq!(wire.read(&mut buffer).unwrap(), 2);
         assert_eq!(wire.read(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock, "no system call");
-        wire.edge();
-        wire.ending = true;
+        wire.edge_of_end();
         assert_eq!(wire.read(&mut buffer).unwrap(), 2);
         fake.feed("");
         assert_eq!(wire.read(&mut buffer).unwrap(), 0, "the end that came with the last bytes");

@@ -26,10 +26,10 @@ const BODY_PATIENCE: Duration = Duration::from_secs(1);
 const MAX_HEADERS: usize = 128;
 
 /// Asks for the upgrade and reads the answer.
-pub(crate) fn upgrade(
-    link: &mut Link,
+pub(crate) fn upgrade<T: Raw>(
+    link: &mut Link<T>,
     target: &Target<'_>,
-    attempt: &mut impl Attempt,
+    attempt: &mut impl Attempt<T>,
 ) -> Result<Upgraded, Error> {
     let key = generate_key();
     let broken = |error: io::Error| Error::Upgrade {
