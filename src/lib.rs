@@ -47,6 +47,9 @@ mod dial;
 mod endpoint;
 mod error;
 mod event;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod intake;
 mod message;
 mod protocol;

@@ -291,6 +291,12 @@ impl<T: Raw> Socket<T> {
         self.stream.link.wire().is_readable()
     }
 
+    /// For who plays the poller.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn wire_mut(&mut self) -> &mut crate::transport::stream::Wire<T> {
+        self.link().wire_mut()
+    }
+
     fn link(&mut self) -> &mut Link<T> {
         &mut self.stream.link
     }

@@ -1,0 +1,253 @@
+//! A server's answer to the upgrade, however it is cut.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mio::Registry;
+use tungstenite::handshake::derive_accept_key;
+
+use super::input::{Input, cut};
+use super::pipe::{End, Pipe};
+use crate::config::ConnectionConfig;
+use crate::endpoint::Endpoint;
+use crate::error::{Error, Phase};
+use crate::protocol::Request;
+use crate::transport::stream::{Link, Wire};
+use crate::transport::tls::Connector;
+use crate::transport::upgrade::{Upgraded, upgrade};
+use crate::transport::{Attempt, Settings, Target};
+
+/// The answer of RFC 6455, section 1.3: stands for the one that belongs to our key.
+const ACCEPT: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+const URL: &str = "ws://bob:p%40ss-w0rd@h:81/x?token=t0ken-s3cret";
+
+/// What the request tells the server, and no error may tell anybody.
+const SECRETS: [&str; 5] = [
+    "bob:p@ss-w0rd",
+    "Ym9iOnBAc3MtdzByZA==",
+    "token=t0ken-s3cret",
+    "k3y-s3cret",
+    "Basic Ym9iOnBAc3MtdzByZA==",
+];
+
+/// How long an attempt may take.
+const LIMIT: Duration = Duration::from_secs(10);
+
+pub(super) fn run(data: &[u8]) {
+    let mut input = Input::new(data);
+    let limit = input.pick(&[64 << 10, 16, 100, 300, 1000, 4095, 4096, 8192]);
+    let end = input.pick(&[None, Some(End::Eof), Some(End::Reset)]);
+    let seed = input.byte();
+    let pause = Duration::from_millis(input.pick(&[0, 1, 400, 3000]));
+    let answer = input.rest();
+    let whole = attempt(answer, 0, limit, end, pause.min(Duration::from_millis(1)));
+    let cut = attempt(answer, seed, limit, end, pause);
+    if pause.is_zero() {
+        assert_eq!(whole, cut, "it depends on how the answer is cut");
+        if let Some(status) = status(&answer[..limit.min(answer.len())]).filter(|status| *status != 101) {
+            let told = format!("the server answered {status} ");
+            assert!(whole.is_err_and(|error| error.starts_with(&told)), "a refusal that got lost");
+        }
+    }
+}
+
+/// The status of a head that is complete, interim ones aside.
+fn status(mut answer: &[u8]) -> Option<u16> {
+    loop {
+        let mut headers = [httparse::EMPTY_HEADER; 128];
+        let mut response = httparse::Response::new(&mut headers);
+        let Ok(httparse::Status::Complete(length)) = response.parse(answer) else { return None };
+        match response.code {
+            Some(100 | 102..=199) => answer = &answer[length..],
+            code => return code,
+        }
+    }
+}
+
+/// The request that a client sends with this configuration.
+pub(super) fn request_of(config: &ConnectionConfig) -> Vec<u8> {
+    let pipe = Pipe::new();
+    let mut server = Server {
+        pipe: pipe.clone(),
+        pieces: Pieces::Cut(Vec::new()),
+        end: None,
+        pause: LIMIT,
+        left: LIMIT,
+        accept: String::new(),
+    };
+    let ended = dial(config.clone(), pipe.clone(), &mut server);
+    assert!(matches!(ended, Err(Error::Closed)), "{ended:?}");
+    std::mem::take(&mut pipe.state().taken)
+}
+
+/// What came of it: the subprotocol and all that lies behind the answer, or the error.
+fn attempt(
+    answer: &[u8],
+    seed: u8,
+    limit: usize,
+    end: Option<End>,
+    pause: Duration,
+) -> Result<(Option<Box<str>>, Vec<u8>), String> {
+    let mut config = ConnectionConfig::new(URL).header("X-Key", "k3y-s3cret").subprotocol("chat");
+    config.max_response_size = limit;
+    let pipe = Pipe::new();
+    let mut server = Server {
+        pipe: pipe.clone(),
+        pieces: Pieces::Coming(answer, seed),
+        end,
+        pause,
+        left: LIMIT,
+        accept: String::new(),
+    };
+    match dial(config, pipe, &mut server) {
+        Ok(Upgraded { subprotocol, rest }) => {
+            assert!(subprotocol.as_deref().is_none_or(|name| name == "chat"));
+            Ok((subprotocol, server.behind(rest)))
+        }
+        Err(error) => {
+            check(&error, limit);
+            let body = match &error {
+                Error::Rejected(rejection) => rejection.body.clone(),
+                _ => Vec::new(),
+            };
+            // The key is another in each attempt.
+            let said = format!("{error} {error:?}").replace(&server.accept, "…");
+            Err(said + &String::from_utf8_lossy(&body))
+        }
+    }
+}
+
+fn dial(config: ConnectionConfig, pipe: Pipe, server: &mut Server<'_>) -> Result<Upgraded, Error> {
+    let request = Request::new(&config);
+    let settings = Settings { config, fetch: None, resolver: None, tls: Connector::default() };
+    let target = Target { endpoint: request.check().expect("a good URL"), request, settings: &settings };
+    upgrade(&mut Link::Plain(Wire::new(pipe)), &target, server)
+}
+
+fn check(error: &Error, limit: usize) {
+    let mut told = format!("{error} ");
+    if let Error::Rejected(rejection) = error {
+        assert_ne!(rejection.status, 101);
+        // A byte that is no text may become three.
+        assert!(rejection.body.len() <= 3 * limit, "{} bytes of a body", rejection.body.len());
+        told += &String::from_utf8_lossy(&rejection.body);
+        told += &rejection.reason;
+    } else {
+        told = format!("{told}{error:?}");
+    }
+    for secret in SECRETS {
+        assert!(!told.contains(secret), "{secret} in {told}");
+    }
+}
+
+/// The other side, and the thread that waits for it.
+struct Server<'a> {
+    pipe: Pipe,
+    pieces: Pieces<'a>,
+    end: Option<End>,
+    /// How long each piece takes.
+    pause: Duration,
+    left: Duration,
+    /// What belongs to the key of the request.
+    accept: String,
+}
+
+enum Pieces<'a> {
+    /// The request was not read yet.
+    Coming(&'a [u8], u8),
+    Cut(Vec<Vec<u8>>),
+}
+
+impl Server<'_> {
+    /// The next piece of the answer, or the end of the stream. `false` if there is nothing more.
+    fn send(&mut self, wire: &mut Wire<Pipe>) -> bool {
+        if let Pieces::Coming(answer, seed) = self.pieces {
+            self.accept = accept_key(&self.pipe.state().taken);
+            let accepts = status(answer) == Some(101);
+            let answer =
+                if accepts { replace(answer, ACCEPT, self.accept.as_bytes()) } else { answer.to_vec() };
+            let mut pieces: Vec<_> = cut(&answer, seed).into_iter().map(Vec::from).collect();
+            pieces.reverse();
+            self.pieces = Pieces::Cut(pieces);
+        }
+        let Pieces::Cut(pieces) = &mut self.pieces else { return false };
+        if let Some(piece) = pieces.pop() {
+            self.pipe.state().incoming.extend(piece);
+            wire.edge();
+            return true;
+        }
+        let Some(end) = self.end.take() else { return false };
+        // A reset takes back what was not read; nothing is left here, since every wait follows a read.
+        self.pipe.end(end);
+        wire.edge_of_end();
+        true
+    }
+
+    /// Everything behind the answer, of which `rest` was read with it.
+    fn behind(&mut self, mut rest: Vec<u8>) -> Vec<u8> {
+        rest.extend(&self.pipe.state().incoming);
+        if let Pieces::Cut(pieces) = &self.pieces {
+            rest.extend(pieces.iter().rev().flatten());
+        }
+        rest
+    }
+}
+
+impl Attempt<Pipe> for Server<'_> {
+    fn enter(&mut self, _: Phase, _: Option<&Endpoint>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn uninterruptible<R>(&mut self, _: &str, call: impl FnOnce() -> R) -> Result<R, Error> {
+        Ok(call())
+    }
+
+    fn resolve(&mut self, _: &Target<'_>) -> Result<Vec<SocketAddr>, Error> {
+        Ok(Vec::new())
+    }
+
+    fn wait(&mut self, wire: &mut Wire<Pipe>, patience: Option<Duration>) -> Result<bool, Error> {
+        // The system tells of each arrival once.
+        assert!(!wire.is_readable(), "a wait for what is there already");
+        assert!(patience.is_none_or(|patience| patience <= self.left), "patience beyond the attempt's end");
+        let over = |server: &mut Self, after| {
+            server.left = server.left.saturating_sub(after);
+            if server.left.is_zero() { Err(Error::Closed) } else { Ok(()) }
+        };
+        match patience {
+            Some(patience) if patience <= self.pause => {
+                over(self, patience)?;
+                return Ok(false);
+            }
+            _ => over(self, self.pause)?,
+        }
+        if self.send(wire) {
+            return Ok(true);
+        }
+        over(self, patience.unwrap_or(LIMIT))?;
+        Ok(false)
+    }
+
+    fn time_left(&self) -> Duration {
+        self.left
+    }
+
+    fn registry(&self) -> &Registry {
+        unreachable!("an upgrade registers nothing")
+    }
+}
+
+fn accept_key(request: &[u8]) -> String {
+    let request = String::from_utf8_lossy(request);
+    let key = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
+    derive_accept_key(key.expect("a key in the request").as_bytes())
+}
+
+fn replace(bytes: &[u8], what: &[u8], with: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    if let Some(at) = bytes.windows(what.len()).position(|window| window == what) {
+        bytes[at..at + what.len()].copy_from_slice(with);
+    }
+    bytes
+}

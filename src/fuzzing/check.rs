@@ -1,0 +1,200 @@
+//! What must hold of everything that a session tells, besides the fates of its messages.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::config::{Beat, ConnectionConfig};
+use crate::error::Error;
+use crate::event::{CloseReason, DisconnectReason, Event};
+use crate::message::Message;
+use crate::state::ConnectionState::{self, Authenticated, Closed, Closing, Connected, Connecting};
+
+pub(super) struct Check {
+    state: ConnectionState,
+    /// Since when the line is in this state.
+    since: Instant,
+    /// When bytes were last read, or the line opened.
+    pub(super) heard: Instant,
+    /// When the system last took something of what waits, or nothing waited.
+    moved: Instant,
+    taken: u64,
+    blocked: bool,
+    /// The delays of the plans that were not yet told of.
+    pub(super) planned: VecDeque<Duration>,
+    /// The messages for the application that it has not taken.
+    pub(super) passed: VecDeque<Message>,
+    /// The newest message of this connection.
+    newest: u64,
+    /// Requests that arrived, by ticket: the values that name their answers.
+    requests: BTreeMap<u64, Value>,
+    /// Bytes were sent on this connection that need not be messages.
+    pub(super) raw: bool,
+    /// The protocol delivers what it likes.
+    pub(super) unruly: bool,
+    /// A callback was said to panic.
+    pub(super) panicked: bool,
+    /// The messages that the session has let go.
+    pub(super) released: usize,
+    /// The application has had the last event.
+    pub(super) ended: bool,
+}
+
+impl Check {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            state: ConnectionState::Disconnected,
+            since: now,
+            heard: now,
+            moved: now,
+            taken: 0,
+            blocked: false,
+            planned: VecDeque::new(),
+            passed: VecDeque::new(),
+            newest: 0,
+            requests: BTreeMap::new(),
+            raw: false,
+            unruly: false,
+            panicked: false,
+            released: 0,
+            ended: false,
+        }
+    }
+
+    pub(super) fn opened(&mut self, now: Instant) {
+        self.heard = now;
+        self.moved = now;
+        self.taken = 0;
+        self.blocked = false;
+        self.newest = 0;
+    }
+
+    /// A message for the application.
+    fn arrived(&mut self, message: &Message) {
+        let number =
+            message.as_text().and_then(|text| text.strip_prefix('m')?.split_once(':')?.0.parse().ok());
+        if let Some(number) = number.filter(|_| !self.raw && !self.unruly) {
+            // A line that is closing may leave some out, to get at the close frame behind them.
+            let next = number == self.newest + 1 || self.state == Closing && number > self.newest;
+            assert!(next, "m{number} after m{}", self.newest);
+            self.newest = number;
+        }
+    }
+
+    pub(super) fn moved(&mut self, now: Instant, taken: u64, blocked: bool) {
+        if taken != self.taken || !blocked || !self.blocked {
+            self.moved = now;
+        }
+        self.taken = taken;
+        self.blocked = blocked;
+    }
+
+    /// The server has one of the application's messages, perhaps a request.
+    pub(super) fn requested(&mut self, payload: &[u8]) {
+        if let Ok(value) = serde_json::from_slice::<Value>(payload)
+            && let Some(ticket) = value["n"].as_u64()
+        {
+            self.requests.insert(ticket, value["id"].clone());
+        }
+    }
+
+    /// A request has its reply.
+    pub(super) fn answered(&mut self, ticket: u64, answer: &Result<Message, Error>) {
+        if let (Ok(message), Some(id), false) = (answer, self.requests.get(&ticket), self.unruly) {
+            let value = message.json::<Value>().expect("an answer in JSON");
+            assert!(value["id"] == *id || value.get("re").is_some(), "{message} to {id}");
+        }
+    }
+
+    /// The session tells of an event.
+    pub(super) fn event(&mut self, event: &Event, now: Instant, config: &ConnectionConfig) {
+        if self.state == Closed {
+            assert!(matches!(event, Event::Disconnected { .. } | Event::Closed { .. }), "{event:?}");
+        }
+        match event {
+            Event::StateChanged { from, to } => {
+                assert_eq!(*from, self.state);
+                assert!(from.may_become(*to), "{from} -> {to}");
+                self.state = *to;
+                self.since = now;
+            }
+            Event::Connected { attempts, .. } => {
+                // One that said goodbye in the same breath is past it.
+                assert!(matches!(self.state, Connected | Authenticated) && *attempts > 0, "{}", self.state);
+            }
+            Event::Disconnected { reason, retry_in, .. } => {
+                assert_eq!(*retry_in, retry_in.and_then(|_| self.planned.pop_front()));
+                self.lost(reason, now, config);
+            }
+            Event::Closed { reason } => {
+                let panicked = matches!(reason, CloseReason::Failed(Error::Panicked { .. }));
+                assert!(!panicked || self.panicked, "a protocol panicked");
+            }
+            Event::Expired { .. } => {}
+            Event::Message(message) => {
+                assert!(matches!(self.state, Connected | Authenticated | Closing), "{}", self.state);
+                self.arrived(message);
+            }
+            Event::Missed { .. } => panic!("{event:?} out of place"),
+        }
+    }
+
+    fn lost(&self, reason: &DisconnectReason, now: Instant, config: &ConnectionConfig) {
+        match reason {
+            DisconnectReason::Lost(Error::HeartbeatTimeout { .. }) => {
+                let silence = now - self.heard;
+                assert!(
+                    config.heartbeat.strict || silence >= config.heartbeat.timeout,
+                    "heard {silence:?} ago"
+                );
+            }
+            DisconnectReason::Lost(Error::WriteStalled { .. }) => {
+                assert!(now - self.moved >= config.write_timeout, "moved {:?} ago", now - self.moved);
+            }
+            _ => {}
+        }
+    }
+
+    /// All events were told.
+    pub(super) fn published(&self, state: ConnectionState) {
+        assert_eq!(self.state, state);
+        assert!(self.planned.is_empty(), "a plan that nobody was told of");
+    }
+
+    /// The application takes an event.
+    pub(super) fn taken(&mut self, event: Event) {
+        assert!(!self.ended, "{event:?} behind the last event");
+        match event {
+            Event::Closed { .. } => self.ended = true,
+            Event::Message(message) => {
+                let passed = self.passed.pop_front();
+                assert_eq!(Some(message), passed, "out of order, left out, or there twice");
+            }
+            _ => {}
+        }
+    }
+
+    /// What holds while the worker sleeps. `blocked`: bytes wait; `ready`: messages go out.
+    pub(super) fn asleep(
+        &self,
+        now: Instant,
+        state: ConnectionState,
+        deadline: Option<Instant>,
+        (config, blocked, ready): (&ConnectionConfig, bool, bool),
+    ) {
+        let mut bounds = Vec::new();
+        let logging_in = matches!(state, Connected | Authenticated) && !ready;
+        let up = ready || logging_in || state == Closing;
+        bounds.extend((state == Connecting).then_some(self.since + config.connect_timeout));
+        bounds.extend((state == Closing).then_some(self.since + config.close_timeout));
+        bounds.extend(logging_in.then_some(self.since + config.login_timeout));
+        bounds.extend((up && blocked).then_some(self.moved + config.write_timeout));
+        let beats = state != Closing && ready && config.heartbeat.beat != Beat::Off;
+        bounds.extend(beats.then_some(now + config.heartbeat.interval));
+        for bound in bounds {
+            assert!(bound > now, "{state} for longer than it may be");
+            assert!(deadline.is_some_and(|at| at > now && at <= bound), "{deadline:?} in {state}");
+        }
+    }
+}

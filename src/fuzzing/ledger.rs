@@ -1,0 +1,214 @@
+//! What became of each accepted message: as the client tells it, and as the server saw it.
+
+use crate::event::{Left, Ticket, Tickets};
+use crate::message::Message;
+use crate::session::{Doubt, Watermarks};
+
+pub(super) struct Ledger {
+    fates: Vec<Fate>,
+    /// Messages are sent again until they are confirmed.
+    keeps: bool,
+    /// The newest ticket that the server has seen, on the connection that is open.
+    newest: u64,
+    connection: u64,
+    settled: u64,
+}
+
+#[derive(Debug, Default)]
+struct Fate {
+    request: bool,
+    /// It may grow too old.
+    expires: bool,
+    /// The server has it in whole.
+    arrived: bool,
+    /// The connections on which the system took something of it, and the last of them.
+    connections: u8,
+    connection: u64,
+    /// By the watermarks, it is confirmed.
+    confirmed: bool,
+    /// It was named as maybe delivered: in an event or at the end, and to who waits for its confirmation.
+    doubted: bool,
+    told: bool,
+    /// It was returned as never written.
+    unwritten: bool,
+    /// It was named as too old.
+    expired: bool,
+    /// The caller took it back, or the protocol let it fall.
+    dropped: bool,
+    replies: u8,
+}
+
+impl Fate {
+    /// It has met another fate than to be delivered or to be left. A run of tickets may cover it all the same.
+    fn is_gone(&self) -> bool {
+        self.expired || self.dropped || self.request && self.replies > 0
+    }
+}
+
+impl Ledger {
+    pub(super) fn new(keeps: bool) -> Self {
+        Self { fates: Vec::new(), keeps, newest: 0, connection: 0, settled: 0 }
+    }
+
+    fn fate(&mut self, ticket: u64) -> &mut Fate {
+        &mut self.fates[usize::try_from(ticket).expect("few tickets") - 1]
+    }
+
+    pub(super) fn accept(&mut self, ticket: Ticket, request: bool, expires: bool) {
+        self.fates.push(Fate { request, expires, ..Fate::default() });
+        assert_eq!(ticket.number(), self.accepted());
+    }
+
+    pub(super) fn accepted(&self) -> u64 {
+        self.fates.len() as u64
+    }
+
+    pub(super) fn is_request(&self, ticket: u64) -> bool {
+        let at = usize::try_from(ticket).ok().and_then(|ticket| ticket.checked_sub(1));
+        at.and_then(|at| self.fates.get(at)).is_some_and(|fate| fate.request)
+    }
+
+    pub(super) fn connect(&mut self) {
+        self.connection += 1;
+        if self.keeps {
+            self.newest = 0;
+        }
+    }
+
+    /// The system has taken something of this message, or all of it.
+    pub(super) fn see(&mut self, payload: &[u8], whole: bool) {
+        let Some(ticket) = label(payload) else { return };
+        assert!(ticket > self.newest, "#{ticket} after #{}", self.newest);
+        self.newest = ticket;
+        let (keeps, connection) = (self.keeps, self.connection);
+        let fate = self.fate(ticket);
+        assert!(!fate.confirmed && !fate.doubted && !fate.expired, "#{ticket} once more: {fate:?}");
+        fate.arrived |= whole;
+        if fate.connection != connection {
+            fate.connection = connection;
+            fate.connections += 1;
+        }
+        let most = if keeps && !fate.request { 3 } else { 1 };
+        assert!(fate.connections <= most, "#{ticket} on {} connections", fate.connections);
+    }
+
+    /// These may have been delivered, and are not sent again.
+    pub(super) fn doubt(&mut self, tickets: &Tickets) {
+        for ticket in tickets.iter().map(Ticket::number) {
+            let fate = self.fate(ticket);
+            assert!(!fate.confirmed && !fate.doubted && !fate.expired, "#{ticket}: {fate:?}");
+            fate.doubted = !fate.is_gone();
+        }
+    }
+
+    /// Who waits for their confirmation is told that it will not come.
+    pub(super) fn tell(&mut self, doubts: &[Doubt]) {
+        for Doubt { first, last, expired } in doubts {
+            for ticket in *first..=*last {
+                let fate = self.fate(ticket);
+                assert!(!fate.confirmed && (!expired || fate.expired), "#{ticket}: {fate:?}");
+                assert!(!fate.told || fate.is_gone(), "#{ticket}: {fate:?}");
+                fate.told = true;
+            }
+        }
+    }
+
+    /// These were too old to be written.
+    pub(super) fn expire(&mut self, tickets: &Tickets) {
+        for ticket in tickets.iter().map(Ticket::number) {
+            let fate = self.fate(ticket);
+            assert!(
+                fate.expires && fate.connections == 0 && !fate.expired && !fate.doubted,
+                "#{ticket}: {fate:?}"
+            );
+            fate.expired = true;
+        }
+    }
+
+    pub(super) fn drop(&mut self, ticket: u64) {
+        self.fate(ticket).dropped = true;
+    }
+
+    pub(super) fn reply(&mut self, ticket: u64) {
+        let fate = self.fate(ticket);
+        fate.replies += 1;
+        assert!(fate.request && fate.replies == 1, "#{ticket}: {fate:?}");
+    }
+
+    /// What the client says of its messages while the line goes on.
+    pub(super) fn settle(&mut self, marks: &Watermarks) {
+        assert!(marks.settled <= marks.written && marks.written <= self.accepted(), "{marks:?}");
+        for ticket in self.settled + 1..=marks.settled {
+            let fate = self.fate(ticket);
+            if !fate.told && !fate.is_gone() {
+                assert!(fate.arrived, "#{ticket} confirmed, and it did not arrive: {fate:?}");
+                fate.confirmed = true;
+            }
+        }
+        // What was let fall may leave the mark behind where it was: nobody waits for less.
+        self.settled = self.settled.max(marks.settled);
+    }
+
+    /// Everything accepted has gone out.
+    pub(super) fn check_out(&self) {
+        for (fate, ticket) in self.fates.iter().zip(1_u64..) {
+            let sent = fate.arrived && (fate.connection == self.connection || !self.keeps);
+            assert!(
+                sent || fate.confirmed || fate.doubted || fate.is_gone(),
+                "#{ticket} waits for nothing: {fate:?}"
+            );
+        }
+    }
+
+    /// The line is lost, and will be dialled again: what the server may have is settled or named. Up to `sure` there
+    /// may have been confirmations.
+    pub(super) fn lose(&self, sure: u64) {
+        for (fate, ticket) in self.fates.iter().zip(1_u64..) {
+            let confirmed = fate.confirmed || fate.arrived && ticket <= sure;
+            let known = confirmed || fate.doubted || fate.is_gone() || self.keeps && !fate.request;
+            assert!(fate.connections == 0 || known, "#{ticket}: {fate:?}");
+        }
+    }
+
+    /// The client is closed, and this is left. Returns how many messages it has let go.
+    pub(super) fn close(&mut self, left: &Left) -> usize {
+        for message in &left.never_written {
+            let ticket = label(message.as_bytes()).expect("one of ours");
+            let fate = self.fate(ticket);
+            assert!(!fate.unwritten && !fate.request, "#{ticket}: {fate:?}");
+            fate.unwritten = true;
+        }
+        for ticket in left.maybe_delivered.iter().map(Ticket::number) {
+            let fate = self.fate(ticket);
+            fate.doubted = !fate.is_gone();
+        }
+        for (fate, ticket) in self.fates.iter().zip(1_u64..) {
+            assert!(!fate.unwritten || fate.connections == 0 && !fate.confirmed, "#{ticket}: {fate:?}");
+            let fates = [fate.confirmed, fate.doubted, fate.unwritten, fate.expired];
+            let fates = fates.into_iter().filter(|is_so| *is_so).count();
+            assert!(
+                fates == 1 || fates == 0 && fate.is_gone(),
+                "#{ticket} vanished, or has two fates: {fate:?}"
+            );
+            assert!(!fate.request || fate.dropped || fate.replies == 1, "#{ticket}: {fate:?}");
+        }
+        self.fates.len() - left.never_written.len()
+    }
+}
+
+/// A message that says which it is.
+pub(super) fn message(ticket: u64, size: usize, binary: bool) -> Message {
+    let text = format!("{ticket}:{}", "z".repeat(size));
+    if binary { text.into_bytes().into() } else { text.into() }
+}
+
+/// The ticket of one of the application's messages, of which the beginning may be all there is.
+pub(super) fn label(payload: &[u8]) -> Option<u64> {
+    let at = match payload {
+        [b'0'..=b'9', ..] => 0,
+        [b'{', ..] => payload.windows(4).position(|window| window == br#""n":"#)? + 4,
+        _ => return None,
+    };
+    let digits = payload[at..].iter().position(|byte| !byte.is_ascii_digit())?;
+    std::str::from_utf8(&payload[at..at + digits]).ok()?.parse().ok()
+}

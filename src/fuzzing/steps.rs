@@ -1,0 +1,319 @@
+//! A whole line, from bytes: its configuration, then step after step what happens to it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::{Value, json};
+
+use super::input::Input;
+use super::ledger::message;
+use super::peer::{Peer, frame};
+use super::pipe::End;
+use super::rig::{Line, Opening, Rig};
+use super::wild::{Fallen, Wild};
+use crate::config::{
+    Beat, ConnectionConfig, Delivery, HeartbeatConfig, Inbound, Jitter, Limit, ReconnectConfig, WhileDown,
+};
+use crate::error::{CloseFrame, Error, Rejection, SendErrorKind};
+use crate::intake::{Command, Offer};
+use crate::message::Message;
+use crate::protocol::{JsonSession, Protocol};
+use crate::session::Mode;
+
+/// Which protocols the line may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Any,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speaks {
+    Plain,
+    Json,
+    Wild,
+}
+
+/// Nothing above may happen more often in one run.
+const STEPS: usize = 400;
+
+/// This bit of a step says that the next one happens in the same turn.
+const AT_ONCE: u8 = 0x80;
+
+pub(super) fn run(data: &[u8], kind: Kind, now: Instant) {
+    let mut input = Input::new(data);
+    let speaks = match kind {
+        Kind::Any => input.pick(&[Speaks::Plain, Speaks::Plain, Speaks::Json, Speaks::Wild]),
+        Kind::Json => Speaks::Json,
+    };
+    let config = config(&mut input, speaks);
+    let mode = input.byte();
+    let mode = Mode { one_attempt: mode & 0xF == 1, fetches: mode & 0x10 != 0 };
+    let fallen = Fallen::default();
+    let protocol: Option<Box<dyn Protocol>> = match speaks {
+        Speaks::Plain => None,
+        Speaks::Json => Some(Box::new(json_session(&mut input))),
+        Speaks::Wild => Some(Box::new(Wild::new(input.block(), fallen.clone()))),
+    };
+    let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30);
+    let mut rig = Rig::new(config, protocol, mode, (now, wall));
+    rig.fallen = fallen;
+    rig.answers_requests = speaks != Speaks::Plain;
+    rig.check.unruly = speaks == Speaks::Wild;
+    let mut due = None;
+    for _ in 0..STEPS {
+        if input.is_empty() || rig.stopped {
+            break;
+        }
+        let step = input.byte();
+        act(&mut rig, step & !AT_ONCE, &mut input, due);
+        if step & AT_ONCE == 0 {
+            due = rig.settle();
+        }
+    }
+    rig.commands.push_back(Command::Terminate);
+    rig.settle();
+    assert!(rig.stopped, "a terminated client goes on");
+}
+
+fn config(input: &mut Input<'_>, speaks: Speaks) -> ConnectionConfig {
+    let ms = |input: &mut Input<'_>, all: &[u64]| Duration::from_millis(input.pick(all));
+    let beats = [Beat::WebSocketPing, Beat::WebSocketPing, Beat::Json, Beat::Off, Beat::Protocol];
+    // Only the wild one answers for its own heartbeats.
+    let beat = input.pick(&beats[..if speaks == Speaks::Wild { 5 } else { 4 }]);
+    let heartbeat = HeartbeatConfig::default()
+        .beat(beat)
+        .interval(ms(input, &[30_000, 1000, 50]))
+        .timeout(ms(input, &[10_000, 500, 20]))
+        .strict(input.flag());
+    let reconnect = ReconnectConfig {
+        max_attempts: input.pick(&[None, Some(0), Some(3)]),
+        ..ReconnectConfig::default().jitter(Jitter::None)
+    };
+    let keeps = input.flag() && beat == Beat::WebSocketPing;
+    let limits = [Limit::default(), Limit::new(1, 1), Limit::new(3, 200), Limit::new(16, 40_000)];
+    let mut config = ConnectionConfig::new("ws://h")
+        .heartbeat(heartbeat)
+        .reconnect(reconnect)
+        .delivery(if keeps { Delivery::AtLeastOnce } else { Delivery::AtMostOnce })
+        .inbound(input.pick(&[Inbound::Deliver, Inbound::Deliver, Inbound::Discard]))
+        .outbox(input.pick(&limits))
+        .events(input.pick(&limits))
+        .max_message_size(input.pick(&[1 << 20, 300, 100_000]))
+        .max_frame_size(input.pick(&[1 << 20, 100]))
+        .connect_timeout(ms(input, &[10_000, 40]))
+        .login_timeout(ms(input, &[10_000, 40]))
+        .close_timeout(ms(input, &[3000, 10]))
+        .write_timeout(ms(input, &[30_000, 100]))
+        .stable_after(ms(input, &[5000, 0]));
+    config.max_age =
+        input.pick(&[None, None, Some(Duration::from_millis(500)), Some(Duration::from_millis(20))]);
+    config.fragment = input.pick(&[None, None, Some(1000), Some(100), Some(3)]);
+    config.while_down = input.pick(&[WhileDown::Queue, WhileDown::Queue, WhileDown::Refuse]);
+    config
+}
+
+fn json_session(input: &mut Input<'_>) -> JsonSession {
+    let choice = input.byte();
+    let mut session = JsonSession::new();
+    if choice & 1 != 0 {
+        session = session.login(json!({"login": "me"}));
+    }
+    if choice & 2 != 0 {
+        session = session.accepted(|value| value["ok"] == true);
+    }
+    if choice & 4 != 0 {
+        session = session.refused(|value| value.get("err").is_some());
+    }
+    match choice >> 3 & 3 {
+        0 => session,
+        1 => session.answers_in_order(|value| value.get("re").is_some()),
+        _ => session.answers_by("id"),
+    }
+}
+
+/// `due`: when the worker would wake up.
+fn act(rig: &mut Rig, step: u8, input: &mut Input<'_>, due: Option<Instant>) {
+    match step % 32 {
+        0 => {}
+        1 => rig.sleep(Duration::from_millis(u64::from(input.short()))),
+        2 => {
+            let due = [due, rig.plan.map(|plan| plan.at)].into_iter().flatten().min().unwrap_or(rig.now);
+            let late = input.pick(&[0, 0, 0, 1, 4000, 6000]);
+            rig.sleep(due.saturating_duration_since(rig.now) + Duration::from_millis(late));
+            rig.session.handle_clock(rig.now, rig.wall);
+        }
+        3 => {
+            let by = Duration::from_millis(u64::from(input.short()));
+            rig.wall = if input.flag() { rig.wall + by } else { rig.wall - by };
+            rig.session.handle_clock(rig.now, rig.wall);
+        }
+        4 => {
+            let (count, size) = (input.byte() % 8, input.byte());
+            (0..=count).for_each(|_| send(rig, usize::from(size), false));
+        }
+        5 => send(rig, usize::from(input.short()), true),
+        6 => {
+            if rig.answers_requests {
+                request(rig, input);
+            }
+        }
+        7 => {
+            let back = u64::from(input.byte());
+            let ticket = rig.ledger.accepted().saturating_sub(back);
+            if rig.ledger.is_request(ticket) {
+                rig.commands.push_back(Command::Withdraw { ticket });
+            }
+        }
+        8 => rig.commands.push_back(Command::Confirm { through: rig.ledger.accepted() }),
+        9 => {
+            let code = input.pick(&[1000, 1001, 3000, 4999]);
+            let frame = CloseFrame::new(code, "r".repeat(usize::from(input.byte() % 124)));
+            rig.commands.push_back(Command::Close { frame, flush: input.flag() });
+        }
+        10 => rig.commands.push_back(Command::Terminate),
+        11 => rig.commands.push_back(Command::ReconnectNow),
+        12..=14 => dialled(rig, step % 32, input),
+        15 => {
+            // A timer that fires for a plan of the past.
+            let generation = u64::from(input.byte());
+            if rig.plan.is_none_or(|plan| plan.generation != generation) {
+                rig.session.handle_retry(rig.now, generation);
+            }
+        }
+        28 => rig.taking = input.pick(&[usize::MAX, 0, 1, 2, 100]),
+        31 => {
+            rig.check.panicked = true;
+            rig.session.handle_panic("on_event_ready");
+        }
+        other => {
+            if let Some(line) = &mut rig.line {
+                happen(line, other, input);
+            }
+        }
+    }
+}
+
+fn send(rig: &mut Rig, size: usize, binary: bool) {
+    let message = message(rig.ledger.accepted() + 1, size, binary);
+    let expires = rig.config.max_age.map(|age| rig.now + age);
+    if let Ok(ticket) = rig.intake.try_push(Offer { message, reply: None, expires }) {
+        rig.ledger.accept(ticket, false, expires.is_some());
+    }
+}
+
+fn request(rig: &mut Rig, input: &mut Input<'_>) {
+    let mut value = json!({"n": rig.ledger.accepted() + 1, "x": "z".repeat(input.byte().into())});
+    match input.byte() {
+        id @ 0..=3 => value["id"] = id.into(),
+        4 => value["id"] = Value::Null,
+        _ => {}
+    }
+    let message = match input.byte() {
+        0 => Message::from(value.to_string().into_bytes()),
+        _ => value.into(),
+    };
+    let (reply, _) = crossbeam_channel::bounded(1);
+    // There is no time to wait for room.
+    let offer = Offer { message, reply: Some(reply), expires: None };
+    match rig.intake.push(offer, rig.now, |_| Duration::ZERO) {
+        Ok(ticket) => rig.ledger.accept(ticket, true, false),
+        Err(error) => assert!(!matches!(error.kind(), SendErrorKind::ConsumerStalled { .. }), "{error:?}"),
+    }
+}
+
+/// An attempt ends; one that nobody waits for any more, too.
+fn dialled(rig: &mut Rig, step: u8, input: &mut Input<'_>) {
+    let generation = match step {
+        14 => Some(u64::from(input.byte() % 4)).filter(|generation| rig.dialling != Some(*generation)),
+        _ => rig.dialling,
+    };
+    let Some(generation) = generation else { return };
+    if step == 13 {
+        let error = match input.pick(&[0, 401, 403, 404, 429, 503, 301]) {
+            0 => {
+                let source = Arc::new(std::io::ErrorKind::ConnectionRefused.into());
+                Error::Connect { host: "h".into(), source }
+            }
+            status => {
+                let headers = vec![("Retry-After".to_owned(), input.byte().to_string())];
+                let rejection = Rejection { status, reason: String::new(), headers, body: Vec::new() };
+                Error::Rejected(Arc::new(rejection))
+            }
+        };
+        rig.results.push_back((generation, Err(error)));
+        return;
+    }
+    let mut peer = Peer::new();
+    let glued = match input.byte() {
+        0..=159 => Vec::new(),
+        160..=199 => peer.message(5),
+        200..=219 => peer.ping(b"early"),
+        _ => {
+            peer.raw = true;
+            input.block().to_vec()
+        }
+    };
+    let room = input.pick(&[usize::MAX, 0, 10, 1000]);
+    rig.results.push_back((generation, Ok(Opening { glued, peer, room })));
+}
+
+/// What happens on an open connection.
+fn happen(line: &mut Line, step: u8, input: &mut Input<'_>) {
+    let Line { socket, pipe, peer, flight, end, cut } = line;
+    let bytes = match step {
+        16 => peer.message(usize::from(input.short() % 2000)),
+        17 => peer.text(String::from_utf8_lossy(input.block()).trim_start_matches('m').as_bytes()),
+        18 => peer.ping(input.block()),
+        19 => peer.pong(input.byte().into()),
+        20 => peer.forge(input.block()),
+        21 => {
+            let code = input.short();
+            let code = [1000, 1001, 1008, 1014].get(usize::from(code)).copied().unwrap_or(code);
+            frame(0x88, &[&code.to_be_bytes(), input.block()].concat())
+        }
+        22 => {
+            peer.raw = true;
+            input.block().to_vec()
+        }
+        23 => {
+            let (fin, size) = (input.flag(), input.byte());
+            peer.fragment(fin, size.into())
+        }
+        24 => {
+            *end = Some(if input.flag() { End::Reset } else { End::Eof });
+            return;
+        }
+        25 => {
+            *cut = input.short().into();
+            return;
+        }
+        26 => {
+            pipe.state().room = match input.short() {
+                u16::MAX => usize::MAX,
+                room => room.into(),
+            };
+            return;
+        }
+        27 => {
+            pipe.state().broken = true;
+            return;
+        }
+        29 => {
+            let number: Value = match input.byte() {
+                number @ 0..=199 => number.into(),
+                _ => Value::Null,
+            };
+            peer.text(json!({"id": number, "ok": true, "re": 1}).to_string().as_bytes())
+        }
+        _ => {
+            pipe.state().interrupts = input.byte() % 4;
+            // The poller may say so and be wrong.
+            socket.wire_mut().edge();
+            return;
+        }
+    };
+    if end.is_none() && pipe.state().end.is_none() {
+        flight.extend(bytes);
+    }
+}

@@ -1,0 +1,127 @@
+//! A protocol that asks for anything at any time, as bytes of the input say.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::message::Message;
+use crate::protocol::{Accepted, Attempt, Context, Down, Outgoing, Protocol, Request, RequestId, Retry};
+
+pub(super) struct Wild {
+    script: Vec<u8>,
+    at: usize,
+    requests: VecDeque<RequestId>,
+    fallen: Fallen,
+}
+
+/// The tickets of the messages that were let fall.
+#[derive(Clone, Default)]
+pub(super) struct Fallen(Arc<Mutex<Vec<u64>>>);
+
+impl Fallen {
+    pub(super) fn take(&self) -> Vec<u64> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn add(&self, ticket: u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(ticket);
+    }
+}
+
+impl Wild {
+    pub(super) fn new(script: &[u8], fallen: Fallen) -> Self {
+        Self { script: script.to_vec(), at: 0, requests: VecDeque::new(), fallen }
+    }
+
+    fn choose(&mut self, n: u8) -> u8 {
+        self.at += 1;
+        self.script.get(self.at % (self.script.len() + 1)).map_or(0, |byte| byte % n)
+    }
+
+    fn effect(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        let ms = Duration::from_millis(u64::from(self.choose(40)) * 7);
+        match self.choose(12) {
+            0 => cx.send("w: anything"),
+            1 => cx.send("w".repeat(70_000)),
+            2 => cx.deliver("anything"),
+            3 => cx.ready(),
+            4 => cx.set_timer(u32::from(self.choose(3)), ms),
+            5 => cx.cancel_timer(u32::from(self.choose(3))),
+            6 => cx.beat_answered(),
+            7 => {
+                if let Some(request) = self.requests.pop_front() {
+                    cx.answer(request, "an answer");
+                }
+            }
+            8 => {
+                if let Some(request) = self.requests.pop_back() {
+                    cx.fail_request(request, Error::session("a failure"));
+                }
+            }
+            9 if self.choose(4) == 1 => return Err(Error::session("enough")),
+            9 if self.choose(4) == 1 => return Err(Error::refused("enough")),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl Protocol for Wild {
+    fn prepare(&mut self, _: &Attempt<'_>, request: &mut Request) -> Result<(), Error> {
+        request.set_header("X-Wild", "1");
+        if self.choose(9) == 5 { Err(Error::session("not now")) } else { Ok(()) }
+    }
+
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+        if self.choose(2) == 0 {
+            cx.ready();
+        }
+        self.effect(cx)
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
+        match self.choose(4) {
+            0 => cx.ready(),
+            1 => {}
+            _ => cx.deliver(message),
+        }
+        self.effect(cx)
+    }
+
+    fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
+        self.requests.extend(outgoing.request);
+        let before = self.effect(cx);
+        if self.choose(8) == 7 && before.is_ok() {
+            self.fallen.add(outgoing.ticket.number());
+        } else {
+            cx.send(outgoing.message);
+        }
+        before?;
+        if self.choose(3) == 2 { self.effect(cx) } else { Ok(()) }
+    }
+
+    fn on_timer(&mut self, cx: &mut Context<'_>, _: u32) -> Result<(), Error> {
+        self.effect(cx)
+    }
+
+    fn on_beat(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        cx.send("w: beat");
+        self.effect(cx)
+    }
+
+    fn on_closing(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        self.effect(cx)?;
+        self.effect(cx)
+    }
+
+    fn on_down(&mut self, down: &Down<'_>) -> Retry {
+        self.requests.clear();
+        match self.choose(6) {
+            0 => Retry::After(Duration::from_millis(u64::from(self.choose(100)) + 1)),
+            1 => Retry::Never,
+            2 => Retry::Backoff,
+            _ => down.default_retry(),
+        }
+    }
+}
