@@ -329,9 +329,10 @@ impl<T: Raw> Socket<T> {
     /// Answers a close frame with its code, in place of tungstenite.
     fn answer_close(&mut self, frame: &CloseFrame) {
         self.answered = true;
+        // Its next read would write its own answer.
+        self.draining = Some(DRAINED);
         frame::append(&mut self.batch, 0x88, self.masks.next(), &frame.code.to_be_bytes());
-        // At once: tungstenite's own would go out with the next read. A write to the link always succeeds; one that TLS
-        // refuses shows at that read.
+        // A write to the link always succeeds; one that TLS refuses shows at the next read.
         let _ = self.pass_on();
     }
 

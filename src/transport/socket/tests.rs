@@ -144,3 +144,22 @@ fn a_ping_is_answered_with_its_payload() {
     let unmasked: Vec<u8> = written[6..].iter().zip(&written[2..6]).map(|(byte, mask)| byte ^ mask).collect();
     assert_eq!((&written[..2], &unmasked[..]), (&[0x8A, 0x82][..], &b"hi"[..]));
 }
+
+/// The codes of the close frames that were written.
+fn closes(fake: &Fake) -> Vec<u16> {
+    let written = fake.0.lock().unwrap().written.clone();
+    assert!(written.len().is_multiple_of(8), "{written:?}");
+    let code = |frame: &[u8]| u16::from_be_bytes([frame[6] ^ frame[2], frame[7] ^ frame[3]]);
+    written.chunks(8).map(code).collect()
+}
+
+#[test]
+fn a_close_frame_with_1014_is_answered_once_whatever_is_read_behind_it() {
+    let fake = Fake::with_room(1000);
+    fake.feed([0x88, 2, 0x03, 0xF6]);
+    let mut socket = socket(&fake, &config());
+    assert!(matches!(socket.read(), Ok(Some(Incoming::Close(_)))));
+    assert!(matches!(socket.read(), Ok(None)));
+    socket.flush().unwrap();
+    assert_eq!(closes(&fake), [1014]);
+}
