@@ -117,7 +117,7 @@ impl Session {
             self.timers.clear();
             self.blocked_since = None;
             self.actions.push_back(Action::HangUp);
-            maybe_delivered = self.outbox.lost(self.taken);
+            maybe_delivered = self.outbox.lost(self.taken.max(self.taken_ahead));
             self.asked = 0;
             self.doubt(&maybe_delivered, false);
         }

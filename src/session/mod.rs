@@ -108,6 +108,8 @@ pub(crate) struct Session {
     doubts: Vec<Doubt>,
     /// The connection's bytes that the system has taken.
     taken: u64,
+    /// The same, where `handle_taken` was ahead of `handle_progress`.
+    taken_ahead: u64,
     /// Since when bytes wait and the system takes none.
     blocked_since: Option<Instant>,
     /// Numbers the attempts, so that a result that comes late is known as such.
@@ -176,6 +178,7 @@ impl Session {
             actions: VecDeque::new(),
             pings: VecDeque::new(),
             taken: 0,
+            taken_ahead: 0,
             blocked_since: None,
             generation: 0,
             attempts: 0,
@@ -209,6 +212,7 @@ impl Session {
         }
         self.go(ConnectionState::Connected, None);
         self.taken = taken;
+        self.taken_ahead = taken;
         self.outbox.begin(taken);
         if self.protocol.is_none() {
             self.ready(now, accepted);

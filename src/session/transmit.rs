@@ -97,6 +97,12 @@ impl Session {
         self.outbox.mark(end, self.beat_handed);
     }
 
+    /// The system has taken `taken` bytes of the connection, while more is handed over: a loss before the next
+    /// `handle_progress` counts with it.
+    pub(crate) fn handle_taken(&mut self, taken: u64) {
+        self.taken_ahead = taken;
+    }
+
     /// The system has taken `taken` bytes of the connection; `blocked` says that more wait.
     pub(crate) fn handle_progress(&mut self, now: Instant, taken: u64, blocked: bool) {
         // A connection that was given up in the same turn reports once more before its socket is dropped.

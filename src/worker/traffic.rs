@@ -142,9 +142,11 @@ pub(crate) fn drain<T: Raw>(session: &mut Session, socket: &mut Socket<T>, now: 
 /// The line is quiet: what a burst of traffic has left behind is given back.
 pub(crate) fn rest<T: Raw>(session: &mut Session, socket: &mut Socket<T>, now: Instant) {
     session.rest();
-    socket.rest();
-    // It may have let bytes out.
-    session.handle_progress(now, socket.taken(), socket.is_blocked());
+    // It may let bytes out: none of a connection that was given up.
+    if session.is_up() {
+        socket.rest();
+        session.handle_progress(now, socket.taken(), socket.is_blocked());
+    }
 }
 
 /// `answers`: the socket has something of its own to flush.
@@ -174,15 +176,177 @@ pub(crate) fn transmit<T: Raw>(
             // The socket passed its batch on: a mark in between makes a loss more exact.
             if socket.handed() > before {
                 session.handle_handed(socket.handed());
+                session.handle_taken(socket.taken());
             }
+        }
+        // A hook has given the connection up, and it is accounted for: nothing more of it may go out.
+        if !session.is_up() {
+            return Ok(());
         }
         if unflushed {
             socket.flush()?;
             session.handle_handed(socket.handed());
+            session.handle_taken(socket.taken());
         }
         // A flush that made room goes on: nothing else would come back for what still waits.
         if exhausted || socket.spilled() >= HIGH_WATER {
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "an Instant has no other source; nothing here takes time")]
+mod tests {
+    use super::*;
+    use std::time::SystemTime;
+
+    use crate::config::{ConnectionConfig, Limit};
+    use crate::error::Error;
+    use crate::event::Event;
+    use crate::message::Message;
+    use crate::protocol::{Accepted, Context, Outgoing, Protocol};
+    use crate::session::Mode;
+    use crate::transport::fake::Fake;
+    use crate::transport::stream::{Link, Wire};
+
+    /// A protocol that ends the connection over a bad message, whichever way it goes.
+    struct Picky;
+
+    impl Protocol for Picky {
+        fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+            cx.ready();
+            Ok(())
+        }
+
+        fn on_message(&mut self, _: &mut Context<'_>, message: Message) -> Result<(), Error> {
+            if message.as_text() == Some("bad") { Err(Error::session("bad")) } else { Ok(()) }
+        }
+
+        fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
+            self.on_message(cx, outgoing.message.clone())?;
+            cx.send(outgoing.message);
+            Ok(())
+        }
+    }
+
+    /// An open line, and the system under it, which takes `room` bytes.
+    struct Bench {
+        session: Session,
+        socket: Socket<Fake>,
+        system: Fake,
+        now: Instant,
+        accepted: u64,
+    }
+
+    impl Bench {
+        fn new(room: usize) -> Self {
+            let (config, now) = (ConnectionConfig::new("ws://h"), Instant::now());
+            let wall = SystemTime::UNIX_EPOCH;
+            let system = Fake::with_room(room);
+            let socket = Socket::new(Link::Plain(Wire::new(system.clone())), Vec::new(), &config);
+            let mut session =
+                Session::new(config, Some(Box::new(Picky)), Mode::default(), (now, wall)).unwrap();
+            session.start(now);
+            let accepted = Accepted { address: ([127, 0, 0, 1], 80).into(), subprotocol: None };
+            assert!(session.handle_opened(now, 1, accepted, 0));
+            Self { session, socket, system, now, accepted: 0 }
+        }
+
+        fn send(&mut self, messages: &[&str]) {
+            for message in messages {
+                self.accepted += 1;
+                self.session.handle_accepted(self.accepted, (*message).into(), None);
+            }
+            transmit(&mut self.session, &mut self.socket, self.now, false).unwrap();
+            self.session.handle_progress(self.now, self.socket.taken(), self.socket.is_blocked());
+        }
+
+        /// The server sends a ping and a bad message.
+        fn hear(&mut self) {
+            self.system.feed([0x89, 0, 0x81, 3, b'b', b'a', b'd']);
+            self.read();
+        }
+
+        fn read(&mut self) {
+            self.socket.wire_mut().edge();
+            let (events, _inbox) = crossbeam_channel::unbounded();
+            read(
+                &mut self.session,
+                &mut Publisher::new(events, Limit::default()),
+                &mut self.socket,
+                self.now,
+            );
+        }
+
+        fn make_room(&self) {
+            self.system.0.lock().unwrap().room = usize::MAX;
+        }
+
+        fn bytes_out(&self) -> usize {
+            self.system.0.lock().unwrap().written.len()
+        }
+
+        /// How many messages the loss left in doubt.
+        fn in_doubt(&mut self) -> u64 {
+            let lost = std::iter::from_fn(|| self.session.poll_event()).find_map(|event| match event {
+                Event::Disconnected { maybe_delivered, .. } => Some(maybe_delivered.len()),
+                _ => None,
+            });
+            lost.expect("a loss")
+        }
+    }
+
+    #[test]
+    fn a_hook_that_ends_the_connection_in_the_middle_of_a_batch_keeps_back_what_was_not_flushed() {
+        let mut bench = Bench::new(usize::MAX);
+        bench.send(&["good", "bad"]);
+        assert_eq!((bench.in_doubt(), bench.bytes_out()), (0, 0), "it is sent again");
+    }
+
+    #[test]
+    fn a_hook_that_ends_the_connection_in_the_middle_of_a_batch_leaves_in_doubt_what_was_taken() {
+        let mut bench = Bench::new(usize::MAX);
+        bench.send(&[&"x".repeat(LARGE), "bad"]);
+        assert!(bench.bytes_out() > LARGE);
+        assert_eq!(bench.in_doubt(), 1);
+    }
+
+    /// A message of this size goes out at once.
+    const LARGE: usize = 128 << 10;
+
+    #[test]
+    fn what_a_read_lets_out_before_it_ends_the_connection_is_left_in_doubt() {
+        let mut bench = Bench::new(0);
+        bench.send(&["good"]);
+        bench.make_room();
+        bench.hear();
+        assert!(bench.bytes_out() > 0, "ahead of the pong");
+        assert_eq!(bench.in_doubt(), 1);
+    }
+
+    #[test]
+    fn what_a_rest_lets_out_before_the_end_is_left_in_doubt() {
+        let mut bench = Bench::new(0);
+        bench.send(&["good"]);
+        // A rest exchanges what is known to be empty.
+        bench.read();
+        bench.make_room();
+        rest(&mut bench.session, &mut bench.socket, bench.now);
+        assert!(bench.bytes_out() > 0);
+        bench.session.handle_terminate();
+        assert_eq!(bench.session.take_left().maybe_delivered.len(), 1);
+    }
+
+    #[test]
+    fn a_connection_that_was_given_up_lets_nothing_out_for_a_read_or_a_rest() {
+        let mut bench = Bench::new(0);
+        bench.send(&["good"]);
+        bench.read();
+        bench.make_room();
+        bench.session.handle_terminate();
+        bench.hear();
+        rest(&mut bench.session, &mut bench.socket, bench.now);
+        assert_eq!(bench.bytes_out(), 0, "it counts as never written");
     }
 }
