@@ -28,6 +28,8 @@ pub(crate) struct Socket<T: Raw = TcpStream> {
     masks: Masks,
     /// A large message has swollen the read buffer.
     swollen: bool,
+    /// The last read found no whole frame any more, neither in the read buffer nor behind it.
+    emptied: bool,
     /// After a violation nothing is parsed any more: what still arrives is dropped, up to a bound.
     draining: Option<usize>,
     half_closed: bool,
@@ -95,6 +97,7 @@ impl<T: Raw> Socket<T> {
             batch: Vec::new(),
             masks: Masks::default(),
             swollen: false,
+            emptied: false,
             draining: None,
             half_closed: false,
             answered: false,
@@ -108,6 +111,7 @@ impl<T: Raw> Socket<T> {
             return self.drain();
         }
         let handed = self.handed();
+        self.emptied = false;
         let read = self.context.read(&mut self.stream);
         self.owed += self.handed() - handed;
         match read {
@@ -127,6 +131,7 @@ impl<T: Raw> Socket<T> {
             // Only a raw frame that somebody wrote is one; a read never is.
             Ok(Frame::Frame(_)) => Ok(None),
             Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
+                self.emptied = true;
                 if self.swollen || (self.stream.filled && self.config.read_buffer_size < AT_WORK) {
                     self.renew(AT_WORK);
                 }
@@ -152,7 +157,8 @@ impl<T: Raw> Socket<T> {
     /// Exchanges the context's buffers, which never shrink, for new ones, if nothing is in them and nothing hangs on
     /// the context.
     fn renew(&mut self, read_buffer: usize) {
-        if self.stream.tap.is_between_messages()
+        if self.emptied
+            && self.stream.tap.is_between_messages()
             && self.context.can_write()
             && self.context.flush(&mut self.stream).is_ok()
         {

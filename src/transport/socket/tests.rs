@@ -163,3 +163,14 @@ fn a_close_frame_with_1014_is_answered_once_whatever_is_read_behind_it() {
     socket.flush().unwrap();
     assert_eq!(closes(&fake), [1014]);
 }
+
+#[test]
+fn a_rest_loses_nothing_that_was_not_read() {
+    let fake = Fake::with_room(1000);
+    fake.feed([0x81, 1, b'A', 0x81, 1, b'B']);
+    let mut socket = socket(&fake, &config());
+    assert!(matches!(socket.read(), Ok(Some(Incoming::Message(_)))));
+    socket.rest();
+    let Ok(Some(Incoming::Message(message))) = socket.read() else { panic!("the second message is gone") };
+    assert_eq!(message.as_text(), Some("B"));
+}
