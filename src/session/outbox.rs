@@ -56,6 +56,8 @@ struct Entry {
     /// When it is too old to be written for the first time.
     expires: Option<Instant>,
     losses: u8,
+    /// A request: once it was handed over, it is never sent again.
+    once: bool,
 }
 
 /// So many runs are remembered. Only who never gets confirmations comes to have more; then the oldest ones count as
@@ -90,7 +92,13 @@ impl Outbox {
     /// Takes an accepted message in; tickets rise by one.
     pub(crate) fn push(&mut self, ticket: u64, message: Message, expires: Option<Instant>) {
         self.accepted = ticket;
-        self.waiting.push_back(Entry { ticket, message, expires, losses: 0 });
+        self.waiting.push_back(Entry { ticket, message, expires, losses: 0, once: false });
+    }
+
+    /// The same, for a request.
+    pub(crate) fn push_request(&mut self, ticket: u64, message: Message) {
+        self.accepted = ticket;
+        self.waiting.push_back(Entry { ticket, message, expires: None, losses: 0, once: true });
     }
 
     /// When the next message that was never written is too old for it.
@@ -253,7 +261,15 @@ impl Outbox {
         self.release(settled);
         self.waiting.reserve(self.handed.len());
         while let Some(entry) = self.handed.pop_back() {
-            self.waiting.push_front(entry);
+            if !entry.once {
+                self.waiting.push_front(entry);
+                continue;
+            }
+            // Its caller has a reply, or has given up.
+            self.released.add(&entry.message);
+            if entry.ticket > touched {
+                self.leave(entry.ticket, entry.ticket);
+            }
         }
         self.held = Released::default();
         self.written = settled;

@@ -260,3 +260,31 @@ fn runs_that_left_become_one() {
     }
     assert_eq!(outbox.gone.len(), GONE);
 }
+
+#[test]
+fn at_least_once_a_request_is_not_sent_again_answered_or_not() {
+    let mut outbox = kept(1..=1);
+    outbox.push_request(2, "request".into());
+    outbox.push(3, "message 3".into(), None);
+    outbox.begin(0);
+    hand(&mut outbox, 3, 30);
+    outbox.lost(30);
+    assert_eq!(outbox.take_released(), Released { messages: 1, bytes: 7 });
+    outbox.begin(0);
+    let again: Vec<_> = std::iter::from_fn(|| outbox.pop().map(|(ticket, _)| ticket)).collect();
+    assert_eq!(again, [1, 3]);
+}
+
+#[test]
+fn a_request_that_was_not_written_when_its_line_was_lost_is_not_in_doubt_later() {
+    let mut outbox = outbox(1..=1);
+    outbox.push_request(2, "request".into());
+    outbox.push(3, "message 3".into(), None);
+    outbox.begin(0);
+    hand(&mut outbox, 1, 10);
+    hand(&mut outbox, 2, 30);
+    assert_eq!(numbers(&outbox.lost(10)), [1]);
+    outbox.begin(0);
+    hand(&mut outbox, 1, 10);
+    assert_eq!(numbers(&outbox.lost(10)), [3]);
+}
