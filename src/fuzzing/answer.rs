@@ -251,3 +251,32 @@ fn replace(bytes: &[u8], what: &[u8], with: &[u8]) -> Vec<u8> {
     }
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(answer: &str, seed: u8, limit: usize, end: Option<End>) -> String {
+        attempt(answer.as_bytes(), seed, limit, end, Duration::ZERO).expect_err("a refusal")
+    }
+
+    #[test]
+    fn the_limit_of_an_answer_does_not_depend_on_how_it_is_cut() {
+        let answer = format!("HTTP/1.1 403 No\r\nX-Pad: {}\r\n\r\n", "x".repeat(200));
+        for seed in [0, 1, 100] {
+            assert!(told(&answer, seed, 100, None).contains("exceed 100 bytes"), "cut {seed}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_read_up_to_the_limit_without_a_wait_for_what_is_there() {
+        let answer = format!("HTTP/1.1 403 No\r\n\r\n{}", "x".repeat(9000));
+        assert!(told(&answer, 0, 4096, None).ends_with(&"x".repeat(4096)));
+    }
+
+    #[test]
+    fn a_refusal_counts_though_its_connection_breaks_before_the_body() {
+        let answer = "HTTP/1.1 401 No\r\nContent-Length: 5\r\n\r\n";
+        assert!(told(answer, 0, 4096, Some(End::Reset)).starts_with("the server answered 401 No"));
+    }
+}

@@ -41,9 +41,16 @@ pub(crate) fn upgrade<T: Raw>(
     let limit = target.settings.config.max_response_size;
     let mut answer = Vec::new();
     let mut refusal: Option<Refusal> = None;
+    let mut ended = false;
     loop {
-        // The whole answer fits `limit`, and frames behind it are no part of it.
-        let ended = fill(link, &mut answer, limit + 1).map_err(broken)?;
+        if !ended {
+            // The whole answer fits `limit`, and frames behind it are no part of it.
+            ended = match fill(link, &mut answer, limit + 1) {
+                // A refusal counts without its body, however its connection ended.
+                Err(_) if refusal.is_some() => true,
+                other => other.map_err(broken)?,
+            };
+        }
         if refusal.is_none() {
             match parse(&answer, &key, target).map_err(|reason| not_websocket(target, reason))? {
                 Parsed::Accepted { length, subprotocol } => {
@@ -54,6 +61,8 @@ pub(crate) fn upgrade<T: Raw>(
                     let left = attempt.time_left();
                     let reserve = left.saturating_sub(BODY_PATIENCE.min(left / 2));
                     refusal = Some(Refusal { body: Body::new(&rejection), rejection, reserve });
+                    // Its head made room: what has arrived already is announced by no second wake-up.
+                    continue;
                 }
                 Parsed::Partial if answer.len() > limit => {
                     return Err(not_websocket(
@@ -120,7 +129,9 @@ struct Refusal {
 fn fill<T: Raw>(link: &mut Link<T>, answer: &mut Vec<u8>, limit: usize) -> io::Result<bool> {
     let mut chunk = [0; 4096];
     while answer.len() < limit {
-        match link.read(&mut chunk) {
+        // Never beyond the limit, which must not depend on how the answer arrives.
+        let room = chunk.len().min(limit - answer.len());
+        match link.read(&mut chunk[..room]) {
             Ok(0) => return Ok(true),
             Ok(n) => answer.extend(&chunk[..n]),
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
