@@ -279,4 +279,17 @@ mod tests {
         let answer = "HTTP/1.1 401 No\r\nContent-Length: 5\r\n\r\n";
         assert!(told(answer, 0, 4096, Some(End::Reset)).starts_with("the server answered 401 No"));
     }
+
+    #[test]
+    fn an_answer_that_repeats_the_request_repeats_no_secret() {
+        for secret in SECRETS {
+            let body = format!("HTTP/1.1 400 No\r\n\r\nyou said {secret}");
+            assert!(told(&body, 0, 4096, Some(End::Eof)).contains("you said "), "{secret}");
+            let extension = format!(
+                "HTTP/1.1 101 Yes\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                 Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Extensions: {secret}\r\n\r\n"
+            );
+            assert!(told(&extension, 0, 4096, None).contains("it chose the extension"), "{secret}");
+        }
+    }
 }

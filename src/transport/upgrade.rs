@@ -104,17 +104,20 @@ pub(crate) fn upgrade<T: Raw>(
 
 /// Servers like to repeat the request that they refuse; what was secret in it is taken out of what they say.
 fn hide_secrets(rejection: &mut Rejection, target: &Target<'_>) {
-    let Target { endpoint, request, .. } = target;
-    let query = endpoint.resource.split_once('?').map(|(_, query)| query);
-    let values = request.headers.iter().map(|(_, value)| value.as_str());
-    let secrets =
-        query.into_iter().chain(endpoint.userinfo.as_deref()).chain(values).filter(|text| text.len() >= 4);
-    for secret in secrets {
-        rejection.reason = rejection.reason.replace(secret, "…");
+    for secret in secrets(target) {
+        rejection.reason = rejection.reason.replace(&secret, "…");
         if rejection.body.windows(secret.len()).any(|window| window == secret.as_bytes()) {
-            rejection.body = String::from_utf8_lossy(&rejection.body).replace(secret, "…").into_bytes();
+            rejection.body = String::from_utf8_lossy(&rejection.body).replace(&secret, "…").into_bytes();
         }
     }
+}
+
+fn secrets(target: &Target<'_>) -> impl Iterator<Item = String> {
+    let Target { endpoint, request, .. } = target;
+    let query = endpoint.resource.split_once('?').map(|(_, query)| query.to_owned());
+    let userinfo = endpoint.userinfo.iter().flat_map(|userinfo| [userinfo.to_string(), basic(userinfo)]);
+    let values = request.headers.iter().map(|(_, value)| value.clone());
+    query.into_iter().chain(userinfo).chain(values).filter(|secret| secret.len() >= 4)
 }
 
 /// An answer other than 101, whose body is being read.
@@ -144,6 +147,7 @@ fn fill<T: Raw>(link: &mut Link<T>, answer: &mut Vec<u8>, limit: usize) -> io::R
 }
 
 fn not_websocket(target: &Target<'_>, reason: String) -> Error {
+    let reason = secrets(target).fold(reason, |reason, secret| reason.replace(&secret, "…"));
     Error::Upgrade { host: target.endpoint.to_string().into(), reason: reason.into(), source: None }
 }
 
@@ -168,15 +172,19 @@ fn request_head(target: &Target<'_>, key: &str) -> Vec<u8> {
         line("Sec-WebSocket-Protocol", &request.subprotocols.join(", "));
     }
     if let Some(userinfo) = endpoint.userinfo.as_deref().filter(|_| !given("Authorization")) {
-        // RFC 7617: user and password are always joined by a colon.
-        let credentials = if userinfo.contains(':') { userinfo.to_owned() } else { format!("{userinfo}:") };
-        line("Authorization", &format!("Basic {}", BASE64.encode(credentials.as_bytes())));
+        line("Authorization", &format!("Basic {}", basic(userinfo)));
     }
     for (name, value) in &request.headers {
         line(name, value);
     }
     head.push_str("\r\n");
     head.into_bytes()
+}
+
+/// User and password as they are sent; RFC 7617: always joined by a colon.
+fn basic(userinfo: &str) -> String {
+    let colon = if userinfo.contains(':') { "" } else { ":" };
+    BASE64.encode(format!("{userinfo}{colon}").as_bytes())
 }
 
 #[derive(Debug)]
