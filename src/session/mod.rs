@@ -400,7 +400,8 @@ impl Session {
 
     fn wall_at(&self, now: Instant) -> SystemTime {
         let (then, wall) = self.wall;
-        wall + now.saturating_duration_since(then)
+        // A clock can be set to any time, the last there is among them.
+        wall.checked_add(now.saturating_duration_since(then)).unwrap_or(wall)
     }
 
     /// The one place where the state changes; an illegal transition is not made.

@@ -373,3 +373,20 @@ fn the_trouble_is_known_until_the_line_is_ready_again() {
     rig.open();
     assert!(rig.session.trouble().is_none());
 }
+
+#[test]
+fn a_wall_clock_that_is_set_to_its_end_breaks_nothing() {
+    let mut wall = SystemTime::UNIX_EPOCH;
+    let mut step = Duration::from_secs(1 << 62);
+    while !step.is_zero() {
+        match wall.checked_add(step) {
+            Some(later) => wall = later,
+            None => step /= 2,
+        }
+    }
+    let mut rig = Rig::dialling(config());
+    rig.session.handle_clock(rig.now, wall);
+    rig.step(Duration::from_secs(1));
+    rig.fail(refused());
+    assert_eq!(rig.session.state(), ConnectionState::Disconnected);
+}
