@@ -12,19 +12,19 @@ use tautline::{Client, ConnectionConfig, DisconnectReason, Error, Event, Heartbe
 
 const SIZE: usize = 64 << 20;
 
-/// A beat every 300 ms, to be answered within 300 ms.
+/// A beat every second, to be answered within a second.
 fn beating(url: &str) -> ConnectionConfig {
-    let beat = Duration::from_millis(300);
+    let beat = Duration::from_secs(1);
     let room = Limit::new(16, 2 * SIZE);
     let heartbeat = HeartbeatConfig::default().interval(beat).timeout(beat);
     quick(url).outbox(room).events(room).heartbeat(heartbeat)
 }
 
-/// Reads, or writes with `work`, 64 MiB in 32 steps of 50 ms each: more than twice as long as a peer may be silent.
+/// Reads, or writes with `work`, 64 MiB in 32 steps of 100 ms each: longer than a peer may be silent.
 fn slowly(mut work: impl FnMut(usize)) {
     for _ in 0..32 {
         work(SIZE / 32);
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
@@ -152,8 +152,8 @@ fn a_beat_passes_between_the_fragments_of_a_slow_upload() {
             if opcode == 9 {
                 stream.write_all(&frame(0x8A, &payload)).unwrap();
             } else {
-                // A line that takes a fragment in 5 ms.
-                std::thread::sleep(Duration::from_millis(5));
+                // A line that takes a fragment in 15 ms.
+                std::thread::sleep(Duration::from_millis(15));
             }
             saw.send(opcode).unwrap();
         }

@@ -396,7 +396,8 @@ fn a_fetch_that_fails_panics_or_hangs_is_tried_again_until_it_works() {
         }
         Ok(request)
     };
-    let config = config("ws://h").connect_timeout(200 * MS);
+    // A panic may take its time: it prints where it happened.
+    let config = config("ws://h").connect_timeout(2000 * MS);
     let client = Client::builder(config).fetch(fetch).start().unwrap();
     client.send("waits for the line").unwrap();
     let says =
