@@ -31,6 +31,8 @@ pub(super) struct Check {
     requests: BTreeMap<u64, Value>,
     /// Bytes were sent on this connection that need not be messages.
     pub(super) raw: bool,
+    /// Answers have the `id` of their requests.
+    pub(super) pairs_by_id: bool,
     /// The protocol delivers what it likes.
     pub(super) unruly: bool,
     /// A callback was said to panic.
@@ -55,6 +57,7 @@ impl Check {
             newest: 0,
             requests: BTreeMap::new(),
             raw: false,
+            pairs_by_id: false,
             unruly: false,
             panicked: false,
             released: 0,
@@ -101,9 +104,9 @@ impl Check {
 
     /// A request has its reply.
     pub(super) fn answered(&mut self, ticket: u64, answer: &Result<Message, Error>) {
-        if let (Ok(message), Some(id), false) = (answer, self.requests.get(&ticket), self.unruly) {
+        if let (Ok(message), Some(id), true) = (answer, self.requests.get(&ticket), self.pairs_by_id) {
             let value = message.json::<Value>().expect("an answer in JSON");
-            assert!(value["id"] == *id || value.get("re").is_some(), "{message} to {id}");
+            assert_eq!(value["id"], *id, "the answer to another request");
         }
     }
 

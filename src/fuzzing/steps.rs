@@ -50,15 +50,17 @@ pub(super) fn run(data: &[u8], kind: Kind, now: Instant) {
     let mode = input.byte();
     let mode = Mode { one_attempt: mode & 0xF == 1, fetches: mode & 0x10 != 0 };
     let fallen = Fallen::default();
+    let mut pairs_by_id = false;
     let protocol: Option<Box<dyn Protocol>> = match speaks {
         Speaks::Plain => None,
-        Speaks::Json => Some(Box::new(json_session(&mut input))),
+        Speaks::Json => Some(Box::new(json_session(input.byte(), &mut pairs_by_id))),
         Speaks::Wild => Some(Box::new(Wild::new(input.block(), fallen.clone()))),
     };
     let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30);
     let mut rig = Rig::new(config, protocol, mode, (now, wall));
     rig.fallen = fallen;
     rig.answers_requests = speaks != Speaks::Plain;
+    rig.check.pairs_by_id = pairs_by_id;
     rig.check.unruly = speaks == Speaks::Wild;
     let mut due = None;
     for _ in 0..STEPS {
@@ -113,8 +115,7 @@ fn config(input: &mut Input<'_>, speaks: Speaks) -> ConnectionConfig {
     config
 }
 
-fn json_session(input: &mut Input<'_>) -> JsonSession {
-    let choice = input.byte();
+fn json_session(choice: u8, pairs_by_id: &mut bool) -> JsonSession {
     let mut session = JsonSession::new();
     if choice & 1 != 0 {
         session = session.login(json!({"login": "me"}));
@@ -128,7 +129,10 @@ fn json_session(input: &mut Input<'_>) -> JsonSession {
     match choice >> 3 & 3 {
         0 => session,
         1 => session.answers_in_order(|value| value.get("re").is_some()),
-        _ => session.answers_by("id"),
+        _ => {
+            *pairs_by_id = true;
+            session.answers_by("id")
+        }
     }
 }
 
