@@ -52,3 +52,57 @@ fn start() -> Instant {
     static START: OnceLock<Instant> = OnceLock::new();
     *START.get_or_init(Instant::now)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    /// Gives every input that is kept in `fuzz/corpus` to its target.
+    fn replay(target: &str, run: fn(&[u8])) {
+        let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+        if !fuzz.exists() {
+            // The published package comes without the fuzzers.
+            return;
+        }
+        let mut count = 0;
+        for entry in fs::read_dir(fuzz.join("corpus").join(target)).unwrap() {
+            let path = entry.unwrap().path();
+            // The last one is the culprit.
+            println!("{}", path.display());
+            run(&fs::read(path).unwrap());
+            count += 1;
+        }
+        assert!(count > 0, "nothing to replay");
+    }
+
+    #[test]
+    fn every_kept_answer_to_an_upgrade_is_taken_as_it_should() {
+        replay("http_answer", super::http_answer);
+    }
+
+    #[test]
+    fn every_kept_retry_after_is_taken_as_it_should() {
+        replay("retry_after", super::retry_after);
+    }
+
+    #[test]
+    fn every_kept_url_is_taken_as_it_should() {
+        replay("url_and_headers", super::url_and_headers);
+    }
+
+    #[test]
+    fn every_kept_stream_of_frames_is_taken_as_it_should() {
+        replay("frames", super::frames);
+    }
+
+    #[test]
+    fn every_kept_line_lives_as_it_should() {
+        replay("connection", super::connection);
+    }
+
+    #[test]
+    fn every_kept_session_in_json_lives_as_it_should() {
+        replay("json_session", super::json_session);
+    }
+}
