@@ -300,6 +300,25 @@ fn every_waiting_sender_learns_of_the_close_and_has_its_message_back() {
 }
 
 #[test]
+fn room_that_is_made_during_a_last_look_is_used() {
+    let server = Server::start(|_, stream| {
+        let mut stream = accept_raw(stream);
+        // Little by little, so that room is made while the client looks whether anything has happened.
+        let mut some = vec![0; 64 << 10];
+        while std::io::Read::read(&mut stream, &mut some).is_ok_and(|n| n > 0) {
+            thread::yield_now();
+        }
+    });
+    let config = ConnectionConfig::new(server.url()).heartbeat(HeartbeatConfig::off()).spin(10 * MS);
+    let client = Client::connect(config).unwrap();
+    for _ in 0..10 {
+        client.send(vec![7; 8 << 20]).unwrap();
+        client.flush(LONG).unwrap();
+    }
+    client.terminate();
+}
+
+#[test]
 fn a_message_larger_than_the_outbox_goes_alone() {
     let server = Server::echo();
     let config = ConnectionConfig::new(server.url()).outbox(tautline::Limit::new(10, 1000));

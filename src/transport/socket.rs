@@ -292,6 +292,11 @@ impl<T: Raw> Socket<T> {
         self.stream.link.wire().spilled()
     }
 
+    /// Whether some of what waits for the system to take it would go out without a wait.
+    pub(crate) fn has_room(&self) -> bool {
+        self.stream.link.wire().has_room()
+    }
+
     /// Whether a read may bring something without a wait.
     pub(crate) fn is_readable(&self) -> bool {
         self.stream.link.wire().is_readable()

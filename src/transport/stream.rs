@@ -69,6 +69,8 @@ pub(crate) struct Wire<T = TcpStream> {
     readable: bool,
     /// The peer's end of stream has been seen coming; it may hide behind a short read.
     ending: bool,
+    /// Whether the system has made room since a write last found none: like a read's, its word comes once.
+    room: bool,
     /// Whether the stream is registered for writability.
     armed: bool,
     /// Until TCP stands, writability is what is waited for.
@@ -90,6 +92,7 @@ impl<T: Raw> Wire<T> {
             spill: VecDeque::new(),
             readable: true,
             ending: false,
+            room: false,
             armed: false,
             connecting: false,
             write_error: None,
@@ -118,6 +121,11 @@ impl<T: Raw> Wire<T> {
 
     pub(crate) fn is_readable(&self) -> bool {
         self.readable
+    }
+
+    /// Whether some of what waits to be written would go out now.
+    pub(crate) fn has_room(&self) -> bool {
+        self.room && !self.spill.is_empty()
     }
 
     /// Whether a write has failed.
@@ -161,6 +169,7 @@ impl<T: Raw> Wire<T> {
 
     /// Lets the system take what it will of the spill.
     fn drain(&mut self) {
+        self.room = false;
         while self.write_error.is_none() && !self.spill.is_empty() {
             let (front, _) = self.spill.as_slices();
             match Self::write_some(&mut self.raw, &mut self.taken, front) {
@@ -216,6 +225,7 @@ impl Wire {
     fn note(&mut self, event: &Event) {
         self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         self.ending |= event.is_read_closed() || event.is_error();
+        self.room |= event.is_writable();
     }
 
     pub(crate) fn tcp(&self) -> &TcpStream {

@@ -55,7 +55,7 @@ impl Worker {
             if let Some(socket) = &mut self.socket {
                 // An error here shows again in the wait proper.
                 let _ = socket.read_until(&mut self.poller, Some(Duration::ZERO));
-                if socket.is_readable() {
+                if socket.is_readable() || socket.has_room() {
                     return true;
                 }
             }
