@@ -7,6 +7,7 @@
 mod builder;
 mod delivery;
 mod messages;
+mod requests;
 mod sending;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 pub use crate::client::builder::Builder;
 pub use crate::client::messages::{Messages, TryMessages};
+pub use crate::client::requests::Answers;
 use crate::config::{ConnectionConfig, deadline};
 use crate::error::{CloseFrame, Error};
 use crate::event::{CloseReason, Event, Left, Ticket};

@@ -46,6 +46,19 @@ pub enum Event {
         subprotocol: Option<Box<str>>,
         /// How many attempts this took since the line was last ready, this one included.
         attempts: u32,
+        /// The session goes on where the last connection left it: see [`Context::resumed`](crate::Context::resumed).
+        resumed: bool,
+    },
+    /// The line has moved to another connection, without a gap: see [`Context::move_line`](crate::Context::move_line).
+    #[non_exhaustive]
+    Moved {
+        /// The address that was reached.
+        address: SocketAddr,
+        /// The subprotocol that the server chose, if it chose one.
+        subprotocol: Option<Box<str>>,
+        /// The messages that were written to the old connection without a confirmation that they arrived, and that are
+        /// not sent again.
+        maybe_delivered: Tickets,
     },
     /// A message arrived.
     Message(Message),

@@ -33,6 +33,7 @@ thread_local! {
 pub(crate) enum Thread {
     Io,
     Dial,
+    Work,
 }
 
 impl Thread {
@@ -200,7 +201,12 @@ pub(crate) enum Command {
 }
 
 /// Where the answer to a request goes.
-pub(crate) type Reply = Sender<Result<Message, Error>>;
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) way: Sender<Result<Message, Error>>,
+    /// Its caller takes many.
+    pub(crate) many: bool,
+}
 
 /// A message on its way to the worker.
 pub(crate) struct Item {

@@ -58,13 +58,14 @@ mod state;
 mod stats;
 mod timer;
 mod transport;
+mod work;
 mod worker;
 
 pub use crossbeam_channel::Receiver;
 pub use native_tls::TlsConnector;
 pub use serde_json::Value;
 
-pub use client::{Builder, Client, Messages, TryMessages};
+pub use client::{Answers, Builder, Client, Messages, TryMessages};
 pub use config::{
     Beat, ConnectionConfig, Delivery, HeartbeatConfig, Inbound, Jitter, Limit, ReconnectConfig, WhileDown,
 };

@@ -5,12 +5,14 @@
     reason = "this thread reads the clocks, once a turn, and hands the time on"
 )]
 
+mod beside;
 mod looks;
 mod pause;
 pub(crate) mod publisher;
 pub(crate) mod traffic;
+mod watch;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -21,7 +23,7 @@ use crate::config::WhileDown;
 use crate::dial::{Dialled, Dialler};
 use crate::error::{Error, Fault, INTERNAL};
 use crate::event::{Event, Left};
-use crate::intake::{Command, Gate, Intake, Item, Reply, Sleep, Status, Thread};
+use crate::intake::{Command, Gate, Intake, Item, Sleep, Status, Thread};
 use crate::protocol::Protocol;
 use crate::session::{Action, Mode, Session, Watermarks};
 use crate::state::ConnectionState;
@@ -29,10 +31,13 @@ use crate::timer::Timer;
 use crate::transport::socket::Socket;
 use crate::transport::stream::Poller;
 use crate::transport::{Connection, Settings};
+use crate::work::{Worked, Workshop};
+use crate::worker::beside::{Other, Others};
 use crate::worker::looks::{Looks, Moved};
 use crate::worker::pause::Pause;
 use crate::worker::publisher::Publisher;
 use crate::worker::traffic::HIGH_WATER;
+use crate::worker::watch::{Watched, timed};
 
 /// A line on which nothing happened for so long is at rest.
 pub(crate) const QUIET: Duration = Duration::from_secs(1);
@@ -51,6 +56,7 @@ pub(crate) struct Shared {
 pub(crate) struct Worker {
     session: Session,
     socket: Option<Socket>,
+    others: Others,
     /// Bytes may wait in TLS or in tungstenite, where no descriptor shows them.
     unread: bool,
     /// The socket has queued an answer to a ping or to a close frame.
@@ -62,8 +68,8 @@ pub(crate) struct Worker {
     dialler: Dialler,
     timer: Arc<Timer>,
     settings: Arc<Settings>,
-    /// Where the answers to requests go, by ticket.
-    replies: HashMap<u64, Reply>,
+    workshop: Workshop,
+    worked: Receiver<Worked>,
     publisher: Publisher,
     notify: Option<Notify>,
     /// Exchanged with the intake's queue.
@@ -100,25 +106,29 @@ impl Worker {
         let Setup { settings, protocol, one_attempt, notify, poller, timer, shared, commands, events } =
             setup;
         let (results_in, results) = crossbeam_channel::unbounded();
+        let (worked_in, worked) = crossbeam_channel::unbounded();
         let publisher = Publisher::new(events, settings.config.events);
         let mode = Mode { one_attempt, fetches: settings.fetch.is_some() };
         let clocks = (Instant::now(), SystemTime::now());
+        let protocol = protocol.map(|protocol| Box::new(Watched(protocol)) as Box<dyn Protocol>);
         let session = Session::new(settings.config.clone(), protocol, mode, clocks)?;
         // Boxed: moved from frame to frame, it would cost each thread's stack some pages.
         Ok(Box::new(Self {
             published: session.state(),
             session,
             socket: None,
+            others: Others::default(),
             unread: false,
             answers: false,
             poller,
             dialler: Dialler::new(results_in, Arc::clone(&shared.gate)),
+            workshop: Workshop::new(worked_in, Arc::clone(&shared.gate)),
+            worked,
             shared,
             commands,
             results,
             timer,
             settings: Arc::new(settings),
-            replies: HashMap::new(),
             publisher,
             notify,
             accepted: VecDeque::new(),
@@ -154,12 +164,14 @@ impl Worker {
         self.take_commands(now);
         self.take_messages();
         self.read(now);
+        self.read_others(now);
         self.drain(now);
         self.session.handle_timeout(now);
         // A connection that was given up is dropped before another byte of it goes out: what was called never written
         // must not be received.
         let stop = self.act(now);
         self.transmit(now);
+        self.transmit_others(now);
         let stop = stop || self.act(now);
         self.publish();
         stop
@@ -170,6 +182,9 @@ impl Worker {
             self.dialler.finished();
             self.take_result(now, generation, result);
         }
+        while let Ok(Worked { connection, id, result }) = self.worked.try_recv() {
+            self.session.handle_work(now, connection, id, result);
+        }
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Close { frame, flush } => {
@@ -179,8 +194,8 @@ impl Worker {
                 Command::Terminate => self.session.handle_terminate(),
                 Command::Withdraw { ticket } => {
                     self.exchange();
-                    self.replies.remove(&ticket);
-                    self.session.handle_withdrawn(ticket);
+                    self.publisher.forget(ticket);
+                    self.session.handle_withdrawn(now, ticket);
                 }
                 Command::Confirm { through } => self.session.handle_confirm(through),
                 Command::ReconnectNow => self.session.handle_reconnect_now(now),
@@ -193,7 +208,9 @@ impl Worker {
 
     fn take_result(&mut self, now: Instant, generation: u64, result: Result<Box<Connection>, Error>) {
         let opened = result.and_then(|mut connection| {
-            let registered = connection.socket.register(self.poller.registry());
+            // Generations rise from 1, and so tell the sockets under the wait apart.
+            let number = usize::try_from(generation).unwrap_or(usize::MAX);
+            let registered = connection.socket.register(self.poller.registry(), number);
             registered.map_err(|source| Error::System {
                 what: "a socket's registration",
                 source: Arc::new(source),
@@ -203,7 +220,11 @@ impl Worker {
         match opened {
             Ok(connection) => {
                 let Connection { socket, accepted } = *connection;
-                if self.session.handle_opened(now, generation, accepted, socket.taken()) {
+                if self.session.is_beside(generation) {
+                    if self.session.handle_beside_opened(now, &accepted) {
+                        self.others.beside = Some(Other::new(socket));
+                    }
+                } else if self.session.handle_opened(now, generation, accepted, socket.taken()) {
                     // Frames may have come glued to the answer.
                     self.unread = true;
                     self.socket = Some(socket);
@@ -229,8 +250,9 @@ impl Worker {
             match reply {
                 None => self.session.handle_accepted(ticket, message, expires),
                 Some(reply) => {
-                    self.replies.insert(ticket, reply);
-                    self.session.handle_request(ticket, message);
+                    let many = reply.many;
+                    self.publisher.expect(ticket, reply);
+                    self.session.handle_request(ticket, message, many);
                 }
             }
         }
@@ -259,9 +281,15 @@ impl Worker {
                 Action::AbandonDial => self.dialler.abandon(),
                 Action::Schedule(plan) => self.timer.schedule(plan.at, plan.generation, &self.shared.gate),
                 Action::Unschedule => self.timer.cancel(&self.shared.gate),
+                Action::Switch => self.switch(),
+                Action::DropBeside => self.others.beside = None,
+                Action::LetGo => self.let_go(),
                 Action::HangUp => self.hang_up(),
                 Action::Stop => return true,
             }
+        }
+        while let Some(piece) = self.session.poll_work() {
+            self.workshop.take(piece, self.settings.config.thread_stack);
         }
         false
     }
@@ -274,6 +302,7 @@ impl Worker {
         self.unread = false;
         self.answers = false;
         self.pause.end(&self.shared.gate);
+        self.workshop.clear();
     }
 
     /// Tells the callers what happened: first the state, then the events, then that there are some.
@@ -293,11 +322,8 @@ impl Worker {
                 status.trouble = trouble;
             });
         }
-        while let Some((ticket, answer)) = self.session.poll_reply() {
-            if let Some(reply) = self.replies.remove(&ticket) {
-                // One who no longer waits gets nothing.
-                let _ = reply.send(answer);
-            }
+        while let Some(reply) = self.session.poll_reply() {
+            self.publisher.reply(reply);
         }
         let mut any = false;
         while let Some(event) = self.session.poll_event() {
@@ -308,7 +334,7 @@ impl Worker {
         self.tell_watermarks();
         if any
             && let Some(notify) = &self.notify
-            && catch_unwind(AssertUnwindSafe(notify)).is_err()
+            && catch_unwind(AssertUnwindSafe(|| timed("on_event_ready", notify))).is_err()
         {
             self.notify = None;
             self.session.handle_panic("on_event_ready");
@@ -321,7 +347,8 @@ impl Worker {
         let mut deadline = self.session.next_deadline();
         if let Some(socket) = &self.socket {
             let readable = (self.unread || socket.is_readable()) && !socket.owes_answers();
-            let paused = readable && self.session.delivers() && !self.publisher.has_room();
+            let unheard = readable || self.others.leaving_is_readable();
+            let paused = unheard && self.session.delivers() && !self.publisher.has_room();
             if paused != self.pause.is_on() {
                 self.session.handle_paused(now, paused);
                 deadline = self.session.next_deadline();
@@ -331,7 +358,7 @@ impl Worker {
                 deadline = Some(deadline.map_or(look, |deadline| deadline.min(look)));
             } else {
                 self.pause.end(&self.shared.gate);
-                if readable {
+                if unheard || self.others.beside_is_readable() {
                     return;
                 }
             }
@@ -350,6 +377,7 @@ impl Worker {
         let missed = || {
             !self.commands.is_empty()
                 || !self.results.is_empty()
+                || !self.worked.is_empty()
                 || (self.pause.is_on() && self.publisher.has_room())
         };
         if self.shared.gate.falls_asleep(sleep, &self.shared.intake, missed) {
@@ -359,10 +387,7 @@ impl Worker {
     }
 
     fn wait(&mut self, now: Instant, timeout: Option<Duration>) {
-        let waited = match &mut self.socket {
-            Some(socket) => socket.read_until(&mut self.poller, timeout),
-            None => self.poller.wait(None, timeout),
-        };
+        let waited = self.wait_for_sockets(timeout);
         let after = Instant::now();
         if let Err(source) = waited {
             let error = Error::System { what: "a wait for the socket", source: Arc::new(source) };
@@ -376,6 +401,17 @@ impl Worker {
         if timeout.is_some_and(|timeout| after.saturating_duration_since(now) >= timeout) {
             self.session.handle_clock(after, SystemTime::now());
         }
+    }
+
+    pub(super) fn wait_for_sockets(&mut self, timeout: Option<Duration>) -> std::io::Result<()> {
+        let Some(socket) = &mut self.socket else { return self.poller.wait(None, timeout) };
+        if !self.others.any() {
+            return socket.read_until(&mut self.poller, timeout);
+        }
+        self.others.arm(&self.poller)?;
+        socket.read_until(&mut self.poller, timeout)?;
+        self.others.hear(&self.poller);
+        Ok(())
     }
 
     /// What a burst of traffic has left behind is given back.
@@ -409,7 +445,8 @@ impl Worker {
     fn end(mut self: Box<Self>) {
         self.close_intake();
         let mut left = self.session.take_left();
-        left.still_inside = self.dialler.still_inside();
+        let working = self.workshop.end();
+        left.still_inside = self.dialler.still_inside().or(working);
         self.shared.status.set_stats(self.stats());
         self.tell_watermarks();
         if let Some(reason) = self.session.take_close_reason() {

@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the top down. `transport` and `session` do not know each other, whichever stands higher.
-const FLOORS: [&str; 16] = [
+const FLOORS: [&str; 17] = [
     "fuzzing",
     "client",
     "worker",
+    "work",
     "dial",
     "timer",
     "intake",

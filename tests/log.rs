@@ -5,13 +5,14 @@ mod common;
 
 use std::io::Write;
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use common::{
     LONG, Server, accept_raw, disconnected, frame, good_answer, quick, read_frame, read_head, wait_for,
 };
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde_json::json;
-use tautline::{Client, ConnectionConfig, JsonSession, Message};
+use tautline::{Accepted, Client, ConnectionConfig, Context, Error, JsonSession, Message, Protocol};
 
 /// What was logged so far: level, target, text.
 #[derive(Default)]
@@ -130,4 +131,38 @@ fn a_line_that_is_well_says_nothing_at_info_or_above() {
     let told: Vec<_> =
         journal.iter().filter(|(level, ..)| *level == Level::Info).map(|(.., text)| text).collect();
     assert_eq!(told[..1], ["Connection state: CONNECTED -> CLOSING"], "{told:?}");
+}
+
+/// Takes its time over each message.
+struct Slow;
+
+impl Protocol for Slow {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+        cx.ready();
+        Ok(())
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(120) {
+            std::hint::spin_loop();
+        }
+        cx.deliver(message);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_callback_that_holds_the_line_up_is_named() {
+    let server = Server::echo();
+    let log = logged(|| {
+        let slow = Client::builder(server.url()).protocol(Slow).connect().unwrap();
+        slow.send("hello").unwrap();
+        slow.recv_timeout(LONG).unwrap();
+        slow.terminate();
+    });
+    let warnings: Vec<_> = log.iter().filter(|(level, ..)| *level == Level::Warn).collect();
+    let named =
+        |text: &str| text.starts_with("The callback on_message took 1") && text.contains("another thread");
+    assert!(warnings.iter().any(|(_, target, text)| target == "tautline" && named(text)), "{warnings:?}");
 }

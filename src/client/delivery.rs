@@ -1,19 +1,11 @@
 //! What became of what was sent.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "turns the caller's timeouts into deadlines, on the caller's thread"
-)]
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam_channel::RecvTimeoutError;
-
-use crate::client::{Client, not_on_io_thread, remaining};
-use crate::config::deadline;
-use crate::error::{Error, SendErrorKind};
-use crate::intake::{Command, Offer};
-use crate::message::Message;
+use crate::client::{Client, not_on_io_thread};
+use crate::error::Error;
+use crate::intake::Command;
 use crate::session::Doubt;
 
 impl Client {
@@ -89,50 +81,6 @@ impl Client {
             }
         });
         settled.unwrap_or_else(|| Err(self.line.timeout("the confirmation", timeout)))
-    }
-
-    /// Sends a request, and returns the answer to it, as the protocol pairs them: see
-    /// [`JsonSession`](crate::JsonSession).
-    ///
-    /// Blocks until the answer is there, the line is lost, the client is closed, or `timeout` is over; it covers the
-    /// wait for room and for the line to be ready, too. A request is never sent twice; one that times out before it
-    /// went out is withdrawn.
-    ///
-    /// # Errors
-    /// [`Error::Timeout`]; why the line was lost; what the protocol saw; or the request was not accepted.
-    ///
-    /// ```no_run
-    /// # use std::time::Duration;
-    /// # use serde_json::{json, Value};
-    /// # use tautline::{Client, JsonSession};
-    /// let session = JsonSession::new().answers_by("id");
-    /// let client = Client::builder("ws://127.0.0.1:8080").protocol(session).connect()?;
-    /// let answer: Value = client.request(json!({"method": "status"}), Duration::from_secs(5))?.json()?;
-    /// # Ok::<(), tautline::Error>(())
-    /// ```
-    pub fn request(&self, message: impl Into<Message>, timeout: Duration) -> Result<Message, Error> {
-        not_on_io_thread()?;
-        if !self.line.answers {
-            let reason = "a plain session pairs no answers; give the builder a protocol that does, such as JsonSession";
-            return Err(Error::InvalidArgument { argument: "request", reason: reason.into() });
-        }
-        let until = deadline(Instant::now(), timeout);
-        let (reply, answer) = crossbeam_channel::bounded(1);
-        let offer = Offer { message: message.into(), reply: Some(reply), expires: None };
-        let ticket = match self.line.shared.intake.push(offer, until, remaining).map_err(|error| error.kind())
-        {
-            Ok(ticket) => self.accepted(ticket),
-            Err(SendErrorKind::Full { .. }) => return Err(SendErrorKind::Timeout { after: timeout }.into()),
-            Err(kind) => return Err(kind.into()),
-        };
-        match answer.recv_deadline(until) {
-            Ok(answer) => answer,
-            Err(RecvTimeoutError::Disconnected) => Err(Error::Closed),
-            Err(RecvTimeoutError::Timeout) => {
-                self.line.command(Command::Withdraw { ticket: ticket.number() });
-                Err(self.line.timeout("the answer to a request", timeout))
-            }
-        }
     }
 }
 

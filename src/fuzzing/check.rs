@@ -139,7 +139,7 @@ impl Check {
                 assert!(matches!(self.state, Connected | Authenticated | Closing), "{}", self.state);
                 self.arrived(message);
             }
-            Event::Missed { .. } => panic!("{event:?} out of place"),
+            Event::Missed { .. } | Event::Moved { .. } => panic!("{event:?} out of place"),
         }
     }
 

@@ -73,7 +73,7 @@ fn read(socket: &mut Socket<Pipe>, burst: usize, seen: &mut Vec<Seen>) -> bool {
         let received = socket.received();
         seen.push(match socket.read() {
             Ok(Some(Incoming::Message(message))) => Seen::Message(message),
-            Ok(Some(Incoming::Ping)) => Seen::Ping,
+            Ok(Some(Incoming::Ping(_))) => Seen::Ping,
             Ok(Some(Incoming::Pong(payload))) => Seen::Pong(payload.to_vec()),
             Ok(Some(Incoming::Close(frame))) => Seen::Close(frame),
             Ok(None) if socket.has_more() => {

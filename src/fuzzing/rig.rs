@@ -16,10 +16,11 @@ use super::wild::Fallen;
 use crate::config::{ConnectionConfig, Delivery, WhileDown};
 use crate::error::{Error, Phase};
 use crate::event::Event;
-use crate::intake::{Command, Intake, Item};
+use crate::intake::{self, Command, Intake, Item};
+use crate::message::Message;
 use crate::protocol::{Accepted, Protocol};
 use crate::session::reconnect::Plan;
-use crate::session::{Action, Mode, Session};
+use crate::session::{Action, Mode, Piece, Reply, Session};
 use crate::state::ConnectionState;
 use crate::transport::socket::Socket;
 use crate::transport::stream::{Link, Wire};
@@ -40,6 +41,8 @@ pub(super) struct Rig {
     pub(super) wall: SystemTime,
     pub(super) results: VecDeque<(u64, Result<Opening, Error>)>,
     pub(super) commands: VecDeque<Command>,
+    /// What came of work that was done elsewhere: connection, id, result.
+    worked: VecDeque<(u64, u32, Result<Message, Error>)>,
     pub(super) dialling: Option<u64>,
     pub(super) plan: Option<Plan>,
     pub(super) line: Option<Line>,
@@ -109,6 +112,7 @@ impl Rig {
             wall,
             results: VecDeque::new(),
             commands: VecDeque::new(),
+            worked: VecDeque::new(),
             dialling: None,
             plan: None,
             line: None,
@@ -201,6 +205,9 @@ impl Rig {
                 Err(error) => self.session.handle_dial_failed(now, generation, error),
             }
         }
+        while let Some((connection, id, result)) = self.worked.pop_front() {
+            self.session.handle_work(now, connection, id, result);
+        }
         while let Some(command) = self.commands.pop_front() {
             match command {
                 Command::Close { frame, flush } => {
@@ -211,7 +218,7 @@ impl Rig {
                 Command::Withdraw { ticket } => {
                     self.exchange();
                     self.ledger.drop(ticket);
-                    self.session.handle_withdrawn(ticket);
+                    self.session.handle_withdrawn(now, ticket);
                 }
                 Command::Confirm { through } => self.session.handle_confirm(through),
                 Command::ReconnectNow => self.session.handle_reconnect_now(now),
@@ -252,15 +259,15 @@ impl Rig {
         self.intake.exchange(&mut self.accepted, (released.messages, released.bytes));
         for Item { ticket, message, reply, expires } in self.accepted.drain(..) {
             self.work += 1;
-            if reply.is_none() {
-                self.session.handle_accepted(ticket, message, expires);
-            } else {
+            if let Some(intake::Reply { many, .. }) = reply {
                 if self.session.state() == ConnectionState::Closed {
                     // Its caller learns of the end by itself.
                     self.ledger.drop(ticket);
                     self.check.released += 1;
                 }
-                self.session.handle_request(ticket, message);
+                self.session.handle_request(ticket, message, many);
+            } else {
+                self.session.handle_accepted(ticket, message, expires);
             }
         }
     }
@@ -340,8 +347,12 @@ impl Rig {
                 }
                 Action::Unschedule => self.plan = None,
                 Action::HangUp => self.hang_up(),
+                Action::Switch | Action::DropBeside | Action::LetGo => unreachable!("nobody moves"),
                 Action::Stop => return true,
             }
+        }
+        while let Some(Piece { connection, id, work }) = self.session.poll_work() {
+            self.worked.push_back((connection, id, work()));
         }
         false
     }
@@ -383,10 +394,14 @@ impl Rig {
             let ready = self.session.wants_outbox() && state != ConnectionState::Closing;
             self.intake.set_refusing((!ready).then_some(state));
         }
-        while let Some((ticket, answer)) = self.session.poll_reply() {
+        while let Some(Reply { ticket, answer, last }) = self.session.poll_reply() {
             self.work += 1;
-            self.ledger.reply(ticket);
-            self.check.answered(ticket, &answer);
+            if last {
+                self.ledger.reply(ticket);
+            }
+            if let Some(answer) = answer {
+                self.check.answered(ticket, &answer);
+            }
         }
         while let Some(event) = self.session.poll_event() {
             self.work += 1;
@@ -456,7 +471,7 @@ impl Rig {
             }
         }
         let due = deadline.is_some_and(|deadline| deadline <= now);
-        if due || self.session.has_output() || self.session.has_released() {
+        if due || !self.worked.is_empty() || self.session.has_output() || self.session.has_released() {
             return Park::Turn;
         }
         let blocked = self.line.as_ref().is_some_and(|line| line.socket.spilled() >= HIGH_WATER);

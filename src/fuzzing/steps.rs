@@ -15,7 +15,7 @@ use crate::config::{
     Beat, ConnectionConfig, Delivery, HeartbeatConfig, Inbound, Jitter, Limit, ReconnectConfig, WhileDown,
 };
 use crate::error::{CloseFrame, Error, Rejection, SendErrorKind};
-use crate::intake::{Command, Offer};
+use crate::intake::{Command, Offer, Reply};
 use crate::message::Message;
 use crate::protocol::{JsonSession, Protocol};
 use crate::session::Mode;
@@ -213,13 +213,14 @@ fn request(rig: &mut Rig, input: &mut Input<'_>) {
         4 => value["id"] = Value::Null,
         _ => {}
     }
+    let many = value["x"].as_str().is_some_and(|x| x.len() % 2 == 1);
     let message = match input.byte() {
         0 => Message::from(value.to_string().into_bytes()),
         _ => value.into(),
     };
-    let (reply, _) = crossbeam_channel::bounded(1);
+    let (way, _) = crossbeam_channel::bounded(1);
     // There is no time to wait for room.
-    let offer = Offer { message, reply: Some(reply), expires: None };
+    let offer = Offer { message, reply: Some(Reply { way, many }), expires: None };
     match rig.intake.push(offer, rig.now, |_| Duration::ZERO) {
         Ok(ticket) => rig.ledger.accept(ticket, true, false),
         Err(error) => assert!(!matches!(error.kind(), SendErrorKind::ConsumerStalled { .. }), "{error:?}"),

@@ -27,7 +27,9 @@ pub(super) fn retry_after(data: &[u8], now: Instant) {
     let down = Down {
         reason: &reason,
         ever_ready: true,
+        ready_for: None,
         attempts: 1,
+        failures: 1,
         max_delay: Duration::from_secs(30),
         can_refresh: false,
     };

@@ -41,7 +41,7 @@ impl Wild {
 
     fn effect(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         let ms = Duration::from_millis(u64::from(self.choose(40)) * 7);
-        match self.choose(12) {
+        match self.choose(20) {
             0 => cx.send("w: anything"),
             1 => cx.send("w".repeat(70_000)),
             2 => cx.deliver("anything"),
@@ -59,8 +59,25 @@ impl Wild {
                     cx.fail_request(request, Error::session("a failure"));
                 }
             }
-            9 if self.choose(4) == 1 => return Err(Error::session("enough")),
-            9 if self.choose(4) == 1 => return Err(Error::refused("enough")),
+            9 => cx.hold(ms),
+            10 => cx.release(),
+            11 => cx.work(u32::from(self.choose(3)), || Ok("done".into())),
+            12 if self.choose(4) == 1 => cx.close(4000 + u16::from(self.choose(9)), "w: goodbye"),
+            13 if self.choose(9) == 1 => cx.stop(Error::session("enough for good")),
+            14 => {
+                if let Some(request) = self.requests.front() {
+                    cx.answer_part(*request, "a part");
+                }
+            }
+            15 => {
+                if let Some(request) = self.requests.pop_front() {
+                    cx.end_request(request);
+                }
+            }
+            16 => cx.resumed(),
+            17 => drop(cx.random()),
+            18 if self.choose(4) == 1 => return Err(Error::session("enough")),
+            19 if self.choose(4) == 1 => return Err(Error::refused("enough")),
             _ => {}
         }
         Ok(())
@@ -99,6 +116,22 @@ impl Protocol for Wild {
         }
         before?;
         if self.choose(3) == 2 { self.effect(cx) } else { Ok(()) }
+    }
+
+    fn on_ping(&mut self, cx: &mut Context<'_>, _: &[u8]) -> Result<(), Error> {
+        self.effect(cx)
+    }
+
+    fn on_pong(&mut self, cx: &mut Context<'_>, _: &[u8]) -> Result<(), Error> {
+        self.effect(cx)
+    }
+
+    fn on_withdrawn(&mut self, cx: &mut Context<'_>, _: RequestId) -> Result<(), Error> {
+        self.effect(cx)
+    }
+
+    fn on_work(&mut self, cx: &mut Context<'_>, _: u32, _: Result<Message, Error>) -> Result<(), Error> {
+        self.effect(cx)
     }
 
     fn on_timer(&mut self, cx: &mut Context<'_>, _: u32) -> Result<(), Error> {

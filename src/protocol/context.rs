@@ -12,8 +12,10 @@ use crate::message::Message;
 pub struct Context<'a> {
     effects: &'a mut Vec<Effect>,
     waiting: &'a dyn Fn(u64) -> bool,
+    random: &'a mut dyn FnMut() -> f64,
     unix: Duration,
     ready: bool,
+    moving: bool,
 }
 
 /// A message of the application that is to go out.
@@ -32,31 +34,48 @@ pub struct Outgoing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub(crate) u64);
 
+/// What a protocol has done on another thread.
+pub(crate) type Work = Box<dyn FnOnce() -> Result<Message, Error> + Send>;
+
 /// Something that a hook asked for.
-#[derive(Debug)]
 pub(crate) enum Effect {
     Send(Message),
     Deliver(Message),
-    Ready,
-    Answer(RequestId, Result<Message, Error>),
+    Ready {
+        resumed: bool,
+    },
+    Part(RequestId, Message),
+    End(RequestId, Result<Option<Message>, Error>),
     SetTimer(u32, Duration),
     CancelTimer(u32),
     BeatAnswered,
+    Hold(Duration),
+    Release,
+    Move,
+    Work(u32, Work),
+    /// With an error, for good.
+    Close {
+        code: u16,
+        reason: Box<str>,
+        error: Option<Error>,
+    },
 }
 
 impl<'a> Context<'a> {
     pub(crate) fn new(
         effects: &'a mut Vec<Effect>,
         waiting: &'a dyn Fn(u64) -> bool,
+        random: &'a mut dyn FnMut() -> f64,
         unix: Duration,
-        ready: bool,
+        (ready, moving): (bool, bool),
     ) -> Self {
-        Self { effects, waiting, unix, ready }
+        Self { effects, waiting, random, unix, ready, moving }
     }
 
     /// Sends a message, ahead of the application's.
     ///
-    /// What waits to be sent is bounded as the outbox is; a protocol that exceeds that bound loses the line.
+    /// What waits to be sent is bounded as the outbox is; a protocol that exceeds that bound loses the line. On a line
+    /// that is gone, as in the same hook after [`close`](Self::close), nothing is sent.
     pub fn send(&mut self, message: impl Into<Message>) {
         self.effects.push(Effect::Send(message.into()));
     }
@@ -70,7 +89,16 @@ impl<'a> Context<'a> {
     /// this does nothing.
     pub fn ready(&mut self) {
         self.ready = true;
-        self.effects.push(Effect::Ready);
+        self.effects.push(Effect::Ready { resumed: false });
+    }
+
+    /// The same, for a session that goes on where the last connection left it: [`Event::Connected`] says so, and an
+    /// application that subscribed to something need not do it again.
+    ///
+    /// [`Event::Connected`]: crate::Event::Connected
+    pub fn resumed(&mut self) {
+        self.ready = true;
+        self.effects.push(Effect::Ready { resumed: true });
     }
 
     /// Whether the line is ready.
@@ -78,24 +106,36 @@ impl<'a> Context<'a> {
         self.ready
     }
 
-    /// Gives a request its answer. One that has been answered, has timed out or was lost is past answering, and this
-    /// does nothing.
+    /// Gives a request its answer, the only one or the last. A request that has ended (answered, timed out, failed,
+    /// lost) is past answering, and this does nothing.
     pub fn answer(&mut self, request: RequestId, answer: impl Into<Message>) {
-        self.effects.push(Effect::Answer(request, Ok(answer.into())));
+        self.effects.push(Effect::End(request, Ok(Some(answer.into()))));
     }
 
-    /// Whether a request still waits for its answer: it was not answered, has not timed out, and was not lost.
-    pub fn is_waiting(&self, request: RequestId) -> bool {
-        (self.waiting)(request.0)
+    /// Gives a request of [`Client::request_many`](crate::Client::request_many) one of its answers; more may follow. To
+    /// one that waits for a single answer, this is it.
+    pub fn answer_part(&mut self, request: RequestId, answer: impl Into<Message>) {
+        self.effects.push(Effect::Part(request, answer.into()));
+    }
+
+    /// Ends a request that has had all its answers.
+    pub fn end_request(&mut self, request: RequestId) {
+        self.effects.push(Effect::End(request, Ok(None)));
     }
 
     /// Ends a request with an error.
     pub fn fail_request(&mut self, request: RequestId, error: Error) {
-        self.effects.push(Effect::Answer(request, Err(error)));
+        self.effects.push(Effect::End(request, Err(error)));
     }
 
-    /// Has [`on_timer`](crate::Protocol::on_timer) called with `id` after this long, once, in place of an earlier timer
-    /// of that `id`. Timers belong to the connection and die with it.
+    /// Whether a request still waits for an answer: it has not ended.
+    pub fn is_waiting(&self, request: RequestId) -> bool {
+        (self.waiting)(request.0)
+    }
+
+    /// Has [`on_timer`](crate::Protocol::on_timer) called with `id` after this long (1 ms at least), once, in place of
+    /// an earlier timer of that `id`. Timers belong to the connection and die with it. There may be 1,024; a protocol
+    /// that sets more loses the line.
     pub fn set_timer(&mut self, id: u32, after: Duration) {
         self.effects.push(Effect::SetTimer(id, after));
     }
@@ -108,6 +148,65 @@ impl<'a> Context<'a> {
     /// The oldest heartbeat of [`Beat::Protocol`](crate::Beat::Protocol) was answered.
     pub fn beat_answered(&mut self) {
         self.effects.push(Effect::BeatAnswered);
+    }
+
+    /// Holds the application's messages back for this long from now, in place of an earlier hold: a server's rate limit.
+    /// They wait in the outbox; what the protocol sends goes out. A message whose
+    /// [`on_send`](crate::Protocol::on_send) asks for this is still sent. The hold dies with the connection.
+    pub fn hold(&mut self, time: Duration) {
+        self.effects.push(Effect::Hold(time));
+    }
+
+    /// Ends a hold before its time.
+    pub fn release(&mut self) {
+        self.effects.push(Effect::Release);
+    }
+
+    /// Has `work`, which may block, done on a thread of the client's own, and its result brought to
+    /// [`on_work`](crate::Protocol::on_work) with `id`: a token or a signature that is to be fetched over HTTP for this
+    /// connection. Once the connection is gone its result is dropped. One piece is done after the other; 64 may wait,
+    /// and a protocol that asks for more loses the line.
+    pub fn work(&mut self, id: u32, work: impl FnOnce() -> Result<Message, Error> + Send + 'static) {
+        self.effects.push(Effect::Work(id, Box::new(work)));
+    }
+
+    /// Closes this connection with a close frame, after what was sent before. What follows is for
+    /// [`on_down`](crate::Protocol::on_down) to say, as after a loss. To end it without a close handshake, return an error
+    /// from the hook. While the caller or the server closes the line, this does nothing.
+    ///
+    /// A code that may not be sent (RFC 6455, section 7.4) loses the line.
+    pub fn close(&mut self, code: u16, reason: impl Into<String>) {
+        self.effects.push(Effect::Close { code, reason: reason.into().into(), error: None });
+    }
+
+    /// Closes this connection with code 1000, and the client for good: there is no coming back.
+    /// [`on_down`](crate::Protocol::on_down) is called, and its decision is not. The application learns `error` from
+    /// [`CloseReason`](crate::CloseReason).
+    pub fn stop(&mut self, error: Error) {
+        self.effects.push(Effect::Close { code: 1000, reason: Box::default(), error: Some(error) });
+    }
+
+    /// Moves the session to another connection without a gap: one is dialled beside this one, which goes on meanwhile.
+    /// [`prepare`](crate::Protocol::prepare) says where to; the new connection's hooks are called with
+    /// [`is_moving`](Self::is_moving), and what they send goes out there. Once it is ready, and the server has confirmed
+    /// what went out on the old one (with pings as heartbeats; `close_timeout` at most), the application's messages go
+    /// out on the new one, [`Event::Moved`](crate::Event::Moved) says so, and the old one is closed with code 1000. What
+    /// still arrives there until its end is heard.
+    ///
+    /// A move that fails leaves the line as it is: see [`on_move_failed`](crate::Protocol::on_move_failed). On a line that
+    /// is not ready, or is moving already, this does nothing.
+    pub fn move_line(&mut self) {
+        self.effects.push(Effect::Move);
+    }
+
+    /// Whether this hook is about the connection that the line is to move to, and has not yet.
+    pub fn is_moving(&self) -> bool {
+        self.moving
+    }
+
+    /// A random number of at least 0 and below 1.
+    pub fn random(&mut self) -> f64 {
+        (self.random)()
     }
 
     /// The time since 1970 by the wall clock.

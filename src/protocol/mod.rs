@@ -6,8 +6,8 @@ mod json;
 mod request;
 mod retry;
 
-pub(crate) use context::Effect;
 pub use context::{Context, Outgoing, RequestId};
+pub(crate) use context::{Effect, Work};
 pub use json::JsonSession;
 pub use request::{Accepted, Attempt, Request};
 pub use retry::{Down, Retry};
@@ -22,9 +22,21 @@ use crate::message::Message;
 /// declare the line ready. What it sends goes out ahead of the application's messages, and only a ready line carries
 /// those, so a login is the first message on the line.
 ///
+/// Hooks that do what they should not, and what comes of it:
+///
+/// | a hook | comes of it |
+/// |---|---|
+/// | returns an error | the connection ends: see below |
+/// | panics | the client is closed with [`Error::Panicked`], and the protocol is not called again |
+/// | takes longer than 100 ms | a warning in the log that names it: nothing else happens on the line meanwhile |
+/// | sends, sets timers or asks for work when the line is gone | nothing |
+/// | calls [`Context::ready`] twice | the second does nothing |
+/// | closes while the caller or the server closes | nothing |
+/// | sends more than the outbox's bound, sets over 1,024 timers, or asks for over 64 pieces of work at a time | the line is lost |
+/// | answers a request that has ended, or one twice | nothing |
+///
 /// A hook that returns an error ends the connection with it: a failed attempt before the line was ready, a loss
-/// after; [`on_down`](Self::on_down) says what follows. A hook that panics closes the client with
-/// [`Error::Panicked`]; the protocol is not called again.
+/// after; [`on_down`](Self::on_down) says what follows.
 ///
 /// Calls that would block fail with [`Error::WouldDeadlock`] in a hook; `try_send`, `send` while there is room,
 /// `reconnect_now`, and `close` and `terminate`, which then return at once, are fine.
@@ -75,6 +87,18 @@ pub trait Protocol: Send {
     /// A message arrived. By default the application gets it.
     fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
         cx.deliver(message);
+        Ok(())
+    }
+
+    /// A WebSocket ping arrived. Its pong, with the same payload, goes out by itself.
+    fn on_ping(&mut self, cx: &mut Context<'_>, payload: &[u8]) -> Result<(), Error> {
+        let _ = (cx, payload);
+        Ok(())
+    }
+
+    /// A WebSocket pong arrived: the answer to a heartbeat, or one that nobody asked for.
+    fn on_pong(&mut self, cx: &mut Context<'_>, payload: &[u8]) -> Result<(), Error> {
+        let _ = (cx, payload);
         Ok(())
     }
 
@@ -137,6 +161,31 @@ pub trait Protocol: Send {
     /// ```
     fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
         cx.send(outgoing.message);
+        Ok(())
+    }
+
+    /// Nobody waits any more for the answer to this request, which was sent: its caller's time ran out, or he dropped his
+    /// [`Answers`](crate::Answers). The chance to tell the server.
+    fn on_withdrawn(&mut self, cx: &mut Context<'_>, request: RequestId) -> Result<(), Error> {
+        let _ = (cx, request);
+        Ok(())
+    }
+
+    /// What was asked for with [`Context::work`] on this connection is done.
+    fn on_work(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: u32,
+        result: Result<Message, Error>,
+    ) -> Result<(), Error> {
+        let _ = (cx, id, result);
+        Ok(())
+    }
+
+    /// The line was to move, and can't: the attempt failed, the login there did, or a hook about it returned this error.
+    /// The old connection goes on.
+    fn on_move_failed(&mut self, cx: &mut Context<'_>, error: &Error) -> Result<(), Error> {
+        let _ = (cx, error);
         Ok(())
     }
 

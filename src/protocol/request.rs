@@ -30,6 +30,8 @@ pub struct Attempt<'a> {
     pub ever_ready: bool,
     /// Why the line went down, or the last attempt failed.
     pub last: Option<&'a DisconnectReason>,
+    /// The line is up, and is to move: see [`Context::move_line`](crate::Context::move_line).
+    pub moving: bool,
 }
 
 /// A connection that was opened.

@@ -37,8 +37,13 @@ pub struct Down<'a> {
     pub reason: &'a DisconnectReason,
     /// Whether the line was ever ready.
     pub ever_ready: bool,
+    /// How long the line that is lost was ready; `None` for an attempt that failed.
+    pub ready_for: Option<Duration>,
     /// Attempts since the line was last ready.
     pub attempts: u32,
+    /// Failed attempts and lost lines in a row, this one included, since a line was ready for as long as
+    /// [`stable_after`](crate::ConnectionConfig::stable_after).
+    pub failures: u32,
     /// The longest delay of the backoff.
     pub(crate) max_delay: Duration,
     /// Whether there are fresh credentials to be had, and they have not been asked for since the line was last ready.
@@ -102,7 +107,8 @@ mod tests {
     }
 
     fn down(reason: &DisconnectReason, ever_ready: bool) -> Down<'_> {
-        Down { reason, ever_ready, attempts: 1, max_delay: Duration::from_secs(30), can_refresh: false }
+        let max_delay = Duration::from_secs(30);
+        Down { reason, ever_ready, ready_for: None, attempts: 1, failures: 1, max_delay, can_refresh: false }
     }
 
     #[test]

@@ -78,6 +78,7 @@ impl Session {
     /// The caller closes the line, after the outbox has gone out if `flush` says so.
     pub(crate) fn handle_close(&mut self, now: Instant, frame: CloseFrame, flush: bool) {
         let until = deadline(now, self.config.close_timeout);
+        self.end_move();
         match &mut self.line {
             Line::Open { ready_at } if flush => {
                 let ready_at = Some(*ready_at);
@@ -126,6 +127,9 @@ impl Session {
     /// The server's close frame arrived; the socket has queued the answer, unless ours went out before.
     pub(crate) fn handle_close_frame(&mut self, now: Instant, frame: CloseFrame) {
         let until = deadline(now, self.config.close_timeout.min(LINGER));
+        if self.is_switching() {
+            return self.switch(now);
+        }
         match &mut self.line {
             Line::Open { .. } | Line::LoggingIn { .. } => {
                 let ready_at = self.ready_at();
@@ -148,6 +152,9 @@ impl Session {
 
     /// The peer broke the protocol: it is told so, and what it still sends is dropped.
     pub(super) fn tell_violation(&mut self, now: Instant, code: u16, reason: Box<str>) {
+        if self.is_switching() {
+            return self.switch(now);
+        }
         let ready_at = self.ready_at();
         let until = deadline(now, self.config.close_timeout.min(LINGER));
         let error = Error::Protocol { code, reason };
@@ -161,6 +168,36 @@ impl Session {
             until,
             stage: Stage::Sent,
             outcome: Outcome::Down(error),
+            ready_at,
+            since: now,
+            goodbye: false,
+        });
+    }
+
+    /// The protocol closes the connection; with `error`, the client.
+    pub(super) fn close_for_protocol(&mut self, now: Instant, code: u16, reason: &str, error: Option<Error>) {
+        self.stopped |= error.is_some();
+        let frame = match CloseFrame::checked(code, reason) {
+            Ok(frame) => frame,
+            Err(wrong) => {
+                return self.line_lost(now, Error::session(format!("the protocol closes it, and {wrong}")));
+            }
+        };
+        let ready_at = self.ready_at();
+        let error = error.unwrap_or_else(|| Error::session(format!("the protocol closed it with {frame}")));
+        let reason = match self.line {
+            Line::Open { .. } => DisconnectReason::Lost(error),
+            Line::LoggingIn { .. } => DisconnectReason::ConnectFailed(error),
+            // It is being closed already.
+            _ => return,
+        };
+        self.heartbeat.stop();
+        self.frames.push_back(Frame::Close(frame).into());
+        self.go(ConnectionState::Closing, Some(&reason));
+        self.line = Line::Closing(Closing {
+            until: deadline(now, self.config.close_timeout),
+            stage: Stage::Sent,
+            outcome: Outcome::Down(reason),
             ready_at,
             since: now,
             goodbye: false,

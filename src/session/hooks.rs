@@ -1,52 +1,78 @@
 //! Where the protocol is called, and what it asks for is done.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::deadline;
 use crate::error::Error;
 use crate::event::{CloseReason, Event};
 use crate::message::Message;
-use crate::protocol::{Attempt, Context, Effect, Protocol, Request};
+use crate::protocol::{Attempt, Context, Effect, Protocol, Request, RequestId};
 use crate::session::heartbeat::Response;
-use crate::session::{Frame, Line, Queued, Session};
+use crate::session::moving::Side;
+use crate::session::{Frame, Line, Piece, Queued, Session};
 use crate::state::ConnectionState;
 
 /// A timer that runs out at once would leave no time for anything else.
-const SHORTEST_TIMER: Duration = Duration::from_millis(1);
+pub(super) const SHORTEST_TIMER: Duration = Duration::from_millis(1);
+
+/// So many timers may be set at a time.
+pub(super) const TIMERS: usize = 1024;
+
+/// So much work may be under way for a connection.
+pub(super) const WORKING: usize = 64;
 
 impl Session {
-    /// Calls the protocol, and does what it asked for. An error ends the connection, a panic the client.
+    /// Calls the protocol about the line, and does what it asked for. An error ends the connection, a panic the client.
     pub(super) fn hook(
         &mut self,
         now: Instant,
         call: impl FnOnce(&mut dyn Protocol, &mut Context<'_>) -> Result<(), Error>,
     ) {
-        let unix = self.wall_at(now).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let ready = matches!(self.line, Line::Open { .. });
-        let requests = std::mem::take(&mut self.requests);
-        let mut effects = std::mem::take(&mut self.effects);
-        let outcome = self.guarded(|protocol| {
-            call(
-                protocol,
-                &mut Context::new(&mut effects, &|request| requests.is_waiting(request), unix, ready),
-            )
-        });
-        self.requests = requests;
-        let Some(outcome) = outcome else { return };
-        for effect in effects.drain(..) {
-            self.apply(now, effect);
-        }
-        self.effects = effects;
-        if let Err(error) = outcome {
+        if let Err(error) = self.hook_at(Side::Line, now, call) {
             self.line_lost(now, error);
         }
+    }
+
+    /// Calls the protocol about this connection, and does what it asked for. A panic ends the client.
+    pub(super) fn hook_at(
+        &mut self,
+        side: Side,
+        now: Instant,
+        call: impl FnOnce(&mut dyn Protocol, &mut Context<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let unix = self.wall_at(now).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let (ready, moving) = match side {
+            Side::Line => (matches!(self.line, Line::Open { .. }), false),
+            Side::Beside => (self.is_switching(), true),
+        };
+        let Some(mut protocol) = self.protocol.take() else { return Ok(()) };
+        let mut effects = std::mem::take(&mut self.effects);
+        let waiting = |request| self.requests.is_waiting(request);
+        let mut cx = Context::new(&mut effects, &waiting, &mut *self.random, unix, (ready, moving));
+        let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut *protocol, &mut cx)));
+        let outcome = self.give_back(protocol, outcome);
+        let Some(outcome) = outcome else { return Ok(()) };
+        for effect in effects.drain(..) {
+            match side {
+                Side::Line => self.apply(now, effect),
+                Side::Beside => self.apply_beside(now, effect),
+            }
+        }
+        self.effects = effects;
+        outcome
     }
 
     /// Calls the protocol. `None` if there is none, or if it panicked: then it is never called again.
     pub(super) fn guarded<R>(&mut self, call: impl FnOnce(&mut dyn Protocol) -> R) -> Option<R> {
         let mut protocol = self.protocol.take()?;
-        if let Ok(result) = catch_unwind(AssertUnwindSafe(|| call(&mut *protocol))) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut *protocol)));
+        self.give_back(protocol, outcome)
+    }
+
+    fn give_back<R>(&mut self, protocol: Box<dyn Protocol>, outcome: thread::Result<R>) -> Option<R> {
+        if let Ok(result) = outcome {
             self.protocol = Some(protocol);
             return Some(result);
         }
@@ -57,22 +83,23 @@ impl Session {
     }
 
     /// What the next attempt asks for. `None` if the client was closed over it.
-    pub(super) fn prepare(&mut self) -> Option<Result<Request, Error>> {
+    pub(super) fn prepare(&mut self, moving: bool) -> Option<Result<Request, Error>> {
         let mut request = Request::new(&self.config);
         if self.protocol.is_none() {
             return Some(Ok(request));
         }
         let last = self.last.clone();
-        let attempt = Attempt { number: self.attempts, ever_ready: self.ever_ready, last: last.as_ref() };
+        let attempt =
+            Attempt { number: self.attempts, ever_ready: self.ever_ready, last: last.as_ref(), moving };
         let outcome = self.guarded(|protocol| protocol.prepare(&attempt, &mut request))?;
         Some(outcome.map(|()| request))
     }
 
-    /// A request was accepted from a caller.
-    pub(crate) fn handle_request(&mut self, ticket: u64, message: Message) {
+    /// A request was accepted from a caller, who wants `many` answers or one.
+    pub(crate) fn handle_request(&mut self, ticket: u64, message: Message, many: bool) {
         // The caller learns of the end by itself, and a request is not left over.
         if !matches!(self.line, Line::Closed) {
-            self.requests.add(ticket);
+            self.requests.add(ticket, many);
             self.stats.messages_accepted += 1;
             // The caller waits with a timeout of its own.
             self.outbox.push_request(ticket, message);
@@ -80,27 +107,68 @@ impl Session {
     }
 
     /// The caller waits no longer for the answer to a request.
-    pub(crate) fn handle_withdrawn(&mut self, ticket: u64) {
-        if self.requests.withdraw(ticket) {
-            self.outbox.withdraw(ticket);
+    pub(crate) fn handle_withdrawn(&mut self, now: Instant, ticket: u64) {
+        match self.requests.withdraw(ticket) {
+            Some(false) => self.outbox.withdraw(ticket),
+            Some(true) if matches!(self.line, Line::Open { .. }) => {
+                self.hook(now, |protocol, cx| protocol.on_withdrawn(cx, RequestId(ticket)));
+            }
+            Some(true) | None => {}
         }
     }
 
-    fn apply(&mut self, now: Instant, effect: Effect) {
+    /// What the protocol had done elsewhere, for `connection`, has this result.
+    pub(crate) fn handle_work(
+        &mut self,
+        now: Instant,
+        connection: u64,
+        id: u32,
+        result: Result<Message, Error>,
+    ) {
+        self.working = self.working.saturating_sub(1);
+        if self.is_beside(connection) {
+            self.beside_hook(now, |protocol, cx| protocol.on_work(cx, id, result));
+        } else if self.is_up() && connection == self.connection {
+            self.hook(now, |protocol, cx| protocol.on_work(cx, id, result));
+        }
+    }
+
+    pub(super) fn apply(&mut self, now: Instant, effect: Effect) {
         match effect {
             Effect::Send(message) => self.send_ahead(now, message),
             Effect::Deliver(message) => self.deliver(message),
-            Effect::Ready => self.logged_in(now),
-            Effect::Answer(request, reply) => self.requests.reply(request.0, reply),
+            Effect::Ready { resumed } => self.logged_in(now, resumed),
+            Effect::Part(request, answer) => self.requests.part(request.0, answer),
+            Effect::End(request, end) => self.requests.end(request.0, end),
+            // What follows belongs to a connection, and this one is gone.
+            _ if !self.is_up() => {}
             Effect::SetTimer(id, after) => {
-                if self.is_up() {
-                    self.timers.insert(id, deadline(now, after.max(SHORTEST_TIMER)));
+                self.timers.insert(id, deadline(now, after.max(SHORTEST_TIMER)));
+                if self.timers.len() > TIMERS {
+                    self.line_lost(
+                        now,
+                        Error::session(format!("the protocol set more than {TIMERS} timers")),
+                    );
                 }
             }
             Effect::CancelTimer(id) => {
                 self.timers.remove(&id);
             }
             Effect::BeatAnswered => self.note_round_trip(now, Response::Json),
+            Effect::Hold(time) => self.hold = Some(deadline(now, time)),
+            Effect::Release => self.hold = None,
+            Effect::Move => self.begin_move(now),
+            Effect::Work(..) if self.working == WORKING => {
+                self.line_lost(
+                    now,
+                    Error::session(format!("{WORKING} pieces of the protocol's work wait already")),
+                );
+            }
+            Effect::Work(id, work) => {
+                self.working += 1;
+                self.pieces.push_back(Piece { connection: self.connection, id, work });
+            }
+            Effect::Close { code, reason, error } => self.close_for_protocol(now, code, &reason, error),
         }
     }
 
@@ -132,14 +200,14 @@ impl Session {
         }
     }
 
-    fn logged_in(&mut self, now: Instant) {
+    fn logged_in(&mut self, now: Instant, resumed: bool) {
         let Line::LoggingIn { accepted, opening, .. } = &self.line else { return };
         let (accepted, opening) = (accepted.clone(), *opening);
         // Ready as soon as it is open: there was no login.
         if !opening {
             self.go(ConnectionState::Authenticated, None);
         }
-        self.ready(now, accepted);
+        self.ready(now, accepted, resumed);
     }
 
     /// Calls for the timers that have run out.

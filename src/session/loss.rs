@@ -1,6 +1,7 @@
 //! What follows a loss: another attempt, or the end.
 
 use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use log::{info, warn};
@@ -15,16 +16,22 @@ use crate::state::ConnectionState;
 impl Session {
     /// The attempt failed, or the line is lost: plans the next attempt, or closes.
     pub(super) fn down(&mut self, now: Instant, reason: DisconnectReason) {
-        if let Line::Open { ready_at } | Line::Closing(Closing { ready_at: Some(ready_at), .. }) = self.line {
-            // A server that accepts and drops must not be hammered: only a line that stayed up proves itself.
-            if now.saturating_duration_since(ready_at) >= self.config.stable_after {
-                self.reconnect.reset_backoff();
-            }
+        let ready_at = match self.line {
+            Line::Open { ready_at } => Some(ready_at),
+            Line::Closing(Closing { ready_at, .. }) => ready_at,
+            _ => None,
+        };
+        let ready_for = ready_at.map(|at| now.saturating_duration_since(at));
+        // A server that accepts and drops must not be hammered: only a line that stayed up proves itself.
+        if ready_for.is_some_and(|time| time >= self.config.stable_after) {
+            self.reconnect.reset_backoff();
         }
         let down = Down {
             reason: &reason,
             ever_ready: self.ever_ready,
+            ready_for,
             attempts: self.attempts,
+            failures: self.reconnect.attempts().saturating_add(1),
             max_delay: self.reconnect.max_delay(),
             can_refresh: self.mode.fetches && !self.refreshed,
         };
@@ -39,7 +46,8 @@ impl Session {
         let refresh = retry == Retry::Now && down.is_about_credentials() && down.can_refresh;
         self.refreshed |= refresh;
         // The one attempt of `connect` may be made again with fresh credentials.
-        let retry = if self.mode.one_attempt && !self.ever_ready && !refresh { Retry::Never } else { retry };
+        let never = self.stopped || self.mode.one_attempt && !self.ever_ready && !refresh;
+        let retry = if never { Retry::Never } else { retry };
         if retry == Retry::Never {
             return self.close_for_good(CloseReason::Refused(reason));
         }
@@ -68,6 +76,7 @@ impl Session {
     pub(super) fn line_lost(&mut self, now: Instant, error: Error) {
         match self.line {
             Line::Closing(_) => self.finish_closing(now),
+            Line::Open { .. } if self.is_switching() => self.switch(now),
             Line::Open { .. } => self.down(now, DisconnectReason::Lost(error)),
             // Not ready yet, so this attempt has failed.
             Line::LoggingIn { .. } => self.down(now, DisconnectReason::ConnectFailed(error)),
@@ -115,6 +124,12 @@ impl Session {
             self.cut = None;
             self.pings.clear();
             self.timers.clear();
+            self.hold = None;
+            self.end_move();
+            self.working = 0;
+            // Their drop is the protocol's code.
+            let pieces = std::mem::take(&mut self.pieces);
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(pieces)));
             self.blocked_since = None;
             self.actions.push_back(Action::HangUp);
             maybe_delivered = self.outbox.lost(self.taken.max(self.taken_ahead));

@@ -10,6 +10,7 @@ mod closing;
 pub(crate) mod heartbeat;
 mod hooks;
 mod loss;
+mod moving;
 pub(crate) mod outbox;
 mod output;
 pub(crate) mod reconnect;
@@ -31,11 +32,13 @@ use crate::config::{Beat, ConnectionConfig, deadline};
 use crate::error::{Error, Fault};
 use crate::event::{CloseReason, DisconnectReason, Event, Left};
 use crate::message::Message;
-use crate::protocol::{Accepted, Effect, Protocol, Request};
+use crate::protocol::{Accepted, Effect, Protocol, Request, Work};
 use crate::session::closing::Closing;
 use crate::session::heartbeat::{HeartbeatAction, HeartbeatManager, Response, counter};
+use crate::session::moving::Beside;
 use crate::session::outbox::Outbox;
 use crate::session::reconnect::{Plan, ReconnectionManager};
+pub(crate) use crate::session::requests::Reply;
 use crate::session::requests::Requests;
 use crate::session::transmit::{Cut, Queued, is_json_pong};
 pub(crate) use crate::session::transmit::{Doubt, Frame, Watermarks};
@@ -48,6 +51,12 @@ pub(crate) const LOG: &str = "tautline";
 /// Something for the worker to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
+    /// Make the socket beside the line's the line's own; say goodbye on the old one, and read it to its end.
+    Switch,
+    /// Drop the socket beside the line's.
+    DropBeside,
+    /// Drop the socket that the line has moved from.
+    LetGo,
     /// Start an attempt.
     Dial { generation: u64, request: Request },
     /// The attempt took too long: abandon it, and report it as failed.
@@ -62,6 +71,13 @@ pub(crate) enum Action {
     HangUp,
     /// The client is closed: end the thread.
     Stop,
+}
+
+/// Something to be done elsewhere, with a call of `handle_work` for its result.
+pub(crate) struct Piece {
+    pub(crate) connection: u64,
+    pub(crate) id: u32,
+    pub(crate) work: Work,
 }
 
 /// How a client was started.
@@ -85,8 +101,19 @@ pub(crate) struct Session {
     /// `None` for a plain session.
     protocol: Option<Box<dyn Protocol>>,
     requests: Requests,
+    /// The connection that the line is to move to.
+    beside: Option<Beside>,
+    /// Until when the connection that the line has moved from is heard.
+    leaving: Option<Instant>,
     /// The protocol's, which die with the connection.
     timers: BTreeMap<u32, Instant>,
+    /// Until when the protocol holds the outbox.
+    hold: Option<Instant>,
+    /// The protocol wants no other connection.
+    stopped: bool,
+    /// How much that the protocol wants done on this connection has no result yet.
+    working: usize,
+    random: Box<dyn FnMut() -> f64 + Send>,
     /// What a hook asks for; kept for its memory.
     effects: Vec<Effect>,
     outbox: Outbox,
@@ -98,6 +125,7 @@ pub(crate) struct Session {
     beat_handed: u64,
     events: VecDeque<Event>,
     actions: VecDeque<Action>,
+    pieces: VecDeque<Piece>,
     /// Pings on this connection, with the last ticket handed over before each.
     pings: VecDeque<(u64, u64)>,
     /// The last ticket that a ping has asked for.
@@ -114,6 +142,8 @@ pub(crate) struct Session {
     blocked_since: Option<Instant>,
     /// Numbers the attempts, so that a result that comes late is known as such.
     generation: u64,
+    /// The attempt that brought the connection.
+    connection: u64,
     /// Attempts since the line was last ready.
     attempts: u32,
     ever_ready: bool,
@@ -162,7 +192,13 @@ impl Session {
             protocol,
             mode,
             requests: Requests::default(),
+            beside: None,
+            leaving: None,
             timers: BTreeMap::new(),
+            hold: None,
+            stopped: false,
+            working: 0,
+            random: Box::new(fastrand::f64),
             effects: Vec::new(),
             wall: (now, wall),
             state: ConnectionState::Disconnected,
@@ -176,11 +212,13 @@ impl Session {
             beat_handed: 0,
             events: VecDeque::new(),
             actions: VecDeque::new(),
+            pieces: VecDeque::new(),
             pings: VecDeque::new(),
             taken: 0,
             taken_ahead: 0,
             blocked_since: None,
             generation: 0,
+            connection: 0,
             attempts: 0,
             ever_ready: false,
             refreshed: false,
@@ -210,12 +248,13 @@ impl Session {
         if !matches!(self.line, Line::Dialling(_)) || generation != self.generation {
             return false;
         }
+        self.connection = generation;
         self.go(ConnectionState::Connected, None);
         self.taken = taken;
         self.taken_ahead = taken;
         self.outbox.begin(taken);
         if self.protocol.is_none() {
-            self.ready(now, accepted);
+            self.ready(now, accepted, false);
             return true;
         }
         let until = deadline(now, self.config.login_timeout);
@@ -229,7 +268,9 @@ impl Session {
 
     /// The attempt `generation` failed.
     pub(crate) fn handle_dial_failed(&mut self, now: Instant, generation: u64, error: Error) {
-        if matches!(self.line, Line::Dialling(_)) && generation == self.generation {
+        if self.is_beside(generation) {
+            self.move_failed(now, &error);
+        } else if matches!(self.line, Line::Dialling(_)) && generation == self.generation {
             self.down(now, DisconnectReason::ConnectFailed(error));
         }
     }
@@ -275,16 +316,27 @@ impl Session {
         }
     }
 
+    /// A ping arrived; the socket has queued its pong.
+    pub(crate) fn handle_ping(&mut self, now: Instant, payload: &[u8]) {
+        if self.hears() {
+            self.hook(now, |protocol, cx| protocol.on_ping(cx, payload));
+        }
+    }
+
     /// A pong arrived: it confirms every message handed over before its ping.
     pub(crate) fn handle_pong(&mut self, now: Instant, payload: &[u8]) {
         self.heartbeat.handle_activity(now);
         self.note_round_trip(now, Response::Pong(payload));
-        let Some(counter) = counter(payload) else { return };
-        let Some(at) = self.pings.iter().position(|(sent, _)| *sent == counter) else { return };
-        if let Some((_, ticket)) = self.pings.drain(..=at).next_back() {
+        let ping =
+            counter(payload).and_then(|counter| self.pings.iter().position(|(sent, _)| *sent == counter));
+        let confirmed = ping.and_then(|at| self.pings.drain(..=at).next_back());
+        if let Some((_, ticket)) = confirmed {
             self.outbox.confirm(ticket);
+            self.close_after_confirmation();
         }
-        self.close_after_confirmation();
+        if self.hears() {
+            self.hook(now, |protocol, cx| protocol.on_pong(cx, payload));
+        }
     }
 
     /// Bytes arrived, whatever they are.
@@ -331,7 +383,9 @@ impl Session {
             return self.line_lost(now, Error::LoginTimeout { after });
         }
         self.expire(now);
+        self.hold.take_if(|until| *until <= now);
         self.timers_timeout(now);
+        self.moving_timeout(now);
         self.closing_timeout(now);
         if self.write_deadline().is_some_and(|at| at <= now) {
             let after = self.config.write_timeout;
@@ -356,7 +410,15 @@ impl Session {
         };
         let timer = self.timers.values().min().copied();
         let expiry = self.config.max_age.and_then(|_| self.outbox.next_expiry());
-        let deadlines = [line, timer, expiry, self.write_deadline(), self.heartbeat.next_deadline()];
+        let deadlines = [
+            line,
+            timer,
+            expiry,
+            self.hold,
+            self.moving_deadline(),
+            self.write_deadline(),
+            self.heartbeat.next_deadline(),
+        ];
         deadlines.into_iter().flatten().min()
     }
 
@@ -366,7 +428,7 @@ impl Session {
         self.attempts += 1;
         self.stats.attempts += 1;
         self.line = Line::Dialling(Some(deadline(now, self.config.connect_timeout)));
-        match self.prepare() {
+        match self.prepare(false) {
             Some(Ok(request)) => {
                 self.actions.push_back(Action::Dial { generation: self.generation, request });
             }
@@ -375,7 +437,7 @@ impl Session {
         }
     }
 
-    fn ready(&mut self, now: Instant, accepted: Accepted) {
+    fn ready(&mut self, now: Instant, accepted: Accepted, resumed: bool) {
         self.line = Line::Open { ready_at: now };
         self.ever_ready = true;
         self.refreshed = false;
@@ -384,7 +446,7 @@ impl Session {
         self.heartbeat.start(now);
         let attempts = std::mem::take(&mut self.attempts);
         let Accepted { address, subprotocol } = accepted;
-        self.events.push_back(Event::Connected { address, subprotocol, attempts });
+        self.events.push_back(Event::Connected { address, subprotocol, attempts, resumed });
     }
 
     /// Whether there is a connection.

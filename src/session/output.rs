@@ -3,9 +3,8 @@
 use crate::config::Inbound;
 use crate::error::Error;
 use crate::event::{CloseReason, DisconnectReason, Event, Left};
-use crate::message::Message;
 use crate::session::outbox::Released;
-use crate::session::{Action, Line, Session};
+use crate::session::{Action, Line, Piece, Reply, Session};
 use crate::state::ConnectionState;
 use crate::stats::Stats;
 
@@ -20,8 +19,13 @@ impl Session {
         self.actions.pop_front()
     }
 
+    /// The next thing to be done elsewhere.
+    pub(crate) fn poll_work(&mut self) -> Option<Piece> {
+        self.pieces.pop_front()
+    }
+
     /// The next reply to a request.
-    pub(crate) fn poll_reply(&mut self) -> Option<(u64, Result<Message, Error>)> {
+    pub(crate) fn poll_reply(&mut self) -> Option<Reply> {
         self.requests.poll()
     }
 
@@ -36,6 +40,12 @@ impl Session {
             Line::Closing(closing) => closing.is_flushing(),
             Line::Down | Line::Dialling(_) | Line::LoggingIn { .. } | Line::Closed => false,
         }
+    }
+
+    /// Whether the protocol holds the application's messages back.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn holds(&self) -> bool {
+        self.hold.is_some()
     }
 
     /// Whether messages that arrive wait for the application to take those before them.
@@ -64,7 +74,7 @@ impl Session {
 
     /// Whether there is an event or an action to ask for.
     pub(crate) fn has_output(&self) -> bool {
-        !self.events.is_empty() || !self.actions.is_empty()
+        !self.events.is_empty() || !self.actions.is_empty() || !self.pieces.is_empty()
     }
 
     /// Why the line is down, if it is.

@@ -5,51 +5,91 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::error::Error;
 use crate::message::Message;
 
-/// Each request is known by its ticket, and gets one reply at most.
+/// Each request is known by its ticket, and gets one reply, or many and then an end.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
-    /// Whether each was handed to the protocol, which can answer it from then on.
-    waiting: BTreeMap<u64, bool>,
-    replies: VecDeque<(u64, Result<Message, Error>)>,
+    waiting: BTreeMap<u64, Waiting>,
+    replies: VecDeque<Reply>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    /// The connection on which it was handed to the protocol, which can answer it from then on.
+    handed: Option<u64>,
+    /// It may have many answers.
+    many: bool,
+}
+
+/// Something for the caller of a request.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) ticket: u64,
+    /// `None` for an end without another word.
+    pub(crate) answer: Option<Result<Message, Error>>,
+    /// Nothing follows it.
+    pub(crate) last: bool,
 }
 
 impl Requests {
-    pub(crate) fn add(&mut self, ticket: u64) {
-        self.waiting.insert(ticket, false);
+    pub(crate) fn add(&mut self, ticket: u64, many: bool) {
+        self.waiting.insert(ticket, Waiting { handed: None, many });
     }
 
-    /// The message goes to the protocol; says whether it is a request.
-    pub(crate) fn hand(&mut self, ticket: u64) -> bool {
-        self.waiting.get_mut(&ticket).map(|handed| *handed = true).is_some()
+    /// The message goes to the protocol, for this connection; says whether it is a request.
+    pub(crate) fn hand(&mut self, ticket: u64, connection: u64) -> bool {
+        self.waiting.get_mut(&ticket).map(|waiting| waiting.handed = Some(connection)).is_some()
     }
 
     pub(crate) fn is_waiting(&self, ticket: u64) -> bool {
         self.waiting.contains_key(&ticket)
     }
 
-    /// Replies to a request, unless it is past that.
-    pub(crate) fn reply(&mut self, ticket: u64, reply: Result<Message, Error>) {
-        if self.waiting.remove(&ticket).is_some() {
-            self.replies.push_back((ticket, reply));
+    /// One of the answers to a request, unless it has ended.
+    pub(crate) fn part(&mut self, ticket: u64, answer: Message) {
+        match self.waiting.get(&ticket) {
+            Some(Waiting { many: true, .. }) => {
+                self.replies.push_back(Reply { ticket, answer: Some(Ok(answer)), last: false });
+            }
+            Some(_) => self.end(ticket, Ok(Some(answer))),
+            None => {}
         }
     }
 
-    /// Nobody waits for this request any more.
-    pub(crate) fn withdraw(&mut self, ticket: u64) -> bool {
-        self.waiting.remove(&ticket).is_some()
+    /// Ends a request, unless it has ended: with its last answer, without one, or with an error.
+    pub(crate) fn end(&mut self, ticket: u64, end: Result<Option<Message>, Error>) {
+        let Some(waiting) = self.waiting.remove(&ticket) else { return };
+        let answer = match end {
+            Ok(None) if !waiting.many => Some(Err(Error::session("the request has ended without an answer"))),
+            other => other.transpose(),
+        };
+        self.replies.push_back(Reply { ticket, answer, last: true });
+    }
+
+    /// Nobody waits for this request any more. Returns whether it had not ended, and whether it was handed over.
+    pub(crate) fn withdraw(&mut self, ticket: u64) -> Option<bool> {
+        self.waiting.remove(&ticket).map(|waiting| waiting.handed.is_some())
     }
 
     /// Fails the requests that were handed over, or all of them, and names them.
     pub(crate) fn fail(&mut self, all: bool, error: &Error) -> Vec<u64> {
-        let failed: Vec<_> =
-            self.waiting.iter().filter(|(_, handed)| all || **handed).map(|(ticket, _)| *ticket).collect();
+        self.fail_those(error, |waiting| all || waiting.handed.is_some())
+    }
+
+    /// Fails those that were handed over for connections before this one.
+    pub(crate) fn fail_before(&mut self, connection: u64, error: &Error) {
+        self.fail_those(error, |waiting| waiting.handed.is_some_and(|on| on < connection));
+    }
+
+    fn fail_those(&mut self, error: &Error, those: impl Fn(&Waiting) -> bool) -> Vec<u64> {
+        let failed = self.waiting.iter().filter(|(_, waiting)| those(waiting));
+        let failed: Vec<_> = failed.map(|(ticket, _)| *ticket).collect();
         for ticket in &failed {
-            self.reply(*ticket, Err(error.clone()));
+            self.end(*ticket, Err(error.clone()));
         }
         failed
     }
 
-    pub(crate) fn poll(&mut self) -> Option<(u64, Result<Message, Error>)> {
+    pub(crate) fn poll(&mut self) -> Option<Reply> {
         self.replies.pop_front()
     }
 }
@@ -58,31 +98,59 @@ impl Requests {
 mod tests {
     use super::*;
 
+    fn replies(requests: &mut Requests) -> Vec<(u64, String, bool)> {
+        let text = |answer: Option<Result<Message, Error>>| match answer {
+            Some(Ok(message)) => message.to_string(),
+            Some(Err(error)) => error.to_string(),
+            None => String::new(),
+        };
+        std::iter::from_fn(|| requests.poll()).map(|r| (r.ticket, text(r.answer), r.last)).collect()
+    }
+
     #[test]
     fn a_request_gets_one_reply_at_most() {
         let mut requests = Requests::default();
-        requests.add(7);
-        assert!(requests.hand(7) && !requests.hand(8), "8 is a message like any other");
-        requests.reply(7, Ok("first".into()));
-        requests.reply(7, Ok("second".into()));
-        requests.reply(8, Ok("never asked".into()));
-        let (ticket, reply) = requests.poll().unwrap();
-        assert_eq!((ticket, reply.unwrap().as_text()), (7, Some("first")));
-        assert!(requests.poll().is_none());
+        requests.add(7, false);
+        assert!(requests.hand(7, 1) && !requests.hand(8, 1), "8 is a message like any other");
+        requests.part(7, "first".into());
+        requests.end(7, Ok(Some("second".into())));
+        requests.end(8, Ok(Some("never asked".into())));
+        assert_eq!(replies(&mut requests), [(7, "first".into(), true)]);
+    }
+
+    #[test]
+    fn a_request_for_many_answers_has_them_until_it_ends() {
+        let mut requests = Requests::default();
+        requests.add(7, true);
+        requests.part(7, "first".into());
+        requests.part(7, "second".into());
+        requests.end(7, Ok(None));
+        requests.part(7, "late".into());
+        let expected = [(7, "first".into(), false), (7, "second".into(), false), (7, String::new(), true)];
+        assert_eq!(replies(&mut requests), expected);
+    }
+
+    #[test]
+    fn an_end_without_an_answer_is_an_error_to_who_waits_for_one() {
+        let mut requests = Requests::default();
+        requests.add(7, false);
+        requests.end(7, Ok(None));
+        assert!(matches!(requests.poll(), Some(Reply { answer: Some(Err(_)), last: true, .. })));
     }
 
     #[test]
     fn a_loss_fails_what_was_handed_over_and_a_close_everything() {
         let mut requests = Requests::default();
         for ticket in 1..=3 {
-            requests.add(ticket);
+            requests.add(ticket, ticket == 2);
         }
-        requests.hand(2);
+        requests.hand(2, 1);
         assert_eq!(requests.fail(false, &Error::Closed), [2]);
-        assert!(requests.withdraw(3) && !requests.withdraw(3));
+        assert_eq!(requests.withdraw(3), Some(false));
+        assert_eq!(requests.withdraw(3), None);
         assert_eq!(requests.fail(true, &Error::Closed), [1]);
         assert_eq!(
-            std::iter::from_fn(|| requests.poll()).map(|(ticket, _)| ticket).collect::<Vec<_>>(),
+            std::iter::from_fn(|| requests.poll()).map(|reply| reply.ticket).collect::<Vec<_>>(),
             [2, 1]
         );
     }

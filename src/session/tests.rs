@@ -298,6 +298,7 @@ fn brief(event: &Event) -> String {
         Event::Expired { tickets } => format!("expired {tickets}"),
         Event::Closed { .. } => "closed".into(),
         Event::Missed { .. } => "missed".into(),
+        Event::Moved { .. } => "moved".into(),
     }
 }
 

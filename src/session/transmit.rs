@@ -150,13 +150,16 @@ impl Session {
                 self.ask(now);
                 continue;
             }
+            if (self.hold.is_some() || self.is_switching()) && self.outbox.has_waiting() {
+                return None;
+            }
             let Some((ticket, message)) = self.outbox.pop() else { return self.poll_closing() };
             let message = message.clone();
             if self.protocol.is_none() {
                 self.frames.push_back(Queued { completes: true, ..Frame::Message(message).into() });
                 continue;
             }
-            let request = self.requests.hand(ticket).then_some(RequestId(ticket));
+            let request = self.requests.hand(ticket, self.connection).then_some(RequestId(ticket));
             let outgoing = Outgoing { message, ticket: Ticket(ticket), request };
             self.hook(now, |protocol, cx| protocol.on_send(cx, outgoing));
             // Else the hook has ended the connection.

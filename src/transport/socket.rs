@@ -54,7 +54,7 @@ struct Tapped<T: Raw> {
 pub(crate) enum Incoming {
     Message(Message),
     /// Its pong is queued, and goes out with the next flush.
-    Ping,
+    Ping(Bytes),
     Pong(Bytes),
     /// Its answer is queued, and goes out with the next flush.
     Close(CloseFrame),
@@ -125,7 +125,7 @@ impl<T: Raw> Socket<T> {
                 let bytes = if owned { Bytes::copy_from_slice(&bytes) } else { bytes };
                 Ok(Some(Incoming::Message(Message::Binary(Binary::new(bytes)))))
             }
-            Ok(Frame::Ping(_)) => Ok(Some(Incoming::Ping)),
+            Ok(Frame::Ping(payload)) => Ok(Some(Incoming::Ping(payload))),
             Ok(Frame::Pong(payload)) => Ok(Some(Incoming::Pong(payload))),
             Ok(Frame::Close(frame)) => self.close_frame(frame).map(|frame| Some(Incoming::Close(frame))),
             // Only a raw frame that somebody wrote is one; a read never is.
@@ -384,9 +384,19 @@ impl<T: Raw> Socket<T> {
 }
 
 impl Socket {
-    /// Moves the socket under `poller`'s wait.
-    pub(crate) fn register(&mut self, registry: &Registry) -> std::io::Result<()> {
-        self.link().wire_mut().register(registry)
+    /// Moves the socket under `poller`'s wait, with a number of its own, from 1.
+    pub(crate) fn register(&mut self, registry: &Registry, number: usize) -> std::io::Result<()> {
+        self.link().wire_mut().register(registry, number)
+    }
+
+    /// Makes ready for a wait that is another socket's.
+    pub(crate) fn arm(&mut self, poller: &Poller) -> std::io::Result<()> {
+        self.link().wire_mut().arm(poller.registry())
+    }
+
+    /// Hears what that wait said of this one.
+    pub(crate) fn hear(&mut self, poller: &Poller) {
+        poller.tell(self.link().wire_mut());
     }
 
     pub(crate) fn deregister(&mut self, registry: &Registry) -> std::io::Result<()> {

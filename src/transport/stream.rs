@@ -13,7 +13,7 @@ use native_tls::TlsStream;
 const WAKER: Token = Token(0);
 const STREAM: Token = Token(1);
 
-/// Waits for one stream and for a wake-up from other threads, in one system call.
+/// Waits for streams, mostly one, and for a wake-up from other threads, in one system call.
 pub(crate) struct Poller {
     poll: Poll,
     events: Events,
@@ -35,13 +35,19 @@ impl Poller {
     /// Waits for readiness, a wake-up or the timeout, whichever is first, and tells `wire` what it is ready for.
     pub(crate) fn wait(&mut self, wire: Option<&mut Wire>, timeout: Option<Duration>) -> io::Result<()> {
         match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.events.clear(),
             other => other?,
         }
         if let Some(wire) = wire {
-            self.events.iter().filter(|event| event.token() == STREAM).for_each(|event| wire.note(event));
+            self.tell(wire);
         }
         Ok(())
+    }
+
+    /// Tells another wire what the last wait said of it.
+    pub(crate) fn tell(&self, wire: &mut Wire) {
+        let token = wire.token;
+        self.events.iter().filter(|event| event.token() == token).for_each(|event| wire.note(event));
     }
 }
 
@@ -64,6 +70,8 @@ impl Raw for TcpStream {
 /// went, a close code above all, is not lost to a reset.
 pub(crate) struct Wire<T = TcpStream> {
     raw: T,
+    /// What it is registered with.
+    token: Token,
     spill: VecDeque<u8>,
     /// Whether a read may bring something; cleared only by a read that came back empty or short.
     readable: bool,
@@ -89,6 +97,7 @@ impl<T: Raw> Wire<T> {
     pub(crate) fn new(raw: T) -> Self {
         Self {
             raw,
+            token: STREAM,
             spill: VecDeque::new(),
             readable: true,
             ending: false,
@@ -194,7 +203,7 @@ impl Wire {
     pub(crate) fn register_connecting(&mut self, registry: &Registry) -> io::Result<()> {
         self.connecting = true;
         self.armed = true;
-        registry.register(&mut self.raw, STREAM, Interest::READABLE | Interest::WRITABLE)
+        registry.register(&mut self.raw, self.token, Interest::READABLE | Interest::WRITABLE)
     }
 
     /// TCP stands.
@@ -202,9 +211,11 @@ impl Wire {
         self.connecting = false;
     }
 
-    pub(crate) fn register(&mut self, registry: &Registry) -> io::Result<()> {
+    /// `number` tells it from others under the same wait.
+    pub(crate) fn register(&mut self, registry: &Registry, number: usize) -> io::Result<()> {
         self.armed = false;
-        registry.register(&mut self.raw, STREAM, Interest::READABLE)
+        self.token = Token(number);
+        registry.register(&mut self.raw, self.token, Interest::READABLE)
     }
 
     pub(crate) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
@@ -216,7 +227,7 @@ impl Wire {
         let wanted = self.connecting || (!self.spill.is_empty() && self.write_error.is_none());
         if wanted != self.armed {
             let interest = if wanted { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
-            registry.reregister(&mut self.raw, STREAM, interest)?;
+            registry.reregister(&mut self.raw, self.token, interest)?;
             self.armed = wanted;
         }
         Ok(())

@@ -52,14 +52,17 @@ impl Worker {
 
     fn look(&mut self, until: Instant) -> bool {
         loop {
-            if let Some(socket) = &mut self.socket {
+            if self.socket.is_some() {
                 // An error here shows again in the wait proper.
-                let _ = socket.read_until(&mut self.poller, Some(Duration::ZERO));
-                if socket.is_readable() || socket.has_room() {
-                    return true;
-                }
+                let _ = self.wait_for_sockets(Some(Duration::ZERO));
             }
-            if self.shared.intake.has_news() || !self.commands.is_empty() || !self.results.is_empty() {
+            if self.socket.as_ref().is_some_and(|socket| socket.is_readable() || socket.has_room())
+                || self.others.have_news()
+            {
+                return true;
+            }
+            let news = !self.commands.is_empty() || !self.results.is_empty() || !self.worked.is_empty();
+            if news || self.shared.intake.has_news() {
                 return true;
             }
             if Instant::now() >= until {

@@ -1,11 +1,14 @@
 //! The way of events to the application.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use crossbeam_channel::Sender;
 
 use crate::config::Limit;
 use crate::event::Event;
+use crate::intake;
+use crate::message::Message;
+use crate::session::Reply;
 use crate::state::ConnectionState;
 
 /// Puts events into the channel that the application reads.
@@ -22,6 +25,18 @@ pub(crate) struct Publisher {
     bytes: usize,
     missed: Option<(u64, ConnectionState)>,
     state: ConnectionState,
+    /// Where the answers to requests go, by ticket.
+    requests: HashMap<u64, Request>,
+    /// The requests of which too many answers stand untaken.
+    crowded: Vec<u64>,
+}
+
+/// A caller who waits for answers.
+struct Request {
+    reply: intake::Reply,
+    /// The sizes of the answers that stand in the channel, where there may be many.
+    standing: VecDeque<usize>,
+    bytes: usize,
 }
 
 /// How many events other than messages may stand unread.
@@ -37,6 +52,8 @@ impl Publisher {
             bytes: 0,
             missed: None,
             state: ConnectionState::Disconnected,
+            requests: HashMap::new(),
+            crowded: Vec::new(),
         }
     }
 
@@ -50,9 +67,44 @@ impl Publisher {
         let room =
             |me: &Self| me.messages + messages < me.limit.messages && me.bytes + bytes < me.limit.bytes;
         // The channel's length is only asked for when it matters.
-        room(self) || {
+        let here = room(self) || {
             self.settle();
             room(self)
+        };
+        let (requests, limit) = (&mut self.requests, self.limit);
+        self.crowded
+            .retain(|ticket| requests.get_mut(ticket).is_some_and(|request| request.is_crowded(limit)));
+        here && self.crowded.is_empty()
+    }
+
+    /// A request was accepted: its answers go there.
+    pub(crate) fn expect(&mut self, ticket: u64, reply: intake::Reply) {
+        self.requests.insert(ticket, Request { reply, standing: VecDeque::new(), bytes: 0 });
+    }
+
+    /// Nobody waits for the answers to this request any more.
+    pub(crate) fn forget(&mut self, ticket: u64) {
+        self.requests.remove(&ticket);
+    }
+
+    /// Passes on what a request gets.
+    pub(crate) fn reply(&mut self, reply: Reply) {
+        let Reply { ticket, answer, last } = reply;
+        let Some(request) = self.requests.get_mut(&ticket) else { return };
+        if let Some(answer) = answer {
+            let size = answer.as_ref().map_or(0, Message::len);
+            // One who no longer waits gets nothing.
+            let _ = request.reply.way.send(answer);
+            if request.reply.many && !last {
+                request.standing.push_back(size);
+                request.bytes += size;
+                if request.is_crowded(self.limit) && !self.crowded.contains(&ticket) {
+                    self.crowded.push(ticket);
+                }
+            }
+        }
+        if last {
+            self.requests.remove(&ticket);
         }
     }
 
@@ -100,6 +152,18 @@ impl Publisher {
         for size in self.standing.drain(..taken).flatten() {
             self.messages -= 1;
             self.bytes -= size;
+        }
+    }
+}
+
+impl Request {
+    /// Whether as much stands untaken as is allowed.
+    fn is_crowded(&mut self, limit: Limit) -> bool {
+        let crowded = |me: &Self| me.standing.len() >= limit.messages || me.bytes >= limit.bytes;
+        crowded(self) && {
+            let taken = self.standing.len().saturating_sub(self.reply.way.len());
+            self.bytes -= self.standing.drain(..taken).sum::<usize>();
+            crowded(self)
         }
     }
 }

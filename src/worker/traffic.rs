@@ -14,7 +14,7 @@ use crate::worker::publisher::Publisher;
 pub(crate) const HIGH_WATER: usize = 64 << 10;
 
 /// A turn reads at most so much, so that what is sent never waits behind a flood.
-const BURST_MESSAGES: usize = 64;
+pub(super) const BURST_MESSAGES: usize = 64;
 const BURST_BYTES: usize = 256 << 10;
 
 /// What a read brought, besides what went to the session.
@@ -97,9 +97,10 @@ pub(crate) fn read<T: Raw>(
                 }
                 // Else the line is closing: the server's answer must not wait behind what nobody takes.
             }
-            Ok(Some(Incoming::Ping)) => {
+            Ok(Some(Incoming::Ping(payload))) => {
                 burst.frames += 1;
                 burst.answers = true;
+                session.handle_ping(now, &payload);
             }
             Ok(Some(Incoming::Pong(payload))) => {
                 burst.frames += 1;

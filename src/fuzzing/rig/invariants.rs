@@ -29,7 +29,7 @@ impl Rig {
         let Some(Line { socket, pipe, peer, .. }) = &self.line else { return };
         let reads = self.look.is_none() && !socket.owes_answers();
         assert!(!reads || pipe.state().incoming.is_empty(), "something to read");
-        if self.session.wants_outbox() && !socket.is_blocked() {
+        if self.session.wants_outbox() && !self.session.holds() && !socket.is_blocked() {
             self.ledger.check_out();
             assert!(!reads || !self.session.hears() || peer.is_answered(), "a ping without its pong");
         }

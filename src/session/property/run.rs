@@ -376,6 +376,7 @@ impl Run {
                 }
                 Action::Unschedule => self.plan = None,
                 Action::HangUp => self.hang_up(),
+                Action::Switch | Action::DropBeside | Action::LetGo => unreachable!("nobody moves"),
                 Action::Stop => {
                     self.closed = true;
                     self.close_intake();
@@ -430,7 +431,9 @@ impl Run {
                     assert_eq!(self.state, Closed);
                     self.ended = true;
                 }
-                Event::Expired { .. } | Event::Missed { .. } => panic!("{event:?} out of place"),
+                Event::Expired { .. } | Event::Missed { .. } | Event::Moved { .. } => {
+                    panic!("{event:?} out of place")
+                }
             }
         }
         assert_eq!(self.state, self.session.state());

@@ -112,11 +112,11 @@ fn a_large_message_leaves_no_large_buffer_behind() {
     large.extend([0x89, 0, 0x01, 1, b'A', 0x89]);
     fake.feed(large);
     let Ok(Some(Incoming::Message(message))) = socket.read() else { panic!("no message") };
-    assert!(matches!(socket.read(), Ok(Some(Incoming::Ping))));
+    assert!(matches!(socket.read(), Ok(Some(Incoming::Ping(_)))));
     assert!(matches!(socket.read(), Ok(None)) && socket.swollen, "a ping has begun");
     fake.feed([0, 0x80, 1, b'B']);
     socket.stream.link.wire_mut().edge();
-    assert!(matches!(socket.read(), Ok(Some(Incoming::Ping))));
+    assert!(matches!(socket.read(), Ok(Some(Incoming::Ping(_)))));
     let Ok(Some(Incoming::Message(joined))) = socket.read() else { panic!("no message") };
     assert_eq!((message.len(), joined.as_text()), (64 << 10, Some("AB")));
     assert!(matches!(socket.read(), Ok(None)) && !socket.swollen, "nothing hangs on it any more");
@@ -138,7 +138,7 @@ fn a_ping_is_answered_with_its_payload() {
     let fake = Fake::with_room(1000);
     fake.feed([0x89, 2, b'h', b'i']);
     let mut socket = socket(&fake, &config());
-    assert!(matches!(socket.read(), Ok(Some(Incoming::Ping))));
+    assert!(matches!(socket.read(), Ok(Some(Incoming::Ping(_)))));
     socket.flush().unwrap();
     let written = fake.0.lock().unwrap().written.clone();
     let unmasked: Vec<u8> = written[6..].iter().zip(&written[2..6]).map(|(byte, mask)| byte ^ mask).collect();

@@ -1,0 +1,179 @@
+//! Questions and their answers.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "turns the caller's timeouts into deadlines, on the caller's thread"
+)]
+
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use crate::client::{Client, not_on_io_thread, remaining};
+use crate::config::deadline;
+use crate::error::{Error, SendErrorKind};
+use crate::event::Ticket;
+use crate::intake::{Command, Offer, Reply};
+use crate::message::Message;
+
+impl Client {
+    /// Sends a request, and returns the answer to it, as the protocol pairs them: see
+    /// [`JsonSession`](crate::JsonSession).
+    ///
+    /// Blocks until the answer is there, the line is lost, the client is closed, or `timeout` is over; it covers the
+    /// wait for room and for the line to be ready, too. A request is never sent twice; one that times out before it
+    /// went out is withdrawn. An answer that comes after that is for the protocol alone.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]; why the line was lost; what the protocol saw; or the request was not accepted.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use serde_json::{json, Value};
+    /// # use tautline::{Client, JsonSession};
+    /// let session = JsonSession::new().answers_by("id");
+    /// let client = Client::builder("ws://127.0.0.1:8080").protocol(session).connect()?;
+    /// let answer: Value = client.request(json!({"method": "status"}), Duration::from_secs(5))?.json()?;
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn request(&self, message: impl Into<Message>, timeout: Duration) -> Result<Message, Error> {
+        let until = deadline(Instant::now(), timeout);
+        let (way, answer) = crossbeam_channel::bounded(1);
+        let ticket = self.ask(message.into(), Reply { way, many: false }, timeout, until)?;
+        match answer.recv_deadline(until) {
+            Ok(answer) => answer,
+            Err(RecvTimeoutError::Disconnected) => Err(Error::Closed),
+            Err(RecvTimeoutError::Timeout) => {
+                self.line.command(Command::Withdraw { ticket: ticket.number() });
+                Err(self.line.timeout("the answer to a request", timeout))
+            }
+        }
+    }
+
+    /// Sends a request that has many answers, such as a subscription, and returns an iterator over them.
+    ///
+    /// Blocks while the outbox is full, for `timeout` at most; the iterator then blocks for up to `timeout` for each
+    /// answer, the wait for the line to be ready included. A request is never sent twice: when the line is lost the
+    /// iterator ends with that error, and the application asks again.
+    ///
+    /// The answers wait for the iterator, as many as [`events`](crate::ConnectionConfig::events) allows; then reading
+    /// pauses until it takes some. Dropping the iterator withdraws the request, and tells the protocol so.
+    ///
+    /// # Errors
+    /// The request was not accepted.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # fn look(client: tautline::Client) -> Result<(), tautline::Error> {
+    /// for answer in client.request_many("subscribe to prices", Duration::from_secs(60))? {
+    ///     println!("{}", answer?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn request_many(&self, message: impl Into<Message>, timeout: Duration) -> Result<Answers, Error> {
+        let until = deadline(Instant::now(), timeout);
+        let (way, inbox) = crossbeam_channel::unbounded();
+        let ticket = self.ask(message.into(), Reply { way, many: true }, timeout, until)?;
+        Ok(Answers { client: self.clone(), ticket, inbox, timeout, ended: false })
+    }
+
+    fn ask(
+        &self,
+        message: Message,
+        reply: Reply,
+        timeout: Duration,
+        until: Instant,
+    ) -> Result<Ticket, Error> {
+        not_on_io_thread()?;
+        if !self.line.answers {
+            let reason = "a plain session pairs no answers; give the builder a protocol that does, such as JsonSession";
+            return Err(Error::InvalidArgument { argument: "request", reason: reason.into() });
+        }
+        let offer = Offer { message, reply: Some(reply), expires: None };
+        match self.line.shared.intake.push(offer, until, remaining).map_err(|error| error.kind()) {
+            Ok(ticket) => Ok(self.accepted(ticket)),
+            Err(SendErrorKind::Full { .. }) => Err(SendErrorKind::Timeout { after: timeout }.into()),
+            Err(kind) => Err(kind.into()),
+        }
+    }
+}
+
+/// The answers to a request, from [`Client::request_many`].
+///
+/// An answer that does not come in time is [`Error::Timeout`], and the next call waits on. Any other error is the last
+/// item; without one, the request has ended well. Dropping it withdraws the request.
+#[derive(Debug)]
+#[must_use = "dropping it withdraws the request"]
+pub struct Answers {
+    client: Client,
+    ticket: Ticket,
+    inbox: Receiver<Result<Message, Error>>,
+    timeout: Duration,
+    ended: bool,
+}
+
+impl Answers {
+    /// The next answer, if it is there. Never blocks.
+    ///
+    /// # Errors
+    /// Why the request ended. Once it has, `None` is returned.
+    pub fn try_next(&mut self) -> Result<Option<Message>, Error> {
+        match self.inbox.try_recv() {
+            Ok(answer) => self.taken(answer).map(Some),
+            Err(crossbeam_channel::TryRecvError::Empty) => Ok(None),
+            Err(crossbeam_channel::TryRecvError::Disconnected) => {
+                self.ended = true;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether the request has ended, and everything was taken.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The request's ticket.
+    pub fn ticket(&self) -> Ticket {
+        self.ticket
+    }
+
+    fn taken(&mut self, answer: Result<Message, Error>) -> Result<Message, Error> {
+        self.ended |= answer.is_err();
+        if self.inbox.is_empty() {
+            self.client.line.shared.gate.drained();
+        }
+        answer
+    }
+}
+
+impl Iterator for Answers {
+    type Item = Result<Message, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        if let Err(error) = not_on_io_thread() {
+            return Some(Err(error));
+        }
+        match self.inbox.recv_timeout(self.timeout) {
+            Ok(answer) => Some(self.taken(answer)),
+            Err(RecvTimeoutError::Timeout) => {
+                Some(Err(self.client.line.timeout("the next answer to a request", self.timeout)))
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                self.ended = true;
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.client.line.command(Command::Withdraw { ticket: self.ticket.number() });
+        }
+    }
+}

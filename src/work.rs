@@ -1,0 +1,120 @@
+//! THREAD `tautline-work`: does what a protocol wants done elsewhere, one piece after the other, and lives while there
+//! is some. A piece may block; nothing interrupts it, and nobody waits for it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::Sender;
+
+use crate::error::Error;
+use crate::intake::Gate;
+use crate::message::Message;
+use crate::session::Piece;
+
+/// What came of a piece of work.
+pub(crate) struct Worked {
+    pub(crate) connection: u64,
+    pub(crate) id: u32,
+    pub(crate) result: Result<Message, Error>,
+}
+
+/// Does the work of one client's protocol.
+pub(crate) struct Workshop {
+    results: Sender<Worked>,
+    gate: Arc<Gate>,
+    shared: Arc<Mutex<State>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct State {
+    pieces: VecDeque<Piece>,
+    /// The thread takes the next piece when it is through with this one.
+    running: bool,
+    /// It is inside a piece.
+    inside: bool,
+}
+
+impl Workshop {
+    pub(crate) fn new(results: Sender<Worked>, gate: Arc<Gate>) -> Self {
+        Self { results, gate, shared: Arc::default(), thread: None }
+    }
+
+    /// Has this done.
+    pub(crate) fn take(&mut self, piece: Piece, stack: usize) {
+        let (connection, id) = (piece.connection, piece.id);
+        let mut state = lock(&self.shared);
+        state.pieces.push_back(piece);
+        if std::mem::replace(&mut state.running, true) {
+            return;
+        }
+        drop(state);
+        match self.spawn(stack) {
+            Ok(thread) => self.thread = Some(thread),
+            Err(source) => {
+                let mut state = lock(&self.shared);
+                state.running = false;
+                state.pieces.clear();
+                let error =
+                    Error::System { what: "a thread for the protocol's work", source: Arc::new(source) };
+                // The worker, which is the caller, holds the other end.
+                let _ = self.results.send(Worked { connection, id, result: Err(error) });
+            }
+        }
+    }
+
+    fn spawn(&self, stack: usize) -> io::Result<JoinHandle<()>> {
+        let (shared, results, gate) =
+            (Arc::clone(&self.shared), self.results.clone(), Arc::clone(&self.gate));
+        let builder = thread::Builder::new().name("tautline-work".into()).stack_size(stack);
+        builder.spawn(move || run(&shared, &results, &gate))
+    }
+
+    /// The connection is gone: what was not begun is not done.
+    pub(crate) fn clear(&mut self) {
+        // Dropped outside the lock: it is the application's.
+        let pieces = std::mem::take(&mut lock(&self.shared).pieces);
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(pieces)));
+    }
+
+    /// The client is closed. Returns what the thread is still inside of, if it is.
+    pub(crate) fn end(&mut self) -> Option<Box<str>> {
+        self.clear();
+        let inside = lock(&self.shared).inside;
+        if inside {
+            return Some("tautline-work: the protocol's work".into());
+        }
+        if let Some(thread) = self.thread.take() {
+            // Its panics are caught and told on the thread itself.
+            let _ = thread.join();
+        }
+        None
+    }
+}
+
+fn run(shared: &Mutex<State>, results: &Sender<Worked>, gate: &Gate) {
+    crate::intake::Thread::Work.mark();
+    loop {
+        let mut state = lock(shared);
+        state.inside = false;
+        let Some(Piece { connection, id, work }) = state.pieces.pop_front() else {
+            state.running = false;
+            return;
+        };
+        state.inside = true;
+        drop(state);
+        let result =
+            catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(Error::Panicked { callback: "work" }));
+        // A worker that is gone wants no result.
+        let _ = results.send(Worked { connection, id, result });
+        gate.urgent();
+    }
+}
+
+fn lock(shared: &Mutex<State>) -> MutexGuard<'_, State> {
+    // No code that can panic runs under the lock.
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
