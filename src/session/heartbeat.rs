@@ -165,7 +165,17 @@ impl HeartbeatManager {
             self.stop();
             return Some(HeartbeatAction::Dead { silence });
         }
-        (running.next_beat <= now).then(|| HeartbeatAction::Send(self.beat(now)))
+        let planned = running.next_beat;
+        if planned > now {
+            return None;
+        }
+        let pulse = self.beat(now);
+        // One that was late does not make the next ones late: servers count from their own clocks.
+        let next = deadline(planned, self.config.interval);
+        if let Some(running) = self.running.as_mut().filter(|_| next > now) {
+            running.next_beat = next;
+        }
+        Some(HeartbeatAction::Send(pulse))
     }
 
     /// A beat outside the schedule, which starts the interval anew.

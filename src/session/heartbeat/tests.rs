@@ -35,6 +35,17 @@ fn a_beat_goes_out_every_interval_answered_or_not() {
 }
 
 #[test]
+fn a_beat_that_is_late_does_not_make_the_next_one_late() {
+    let (mut heartbeat, t) = started(HeartbeatConfig::default().timeout(100 * S));
+    for n in 1..=100 {
+        assert_eq!(heartbeat.handle_timeout(t + 30 * S * n + 3 * MS), Some(ping(n.into())));
+    }
+    assert_eq!(heartbeat.next_deadline(), Some(t + 101 * 30 * S));
+    assert_eq!(heartbeat.handle_timeout(t + 102 * 30 * S + 3 * MS), Some(ping(101)), "slept, and probes");
+    assert_eq!(heartbeat.next_deadline(), Some(t + 103 * 30 * S + 3 * MS), "from there");
+}
+
+#[test]
 fn a_silent_peer_is_dead_a_timeout_after_the_beat_was_written() {
     let (mut heartbeat, t) = started(HeartbeatConfig::default());
     heartbeat.handle_timeout(t + 30 * S);
