@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
 pub use crate::client::builder::Builder;
 pub use crate::client::messages::{Messages, TryMessages};
@@ -24,7 +24,7 @@ pub use crate::client::requests::Answers;
 use crate::config::{ConnectionConfig, deadline};
 use crate::error::{CloseFrame, Error};
 use crate::event::{CloseReason, Event, Left, Ticket};
-use crate::intake::{Command, Inner, Thread};
+use crate::intake::{Command, Inner, Looks, Thread};
 use crate::message::Message;
 use crate::state::ConnectionState;
 use crate::stats::Stats;
@@ -75,10 +75,19 @@ struct LineHandle {
     confirms: bool,
     /// There is a protocol that can pair answers with requests.
     answers: bool,
+    /// How long a caller looks for what is on its way before it sleeps, in ns, and whether that pays.
+    look: u64,
+    looks: Looks,
+    began: Instant,
+    /// When a caller last took something after a wait, in ns since then.
+    taken_at: AtomicU64,
     /// How long an accepted message may wait.
     max_age: Option<Duration>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
+
+/// A caller who waits again so soon, in ns, works from answer to answer.
+const BUSY: u64 = 50_000;
 
 impl Client {
     /// Makes one attempt to connect, and returns a client whose line is ready; later losses are followed by reconnects.
@@ -296,6 +305,43 @@ impl LineHandle {
             self.shared.gate.drained();
         }
         event.into_message()
+    }
+
+    /// The next of `channel`, when `receive` need be: that blocks. A caller who has just taken something, and waits again,
+    /// first looks for a moment: the answer to what he has sent since is on its way, and to sleep and be woken costs more.
+    fn take<T, E>(&self, channel: &Receiver<T>, receive: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        if let Ok(there) = channel.try_recv() {
+            return Ok(there);
+        }
+        let taken = match self.look(channel) {
+            Some(there) => Ok(there),
+            None => receive(),
+        };
+        self.taken_at.store(self.now(), Ordering::Relaxed);
+        taken
+    }
+
+    fn look<T>(&self, channel: &Receiver<T>) -> Option<T> {
+        let start = self.now();
+        let busy = start.saturating_sub(self.taken_at.load(Ordering::Relaxed)) < BUSY;
+        if !busy || self.look == 0 || !self.looks.wants() {
+            return None;
+        }
+        let found = loop {
+            match channel.try_recv() {
+                Ok(there) => break Some(there),
+                // Whoever brings it may share this processor.
+                Err(TryRecvError::Empty) if self.now() < start + self.look => std::thread::yield_now(),
+                Err(_) => break None,
+            }
+        };
+        self.looks.note(found.is_some());
+        found
+    }
+
+    /// The time since the client began, in ns.
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn command(&self, command: Command) {

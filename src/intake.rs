@@ -1,6 +1,7 @@
 //! Where callers meet the worker: the gate that wakes it, the queue of messages, and what it tells of itself.
 
 mod doubts;
+mod looks;
 #[cfg(all(test, loom))]
 mod model;
 mod status;
@@ -19,6 +20,7 @@ use mio::Waker;
 use crate::config::Limit;
 use crate::error::{CloseFrame, Error, SendError, SendErrorKind};
 use crate::event::Ticket;
+pub(crate) use crate::intake::looks::Looks;
 pub(crate) use crate::intake::status::{Inner, Status};
 use crate::intake::sync::{AtomicBool, AtomicU8, AtomicU64, Condvar, Mutex, MutexGuard};
 use crate::message::Message;

@@ -3,14 +3,15 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::client::{Client, LineHandle, Told};
 use crate::config::{Beat, ConnectionConfig, WhileDown};
 use crate::error::Error;
-use crate::intake::{Gate, Intake, Status, Thread};
+use crate::intake::{Gate, Intake, Looks, Status, Thread};
 use crate::protocol::{Protocol, Request};
 use crate::state::ConnectionState;
 use crate::timer::Timer;
@@ -167,6 +168,7 @@ impl Builder {
         let stack = config.thread_stack;
         let answers = protocol.is_some();
         let max_age = config.max_age;
+        let look = u64::try_from(config.spin.as_nanos()).unwrap_or(u64::MAX).saturating_mul(CALLERS_SPIN);
         if config.while_down == WhileDown::Refuse {
             shared.intake.set_refusing(Some(ConnectionState::Disconnected));
         }
@@ -197,6 +199,10 @@ impl Builder {
             patience,
             confirms,
             answers,
+            look,
+            looks: Looks::default(),
+            began: Instant::now(),
+            taken_at: AtomicU64::new(0),
             max_age,
             thread,
         };
@@ -205,6 +211,10 @@ impl Builder {
 }
 
 /// Asked of the system once: the answer may take it some file reads.
+/// A caller who waits for an answer looks so many times as long as the I/O thread does: both that thread and the server
+/// may have to be woken meanwhile.
+const CALLERS_SPIN: u64 = 20;
+
 fn has_one_processor() -> bool {
     static ONE: OnceLock<bool> = OnceLock::new();
     *ONE.get_or_init(|| thread::available_parallelism().is_ok_and(|processors| processors.get() == 1))

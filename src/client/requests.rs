@@ -39,7 +39,7 @@ impl Client {
         let until = deadline(Instant::now(), timeout);
         let (way, answer) = crossbeam_channel::bounded(1);
         let ticket = self.ask(message.into(), Reply { way, many: false }, timeout, until)?;
-        match answer.recv_deadline(until) {
+        match self.line.take(&answer, || answer.recv_deadline(until)) {
             Ok(answer) => answer,
             Err(RecvTimeoutError::Disconnected) => Err(Error::Closed),
             Err(RecvTimeoutError::Timeout) => {
@@ -157,7 +157,8 @@ impl Iterator for Answers {
         if let Err(error) = not_on_io_thread() {
             return Some(Err(error));
         }
-        match self.inbox.recv_timeout(self.timeout) {
+        let inbox = &self.inbox;
+        match self.client.line.take(inbox, || inbox.recv_timeout(self.timeout)) {
             Ok(answer) => Some(self.taken(answer)),
             Err(RecvTimeoutError::Timeout) => {
                 Some(Err(self.client.line.timeout("the next answer to a request", self.timeout)))
