@@ -56,6 +56,7 @@ mod protocol;
 mod session;
 mod state;
 mod stats;
+mod ticket;
 mod timer;
 mod transport;
 mod work;

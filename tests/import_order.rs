@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the top down. `transport` and `session` do not know each other, whichever stands higher.
-const FLOORS: [&str; 17] = [
+const FLOORS: [&str; 18] = [
     "fuzzing",
     "client",
     "worker",
@@ -21,6 +21,7 @@ const FLOORS: [&str; 17] = [
     "stats",
     "error",
     "message",
+    "ticket",
     "state",
 ];
 

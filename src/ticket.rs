@@ -1,0 +1,108 @@
+//! The numbers of messages.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+/// The number of an accepted message: rises by one with each message of a client, in the order in which they go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub(crate) u64);
+
+/// Some [`Ticket`]s; may be none. Mostly one run of them: what expired or was withdrawn in between is not among them.
+///
+/// ```no_run
+/// # use tautline::Event;
+/// # fn look(event: Event, mine: tautline::Ticket) {
+/// if let Event::Disconnected { maybe_delivered, .. } = event {
+///     println!("in doubt: {maybe_delivered}, mine among them: {}", maybe_delivered.contains(mine));
+/// }
+/// # }
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Tickets(Vec<RangeInclusive<u64>>);
+
+impl Ticket {
+    /// The number itself. The first message of a client has 1.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
+impl Tickets {
+    /// The tickets after `after` up to `last`.
+    pub(crate) fn between(after: u64, last: u64) -> Self {
+        Self((after < last).then(|| after + 1..=last).into_iter().collect())
+    }
+
+    /// These and those, which follow.
+    pub(crate) fn and(mut self, next: Self) -> Self {
+        self.0.extend(next.0);
+        self
+    }
+
+    /// The first and the last of them, if there are any.
+    pub(crate) fn ends(&self) -> Option<(u64, u64)> {
+        Some((*self.0.first()?.start(), *self.0.last()?.end()))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> u64 {
+        self.0.iter().map(|run| run.end() - run.start() + 1).sum()
+    }
+
+    /// Whether `ticket` is among them.
+    pub fn contains(&self, ticket: Ticket) -> bool {
+        self.0.iter().any(|run| run.contains(&ticket.0))
+    }
+
+    /// Each of them, rising.
+    pub fn iter(&self) -> impl Iterator<Item = Ticket> {
+        self.0.iter().cloned().flatten().map(Ticket)
+    }
+}
+
+impl fmt::Display for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+impl fmt::Display for Tickets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("none");
+        }
+        for (at, run) in self.0.iter().enumerate() {
+            let comma = if at == 0 { "" } else { ", " };
+            write!(f, "{comma}#{}", run.start())?;
+            if run.end() > run.start() {
+                write!(f, " to #{}", run.end())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tickets_name_runs() {
+        let run = Tickets::between(3, 6);
+        assert_eq!(run.to_string(), "#4 to #6");
+        assert_eq!(run.len(), 3);
+        assert_eq!(run.iter().map(Ticket::number).collect::<Vec<_>>(), [4, 5, 6]);
+        assert!(run.contains(Ticket(4)) && run.contains(Ticket(6)));
+        assert!(!run.contains(Ticket(3)) && !run.contains(Ticket(7)));
+        assert!(Tickets::between(6, 6).is_empty());
+        assert_eq!(Tickets::between(6, 6).len(), 0);
+        let runs = Tickets::between(0, 2).and(Tickets::between(4, 5)).and(Tickets::default());
+        assert_eq!((runs.to_string().as_str(), runs.len(), runs.ends()), ("#1 to #2, #5", 3, Some((1, 5))));
+        assert!(runs.contains(Ticket(5)) && !runs.contains(Ticket(3)));
+    }
+}
