@@ -57,11 +57,12 @@ pub struct Client {
     told: Told,
 }
 
-/// Up to which number this handle has been told of doubts.
+/// Up to which number this handle has been told of doubts: by `flush`, and by `confirm` of each kind.
 #[derive(Default)]
 struct Told {
-    by_flush: AtomicU64,
-    by_confirm: AtomicU64,
+    expired_by_flush: AtomicU64,
+    unconfirmed: AtomicU64,
+    expired: AtomicU64,
 }
 
 /// What all clones share; its end is the end of the line.
@@ -392,9 +393,11 @@ impl LineHandle {
 
 impl Clone for Told {
     fn clone(&self) -> Self {
+        let now = |told: &AtomicU64| AtomicU64::new(told.load(Ordering::Relaxed));
         Self {
-            by_flush: AtomicU64::new(self.by_flush.load(Ordering::Relaxed)),
-            by_confirm: AtomicU64::new(self.by_confirm.load(Ordering::Relaxed)),
+            expired_by_flush: now(&self.expired_by_flush),
+            unconfirmed: now(&self.unconfirmed),
+            expired: now(&self.expired),
         }
     }
 }

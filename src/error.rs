@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::error::send::{SendError, SendErrorKind};
+use crate::ticket::Tickets;
 
 /// What went wrong: what happened, where, and what to do.
 ///
@@ -161,18 +162,14 @@ pub enum Error {
     /// arrived or not.
     #[non_exhaustive]
     Unconfirmed {
-        /// The first ticket in doubt.
-        first: u64,
-        /// The last one.
-        last: u64,
+        /// Which. Of more than 1,024 runs that nobody asked for, the oldest are told as one, with what lies between.
+        tickets: Tickets,
     },
     /// These messages waited longer than `max_age`: they were never sent, and never will be.
     #[non_exhaustive]
     Expired {
-        /// The first ticket of them.
-        first: u64,
-        /// The last one.
-        last: u64,
+        /// Which. Of more than 1,024 runs that nobody asked for, the oldest are told as one, with what lies between.
+        tickets: Tickets,
     },
     /// A message was not accepted. The message itself is in the [`SendError`] this came from.
     Send(SendErrorKind),
@@ -352,13 +349,12 @@ impl fmt::Display for Error {
             Self::Timeout { waiting_for, after, source: Some(source) } => {
                 write!(f, "waited {after:?} for {waiting_for} in vain: {source}")
             }
-            Self::Unconfirmed { first, last } => {
-                write!(f, "the line was lost before messages #{first} to #{last} were confirmed; they may have arrived")
+            Self::Unconfirmed { tickets } => {
+                write!(f, "the line was lost before the server confirmed {tickets}: that may have arrived or not")
             }
-            Self::Expired { first, last } => write!(
-                f,
-                "messages #{first} to #{last} waited longer than max_age allows, and were never sent"
-            ),
+            Self::Expired { tickets } => {
+                write!(f, "{tickets} waited longer than max_age allows, and will never be sent")
+            }
             Self::Send(kind) => kind.fmt(f),
             Self::Json(source) => write!(f, "the value can't be written as JSON: {source}"),
             Self::Closed => f.write_str("the client is closed"),

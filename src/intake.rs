@@ -22,6 +22,7 @@ use mio::Waker;
 use crate::config::Limit;
 use crate::error::{CloseFrame, Error, SendError, SendErrorKind};
 use crate::event::Ticket;
+pub(crate) use crate::intake::doubts::Runs;
 pub(crate) use crate::intake::looks::Looks;
 pub(crate) use crate::intake::status::{Inner, Status};
 use crate::intake::sync::{AtomicBool, AtomicU8, AtomicU64, Condvar, Mutex, MutexGuard};

@@ -39,9 +39,9 @@ impl Tickets {
         self
     }
 
-    /// The first and the last of them, if there are any.
-    pub(crate) fn ends(&self) -> Option<(u64, u64)> {
-        Some((*self.0.first()?.start(), *self.0.last()?.end()))
+    /// The runs of them, rising.
+    pub(crate) fn into_runs(self) -> Vec<RangeInclusive<u64>> {
+        self.0
     }
 
     /// Whether there are none.
@@ -62,6 +62,22 @@ impl Tickets {
     /// Each of them, rising.
     pub fn iter(&self) -> impl Iterator<Item = Ticket> {
         self.0.iter().cloned().flatten().map(Ticket)
+    }
+}
+
+impl FromIterator<RangeInclusive<u64>> for Tickets {
+    /// The tickets of these runs, in whatever order those come.
+    fn from_iter<I: IntoIterator<Item = RangeInclusive<u64>>>(runs: I) -> Self {
+        let mut runs: Vec<_> = runs.into_iter().collect();
+        runs.sort_unstable_by_key(|run| *run.start());
+        runs.dedup_by(|next, run| {
+            let joins = *next.start() <= run.end().saturating_add(1);
+            if joins {
+                *run = *run.start()..=*run.end().max(next.end());
+            }
+            joins
+        });
+        Self(runs)
     }
 }
 
@@ -102,7 +118,9 @@ mod tests {
         assert!(Tickets::between(6, 6).is_empty());
         assert_eq!(Tickets::between(6, 6).len(), 0);
         let runs = Tickets::between(0, 2).and(Tickets::between(4, 5)).and(Tickets::default());
-        assert_eq!((runs.to_string().as_str(), runs.len(), runs.ends()), ("#1 to #2, #5", 3, Some((1, 5))));
+        assert_eq!((runs.to_string().as_str(), runs.len()), ("#1 to #2, #5", 3));
         assert!(runs.contains(Ticket(5)) && !runs.contains(Ticket(3)));
+        let runs: Tickets = [7..=9, 5..=5, 1..=2, 8..=8, 3..=4].into_iter().collect();
+        assert_eq!((runs.to_string().as_str(), runs.len()), ("#1 to #5, #7 to #9", 8));
     }
 }

@@ -190,9 +190,52 @@ fn confirm_says_when_the_line_was_lost_over_a_message() {
     common::eventually("the loss", || client.stats().connects == 2);
     for handle in [&client, &other] {
         let error = handle.confirm(LONG).unwrap_err();
-        assert!(matches!(error, Error::Unconfirmed { first: 1, last: 1, .. }), "{error:?}");
+        assert!(
+            matches!(error, Error::Unconfirmed { ref tickets, .. } if tickets.to_string() == "#1"),
+            "{error:?}"
+        );
         handle.confirm(LONG).expect("each handle is told once");
     }
+    client.terminate();
+}
+
+#[test]
+fn what_was_lost_and_what_expired_are_told_apart_and_exactly() {
+    let (go_in, go) = crossbeam_channel::bounded::<()>(0);
+    let server = Server::start(move |n, stream| {
+        if n > 0 && go.recv().is_err() {
+            return;
+        }
+        let mut socket = accept(stream);
+        while socket.read().is_ok_and(|message| message != "die".into()) {}
+    });
+    // Long enough for what is sent on an open line to go out.
+    let client = Client::connect(config(&server.url()).max_age(400 * MS)).unwrap();
+    let late = client.clone();
+    let outcomes = |handle: &Client| {
+        let told = std::iter::from_fn(|| match handle.confirm(LONG) {
+            Ok(()) => None,
+            Err(Error::Unconfirmed { tickets, .. }) => Some(format!("unconfirmed {tickets}")),
+            Err(Error::Expired { tickets, .. }) => Some(format!("expired {tickets}")),
+            Err(error) => panic!("{error:?}"),
+        });
+        told.collect::<Vec<_>>()
+    };
+    for round in 0..2 {
+        client.send("die").unwrap();
+        common::wait_for(&client, common::disconnected);
+        client.send("old").unwrap();
+        common::wait_for(&client, |event| matches!(event, Event::Expired { .. }).then_some(()));
+        go_in.send(()).unwrap();
+        client.wait_ready(LONG).unwrap();
+        client.send("fine").unwrap();
+        let told = [["unconfirmed #1", "expired #2"], ["unconfirmed #4", "expired #5"]];
+        assert_eq!(outcomes(&client), told[round]);
+    }
+    assert_eq!(outcomes(&late), ["unconfirmed #1, #4", "expired #2, #5"]);
+    let error = late.flush(LONG).unwrap_err();
+    assert!(matches!(&error, Error::Expired { tickets, .. } if tickets.to_string() == "#2, #5"), "{error:?}");
+    late.flush(LONG).expect("each handle is told once");
     client.terminate();
 }
 
@@ -315,19 +358,20 @@ fn a_message_that_waited_too_long_makes_room_and_is_named() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let config = config(&format!("ws://{nobody}")).outbox(Limit::new(2, 1 << 20)).max_age(50 * MS);
     let client = Client::start(config).unwrap();
-    let tickets = [client.send("a").unwrap(), client.send("b").unwrap()];
+    let sent = [client.send("a").unwrap(), client.send("b").unwrap()];
     let third = client.send_timeout("c", LONG).unwrap();
     let expired = common::wait_for(&client, |event| match event {
         Event::Expired { tickets, .. } => Some(tickets),
         _ => None,
     });
-    assert!(expired.contains(tickets[0]) && !expired.contains(third));
+    assert!(expired.contains(sent[0]) && !expired.contains(third));
     client.send_timeout("d", LONG).unwrap();
     let error = client.confirm(LONG).unwrap_err();
-    assert!(matches!(error, Error::Expired { first: 1, .. }), "{error:?}");
+    assert!(matches!(&error, Error::Expired { tickets, .. } if tickets.contains(sent[0])), "{error:?}");
     assert!(error.to_string().contains("max_age"), "{error}");
     client.send_timeout("e", LONG).unwrap();
-    assert!(matches!(client.flush(LONG), Err(Error::Expired { first: 1, .. })));
+    let error = client.flush(LONG).unwrap_err();
+    assert!(matches!(&error, Error::Expired { tickets, .. } if tickets.contains(sent[0])), "{error:?}");
     common::eventually("the last to grow old", || client.stats().messages_expired == 5);
     assert!(client.close().is_empty());
 }

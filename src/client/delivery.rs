@@ -1,12 +1,13 @@
 //! What became of what was sent.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crate::client::{Client, not_on_io_thread};
 use crate::error::Error;
-use crate::intake::Command;
-use crate::session::Doubt;
+use crate::event::Tickets;
+use crate::intake::{Command, Runs};
 
 impl Client {
     /// Blocks until everything that was accepted so far has been handed to the operating system, the client is closed, or
@@ -27,11 +28,9 @@ impl Client {
     pub fn flush(&self, timeout: Duration) -> Result<(), Error> {
         not_on_io_thread()?;
         let target = self.line.shared.intake.last_ticket();
-        let told = &self.told.by_flush;
         let written = self.line.watch(timeout, |status| {
-            if let Some((number, doubt)) = status.doubts.since(told.load(Relaxed), target, true) {
-                told.fetch_max(number, Relaxed);
-                return Some(Err(doubt.to_error()));
+            if let Some(tickets) = news(&status.doubts.expired, &self.told.expired_by_flush, target) {
+                return Some(Err(Error::Expired { tickets }));
             }
             match &status.closed {
                 Some((_, left)) if left.never_written.is_empty() => Some(Ok(())),
@@ -50,8 +49,8 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Timeout`]; [`Error::Unconfirmed`]: the line was lost over some messages, which are in doubt for good;
-    /// [`Error::Expired`]: some were too old to be sent; each handle is told of these once, whenever it was.
-    /// [`Error::Closed`]; [`Error::InvalidArgument`] when the heartbeats are not WebSocket pings.
+    /// [`Error::Expired`]: some were too old to be sent. Each handle is told of these once, whenever it was, and of one
+    /// kind by one call. [`Error::Closed`]; [`Error::InvalidArgument`] when the heartbeats are not WebSocket pings.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -69,11 +68,12 @@ impl Client {
         }
         let through = self.line.shared.intake.last_ticket();
         self.line.command(Command::Confirm { through });
-        let told = &self.told.by_confirm;
         let settled = self.line.watch(timeout, |status| {
-            if let Some((number, doubt)) = status.doubts.since(told.load(Relaxed), through, false) {
-                told.fetch_max(number, Relaxed);
-                return Some(Err(doubt.to_error()));
+            if let Some(tickets) = news(&status.doubts.unconfirmed, &self.told.unconfirmed, through) {
+                return Some(Err(Error::Unconfirmed { tickets }));
+            }
+            if let Some(tickets) = news(&status.doubts.expired, &self.told.expired, through) {
+                return Some(Err(Error::Expired { tickets }));
             }
             match &status.closed {
                 Some((_, left)) => Some(if left.is_empty() { Ok(()) } else { Err(Error::Closed) }),
@@ -84,9 +84,9 @@ impl Client {
     }
 }
 
-impl Doubt {
-    fn to_error(&self) -> Error {
-        let Self { first, last, expired } = *self;
-        if expired { Error::Expired { first, last } } else { Error::Unconfirmed { first, last } }
-    }
+/// What a handle that was `told` up to there has not been told yet of the messages up to ticket `through`; now it is.
+fn news(runs: &Runs, told: &AtomicU64, through: u64) -> Option<Tickets> {
+    let (number, tickets) = runs.since(told.load(Relaxed), through)?;
+    told.store(number, Relaxed);
+    Some(tickets)
 }

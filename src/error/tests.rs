@@ -65,6 +65,18 @@ fn a_panic_names_the_callback_or_the_library_itself() {
 }
 
 #[test]
+fn what_was_lost_or_expired_is_named() {
+    let tickets: Tickets = [1..=2, 5..=5].into_iter().collect();
+    let unconfirmed = Error::Unconfirmed { tickets: tickets.clone() }.to_string();
+    assert_eq!(
+        unconfirmed,
+        "the line was lost before the server confirmed #1 to #2, #5: that may have arrived or not"
+    );
+    let expired = Error::Expired { tickets }.to_string();
+    assert_eq!(expired, "#1 to #2, #5 waited longer than max_age allows, and will never be sent");
+}
+
+#[test]
 fn a_cause_is_kept() {
     let io = Arc::new(io::Error::from(io::ErrorKind::ConnectionRefused));
     let error = Error::Connect { host: "h:1".into(), source: io };

@@ -103,11 +103,10 @@ impl Ledger {
 
     /// Who waits for their confirmation is told that it will not come.
     pub(super) fn tell(&mut self, doubts: &[Doubt]) {
-        for Doubt { first, last, expired } in doubts {
-            for ticket in *first..=*last {
+        for Doubt { tickets, expired } in doubts {
+            for ticket in tickets.iter().map(Ticket::number) {
                 let fate = self.fate(ticket);
-                assert!(!fate.confirmed && (!expired || fate.expired), "#{ticket}: {fate:?}");
-                assert!(!fate.told || fate.is_gone(), "#{ticket}: {fate:?}");
+                assert!(!fate.confirmed && !fate.told && *expired == fate.expired, "#{ticket}: {fate:?}");
                 fate.told = true;
             }
         }

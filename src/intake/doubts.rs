@@ -1,53 +1,56 @@
 //! Messages that will not be confirmed any more, for those who wait for that.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 
+use crate::event::Tickets;
 use crate::session::Doubt;
 
-/// The doubts of a client's life, numbered from 1. The oldest of each kind are merged, so that they cost little.
+/// The doubts of a client's life, of each kind apart: what may have arrived is not what was never sent.
 #[derive(Default)]
 pub(crate) struct Doubts {
-    unconfirmed: VecDeque<(u64, Doubt)>,
-    expired: VecDeque<(u64, Doubt)>,
+    pub(crate) unconfirmed: Runs,
+    pub(crate) expired: Runs,
+}
+
+/// Runs of tickets, numbered from 1 in the order in which they were told.
+#[derive(Default)]
+pub(crate) struct Runs {
+    runs: VecDeque<(u64, RangeInclusive<u64>)>,
     last: u64,
 }
 
-/// How many of a kind are kept apart.
-const KEPT: usize = 64;
+/// How many runs of a kind are kept apart. Only who never asks comes to have more; then the two oldest become one, with
+/// what lies between them.
+const KEPT: usize = 1024;
 
 impl Doubts {
     pub(super) fn add(&mut self, doubt: Doubt) {
-        self.last += 1;
         let kind = if doubt.expired { &mut self.expired } else { &mut self.unconfirmed };
-        kind.push_back((self.last, doubt));
-        if kind.len() > KEPT
-            && let Some((_, oldest)) = kind.pop_front()
-            && let Some((_, next)) = kind.front_mut()
-        {
-            *next = oldest.and(next);
+        for run in doubt.tickets.into_runs() {
+            kind.add(run);
         }
-    }
-
-    /// What became doubtful of the messages up to ticket `through`, in one, after doubt `told`; and the number of the
-    /// last doubt in that. Of newer messages, what is numbered between is in it: nobody looks there again.
-    pub(crate) fn since(&self, told: u64, through: u64, expired_only: bool) -> Option<(u64, Doubt)> {
-        let unconfirmed = self.unconfirmed.iter().filter(|_| !expired_only);
-        let news = self.expired.iter().chain(unconfirmed).filter(|(number, _)| *number > told);
-        let last =
-            news.clone().filter(|(_, doubt)| doubt.first <= through).map(|(number, _)| *number).max()?;
-        let all = news.filter(|(number, _)| *number <= last).map(|(_, doubt)| doubt);
-        all.cloned().reduce(|all, doubt| all.and(&doubt)).map(|all| (last, all))
     }
 }
 
-impl Doubt {
-    /// Both in one. Of some in it, at least, it is not known whether they arrived, unless all have expired.
-    fn and(&self, later: &Self) -> Self {
-        Self {
-            first: self.first.min(later.first),
-            last: self.last.max(later.last),
-            expired: self.expired && later.expired,
+impl Runs {
+    fn add(&mut self, run: RangeInclusive<u64>) {
+        self.last += 1;
+        self.runs.push_back((self.last, run));
+        if self.runs.len() > KEPT
+            && let Some((_, oldest)) = self.runs.pop_front()
+            && let Some((_, next)) = self.runs.front_mut()
+        {
+            *next = *oldest.start().min(next.start())..=*oldest.end().max(next.end());
         }
+    }
+
+    /// What was told of the messages up to ticket `through` after run `told`, and the number of the last run in that.
+    /// Of newer messages, what is numbered between is in it: nobody looks there again.
+    pub(crate) fn since(&self, told: u64, through: u64) -> Option<(u64, Tickets)> {
+        let news = self.runs.iter().filter(|(number, _)| *number > told);
+        let (last, _) = news.clone().rfind(|(_, run)| *run.start() <= through)?;
+        Some((*last, news.take_while(|(number, _)| number <= last).map(|(_, run)| run.clone()).collect()))
     }
 }
 
@@ -55,52 +58,59 @@ impl Doubt {
 mod tests {
     use super::*;
 
-    fn doubt(first: u64, last: u64, expired: bool) -> Doubt {
-        Doubt { first, last, expired }
+    fn tickets(runs: &[RangeInclusive<u64>]) -> Tickets {
+        runs.iter().cloned().collect()
+    }
+
+    fn runs(runs: &[RangeInclusive<u64>]) -> Runs {
+        let mut kept = Runs::default();
+        for run in runs {
+            kept.add(run.clone());
+        }
+        kept
     }
 
     #[test]
     fn doubts_are_told_in_one_and_once() {
-        let mut doubts = Doubts::default();
-        assert_eq!(doubts.since(0, 100, false), None);
-        doubts.add(doubt(1, 2, false));
-        doubts.add(doubt(5, 5, true));
-        doubts.add(doubt(9, 9, false));
-        assert_eq!(doubts.since(0, 6, false), Some((2, doubt(1, 5, false))));
-        assert_eq!(doubts.since(2, 100, false), Some((3, doubt(9, 9, false))));
-        assert_eq!(doubts.since(3, 100, false), None);
-        assert_eq!(doubts.since(0, 100, true), Some((2, doubt(5, 5, true))));
+        let runs = runs(&[1..=2, 5..=5, 9..=9]);
+        assert_eq!(runs.since(0, 6), Some((2, tickets(&[1..=2, 5..=5]))));
+        assert_eq!(runs.since(2, 6), None);
+        assert_eq!(runs.since(2, 100), Some((3, tickets(&[9..=9]))));
+        assert_eq!(runs.since(3, 100), None);
     }
 
     #[test]
     fn what_expired_out_of_turn_is_told_too() {
-        let mut doubts = Doubts::default();
-        doubts.add(doubt(9, 9, true));
-        doubts.add(doubt(5, 5, true));
+        let runs = runs(&[9..=9, 5..=5]);
         assert_eq!(
-            doubts.since(0, 6, true),
-            Some((2, doubt(5, 9, true))),
+            runs.since(0, 6),
+            Some((2, tickets(&[5..=5, 9..=9]))),
             "behind the number 2 nobody looks again"
         );
     }
 
     #[test]
-    fn what_expired_stays_told_apart_from_what_is_unconfirmed() {
+    fn what_expired_is_told_apart_from_what_is_unconfirmed() {
         let mut doubts = Doubts::default();
         for n in 1..=1_000 {
-            doubts.add(doubt(n, n, n % 2 == 0));
+            doubts.add(Doubt { tickets: tickets(&[n..=n]), expired: n % 2 == 0 });
         }
-        assert_eq!(doubts.since(0, 1_000, true), Some((1_000, doubt(2, 1_000, true))));
+        let even = (1..=500).map(|n| 2 * n..=2 * n).collect();
+        assert_eq!(doubts.expired.since(0, 1_000), Some((500, even)));
+        let odd = (1..=499).map(|n| 2 * n + 1..=2 * n + 1).collect();
+        assert_eq!(doubts.unconfirmed.since(1, 1_000), Some((500, odd)));
     }
 
     #[test]
-    fn the_oldest_doubts_are_merged() {
-        let mut doubts = Doubts::default();
-        for n in 1..=1_000 {
-            doubts.add(doubt(n, n, n > 1));
+    fn however_many_there_are_they_cost_little() {
+        let mut runs = Runs::default();
+        for n in 1..=100_000 {
+            runs.add(2 * n..=2 * n);
         }
-        assert_eq!((doubts.unconfirmed.len(), doubts.expired.len()), (1, KEPT));
-        assert_eq!(doubts.since(0, 2, false), Some((937, doubt(1, 937, false))));
-        assert_eq!(doubts.since(999, 1_000, false), Some((1_000, doubt(1_000, 1_000, true))));
+        assert_eq!(runs.runs.len(), KEPT);
+        let (last, all) = runs.since(0, u64::MAX).unwrap();
+        let all = all.into_runs();
+        assert_eq!((last, all.len(), &all[0]), (100_000, KEPT, &(2..=2 * (100_001 - 1_024))));
+        assert_eq!(runs.since(99_999, u64::MAX), Some((100_000, tickets(&[200_000..=200_000]))));
     }
 }

@@ -48,8 +48,7 @@ pub(crate) struct Watermarks {
 /// Messages that will not be confirmed any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Doubt {
-    pub(crate) first: u64,
-    pub(crate) last: u64,
+    pub(crate) tickets: Tickets,
     /// They were never written; else they may have arrived or not.
     pub(crate) expired: bool,
 }
@@ -73,8 +72,8 @@ impl Session {
     }
 
     pub(super) fn doubt(&mut self, tickets: &Tickets, expired: bool) {
-        if let Some((first, last)) = tickets.ends() {
-            self.doubts.push(Doubt { first, last, expired });
+        if !tickets.is_empty() {
+            self.doubts.push(Doubt { tickets: tickets.clone(), expired });
         }
     }
 

@@ -78,13 +78,19 @@ pub(crate) fn judge(outcome: &Outcome) -> Tally {
     assert!(firsts.is_sorted(), "first arrivals are in order");
 
     for sent in sent {
-        for ticket in sent.told_by_confirm.iter().flat_map(|told| [told.start(), told.end()]) {
-            let named = is(ticket, Fate::MaybeDelivered) || is(ticket, Fate::Expired);
-            assert!(named, "ticket {ticket} was called unconfirmed, and has arrived for sure");
+        for ticket in &sent.unconfirmed {
+            assert!(
+                is(ticket, Fate::MaybeDelivered),
+                "ticket {ticket} was called unconfirmed: {:?}",
+                fates.get(ticket)
+            );
+        }
+        for ticket in sent.expired.iter().chain(&sent.expired_by_flush) {
+            assert!(is(ticket, Fate::Expired), "ticket {ticket} was called expired: {:?}", fates.get(ticket));
         }
         for ticket in &sent.tickets[..sent.flushed] {
             assert!(!is(ticket, Fate::NeverWritten), "ticket {ticket} was flushed, and never written");
-            let told = sent.told_by_flush.iter().any(|tickets| tickets.contains(ticket));
+            let told = sent.expired_by_flush.contains(ticket);
             assert!(told || !is(ticket, Fate::Expired), "ticket {ticket} was flushed, and expired");
         }
     }

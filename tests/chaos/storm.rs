@@ -1,8 +1,7 @@
 //! One storm: what is drawn for it, the server, the senders, and how it goes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{BufReader, Read, Write};
-use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -12,7 +11,7 @@ use fastrand::Rng;
 use native_tls::{TlsAcceptor, TlsConnector};
 use tautline::{
     Client, CloseReason, ConnectionConfig, Delivery, DisconnectReason, Error, Event, HeartbeatConfig, Left,
-    Limit, Message, ReconnectConfig, SendErrorKind, Stats, Ticket, WhileDown,
+    Limit, Message, ReconnectConfig, SendErrorKind, Stats, Ticket, Tickets, WhileDown,
 };
 
 use crate::common::faults::{Plan, Proxy};
@@ -257,9 +256,10 @@ pub(crate) struct Sent {
     pub(crate) tickets: Vec<u64>,
     /// So many of them were flushed.
     pub(crate) flushed: usize,
-    /// From where to where `flush` called tickets expired, or `confirm` unconfirmed or expired; not all between are.
-    pub(crate) told_by_flush: Vec<RangeInclusive<u64>>,
-    pub(crate) told_by_confirm: Vec<RangeInclusive<u64>>,
+    /// What `flush` and `confirm` called expired, and what `confirm` called unconfirmed, each once.
+    pub(crate) expired_by_flush: HashSet<u64>,
+    pub(crate) expired: HashSet<u64>,
+    pub(crate) unconfirmed: HashSet<u64>,
 }
 
 fn send(client: &Client, setup: &Setup, sender: u8, record: &Mutex<Record>, accepted: &Sender<()>) -> Sent {
@@ -295,21 +295,20 @@ fn send(client: &Client, setup: &Setup, sender: u8, record: &Mutex<Record>, acce
                 Ok(()) => {
                     let record = record.lock().unwrap();
                     for (n, ticket) in (0_u32..).zip(&sent.tickets).skip(confirmed) {
-                        let told = sent.told_by_confirm.iter().any(|tickets| tickets.contains(ticket));
+                        let told = sent.expired.contains(ticket) || sent.unconfirmed.contains(ticket);
                         let there = record.times.contains_key(&(sender, n));
                         assert!(there || told, "ticket {ticket} was confirmed and is not there");
                     }
                     confirmed = sent.tickets.len();
                 }
-                Err(Error::Unconfirmed { first, last, .. } | Error::Expired { first, last, .. }) => {
-                    sent.told_by_confirm.push(first..=last);
-                }
+                Err(Error::Unconfirmed { tickets, .. }) => note(&mut sent.unconfirmed, &tickets),
+                Err(Error::Expired { tickets, .. }) => note(&mut sent.expired, &tickets),
                 Err(Error::Closed) => {}
                 Err(error) => panic!("{error:?}"),
             },
             2 => match client.flush(LONG) {
                 Ok(()) => sent.flushed = sent.tickets.len(),
-                Err(Error::Expired { first, last, .. }) => sent.told_by_flush.push(first..=last),
+                Err(Error::Expired { tickets, .. }) => note(&mut sent.expired_by_flush, &tickets),
                 Err(Error::Closed) => {}
                 Err(error) => panic!("{error:?}"),
             },
@@ -317,6 +316,13 @@ fn send(client: &Client, setup: &Setup, sender: u8, record: &Mutex<Record>, acce
         }
     }
     sent
+}
+
+/// One handle is told of each ticket once.
+fn note(told: &mut HashSet<u64>, tickets: &Tickets) {
+    for ticket in tickets.iter().map(Ticket::number) {
+        assert!(told.insert(ticket), "ticket {ticket} is told twice");
+    }
 }
 
 /// What the events told.
