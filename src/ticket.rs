@@ -33,10 +33,9 @@ impl Tickets {
         Self((after < last).then(|| after + 1..=last).into_iter().collect())
     }
 
-    /// These and those, which follow.
-    pub(crate) fn and(mut self, next: Self) -> Self {
-        self.0.extend(next.0);
-        self
+    /// These and those.
+    pub(crate) fn and(self, more: Self) -> Self {
+        self.0.into_iter().chain(more.0).collect()
     }
 
     /// The runs of them, rising.
@@ -66,9 +65,9 @@ impl Tickets {
 }
 
 impl FromIterator<RangeInclusive<u64>> for Tickets {
-    /// The tickets of these runs, in whatever order those come.
+    /// The tickets of these runs, in whatever order those come; some may be empty.
     fn from_iter<I: IntoIterator<Item = RangeInclusive<u64>>>(runs: I) -> Self {
-        let mut runs: Vec<_> = runs.into_iter().collect();
+        let mut runs: Vec<_> = runs.into_iter().filter(|run| !run.is_empty()).collect();
         runs.sort_unstable_by_key(|run| *run.start());
         runs.dedup_by(|next, run| {
             let joins = *next.start() <= run.end().saturating_add(1);

@@ -61,7 +61,7 @@ pub enum Delivery {
     AtMostOnce,
     /// It is kept until it is confirmed, and sent again on the next connections, in order and ahead of newer ones, three
     /// times in all; after that it is named as above. The server may receive it more than once. Kept messages count
-    /// against the outbox.
+    /// against the outbox. A [`request`](crate::Client::request) is never sent again, and is named at once.
     AtLeastOnce,
 }
 

@@ -39,9 +39,11 @@ struct Fate {
 }
 
 impl Fate {
-    /// It has met another fate than to be delivered or to be left. A run of tickets may cover it all the same.
+    /// It has met another fate than to be delivered or to be left. A request that has gone out is not spared: it may
+    /// have been delivered, whatever its caller was told.
     fn is_gone(&self) -> bool {
-        self.expired || self.dropped || self.request && self.replies > 0
+        let may_have_arrived = self.request && self.connections > 0;
+        self.expired || !may_have_arrived && (self.dropped || self.request && self.replies > 0)
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) struct Outbox {
     /// The last ticket that was ever written, on this connection or one before.
     ever_written: u64,
     confirmed: u64,
-    /// Tickets behind `confirmed` that left without being written, in runs, rising.
+    /// Tickets behind `confirmed` that left without being written, or were named ahead of their turn, in runs, rising.
     gone: VecDeque<RangeInclusive<u64>>,
     released: Released,
     /// What was left has been taken out: nothing more is ever written.
@@ -180,7 +180,7 @@ impl Outbox {
         }
     }
 
-    /// These leave without being written.
+    /// These leave without being written, or ahead of their turn.
     fn leave(&mut self, first: u64, last: u64) {
         let at = self.gone.partition_point(|run| *run.start() < first);
         let behind = self.gone.get(at).filter(|run| *run.start() == last + 1).map(|run| *run.end());
@@ -197,15 +197,16 @@ impl Outbox {
         }
     }
 
-    /// The tickets after `after` up to `last` that did not leave without being written.
+    /// The tickets after `after` up to `last` that did not leave.
     fn written_between(&self, after: u64, last: u64) -> Tickets {
-        let mut tickets = Tickets::default();
-        let mut after = after;
+        let mut runs = Vec::new();
+        let mut next = after + 1;
         for run in self.gone.iter().take_while(|run| *run.start() <= last) {
-            tickets = tickets.and(Tickets::between(after, run.start() - 1));
-            after = after.max(*run.end());
+            runs.push(next..=run.start() - 1);
+            next = next.max(run.end() + 1);
         }
-        tickets.and(Tickets::between(after, last))
+        runs.push(next..=last);
+        runs.into_iter().collect()
     }
 
     /// Everything up to `ticket` is settled.
@@ -259,16 +260,19 @@ impl Outbox {
         self.marks.clear();
         let settled = if self.keeps { self.count_loss(touched) } else { touched };
         self.release(settled);
+        let doubtful = self.written_between(self.confirmed, settled);
+        let mut once = Vec::new();
         self.waiting.reserve(self.handed.len());
         while let Some(entry) = self.handed.pop_back() {
             if !entry.once {
                 self.waiting.push_front(entry);
                 continue;
             }
-            // Its caller has a reply, or has given up.
+            // Its caller has a reply, or has given up: it is not sent again, whatever waits for that ahead of it.
             self.released.add(&entry.message);
-            if entry.ticket > touched {
-                self.leave(entry.ticket, entry.ticket);
+            self.leave(entry.ticket, entry.ticket);
+            if entry.ticket <= touched {
+                once.push(entry.ticket..=entry.ticket);
             }
         }
         self.held = Released::default();
@@ -276,9 +280,8 @@ impl Outbox {
         self.last_handed = settled;
         self.begun = settled;
         self.touched = settled;
-        let doubtful = self.written_between(self.confirmed, settled);
         self.settle(settled);
-        doubtful
+        doubtful.and(once.into_iter().collect())
     }
 
     /// Counts the loss for every message up to `touched`, and returns the last one that has had too many.

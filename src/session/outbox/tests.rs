@@ -288,3 +288,36 @@ fn a_request_that_was_not_written_when_its_line_was_lost_is_not_in_doubt_later()
     hand(&mut outbox, 1, 10);
     assert_eq!(numbers(&outbox.lost(10)), [3]);
 }
+
+#[test]
+fn at_least_once_a_request_that_went_out_is_named_when_its_line_is_lost() {
+    let mut outbox = kept(1..=1);
+    outbox.push_request(2, "request".into());
+    outbox.push(3, "message 3".into(), None);
+    outbox.push_request(4, "request".into());
+    outbox.push_request(5, "request".into());
+    outbox.push_request(6, "request".into());
+    outbox.begin(0);
+    hand(&mut outbox, 4, 40);
+    hand(&mut outbox, 1, 50);
+    hand(&mut outbox, 1, 60);
+    assert_eq!(numbers(&outbox.lost(41)), [2, 4, 5], "of the sixth, nothing went out");
+    for named in [vec![], vec![1, 3]] {
+        outbox.begin(0);
+        hand(&mut outbox, 2, 20);
+        assert_eq!(numbers(&outbox.lost(20)), named, "a request is named once");
+    }
+    assert!(outbox.drain().1.is_empty());
+}
+
+#[test]
+fn at_least_once_a_request_that_was_confirmed_is_not_in_doubt() {
+    let mut outbox = kept(1..=1);
+    outbox.push_request(2, "request".into());
+    outbox.push_request(3, "request".into());
+    outbox.begin(0);
+    hand(&mut outbox, 3, 30);
+    outbox.progress(30);
+    outbox.confirm(2);
+    assert_eq!(numbers(&outbox.lost(30)), [3]);
+}

@@ -1,7 +1,7 @@
 //! What becomes of messages, both ways.
 
 use super::*;
-use crate::config::Inbound;
+use crate::config::{Delivery, Inbound};
 use crate::error::Fault;
 use crate::session::outbox::Released;
 
@@ -259,6 +259,25 @@ fn a_loss_that_closes_tells_the_doubt_in_both_places() {
     rig.lose();
     assert_eq!(rig.in_doubt(), [1, 2]);
     assert_eq!(rig.left(), (vec![], vec![1, 2]));
+}
+
+#[test]
+fn at_least_once_a_request_in_doubt_is_left_among_the_messages_in_order() {
+    let mut rig = Rig::opened(config().delivery(Delivery::AtLeastOnce));
+    rig.accept(&["1"]);
+    rig.session.handle_request(2, "2".into(), false);
+    rig.last_ticket = 2;
+    rig.accept(&["3"]);
+    rig.session.handle_request(4, "4".into(), false);
+    rig.session.handle_withdrawn(rig.now, 4);
+    rig.session.handle_request(5, "5".into(), false);
+    rig.transmit();
+    // Its caller has given up; it went out all the same.
+    rig.session.handle_withdrawn(rig.now, 5);
+    rig.session.handle_terminate();
+    assert_eq!(rig.left(), (vec![], vec![1, 2, 3, 5]));
+    let doubts = rig.session.take_doubts();
+    assert_eq!(doubts.iter().map(|doubt| numbers(&doubt.tickets)).collect::<Vec<_>>(), [[2, 5]]);
 }
 
 #[test]
