@@ -718,3 +718,24 @@ fn a_protocol_may_not_send_more_than_the_limit_allows() {
     let error = Client::builder(config).protocol(Large).connect().unwrap_err();
     assert!(error.to_string().contains("101 bytes"), "{error}");
 }
+
+#[test]
+fn heartbeats_of_a_protocol_need_a_protocol() {
+    let config = ConnectionConfig::new("ws://127.0.0.1:9");
+    let error = Client::start(config.heartbeat(HeartbeatConfig::default().beat(Beat::Protocol))).unwrap_err();
+    assert!(matches!(error, Error::InvalidConfig { setting: "heartbeat.beat", .. }), "{error:?}");
+}
+
+#[test]
+fn a_protocol_that_sends_no_heartbeats_says_so_when_one_is_due() {
+    let server = Server::echo();
+    let heartbeat = HeartbeatConfig::default().beat(Beat::Protocol).interval(MS);
+    let client = Client::builder(config(&server.url()).heartbeat(heartbeat))
+        .protocol(JsonSession::new())
+        .connect()
+        .unwrap();
+    let (reason, _) = common::wait_for(&client, common::disconnected);
+    assert!(matches!(reason, DisconnectReason::Lost(Error::Session { .. })), "{reason}");
+    assert!(reason.to_string().contains("on_beat"), "{reason}");
+    client.terminate();
+}

@@ -147,8 +147,13 @@ impl Builder {
     fn launch(self, one_attempt: bool) -> Result<Client, Error> {
         let Self { mut config, notify, resolver, fetch, protocol } = self;
         config.check()?;
-        if let Some(protocol) = &protocol {
-            protocol.check()?;
+        match &protocol {
+            Some(protocol) => protocol.check()?,
+            None if config.heartbeat.beat == Beat::Protocol => {
+                let reason = "Beat::Protocol needs a protocol that sends the heartbeats, and there is none";
+                return Err(Error::InvalidConfig { setting: "heartbeat.beat", reason: reason.into() });
+            }
+            None => {}
         }
         if has_one_processor() {
             // Whoever is to bring more could not run meanwhile.

@@ -29,7 +29,9 @@ pub enum Beat {
     /// The text message `{"type":"ping","timestamp":<unix ms>}`, answered by `{"type":"pong"}`, which is not
     /// delivered to the application.
     Json,
-    /// What the protocol's [`on_beat`](crate::Protocol::on_beat) sends.
+    /// What the protocol's [`on_beat`](crate::Protocol::on_beat) sends: for a protocol of your own that has this hook.
+    /// Refused for a client without a protocol; a [`JsonSession`](crate::JsonSession) has heartbeats by
+    /// [`Json`](Self::Json) instead.
     Protocol,
     /// Nothing: a dead peer is noticed only when a write stalls or the system reports an error.
     Off,

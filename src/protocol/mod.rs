@@ -196,10 +196,13 @@ pub trait Protocol: Send {
     }
 
     /// A heartbeat is due, with [`Beat::Protocol`](crate::Beat::Protocol): send it. Its answer is told with
-    /// [`Context::beat_answered`].
+    /// [`Context::beat_answered`]. By default an error, which ends the connection: a protocol that sends no heartbeats
+    /// can't be used with that setting.
     fn on_beat(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         let _ = cx;
-        Ok(())
+        Err(Error::session(
+            "the heartbeats are Beat::Protocol, and this protocol sends none: it has no on_beat",
+        ))
     }
 
     /// The caller closes the line, and everything else is out: the last chance to say goodbye.
