@@ -522,3 +522,45 @@ fn a_pong_takes_nothing_along_that_is_sent_again() {
     let mut received = HashSet::new();
     assert!(seen.try_iter().all(|id| received.insert(id)), "received twice");
 }
+
+#[test]
+fn send_all_takes_no_more_from_an_iterator_than_it_promises() {
+    let server = Server::echo();
+    let client = Client::connect(config(&server.url())).unwrap();
+    // What is handed over comes back while the iterator waits for it.
+    let mut n = 0;
+    let messages = std::iter::from_fn(|| {
+        if n > 0 {
+            assert_eq!(client.recv_timeout(LONG).unwrap().to_string(), n.to_string());
+        }
+        n += 1;
+        (n <= 3).then(|| n.to_string())
+    });
+    assert_eq!(client.send_all(messages).unwrap().map(Ticket::number), Some(3));
+    let lost = std::panic::AssertUnwindSafe(|| {
+        let _ = client.send_all((4..=10).map(|n| {
+            assert!(n < 6, "the iterator's own defect");
+            n.to_string()
+        }));
+    });
+    std::panic::catch_unwind(lost).unwrap_err();
+    assert_eq!(client.send("next").unwrap().number(), 4, "what was gathered is gone with the iterator");
+    client.close();
+}
+
+#[test]
+fn send_all_gathers_no_more_than_so_many_bytes_at_once() {
+    let server = Server::echo();
+    let client = Client::connect(config(&server.url())).unwrap();
+    let messages = (1..=6).map(|n| {
+        if n == 4 {
+            // 300,000 bytes are gathered: these are on their way.
+            for _ in 1..=3 {
+                assert_eq!(client.recv_timeout(LONG).unwrap().len(), 100_000);
+            }
+        }
+        vec![0; 100_000]
+    });
+    assert_eq!(client.send_all(messages).unwrap().map(Ticket::number), Some(6));
+    client.close();
+}

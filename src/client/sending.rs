@@ -17,8 +17,9 @@ use crate::intake::{Offer, Thread};
 use crate::message::Message;
 use crate::worker::Shared;
 
-/// So many messages of `send_all` are handed over at once.
+/// So many messages of `send_all` are handed over at once, and no more once they have so many bytes.
 const BATCH: usize = 64;
+const BATCH_BYTES: usize = 256 << 10;
 
 impl Client {
     /// Accepts a message, which goes out in its turn: at once if the line is ready, else when it is.
@@ -82,6 +83,10 @@ impl Client {
     /// [`send`](Self::send) does. Many are handed over at once, which is faster than one `send` each; another thread's
     /// may come to stand between them.
     ///
+    /// So many are gathered from the iterator before they are accepted: as many as it promises by its
+    /// [`size_hint`](Iterator::size_hint), but 64 at most, and none more once 256 KiB are there; from one that promises
+    /// nothing, each is accepted before the next is asked for. If the iterator panics, what was gathered is lost with it.
+    ///
     /// # Errors
     /// As `send`. The message that failed is in the error, with those that were taken from the iterator behind it:
     /// [`SendError::into_unsent`]. Those before it were accepted; what the iterator still has is untouched, when it is
@@ -99,19 +104,21 @@ impl Client {
         messages: impl IntoIterator<Item = M>,
     ) -> Result<Option<Ticket>, SendError> {
         let mut messages = messages.into_iter().map(Into::into).fuse();
-        // The application's iterator must not run under the lock of the queue.
-        let mut batch = VecDeque::with_capacity(BATCH);
+        let mut batch = VecDeque::new();
         let mut last = None;
         loop {
-            batch.extend(messages.by_ref().take(BATCH - batch.len()));
+            // The application's iterator must not run under the lock of the queue.
+            gather(&mut messages, &mut batch);
             if batch.is_empty() {
                 return Ok(last);
             }
-            if let Some(ticket) = self.line.shared.intake.push_some(&mut batch, self.line.expires()) {
-                last = Some(self.accepted(ticket));
-            }
-            if let Some(next) = batch.pop_front() {
-                last = Some(self.push(next, None).map_err(|error| error.with(batch.drain(..)))?);
+            while !batch.is_empty() {
+                if let Some(ticket) = self.line.shared.intake.push_some(&mut batch, self.line.expires()) {
+                    last = Some(self.accepted(ticket));
+                }
+                if let Some(next) = batch.pop_front() {
+                    last = Some(self.push(next, None).map_err(|error| error.with(batch.drain(..)))?);
+                }
             }
         }
     }
@@ -176,5 +183,17 @@ impl Client {
             }
             offer = Offer { message: error.into_message(), reply: None, expires };
         }
+    }
+}
+
+/// Takes the next messages, as many as the iterator promises; one, if it promises none.
+fn gather(messages: &mut impl Iterator<Item = Message>, batch: &mut VecDeque<Message>) {
+    let promised = messages.size_hint().0.clamp(1, BATCH);
+    batch.reserve(promised);
+    let mut bytes = 0;
+    while batch.len() < promised && bytes < BATCH_BYTES {
+        let Some(message) = messages.next() else { return };
+        bytes += message.len();
+        batch.push_back(message);
     }
 }
