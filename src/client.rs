@@ -159,7 +159,10 @@ impl Client {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn stats(&self) -> Stats {
-        self.line.shared.status.read(|status| status.stats.clone())
+        let Shared { intake, status, .. } = &self.line.shared;
+        let stats = status.read(|status| status.stats.clone());
+        // The worker may learn of them much later.
+        Stats { messages_accepted: intake.last_ticket(), ..stats }
     }
 
     /// Blocks until the line is ready, the client is closed, or `timeout` is over.

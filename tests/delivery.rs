@@ -341,6 +341,19 @@ fn a_sender_is_not_told_of_a_stalled_consumer_while_the_line_is_down() {
 }
 
 #[test]
+fn what_was_accepted_is_counted_at_once_also_while_the_line_is_down() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let client = Client::start(config(&format!("ws://{nobody}")).outbox(Limit::new(2, 1 << 20))).unwrap();
+    for n in 1..=2 {
+        client.send("x").unwrap();
+        assert_eq!(client.stats().messages_accepted, n);
+    }
+    client.try_send("one too many").unwrap_err();
+    client.close();
+    assert_eq!(client.stats().messages_accepted, 2);
+}
+
+#[test]
 fn what_a_closed_client_never_wrote_is_neither_flushed_nor_confirmed() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let client = Client::start(config(&format!("ws://{nobody}"))).unwrap();
