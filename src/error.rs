@@ -123,13 +123,14 @@ pub enum Error {
     /// The peer is taken for dead: it answered nothing.
     #[non_exhaustive]
     HeartbeatTimeout {
-        /// How long nothing was heard.
+        /// How long the oldest beat that was not answered has waited, from when it was written: the heartbeat's timeout,
+        /// as a rule. The last sign of life may be older, by up to an interval.
         silence: Duration,
     },
     /// The operating system took no more bytes: the peer does not read.
     #[non_exhaustive]
     WriteStalled {
-        /// How long nothing was taken.
+        /// How long nothing was taken: the configured `write_timeout`.
         after: Duration,
     },
     /// The server broke the WebSocket protocol; it was told so with a close frame.
@@ -327,10 +328,10 @@ impl fmt::Display for Error {
             }
             Self::ConnectionLost { source: Some(source) } => write!(f, "the connection broke: {source}"),
             Self::HeartbeatTimeout { silence } => {
-                write!(f, "heartbeat timeout: no answer for {:.1}s", silence.as_secs_f64())
+                write!(f, "heartbeat timeout: no answer for {}", brief(*silence))
             }
             Self::WriteStalled { after } => {
-                write!(f, "the server took no more bytes for {:.1}s", after.as_secs_f64())
+                write!(f, "the server took no more bytes for {}", brief(*after))
             }
             Self::Protocol { code, reason } => {
                 write!(
@@ -344,10 +345,10 @@ impl fmt::Display for Error {
                 write!(f, "gave up after {attempts} reconnect attempts; the last: {source}")
             }
             Self::Timeout { waiting_for, after, source: None } => {
-                write!(f, "waited {after:?} for {waiting_for} in vain")
+                write!(f, "waited {after:?} in vain for {waiting_for}")
             }
             Self::Timeout { waiting_for, after, source: Some(source) } => {
-                write!(f, "waited {after:?} for {waiting_for} in vain: {source}")
+                write!(f, "waited {after:?} in vain for {waiting_for}: {source}")
             }
             Self::Unconfirmed { tickets } => {
                 write!(f, "the line was lost before the server confirmed {tickets}: that may have arrived or not")
@@ -383,6 +384,15 @@ impl StdError for Error {
             Self::Json(source) => Some(source.as_ref()),
             _ => None,
         }
+    }
+}
+
+/// As much of a measured time as says something.
+fn brief(time: Duration) -> String {
+    if time < Duration::from_secs(1) {
+        format!("{}ms", time.as_millis())
+    } else {
+        format!("{:.1}s", time.as_secs_f64())
     }
 }
 

@@ -77,6 +77,26 @@ fn what_was_lost_or_expired_is_named() {
 }
 
 #[test]
+fn a_short_wait_is_shown_in_milliseconds() {
+    let ms = Duration::from_millis;
+    let dead = |silence| Error::HeartbeatTimeout { silence }.to_string();
+    assert_eq!(dead(ms(150)), "heartbeat timeout: no answer for 150ms");
+    assert_eq!(dead(ms(10_012)), "heartbeat timeout: no answer for 10.0s");
+    let stalled = |after| Error::WriteStalled { after }.to_string();
+    assert_eq!(stalled(Duration::from_nanos(999_999_999)), "the server took no more bytes for 999ms");
+    assert_eq!(stalled(ms(1000)), "the server took no more bytes for 1.0s");
+}
+
+#[test]
+fn a_wait_in_vain_says_for_what_and_why() {
+    let timeout =
+        |source| Error::Timeout { waiting_for: "a message", after: Duration::from_millis(300), source };
+    assert_eq!(timeout(None).to_string(), "waited 300ms in vain for a message");
+    let down = timeout(Some(Arc::new(Error::Closed))).to_string();
+    assert_eq!(down, "waited 300ms in vain for a message: the client is closed");
+}
+
+#[test]
 fn a_cause_is_kept() {
     let io = Arc::new(io::Error::from(io::ErrorKind::ConnectionRefused));
     let error = Error::Connect { host: "h:1".into(), source: io };
