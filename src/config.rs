@@ -3,6 +3,7 @@
 mod choices;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 pub use crate::config::choices::{Beat, Delivery, Inbound, Jitter, Limit, WhileDown};
@@ -76,9 +77,9 @@ pub struct ConnectionConfig {
     /// How long the I/O thread looks for more before it goes to sleep, when messages have just moved and the look is
     /// likely to pay. A caller who waits again within 50 µs of what he took last, as one does who works from answer to
     /// answer, looks up to twenty times as long. It shortens round trips at the price of some processor time; looks in
-    /// vain grow rare. Zero turns it off, and on a machine with one processor it is off. Default 5 µs.
+    /// vain grow rare. Zero turns it off, and on a machine with one processor it is off. At most 1 ms. Default 5 µs.
     pub spin: Duration,
-    /// The stack of the client's threads, in bytes. Virtual memory. Default 512 KiB.
+    /// The stack of the client's threads, in bytes: 64 KiB to 1 GiB. Virtual memory. Default 512 KiB.
     pub thread_stack: usize,
 }
 
@@ -209,10 +210,18 @@ impl ConnectionConfig {
                 "AtLeastOnce needs confirmations, which only WebSocket pings as heartbeats bring",
             );
         }
-        if self.thread_stack < 64 << 10 {
+        if self.spin > LONGEST_SPIN {
+            let why = format!(
+                "it is {:?}; a look longer than {LONGEST_SPIN:?} only burns a processor that sleep would leave free",
+                self.spin
+            );
+            return invalid("spin", why);
+        }
+        if !STACKS.contains(&self.thread_stack) {
+            let (least, most) = (STACKS.start(), STACKS.end());
             return invalid(
                 "thread_stack",
-                format!("{} bytes; at least 65536 are needed", self.thread_stack),
+                format!("{} bytes; {least} to {most} are allowed", self.thread_stack),
             );
         }
         Ok(endpoint)
@@ -334,7 +343,7 @@ impl ReconnectConfig {
         not_zero("reconnect.initial_delay", self.initial_delay)?;
         if self.initial_delay > self.max_delay {
             let why = format!(
-                "it is {:?}, more than max_delay ({:?}); lower both",
+                "it is {:?}, more than max_delay ({:?}): raise max_delay or lower initial_delay",
                 self.initial_delay, self.max_delay
             );
             return invalid("reconnect.initial_delay", why);
@@ -399,6 +408,11 @@ pub(crate) fn deadline(now: Instant, after: Duration) -> Instant {
     now.checked_add(after.min(FOR_EVER)).unwrap_or(now)
 }
 
+const LONGEST_SPIN: Duration = Duration::from_millis(1);
+
+/// The sizes that a thread's stack may have.
+const STACKS: RangeInclusive<usize> = 64 << 10..=1 << 30;
+
 /// RFC 9110, section 5.6.2.
 fn is_token(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
@@ -440,7 +454,7 @@ fn check_header(name: &str, value: &str) -> Result<(), Error> {
     // RFC 9110, section 5.5: CR, LF and NUL would let a value add lines of its own.
     if let Some(at) = value.bytes().position(|b| b != b'\t' && (b < b' ' || b == 0x7f)) {
         return invalid(
-            "header",
+            "headers",
             format!("the value of {name} has a control character (CR or LF?) at byte {at}"),
         );
     }

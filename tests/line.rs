@@ -309,9 +309,9 @@ fn room_that_is_made_during_a_last_look_is_used() {
             thread::yield_now();
         }
     });
-    let config = ConnectionConfig::new(server.url()).heartbeat(HeartbeatConfig::off()).spin(10 * MS);
+    let config = ConnectionConfig::new(server.url()).heartbeat(HeartbeatConfig::off()).spin(MS);
     let client = Client::connect(config).unwrap();
-    for _ in 0..10 {
+    for _ in 0..50 {
         client.send(vec![7; 8 << 20]).unwrap();
         client.flush(LONG).unwrap();
     }

@@ -7,6 +7,7 @@ fn config() -> ConnectionConfig {
 #[test]
 fn the_defaults_are_valid() {
     assert!(config().check().is_ok());
+    assert!(config().spin(Duration::from_millis(1)).thread_stack(1 << 30).check().is_ok());
     assert!(config().reconnect(ReconnectConfig::never()).heartbeat(HeartbeatConfig::off()).check().is_ok());
 }
 
@@ -21,7 +22,10 @@ fn a_bad_setting_is_named() {
         (config().reconnect(reconnect().multiplier(f64::NAN)), "reconnect.multiplier"),
         (config().reconnect(reconnect().multiplier(f64::INFINITY)), "reconnect.multiplier"),
         (config().reconnect(reconnect().initial_delay(zero)), "reconnect.initial_delay"),
-        (config().reconnect(reconnect().initial_delay(second * 31)), "more than max_delay"),
+        (
+            config().reconnect(reconnect().initial_delay(second * 31)),
+            "raise max_delay or lower initial_delay",
+        ),
         (config().heartbeat(HeartbeatConfig::default().interval(zero)), "heartbeat.interval"),
         (config().heartbeat(HeartbeatConfig::default().timeout(zero)), "heartbeat.timeout"),
         (config().connect_timeout(zero), "connect_timeout"),
@@ -32,11 +36,17 @@ fn a_bad_setting_is_named() {
         (config().max_response_size(0), "max_response_size"),
         (config().outbox(Limit::new(0, 1)), "outbox"),
         (config().events(Limit::new(1, 0)), "events"),
-        (config().thread_stack(1), "thread_stack"),
+        (config().spin(Duration::from_millis(1) + Duration::from_nanos(1)), "spin"),
+        (config().thread_stack((64 << 10) - 1), "thread_stack"),
+        (config().thread_stack((1 << 30) + 1), "thread_stack"),
+        (config().thread_stack(usize::MAX), "thread_stack"),
         (config().subprotocol("a b"), "subprotocol"),
         (config().subprotocol(""), "subprotocol"),
         (config().subprotocol("a").subprotocol("a"), "twice"),
-        (config().header("X-A", "s3cret\r\nX-B: 2"), "X-A has a control character"),
+        (
+            config().header("X-A", "s3cret\r\nX-B: 2"),
+            "setting headers can't be used: the value of X-A has a control character",
+        ),
         (config().header("X A", "s3cret"), "X A"),
         (config().header("", "s3cret"), "header name"),
         (config().header("upgrade", "h2c"), "set by the client"),
