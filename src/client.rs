@@ -33,8 +33,8 @@ use crate::worker::Shared;
 /// A line to a WebSocket server, held by a thread of its own.
 ///
 /// Cheap to clone; all clones are the same line, and any thread may use any of them. When the last one is dropped, the
-/// line is closed with a close frame but without a flush, which takes up to `close_timeout`; use
-/// [`close`](Self::close) to have everything that was accepted go out first.
+/// line is closed with a close frame but without a flush, which takes up to `close_timeout`, and nobody is told what was
+/// left; use [`close`](Self::close) to have everything that was accepted go out first, and to learn what did not.
 ///
 /// # Callbacks
 /// A call that would block on the I/O thread of any client, where callbacks run, fails with [`Error::WouldDeadlock`]; a
@@ -201,11 +201,11 @@ impl Client {
         self.line.command(Command::ReconnectNow);
     }
 
-    /// Closes the line with code 1000, after everything that was accepted has gone out, and returns what could not be
-    /// delivered. Nothing is accepted any more from the moment of the call. CLOSED is final.
+    /// Closes the line with code 1000, after everything that was accepted has gone out, and returns what is left: see
+    /// [`Left`]. Nothing is accepted any more from the moment of the call. CLOSED is final.
     ///
-    /// Blocks until the close handshake is done and the I/O thread is gone, for `close_timeout` (3 s) at most. A line
-    /// that isn't ready is closed at once. Made on the I/O thread, the call returns at once, with
+    /// Blocks until the close handshake is done and the I/O thread is gone, for `close_timeout` (3 s) at most. Only a line
+    /// that isn't open is closed at once; one whose login is pending is open. Made on the I/O thread, the call returns at once, with
     /// [`unfinished`](Left::unfinished) set.
     ///
     /// ```
@@ -236,7 +236,7 @@ impl Client {
         Ok(self.line.close(Command::Close { frame, flush: true }))
     }
 
-    /// Ends the line at once, without a flush and without a close handshake, and returns what could not be delivered.
+    /// Ends the line at once, without a flush and without a close handshake, and returns what is left: see [`Left`].
     ///
     /// Blocks until the I/O thread is gone: 50 ms at most. Made on the I/O thread, the call returns at once, with
     /// [`unfinished`](Left::unfinished) set.

@@ -86,7 +86,8 @@ pub enum Event {
         /// Why.
         reason: CloseReason,
     },
-    /// This many events other than messages were left out here, since more than 256 of them stood unread.
+    /// This many events other than messages were left out here, since more than 256 of them stood unread. The tickets
+    /// that they named are gone with them; [`confirm`](crate::Client::confirm) still tells.
     #[non_exhaustive]
     Missed {
         /// How many were left out.
@@ -129,13 +130,18 @@ pub enum CloseReason {
     Failed(Error),
 }
 
-/// What a closed client could not deliver.
+/// What is left of the outbox and of the last connection when a client is closed.
+///
+/// When the server closed the line or the client gave up, the same tickets stand in the last
+/// [`Event::Disconnected`] too. What earlier connections lost, and what expired, is not in here: it was told by events
+/// and by [`confirm`](crate::Client::confirm).
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Left {
     /// Messages that were accepted and never written to a connection, in order.
     pub never_written: Vec<Message>,
-    /// Messages that were written to the last connection without a confirmation that they arrived.
+    /// Messages that were written to the last connection without a confirmation that they arrived; at least once, those
+    /// of connections before it, too, that waited to be sent again.
     pub maybe_delivered: Tickets,
     /// The thread that is still inside a call that can't be interrupted, and which call, such as a look-up in the
     /// system's resolver. It does no harm and ends when that call returns.
@@ -195,7 +201,8 @@ impl From<Error> for CloseReason {
 }
 
 impl Left {
-    /// Whether every accepted message is known to have arrived.
+    /// Whether nothing is left: nothing was in the outbox, and nothing that was written to the last connection is in
+    /// doubt. It says nothing of earlier losses, nor of what expired; see [`Left`].
     pub fn is_empty(&self) -> bool {
         self.never_written.is_empty() && self.maybe_delivered.is_empty() && !self.unfinished
     }
