@@ -67,9 +67,10 @@ pub struct ConnectionConfig {
     pub delivery: Delivery,
     /// What becomes of messages that are sent while the line is not ready. Default [`WhileDown::Queue`].
     pub while_down: WhileDown,
-    /// How long a message may wait to be written for the first time, counted from the call of `send`. One that waits
-    /// longer is never sent; [`Event::Expired`](crate::Event::Expired) names it. Requests have timeouts of their own
-    /// instead. Default: any time.
+    /// How long a message may wait to be written for the first time, counted from the call of `send`, a wait for room
+    /// included, and with `send_all` from when its batch was handed over. One that waits longer is never sent;
+    /// [`Event::Expired`](crate::Event::Expired) names it. Requests have timeouts of their own instead. Default: any
+    /// time.
     pub max_age: Option<Duration>,
     /// Messages larger than this many bytes go out in fragments of this size, between which WebSocket pings and pongs
     /// pass; some servers refuse fragments. Default `None`: each message is one frame.

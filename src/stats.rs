@@ -14,11 +14,11 @@ pub struct Stats {
     pub connects: u64,
     /// Times an open line was lost or closed.
     pub disconnects: u64,
-    /// Messages taken from callers by `send` and its kin.
+    /// Messages taken from callers by `send` and its kin, and requests.
     pub messages_accepted: u64,
     /// Messages that waited longer than `max_age` and were never sent.
     pub messages_expired: u64,
-    /// Messages handed to the operating system.
+    /// Messages handed to the operating system; one that was sent again is counted once.
     pub messages_written: u64,
     /// Messages received, heartbeat answers not counted.
     pub messages_received: u64,

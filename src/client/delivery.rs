@@ -15,7 +15,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Timeout`], with why the line is down, if it is; [`Error::Expired`]: some were too old to be sent, of
-    /// which each handle is told once; [`Error::Closed`].
+    /// which each handle is told once by this, and once by `confirm`; [`Error::Closed`].
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -47,10 +47,18 @@ impl Client {
     /// An intermediary that answers pings itself confirms only up to itself. A [`request`](Self::request) that the
     /// application at the other end answers confirms end to end.
     ///
+    /// The answer lies behind the messages that arrived before it. When those fill their bound, somebody must take them
+    /// meanwhile, or it is not read.
+    ///
     /// # Errors
     /// [`Error::Timeout`]; [`Error::Unconfirmed`]: the line was lost over some messages, which are in doubt for good;
-    /// [`Error::Expired`]: some were too old to be sent. Each handle is told of these once, whenever it was, and of one
-    /// kind by one call. [`Error::Closed`]; [`Error::InvalidArgument`] when the heartbeats are not WebSocket pings.
+    /// [`Error::Expired`]: some were too old to be sent. [`Error::Closed`]; [`Error::InvalidArgument`] when the heartbeats
+    /// are not WebSocket pings.
+    ///
+    /// When something was lost or has expired since this handle was last told, the call says so at once and waits for
+    /// nothing, also when that was not yours: compare the tickets with your own, and call again for the rest. Each handle
+    /// is told once, of one kind by one call; a clone takes over what its original has been told. [`flush`](Self::flush)
+    /// tells by itself.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]

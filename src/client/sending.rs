@@ -29,8 +29,10 @@ impl Client {
     /// [`send_timeout`](Self::send_timeout) and [`try_send`](Self::try_send).
     ///
     /// # Errors
-    /// The client is closing or closed, the message is larger than `max_message_size`, or
-    /// [`SendErrorKind::ConsumerStalled`]; the message is in the error.
+    /// The client is closing or closed, the message is larger than `max_message_size`,
+    /// [`SendErrorKind::ConsumerStalled`], or [`SendErrorKind::NotReady`], where
+    /// [`while_down`](crate::ConnectionConfig::while_down) refuses; in a callback, on an I/O thread,
+    /// [`SendErrorKind::WouldDeadlock`] instead of a wait. The message is in the error.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -47,7 +49,7 @@ impl Client {
     /// Accepts a message, like [`send`](Self::send), but blocks for `timeout` at most.
     ///
     /// # Errors
-    /// As `send`, and [`SendErrorKind::Timeout`].
+    /// As `send`, with [`SendErrorKind::Timeout`] instead of `ConsumerStalled`.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -63,7 +65,7 @@ impl Client {
     /// Accepts a message if there is room; never blocks.
     ///
     /// # Errors
-    /// As [`send`](Self::send), and [`SendErrorKind::Full`].
+    /// As [`send`](Self::send), with [`SendErrorKind::Full`] where that would wait.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]

@@ -104,9 +104,10 @@ pub trait Protocol: Send {
 
     /// A message of the application is to go out: frame it, sign it, number it. By default it is sent as it is.
     ///
-    /// What is sent here takes the message's place; if nothing is, the message is let fall, and counts as written. A
-    /// request that can't be sent is ended with [`Context::fail_request`]. One that could not be written goes through
-    /// this hook again on the next connection.
+    /// What is sent here takes the message's place; if nothing is, the message is let fall, and counts as written. So to
+    /// refuse one message, send nothing and return `Ok`: an error ends the connection, and the message meets this hook
+    /// again on the next, as does each that could not be written. A request that can't be sent is ended with
+    /// [`Context::fail_request`].
     ///
     /// To pair answers with requests, remember here what the answer will be known by:
     ///
