@@ -100,7 +100,6 @@ impl Session {
         // The caller learns of the end by itself, and a request is not left over.
         if !matches!(self.line, Line::Closed) {
             self.requests.add(ticket, many);
-            self.stats.messages_accepted += 1;
             // The caller waits with a timeout of its own.
             self.outbox.push_request(ticket, message);
         }

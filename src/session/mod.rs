@@ -294,7 +294,6 @@ impl Session {
 
     /// A message was accepted from a caller. Unless it was written before `expires`, it never will be.
     pub(crate) fn handle_accepted(&mut self, ticket: u64, message: Message, expires: Option<Instant>) {
-        self.stats.messages_accepted += 1;
         self.outbox.push(ticket, message, expires);
     }
 

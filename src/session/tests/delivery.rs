@@ -19,8 +19,7 @@ fn messages_wait_until_the_line_is_ready_and_go_out_in_order() {
     assert!(rig.session.wants_outbox());
     assert_eq!(rig.transmit(), texts(["a", "b", "c", "d"]));
     assert_eq!(rig.hand(), []);
-    let stats = rig.session.stats();
-    assert_eq!((stats.messages_accepted, stats.messages_written), (4, 4));
+    assert_eq!(rig.session.stats().messages_written, 4);
 }
 
 #[test]
