@@ -276,6 +276,11 @@ impl Session {
         self.events.push_back(Event::Moved { address, subprotocol, maybe_delivered });
     }
 
+    /// Whether the line is another connection's, and its socket is to be exchanged before anything else.
+    pub(crate) fn has_moved(&self) -> bool {
+        self.actions.contains(&Action::Switch)
+    }
+
     /// The line's socket is another, of which the system has taken `taken` bytes of the `handed`.
     pub(crate) fn handle_switched(&mut self, taken: u64, handed: u64) {
         self.taken = taken;

@@ -77,8 +77,9 @@ pub(crate) fn read<T: Raw>(
     let mut burst = Burst { frames: 0, unread: true, answers: false };
     socket.begin_burst(BURST_BYTES);
     let mut bytes = 0;
-    // A connection that was given up in this turn is accounted for: a read would let more of it out, with a pong.
-    while session.is_up() && burst.frames < BURST_MESSAGES && bytes < BURST_BYTES {
+    // A connection that was given up in this turn is accounted for: a read would let more of it out, with a pong. One
+    // that the line has moved from is read elsewhere: its end is not the line's.
+    while session.is_up() && !session.has_moved() && burst.frames < BURST_MESSAGES && bytes < BURST_BYTES {
         let room = publisher.has_room_behind(burst.frames, bytes);
         if !room && session.delivers() {
             break;
@@ -130,7 +131,7 @@ pub(crate) fn read<T: Raw>(
 /// when this thread comes late.
 pub(crate) fn drain<T: Raw>(session: &mut Session, socket: &mut Socket<T>, now: Instant) {
     // A connection that was given up in this turn is accounted for: nothing more of it may go out.
-    if socket.spilled() == 0 || !session.is_up() {
+    if socket.spilled() == 0 || !session.is_up() || session.has_moved() {
         return;
     }
     let flushed = socket.flush();
@@ -242,12 +243,16 @@ mod tests {
 
     impl Bench {
         fn new(room: usize) -> Self {
+            Self::with(Picky, room)
+        }
+
+        fn with(protocol: impl Protocol + 'static, room: usize) -> Self {
             let (config, now) = (ConnectionConfig::new("ws://h"), Instant::now());
             let wall = SystemTime::UNIX_EPOCH;
             let system = Fake::with_room(room);
             let socket = Socket::new(Link::Plain(Wire::new(system.clone())), Vec::new(), &config);
             let mut session =
-                Session::new(config, Some(Box::new(Picky)), Mode::default(), (now, wall)).unwrap();
+                Session::new(config, Some(Box::new(protocol)), Mode::default(), (now, wall)).unwrap();
             session.start(now);
             let accepted = Accepted { address: ([127, 0, 0, 1], 80).into(), subprotocol: None };
             assert!(session.handle_opened(now, 1, accepted, 0));
@@ -324,6 +329,48 @@ mod tests {
         bench.hear();
         assert!(bench.bytes_out() > 0, "ahead of the pong");
         assert_eq!(bench.in_doubt(), 1);
+    }
+
+    /// Moves at a word, and is ready there at another.
+    struct Mover;
+
+    impl Protocol for Mover {
+        fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+            if !cx.is_moving() {
+                cx.ready();
+            }
+            Ok(())
+        }
+
+        fn on_message(&mut self, cx: &mut Context<'_>, _: Message) -> Result<(), Error> {
+            if cx.is_moving() {
+                cx.ready();
+            } else {
+                cx.move_line();
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_about_to_move_outlives_an_old_connection_that_ends_at_once() {
+        let ends: [&[&[u8]]; 2] = [&[b"\x88\x00", b""], &[b"\x88\x02\x03\xE8", b""]];
+        for end in ends {
+            let mut bench = Bench::with(Mover, usize::MAX);
+            bench.send(&["not confirmed yet"]);
+            bench.session.handle_message(bench.now, "move".into());
+            let accepted = Accepted { address: ([127, 0, 0, 1], 80).into(), subprotocol: None };
+            assert!(bench.session.handle_beside_opened(bench.now, &accepted));
+            bench.session.handle_beside_message(bench.now, "welcome".into());
+            for bytes in end {
+                bench.system.feed(*bytes);
+            }
+            bench.socket.wire_mut().edge_of_end();
+            bench.read();
+            drain(&mut bench.session, &mut bench.socket, bench.now);
+            let last = std::iter::from_fn(|| bench.session.poll_event()).last();
+            assert!(matches!(last, Some(Event::Moved { .. })), "{last:?}");
+        }
     }
 
     #[test]
