@@ -476,6 +476,30 @@ fn so_many_timers_and_pieces_of_work_may_wait_and_one_more_loses_the_line() {
     assert!(reason.to_string().contains("64 pieces"), "{reason}");
 }
 
+#[test]
+fn a_message_that_is_let_fall_when_it_would_be_sent_again_is_in_doubt() {
+    let server = Server::start(|n, stream| {
+        let mut socket = accept(stream);
+        // The first connection ends over the first message.
+        while socket.read().is_ok_and(|message| n > 0 || !message.is_text()) {}
+    });
+    let send = hook(|cx: &mut Context<'_>, outgoing: Outgoing| {
+        static SEEN: AtomicBool = AtomicBool::new(false);
+        if !SEEN.swap(true, SeqCst) {
+            cx.send(outgoing.message);
+        }
+    });
+    let config = config(&server.url()).delivery(Delivery::AtLeastOnce);
+    let client = Client::builder(config).protocol(Hooks { send, ..Hooks::default() }).connect().unwrap();
+    let ticket = client.send("once").unwrap();
+    match client.confirm(LONG) {
+        Err(Error::Unconfirmed { tickets, .. }) => assert!(tickets.contains(ticket), "{tickets}"),
+        other => panic!("{other:?}"),
+    }
+    client.confirm(LONG).unwrap();
+    assert!(client.close().is_empty());
+}
+
 /// Moves to `to` when the server says "move", and is ready there when that server says "welcome".
 fn mover(to: String) -> Hooks {
     let prepare: Option<Prepare> = Some(Box::new(move |attempt, request| {

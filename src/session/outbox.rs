@@ -159,15 +159,21 @@ impl Outbox {
         self.last_handed = self.begun;
     }
 
-    /// The message that was begun last was let fall by the protocol.
-    pub(crate) fn let_fall(&mut self) {
+    /// The message that was begun last was let fall by the protocol. Names it if it was written to an earlier connection,
+    /// so that it may have arrived.
+    pub(crate) fn let_fall(&mut self) -> Tickets {
+        let mut doubtful = Tickets::default();
         if let Some(entry) = self.handed.pop_back() {
+            if entry.losses > 0 {
+                doubtful = Tickets::between(entry.ticket - 1, entry.ticket);
+            }
             self.held.messages -= 1;
             self.held.bytes -= entry.message.len();
             self.released.add(&entry.message);
             self.begun = self.last_handed;
             self.leave(entry.ticket, entry.ticket);
         }
+        doubtful
     }
 
     /// Takes a message back that was not handed to a socket yet.

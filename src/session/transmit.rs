@@ -165,7 +165,10 @@ impl Session {
             let goes_on = self.wants_outbox();
             match self.frames.back_mut() {
                 Some(last) => last.completes = true,
-                None if goes_on => self.outbox.let_fall(),
+                None if goes_on => {
+                    let doubtful = self.outbox.let_fall();
+                    self.doubt(&doubtful, false);
+                }
                 None => {}
             }
         }
