@@ -56,6 +56,8 @@ mod protocol;
 mod session;
 mod state;
 mod stats;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod ticket;
 mod timer;
 mod transport;

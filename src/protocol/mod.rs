@@ -42,7 +42,8 @@ use crate::message::Message;
 /// `reconnect_now`, and `close` and `terminate`, which then return at once, are fine.
 ///
 /// A client without a protocol of its own is *plain*: ready as soon as it is open, every message delivered.
-/// [`JsonSession`] covers the common JSON session by configuration alone.
+/// [`JsonSession`] covers the common JSON session by configuration alone. To test one, the feature `testing` brings a
+/// scripted server and a virtual clock, in `tautline::testing`.
 ///
 /// ```
 /// use tautline::{Accepted, Context, Error, Message, Protocol};

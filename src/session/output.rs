@@ -3,12 +3,28 @@
 use crate::config::Inbound;
 use crate::error::Error;
 use crate::event::{CloseReason, DisconnectReason, Event, Left};
+#[cfg(feature = "testing")]
+use crate::session::backoff::ExponentialBackoff;
 use crate::session::outbox::Released;
+#[cfg(feature = "testing")]
+use crate::session::reconnect::ReconnectionManager;
 use crate::session::{Action, Line, Piece, Reply, Session};
 use crate::state::ConnectionState;
 use crate::stats::Stats;
 
 impl Session {
+    /// The same, with this random source for its protocol and its backoff.
+    #[cfg(feature = "testing")]
+    pub(crate) fn with_random(
+        mut self,
+        random: impl Fn() -> f64 + Clone + Send + 'static,
+    ) -> Result<Self, Error> {
+        let backoff = ExponentialBackoff::with_random(self.config.reconnect.clone(), random.clone())?;
+        self.reconnect = ReconnectionManager::with_backoff(backoff);
+        self.random = Box::new(random);
+        Ok(self)
+    }
+
     /// The next event for the application.
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()

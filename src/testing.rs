@@ -1,0 +1,262 @@
+//! A test kit for protocols: a scripted server and a virtual clock around a real line, without a socket, a thread or a
+//! sleep. With the feature `testing`, off by default; a program that tests its [`Protocol`] turns it on for its tests:
+//!
+//! ```toml
+//! [dev-dependencies]
+//! tautline = { version = "0.1", features = ["testing"] }
+//! ```
+//!
+//! A [`Line`] holds the same session that a [`Client`](crate::Client) has: the same rules of logging in, of heartbeats,
+//! losses, reconnects and deliveries. The test is its server, its network, its clock and its application. Each call
+//! happens at one instant, and everything that follows from it at that instant is done when it returns; time goes by in
+//! [`step`](Line::step) alone. So a test says what happens and sees what comes of it, always the same.
+//!
+//! A call that makes no sense, such as [`open`](Line::open) while no attempt is under way, panics with a sentence that
+//! says what to do instead: here that is a failed test.
+//!
+//! What it leaves out: TLS and HTTP below the WebSocket; a network that delays; an application that does not take what
+//! arrives; the threads. For those, use a real server on a loopback socket.
+//!
+//! # A whole test
+//!
+//! A server that wants a token and says how often it wants to hear `alive`; a session that was broken off is resumed.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use serde_json::{Value, json};
+//! use tautline::testing::Line;
+//! use tautline::{Accepted, ConnectionState, Context, Error, Message, Protocol};
+//!
+//! #[derive(Default)]
+//! struct Tracker {
+//!     interval: Duration,
+//!     session: Option<String>,
+//! }
+//!
+//! const ALIVE: u32 = 1;
+//!
+//! impl Protocol for Tracker {
+//!     fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+//!         cx.send(match &self.session {
+//!             Some(session) => json!({"resume": session}),
+//!             None => json!({"token": "secret"}),
+//!         });
+//!         Ok(())
+//!     }
+//!
+//!     fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
+//!         if cx.is_ready() {
+//!             cx.deliver(message);
+//!             return Ok(());
+//!         }
+//!         let welcome: Value = message.json().map_err(Error::from)?;
+//!         let Some(session) = welcome["session"].as_str() else {
+//!             return Err(Error::refused(message.to_string()));
+//!         };
+//!         self.interval = Duration::from_secs(welcome["every"].as_u64().unwrap_or(30));
+//!         cx.set_timer(ALIVE, self.interval);
+//!         if self.session.replace(session.to_owned()).is_some() { cx.resumed() } else { cx.ready() }
+//!         Ok(())
+//!     }
+//!
+//!     fn on_timer(&mut self, cx: &mut Context<'_>, _: u32) -> Result<(), Error> {
+//!         cx.set_timer(ALIVE, self.interval);
+//!         cx.send("alive");
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Error> {
+//! let mut line = Line::new("wss://tracker.example", Tracker::default())?;
+//! assert_eq!(line.attempt().url, "wss://tracker.example");
+//!
+//! // It logs in first; what the application has sent waits until it may go.
+//! line.send("position");
+//! line.open();
+//! assert_eq!(line.heard_json(), [json!({"token": "secret"})]);
+//! line.say(json!({"session": "s1", "every": 20}));
+//! assert_eq!(line.state(), ConnectionState::Authenticated);
+//! assert_eq!(line.heard(), ["position"]);
+//!
+//! // Its heartbeat is the server's word.
+//! line.step(Duration::from_secs(19));
+//! assert!(line.heard().is_empty());
+//! line.step(Duration::from_secs(21));
+//! assert_eq!(line.heard(), ["alive", "alive"]);
+//!
+//! // The connection breaks in the middle of a message, which thus may have arrived and is not sent again.
+//! line.break_after(10);
+//! let doubtful = line.send("a long message");
+//! line.send("another");
+//! assert_eq!(line.state(), ConnectionState::Disconnected);
+//! assert!(line.doubtful().contains(doubtful));
+//!
+//! // A moment later it is back, and resumes.
+//! assert_eq!(line.next_attempt(), Some(Duration::from_secs(2)));
+//! line.step(Duration::from_secs(2));
+//! line.open();
+//! assert_eq!(line.heard_json(), [json!({"resume": "s1"})]);
+//! line.say(json!({"session": "s1"}));
+//! assert_eq!(line.heard(), ["another"]);
+//! # Ok(())
+//! # }
+//! ```
+#![expect(
+    clippy::disallowed_methods,
+    reason = "an Instant has no other source; from it on, the clock is virtual"
+)]
+
+mod application;
+mod attempts;
+mod moves;
+mod script;
+mod server;
+mod turn;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant, SystemTime};
+
+use crossbeam_channel::Receiver;
+
+use crate::config::ConnectionConfig;
+use crate::endpoint::Endpoint;
+use crate::error::Error;
+use crate::event::{CloseReason, Event, Left};
+use crate::intake::{Intake, Item};
+use crate::message::Message;
+use crate::protocol::{Protocol, Request};
+use crate::session::reconnect::Plan;
+use crate::session::{Mode, Piece, Session};
+use crate::testing::server::Server;
+use crate::worker::publisher::Publisher;
+
+type Fetch = Box<dyn Fn(Request) -> Result<Request, Error>>;
+
+/// A line whose server, network, clock and application are the test: see the [module](self).
+pub struct Line {
+    session: Session,
+    config: ConnectionConfig,
+    fetch: Option<Fetch>,
+    intake: Intake,
+    accepted: VecDeque<Item>,
+    publisher: Publisher,
+    inbox: Receiver<Event>,
+    events: VecDeque<Event>,
+    asked: BTreeMap<u64, Receiver<Result<Message, Error>>>,
+    start: Instant,
+    now: Instant,
+    /// The bits of what a random source says.
+    random: Arc<AtomicU64>,
+    attempt: Option<(u64, Request)>,
+    plan: Option<Plan>,
+    server: Server,
+    /// The connection that the line is to move to, and the one that it has moved from.
+    beside: Server,
+    old: Server,
+    pieces: VecDeque<Piece>,
+    answers_pings: bool,
+    answers_close: bool,
+    reason: Option<CloseReason>,
+    left: Option<Left>,
+}
+
+impl Line {
+    /// When each test begins by the wall clock, as time since 1970: 2025-01-01 00:00 UTC.
+    pub const BEGINS: Duration = Duration::from_secs(1_735_689_600);
+
+    /// A line as [`Client::start`](crate::Client::start) makes it, with the first attempt under way.
+    ///
+    /// # Errors
+    /// The configuration or the protocol's [`check`](Protocol::check) says no.
+    ///
+    /// ```
+    /// use tautline::testing::Line;
+    /// use tautline::{ConnectionConfig, JsonSession};
+    ///
+    /// let config = ConnectionConfig::new("ws://test.example").header("X-Key", "abc");
+    /// let line = Line::new(config, JsonSession::new())?;
+    /// assert_eq!(line.attempt().headers, [("X-Key".to_owned(), "abc".to_owned())]);
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn new(
+        config: impl Into<ConnectionConfig>,
+        protocol: impl Protocol + 'static,
+    ) -> Result<Self, Error> {
+        Self::begin(config.into(), Box::new(protocol), None)
+    }
+
+    /// The same, with a [`fetch`](crate::Builder::fetch): it is called at once, for each attempt.
+    ///
+    /// # Errors
+    /// As with [`new`](Self::new).
+    pub fn with_fetch(
+        config: impl Into<ConnectionConfig>,
+        protocol: impl Protocol + 'static,
+        fetch: impl Fn(Request) -> Result<Request, Error> + 'static,
+    ) -> Result<Self, Error> {
+        Self::begin(config.into(), Box::new(protocol), Some(Box::new(fetch)))
+    }
+
+    fn begin(
+        config: ConnectionConfig,
+        protocol: Box<dyn Protocol>,
+        fetch: Option<Fetch>,
+    ) -> Result<Self, Error> {
+        config.check()?;
+        protocol.check()?;
+        let now = Instant::now();
+        let random = Arc::new(AtomicU64::new(0.5_f64.to_bits()));
+        let source = Arc::clone(&random);
+        let mode = Mode { one_attempt: false, fetches: fetch.is_some() };
+        let wall = SystemTime::UNIX_EPOCH + Self::BEGINS;
+        let mut session = Session::new(config.clone(), Some(protocol), mode, (now, wall))?
+            .with_random(move || f64::from_bits(source.load(SeqCst)))?;
+        session.start(now);
+        let (outbox, inbox) = crossbeam_channel::unbounded();
+        let mut line = Self {
+            session,
+            fetch,
+            intake: Intake::new(config.outbox, config.max_message_size),
+            accepted: VecDeque::new(),
+            publisher: Publisher::new(outbox, config.events),
+            inbox,
+            events: VecDeque::new(),
+            asked: BTreeMap::new(),
+            start: now,
+            now,
+            random,
+            attempt: None,
+            plan: None,
+            server: Server::default(),
+            beside: Server::default(),
+            old: Server::default(),
+            pieces: VecDeque::new(),
+            answers_pings: true,
+            answers_close: true,
+            reason: None,
+            left: None,
+            config,
+        };
+        line.settle();
+        Ok(line)
+    }
+}
+
+fn host(request: &Request) -> Box<str> {
+    Endpoint::parse(&request.url).map_or_else(|_| "?".into(), |endpoint| endpoint.to_string().into())
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Line")
+            .field("state", &self.state())
+            .field("elapsed", &self.elapsed())
+            .field("attempt", &self.attempt.as_ref().map(|(_, request)| request))
+            .field("next_attempt", &self.next_attempt())
+            .finish_non_exhaustive()
+    }
+}

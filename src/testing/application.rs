@@ -1,0 +1,252 @@
+//! The application's side, and the clock.
+
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use crate::config::deadline;
+use crate::error::{CloseFrame, Error, SendError};
+use crate::event::{CloseReason, Event, Left, Ticket, Tickets};
+use crate::intake::{Offer, Reply};
+use crate::message::Message;
+use crate::state::ConnectionState;
+use crate::testing::{Line, turn};
+
+impl Line {
+    /// Time goes by, and everything falls due on the way in its order, attempts included.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tautline::{JsonSession, testing::Line};
+    /// let mut line = Line::new("ws://test.example", JsonSession::new())?;
+    /// line.open();
+    /// line.step(Duration::from_secs(90)); // heartbeats each 30 s
+    /// assert_eq!(line.pings().len(), 3);
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn step(&mut self, time: Duration) {
+        let until = deadline(self.now, time);
+        while let Some(at) = self.next_deadline().filter(|at| *at <= until) {
+            self.now = self.now.max(at);
+            self.settle();
+        }
+        self.now = until;
+        self.settle();
+    }
+
+    /// The virtual time since the line was made.
+    pub fn elapsed(&self) -> Duration {
+        self.now.saturating_duration_since(self.start)
+    }
+
+    /// What [`Context::random`](crate::Context::random) says from now on, and what the backoff draws: 0.5, unless told
+    /// otherwise. With the default jitter and 0.5, the first reconnect comes after 2 s.
+    ///
+    /// # Panics
+    /// The number is not at least 0 and below 1.
+    #[track_caller]
+    pub fn set_random(&mut self, number: f64) {
+        assert!((0.0..1.0).contains(&number), "{number} is no number of at least 0 and below 1");
+        self.random.store(number.to_bits(), SeqCst);
+    }
+
+    /// The state of the line.
+    pub fn state(&self) -> ConnectionState {
+        self.session.state()
+    }
+
+    /// How long from now the next attempt is due, if one is planned.
+    pub fn next_attempt(&self) -> Option<Duration> {
+        self.plan.as_ref().map(|plan| plan.at.saturating_duration_since(self.now))
+    }
+
+    /// Why the line is down, or closed; `None` while it is up, or before anything went wrong.
+    pub fn trouble(&self) -> Option<Error> {
+        let closed = self.reason.clone().map(CloseReason::into_error);
+        closed.or_else(|| self.session.trouble())
+    }
+
+    /// Why the line is closed, once it is.
+    pub fn close_reason(&self) -> Option<&CloseReason> {
+        self.reason.as_ref()
+    }
+
+    /// What the application sees since the last call: all events, messages included.
+    pub fn events(&mut self) -> Vec<Event> {
+        self.events.drain(..).collect()
+    }
+
+    /// The messages among them, as they are displayed; the other events stay for [`events`](Self::events).
+    pub fn messages(&mut self) -> Vec<String> {
+        let mut messages = Vec::new();
+        for event in std::mem::take(&mut self.events) {
+            match event {
+                Event::Message(message) => messages.push(message.to_string()),
+                other => self.events.push_back(other),
+            }
+        }
+        messages
+    }
+
+    /// The tickets in doubt of the last loss or move that is still among the events: written, never confirmed, and not
+    /// sent again.
+    pub fn doubtful(&self) -> Tickets {
+        let doubtful = |event: &Event| match event {
+            Event::Disconnected { maybe_delivered, .. } | Event::Moved { maybe_delivered, .. } => {
+                Some(maybe_delivered.clone())
+            }
+            _ => None,
+        };
+        self.events.iter().rev().find_map(doubtful).unwrap_or_default()
+    }
+
+    /// The application sends this.
+    ///
+    /// # Panics
+    /// It is not accepted: see [`try_send`](Self::try_send).
+    #[track_caller]
+    pub fn send(&mut self, message: impl Into<Message>) -> Ticket {
+        match self.try_send(message) {
+            Ok(ticket) => ticket,
+            Err(error) => panic!("the message is not accepted: {error}; to see that, use try_send"),
+        }
+    }
+
+    /// The same, where it may not be accepted.
+    ///
+    /// # Errors
+    /// The message, and why it was not accepted.
+    #[track_caller]
+    pub fn try_send(&mut self, message: impl Into<Message>) -> Result<Ticket, SendError> {
+        let expires = self.config.max_age.map(|age| deadline(self.now, age));
+        let ticket = self.intake.try_push(Offer { message: message.into(), reply: None, expires })?;
+        self.settle();
+        Ok(ticket)
+    }
+
+    /// The application sends a request, and waits for its answer: see [`answers`](Self::answers). It waits without end;
+    /// a timeout is a [`withdraw`](Self::withdraw).
+    ///
+    /// ```
+    /// # use serde_json::json;
+    /// # use tautline::{JsonSession, testing::Line};
+    /// let mut line = Line::new("ws://test.example", JsonSession::new().answers_by("id"))?;
+    /// line.open();
+    /// let asked = line.request(json!({"get": "time"}));
+    /// assert_eq!(line.heard_json(), [json!({"get": "time", "id": 1})]);
+    /// line.say(json!({"id": 1, "time": "noon"}));
+    /// let answers = line.answers(asked);
+    /// assert!(matches!(&answers[..], [Ok(answer)] if answer.to_string().contains("noon")));
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn request(&mut self, message: impl Into<Message>) -> Ticket {
+        self.ask(message.into(), false)
+    }
+
+    /// The same for a request with many answers.
+    #[track_caller]
+    pub fn request_many(&mut self, message: impl Into<Message>) -> Ticket {
+        self.ask(message.into(), true)
+    }
+
+    #[track_caller]
+    fn ask(&mut self, message: Message, many: bool) -> Ticket {
+        let (way, answers) = crossbeam_channel::unbounded();
+        let offer = Offer { message, reply: Some(Reply { way, many }), expires: None };
+        match self.intake.try_push(offer) {
+            Ok(ticket) => {
+                self.asked.insert(ticket.number(), answers);
+                self.settle();
+                ticket
+            }
+            Err(error) => panic!("the request is not accepted: {error}"),
+        }
+    }
+
+    /// What a request has got since the last call: answers, or why it failed. Nothing follows when it
+    /// [has ended](Self::has_ended).
+    #[track_caller]
+    pub fn answers(&mut self, asked: Ticket) -> Vec<Result<Message, Error>> {
+        self.asked_for(asked).try_iter().collect()
+    }
+
+    /// Whether a request waits no longer: it has had its answers, or failed, or was withdrawn.
+    ///
+    /// # Panics
+    /// Some of its answers were not taken yet.
+    #[track_caller]
+    pub fn has_ended(&self, asked: Ticket) -> bool {
+        match self.asked_for(asked).try_recv() {
+            Err(end) => end.is_disconnected(),
+            Ok(answer) => {
+                panic!("take the answers first: {answer:?} is not the only thing that may be there")
+            }
+        }
+    }
+
+    /// The application waits no longer for the answer to a request: its timeout is over, or it has dropped the
+    /// [`Answers`](crate::Answers).
+    #[track_caller]
+    pub fn withdraw(&mut self, asked: Ticket) {
+        self.asked_for(asked);
+        self.exchange();
+        self.publisher.forget(asked.number());
+        self.session.handle_withdrawn(self.now, asked.number());
+        self.settle();
+    }
+
+    #[track_caller]
+    fn asked_for(&self, asked: Ticket) -> &crossbeam_channel::Receiver<Result<Message, Error>> {
+        let found = self.asked.get(&asked.number());
+        found.unwrap_or_else(|| {
+            panic!("{asked} is no request; the ticket of one comes from request or request_many")
+        })
+    }
+
+    /// What the protocol wants done with [`Context::work`](crate::Context::work), and has no result yet: the ids, in the
+    /// order in which it asked.
+    pub fn work(&self) -> Vec<u32> {
+        self.pieces.iter().map(|piece| piece.id).collect()
+    }
+
+    /// Does a piece of work, here and now, and brings its result.
+    #[track_caller]
+    pub fn do_work(&mut self, id: u32) {
+        self.worked(id, turn::run);
+    }
+
+    /// Brings this result of a piece of work, which is not done.
+    #[track_caller]
+    pub fn finish_work(&mut self, id: u32, result: Result<impl Into<Message>, Error>) {
+        self.worked(id, |_| result.map(Into::into));
+    }
+
+    /// The application wants no more waiting: see [`Client::reconnect_now`](crate::Client::reconnect_now).
+    #[track_caller]
+    pub fn reconnect_now(&mut self) {
+        self.session.handle_reconnect_now(self.now);
+        self.settle();
+    }
+
+    /// The application closes the line: see [`Client::close`](crate::Client::close).
+    #[track_caller]
+    pub fn close_client(&mut self) {
+        self.intake.close();
+        self.exchange();
+        self.session.handle_close(self.now, CloseFrame::new(1000, ""), true);
+        self.settle();
+    }
+
+    /// The application ends the line: see [`Client::terminate`](crate::Client::terminate).
+    #[track_caller]
+    pub fn terminate(&mut self) {
+        self.session.handle_terminate();
+        self.settle();
+    }
+
+    /// What the line could not deliver, once it is closed.
+    pub fn left(&self) -> Option<&Left> {
+        self.left.as_ref()
+    }
+}

@@ -1,0 +1,119 @@
+//! What becomes of an attempt.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Rejection};
+use crate::protocol::{Accepted, Request};
+use crate::testing::{Line, turn};
+
+impl Line {
+    /// What the attempt under way asks for: the first, a later one, or that of a move.
+    ///
+    /// # Panics
+    /// No attempt is under way.
+    #[track_caller]
+    pub fn attempt(&self) -> &Request {
+        match &self.attempt {
+            Some((_, request)) => request,
+            None => self.no_attempt(),
+        }
+    }
+
+    /// Whether an attempt is under way.
+    pub fn is_dialling(&self) -> bool {
+        self.attempt.is_some()
+    }
+
+    /// The server accepts the attempt under way, and chooses no subprotocol.
+    #[track_caller]
+    pub fn open(&mut self) {
+        self.accept(None);
+    }
+
+    /// The server accepts the attempt under way, with this subprotocol.
+    ///
+    /// # Panics
+    /// It was not offered.
+    #[track_caller]
+    pub fn open_with(&mut self, subprotocol: &str) {
+        let offered = &self.attempt().subprotocols;
+        assert!(
+            offered.iter().any(|name| name == subprotocol),
+            "the server can't choose {subprotocol:?}; the attempt offers {offered:?}"
+        );
+        self.accept(Some(subprotocol.into()));
+    }
+
+    #[track_caller]
+    fn accept(&mut self, subprotocol: Option<Box<str>>) {
+        let (generation, _) = self.take_attempt();
+        let accepted = Accepted { address: ([192, 0, 2, 1], 443).into(), subprotocol };
+        if self.session.is_beside(generation) {
+            if self.session.handle_beside_opened(self.now, &accepted) {
+                self.beside.begin();
+            }
+        } else if self.session.handle_opened(self.now, generation, accepted, 0) {
+            self.server.begin();
+        }
+        self.settle();
+    }
+
+    /// The server answers the attempt under way with this HTTP status.
+    #[track_caller]
+    pub fn reject(&mut self, status: u16) {
+        self.reject_with(status, &[]);
+    }
+
+    /// The server answers the attempt under way with this HTTP status and these headers.
+    ///
+    /// # Panics
+    /// The status is none with which a server refuses.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tautline::{JsonSession, testing::Line};
+    /// let mut line = Line::new("ws://test.example", JsonSession::new())?;
+    /// line.reject_with(503, &[("Retry-After", "120")]);
+    /// assert_eq!(line.next_attempt(), Some(Duration::from_secs(120)));
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn reject_with(&mut self, status: u16, headers: &[(&str, &str)]) {
+        assert!((200..600).contains(&status), "no server refuses with {status}: take 200 to 599");
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let rejection = Rejection { status, reason: String::new(), headers, body: Vec::new() };
+        self.fail(|_| Error::Rejected(Arc::new(rejection)));
+    }
+
+    /// The attempt under way finds nobody: there is no TCP connection.
+    #[track_caller]
+    pub fn refuse(&mut self) {
+        self.fail(turn::refused);
+    }
+
+    #[track_caller]
+    fn fail(&mut self, error: impl FnOnce(&Request) -> Error) {
+        let (generation, request) = self.take_attempt();
+        self.session.handle_dial_failed(self.now, generation, error(&request));
+        self.settle();
+    }
+
+    #[track_caller]
+    fn take_attempt(&mut self) -> (u64, Request) {
+        match self.attempt.take() {
+            Some(attempt) => attempt,
+            None => self.no_attempt(),
+        }
+    }
+
+    #[track_caller]
+    fn no_attempt(&self) -> ! {
+        let state = self.state();
+        match self.next_attempt() {
+            Some(delay) => {
+                panic!("no attempt is under way ({state}); the next is due in {delay:?}: step so far")
+            }
+            None => panic!("no attempt is under way: the line is {state}"),
+        }
+    }
+}

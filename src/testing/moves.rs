@@ -1,0 +1,74 @@
+//! The servers beside the line's, while it moves from one to another.
+
+use crate::error::{CloseFrame, Error};
+use crate::message::Message;
+use crate::testing::Line;
+
+impl Line {
+    /// Whether the line is on its way to another connection: see [`Context::move_line`](crate::Context::move_line). The
+    /// attempt of the move is answered as any other is; then there is a server beside the line's.
+    pub fn is_moving(&self) -> bool {
+        let dialling =
+            self.attempt.as_ref().is_some_and(|(generation, _)| self.session.is_beside(*generation));
+        dialling || self.beside.is_open
+    }
+
+    /// The server that the line is to move to says this.
+    #[track_caller]
+    pub fn say_beside(&mut self, message: impl Into<Message>) {
+        self.has_beside();
+        self.session.handle_beside_message(self.now, message.into());
+        self.settle();
+    }
+
+    /// The messages that it has got since the last call. After the move, [`heard`](Self::heard) has them.
+    pub fn heard_beside(&mut self) -> Vec<String> {
+        self.beside.heard.drain(..).map(|message| message.to_string()).collect()
+    }
+
+    /// It closes its connection.
+    #[track_caller]
+    pub fn close_beside(&mut self, code: u16, reason: &str) {
+        self.has_beside();
+        let error = Error::ClosedByServer(CloseFrame::new(code, reason));
+        self.session.handle_beside_lost(self.now, &error);
+        self.settle();
+    }
+
+    /// Its connection breaks.
+    #[track_caller]
+    pub fn break_off_beside(&mut self) {
+        self.has_beside();
+        self.session.handle_beside_lost(self.now, &Error::ConnectionLost { source: None });
+        self.settle();
+    }
+
+    /// The server that the line has moved from says this, late. It can while it has not answered the client's close
+    /// frame: see [`answer_close`](Self::answer_close).
+    ///
+    /// # Panics
+    /// That connection has ended.
+    #[track_caller]
+    pub fn say_old(&mut self, message: impl Into<Message>) {
+        assert!(
+            self.old.is_open,
+            "there is no old connection: the line has not moved, or the old server has answered its close frame; \
+             call answer_close(false) before the move"
+        );
+        self.session.handle_message(self.now, message.into());
+        self.settle();
+    }
+
+    /// The messages that the server has got from which the line has moved.
+    pub fn heard_old(&mut self) -> Vec<String> {
+        self.old.heard.drain(..).map(|message| message.to_string()).collect()
+    }
+
+    #[track_caller]
+    fn has_beside(&self) {
+        assert!(
+            self.beside.is_open,
+            "no server stands beside the line's; the protocol asks for one with Context::move_line, and open() accepts"
+        );
+    }
+}

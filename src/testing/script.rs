@@ -1,0 +1,168 @@
+//! What the server says and hears, and what the network does.
+
+use serde_json::Value;
+
+use crate::error::CloseFrame;
+use crate::message::Message;
+use crate::session::Frame;
+use crate::testing::Line;
+use crate::testing::server::Sent;
+
+/// The most that a ping or a pong carries (RFC 6455, section 5.5).
+const CONTROL: usize = 125;
+
+impl Line {
+    /// The server says this: text, bytes, or JSON.
+    #[track_caller]
+    pub fn say(&mut self, message: impl Into<Message>) {
+        self.connected();
+        self.session.handle_message(self.now, message.into());
+        self.settle();
+    }
+
+    /// The server sends a WebSocket ping. The answer is in [`pongs`](Self::pongs).
+    #[track_caller]
+    pub fn ping(&mut self, payload: impl AsRef<[u8]>) {
+        let payload = self.control(payload.as_ref());
+        self.server.put(Sent::Pong(payload.clone()));
+        self.session.handle_activity(self.now);
+        self.session.handle_ping(self.now, &payload);
+        self.settle();
+    }
+
+    /// The server sends a WebSocket pong, such as the answer to one of [`pings`](Self::pings).
+    #[track_caller]
+    pub fn pong(&mut self, payload: impl AsRef<[u8]>) {
+        let payload = self.control(payload.as_ref());
+        self.session.handle_pong(self.now, &payload);
+        self.settle();
+    }
+
+    #[track_caller]
+    fn control(&self, payload: &[u8]) -> Vec<u8> {
+        self.connected();
+        assert!(
+            payload.len() <= CONTROL,
+            "a ping or a pong carries {CONTROL} bytes at most, not {}",
+            payload.len()
+        );
+        payload.to_vec()
+    }
+
+    /// The messages that the server has got since the last call, as they are displayed: a binary one as its length.
+    /// What it got on a connection that has ended since is among them.
+    pub fn heard(&mut self) -> Vec<String> {
+        self.server.heard.drain(..).map(|message| message.to_string()).collect()
+    }
+
+    /// The same as JSON.
+    ///
+    /// # Panics
+    /// A message is none.
+    #[track_caller]
+    pub fn heard_json(&mut self) -> Vec<Value> {
+        let read = |message: Message| match message.json() {
+            Ok(value) => value,
+            Err(error) => panic!("the server heard {message}, which is no JSON: {error}"),
+        };
+        self.server.heard.drain(..).map(read).collect()
+    }
+
+    /// The same as messages, for a protocol with binary ones.
+    pub fn heard_messages(&mut self) -> Vec<Message> {
+        std::mem::take(&mut self.server.heard)
+    }
+
+    /// The payloads of the WebSocket pings that the server has got since the last call.
+    pub fn pings(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.server.pings)
+    }
+
+    /// The same for pongs.
+    pub fn pongs(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.server.pongs)
+    }
+
+    /// The close frame that the server got on this connection, or on the one that has ended.
+    pub fn goodbye(&self) -> Option<&CloseFrame> {
+        self.server.goodbye.as_ref()
+    }
+
+    /// Whether the server answers the client's WebSocket pings by itself, at once. It does, unless told otherwise.
+    pub fn answer_pings(&mut self, answers: bool) {
+        self.answers_pings = answers;
+    }
+
+    /// Whether the server answers the client's close frame by itself, at once. It does, unless told otherwise.
+    pub fn answer_close(&mut self, answers: bool) {
+        self.answers_close = answers;
+    }
+
+    /// The server closes the connection with this code, and ends it when the client has answered.
+    #[track_caller]
+    pub fn close(&mut self, code: u16, reason: &str) {
+        self.connected();
+        let frame = CloseFrame::new(code, reason);
+        self.server.has_ended = true;
+        if !self.server.client_closes {
+            self.server.put(Sent::Frame(Frame::Close(frame.clone())));
+        }
+        self.session.handle_close_frame(self.now, frame);
+        if self.server.goodbye.is_some() {
+            self.end_of_stream();
+        }
+        self.settle();
+    }
+
+    /// The connection breaks.
+    #[track_caller]
+    pub fn break_off(&mut self) {
+        self.connected();
+        self.end_of_stream();
+        self.settle();
+    }
+
+    /// The connection breaks when the server has taken so many more bytes of the client's, frames as they are on the
+    /// wire: a text of up to 125 bytes takes six more than its length. While an attempt is under way, this is about the
+    /// connection that it brings.
+    ///
+    /// A message of which the server took a byte may have been delivered; one of which it took none was never written.
+    /// On a real line, messages that go out together share that.
+    #[track_caller]
+    pub fn break_after(&mut self, bytes: u64) {
+        self.connected_or_dialling();
+        self.server.breaks_after = Some(bytes);
+        self.settle();
+    }
+
+    /// The server, and whatever lies on the way to it, takes no bytes any more; it may still speak. While an attempt is
+    /// under way, this is about the connection that it brings.
+    #[track_caller]
+    pub fn stall(&mut self) {
+        self.connected_or_dialling();
+        self.server.stalled = true;
+    }
+
+    /// The server takes bytes again.
+    #[track_caller]
+    pub fn resume(&mut self) {
+        self.server.stalled = false;
+        self.settle();
+    }
+
+    #[track_caller]
+    fn connected(&self) {
+        let state = self.state();
+        assert!(
+            self.server.is_open && !self.server.has_ended,
+            "there is no connection that the server has not ended ({state}); open() the attempt first"
+        );
+    }
+
+    #[track_caller]
+    fn connected_or_dialling(&self) {
+        if self.attempt.is_none() {
+            self.connected();
+        }
+    }
+}

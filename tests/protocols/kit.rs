@@ -1,0 +1,443 @@
+//! The kit itself does what it says.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tautline::ConnectionState::{Authenticated, Closed, Closing, Connected, Connecting, Disconnected};
+use tautline::{CloseReason, Delivery, DisconnectReason, Event, Limit, SendErrorKind, WhileDown};
+
+use super::*;
+
+/// The sentence with which a call panics.
+fn says(call: impl FnOnce()) -> String {
+    let said = catch_unwind(AssertUnwindSafe(call)).expect_err("a panic");
+    said.downcast_ref::<String>()
+        .cloned()
+        .or_else(|| said.downcast_ref::<&str>().map(|s| (*s).into()))
+        .unwrap()
+}
+
+#[test]
+fn an_attempt_asks_and_ends_as_the_test_says() {
+    let config = quiet().header("X-Key", "1").subprotocol("a").subprotocol("b");
+    let mut line = Line::new(config, Obedient { retry: Some(Retry::Backoff), ..Obedient::ready() }).unwrap();
+    let ask = line.attempt().clone();
+    assert_eq!((ask.url.as_str(), ask.subprotocols), (URL, vec!["a".to_owned(), "b".to_owned()]));
+    assert_eq!(ask.headers, [("X-Key".to_owned(), "1".to_owned())]);
+    line.refuse();
+    assert!(trouble(&line).starts_with("connecting to test.example:80:"), "{}", trouble(&line));
+    line.step(2 * S);
+    line.reject(403);
+    assert_eq!(trouble(&line), "the server answered 403 to the WebSocket upgrade");
+    line.step(line.next_attempt().unwrap());
+    assert_eq!(line.state(), Connecting);
+    line.step(10 * S);
+    assert!(trouble(&line).contains("timed out after 10s"), "{}", trouble(&line));
+    line.reconnect_now();
+    line.open_with("b");
+    let subprotocol = |event: &Event| match event {
+        Event::Connected { subprotocol, attempts, .. } => Some((subprotocol.clone(), *attempts)),
+        _ => None,
+    };
+    assert_eq!(line.events().iter().find_map(subprotocol), Some((Some("b".into()), 4)));
+}
+
+#[test]
+fn a_fetch_completes_the_request_and_may_fail() {
+    let fetch = |mut request: Request| {
+        request.url = if request.url == URL { "ws://fetched.example".into() } else { "nonsense".into() };
+        Ok(request)
+    };
+    let line = Line::with_fetch(quiet(), Obedient::ready(), fetch).unwrap();
+    assert_eq!(line.attempt().url, "ws://fetched.example");
+    let line = Line::with_fetch(quiet(), Obedient::ready(), |_| panic!("on purpose")).unwrap();
+    assert_eq!(trouble(&line), "the application's fetch callback panicked");
+    let line = Line::with_fetch(ConnectionConfig::new("ws://other"), Obedient::ready(), fetch).unwrap();
+    assert!(!line.is_dialling() && trouble(&line).contains("URL"));
+    // With a fetch there are fresh credentials to be had, once.
+    let mut line = Line::with_fetch(quiet(), Obedient::ready(), fetch).unwrap();
+    line.reject(401);
+    assert!(line.is_dialling());
+    line.reject(401);
+    assert!(matches!(line.close_reason(), Some(CloseReason::Refused(_))));
+}
+
+#[test]
+fn time_goes_by_in_steps_and_everything_falls_due_in_its_order() {
+    let mut line = opened(Obedient { on_timer: "timer 1", ..Obedient::ready() });
+    line.say("timer 1");
+    line.step(10 * S);
+    assert_eq!(line.heard().len(), 10, "each sets the next");
+    line.say("clock random");
+    line.set_random(0.25);
+    line.say("random");
+    assert_eq!(line.heard(), [(Line::BEGINS + 10 * S).as_secs().to_string(), "0.5".into(), "0.25".into()]);
+    assert_eq!(line.elapsed(), 10 * S);
+    // The backoff draws from the same: 1 s and a quarter of the way to 3 s.
+    line.break_off();
+    assert_eq!(line.next_attempt(), Some(1500 * MS));
+    line.step(S);
+    assert_eq!(line.next_attempt(), Some(500 * MS));
+    line.step(S);
+    assert!(line.is_dialling() && line.next_attempt().is_none());
+}
+
+#[test]
+fn pings_and_pongs_go_both_ways() {
+    let mut line = Line::new(URL, Obedient::ready()).unwrap();
+    line.open();
+    line.ping("twelve bytes");
+    assert_eq!(line.pongs(), [b"twelve bytes"]);
+    line.step(60 * S);
+    assert_eq!((line.pings().len(), line.state()), (2, Connected));
+    line.answer_pings(false);
+    line.step(30 * S);
+    let ping = line.pings().remove(0);
+    line.step(9 * S);
+    line.pong(ping);
+    line.step(29 * S);
+    assert_eq!(line.state(), Connected, "the answer came in time");
+    line.step(2 * S);
+    assert_eq!(trouble(&line), "heartbeat timeout: no answer for 10.0s");
+}
+
+#[test]
+fn a_connection_breaks_at_this_byte() {
+    // The frame of "abcd" has ten bytes.
+    for (bytes, heard, doubtful) in [(9, 0, 1), (10, 1, 1), (11, 1, 2), (19, 1, 2), (20, 2, 2)] {
+        let mut line = opened(Obedient::ready());
+        line.say("hold 1");
+        line.send("abcd");
+        line.send("efgh");
+        line.send("ijkl");
+        line.break_after(bytes);
+        assert_eq!(line.state(), Connected);
+        line.step(S);
+        assert_eq!((line.state(), line.heard().len()), (Disconnected, heard), "{bytes}");
+        assert_eq!(line.doubtful().len(), doubtful, "{bytes}");
+        line.step(2 * S);
+        line.open();
+        let rest = line.heard();
+        assert_eq!(rest.len() as u64, 3 - doubtful, "{rest:?}");
+    }
+    // The sizes of the heads.
+    for (size, frame) in [(0, 6), (125, 131), (126, 134), (0xFFFF, 0x1_0007), (0x1_0000, 0x1_000E)] {
+        let mut line = opened(Obedient::ready());
+        line.break_after(frame - 1);
+        line.send("x".repeat(size));
+        assert_eq!((line.state(), line.heard().len()), (Disconnected, 0));
+        let mut line = opened(Obedient::ready());
+        line.break_after(frame + 1);
+        line.send("x".repeat(size));
+        assert_eq!((line.state(), line.heard().len()), (Connected, 1));
+    }
+    // In the login, where it is about the connection to come.
+    let mut line = Line::new(quiet(), Obedient { on_open: "send login", ..Obedient::default() }).unwrap();
+    line.break_after(7);
+    line.open();
+    assert_eq!((line.state(), line.heard().len()), (Disconnected, 0));
+    line.step(2 * S);
+    line.open();
+    assert_eq!((line.state(), line.heard()), (Connected, vec!["login".to_owned()]), "it was about that one");
+}
+
+#[test]
+fn a_server_that_stalls_takes_nothing_and_then_everything() {
+    let mut line = opened(Obedient::ready());
+    line.stall();
+    line.send("one");
+    line.step(29 * S);
+    assert_eq!(line.heard(), [""; 0]);
+    line.resume();
+    assert_eq!(line.heard(), ["one"]);
+    line.stall();
+    line.send("two");
+    line.step(30 * S);
+    assert_eq!(trouble(&line), "the server took no more bytes for 30.0s");
+    line.step(2 * S);
+    line.open();
+    assert_eq!(line.heard(), ["two"], "never written, and another connection takes it");
+}
+
+#[test]
+fn a_stalled_line_holds_so_much_and_the_outbox_the_rest() {
+    let mut line = opened(Obedient::ready());
+    line.stall();
+    for _ in 0..5 {
+        line.send(vec![0; 40_000]);
+    }
+    line.resume();
+    let sizes: Vec<_> = line.heard_messages().iter().map(Message::len).collect();
+    assert_eq!(sizes, [40_000; 5]);
+
+    let mut line = Line::new(quiet(), Obedient::ready()).unwrap();
+    let asked = [1, 2, 3].map(|n| line.request(vec![n; 40_000]));
+    line.stall();
+    line.open();
+    line.break_off();
+    let failed = asked.map(|asked| line.answers(asked).len());
+    assert_eq!(failed, [1, 1, 0], "the third waits for another connection");
+}
+
+#[test]
+fn fragments_are_heard_as_one_message() {
+    let mut line = Line::new(quiet().fragment(4), Obedient::ready()).unwrap();
+    line.open();
+    line.send("größer als vier");
+    line.send([7; 9]);
+    let heard = line.heard_messages();
+    assert_eq!((heard[0].as_text(), heard[1].as_bytes()), (Some("größer als vier"), &[7; 9][..]));
+    // Fourteen bytes in four frames.
+    line.break_after(14 + 4 * 6 - 1);
+    line.send("fourteen bytes");
+    assert_eq!((line.heard().len(), line.state()), (0, Disconnected));
+}
+
+#[test]
+fn each_side_may_close() {
+    let mut line = opened(Obedient::ready());
+    line.close(4004, "no");
+    assert_eq!(trouble(&line), "the server closed the line with close code 4004: \"no\"");
+    assert_eq!(line.goodbye().map(|frame| frame.code), Some(4004), "the client repeats it");
+    line.step(2 * S);
+    line.open();
+    assert_eq!(line.goodbye(), None);
+
+    let mut line = opened(Obedient { on_closing: "send bye", ..Obedient::ready() });
+    line.send("last");
+    line.close_client();
+    assert_eq!((line.state(), line.heard()), (Closed, vec!["last".to_owned(), "bye".to_owned()]));
+    assert!(matches!(line.close_reason(), Some(CloseReason::ByCaller)));
+    assert!(matches!(line.events().last(), Some(Event::Closed { .. })));
+
+    // A server that does not answer the close frame has three seconds; one that closes at last, none.
+    for closes in [false, true] {
+        let mut line = opened(Obedient::ready());
+        line.answer_close(false);
+        line.close_client();
+        line.step(2 * S);
+        assert_eq!((line.state(), line.goodbye().map(|frame| frame.code)), (Closing, Some(1000)));
+        line.say("still heard");
+        assert_eq!(line.messages(), ["still", "heard"]);
+        if closes {
+            line.close(1000, "");
+        } else {
+            line.step(S);
+        }
+        assert_eq!(line.state(), Closed);
+    }
+
+    // A server that takes nothing does not see the client's.
+    let mut line = opened(Obedient::ready());
+    line.stall();
+    line.send("never");
+    line.close(1001, "");
+    assert_eq!((line.state(), line.goodbye()), (Closing, None));
+    line.step(S);
+    assert_eq!((line.state(), line.heard().len()), (Disconnected, 0));
+    line.step(2 * S);
+    line.open();
+    assert_eq!(line.heard(), ["never"]);
+}
+
+#[test]
+fn what_was_left_is_there_after_the_end() {
+    let mut line = Line::new(quiet(), Obedient::ready()).unwrap();
+    line.send("never");
+    let asked = line.request("is not left over");
+    line.terminate();
+    assert_eq!((answer(&mut line, asked).as_str(), line.is_dialling()), ("the client is closed", false));
+    let left = line.left().expect("it is closed");
+    assert_eq!(left.never_written, ["never".into()]);
+    assert!(matches!(line.try_send("late").unwrap_err().kind(), SendErrorKind::Closed));
+    assert_eq!(trouble(&line), "the client is closed");
+
+    let mut line = opened(Obedient::ready());
+    line.say("hold 9");
+    line.send("held");
+    line.request("neither");
+    line.terminate();
+    assert_eq!(line.left().expect("it is closed").never_written, ["held".into()]);
+}
+
+#[test]
+fn the_outbox_is_bounded_and_may_refuse() {
+    let config = quiet().outbox(Limit::new(2, 1000)).while_down(WhileDown::Refuse);
+    let mut line = Line::new(config, Obedient::ready()).unwrap();
+    assert!(matches!(line.try_send("down").unwrap_err().kind(), SendErrorKind::NotReady { .. }));
+    line.open();
+    line.stall();
+    line.send("1");
+    line.send("2");
+    assert!(matches!(line.try_send("3").unwrap_err().kind(), SendErrorKind::Full { .. }));
+    line.resume();
+    line.send("3");
+    assert_eq!(line.heard(), ["1", "2", "3"]);
+}
+
+#[test]
+fn messages_that_waited_too_long_expire() {
+    let mut line = Line::new(quiet().max_age(5 * S), Obedient::ready()).unwrap();
+    line.send("old");
+    line.step(5 * S);
+    assert!(line.events().iter().any(|event| matches!(event, Event::Expired { .. })));
+    line.send("young");
+    line.open();
+    assert_eq!(line.heard(), ["young"]);
+}
+
+#[test]
+fn at_least_once_what_no_pong_confirmed_comes_again() {
+    let mut line =
+        Line::new(ConnectionConfig::new(URL).delivery(Delivery::AtLeastOnce), Obedient::ready()).unwrap();
+    line.open();
+    line.send("confirmed");
+    line.step(30 * S);
+    line.send("not");
+    line.break_off();
+    assert_eq!(line.heard(), ["confirmed", "not"]);
+    line.step(2 * S);
+    line.open();
+    assert_eq!(line.heard(), ["not"]);
+}
+
+#[test]
+fn work_is_done_or_answered_by_the_test() {
+    let mut line = opened(Obedient::ready());
+    line.say("work 1 work 2 work 3");
+    assert_eq!(line.work(), [1, 2, 3]);
+    line.finish_work(2, Ok("send made-up"));
+    line.do_work(1);
+    line.finish_work(3, Err::<Message, _>(Error::session("no")));
+    assert_eq!(line.heard(), ["made-up", "done-1"]);
+    assert_eq!(line.messages(), ["the", "session", "can't", "go", "on:", "no"]);
+    line.say("work 4");
+    line.break_off();
+    assert_eq!(line.work(), [0; 0], "it dies with the connection");
+}
+
+fn mover() -> Line {
+    opened(Obedient { elsewhere: "ws://new.example", ..Obedient::ready() })
+}
+
+#[test]
+fn a_line_moves_to_another_server() {
+    let mut line = mover();
+    line.send("old");
+    line.say("move");
+    assert!(line.is_moving() && line.is_dialling());
+    assert_eq!(line.attempt().url, "ws://new.example");
+    line.send("still old");
+    line.open();
+    line.say_beside("send hello");
+    assert_eq!(line.heard_beside(), ["hello"]);
+    line.say("meanwhile");
+    line.answer_close(false);
+    line.say_beside("send again ready");
+    assert!(!line.is_moving());
+    line.say_old("late");
+    assert_eq!(line.messages(), ["meanwhile", "late"]);
+    line.send("new");
+    assert_eq!(line.heard(), ["again", "new"]);
+    assert_eq!(line.heard_old(), ["old", "still old"]);
+    line.step(3 * S);
+    assert!(says(|| line.say_old("too late")).contains("no old connection"));
+    assert_eq!(line.events().iter().filter(|event| matches!(event, Event::Moved { .. })).count(), 1);
+    line.break_off();
+    assert_eq!(line.state(), Disconnected, "that was the new one");
+}
+
+#[test]
+fn what_the_old_servers_heard_is_kept() {
+    let mut line = mover();
+    for server in ["first", "second"] {
+        line.send(server);
+        line.say("move");
+        line.open();
+        line.say_beside("ready");
+    }
+    line.send("third");
+    assert_eq!(
+        (line.heard_old(), line.heard()),
+        (vec!["first".to_owned(), "second".into()], vec!["third".into()])
+    );
+}
+
+#[test]
+fn a_move_that_fails_leaves_the_line_as_it_is() {
+    let failures: [fn(&mut Line); 5] = [
+        Line::refuse,
+        |line| line.reject(503),
+        |line| {
+            line.open();
+            line.close_beside(4000, "no");
+        },
+        |line| {
+            line.open();
+            line.break_off_beside();
+        },
+        |line| {
+            line.open();
+            line.say_beside("fail");
+        },
+    ];
+    for fail in failures {
+        let mut line = mover();
+        line.say("move");
+        fail(&mut line);
+        assert!(!line.is_moving() && line.state() == Connected);
+        assert_eq!(line.messages().len(), 1, "the protocol is told");
+        line.say("still");
+        assert_eq!(line.messages(), ["still"]);
+    }
+}
+
+#[test]
+fn a_misuse_says_what_to_do() {
+    let mut line = Line::new(quiet().subprotocol("a"), Obedient::default()).unwrap();
+    assert!(says(|| line.say("x")).contains("open() the attempt first"));
+    assert!(says(|| line.open_with("b")).contains("offers [\"a\"]"));
+    assert!(says(|| line.reject(101)).contains("200 to 599"));
+    assert!(says(|| line.say_beside("x")).contains("move_line"));
+    line.refuse();
+    assert!(says(|| line.open()).contains("the next is due in 2s"));
+    assert!(says(|| line.stall()).contains("open() the attempt first"));
+    line.reconnect_now();
+    line.open();
+    assert!(says(|| line.open()).contains("the line is CONNECTED"));
+    assert!(says(|| line.do_work(1)).contains("no work 1"));
+    assert!(says(|| line.ping([0; 126])).contains("125 bytes"));
+    assert!(says(|| line.set_random(1.0)).contains("below 1"));
+    line.say("ready send text");
+    assert!(says(|| drop(line.heard_json())).contains("text, which is no JSON"));
+    let ticket = line.send("x");
+    assert!(says(|| drop(line.answers(ticket))).contains("#1 is no request"));
+    line.close_client();
+    assert!(says(|| assert!(line.send("x").number() > 0)).contains("is closed"));
+    assert!(says(|| line.open()).contains("the line is CLOSED"));
+}
+
+#[test]
+fn a_protocol_that_goes_round_in_circles_is_told_so() {
+    let protocol = Obedient { elsewhere: "fails", retry: Some(Retry::Now), ..Obedient::default() };
+    assert!(says(|| drop(Line::new(quiet(), protocol))).contains("Retry::Now"));
+}
+
+#[test]
+fn a_line_is_the_same_each_time() {
+    let run = || {
+        let mut line = Line::new(URL, Obedient { on_timer: "timer 1 random", ..Obedient::ready() }).unwrap();
+        line.refuse();
+        line.step(5 * S);
+        line.open();
+        line.say("timer 1 random clock");
+        line.step(100 * S);
+        line.break_after(100);
+        line.send("x".repeat(100));
+        let down = matches!(
+            line.events().pop(),
+            Some(Event::Disconnected { reason: DisconnectReason::Lost(_), .. })
+        );
+        (down, line.heard(), line.pings(), line.next_attempt(), line.state() == Authenticated)
+    };
+    assert_eq!(run(), run());
+}
