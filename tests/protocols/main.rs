@@ -1,6 +1,9 @@
 //! Protocols, told by a scripted server and a virtual clock: `tautline::testing`.
 
+mod hooks;
+mod json;
 mod kit;
+mod services;
 
 use std::time::Duration;
 

@@ -1,0 +1,216 @@
+//! Hooks that do what they should not: the table of `Protocol`.
+
+use tautline::ConnectionState::{Authenticated, Closed, Closing, Connected, Disconnected};
+use tautline::{CloseReason, Event, Limit};
+
+use super::*;
+
+/// How often the line became ready.
+fn connects(line: &mut Line) -> usize {
+    line.events().iter().filter(|event| matches!(event, Event::Connected { .. })).count()
+}
+
+#[test]
+fn ready_twice_is_ready_once() {
+    let mut line = opened(Obedient { on_open: "ready resumed ready", ..Obedient::default() });
+    line.say("ready resumed");
+    assert_eq!((line.state(), connects(&mut line)), (Connected, 1));
+    let mut line = opened(Obedient::default());
+    line.say("ready ready");
+    line.say("ready");
+    assert_eq!((line.state(), connects(&mut line)), (Authenticated, 1));
+}
+
+#[test]
+fn an_error_fails_the_attempt_before_the_line_is_ready_and_loses_it_after() {
+    let mut line = opened(Obedient { on_open: "send half fail", ..Obedient::default() });
+    assert_eq!((line.state(), line.heard().len()), (Disconnected, 0), "nothing of it goes out");
+    assert_eq!(trouble(&line), "the session can't go on: as told");
+    line.step(2 * S);
+    assert!(line.is_dialling());
+
+    let mut line = opened(Obedient::ready());
+    line.say("send half fail");
+    assert_eq!((line.state(), line.heard().len()), (Disconnected, 0));
+
+    let mut line = opened(Obedient { on_poison: "fail", ..Obedient::ready() });
+    line.say("hold 1");
+    line.send("healthy");
+    line.send("poison");
+    line.step(S);
+    assert_eq!((line.state(), line.doubtful().len(), line.heard().len()), (Disconnected, 0, 0));
+
+    let mut line = opened(Obedient { on_closing: "fail", ..Obedient::ready() });
+    line.close_client();
+    assert!(matches!(line.close_reason(), Some(CloseReason::ByCaller)));
+}
+
+#[test]
+fn a_panic_ends_the_client_and_the_protocol_is_not_called_again() {
+    for on_open in ["panic", "ready"] {
+        let mut line = opened(Obedient { on_open, retry: Some(Retry::Now), ..Obedient::default() });
+        if on_open == "ready" {
+            line.say("panic");
+        }
+        assert_eq!(trouble(&line), "the application's protocol callback panicked");
+        line.step(100 * S);
+        assert!(!line.is_dialling() && line.state() == Closed);
+    }
+}
+
+#[test]
+fn a_close_in_on_closing_does_nothing() {
+    let mut line =
+        opened(Obedient { on_closing: "close 4001 send bye close 4002 stop", ..Obedient::ready() });
+    line.close_client();
+    assert_eq!((line.heard(), line.goodbye().unwrap().code), (vec!["bye".to_owned()], 1000));
+    assert!(matches!(line.close_reason(), Some(CloseReason::ByCaller)));
+}
+
+#[test]
+fn a_close_while_the_server_closes_does_nothing() {
+    let mut line = opened(Obedient { on_timer: "close 4001", ..Obedient::ready() });
+    line.say("timer 1");
+    line.stall();
+    line.step(S / 2);
+    line.close(4000, "first");
+    line.step(S / 2);
+    assert_eq!(line.state(), Closing);
+    line.resume();
+    assert_eq!(line.goodbye().map(|frame| frame.code), Some(4000));
+    assert_eq!(trouble(&line), "the server closed the line with close code 4000: \"first\"");
+}
+
+#[test]
+fn once_it_has_closed_a_hook_sends_and_sets_nothing() {
+    let mut line = opened(Obedient::ready());
+    line.say("send before close 4001 send after close 4002 timer 1 work 1");
+    assert_eq!(line.heard(), ["before"]);
+    assert_eq!(line.goodbye().map(|frame| frame.code), Some(4001));
+    assert!(trouble(&line).contains("closed it with close code 4001"), "{}", trouble(&line));
+    line.reconnect_now();
+    line.open();
+    line.step(10 * S);
+    assert_eq!(line.heard(), [""; 0], "no timer of the old connection's");
+    assert_eq!(line.work(), [0; 0]);
+}
+
+#[test]
+fn what_a_hook_asks_for_behind_the_lines_end_comes_to_nothing() {
+    // A code that may not be sent loses the line at once, in the middle of what the hook asks for.
+    let mut line = opened(Obedient::ready());
+    line.say("close 1006 send gone timer 1 work 1 hold 9 move");
+    assert_eq!((line.state(), line.heard().len()), (Disconnected, 0));
+    assert!(trouble(&line).contains("1006 may not be sent"), "{}", trouble(&line));
+    line.step(2 * S);
+    line.open();
+    line.send("flows");
+    line.step(10 * S);
+    assert_eq!(line.heard(), ["flows"]);
+    assert!(line.work().is_empty() && !line.is_moving());
+}
+
+#[test]
+fn a_thousand_timers_run_and_one_too_many_loses_the_line() {
+    let mut line = opened(Obedient::ready());
+    line.say("timers 1024 cancel 7 timer 1023");
+    line.step(S);
+    let heard = line.heard();
+    assert_eq!((heard.len(), heard[0].as_str(), heard[7].as_str()), (1023, "timer 0", "timer 8"));
+    line.say("timers 1025");
+    assert_eq!(trouble(&line), "the session can't go on: the protocol set more than 1024 timers");
+    line.reconnect_now();
+    line.open();
+    line.step(10 * S);
+    assert_eq!(line.heard(), [""; 0], "they die with the connection");
+}
+
+#[test]
+fn so_much_work_may_wait_and_no_more() {
+    let mut line = opened(Obedient::ready());
+    for id in 0..64 {
+        line.say(format!("work {id}"));
+    }
+    line.do_work(0);
+    line.say("work 64");
+    assert_eq!((line.work().len(), line.state()), (64, Connected));
+    line.say("work 65");
+    assert!(trouble(&line).contains("64 pieces"), "{}", trouble(&line));
+    assert_eq!(line.work(), [0; 0]);
+}
+
+#[test]
+fn a_protocol_that_sends_more_than_may_wait_loses_the_line() {
+    let mut line = Line::new(quiet().outbox(Limit::new(2, 1000)), Obedient::ready()).unwrap();
+    line.open();
+    line.say("send 1 send 2");
+    assert_eq!(line.heard(), ["1", "2"]);
+    line.say("send 1 send 2 send 3");
+    assert!(trouble(&line).contains("2 messages wait"), "{}", trouble(&line));
+    assert_eq!(line.heard(), [""; 0]);
+}
+
+#[test]
+fn a_stop_is_the_end_whatever_on_down_says() {
+    let mut line = opened(Obedient { retry: Some(Retry::Now), ..Obedient::ready() });
+    line.say("stop");
+    assert_eq!((line.state(), line.goodbye().unwrap().code), (Closed, 1000));
+    assert_eq!(trouble(&line), "the server refused the login: as told");
+}
+
+/// Answers with each message the request that came last, in part with `…`; `!` ends it.
+#[derive(Default)]
+struct Last(Option<tautline::RequestId>);
+
+impl Protocol for Last {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+        cx.ready();
+        Ok(())
+    }
+
+    fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
+        self.0 = outgoing.request;
+        cx.send(outgoing.message);
+        Ok(())
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
+        let Some(request) = self.0 else { return Ok(()) };
+        match message.as_text() {
+            Some("!") => cx.end_request(request),
+            Some(text) if text.ends_with('…') => cx.answer_part(request, message),
+            _ => cx.answer(request, message),
+        }
+        cx.deliver(format!("waiting: {}", cx.is_waiting(request)));
+        Ok(())
+    }
+
+    fn on_withdrawn(&mut self, cx: &mut Context<'_>, _: tautline::RequestId) -> Result<(), Error> {
+        cx.send("withdrawn");
+        Ok(())
+    }
+}
+
+#[test]
+fn a_request_that_has_ended_is_past_answering() {
+    let mut line = opened(Last::default());
+    let once = line.request("once");
+    line.say("first");
+    line.say("second");
+    assert_eq!(answer(&mut line, once), "first");
+    assert_eq!(line.messages(), ["waiting: true", "waiting: false"], "as it was when the hook was called");
+
+    let many = line.request_many("many");
+    line.say("1…");
+    line.say("2…");
+    line.say("!");
+    line.say("3…");
+    let answers: Vec<_> = line.answers(many).into_iter().map(|answer| answer.unwrap().to_string()).collect();
+    assert_eq!((answers, line.has_ended(many)), (vec!["1…".to_owned(), "2…".to_owned()], true));
+
+    let gone = line.request("gone");
+    line.withdraw(gone);
+    line.say("late");
+    assert!(line.answers(gone).is_empty() && line.has_ended(gone));
+    assert_eq!(line.heard(), ["once", "many", "gone", "withdrawn"]);
+}
