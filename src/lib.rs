@@ -18,6 +18,9 @@
 //! [`ConnectionState`] has the diagram of the states, and [`Retry`] the rules for what follows a loss. The parts that
 //! decide can be used by themselves: [`ExponentialBackoff`], [`ReconnectionManager`], [`HeartbeatManager`].
 //!
+//! A session of your own, with a login, heartbeats and answers, is a [`Protocol`]; the [`guide`] writes one, from its first
+//! line to its test.
+//!
 //! # The threads
 //!
 //! ```text
@@ -32,8 +35,8 @@
 //!                         tautline-timer (one a process: backoff for all clients)
 //! ```
 //!
-//! N clients need N + 1 threads, and one more for each line that is being dialled. An idle client makes no system call
-//! between two heartbeats.
+//! N clients need N + 1 threads, and one more for each line that is being dialled or whose protocol has
+//! [work](Context::work) done. An idle client makes no system call between two heartbeats.
 //!
 //! # The log
 //!
@@ -50,6 +53,8 @@ mod event;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+#[doc = include_str!("guide.md")]
+pub mod guide {}
 mod intake;
 mod message;
 mod protocol;
