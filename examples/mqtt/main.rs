@@ -1,0 +1,139 @@
+//! MQTT 3.1.1 over WebSocket: packets that know nothing of frames, a keepalive that is due when nothing was *sent*,
+//! requests known by 16-bit numbers, a session that is resumed, and a goodbye without which the server tells the will.
+//!
+//! ```sh
+//! cargo run --example mqtt -- ws://127.0.0.1:9001 --id me --sub 'sensors/#' --count 3
+//! cargo run --example mqtt -- ws://127.0.0.1:9001 --pub 'sensors/1 21.5' --login NAME:PASSWORD
+//! ```
+//!
+//! With an `--id`, the server keeps the session while the line is lost, and says `lost` in `gone/ID` when that happens.
+//! Without one, the program subscribes anew. `--keepalive SECONDS` is 60 by default, `--count` 1.
+
+mod packets;
+
+use std::{collections::HashMap, error::Error as StdError, num::NonZeroU16, time::Duration};
+
+use packets::{connect, cut, outgoing, packet, published};
+use tautline::{
+    Accepted, Client, ConnectionConfig, Context, Error, Event, HeartbeatConfig, Message, Outgoing, Protocol,
+    ReconnectConfig, RequestId,
+};
+
+/// Timers: nothing was sent for the keepalive; a PINGREQ was not answered.
+const IDLE: u32 = 0;
+const DEAD: u32 = 1;
+
+/// The application says `SUB filter` and `PUB topic text`, and hears `topic text`. What it asks as a request is answered
+/// by the server's acknowledgement.
+struct Mqtt {
+    connect: Vec<u8>,
+    keepalive: Duration,
+    inbox: Vec<u8>,
+    open: HashMap<u16, RequestId>,
+}
+
+impl Protocol for Mqtt {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+        (self.inbox, self.open) = Default::default(); // they belonged to the last connection
+        send(cx, self.keepalive, self.connect.clone());
+        Ok(())
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
+        for (head, body) in cut(&mut self.inbox, message.as_bytes())? {
+            match (head & 0xF0, &body[..]) {
+                (0x20, [0, 0]) => cx.ready(), // CONNACK
+                (0x20, [1, 0]) => cx.resumed(),
+                (0x20, [_, 3]) => return Err(Error::session("the server is unavailable for now")),
+                (0x20, [_, code]) => cx.stop(Error::refused(format!("CONNACK with code {code}"))),
+                (0x30, _) => {
+                    let (line, ack) = published(head, &body).ok_or(Error::session("a broken PUBLISH"))?;
+                    cx.deliver(line);
+                    send(cx, self.keepalive, ack);
+                }
+                (0x40 | 0x90, /* PUBACK, SUBACK */ [high, low, codes @ ..]) => {
+                    if let Some(request) = self.open.remove(&u16::from_be_bytes([*high, *low])) {
+                        cx.answer(request, codes);
+                    }
+                }
+                (0xD0, _) => cx.cancel_timer(DEAD), // PINGRESP
+                _ => return Err(Error::session(format!("nobody expects a packet {head:#x}"))),
+            }
+        }
+        Ok(())
+    }
+
+    fn on_send(&mut self, cx: &mut Context<'_>, message: Outgoing) -> Result<(), Error> {
+        let id = (message.ticket.number() % 0xFFFF) as u16 + 1;
+        self.open.retain(|_, request| cx.is_waiting(*request)); // some have timed out
+        self.open.extend(message.request.map(|request| (id, request)));
+        let packet = outgoing(&message, id).ok_or(Error::session("neither SUB nor PUB"))?;
+        send(cx, self.keepalive, packet);
+        Ok(())
+    }
+
+    fn on_timer(&mut self, cx: &mut Context<'_>, id: u32) -> Result<(), Error> {
+        if id == DEAD {
+            return Err(Error::session("the server does not answer PINGREQ"));
+        }
+        cx.set_timer(DEAD, self.keepalive * 9 / 10); // before the next one is due
+        send(cx, self.keepalive, packet(0xC0, &[]));
+        Ok(())
+    }
+
+    fn on_closing(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        cx.send(packet(0xE0, &[])); // DISCONNECT
+        Ok(())
+    }
+}
+
+/// Whatever is sent puts the next PINGREQ off.
+fn send(cx: &mut Context<'_>, keepalive: Duration, packet: impl Into<Option<Vec<u8>>>) {
+    if let Some(packet) = packet.into() {
+        cx.send(packet);
+        cx.set_timer(IDLE, keepalive);
+    }
+}
+
+fn main() -> Result<(), Box<dyn StdError>> {
+    env_logger::init();
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let option = |name| args.iter().skip_while(|arg| *arg != name).nth(1).map(String::as_str);
+    let url = args.first().ok_or("usage: mqtt URL [--sub FILTER] [--pub 'TOPIC TEXT'] [--id ID] …")?;
+    let mut left: u32 = option("--count").unwrap_or("1").parse()?;
+    let seconds: NonZeroU16 = option("--keepalive").unwrap_or("60").parse()?;
+    let connect = connect(option("--id").unwrap_or_default(), option("--login"), seconds.get());
+    let keepalive = Duration::from_secs(seconds.get().into());
+    let session = Mqtt { connect, keepalive, inbox: Vec::new(), open: HashMap::new() };
+    let config = ConnectionConfig::new(url).subprotocol("mqtt").heartbeat(HeartbeatConfig::off());
+    let config = config.reconnect(ReconnectConfig::default().initial_delay(Duration::from_millis(200)));
+    let client = Client::builder(config).protocol(session).connect().map_err(|error| error.to_string())?;
+    if let Some(line) = option("--pub") {
+        client.request(format!("PUB {line}"), Duration::from_secs(5))?;
+        println!("published");
+        left = 0;
+    }
+    let (mut subscribed, filter) = (false, option("--sub").unwrap_or("#"));
+    while left > 0
+        && let Ok(event) = client.events().recv()
+    {
+        match event {
+            Event::Connected { resumed, .. } => {
+                println!("connected, resumed: {resumed}");
+                if !(subscribed && resumed) {
+                    let answer = client.request(format!("SUB {filter}"), Duration::from_secs(5));
+                    println!("subscribed to {filter}: {answer:?}"); // a code of 0x80 is a no
+                    subscribed = answer.is_ok();
+                }
+            }
+            Event::Disconnected { reason, .. } => println!("lost: {reason}"),
+            Event::Message(message) => {
+                println!("message: {message}");
+                left -= 1;
+            }
+            _ => {}
+        }
+    }
+    client.close();
+    Ok(client.closed().into_result().map_err(|error| error.to_string())?)
+}
