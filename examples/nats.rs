@@ -1,0 +1,138 @@
+//! NATS over WebSocket: a server that speaks first, pings both ways, operations that know nothing of frames, and answers
+//! that come to an inbox.
+//!
+//! ```sh
+//! cargo run --example nats -- ws://127.0.0.1:8080 --sub 'sensors.>' --count 3 --reply pong
+//! cargo run --example nats -- ws://127.0.0.1:8080 --pub 'sensors.1 21.5' --token SECRET
+//! cargo run --example nats -- ws://127.0.0.1:8080 --request 'sensors.1 ping'
+//! ```
+//!
+//! The protocol knows the subscriptions, and makes them anew on each connection. `--ping SECONDS` is 30 by default, and
+//! `--count` 1; `--reply TEXT` answers those messages that are requests. What happens to the line is in the log.
+
+use std::{collections::HashMap, error::Error as StdError, time::Duration};
+
+use tautline::{
+    Accepted, Beat, Client, ConnectionConfig, Context, Error, HeartbeatConfig, Message, Outgoing, Protocol,
+    ReconnectConfig, RequestId,
+};
+
+/// The application says `SUB subject` and `PUB subject text`. It hears `subject reply text`, where `reply` is `-` if nobody
+/// waits for an answer, and what the server tells besides: errors, other servers, its own shutdown. A `PUB` that is a
+/// request is answered by what comes to its inbox.
+struct Nats {
+    login: String,
+    bytes: Vec<u8>,
+    inbox: String,
+    subjects: Vec<String>,
+    open: HashMap<String, RequestId>,
+}
+
+impl Protocol for Nats {
+    fn on_open(&mut self, _: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+        (self.bytes, self.open) = Default::default(); // they belonged to the last connection
+        Ok(())
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
+        for (line, text) in cut(&mut self.bytes, message.as_bytes())? {
+            match &line.split_whitespace().collect::<Vec<_>>()[..] {
+                ["INFO", ..] if !cx.is_ready() => cx.send(self.login.as_bytes()),
+                ["-ERR", ..] if !cx.is_ready() => return Err(Error::refused(&line[5..])),
+                ["PING"] => cx.send(b"PONG\r\n"),
+                ["PONG"] if cx.is_ready() => cx.beat_answered(),
+                ["PONG"] => {
+                    let again = |(id, subject)| operation(&format!("SUB {subject}"), id, "");
+                    cx.send(self.subjects.iter().enumerate().flat_map(again).collect::<Vec<u8>>());
+                    cx.ready();
+                }
+                ["MSG", subject, _, rest @ ..] => match (self.open.remove(*subject), rest) {
+                    (Some(request), _) => cx.answer(request, text),
+                    (None, [reply, _]) => cx.deliver(format!("{subject} {reply} {text}")),
+                    (None, _) => cx.deliver(format!("{subject} - {text}")),
+                },
+                _ => cx.deliver(line),
+            }
+        }
+        Ok(())
+    }
+
+    fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
+        let line = outgoing.message.as_text().ok_or(Error::session("that is no text"))?;
+        self.subjects.extend(line.strip_prefix("SUB ").map(str::to_owned));
+        let mut reply = String::new();
+        if let Some(request) = outgoing.request {
+            reply = format!("{}.{}", self.inbox, outgoing.ticket.number());
+            self.open.retain(|_, request| cx.is_waiting(*request)); // some have timed out
+            self.open.insert(reply.clone(), request);
+        }
+        cx.send(operation(line, self.subjects.len() - 1, &reply));
+        Ok(())
+    }
+
+    fn on_beat(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        cx.send(b"PING\r\n");
+        Ok(())
+    }
+}
+
+/// What the application says, as the server wants it.
+fn operation(line: &str, id: usize, reply: &str) -> Vec<u8> {
+    match line.strip_prefix("PUB ").and_then(|line| line.split_once(' ')) {
+        Some((subject, text)) => format!("PUB {subject} {reply} {}\r\n{text}\r\n", text.len()).into_bytes(),
+        None => format!("{line} {id}\r\n").into_bytes(),
+    }
+}
+
+/// Adds what came to `inbox`, and takes the operations out that are whole now: their lines, and what follows a `MSG`.
+fn cut(inbox: &mut Vec<u8>, bytes: &[u8]) -> Result<Vec<(String, String)>, Error> {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    inbox.extend(bytes);
+    let (mut operations, mut rest) = (Vec::new(), &inbox[..]);
+    while let Some(end) = rest.windows(2).position(|two| two == b"\r\n") {
+        let (line, behind) = (text(&rest[..end]), &rest[end + 2..]);
+        let size = line.strip_prefix("MSG ").and_then(|line| line.rsplit(' ').next()?.parse().ok());
+        let Some((said, _)) = behind.split_at_checked(size.unwrap_or(0)) else { break };
+        let Some(behind) = behind.get(size.map_or(0, |size: usize| size.saturating_add(2))..) else { break };
+        operations.push((line, text(said)));
+        rest = behind;
+    }
+    *inbox = rest.to_vec();
+    if inbox.len() > 2 << 20 { Err(Error::session("an operation that never ends")) } else { Ok(operations) }
+}
+
+fn main() -> Result<(), Box<dyn StdError>> {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let option = |name| args.iter().skip_while(|arg| *arg != name).nth(1).map(String::as_str);
+    let url = args.first().ok_or("usage: nats URL [--sub SUBJECT | --pub 'SUBJECT TEXT' | --request …]")?;
+    let count: usize = option("--count").unwrap_or("1").parse()?;
+    let ping = Duration::from_secs(option("--ping").unwrap_or("30").parse()?);
+    let inbox = format!("_INBOX.{:x}", fastrand::u64(..));
+    let subjects = vec![format!("{inbox}.*")];
+    let user = serde_json::json!({"verbose": false, "protocol": 1, "auth_token": option("--token")});
+    let login = format!("CONNECT {user}\r\nPING\r\n");
+    let session = Nats { login, bytes: Vec::new(), inbox, subjects, open: HashMap::new() };
+    // Two beats without an answer, or anything else, are the end.
+    let beat = HeartbeatConfig::default().beat(Beat::Protocol).interval(ping).timeout(ping * 2);
+    let delay = ReconnectConfig::default().initial_delay(Duration::from_millis(200));
+    let config = ConnectionConfig::new(url).heartbeat(beat).reconnect(delay);
+    let client = Client::builder(config).protocol(session).connect().map_err(|error| error.to_string())?;
+    if let Some(line) = option("--request") {
+        println!("answer: {}", client.request(format!("PUB {line}"), Duration::from_secs(5))?);
+    } else if let Some(line) = option("--pub") {
+        client.send(format!("PUB {line}"))?;
+    } else {
+        client.send(format!("SUB {}", option("--sub").unwrap_or(">")))?;
+    }
+    let listens = option("--request").or(option("--pub")).is_none();
+    for message in client.messages().take(if listens { count } else { 0 }) {
+        println!("message: {message}");
+        let reply = message.as_text().and_then(|text| text.split(' ').nth(1)).unwrap_or("-");
+        if let Some(text) = option("--reply").filter(|_| reply != "-") {
+            client.send(format!("PUB {reply} {text}"))?;
+        }
+    }
+    client.close();
+    Ok(client.closed().into_result().map_err(|error| error.to_string())?)
+}
