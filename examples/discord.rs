@@ -1,0 +1,135 @@
+//! A session of Discord's gateway, version 10: the server says how often it wants a beat, a beat that is not acknowledged
+//! ends the connection, and the session goes on over another one, at a URL that the server told.
+//!
+//! ```sh
+//! cargo run --example discord -- wss://gateway.discord.gg TOKEN [COUNT]     # shows so many events; 10 by default
+//! ```
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tautline::{
+    Accepted, Attempt, Client, CloseFrame, ConnectionConfig, Context, DisconnectReason, Down, Error, Event,
+    HeartbeatConfig, Message, Outgoing, Protocol, Request, Retry,
+};
+
+/// The server takes 120 messages in any 60 s. At this pace there is room for the protocol's own.
+const PACE: Duration = Duration::from_millis(550);
+
+/// The application hears the server's events, and says payloads such as `{"op": 3, "d": {…}}`.
+#[derive(Default)]
+pub(crate) struct Discord {
+    token: String,
+    session: Option<Value>, // what READY said of it
+    seen: Option<u64>,      // the number of the last event
+    interval: Duration,
+    unanswered: bool,
+}
+
+impl Protocol for Discord {
+    fn prepare(&mut self, _: &Attempt<'_>, request: &mut Request) -> Result<(), Error> {
+        let there = self.session.as_ref().and_then(|session| session["resume_gateway_url"].as_str());
+        request.url = format!("{}/?v=10&encoding=json", there.unwrap_or(&request.url));
+        Ok(())
+    }
+
+    fn on_open(&mut self, _: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+        self.unanswered = false;
+        Ok(()) // the server speaks first
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
+        let payload: Value = message.json()?;
+        self.seen = payload["s"].as_u64().or(self.seen);
+        match (payload["op"].as_u64(), payload["t"].as_str()) {
+            (Some(0), Some("READY")) => {
+                self.session = Some(payload["d"].clone());
+                cx.ready();
+            }
+            (Some(0), Some("RESUMED")) => cx.resumed(),
+            (Some(0), _) => cx.deliver(message),
+            (Some(1), _) => cx.send(json!({"op": 1, "d": self.seen})),
+            (Some(7 | 9), _) => {
+                self.session = self.session.take().filter(|_| payload["d"] != false);
+                cx.close(4000, "coming back"); // 1000 would end the session
+            }
+            (Some(10), _) => {
+                let (told, random) = (payload["d"]["heartbeat_interval"].as_u64(), cx.random());
+                self.interval = Duration::from_millis(told.unwrap_or(41_250));
+                cx.set_timer(0, self.interval.mul_f64(random));
+                cx.send(login(&self.token, self.session.as_ref(), self.seen));
+            }
+            (Some(11), _) => self.unanswered = false,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
+        cx.send(outgoing.message);
+        cx.hold(PACE);
+        Ok(())
+    }
+
+    fn on_timer(&mut self, cx: &mut Context<'_>, _: u32) -> Result<(), Error> {
+        if std::mem::replace(&mut self.unanswered, true) {
+            cx.close(4000, "a beat was not acknowledged");
+            return Ok(());
+        }
+        cx.send(json!({"op": 1, "d": self.seen}));
+        cx.set_timer(0, self.interval);
+        Ok(())
+    }
+
+    fn on_down(&mut self, down: &Down<'_>) -> Retry {
+        let DisconnectReason::ClosedByServer(CloseFrame { code, .. }) = down.reason else {
+            return down.default_retry();
+        };
+        self.session = self.session.take().filter(|_| !matches!(code, 1000 | 1001 | 4007 | 4009));
+        if matches!(code, 4004 | 4010..=4014) { Retry::Never } else { Retry::Backoff }
+    }
+}
+
+pub(crate) fn session(token: String) -> Discord {
+    Discord { token, ..Discord::default() }
+}
+
+/// Resumes the session, or identifies for a new one.
+fn login(token: &str, session: Option<&Value>, seen: Option<u64>) -> Value {
+    if let Some(session) = session {
+        return json!({"op": 6, "d": {"token": token, "session_id": session["session_id"], "seq": seen}});
+    }
+    let us = json!({"os": std::env::consts::OS, "browser": "tautline", "device": "tautline"});
+    json!({"op": 2, "d": {"token": token, "intents": 513, "properties": us}})
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    env_logger::init();
+    let mut args = std::env::args().skip(1);
+    let (Some(url), Some(token)) = (args.next(), args.next()) else {
+        return Err("usage: discord URL TOKEN [COUNT]".into());
+    };
+    let mut left: u32 = args.next().as_deref().unwrap_or("10").parse()?;
+    // The session has beats of its own. The first delays, 1 s to 3 s, are what the server asks for.
+    let config = ConnectionConfig::new(url).heartbeat(HeartbeatConfig::off());
+    let client =
+        Client::builder(config).protocol(session(token)).connect().map_err(|error| error.to_string())?;
+    while left > 0
+        && let Ok(event) = client.events().recv()
+    {
+        match event {
+            Event::Connected { resumed, .. } => println!("ready, resumed: {resumed}"),
+            Event::Disconnected { reason, retry_in, .. } => {
+                println!("line lost: {reason}; next try in {retry_in:?}");
+            }
+            Event::Message(message) => {
+                let payload: Value = message.json()?;
+                println!("{}: {}", payload["t"].as_str().unwrap_or("?"), payload["d"]);
+                left -= 1;
+            }
+            _ => {}
+        }
+    }
+    client.close();
+    Ok(client.closed().into_result().map_err(|error| error.to_string())?)
+}
