@@ -85,7 +85,7 @@ fn operation(line: &str, id: usize, reply: &str) -> Vec<u8> {
 }
 
 /// Adds what came to `inbox`, and takes the operations out that are whole now: their lines, and what follows a `MSG`.
-fn cut(inbox: &mut Vec<u8>, bytes: &[u8]) -> Result<Vec<(String, String)>, Error> {
+pub(crate) fn cut(inbox: &mut Vec<u8>, bytes: &[u8]) -> Result<Vec<(String, String)>, Error> {
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     inbox.extend(bytes);
     let (mut operations, mut rest) = (Vec::new(), &inbox[..]);
