@@ -7,11 +7,12 @@
 #        servers    tests/interop.rs against websockets (Python) and ws (Node), plain and over TLS
 #        sessions   tests/interop_session.rs: logins and requests, against a gateway on websockets
 #        front      tests/interop_front.rs: ws behind nginx, plain and over TLS
+#        brokers    tests/interop_brokers.rs: the examples mqtt and nats, against mosquitto and nats-server
 #        conformance  examples/autobahn.rs against the Autobahn cases, without those on compression
 #        netfault   tests/interop_netfault.rs: half-open lines, in a network namespace of the run's own; needs root
 #
-# Needs cargo, python3 with venv and pip, node (18.3) with npm, openssl, nginx, ip and nft. All it makes is in
-# target/interop; only the last four are installed for the whole system, where they are missing, by root on Debian.
+# Needs cargo, python3 with venv and pip, node (18.3) with npm, openssl, nginx, mosquitto, nats-server, ip and nft. All it
+# makes is in target/interop; only the last six are installed for the whole system, where they are missing, by root on Debian.
 # Ends with the status of the tests, or with 77 when something can't be installed or made: it says what.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -203,6 +204,54 @@ print(*(one.getsockname()[1] for one in both))')
     exit 1
 }
 
+# start_mosquitto NAME: starts mosquitto, in a directory of its own, and exports its URL as TAUTLINE_NAME and its log as
+# TAUTLINE_NAME_LOG. It gets a port as nginx does.
+start_mosquitto() {
+    local name=$1 dir=$ports/$1 log=$work/logs/$1.log user= round tries port
+    [ "$(id -u)" != 0 ] || user="user $(id -un)"
+    for round in 1 2 3 4 5; do
+        rm -rf "$dir"
+        mkdir -p "$dir"
+        port=$(python3 -c 'import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])')
+        mosquitto_passwd -c -b "$dir/passwords" bob "open sesame"
+        sed -e "s/@PORT@/$port/; s/@USER@/$user/; s|@DIR@|$dir|" "$here/mosquitto.conf" >"$dir/mosquitto.conf"
+        mosquitto -c "$dir/mosquitto.conf" >"$log" 2>&1 &
+        pids+=("$!")
+        tries=600
+        until grep -q ' running$' "$log"; do
+            tries=$((tries - 1))
+            if [ "$tries" = 0 ] || ! kill -0 "$!" 2>/dev/null; then
+                continue 2
+            fi
+            sleep 0.05
+        done
+        export "TAUTLINE_$name=ws://127.0.0.1:$port" "TAUTLINE_${name}_LOG=$log"
+        return
+    done
+    cat "$log" >&2
+    say "mosquitto does not start: $name, round $round"
+    exit 1
+}
+
+# start_nats NAME: the same for nats-server, which says its ports itself; its process is TAUTLINE_NAME_PID.
+start_nats() {
+    local name=$1 dir=$ports/$1 log=$work/logs/$1.log tries=600
+    mkdir -p "$dir"
+    nats-server -c "$here/nats.conf" --ports_file_dir "$dir" >"$log" 2>&1 &
+    pids+=("$!")
+    export "TAUTLINE_${name}_PID=$!"
+    until grep -qs '"websocket":\["ws:[^"]*"\]}$' "$dir"/*.ports; do
+        tries=$((tries - 1))
+        if [ "$tries" = 0 ] || ! kill -0 "$!" 2>/dev/null; then
+            cat "$log" >&2
+            say "nats-server does not start: $name"
+            exit 1
+        fi
+        sleep 0.05
+    done
+    export "TAUTLINE_$name=$(sed 's/.*"websocket":\["\([^"]*\)".*/\1/' "$dir"/*.ports)" "TAUTLINE_${name}_LOG=$log"
+}
+
 # What the parts start alike.
 common() {
     need_python
@@ -258,6 +307,22 @@ front() {
     cargo test --test interop_front -- --ignored --test-threads 8
 }
 
+brokers() {
+    # Where Debian has mosquitto, and not every user looks.
+    PATH=$PATH:/usr/sbin
+    command -v python3 >/dev/null || cannot "a free port for mosquitto: there is no python3"
+    need_command mosquitto mosquitto
+    need_command nats-server nats-server
+    say "starting mosquitto and nats-server"
+    start_mosquitto MOSQUITTO
+    start_nats NATS
+    # One that a test tells to shut down.
+    start_nats NATS_LEAVING
+    cargo build --quiet --example mqtt --example nats
+    # They wait more than they work.
+    cargo test --test interop_brokers -- --ignored --test-threads 8
+}
+
 conformance() {
     local port pid index=$work/conformance/reports/index.json
     "$work/kosoku/bin/python" -c 'import kosoku' 2>/dev/null || {
@@ -300,7 +365,7 @@ netfault() {
 
 part=${1:-all}
 case $part in
-all | servers | sessions | front | conformance | netfault) ;;
+all | servers | sessions | front | brokers | conformance | netfault) ;;
 *)
     say "there is no part $part; see the head of $here/run.sh"
     exit 2
@@ -314,6 +379,7 @@ all)
     servers
     sessions
     front
+    brokers
     conformance
     netfault
     ;;
