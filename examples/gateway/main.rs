@@ -16,9 +16,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded, select};
 use serde_json::{Value, json};
-use tautline::{
-    Client, ConnectionConfig, ConnectionState, Event, HeartbeatConfig, JsonSession, ReconnectConfig,
-};
+use tautline::{Client, ConnectionConfig, Event, HeartbeatConfig, JsonSession, ReconnectConfig};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -49,12 +47,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let client =
         Client::builder(config(&url)).protocol(session(&options.email, &options.password)).connect()?;
     println!("{}", client.state());
-    subscribe(&client)?;
-
     if let Some(gateway) = gateway.as_ref().filter(|_| !options.watch) {
+        run(&client, &stop, |event| matches!(event, Event::Message(_)))?;
         println!("\n-- the gateway drops the line");
         gateway.drop_lines();
-        run(&client, &stop, |event| matches!(event, Event::Message(_)))?;
+        let mut is_back = false;
+        run(&client, &stop, |event| {
+            is_back |= matches!(event, Event::Connected { .. });
+            is_back && matches!(event, Event::Message(_))
+        })?;
         println!("the sensors again: {}", client.request(json!({"Type": "GET_DYN_CONNECTED"}), SOON)?);
     } else {
         run(&client, &stop, |_| false)?;
@@ -111,9 +112,13 @@ fn subscribe(client: &Client) -> Result<(), tautline::Error> {
     Ok(())
 }
 
-/// Shows what comes, until `last` says so, the line is closed, or a signal arrives. Subscribes anew after each loss.
-fn run(client: &Client, stop: &Receiver<()>, last: impl Fn(&Event) -> bool) -> Result<(), Box<dyn Error>> {
-    let mut was_lost = false;
+/// Shows what comes, until `last` says so, the line is closed, or a signal arrives. Each connection is subscribed: the
+/// gateway keeps nothing of the one before.
+fn run(
+    client: &Client,
+    stop: &Receiver<()>,
+    mut last: impl FnMut(&Event) -> bool,
+) -> Result<(), Box<dyn Error>> {
     loop {
         select! {
             recv(client.events()) -> event => {
@@ -121,20 +126,19 @@ fn run(client: &Client, stop: &Receiver<()>, last: impl Fn(&Event) -> bool) -> R
                 match &event {
                     Event::Message(message) => show(&message.json()?),
                     Event::StateChanged { from, to, .. } => println!("{from} -> {to}"),
+                    Event::Connected { .. } => {
+                        // The line may be lost again meanwhile; then the next one is subscribed.
+                        if let Err(error) = subscribe(client) {
+                            println!("not subscribed: {error}");
+                        }
+                    }
                     Event::Disconnected { reason, retry_in, .. } => {
-                        was_lost = true;
                         println!("line lost: {reason}; next try in {retry_in:?}");
                     }
                     Event::Closed { .. } => return Ok(()),
                     _ => {}
                 }
-                if was_lost && client.state() == ConnectionState::Authenticated {
-                    was_lost = false;
-                    // The line may be lost again meanwhile; then the next one is subscribed.
-                    if let Err(error) = subscribe(client) {
-                        println!("not subscribed: {error}");
-                    }
-                } else if !was_lost && last(&event) && client.events().is_empty() {
+                if last(&event) {
                     return Ok(());
                 }
             }
