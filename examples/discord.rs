@@ -72,7 +72,7 @@ impl Protocol for Discord {
     }
 
     fn on_timer(&mut self, cx: &mut Context<'_>, _: u32) -> Result<(), Error> {
-        if std::mem::replace(&mut self.unanswered, true) {
+        if std::mem::replace(&mut self.unanswered, true) && !cx.was_deaf() {
             cx.close(4000, "a beat was not acknowledged");
             return Ok(());
         }

@@ -33,6 +33,7 @@ struct Hooks {
     send: Option<Hook<Outgoing>>,
     control: Option<Hook<String>>,
     work: Option<Hook<Result<Message, Error>>>,
+    timer: Option<Hook<u32>>,
     withdrawn: Option<Hook<RequestId>>,
     move_failed: Option<Hook<String>>,
     down: Option<OnDown>,
@@ -94,6 +95,10 @@ impl Protocol for Hooks {
 
     fn on_work(&mut self, cx: &mut Context<'_>, _: u32, result: Result<Message, Error>) -> Result<(), Error> {
         self.work.as_mut().map_or(Ok(()), |hook| hook(cx, result))
+    }
+
+    fn on_timer(&mut self, cx: &mut Context<'_>, id: u32) -> Result<(), Error> {
+        self.timer.as_mut().map_or(Ok(()), |hook| hook(cx, id))
     }
 
     fn on_move_failed(&mut self, cx: &mut Context<'_>, error: &Error) -> Result<(), Error> {
@@ -339,6 +344,32 @@ fn a_protocol_that_stops_ends_the_client_whatever_follows_a_loss() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_timer_knows_whether_the_line_was_listened_to() {
+    let (server, say, heard) = puppet();
+    let ready = hook(|cx: &mut Context<'_>, ()| {
+        cx.set_timer(1, 10 * MS);
+        cx.ready();
+    });
+    let timer = hook(|cx: &mut Context<'_>, _: u32| {
+        cx.send(if cx.was_deaf() { "deaf" } else { "listening" });
+        cx.set_timer(1, 10 * MS);
+    });
+    let hooks = Hooks { open: ready, timer, ..Hooks::default() };
+    let config = config(&server.url()).events(Limit::new(10, 1 << 20));
+    let client = Client::builder(config).protocol(hooks).connect().unwrap();
+    let wait_for_word = |what: &str| while next(&heard) != what {};
+    wait_for_word("listening");
+    for _ in 0..100 {
+        say.send(Raw::text("untaken")).unwrap();
+    }
+    wait_for_word("deaf");
+    for _ in 0..100 {
+        client.recv_timeout(LONG).unwrap();
+    }
+    wait_for_word("listening");
 }
 
 /// Requests are answered in the order in which they were sent: by `text`, by `text…` in part, `!` ends, `?` fails.

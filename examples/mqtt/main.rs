@@ -15,13 +15,9 @@ use std::{collections::HashMap, error::Error as StdError, num::NonZeroU16, time:
 
 use packets::{connect, cut, outgoing, packet, published};
 use tautline::{
-    Accepted, Client, ConnectionConfig, Context, Error, Event, HeartbeatConfig, Message, Outgoing, Protocol,
-    ReconnectConfig, RequestId,
+    Accepted, Beat, Client, ConnectionConfig, Context, Error, Event, HeartbeatConfig, Message, Outgoing,
+    Protocol, ReconnectConfig, RequestId,
 };
-
-/// Timers: nothing was sent for the keepalive; a PINGREQ was not answered.
-const IDLE: u32 = 0;
-const DEAD: u32 = 1;
 
 /// The application says `SUB filter` and `PUB topic text`, and hears `topic text`. What it asks as a request is answered
 /// by the server's acknowledgement.
@@ -56,7 +52,7 @@ impl Protocol for Mqtt {
                         cx.answer(request, codes);
                     }
                 }
-                (0xD0, _) => cx.cancel_timer(DEAD), // PINGRESP
+                (0xD0, _) => cx.beat_answered(), // PINGRESP
                 _ => return Err(Error::session(format!("nobody expects a packet {head:#x}"))),
             }
         }
@@ -72,12 +68,8 @@ impl Protocol for Mqtt {
         Ok(())
     }
 
-    fn on_timer(&mut self, cx: &mut Context<'_>, id: u32) -> Result<(), Error> {
-        if id == DEAD {
-            return Err(Error::session("the server does not answer PINGREQ"));
-        }
-        cx.set_timer(DEAD, self.keepalive * 9 / 10); // before the next one is due
-        send(cx, self.keepalive, packet(0xC0, &[]));
+    fn on_beat(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        cx.send(packet(0xC0, &[])); // PINGREQ
         Ok(())
     }
 
@@ -91,7 +83,7 @@ impl Protocol for Mqtt {
 fn send(cx: &mut Context<'_>, keepalive: Duration, packet: impl Into<Option<Vec<u8>>>) {
     if let Some(packet) = packet.into() {
         cx.send(packet);
-        cx.set_timer(IDLE, keepalive);
+        cx.set_beats(keepalive, keepalive);
     }
 }
 
@@ -105,7 +97,8 @@ fn main() -> Result<(), Box<dyn StdError>> {
     let connect = connect(option("--id").unwrap_or_default(), option("--login"), seconds.get());
     let keepalive = Duration::from_secs(seconds.get().into());
     let session = Mqtt { connect, keepalive, inbox: Vec::new(), open: HashMap::new() };
-    let config = ConnectionConfig::new(url).subprotocol("mqtt").heartbeat(HeartbeatConfig::off());
+    let heartbeat = HeartbeatConfig::default().interval(keepalive).timeout(keepalive).beat(Beat::Protocol);
+    let config = ConnectionConfig::new(url).subprotocol("mqtt").heartbeat(heartbeat);
     let config = config.reconnect(ReconnectConfig::default().initial_delay(Duration::from_millis(200)));
     let client = Client::builder(config).protocol(session).connect().map_err(|error| error.to_string())?;
     if let Some(line) = option("--pub") {

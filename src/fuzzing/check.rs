@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::wild::LONGEST_TOLD;
 use crate::config::{Beat, ConnectionConfig};
 use crate::error::Error;
 use crate::event::{CloseReason, DisconnectReason, Event};
@@ -194,7 +195,7 @@ impl Check {
         bounds.extend(logging_in.then_some(self.since + config.login_timeout));
         bounds.extend((up && blocked).then_some(self.moved + config.write_timeout));
         let beats = state != Closing && ready && config.heartbeat.beat != Beat::Off;
-        bounds.extend(beats.then_some(now + config.heartbeat.interval));
+        bounds.extend(beats.then_some(now + config.heartbeat.interval.max(LONGEST_TOLD)));
         for bound in bounds {
             assert!(bound > now, "{state} for longer than it may be");
             assert!(deadline.is_some_and(|at| at > now && at <= bound), "{deadline:?} in {state}");

@@ -41,7 +41,9 @@ pub(super) struct Rig {
     pub(super) wall: SystemTime,
     pub(super) results: VecDeque<(u64, Result<Opening, Error>)>,
     pub(super) commands: VecDeque<Command>,
-    /// What came of work that was done elsewhere: connection, id, result.
+    /// What is being done elsewhere, and takes a moment.
+    pieces: Vec<Piece>,
+    /// What came of it: connection, id, result.
     worked: VecDeque<(u64, u32, Result<Message, Error>)>,
     pub(super) dialling: Option<u64>,
     pub(super) plan: Option<Plan>,
@@ -112,6 +114,7 @@ impl Rig {
             wall,
             results: VecDeque::new(),
             commands: VecDeque::new(),
+            pieces: Vec::new(),
             worked: VecDeque::new(),
             dialling: None,
             plan: None,
@@ -351,9 +354,7 @@ impl Rig {
                 Action::Stop => return true,
             }
         }
-        while let Some(Piece { connection, id, work }) = self.session.poll_work() {
-            self.worked.push_back((connection, id, work()));
-        }
+        self.pieces.extend(std::iter::from_fn(|| self.session.poll_work()));
         false
     }
 
@@ -438,6 +439,9 @@ impl Rig {
     pub(super) fn sleep(&mut self, time: Duration) {
         self.now += time;
         self.wall += time;
+        for Piece { connection, id, work } in self.pieces.drain(..) {
+            self.worked.push_back((connection, id, work()));
+        }
         if time >= QUIET {
             if let Some(Line { socket, .. }) = &mut self.line {
                 traffic::rest(&mut self.session, socket, self.now);

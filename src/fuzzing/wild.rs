@@ -8,6 +8,9 @@ use crate::error::Error;
 use crate::message::Message;
 use crate::protocol::{Accepted, Attempt, Context, Down, Outgoing, Protocol, Request, RequestId, Retry};
 
+/// It asks for no longer time between two heartbeats.
+pub(super) const LONGEST_TOLD: Duration = Duration::from_millis(2 * 39 * 7);
+
 pub(super) struct Wild {
     script: Vec<u8>,
     at: usize,
@@ -41,7 +44,7 @@ impl Wild {
 
     fn effect(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         let ms = Duration::from_millis(u64::from(self.choose(40)) * 7);
-        match self.choose(20) {
+        match self.choose(21) {
             0 => cx.send("w: anything"),
             1 => cx.send("w".repeat(70_000)),
             2 => cx.deliver("anything"),
@@ -75,6 +78,7 @@ impl Wild {
                 }
             }
             16 => cx.resumed(),
+            20 => cx.set_beats(ms, ms + ms),
             17 => drop(cx.random()),
             18 if self.choose(4) == 1 => return Err(Error::session("enough")),
             19 if self.choose(4) == 1 => return Err(Error::refused("enough")),

@@ -1,7 +1,7 @@
 //! What a hook can ask for.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::event::Ticket;
@@ -13,9 +13,20 @@ pub struct Context<'a> {
     effects: &'a mut Vec<Effect>,
     waiting: &'a dyn Fn(u64) -> bool,
     random: &'a mut dyn FnMut() -> f64,
-    unix: Duration,
-    ready: bool,
-    moving: bool,
+    moment: Moment,
+}
+
+/// What a hook can know of when and where it is called.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) now: Instant,
+    pub(crate) unix: Duration,
+    /// The attempt that brought the connection.
+    pub(crate) connection: u64,
+    pub(crate) ready: bool,
+    pub(crate) moving: bool,
+    /// For a timer: the line was not heard all the time while it ran.
+    pub(crate) deaf: bool,
 }
 
 /// A message of the application that is to go out.
@@ -49,6 +60,10 @@ pub(crate) enum Effect {
     SetTimer(u32, Duration),
     CancelTimer(u32),
     BeatAnswered,
+    Beats {
+        first: Duration,
+        interval: Duration,
+    },
     Hold(Duration),
     Release,
     Move,
@@ -66,10 +81,9 @@ impl<'a> Context<'a> {
         effects: &'a mut Vec<Effect>,
         waiting: &'a dyn Fn(u64) -> bool,
         random: &'a mut dyn FnMut() -> f64,
-        unix: Duration,
-        (ready, moving): (bool, bool),
+        moment: Moment,
     ) -> Self {
-        Self { effects, waiting, random, unix, ready, moving }
+        Self { effects, waiting, random, moment }
     }
 
     /// Sends a message, ahead of the application's.
@@ -88,7 +102,7 @@ impl<'a> Context<'a> {
     /// Declares the line ready: logged in. The application's messages flow and the heartbeats start. Once it is ready,
     /// this does nothing.
     pub fn ready(&mut self) {
-        self.ready = true;
+        self.moment.ready = true;
         self.effects.push(Effect::Ready { resumed: false });
     }
 
@@ -97,13 +111,13 @@ impl<'a> Context<'a> {
     ///
     /// [`Event::Connected`]: crate::Event::Connected
     pub fn resumed(&mut self) {
-        self.ready = true;
+        self.moment.ready = true;
         self.effects.push(Effect::Ready { resumed: true });
     }
 
     /// Whether the line is ready.
     pub fn is_ready(&self) -> bool {
-        self.ready
+        self.moment.ready
     }
 
     /// Gives a request its answer, the only one or the last. A request that has ended (answered, timed out, failed,
@@ -143,6 +157,23 @@ impl<'a> Context<'a> {
     /// Forgets the timer `id`.
     pub fn cancel_timer(&mut self, id: u32) {
         self.effects.push(Effect::CancelTimer(id));
+    }
+
+    /// Whether the line was not listened to all the time while the timer ran that this hook is about: the application did
+    /// not take its messages, so that none were read, or the machine slept. What the timer has waited for may be there
+    /// unheard. A timer that takes silence for death asks this first, and waits once more.
+    pub fn was_deaf(&self) -> bool {
+        self.moment.deaf
+    }
+
+    /// Has the heartbeats of this connection go out as the server wants them: the first after `first` from now, or from
+    /// when the line is ready, then one each `interval` (1 ms at
+    /// least), in place of the configuration's. With
+    /// [`Beat::Protocol`](crate::Beat::Protocol) they are what [`on_beat`](crate::Protocol::on_beat) sends. Called each
+    /// time that something is sent, or that something arrives, it makes a heartbeat for a line that is idle on send or on
+    /// receive.
+    pub fn set_beats(&mut self, first: Duration, interval: Duration) {
+        self.effects.push(Effect::Beats { first, interval });
     }
 
     /// The oldest heartbeat of [`Beat::Protocol`](crate::Beat::Protocol) was answered.
@@ -201,7 +232,7 @@ impl<'a> Context<'a> {
 
     /// Whether this hook is about the connection that the line is to move to, and has not yet.
     pub fn is_moving(&self) -> bool {
-        self.moving
+        self.moment.moving
     }
 
     /// A random number of at least 0 and below 1.
@@ -209,14 +240,25 @@ impl<'a> Context<'a> {
         (self.random)()
     }
 
+    /// A number for the connection that this hook is about. The one that the line is to move to has another, and while the
+    /// old one is heard to its end after a move, its messages come with the old number.
+    pub fn connection(&self) -> u64 {
+        self.moment.connection
+    }
+
+    /// The time by the clock of timers, which does not jump.
+    pub fn now(&self) -> Instant {
+        self.moment.now
+    }
+
     /// The time since 1970 by the wall clock.
     pub fn unix_time(&self) -> Duration {
-        self.unix
+        self.moment.unix
     }
 }
 
 impl fmt::Debug for Context<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("ready", &self.ready).finish_non_exhaustive()
+        f.debug_struct("Context").field("moment", &self.moment).finish_non_exhaustive()
     }
 }

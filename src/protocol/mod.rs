@@ -7,7 +7,7 @@ mod request;
 mod retry;
 
 pub use context::{Context, Outgoing, RequestId};
-pub(crate) use context::{Effect, Work};
+pub(crate) use context::{Effect, Moment, Work};
 pub use json::JsonSession;
 pub use request::{Accepted, Attempt, Request};
 pub use retry::{Down, Retry};

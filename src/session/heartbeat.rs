@@ -44,6 +44,8 @@ pub struct HeartbeatManager {
     /// The number of the newest beat; never starts anew, so that an answer can't belong to another connection.
     sent: u64,
     running: Option<Running>,
+    /// What the server of this connection wants: the time to the first beat, and between two.
+    told: Option<(Duration, Duration)>,
 }
 
 #[derive(Debug)]
@@ -106,6 +108,9 @@ pub enum Response<'a> {
 /// As many unanswered beats are remembered; a peer that never answers must not make memory grow.
 const REMEMBERED: usize = 32;
 
+/// No protocol makes beats come closer together.
+const CLOSEST: Duration = Duration::from_millis(1);
+
 /// Later than this, nobody was awake to hear an answer.
 const OVERSLEPT: Duration = Duration::from_secs(5);
 
@@ -116,13 +121,13 @@ impl HeartbeatManager {
     /// [`Error::InvalidConfig`] names the setting that can't be used.
     pub fn new(config: HeartbeatConfig) -> Result<Self, Error> {
         config.check()?;
-        Ok(Self { config, sent: 0, running: None })
+        Ok(Self { config, sent: 0, running: None, told: None })
     }
 
     /// Starts on a connection that is ready; the first beat is due after one interval. Does nothing with [`Beat::Off`].
     pub fn start(&mut self, now: Instant) {
         self.running = (self.config.beat != Beat::Off).then(|| Running {
-            next_beat: deadline(now, self.config.interval),
+            next_beat: deadline(now, self.told.map_or(self.config.interval, |(first, _)| first)),
             beats: VecDeque::new(),
             satisfied: self.sent,
             moved: now,
@@ -134,6 +139,7 @@ impl HeartbeatManager {
     /// Stops, and forgets the connection.
     pub fn stop(&mut self) {
         self.running = None;
+        self.told = None;
     }
 
     /// Whether it was started and not stopped.
@@ -171,7 +177,7 @@ impl HeartbeatManager {
         }
         let pulse = self.beat(now);
         // One that was late does not make the next ones late: servers count from their own clocks.
-        let next = deadline(planned, self.config.interval);
+        let next = deadline(planned, self.interval());
         if let Some(running) = self.running.as_mut().filter(|_| next > now) {
             running.next_beat = next;
         }
@@ -182,8 +188,9 @@ impl HeartbeatManager {
     pub(crate) fn beat(&mut self, now: Instant) -> Pulse {
         self.sent += 1;
         let number = self.sent;
+        let interval = self.interval();
         if let Some(running) = &mut self.running {
-            running.next_beat = deadline(now, self.config.interval);
+            running.next_beat = deadline(now, interval);
             if running.beats.len() == REMEMBERED {
                 running.beats.remove(1);
             }
@@ -278,6 +285,20 @@ impl HeartbeatManager {
         running.next_beat = now;
         running.satisfied = self.sent;
         running.assess();
+    }
+
+    /// The server of this connection wants the next beat after `first`, and then one each `interval`.
+    pub(crate) fn set_beats(&mut self, now: Instant, first: Duration, interval: Duration) {
+        // Those that came without a pause would leave time for nothing else.
+        let (first, interval) = (first.max(CLOSEST), interval.max(CLOSEST));
+        self.told = Some((first, interval));
+        if let Some(running) = &mut self.running {
+            running.next_beat = deadline(now, first);
+        }
+    }
+
+    fn interval(&self) -> Duration {
+        self.told.map_or(self.config.interval, |(_, interval)| interval)
     }
 
     pub(crate) fn kind(&self) -> Beat {

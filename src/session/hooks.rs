@@ -8,7 +8,7 @@ use crate::config::deadline;
 use crate::error::Error;
 use crate::event::{CloseReason, Event};
 use crate::message::Message;
-use crate::protocol::{Attempt, Context, Effect, Protocol, Request, RequestId};
+use crate::protocol::{Attempt, Context, Effect, Moment, Protocol, Request, RequestId};
 use crate::session::heartbeat::Response;
 use crate::session::moving::Side;
 use crate::session::{Frame, Line, Piece, Queued, Session};
@@ -22,6 +22,14 @@ pub(super) const TIMERS: usize = 1024;
 
 /// So much work may be under way for a connection.
 pub(super) const WORKING: usize = 64;
+
+/// A timer of the protocol's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timer {
+    pub(super) at: Instant,
+    /// The line was not heard all the time since it was set.
+    pub(super) deaf: bool,
+}
 
 impl Session {
     /// Calls the protocol about the line, and does what it asked for. An error ends the connection, a panic the client.
@@ -42,15 +50,11 @@ impl Session {
         now: Instant,
         call: impl FnOnce(&mut dyn Protocol, &mut Context<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let unix = self.wall_at(now).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let (ready, moving) = match side {
-            Side::Line => (matches!(self.line, Line::Open { .. }), false),
-            Side::Beside => (self.is_switching(), true),
-        };
+        let moment = self.moment(side, now);
         let Some(mut protocol) = self.protocol.take() else { return Ok(()) };
         let mut effects = std::mem::take(&mut self.effects);
         let waiting = |request| self.requests.is_waiting(request);
-        let mut cx = Context::new(&mut effects, &waiting, &mut *self.random, unix, (ready, moving));
+        let mut cx = Context::new(&mut effects, &waiting, &mut *self.random, moment);
         let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut *protocol, &mut cx)));
         let outcome = self.give_back(protocol, outcome);
         let Some(outcome) = outcome else { return Ok(()) };
@@ -62,6 +66,15 @@ impl Session {
         }
         self.effects = effects;
         outcome
+    }
+
+    fn moment(&self, side: Side, now: Instant) -> Moment {
+        let unix = self.wall_at(now).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let (connection, ready) = match side {
+            Side::Line => (self.speaker.unwrap_or(self.connection), matches!(self.line, Line::Open { .. })),
+            Side::Beside => (self.beside_number(), self.is_switching()),
+        };
+        Moment { now, unix, connection, ready, moving: side == Side::Beside, deaf: self.deaf }
     }
 
     /// Calls the protocol. `None` if there is none, or if it panicked: then it is never called again.
@@ -142,7 +155,7 @@ impl Session {
             // What follows belongs to a connection, and this one is gone.
             _ if !self.is_up() => {}
             Effect::SetTimer(id, after) => {
-                self.timers.insert(id, deadline(now, after.max(SHORTEST_TIMER)));
+                self.timers.insert(id, self.timer(now, after));
                 if self.timers.len() > TIMERS {
                     self.line_lost(
                         now,
@@ -154,6 +167,7 @@ impl Session {
                 self.timers.remove(&id);
             }
             Effect::BeatAnswered => self.note_round_trip(now, Response::Json),
+            Effect::Beats { first, interval } => self.heartbeat.set_beats(now, first, interval),
             Effect::Hold(time) => self.hold = Some(deadline(now, time)),
             Effect::Release => self.hold = None,
             Effect::Move => self.begin_move(now),
@@ -211,14 +225,27 @@ impl Session {
 
     /// Calls for the timers that have run out.
     pub(super) fn timers_timeout(&mut self, now: Instant) {
-        let due: Vec<u32> = self.timers.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id).collect();
+        let due: Vec<u32> =
+            self.timers.iter().filter(|(_, timer)| timer.at <= now).map(|(id, _)| *id).collect();
         for id in due {
             // One may have been cancelled by another, or have died with the connection.
-            if self.timers.get(&id).is_some_and(|at| *at <= now) {
-                self.timers.remove(&id);
+            if self.timers.get(&id).is_some_and(|timer| timer.at <= now)
+                && let Some(timer) = self.timers.remove(&id)
+            {
+                self.deaf = timer.deaf;
                 self.hook(now, |protocol, cx| protocol.on_timer(cx, id));
+                self.deaf = false;
             }
         }
+    }
+
+    pub(super) fn timer(&self, now: Instant, after: Duration) -> Timer {
+        Timer { at: deadline(now, after.max(SHORTEST_TIMER)), deaf: self.paused }
+    }
+
+    /// What the timers wait for may come unheard.
+    pub(super) fn deafen(&mut self) {
+        self.timers.values_mut().for_each(|timer| timer.deaf = true);
     }
 
     /// The heartbeat is the protocol's: what it sends carries the beat.

@@ -125,6 +125,7 @@ impl Session {
             self.pings.clear();
             self.timers.clear();
             self.hold = None;
+            self.paused = false;
             self.end_move();
             self.working = 0;
             // Their drop is the protocol's code.

@@ -35,6 +35,7 @@ use crate::message::Message;
 use crate::protocol::{Accepted, Effect, Protocol, Request, Work};
 use crate::session::closing::Closing;
 use crate::session::heartbeat::{HeartbeatAction, HeartbeatManager, Response, counter};
+use crate::session::hooks::Timer;
 use crate::session::moving::Beside;
 use crate::session::outbox::Outbox;
 use crate::session::reconnect::{Plan, ReconnectionManager};
@@ -106,7 +107,15 @@ pub(crate) struct Session {
     /// Until when the connection that the line has moved from is heard.
     leaving: Option<Instant>,
     /// The protocol's, which die with the connection.
-    timers: BTreeMap<u32, Instant>,
+    timers: BTreeMap<u32, Timer>,
+    /// Reading is paused.
+    paused: bool,
+    /// What `Context::was_deaf` says.
+    deaf: bool,
+    /// The connection that the line has moved from.
+    old: Option<u64>,
+    /// While the old connection of a line that has moved is heard: its number.
+    speaker: Option<u64>,
     /// Until when the protocol holds the outbox.
     hold: Option<Instant>,
     /// The protocol wants no other connection.
@@ -195,6 +204,10 @@ impl Session {
             beside: None,
             leaving: None,
             timers: BTreeMap::new(),
+            paused: false,
+            deaf: false,
+            old: None,
+            speaker: None,
             hold: None,
             stopped: false,
             working: 0,
@@ -345,6 +358,10 @@ impl Session {
 
     /// Reading is paused, since the application does not take its messages, or goes on.
     pub(crate) fn handle_paused(&mut self, now: Instant, paused: bool) {
+        self.paused = paused;
+        if paused {
+            self.deafen();
+        }
         self.heartbeat.handle_paused(now, paused);
     }
 
@@ -366,6 +383,7 @@ impl Session {
         let ran_ahead = wall.duration_since(self.wall_at(now)).unwrap_or_default();
         self.wall = (now, wall);
         if ran_ahead > SLEPT {
+            self.deafen();
             self.heartbeat.handle_sleep(now);
         }
     }
@@ -407,7 +425,7 @@ impl Session {
             Line::Closing(closing) => Some(closing.next_deadline(!self.outbox.has_waiting())),
             Line::Down | Line::Open { .. } | Line::Closed => None,
         };
-        let timer = self.timers.values().min().copied();
+        let timer = self.timers.values().map(|timer| timer.at).min();
         let expiry = self.config.max_age.and_then(|_| self.outbox.next_expiry());
         let deadlines = [
             line,

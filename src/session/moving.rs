@@ -5,7 +5,7 @@
 //! then they switch. The old one is closed, and heard until its end.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::message::Message;
 use crate::protocol::{Accepted, Context, Effect, Protocol};
-use crate::session::hooks::{SHORTEST_TIMER, TIMERS, WORKING};
+use crate::session::hooks::{SHORTEST_TIMER, TIMERS, Timer, WORKING};
 use crate::session::{Action, Frame, LOG, Line, Piece, Queued, Session};
 
 /// The connection that a hook is about.
@@ -31,7 +31,9 @@ pub(super) struct Beside {
     stage: Stage,
     /// What the protocol sends there.
     frames: VecDeque<Queued>,
-    timers: BTreeMap<u32, Instant>,
+    timers: BTreeMap<u32, Timer>,
+    /// The time to the first heartbeat, and between two, if the server told them.
+    beats: Option<(Duration, Duration)>,
 }
 
 #[derive(Debug)]
@@ -62,7 +64,8 @@ impl Session {
         self.stats.attempts += 1;
         let generation = self.generation;
         let stage = Stage::Dialling(Some(deadline(now, self.config.connect_timeout)));
-        self.beside = Some(Beside { generation, stage, frames: VecDeque::new(), timers: BTreeMap::new() });
+        let (frames, timers) = (VecDeque::new(), BTreeMap::new());
+        self.beside = Some(Beside { generation, stage, frames, timers, beats: None });
         match self.prepare(true) {
             Some(Ok(request)) => self.actions.push_back(Action::Dial { generation, request }),
             Some(Err(error)) => self.move_failed(now, &error),
@@ -73,6 +76,11 @@ impl Session {
     /// Whether this is the attempt, or the connection, that the line is to move to.
     pub(crate) fn is_beside(&self, generation: u64) -> bool {
         self.beside.as_ref().is_some_and(|beside| beside.generation == generation)
+    }
+
+    /// The number of the connection that the line is to move to.
+    pub(super) fn beside_number(&self) -> u64 {
+        self.beside.as_ref().map_or(0, |beside| beside.generation)
     }
 
     /// Whether the new connection is ready, and the old one is being confirmed.
@@ -109,6 +117,20 @@ impl Session {
         }
     }
 
+    /// A message arrived on the connection that the line has moved from.
+    pub(crate) fn handle_old_message(&mut self, now: Instant, message: Message) {
+        self.speaker = self.old;
+        self.handle_message(now, message);
+        self.speaker = None;
+    }
+
+    /// A ping arrived there.
+    pub(crate) fn handle_old_ping(&mut self, now: Instant, payload: &[u8]) {
+        self.speaker = self.old;
+        self.handle_ping(now, payload);
+        self.speaker = None;
+    }
+
     /// The connection that the line has moved from has ended.
     pub(crate) fn handle_left(&mut self) {
         self.let_go();
@@ -126,7 +148,7 @@ impl Session {
                 Stage::Dialling(limit) => *limit,
                 Stage::LoggingIn { until, .. } | Stage::Switching { until, .. } => Some(*until),
             };
-            [stage, beside.timers.values().min().copied()].into_iter().flatten().min()
+            [stage, beside.timers.values().map(|timer| timer.at).min()].into_iter().flatten().min()
         });
         [beside, self.leaving].into_iter().flatten().min()
     }
@@ -167,11 +189,12 @@ impl Session {
 
     fn beside_timers(&mut self, now: Instant) {
         let Some(beside) = &self.beside else { return };
-        let due: Vec<u32> = beside.timers.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id).collect();
+        let due: Vec<u32> =
+            beside.timers.iter().filter(|(_, timer)| timer.at <= now).map(|(id, _)| *id).collect();
         for id in due {
             let Some(beside) = &mut self.beside else { return };
             // One may have been cancelled by another, or set anew.
-            if beside.timers.get(&id).is_some_and(|at| *at <= now) {
+            if beside.timers.get(&id).is_some_and(|timer| timer.at <= now) {
                 beside.timers.remove(&id);
                 self.beside_hook(now, |protocol, cx| protocol.on_timer(cx, id));
             }
@@ -213,7 +236,9 @@ impl Session {
                 }
             }
             Effect::SetTimer(id, after) => {
-                beside.timers.insert(id, deadline(now, after.max(SHORTEST_TIMER)));
+                // It is heard whether or not the application takes its messages.
+                let at = deadline(now, after.max(SHORTEST_TIMER));
+                beside.timers.insert(id, Timer { at, deaf: false });
                 if beside.timers.len() > TIMERS {
                     self.move_failed(now, &Error::session("the protocol set too many timers"));
                 }
@@ -231,6 +256,7 @@ impl Session {
             Effect::Close { reason, error: None, .. } => {
                 self.move_failed(now, &Error::session(format!("the protocol closed it: {reason}")));
             }
+            Effect::Beats { first, interval } => beside.beats = Some((first, interval)),
             // These are about the session, whichever connection carries it.
             effect @ (Effect::Deliver(_)
             | Effect::Part(..)
@@ -252,22 +278,26 @@ impl Session {
 
     /// The new connection becomes the line's.
     pub(super) fn switch(&mut self, now: Instant) {
-        let Some(Beside { generation, stage: Stage::Switching { accepted, .. }, frames, timers }) =
+        let Some(Beside { generation, stage: Stage::Switching { accepted, .. }, frames, timers, beats }) =
             self.beside.take()
         else {
             return;
         };
         let maybe_delivered = self.outbox.lost(self.taken.max(self.taken_ahead));
         self.doubt(&maybe_delivered, false);
-        self.connection = generation;
+        self.old = Some(std::mem::replace(&mut self.connection, generation));
         self.frames = frames;
         self.timers = timers;
         self.cut = None;
+        self.hold = None;
         self.pings.clear();
         self.asked = 0;
         self.blocked_since = None;
         self.line = Line::Open { ready_at: now };
         self.heartbeat.stop();
+        if let Some((first, interval)) = beats {
+            self.heartbeat.set_beats(now, first, interval);
+        }
         self.heartbeat.start(now);
         self.leaving = Some(deadline(now, self.config.close_timeout));
         let Accepted { address, subprotocol } = accepted;

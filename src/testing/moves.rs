@@ -55,7 +55,7 @@ impl Line {
             "there is no old connection: the line has not moved, or the old server has answered its close frame; \
              call answer_close(false) before the move"
         );
-        self.session.handle_message(self.now, message.into());
+        self.session.handle_old_message(self.now, message.into());
         self.settle();
     }
 

@@ -162,8 +162,8 @@ fn read(
 
 fn hear_leaving(session: &mut Session, now: Instant, incoming: Incoming) -> Result<(), Error> {
     match incoming {
-        Incoming::Message(message) => session.handle_message(now, message),
-        Incoming::Ping(payload) => session.handle_ping(now, &payload),
+        Incoming::Message(message) => session.handle_old_message(now, message),
+        Incoming::Ping(payload) => session.handle_old_ping(now, &payload),
         Incoming::Pong(_) => {}
         Incoming::Close(frame) => return Err(Error::ClosedByServer(frame)),
     }

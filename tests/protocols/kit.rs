@@ -332,10 +332,13 @@ fn a_line_moves_to_another_server() {
     assert_eq!(line.heard_beside(), ["hello"]);
     line.say("meanwhile");
     line.answer_close(false);
+    line.say("number");
+    line.say_beside("number");
     line.say_beside("send again ready");
     assert!(!line.is_moving());
-    line.say_old("late");
-    assert_eq!(line.messages(), ["meanwhile", "late"]);
+    line.say_old("late number");
+    line.say("number");
+    assert_eq!(line.messages(), ["meanwhile", "1", "2", "late", "1", "2"], "each connection has a number");
     line.send("new");
     assert_eq!(line.heard(), ["again", "new"]);
     assert_eq!(line.heard_old(), ["old", "still old"]);

@@ -69,6 +69,7 @@ impl Obedient {
                     let number = cx.random();
                     cx.send(number.to_string());
                 }
+                "number" => cx.deliver(cx.connection().to_string()),
                 "clock" => cx.send(cx.unix_time().as_secs().to_string()),
                 other => cx.deliver(other),
             }
