@@ -1,0 +1,129 @@
+//! GraphQL subscriptions over `graphql-transport-ws`: a subprotocol that must be agreed on, requests with many answers
+//! under ids that the protocol chooses, and close codes that say whether to come back.
+//!
+//! ```sh
+//! cargo run --example graphql_ws -- ws://127.0.0.1:4000/graphql secret 'subscription { ticks }' 10
+//! ```
+//!
+//! Logs in with the token, subscribes (again after each loss, which the protocol of this name does not bridge), shows
+//! what comes, and ends after 10 results, or with the subscription.
+
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tautline::DisconnectReason::ClosedByServer;
+use tautline::{Accepted, Beat, Client, ConnectionConfig, Context, Down, Error};
+use tautline::{HeartbeatConfig, Message, Outgoing, Protocol, RequestId, Retry};
+
+const SUBPROTOCOL: &str = "graphql-transport-ws";
+
+/// The close codes after which another attempt would end the same way.
+const FATAL: [u16; 8] = [4004, 4005, 4400, 4401, 4406, 4409, 4429, 4500];
+
+/// Short, for the sake of the show; the default of 30 s suits the real world.
+const BEAT: Duration = Duration::from_secs(1);
+
+fn main() -> Result<(), String> {
+    env_logger::init();
+    run().map_err(|error| error.to_string())
+}
+
+fn run() -> Result<(), Box<dyn StdError>> {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let [url, token, query, count] = &*arguments else {
+        return Err("usage: graphql_ws URL TOKEN QUERY COUNT".into());
+    };
+    let mut left: u32 = count.parse()?;
+    let config = ConnectionConfig::new(url).subprotocol(SUBPROTOCOL).heartbeat(
+        HeartbeatConfig::default().interval(BEAT).timeout(2 * BEAT).beat(Beat::Protocol).strict(true),
+    );
+    let session = GraphQl { login: json!({"token": token}), open: HashMap::new() };
+    let client = Client::builder(config).protocol(session).connect()?;
+    'ask: while left > 0 {
+        println!("subscribing");
+        // Waits for the line, if it is lost.
+        let Ok(results) = client.request_many(json!({"query": query}), Duration::from_secs(60)) else {
+            break;
+        };
+        for result in results {
+            match result {
+                Ok(result) => println!("result: {result}"),
+                Err(error @ Error::Session { .. }) => return Err(error.into()), // what the server says of the query
+                Err(error) => {
+                    println!("lost: {error}");
+                    continue 'ask;
+                }
+            }
+            left -= 1;
+            if left == 0 {
+                break 'ask; // dropped, they are withdrawn
+            }
+        }
+        println!("the subscription is complete");
+        break;
+    }
+    client.close();
+    Ok(client.closed().into_result()?)
+}
+
+/// Asks with the payload of a `subscribe`. What is only sent, and not a request, nobody could tell the answers of.
+struct GraphQl {
+    login: Value,
+    open: HashMap<String, RequestId>,
+}
+
+impl Protocol for GraphQl {
+    fn on_open(&mut self, cx: &mut Context<'_>, accepted: &Accepted) -> Result<(), Error> {
+        if accepted.subprotocol.as_deref() != Some(SUBPROTOCOL) {
+            cx.stop(Error::session(format!("the server does not speak {SUBPROTOCOL}")));
+        }
+        cx.send(json!({"type": "connection_init", "payload": self.login}));
+        Ok(())
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
+        let value: Value = message.json()?;
+        let id = value["id"].as_str().unwrap_or_default();
+        match (value["type"].as_str(), self.open.get(id).copied()) {
+            (Some("connection_ack"), _) => cx.ready(),
+            (Some("ping"), _) => cx.send(json!({"type": "pong"})),
+            (Some("pong"), _) => cx.beat_answered(),
+            (Some("next"), Some(request)) => cx.answer_part(request, value["payload"].clone()),
+            (Some("error"), Some(request)) => {
+                cx.fail_request(request, Error::session(value["payload"].to_string()));
+            }
+            (Some("complete"), Some(request)) => cx.end_request(request),
+            _ => {} // of a request that was withdrawn
+        }
+        Ok(())
+    }
+
+    fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
+        let Some(request) = outgoing.request else { return Ok(()) };
+        let (id, payload) = (outgoing.ticket.number(), outgoing.message);
+        self.open.retain(|_, request| cx.is_waiting(*request));
+        self.open.insert(id.to_string(), request);
+        cx.send(format!(r#"{{"id":"{id}","type":"subscribe","payload":{payload}}}"#));
+        Ok(())
+    }
+
+    fn on_withdrawn(&mut self, cx: &mut Context<'_>, request: RequestId) -> Result<(), Error> {
+        for (id, _) in self.open.extract_if(|_, open| *open == request) {
+            cx.send(json!({"id": id, "type": "complete"}));
+        }
+        Ok(())
+    }
+
+    fn on_beat(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        cx.send(json!({"type": "ping"}));
+        Ok(())
+    }
+
+    fn on_down(&mut self, down: &Down<'_>) -> Retry {
+        self.open.clear();
+        let fatal = matches!(down.reason, ClosedByServer(frame) if FATAL.contains(&frame.code));
+        if fatal { Retry::Never } else { down.default_retry() }
+    }
+}

@@ -1,0 +1,139 @@
+//! Socket.IO 5 over Engine.IO 4: the server speaks first and beats, and a session that was cut may go on where it was.
+//!
+//! ```sh
+//! cargo run --example socket_io -- ws://127.0.0.1:3000 '{"token": "secret"}' '["join", "news"]' 10
+//! ```
+//!
+//! Logs in, emits the event and shows the answer (again if a reconnect begins a new session), shows the events that come
+//! and answers those that are questions, and ends after 10 of them.
+
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tautline::DisconnectReason::ClosedByServer;
+use tautline::{Accepted, Client, ConnectionConfig, Context, Down, Error, Event, HeartbeatConfig};
+use tautline::{Message, Outgoing, Protocol, RequestId, Retry};
+
+fn main() -> Result<(), String> {
+    env_logger::init();
+    run().map_err(|error| error.to_string())
+}
+
+fn run() -> Result<(), Box<dyn StdError>> {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let [url, auth, event, count] = &*arguments else { return Err("usage: URL AUTH EVENT COUNT".into()) };
+    let mut left: u32 = count.parse()?;
+    // Only the server's pings count as life: the protocol looks to them, and the library's heartbeat is off.
+    let config = ConnectionConfig::new(format!("{url}/socket.io/?EIO=4&transport=websocket"));
+    let session = SocketIo { auth: serde_json::from_str(auth)?, ..SocketIo::default() };
+    let client = Client::builder(config.heartbeat(HeartbeatConfig::off())).protocol(session).connect()?;
+    for happened in client.events() {
+        match happened {
+            Event::Connected { resumed: true, .. } => println!("resumed"),
+            Event::Connected { .. } => match client.request(event.as_str(), Duration::from_secs(10)) {
+                Ok(answer) => println!("answer: {answer}"),
+                Err(error) => println!("no answer: {error}"),
+            },
+            Event::Disconnected { reason, .. } => println!("lost: {reason}"),
+            Event::Message(message) => {
+                println!("event: {message}");
+                left -= 1;
+                let (number, _) = numbered(message.as_text().unwrap_or_default());
+                if !number.is_empty() {
+                    client.send(format!(r#"{number}["yes"]"#))?;
+                }
+            }
+            _ => {}
+        }
+        if left == 0 {
+            break;
+        }
+    }
+    client.close();
+    Ok(client.closed().into_result()?)
+}
+
+/// To the application an event is an array, `["name","argument"]`; so is the answer to one that it emits with `request`.
+/// One that the server wants answered has a number in front, `7["name"]`, and so has the application's answer. `auth` is
+/// what the login says. A server that keeps sessions gives each a `pid`, and a place, the `offset`, to each event in it,
+/// behind the arguments; they go into the next login.
+#[derive(Default)]
+struct SocketIo {
+    auth: Map<String, Value>,
+    patience: Duration,
+    asked: HashMap<String, RequestId>,
+}
+
+impl Protocol for SocketIo {
+    fn on_open(&mut self, _: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+        Ok(()) // the server speaks first
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
+        let text = message.as_text().unwrap_or_default();
+        match text.as_bytes() {
+            [b'0', hello @ ..] => {
+                self.patience = patience(hello);
+                cx.set_timer(0, self.patience);
+                cx.send(format!("40{}", Value::Object(self.auth.clone())));
+            }
+            b"2" => {
+                cx.set_timer(0, self.patience);
+                cx.send("3");
+            }
+            [b'4', b'0', welcome @ ..] => match self.auth.insert("pid".into(), member(welcome, "pid")) {
+                Some(Value::String(last)) if self.auth["pid"] == last => cx.resumed(),
+                _ => cx.ready(),
+            },
+            [b'4', b'2', event @ ..] => {
+                self.auth.extend(offset(event).map(|offset| ("offset".into(), offset)));
+                cx.deliver(&text[2..]);
+            }
+            [b'4', b'3', ..] => {
+                let (number, answer) = numbered(&text[2..]);
+                let Some(request) = self.asked.remove(number) else { return Ok(()) };
+                cx.answer(request, answer);
+            }
+            [b'4', b'4', why @ ..] => cx.stop(Error::refused(member(why, "message").to_string())),
+            b"41" => cx.stop(Error::session("the server has ended it")),
+            _ => return Err(Error::session("a packet that is not spoken here, such as a binary one")),
+        }
+        Ok(())
+    }
+
+    fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
+        let text = outgoing.message.to_string();
+        let number = outgoing.request.map_or_else(String::new, |_| outgoing.ticket.number().to_string());
+        cx.send(if text.starts_with('[') { format!("42{number}{text}") } else { format!("43{text}") });
+        self.asked.extend(outgoing.request.map(|request| (number, request)));
+        Ok(())
+    }
+
+    fn on_timer(&mut self, _: &mut Context<'_>, _: u32) -> Result<(), Error> {
+        Err(Error::session(format!("no ping from the server for {:?}", self.patience)))
+    }
+
+    fn on_down(&mut self, down: &Down<'_>) -> Retry {
+        self.asked.clear();
+        if matches!(down.reason, ClosedByServer(_)) { Retry::Backoff } else { down.default_retry() }
+    }
+}
+
+fn member(object: &[u8], name: &str) -> Value {
+    serde_json::from_slice(object).map_or(Value::Null, |object: Value| object[name].clone())
+}
+
+fn patience(hello: &[u8]) -> Duration {
+    let told = ["pingInterval", "pingTimeout"].map(|name| member(hello, name).as_u64().unwrap_or(20_000));
+    Duration::from_millis(told[0].saturating_add(told[1]))
+}
+
+fn offset(event: &[u8]) -> Option<Value> {
+    serde_json::from_slice::<Vec<Value>>(event).ok()?.pop().filter(Value::is_string)
+}
+
+fn numbered(text: &str) -> (&str, &str) {
+    text.split_at(text.find('[').unwrap_or_default())
+}
