@@ -6,6 +6,7 @@
 # PART   all (the default)
 #        servers    tests/interop.rs against websockets (Python) and ws (Node), plain and over TLS
 #        sessions   tests/interop_session.rs: logins and requests, against a gateway on websockets
+#        protocols  tests/interop_protocols.rs: examples against Socket.IO, graphql-ws and Node's inspector
 #        front      tests/interop_front.rs: ws behind nginx, plain and over TLS
 #        brokers    tests/interop_brokers.rs: the examples mqtt and nats, against mosquitto and nats-server
 #        conformance  examples/autobahn.rs against the Autobahn cases, without those on compression
@@ -22,6 +23,7 @@ work=$PWD/target/interop
 python=$work/python/bin/python
 websockets=17.4
 ws=^8
+protocols=(graphql@^16 graphql-ws@^6 socket.io@^4 "ws@$ws")
 kosoku=0.1.0
 
 say() { echo "interop: $*" >&2; }
@@ -57,6 +59,20 @@ need_node() {
     mkdir -p "$work/node"
     echo "{\"private\": true, \"dependencies\": {\"ws\": \"$ws\"}}" >"$work/node/package.json"
     install "ws $ws with npm" npm install --prefix "$work/node" --no-audit --no-fund
+}
+
+# Has modules of its own, ws among them.
+need_protocols() {
+    local package modules=$work/protocols
+    export NODE_PATH=$modules/node_modules
+    command -v node >/dev/null || cannot "socket.io: there is no node"
+    node -e 'require("socket.io"), require("graphql-ws/use/ws"), require("ws")' 2>/dev/null && return
+    command -v npm >/dev/null || cannot "socket.io: there is no npm"
+    mkdir -p "$modules"
+    for package in "${protocols[@]}"; do
+        echo "\"${package%@*}\": \"${package#*@}\""
+    done | paste -sd, | sed 's/.*/{"private": true, "dependencies": {&}}/' >"$modules/package.json"
+    install "${protocols[*]} with npm" npm install --prefix "$modules" --no-audit --no-fund
 }
 
 # need_command COMMAND PACKAGE: a command of the system's, from this package of Debian's.
@@ -296,6 +312,19 @@ sessions() {
     cargo test --test interop_session -- --ignored
 }
 
+protocols() {
+    need_protocols
+    say "starting servers of protocols"
+    start SOCKET_IO ws://127.0.0.1 node "$here/socketio-server.js"
+    start GRAPHQL_WS ws://127.0.0.1 node "$here/graphql-ws-server.js"
+    start INSPECTED ws://127.0.0.1 node "$here/inspected.js"
+    start INSPECTED_ANEW ws://127.0.0.1 node "$here/inspected.js"
+    start OTHER_WS ws://127.0.0.1 node "$here/ws-server.js"
+    cargo build --example socket_io --example graphql_ws --example json_rpc
+    # They wait more than they work.
+    cargo test --test interop_protocols -- --ignored --test-threads 8
+}
+
 front() {
     need_nginx
     say "starting nginx"
@@ -365,7 +394,7 @@ netfault() {
 
 part=${1:-all}
 case $part in
-all | servers | sessions | front | brokers | conformance | netfault) ;;
+all | servers | sessions | protocols | front | brokers | conformance | netfault) ;;
 *)
     say "there is no part $part; see the head of $here/run.sh"
     exit 2
@@ -378,6 +407,7 @@ case $part in
 all)
     servers
     sessions
+    protocols
     front
     brokers
     conformance
