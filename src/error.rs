@@ -174,7 +174,7 @@ pub enum Error {
     },
     /// A message was not accepted. The message itself is in the [`SendError`] this came from.
     Send(SendErrorKind),
-    /// A value could not be turned into JSON.
+    /// A value could not be turned into JSON, or read from it.
     Json(Arc<serde_json::Error>),
     /// The client is closed; [`Client::closed`](crate::Client::closed) tells why.
     Closed,
@@ -357,7 +357,7 @@ impl fmt::Display for Error {
                 write!(f, "{tickets} waited longer than max_age allows, and will never be sent")
             }
             Self::Send(kind) => kind.fmt(f),
-            Self::Json(source) => write!(f, "the value can't be written as JSON: {source}"),
+            Self::Json(source) => write!(f, "the JSON can't be read or written: {source}"),
             Self::Closed => f.write_str("the client is closed"),
             Self::WouldDeadlock => f.write_str(
                 "a blocking call in a callback, on a client's I/O thread, would stop the line; make it elsewhere",

@@ -26,6 +26,13 @@ fn a_refusal_shows_its_status_and_the_first_line_of_its_body() {
 }
 
 #[test]
+fn json_that_could_not_be_read_is_not_said_to_be_unwritable() {
+    // As a hook that parses a message with `?` returns it.
+    let error = Error::from(serde_json::from_str::<serde_json::Value>("nonsense").unwrap_err());
+    assert!(error.to_string().starts_with("the JSON can't be read or written: expected"), "{error}");
+}
+
+#[test]
 fn an_illegal_close_code_is_refused() {
     for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, u16::MAX] {
         let error = CloseFrame::checked(code, "").unwrap_err();
