@@ -50,7 +50,7 @@ fn run() -> Result<(), Box<dyn StdError>> {
         for result in results {
             match result {
                 Ok(result) => println!("result: {result}"),
-                Err(error @ Error::Session { .. }) => return Err(error.into()), // what the server says of the query
+                Err(error @ Error::Answer { .. }) => return Err(error.into()), // what the server says of the query
                 Err(error) => {
                     println!("lost: {error}");
                     continue 'ask;
@@ -92,7 +92,7 @@ impl Protocol for GraphQl {
             (Some("pong"), _) => cx.beat_answered(),
             (Some("next"), Some(request)) => cx.answer_part(request, value["payload"].clone()),
             (Some("error"), Some(request)) => {
-                cx.fail_request(request, Error::session(value["payload"].to_string()));
+                cx.fail_request(request, Error::answer(value["payload"].to_string()));
             }
             (Some("complete"), Some(request)) => cx.end_request(request),
             _ => {} // of a request that was withdrawn

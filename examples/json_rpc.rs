@@ -45,7 +45,7 @@ fn run() -> Result<(), Box<dyn StdError>> {
                     left -= 1;
                 }
                 Err(Error::Timeout { .. }) => {} // a program that prints little
-                Err(error @ Error::Session { .. }) => return Err(error.into()), // the inspector says no
+                Err(error @ Error::Answer { .. }) => return Err(error.into()), // the inspector says no
                 Err(lost) => println!("lost: {lost}"),
             }
             if left == 0 {
@@ -101,7 +101,7 @@ impl Protocol for JsonRpc {
             cx.beat_answered();
         } else if let Some(request) = value["id"].as_u64().and_then(|id| self.calls.remove(&id)) {
             match value.get("error") {
-                Some(error) => cx.fail_request(request, Error::session(error.to_string())),
+                Some(error) => cx.fail_request(request, Error::answer(error.to_string())),
                 None if self.subscriptions.contains_key(&request) => {}
                 None => cx.answer(request, value["result"].clone()),
             }

@@ -111,7 +111,11 @@ impl Protocol for SocketIo {
         Ok(())
     }
 
-    fn on_timer(&mut self, _: &mut Context<'_>, _: u32) -> Result<(), Error> {
+    fn on_timer(&mut self, cx: &mut Context<'_>, id: u32) -> Result<(), Error> {
+        if cx.was_deaf() {
+            cx.set_timer(id, self.patience);
+            return Ok(());
+        }
         Err(Error::session(format!("no ping from the server for {:?}", self.patience)))
     }
 

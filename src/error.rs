@@ -112,6 +112,12 @@ pub enum Error {
         /// Why.
         reason: Box<str>,
     },
+    /// The server answered a request with an error.
+    #[non_exhaustive]
+    Answer {
+        /// What it said.
+        reason: Box<str>,
+    },
     /// The server closed the line with a close frame.
     ClosedByServer(CloseFrame),
     /// The connection broke, or the server ended it without a close frame (RFC 6455's code 1006).
@@ -252,6 +258,12 @@ impl Error {
         Self::Refused { reason: reason.into().into() }
     }
 
+    /// For a [`Protocol`](crate::Protocol): the server answered a request with an error, and said this. What
+    /// [`Context::fail_request`](crate::Context::fail_request) takes; the line goes on.
+    pub fn answer(reason: impl Into<String>) -> Self {
+        Self::Answer { reason: reason.into().into() }
+    }
+
     /// For a [`Protocol`](crate::Protocol): the session can't go on, for this reason.
     pub fn session(reason: impl Into<String>) -> Self {
         Self::Session { reason: reason.into().into() }
@@ -322,6 +334,7 @@ impl fmt::Display for Error {
             Self::Refused { reason } => write!(f, "the server refused the login: {reason}"),
             Self::LoginTimeout { after } => write!(f, "the login was not accepted within {after:?} (or the protocol never called ready)"),
             Self::Session { reason } => write!(f, "the session can't go on: {reason}"),
+            Self::Answer { reason } => write!(f, "the server answered with an error: {reason}"),
             Self::ClosedByServer(frame) => write!(f, "the server closed the line with {frame}"),
             Self::ConnectionLost { source: None } => {
                 f.write_str("the server ended the connection without a close frame (1006)")

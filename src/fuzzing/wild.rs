@@ -59,7 +59,7 @@ impl Wild {
             }
             8 => {
                 if let Some(request) = self.requests.pop_back() {
-                    cx.fail_request(request, Error::session("a failure"));
+                    cx.fail_request(request, Error::answer("a failure"));
                 }
             }
             9 => cx.hold(ms),

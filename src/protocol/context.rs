@@ -39,6 +39,8 @@ pub struct Outgoing {
     pub ticket: Ticket,
     /// Names the request, if it is one: hand it to [`Context::answer`] with the answer.
     pub request: Option<RequestId>,
+    /// The request is one for many answers: of [`Client::request_many`](crate::Client::request_many).
+    pub many: bool,
 }
 
 /// Names a request that waits for its answer.
@@ -94,7 +96,7 @@ impl<'a> Context<'a> {
         self.effects.push(Effect::Send(message.into()));
     }
 
-    /// Gives a message to the application.
+    /// Gives a message to the application, also before the line is ready.
     pub fn deliver(&mut self, message: impl Into<Message>) {
         self.effects.push(Effect::Deliver(message.into()));
     }
@@ -137,7 +139,7 @@ impl<'a> Context<'a> {
         self.effects.push(Effect::End(request, Ok(None)));
     }
 
-    /// Ends a request with an error.
+    /// Ends a request with an error: [`Error::answer`], if that is what the server said.
     pub fn fail_request(&mut self, request: RequestId, error: Error) {
         self.effects.push(Effect::End(request, Err(error)));
     }

@@ -35,9 +35,11 @@ impl Requests {
         self.waiting.insert(ticket, Waiting { handed: None, many });
     }
 
-    /// The message goes to the protocol, for this connection; says whether it is a request.
-    pub(crate) fn hand(&mut self, ticket: u64, connection: u64) -> bool {
-        self.waiting.get_mut(&ticket).map(|waiting| waiting.handed = Some(connection)).is_some()
+    /// The message goes to the protocol, for this connection. Says whether many answers are wanted, if it is a request.
+    pub(crate) fn hand(&mut self, ticket: u64, connection: u64) -> Option<bool> {
+        let waiting = self.waiting.get_mut(&ticket)?;
+        waiting.handed = Some(connection);
+        Some(waiting.many)
     }
 
     pub(crate) fn is_waiting(&self, ticket: u64) -> bool {
@@ -111,7 +113,11 @@ mod tests {
     fn a_request_gets_one_reply_at_most() {
         let mut requests = Requests::default();
         requests.add(7, false);
-        assert!(requests.hand(7, 1) && !requests.hand(8, 1), "8 is a message like any other");
+        assert_eq!(
+            (requests.hand(7, 1), requests.hand(8, 1)),
+            (Some(false), None),
+            "8 is a message like any other"
+        );
         requests.part(7, "first".into());
         requests.end(7, Ok(Some("second".into())));
         requests.end(8, Ok(Some("never asked".into())));
@@ -122,6 +128,7 @@ mod tests {
     fn a_request_for_many_answers_has_them_until_it_ends() {
         let mut requests = Requests::default();
         requests.add(7, true);
+        assert_eq!(requests.hand(7, 1), Some(true));
         requests.part(7, "first".into());
         requests.part(7, "second".into());
         requests.end(7, Ok(None));

@@ -158,8 +158,13 @@ impl Session {
                 self.frames.push_back(Queued { completes: true, ..Frame::Message(message).into() });
                 continue;
             }
-            let request = self.requests.hand(ticket, self.connection).then_some(RequestId(ticket));
-            let outgoing = Outgoing { message, ticket: Ticket(ticket), request };
+            let handed = self.requests.hand(ticket, self.connection);
+            let outgoing = Outgoing {
+                message,
+                ticket: Ticket(ticket),
+                request: handed.map(|_| RequestId(ticket)),
+                many: handed.unwrap_or_default(),
+            };
             self.hook(now, |protocol, cx| protocol.on_send(cx, outgoing));
             // Else the hook has ended the connection.
             let goes_on = self.wants_outbox();
