@@ -147,7 +147,12 @@ impl Worker {
         if catch_unwind(AssertUnwindSafe(|| self.serve())).is_err() {
             // A defect of this library. Nobody may wait for a thread that is gone.
             shared.intake.close();
-            finish(&shared.status, Error::Panicked { callback: INTERNAL }.into(), Left::default());
+            let mut untaken = VecDeque::new();
+            shared.intake.exchange(&mut untaken, (0, 0));
+            let never_written = untaken.into_iter().map(|item| item.message).collect();
+            // What the session held is gone with it.
+            let left = Left { never_written, unfinished: true, ..Left::default() };
+            finish(&shared.status, Error::Panicked { callback: INTERNAL }.into(), left);
         }
     }
 
