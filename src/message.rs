@@ -1,14 +1,16 @@
 //! What travels on the line.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::{Deref, Range};
 
+use arrayvec::{ArrayString, ArrayVec};
 use serde::de::DeserializeOwned;
 use tungstenite::{Bytes, Utf8Bytes};
 
 /// A message, as the application sends and receives it.
 ///
-/// Cloning one, or passing it on, copies no payload.
+/// Cloning one, or passing it on, copies no payload, but for one of up to 28 bytes, which has no memory of its own.
 ///
 /// ```
 /// use tautline::Message;
@@ -28,12 +30,23 @@ pub enum Message {
 }
 
 /// The payload of a text message: derefs to [`str`].
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Text(Utf8Bytes);
+#[derive(Clone)]
+pub struct Text(Payload<ArrayString<SMALL>, Utf8Bytes>);
 
 /// The payload of a binary message: derefs to `[u8]`.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Binary(Bytes);
+#[derive(Clone)]
+pub struct Binary(Payload<ArrayVec<u8, SMALL>, Bytes>);
+
+/// A small payload stands in the message itself: memory that one thread takes and another gives back costs more than
+/// the rest of a message's way.
+#[derive(Clone)]
+enum Payload<S, L> {
+    Small(S),
+    Shared(L),
+}
+
+/// The largest payload that stands in the message itself: what its shared form takes, anyway.
+const SMALL: usize = 28;
 
 /// A piece of a message, as a frame of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,8 +93,9 @@ impl Message {
     /// A part of the payload, without a copy.
     pub(crate) fn slice(&self, part: Range<usize>) -> Binary {
         Binary(match self {
-            Self::Text(text) => Bytes::from(text.0.clone()).slice(part),
-            Self::Binary(binary) => binary.0.slice(part),
+            Self::Text(Text(Payload::Shared(text))) => Payload::Shared(Bytes::from(text.clone()).slice(part)),
+            Self::Binary(Binary(Payload::Shared(bytes))) => Payload::Shared(bytes.slice(part)),
+            small => return Binary::copied(&small.as_bytes()[part]),
         })
     }
 
@@ -139,7 +153,10 @@ impl Deref for Text {
     type Target = str;
 
     fn deref(&self) -> &str {
-        &self.0
+        match &self.0 {
+            Payload::Small(text) => text,
+            Payload::Shared(text) => text,
+        }
     }
 }
 
@@ -147,7 +164,38 @@ impl Deref for Binary {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0
+        match &self.0 {
+            Payload::Small(bytes) => bytes,
+            Payload::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Text {}
+
+impl Hash for Text {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
+}
+
+impl PartialEq for Binary {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Binary {}
+
+impl Hash for Binary {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
     }
 }
 
@@ -165,19 +213,25 @@ impl From<Text> for String {
 
 impl From<Binary> for Vec<u8> {
     fn from(binary: Binary) -> Self {
-        binary.0.into()
+        match binary.0 {
+            Payload::Small(bytes) => bytes.to_vec(),
+            Payload::Shared(bytes) => bytes.into(),
+        }
     }
 }
 
 impl From<&str> for Message {
     fn from(text: &str) -> Self {
-        Self::Text(Text(text.into()))
+        Self::Text(Text::copied(text))
     }
 }
 
 impl From<String> for Message {
     fn from(text: String) -> Self {
-        Self::Text(Text(text.into()))
+        Self::Text(match ArrayString::from(&text) {
+            Ok(small) => Text(Payload::Small(small)),
+            Err(_) => Text(Payload::Shared(text.into())),
+        })
     }
 }
 
@@ -190,48 +244,76 @@ impl From<serde_json::Value> for Message {
 
 impl From<Vec<u8>> for Message {
     fn from(bytes: Vec<u8>) -> Self {
-        Self::Binary(Binary(bytes.into()))
+        Self::Binary(match ArrayVec::try_from(&*bytes) {
+            Ok(small) => Binary(Payload::Small(small)),
+            Err(_) => Binary(Payload::Shared(bytes.into())),
+        })
     }
 }
 
 impl From<&[u8]> for Message {
     fn from(bytes: &[u8]) -> Self {
-        bytes.to_vec().into()
+        Self::Binary(Binary::copied(bytes))
     }
 }
 
 impl<const N: usize> From<[u8; N]> for Message {
     fn from(bytes: [u8; N]) -> Self {
-        bytes.to_vec().into()
+        bytes.as_slice().into()
     }
 }
 
 impl<const N: usize> From<&[u8; N]> for Message {
     fn from(bytes: &[u8; N]) -> Self {
-        bytes.to_vec().into()
+        bytes.as_slice().into()
     }
 }
 
 impl Text {
     /// The text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        self
     }
 
+    /// Shares this memory, unless it is too little to be shared.
     pub(crate) fn new(text: Utf8Bytes) -> Self {
-        Self(text)
+        match ArrayString::from(&text) {
+            Ok(small) => Self(Payload::Small(small)),
+            Err(_) => Self(Payload::Shared(text)),
+        }
+    }
+
+    /// Copies these bytes.
+    pub(crate) fn copied(text: &str) -> Self {
+        match ArrayString::from(text) {
+            Ok(small) => Self(Payload::Small(small)),
+            Err(_) => Self(Payload::Shared(text.into())),
+        }
     }
 }
 
 impl Binary {
+    /// Shares this memory, unless it is too little to be shared.
     pub(crate) fn new(bytes: Bytes) -> Self {
-        Self(bytes)
+        match ArrayVec::try_from(&*bytes) {
+            Ok(small) => Self(Payload::Small(small)),
+            Err(_) => Self(Payload::Shared(bytes)),
+        }
+    }
+
+    /// Copies these bytes.
+    pub(crate) fn copied(bytes: &[u8]) -> Self {
+        match ArrayVec::try_from(bytes) {
+            Ok(small) => Self(Payload::Small(small)),
+            Err(_) => Self(Payload::Shared(Bytes::copy_from_slice(bytes))),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Message;
+    use super::*;
+    use std::collections::HashSet;
 
     #[test]
     fn a_clone_shares_the_payload() {
@@ -239,6 +321,29 @@ mod tests {
         assert_eq!(message.clone().as_bytes().as_ptr(), message.as_bytes().as_ptr());
         let text = Message::from("x".repeat(1000));
         assert_eq!(text.clone().as_bytes().as_ptr(), text.as_bytes().as_ptr());
+    }
+
+    #[test]
+    fn a_payload_is_the_same_however_it_is_held() {
+        for size in [0, 1, SMALL - 1, SMALL, SMALL + 1, 1000] {
+            let text = "x".repeat(size);
+            let messages: [Message; 3] =
+                [text.as_str().into(), text.clone().into(), Message::Text(Text::new(text.as_str().into()))];
+            let bytes: [Message; 4] = [
+                text.as_bytes().into(),
+                text.clone().into_bytes().into(),
+                Message::Binary(Binary::new(Bytes::copy_from_slice(text.as_bytes()))),
+                Message::Binary(Message::from(format!("{text}y")).slice(0..size)),
+            ];
+            assert!(messages.iter().all(|message| message.as_text() == Some(&text)));
+            assert!(bytes.iter().all(|message| message.as_bytes() == text.as_bytes()));
+            let all: HashSet<_> = messages.iter().chain(&bytes).collect();
+            assert_eq!(all.len(), 2, "one text and one binary message of {size} bytes");
+            assert!(bytes.iter().cloned().all(|message| match message {
+                Message::Binary(binary) => Vec::from(binary) == text.as_bytes(),
+                Message::Text(_) => false,
+            }));
+        }
     }
 
     #[test]

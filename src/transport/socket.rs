@@ -117,13 +117,13 @@ impl<T: Raw> Socket<T> {
         match read {
             Ok(Frame::Text(text)) => {
                 let owned = self.owns(text.len());
-                let text = if owned { text.as_str().into() } else { text };
-                Ok(Some(Incoming::Message(Message::Text(Text::new(text)))))
+                let text = if owned { Text::copied(&text) } else { Text::new(text) };
+                Ok(Some(Incoming::Message(Message::Text(text))))
             }
             Ok(Frame::Binary(bytes)) => {
                 let owned = self.owns(bytes.len());
-                let bytes = if owned { Bytes::copy_from_slice(&bytes) } else { bytes };
-                Ok(Some(Incoming::Message(Message::Binary(Binary::new(bytes)))))
+                let bytes = if owned { Binary::copied(&bytes) } else { Binary::new(bytes) };
+                Ok(Some(Incoming::Message(Message::Binary(bytes))))
             }
             Ok(Frame::Ping(payload)) => Ok(Some(Incoming::Ping(payload))),
             Ok(Frame::Pong(payload)) => Ok(Some(Incoming::Pong(payload))),
