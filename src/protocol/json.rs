@@ -48,8 +48,16 @@ pub struct JsonSession {
     in_order: Option<Test>,
     /// Requests whose answer is out, oldest first. One that timed out keeps its place: its late answer must not be taken
     /// for that of the next.
-    open: VecDeque<(Key, RequestId)>,
+    open: VecDeque<Open>,
     next_id: u64,
+}
+
+/// A request whose answer is out.
+struct Open {
+    key: Key,
+    request: RequestId,
+    /// It has one answer after the other, and no end.
+    many: bool,
 }
 
 /// Looks at a message.
@@ -99,6 +107,9 @@ impl JsonSession {
     /// is given one, a number that rises with each, and is written anew for that. A value is taken until its answer has
     /// come or the line is lost, also when the request has timed out. JSON nested deeper than 128 levels counts as none.
     /// Instead of [`answers_in_order`](Self::answers_in_order), not together with it.
+    ///
+    /// Every message with the value of a [`request_many`](crate::Client::request_many) is one of its answers, until the
+    /// iterator is dropped or the line is lost: a subscription.
     pub fn answers_by(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into().into());
         self
@@ -121,24 +132,27 @@ impl JsonSession {
         self.accepted.as_mut().is_none_or(|accepted| accepted(value)).then_some(Ok(()))
     }
 
-    /// The request that `value` answers.
-    fn answered(&mut self, value: &Value) -> Option<RequestId> {
-        let (_, request) = if let Some(field) = &self.field {
+    /// The request that `value` answers, and whether it may have more answers.
+    fn answered(&mut self, value: &Value) -> Option<(RequestId, bool)> {
+        let Open { request, .. } = if let Some(field) = &self.field {
             let key = value.get(&**field)?.to_string();
-            let at = self.open.iter().position(|(open, _)| **open == *key)?;
+            let at = self.open.iter().position(|open| *open.key == *key)?;
+            if self.open[at].many {
+                return Some((self.open[at].request, true));
+            }
             self.open.remove(at)?
         } else {
             let is_answer = self.in_order.as_mut()?;
             (!self.open.is_empty() && is_answer(value)).then(|| self.open.pop_front())??
         };
-        Some(request)
+        Some((request, false))
     }
 
     /// The request as it goes out, with the key that its answer will have.
     fn keyed(&mut self, cx: &Context<'_>, message: Message) -> Result<(Message, Key), &'static str> {
         if self.open.len() >= OPEN && self.field.is_some() {
             // What nobody waits for any more need not be recognised for ever, where each answer names its request.
-            self.open.retain(|(_, request)| cx.is_waiting(*request));
+            self.open.retain(|open| cx.is_waiting(open.request));
         }
         if self.open.len() >= OPEN {
             return Err("1,024 requests wait for their answers already");
@@ -153,7 +167,7 @@ impl JsonSession {
         };
         if let Some(value) = object.get(&**field) {
             let key = value.to_string();
-            if self.open.iter().any(|(open, _)| **open == *key) {
+            if self.open.iter().any(|open| *open.key == *key) {
                 return Err(
                     "the answer to another request with that value in the field may still come; use another value",
                 );
@@ -161,7 +175,7 @@ impl JsonSession {
             return Ok((message, key.into()));
         }
         self.next_id += 1;
-        while self.open.iter().any(|(open, _)| **open == *self.next_id.to_string()) {
+        while self.open.iter().any(|open| *open.key == *self.next_id.to_string()) {
             self.next_id += 1;
         }
         object.insert(field.to_string(), self.next_id.into());
@@ -209,7 +223,8 @@ impl Protocol for JsonSession {
             return Ok(());
         }
         match self.answered(&value) {
-            Some(request) => cx.answer(request, message),
+            Some((request, true)) => cx.answer_part(request, message),
+            Some((request, false)) => cx.answer(request, message),
             None => cx.deliver(message),
         }
         Ok(())
@@ -222,7 +237,8 @@ impl Protocol for JsonSession {
         };
         match self.keyed(cx, outgoing.message) {
             Ok((message, key)) => {
-                self.open.push_back((key, request));
+                let many = outgoing.many && self.field.is_some();
+                self.open.push_back(Open { key, request, many });
                 cx.send(message);
             }
             Err(reason) => {

@@ -30,7 +30,11 @@ fn log_in(line: &mut Line) {
 
 /// What the one answer says in its field `is`.
 fn is(line: &mut Line, asked: Ticket) -> Value {
-    serde_json::from_str::<Value>(&answer(line, asked)).expect("JSON")["is"].clone()
+    json_is(&answer(line, asked).into())
+}
+
+fn json_is(message: &Message) -> Value {
+    message.json::<Value>().expect("JSON")["is"].clone()
 }
 
 #[test]
@@ -277,4 +281,43 @@ fn a_json_pong_is_an_answer_to_the_heartbeat_and_no_message() {
     assert_eq!((line.state(), line.messages().len()), (Authenticated, 0));
     line.step(11 * S);
     assert_eq!(trouble(&line), "heartbeat timeout: no answer for 10.0s");
+}
+
+#[test]
+fn a_request_for_many_answers_has_all_that_carry_its_value_until_it_is_withdrawn() {
+    let mut line = logged_in(quiet(), login().answers_by("id"));
+    let subscribed = line.request_many(json!({"subscribe": "prices"}));
+    let other = line.request(json!({"status": null}));
+    assert_eq!(line.heard_json()[1]["id"], 2);
+    line.say(json!({"id": 1, "is": "subscribed"}));
+    line.say(json!({"id": 1, "is": 20}));
+    line.say(json!({"id": 2, "is": "well"}));
+    line.say(json!({"id": 1, "is": 21}));
+    assert_eq!(is(&mut line, other), "well");
+    let texts = |answers: Vec<Result<Message, Error>>| -> Vec<_> {
+        answers.into_iter().map(|answer| json_is(&answer.unwrap())).collect()
+    };
+    assert_eq!(texts(line.answers(subscribed)), [json!("subscribed"), json!(20), json!(21)]);
+    assert!(!line.has_ended(subscribed));
+
+    // What still comes when nobody listens any more is no message for the application.
+    line.withdraw(subscribed);
+    line.say(json!({"id": 1, "is": 22}));
+    assert!(line.answers(subscribed).is_empty() && line.messages().is_empty());
+
+    let subscribed = line.request_many(json!({"subscribe": "prices"}));
+    line.break_off();
+    assert!(matches!(line.answers(subscribed)[..], [Err(Error::ConnectionLost { .. })]));
+    assert!(line.has_ended(subscribed));
+}
+
+#[test]
+fn where_order_alone_pairs_answers_each_request_has_one() {
+    let mut line = logged_in(quiet(), login().answers_in_order(|m| m["is"] != Value::Null));
+    let asked = line.request_many(json!({"list": null}));
+    line.say(json!({"is": "all"}));
+    line.say(json!({"is": "news"}));
+    assert_eq!(is(&mut line, asked), "all");
+    assert!(line.has_ended(asked));
+    assert_eq!(line.messages(), [r#"{"is":"news"}"#]);
 }
