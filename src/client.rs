@@ -313,29 +313,38 @@ impl LineHandle {
 
     /// The next of `channel`, when `receive` need be: that blocks. A caller who has just taken something, and waits again,
     /// first looks for a moment: the answer to what he has sent since is on its way, and to sleep and be woken costs more.
-    fn take<T, E>(&self, channel: &Receiver<T>, receive: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    /// Of a `receive` that ends sooner, the look is no longer than that.
+    fn take<T, E>(
+        &self,
+        channel: &Receiver<T>,
+        patience: Duration,
+        receive: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
         if let Ok(there) = channel.try_recv() {
             return Ok(there);
         }
-        let taken = match self.look(channel) {
+        let taken = match self.look(channel, patience) {
             Some(there) => Ok(there),
             None => receive(),
         };
-        self.taken_at.store(self.now(), Ordering::Relaxed);
+        if taken.is_ok() {
+            self.taken_at.store(self.now(), Ordering::Relaxed);
+        }
         taken
     }
 
-    fn look<T>(&self, channel: &Receiver<T>) -> Option<T> {
+    fn look<T>(&self, channel: &Receiver<T>, patience: Duration) -> Option<T> {
         let start = self.now();
+        let look = self.look.min(u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX));
         let busy = start.saturating_sub(self.taken_at.load(Ordering::Relaxed)) < BUSY;
-        if !busy || self.look == 0 || !self.looks.wants() {
+        if !busy || look == 0 || !self.looks.wants() {
             return None;
         }
         let found = loop {
             match channel.try_recv() {
                 Ok(there) => break Some(there),
                 // Whoever brings it may share this processor.
-                Err(TryRecvError::Empty) if self.now() < start + self.look => std::thread::yield_now(),
+                Err(TryRecvError::Empty) if self.now() < start + look => std::thread::yield_now(),
                 Err(_) => break None,
             }
         };

@@ -32,7 +32,7 @@ impl Client {
     pub fn recv(&self) -> Result<Message, Error> {
         not_on_io_thread()?;
         loop {
-            match self.line.take(&self.line.events, || self.line.events.recv()) {
+            match self.line.take(&self.line.events, Duration::MAX, || self.line.events.recv()) {
                 Ok(event) => {
                     if let Some(message) = self.line.taken(event) {
                         return Ok(message);
@@ -61,7 +61,7 @@ impl Client {
         not_on_io_thread()?;
         let until = deadline(Instant::now(), timeout);
         loop {
-            match self.line.take(&self.line.events, || self.line.events.recv_deadline(until)) {
+            match self.line.take(&self.line.events, timeout, || self.line.events.recv_deadline(until)) {
                 Ok(event) => {
                     if let Some(message) = self.line.taken(event) {
                         return Ok(message);

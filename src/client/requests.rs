@@ -39,7 +39,7 @@ impl Client {
         let until = deadline(Instant::now(), timeout);
         let (way, answer) = crossbeam_channel::bounded(1);
         let ticket = self.ask(message.into(), Reply { way, many: false }, timeout, until)?;
-        match self.line.take(&answer, || answer.recv_deadline(until)) {
+        match self.line.take(&answer, timeout, || answer.recv_deadline(until)) {
             Ok(answer) => answer,
             Err(RecvTimeoutError::Disconnected) => Err(Error::Closed),
             Err(RecvTimeoutError::Timeout) => {
@@ -158,7 +158,7 @@ impl Iterator for Answers {
             return Some(Err(error));
         }
         let inbox = &self.inbox;
-        match self.client.line.take(inbox, || inbox.recv_timeout(self.timeout)) {
+        match self.client.line.take(inbox, self.timeout, || inbox.recv_timeout(self.timeout)) {
             Ok(answer) => Some(self.taken(answer)),
             Err(RecvTimeoutError::Timeout) => {
                 Some(Err(self.client.line.timeout("the next answer to a request", self.timeout)))
