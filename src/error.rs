@@ -188,6 +188,7 @@ pub enum Error {
     /// Make it on another thread, or use the `try_` form.
     WouldDeadlock,
     /// A callback of the application panicked; the client was closed, or, over a resolver or a fetch, the attempt failed.
+    /// Work of a protocol that panicked has this as its result, and nothing else happens.
     #[non_exhaustive]
     Panicked {
         /// Which callback; `internal` for none of them, but a defect of this library. Please report it.

@@ -50,6 +50,7 @@ pub enum Event {
         resumed: bool,
     },
     /// The line has moved to another connection, without a gap: see [`Context::move_line`](crate::Context::move_line).
+    /// Messages that arrived on the new one may stand before this.
     #[non_exhaustive]
     Moved {
         /// The address that was reached.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 /// The number of an accepted message: rises by one with each message of a client, in the order in which they go out.
+/// Displayed as `#7`; for an id on the wire use [`number`](Self::number).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub(crate) u64);
 

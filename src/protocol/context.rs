@@ -8,7 +8,8 @@ use crate::event::Ticket;
 use crate::message::Message;
 
 /// What a hook of a [`Protocol`](crate::Protocol) works with. Everything asked for happens after the hook has returned,
-/// in the order in which it was asked for.
+/// in the order in which it was asked for. Of a hook that returns an error, messages are delivered and requests answered,
+/// but nothing is sent any more; to say something first, [`send`](Self::send) and [`close`](Self::close).
 pub struct Context<'a> {
     effects: &'a mut Vec<Effect>,
     waiting: &'a dyn Fn(u64) -> bool,
@@ -24,7 +25,10 @@ pub(crate) struct Moment {
     /// The attempt that brought the connection.
     pub(crate) connection: u64,
     pub(crate) ready: bool,
+    /// It is the one that the line is to move to.
     pub(crate) moving: bool,
+    /// It is the one that the line has moved from.
+    pub(crate) old: bool,
     /// For a timer: the line was not heard all the time while it ran.
     pub(crate) deaf: bool,
 }
@@ -185,7 +189,8 @@ impl<'a> Context<'a> {
 
     /// Holds the application's messages back for this long from now, in place of an earlier hold: a server's rate limit.
     /// They wait in the outbox; what the protocol sends goes out. A message whose
-    /// [`on_send`](crate::Protocol::on_send) asks for this is still sent. The hold dies with the connection.
+    /// [`on_send`](crate::Protocol::on_send) asks for this is still sent. The hold dies with the connection. A caller who
+    /// closes waits for it for half of `close_timeout`; what is held then counts as never written.
     pub fn hold(&mut self, time: Duration) {
         self.effects.push(Effect::Hold(time));
     }
@@ -197,15 +202,17 @@ impl<'a> Context<'a> {
 
     /// Has `work`, which may block, done on a thread of the client's own, and its result brought to
     /// [`on_work`](crate::Protocol::on_work) with `id`: a token or a signature that is to be fetched over HTTP for this
-    /// connection. Once the connection is gone its result is dropped. One piece is done after the other; 64 may wait,
-    /// and a protocol that asks for more loses the line.
+    /// connection. Once the connection is gone its result is dropped. One piece is done after the other, also behind one of
+    /// an earlier connection that still runs: give it a timeout of its own. There may be 64, and a protocol that asks for
+    /// more loses the line. One that panics has [`Error::Panicked`] as its result.
     pub fn work(&mut self, id: u32, work: impl FnOnce() -> Result<Message, Error> + Send + 'static) {
         self.effects.push(Effect::Work(id, Box::new(work)));
     }
 
-    /// Closes this connection with a close frame, after what was sent before. What follows is for
-    /// [`on_down`](crate::Protocol::on_down) to say, as after a loss. To end it without a close handshake, return an error
-    /// from the hook. While the caller or the server closes the line, this does nothing.
+    /// Closes this connection with a close frame, after what was sent before, within `close_timeout`. What follows is for
+    /// [`on_down`](crate::Protocol::on_down) to say, which hears of a lost line whatever the code was: by default the line
+    /// comes back, also after 1000. To end the connection without a close handshake, return an error from the hook, which
+    /// goes before this. While the line closes already, this does nothing.
     ///
     /// A code that may not be sent (RFC 6455, section 7.4) loses the line.
     pub fn close(&mut self, code: u16, reason: impl Into<String>) {
@@ -213,8 +220,9 @@ impl<'a> Context<'a> {
     }
 
     /// Closes this connection with code 1000, and the client for good: there is no coming back.
-    /// [`on_down`](crate::Protocol::on_down) is called, and its decision is not. The application learns `error` from
-    /// [`CloseReason`](crate::CloseReason).
+    /// [`on_down`](crate::Protocol::on_down) is called, but what it decides is ignored. The application learns `error` from
+    /// [`CloseReason`](crate::CloseReason). After [`close`](Self::close) this still counts, and in a hook that returns an
+    /// error, too.
     pub fn stop(&mut self, error: Error) {
         self.effects.push(Effect::Close { code: 1000, reason: Box::default(), error: Some(error) });
     }
@@ -224,10 +232,12 @@ impl<'a> Context<'a> {
     /// [`is_moving`](Self::is_moving), and what they send goes out there. Once it is ready, and the server has confirmed
     /// what went out on the old one (with pings as heartbeats; `close_timeout` at most), the application's messages go
     /// out on the new one, [`Event::Moved`](crate::Event::Moved) says so, and the old one is closed with code 1000. What
-    /// still arrives there until its end is heard.
+    /// still arrives there until its end is heard, by hooks with [`is_old`](Self::is_old).
     ///
-    /// A move that fails leaves the line as it is: see [`on_move_failed`](crate::Protocol::on_move_failed). On a line that
-    /// is not ready, or is moving already, this does nothing.
+    /// A move that fails, by an error or by [`close`](Self::close) in a hook of the new connection too, leaves the line as
+    /// it is: see [`on_move_failed`](crate::Protocol::on_move_failed). If the old connection is lost before the new one is
+    /// ready, the move is off, and [`on_down`](crate::Protocol::on_down) says what follows, as after any loss. On a line
+    /// that is not ready, or is moving already, and in `on_move_failed`, this does nothing.
     pub fn move_line(&mut self) {
         self.effects.push(Effect::Move);
     }
@@ -235,6 +245,12 @@ impl<'a> Context<'a> {
     /// Whether this hook is about the connection that the line is to move to, and has not yet.
     pub fn is_moving(&self) -> bool {
         self.moment.moving
+    }
+
+    /// Whether this hook is about the connection that the line has moved from, and that is heard to its end. What it
+    /// delivers and answers counts; what it sends and what it sets is dropped, and an error ends that connection alone.
+    pub fn is_old(&self) -> bool {
+        self.moment.old
     }
 
     /// A random number of at least 0 and below 1.

@@ -104,7 +104,8 @@ impl JsonSession {
     }
 
     /// An answer carries, in this field at its top, the value that the request has there. A request without the field
-    /// is given one, a number that rises with each, and is written anew for that. A value is taken until its answer has
+    /// is given one, a number that rises with each, and is written anew for that, in which its fields may change their
+    /// order and numbers beyond 64 bits lose digits: give it the field yourself to have it sent as it is. A value is taken until its answer has
     /// come or the line is lost, also when the request has timed out. JSON nested deeper than 128 levels counts as none.
     /// Instead of [`answers_in_order`](Self::answers_in_order), not together with it.
     ///
@@ -163,7 +164,7 @@ impl JsonSession {
             (None, None) => return Err("the session pairs no answers: see answers_by and answers_in_order"),
         };
         let Ok(Value::Object(mut object)) = message.json() else {
-            return Err("it is not a JSON object, so it has no field to be answered by");
+            return Err("it can't be read as a JSON object, so it has no field to be answered by");
         };
         if let Some(value) = object.get(&**field) {
             let key = value.to_string();

@@ -31,7 +31,8 @@ use crate::message::Message;
 /// | takes longer than 100 ms | a warning in the log that names it: nothing else happens on the line meanwhile |
 /// | sends, sets timers or asks for work when the line is gone | nothing |
 /// | calls [`Context::ready`] twice | the second does nothing |
-/// | closes while the caller or the server closes | nothing |
+/// | closes twice, or while the caller or the server closes | nothing; a stop after a close counts |
+/// | asks for anything but messages and answers about the old connection of a line that has moved | nothing |
 /// | sends more than the outbox's bound, sets over 1,024 timers, or asks for over 64 pieces of work at a time | the line is lost |
 /// | answers a request that has ended, or one twice | nothing |
 ///
@@ -185,7 +186,7 @@ pub trait Protocol: Send {
     }
 
     /// The line was to move, and can't: the attempt failed, the login there did, or a hook about it returned this error.
-    /// The old connection goes on.
+    /// The old connection goes on. To try again, set a timer: [`Context::move_line`] does nothing here.
     fn on_move_failed(&mut self, cx: &mut Context<'_>, error: &Error) -> Result<(), Error> {
         let _ = (cx, error);
         Ok(())
@@ -207,14 +208,14 @@ pub trait Protocol: Send {
         ))
     }
 
-    /// The caller closes the line, and everything else is out: the last chance to say goodbye.
+    /// The caller closes the line, and everything else is out, or is [held](Context::hold): the last chance to say goodbye.
     fn on_closing(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         let _ = cx;
         Ok(())
     }
 
     /// The attempt failed or the line is lost: forget what belonged to the connection, and say what follows. By default
-    /// the rules of [`Retry`] do.
+    /// the rules of [`Retry`] do. Not called when the caller closes the line, nor for a move that fails.
     ///
     /// ```
     /// use std::time::Duration;

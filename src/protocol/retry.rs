@@ -21,7 +21,7 @@ use crate::event::DisconnectReason;
 pub enum Retry {
     /// Try again after the next delay of the backoff.
     Backoff,
-    /// Try again at once.
+    /// Try again at once; after a `Now` that did not bring the line back for good, 100 ms later.
     Now,
     /// Try again after exactly this long.
     After(Duration),

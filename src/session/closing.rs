@@ -56,13 +56,19 @@ enum Outcome {
 
 impl Closing {
     /// `flushed`: the outbox has nothing more to hand over.
-    pub(super) fn next_deadline(&self, flushed: bool) -> Instant {
+    pub(super) fn next_deadline(&self, flushed: bool, held: bool) -> Instant {
         match self.stage {
+            Stage::Flushing { confirmation: Confirmation::NotAsked, .. } if held => self.patience_with_hold(),
             // Due already, and served by the next `handle_timeout`.
             Stage::Flushing { confirmation: Confirmation::NotAsked, .. } if flushed => self.since,
             Stage::Flushing { confirmation: Confirmation::Asked { until }, .. } => until.min(self.until),
             _ => self.until,
         }
+    }
+
+    /// Until when messages that the protocol holds back are waited for: the goodbye needs its time, too.
+    fn patience_with_hold(&self) -> Instant {
+        self.since + self.until.saturating_duration_since(self.since) / 2
     }
 
     pub(super) fn is_answered(&self) -> bool {
@@ -176,6 +182,7 @@ impl Session {
 
     /// The protocol closes the connection; with `error`, the client.
     pub(super) fn close_for_protocol(&mut self, now: Instant, code: u16, reason: &str, error: Option<Error>) {
+        let stops = error.is_some() && !self.stopped;
         self.stopped |= error.is_some();
         let frame = match CloseFrame::checked(code, reason) {
             Ok(frame) => frame,
@@ -185,10 +192,19 @@ impl Session {
         };
         let ready_at = self.ready_at();
         let error = error.unwrap_or_else(|| Error::session(format!("the protocol closed it with {frame}")));
-        let reason = match self.line {
+        let reason = match &mut self.line {
             Line::Open { .. } => DisconnectReason::Lost(error),
             Line::LoggingIn { .. } => DisconnectReason::ConnectFailed(error),
-            // It is being closed already.
+            Line::Closing(Closing { ready_at, outcome: outcome @ Outcome::Down(_), .. }) => {
+                // It is being closed already; but to stop is to say why.
+                if stops {
+                    *outcome = Outcome::Down(match ready_at {
+                        Some(_) => DisconnectReason::Lost(error),
+                        None => DisconnectReason::ConnectFailed(error),
+                    });
+                }
+                return;
+            }
             _ => return,
         };
         self.heartbeat.stop();
@@ -225,7 +241,9 @@ impl Session {
     }
 
     pub(super) fn closing_timeout(&mut self, now: Instant) {
-        let flushed = !self.outbox.has_waiting();
+        let given_up = |closing: &Closing| self.hold.is_some() && closing.patience_with_hold() <= now;
+        let flushed =
+            !self.outbox.has_waiting() || matches!(&self.line, Line::Closing(closing) if given_up(closing));
         let asks = self.heartbeat.kind() == Beat::WebSocketPing && self.outbox.has_unconfirmed();
         let Line::Closing(closing) = &mut self.line else { return };
         let said_all =

@@ -58,23 +58,43 @@ impl Session {
         let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut *protocol, &mut cx)));
         let outcome = self.give_back(protocol, outcome);
         let Some(outcome) = outcome else { return Ok(()) };
+        let outcome = self.overrule(&mut effects, outcome);
         for effect in effects.drain(..) {
             match side {
                 Side::Line => self.apply(now, effect),
                 Side::Beside => self.apply_beside(now, effect),
+                Side::Old => self.apply_old(now, effect),
             }
         }
         self.effects = effects;
         outcome
     }
 
+    /// An error ends a connection at once, ahead of a close that was asked for; one of a stop ends the client.
+    fn overrule(&mut self, effects: &mut Vec<Effect>, outcome: Result<(), Error>) -> Result<(), Error> {
+        let mut outcome = outcome;
+        if outcome.is_err() {
+            effects.retain(|effect| {
+                if let Effect::Close { error: Some(error), .. } = effect
+                    && !std::mem::replace(&mut self.stopped, true)
+                {
+                    outcome = Err(error.clone());
+                }
+                !matches!(effect, Effect::Close { .. })
+            });
+        }
+        outcome
+    }
+
     fn moment(&self, side: Side, now: Instant) -> Moment {
         let unix = self.wall_at(now).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let (connection, ready) = match side {
-            Side::Line => (self.speaker.unwrap_or(self.connection), matches!(self.line, Line::Open { .. })),
+            Side::Line => (self.connection, matches!(self.line, Line::Open { .. })),
             Side::Beside => (self.beside_number(), self.is_switching()),
+            Side::Old => (self.old, true),
         };
-        Moment { now, unix, connection, ready, moving: side == Side::Beside, deaf: self.deaf }
+        let (moving, old) = (side == Side::Beside, side == Side::Old);
+        Moment { now, unix, connection, ready, moving, old, deaf: self.deaf }
     }
 
     /// Calls the protocol. `None` if there is none, or if it panicked: then it is never called again.
@@ -241,6 +261,17 @@ impl Session {
 
     pub(super) fn timer(&self, now: Instant, after: Duration) -> Timer {
         Timer { at: deadline(now, after.max(SHORTEST_TIMER)), deaf: self.paused }
+    }
+
+    /// The wall clock reads `wall`. One that ran ahead of `now` says that the machine slept: its peer is asked anew.
+    pub(crate) fn handle_clock(&mut self, now: Instant, wall: SystemTime) {
+        const SLEPT: Duration = Duration::from_secs(5);
+        let ran_ahead = wall.duration_since(self.wall_at(now)).unwrap_or_default();
+        self.wall = (now, wall);
+        if ran_ahead > SLEPT {
+            self.deafen();
+            self.heartbeat.handle_sleep(now);
+        }
     }
 
     /// What the timers wait for may come unheard.

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
@@ -12,6 +12,9 @@ use crate::protocol::{Down, Retry};
 use crate::session::closing::Closing;
 use crate::session::{Action, LOG, Line, Session};
 use crate::state::ConnectionState;
+
+/// The time between two attempts that are to be made at once.
+const AGAIN: Duration = Duration::from_millis(100);
 
 impl Session {
     /// The attempt failed, or the line is lost: plans the next attempt, or closes.
@@ -46,6 +49,9 @@ impl Session {
         let refresh = retry == Retry::Now && down.is_about_credentials() && down.can_refresh;
         self.refreshed |= refresh;
         // The one attempt of `connect` may be made again with fresh credentials.
+        // A server that is not there, or a hook that fails, would be asked without end.
+        let in_vain = retry == Retry::Now && self.reconnect.attempts() > 0;
+        let retry = if in_vain { Retry::After(AGAIN) } else { retry };
         let never = self.stopped || self.mode.one_attempt && !self.ever_ready && !refresh;
         let retry = if never { Retry::Never } else { retry };
         if retry == Retry::Never {

@@ -24,7 +24,7 @@ mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use log::info;
 
@@ -113,9 +113,9 @@ pub(crate) struct Session {
     /// What `Context::was_deaf` says.
     deaf: bool,
     /// The connection that the line has moved from.
-    old: Option<u64>,
-    /// While the old connection of a line that has moved is heard: its number.
-    speaker: Option<u64>,
+    old: u64,
+    /// The protocol is being told that a move has failed.
+    move_fails: bool,
     /// Until when the protocol holds the outbox.
     hold: Option<Instant>,
     /// The protocol wants no other connection.
@@ -206,8 +206,8 @@ impl Session {
             timers: BTreeMap::new(),
             paused: false,
             deaf: false,
-            old: None,
-            speaker: None,
+            old: 0,
+            move_fails: false,
             hold: None,
             stopped: false,
             working: 0,
@@ -377,17 +377,6 @@ impl Session {
         }
     }
 
-    /// The wall clock reads `wall`. One that ran ahead of `now` says that the machine slept: its peer is asked anew.
-    pub(crate) fn handle_clock(&mut self, now: Instant, wall: SystemTime) {
-        const SLEPT: Duration = Duration::from_secs(5);
-        let ran_ahead = wall.duration_since(self.wall_at(now)).unwrap_or_default();
-        self.wall = (now, wall);
-        if ran_ahead > SLEPT {
-            self.deafen();
-            self.heartbeat.handle_sleep(now);
-        }
-    }
-
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         if let Line::Dialling(limit) = &mut self.line
@@ -422,7 +411,10 @@ impl Session {
         let line = match &self.line {
             Line::Dialling(limit) => *limit,
             Line::LoggingIn { until, .. } => Some(*until),
-            Line::Closing(closing) => Some(closing.next_deadline(!self.outbox.has_waiting())),
+            Line::Closing(closing) => {
+                let waits = self.outbox.has_waiting();
+                Some(closing.next_deadline(!waits, waits && self.hold.is_some()))
+            }
             Line::Down | Line::Open { .. } | Line::Closed => None,
         };
         let timer = self.timers.values().map(|timer| timer.at).min();

@@ -22,6 +22,7 @@ use crate::session::{Action, Frame, LOG, Line, Piece, Queued, Session};
 pub(super) enum Side {
     Line,
     Beside,
+    Old,
 }
 
 /// The connection that the line is to move to.
@@ -55,7 +56,7 @@ enum Stage {
 impl Session {
     /// The protocol wants the line on another connection.
     pub(super) fn begin_move(&mut self, now: Instant) {
-        if !matches!(self.line, Line::Open { .. }) || self.beside.is_some() {
+        if !matches!(self.line, Line::Open { .. }) || self.beside.is_some() || self.move_fails {
             return;
         }
         self.let_go();
@@ -119,16 +120,54 @@ impl Session {
 
     /// A message arrived on the connection that the line has moved from.
     pub(crate) fn handle_old_message(&mut self, now: Instant, message: Message) {
-        self.speaker = self.old;
-        self.handle_message(now, message);
-        self.speaker = None;
+        self.stats.messages_received += 1;
+        self.old_hook(now, |protocol, cx| protocol.on_message(cx, message));
     }
 
     /// A ping arrived there.
     pub(crate) fn handle_old_ping(&mut self, now: Instant, payload: &[u8]) {
-        self.speaker = self.old;
-        self.handle_ping(now, payload);
-        self.speaker = None;
+        self.old_hook(now, |protocol, cx| protocol.on_ping(cx, payload));
+    }
+
+    /// Calls the protocol about the connection that the line has moved from. An error ends that one alone.
+    fn old_hook(
+        &mut self,
+        now: Instant,
+        call: impl FnOnce(&mut dyn Protocol, &mut Context<'_>) -> Result<(), Error>,
+    ) {
+        if self.leaving.is_none() {
+            return;
+        }
+        match self.hook_at(Side::Old, now, call) {
+            // One that stops the client means it.
+            Err(error) if self.stopped => self.line_lost(now, error),
+            Err(error) => {
+                warn!(target: LOG, "The connection that the line has moved from ends: {error}");
+                self.let_go();
+            }
+            Ok(()) => {}
+        }
+    }
+
+    /// Does what a hook about that connection asked for, as far as it can: what belongs to a connection is dropped.
+    pub(super) fn apply_old(&mut self, now: Instant, effect: Effect) {
+        match effect {
+            effect @ (Effect::Deliver(_)
+            | Effect::Part(..)
+            | Effect::End(..)
+            | Effect::Move
+            | Effect::Close { error: Some(_), .. }) => self.apply(now, effect),
+            Effect::Close { error: None, .. } => self.let_go(),
+            Effect::Send(_)
+            | Effect::Ready { .. }
+            | Effect::SetTimer(..)
+            | Effect::CancelTimer(_)
+            | Effect::BeatAnswered
+            | Effect::Beats { .. }
+            | Effect::Hold(_)
+            | Effect::Release
+            | Effect::Work(..) => {}
+        }
     }
 
     /// The connection that the line has moved from has ended.
@@ -273,7 +312,10 @@ impl Session {
     pub(super) fn move_failed(&mut self, now: Instant, error: &Error) {
         self.end_beside();
         warn!(target: LOG, "The move to another connection failed: {error}");
+        // A hook that moves again at once would do nothing else.
+        self.move_fails = true;
         self.hook(now, |protocol, cx| protocol.on_move_failed(cx, error));
+        self.move_fails = false;
     }
 
     /// The new connection becomes the line's.
@@ -285,7 +327,7 @@ impl Session {
         };
         let maybe_delivered = self.outbox.lost(self.taken.max(self.taken_ahead));
         self.doubt(&maybe_delivered, false);
-        self.old = Some(std::mem::replace(&mut self.connection, generation));
+        self.old = std::mem::replace(&mut self.connection, generation);
         self.frames = frames;
         self.timers = timers;
         self.cut = None;

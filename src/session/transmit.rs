@@ -150,7 +150,7 @@ impl Session {
                 continue;
             }
             if (self.hold.is_some() || self.is_switching()) && self.outbox.has_waiting() {
-                return None;
+                return self.poll_closing();
             }
             let Some((ticket, message)) = self.outbox.pop() else { return self.poll_closing() };
             let message = message.clone();

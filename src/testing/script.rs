@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::error::CloseFrame;
+use crate::error::{CloseFrame, Fault};
 use crate::message::Message;
 use crate::session::Frame;
 use crate::testing::Line;
@@ -16,7 +16,13 @@ impl Line {
     #[track_caller]
     pub fn say(&mut self, message: impl Into<Message>) {
         self.connected();
-        self.session.handle_message(self.now, message.into());
+        let message = message.into();
+        if message.len() > self.config.max_message_size {
+            let reason = format!("a message of {} bytes", message.len()).into();
+            self.session.handle_fault(self.now, Fault::Violation { code: 1009, reason });
+        } else {
+            self.session.handle_message(self.now, message);
+        }
         self.settle();
     }
 
@@ -99,10 +105,14 @@ impl Line {
     }
 
     /// The server closes the connection with this code, and ends it when the client has answered.
+    ///
+    /// # Panics
+    /// The code may not be sent (RFC 6455, section 7.4), or the reason is longer than 123 bytes.
     #[track_caller]
     pub fn close(&mut self, code: u16, reason: &str) {
         self.connected();
-        let frame = CloseFrame::new(code, reason);
+        let frame =
+            CloseFrame::checked(code, reason).unwrap_or_else(|error| panic!("no server says that: {error}"));
         self.server.has_ended = true;
         if !self.server.client_closes {
             self.server.put(Sent::Frame(Frame::Close(frame.clone())));
@@ -155,7 +165,8 @@ impl Line {
         let state = self.state();
         assert!(
             self.server.is_open && !self.server.has_ended,
-            "there is no connection that the server has not ended ({state}); open() the attempt first"
+            "there is no connection that the server has not ended: the line is {state}; open() the attempt, or step() to the \
+             next one, unless the client is closed"
         );
     }
 

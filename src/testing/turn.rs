@@ -28,8 +28,8 @@ impl Line {
             }
         }
         panic!(
-            "the line goes round in circles at {:?}, without time going by: does the protocol answer each loss with \
-             Retry::Now, though its next attempt fails at once?",
+            "the line goes round in circles at {:?}, without time going by: does a hook ask each time for \
+             what has it called again?",
             self.elapsed()
         );
     }

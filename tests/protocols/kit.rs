@@ -397,18 +397,19 @@ fn a_move_that_fails_leaves_the_line_as_it_is() {
 #[test]
 fn a_misuse_says_what_to_do() {
     let mut line = Line::new(quiet().subprotocol("a"), Obedient::default()).unwrap();
-    assert!(says(|| line.say("x")).contains("open() the attempt first"));
+    assert!(says(|| line.say("x")).contains("open() the attempt, or step()"));
     assert!(says(|| line.open_with("b")).contains("offers [\"a\"]"));
     assert!(says(|| line.reject(101)).contains("200 to 599"));
     assert!(says(|| line.say_beside("x")).contains("move_line"));
     line.refuse();
     assert!(says(|| line.open()).contains("the next is due in 2s"));
-    assert!(says(|| line.stall()).contains("open() the attempt first"));
+    assert!(says(|| line.stall()).contains("open() the attempt, or step()"));
     line.reconnect_now();
     line.open();
     assert!(says(|| line.open()).contains("the line is CONNECTED"));
     assert!(says(|| line.do_work(1)).contains("no work 1"));
     assert!(says(|| line.ping([0; 126])).contains("125 bytes"));
+    assert!(says(|| line.close(1006, "")).contains("1006 may not be sent"));
     assert!(says(|| line.set_random(1.0)).contains("below 1"));
     line.say("ready send text");
     assert!(says(|| drop(line.heard_json())).contains("text, which is no JSON"));
@@ -420,9 +421,133 @@ fn a_misuse_says_what_to_do() {
 }
 
 #[test]
-fn a_protocol_that_goes_round_in_circles_is_told_so() {
+fn attempts_that_are_made_at_once_and_fail_at_once_take_their_time() {
     let protocol = Obedient { elsewhere: "fails", retry: Some(Retry::Now), ..Obedient::default() };
-    assert!(says(|| drop(Line::new(quiet(), protocol))).contains("Retry::Now"));
+    let mut line = Line::new(quiet(), protocol).unwrap();
+    assert_eq!(line.next_attempt(), Some(100 * MS), "the first came at once");
+    line.step(S);
+    let losses = line.events().iter().filter(|event| matches!(event, Event::Disconnected { .. })).count();
+    assert_eq!(losses, 12, "two at once, and then ten a second");
+}
+
+#[test]
+fn a_move_that_fails_at_once_is_not_tried_again_in_the_same_breath() {
+    struct Restless(bool);
+
+    impl Protocol for Restless {
+        fn prepare(&mut self, attempt: &Attempt<'_>, _: &mut Request) -> Result<(), Error> {
+            if attempt.moving && self.0 { Err(Error::session("no URL")) } else { Ok(()) }
+        }
+
+        fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+            cx.ready();
+            Ok(())
+        }
+
+        fn on_message(&mut self, cx: &mut Context<'_>, _: Message) -> Result<(), Error> {
+            cx.move_line();
+            Ok(())
+        }
+
+        fn on_move_failed(&mut self, cx: &mut Context<'_>, error: &Error) -> Result<(), Error> {
+            cx.move_line();
+            cx.deliver(error.to_string());
+            cx.set_timer(1, S);
+            Ok(())
+        }
+
+        fn on_timer(&mut self, cx: &mut Context<'_>, _: u32) -> Result<(), Error> {
+            self.0 = false;
+            cx.move_line();
+            Ok(())
+        }
+    }
+
+    let mut line = opened(Restless(true));
+    line.say("move");
+    assert_eq!(line.messages(), ["the session can't go on: no URL"], "once");
+    line.step(S);
+    line.refuse();
+    assert_eq!((line.messages().len(), line.is_moving()), (1, false));
+    line.step(S);
+    assert!(line.is_moving() && line.is_dialling(), "a timer tries again");
+}
+
+#[test]
+fn what_comes_late_on_the_old_connection_touches_the_new_one_in_nothing() {
+    for late in ["send x", "timer 1", "close 4000", "hold 9", "fail", "work 1"] {
+        let mut line = mover();
+        line.say("move");
+        line.open();
+        line.answer_close(false);
+        line.say_beside("timer 1 ready");
+        line.say_old(format!("late {late}"));
+        line.send("mine");
+        assert_eq!(
+            (line.messages(), line.heard()),
+            (vec!["late".to_owned()], vec!["mine".to_owned()]),
+            "{late}"
+        );
+        assert_eq!(line.work(), [0; 0]);
+        line.step(S);
+        assert_eq!((line.heard(), line.state()), (vec!["timer 1".to_owned()], Connected), "{late}");
+    }
+    let mut line = mover();
+    line.say("move");
+    line.open();
+    line.answer_close(false);
+    line.say_beside("ready");
+    line.say_old("stop");
+    assert_eq!(line.state(), Closing, "but a stop is the client's");
+}
+
+#[test]
+fn an_error_goes_before_a_close_and_a_stop_before_everything() {
+    let refused = "the server refused the login: as told";
+    for (words, why, closed) in [
+        ("close 4000 fail", "the session can't go on: as told", false),
+        ("stop fail", refused, true),
+        ("close 4000 stop", refused, true),
+        ("stop close 4000", refused, true),
+    ] {
+        let mut line = opened(Obedient::ready());
+        line.say(words);
+        assert_eq!(trouble(&line), why, "{words}");
+        assert_eq!(line.close_reason().is_some(), closed, "{words}");
+    }
+}
+
+#[test]
+fn a_close_waits_for_what_is_held_and_then_says_goodbye_without_it() {
+    let mut line = opened(Obedient { on_closing: "send bye", ..Obedient::ready() });
+    line.say("hold 3600");
+    line.send("held");
+    line.close_client();
+    line.step(1_499 * MS);
+    assert_eq!((line.state(), line.heard()), (Closing, vec![]));
+    line.step(MS);
+    assert_eq!((line.state(), line.heard()), (Closed, vec!["bye".to_owned()]));
+    assert_eq!(line.goodbye().map(|frame| frame.code), Some(1000));
+    let left = line.left().unwrap();
+    assert_eq!((left.never_written.len(), left.maybe_delivered.len()), (1, 0));
+
+    // One that ends in time is waited for.
+    let mut line = opened(Obedient::ready());
+    line.say("hold 1");
+    line.send("held");
+    line.close_client();
+    line.step(S);
+    assert_eq!((line.state(), line.heard()), (Closed, vec!["held".to_owned()]));
+    assert!(line.left().unwrap().never_written.is_empty());
+}
+
+#[test]
+fn a_message_that_is_too_large_is_a_violation_here_too() {
+    let mut line = Line::new(quiet().max_message_size(10), Obedient::ready()).unwrap();
+    line.open();
+    line.say("a message of more than that");
+    assert_eq!(line.goodbye().map(|frame| frame.code), Some(1009));
+    assert_eq!(line.messages(), [""; 0]);
 }
 
 #[test]
