@@ -4,6 +4,7 @@
 mod common;
 
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use common::{LONG, Server, accept_raw, eventually, frame, good_answer, quick, read_frame, read_head};
@@ -35,6 +36,15 @@ fn assert_never_lost(client: &Client) {
     assert_eq!(client.stats().connects, 1);
 }
 
+/// A server whose system buffers no more than a slow line would: some let 32 MiB of an upload pile up, which a server that
+/// reads slowly needs longer for than a heartbeat's answer may take.
+fn server(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // What is accepted from here on inherits it.
+    socket2::SockRef::from(&listener).set_recv_buffer_size(1 << 20).unwrap();
+    Server::start_on(listener, move |_, stream| serve(stream))
+}
+
 /// Reads 64 MiB slowly, and says nothing meanwhile: answers to pings come after it.
 fn swallow_slowly(mut stream: impl Read + Write) {
     let head = read_head(&mut stream);
@@ -49,7 +59,7 @@ fn swallow_slowly(mut stream: impl Read + Write) {
 
 #[test]
 fn a_slow_upload_kills_nothing() {
-    let server = Server::start(|_, stream| swallow_slowly(stream));
+    let server = server(swallow_slowly);
     let client = Client::connect(beating(&server.url())).unwrap();
     client.send(vec![7; SIZE]).unwrap();
     client.confirm(LONG).unwrap();
@@ -60,7 +70,7 @@ fn a_slow_upload_kills_nothing() {
 #[test]
 fn a_slow_upload_over_tls_kills_nothing() {
     let acceptor = common::tls_acceptor();
-    let server = Server::start(move |_, stream| {
+    let server = server(move |stream| {
         let Ok(stream) = acceptor.accept(stream) else { return };
         swallow_slowly(stream);
     });
