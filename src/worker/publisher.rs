@@ -27,8 +27,8 @@ pub(crate) struct Publisher {
     state: ConnectionState,
     /// Where the answers to requests go, by ticket.
     requests: HashMap<u64, Request>,
-    /// The requests of which too many answers stand untaken.
-    crowded: Vec<u64>,
+    /// As many answers, and as many bytes of them, stand untaken of any request at most.
+    fullest: (usize, usize),
 }
 
 /// A caller who waits for answers.
@@ -53,7 +53,7 @@ impl Publisher {
             missed: None,
             state: ConnectionState::Disconnected,
             requests: HashMap::new(),
-            crowded: Vec::new(),
+            fullest: (0, 0),
         }
     }
 
@@ -71,10 +71,14 @@ impl Publisher {
             self.settle();
             room(self)
         };
-        let (requests, limit) = (&mut self.requests, self.limit);
-        self.crowded
-            .retain(|ticket| requests.get_mut(ticket).is_some_and(|request| request.is_crowded(limit)));
-        here && self.crowded.is_empty()
+        let limit = self.limit;
+        let fits = |(standing, size)| standing + messages < limit.messages && size + bytes < limit.bytes;
+        here && (fits(self.fullest) || {
+            let standing = self.requests.values_mut().map(Request::settle);
+            self.fullest = standing
+                .fold((0, 0), |fullest, standing| (fullest.0.max(standing.0), fullest.1.max(standing.1)));
+            fits(self.fullest)
+        })
     }
 
     /// A request was accepted: its answers go there.
@@ -98,9 +102,8 @@ impl Publisher {
             if request.reply.many && !last {
                 request.standing.push_back(size);
                 request.bytes += size;
-                if request.is_crowded(self.limit) && !self.crowded.contains(&ticket) {
-                    self.crowded.push(ticket);
-                }
+                let (messages, bytes) = self.fullest;
+                self.fullest = (messages.max(request.standing.len()), bytes.max(request.bytes));
             }
         }
         if last {
@@ -157,14 +160,11 @@ impl Publisher {
 }
 
 impl Request {
-    /// Whether as much stands untaken as is allowed.
-    fn is_crowded(&mut self, limit: Limit) -> bool {
-        let crowded = |me: &Self| me.standing.len() >= limit.messages || me.bytes >= limit.bytes;
-        crowded(self) && {
-            let taken = self.standing.len().saturating_sub(self.reply.way.len());
-            self.bytes -= self.standing.drain(..taken).sum::<usize>();
-            crowded(self)
-        }
+    /// Forgets what its caller has taken. Returns how much stands.
+    fn settle(&mut self) -> (usize, usize) {
+        let taken = self.standing.len().saturating_sub(self.reply.way.len());
+        self.bytes -= self.standing.drain(..taken).sum::<usize>();
+        (self.standing.len(), self.bytes)
     }
 }
 
