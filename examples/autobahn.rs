@@ -7,7 +7,9 @@
 
 use std::error::Error;
 
-use tautline::{Client, ConnectionConfig, HeartbeatConfig, ReconnectConfig};
+use tautline::{
+    Accepted, Client, ConnectionConfig, Context, HeartbeatConfig, Message, Protocol, ReconnectConfig,
+};
 
 fn main() -> Result<(), Box<dyn Error>> {
     env_logger::init();
@@ -18,17 +20,27 @@ fn main() -> Result<(), Box<dyn Error>> {
     let count = Client::connect(config(format!("{server}/getCaseCount")))?.recv()?;
     let count: u32 = count.as_text().ok_or("the case count is not text")?.parse()?;
     for case in 1..=count {
-        let client = Client::connect(config(format!("{server}/runCase?case={case}&agent={agent}")))?;
-        for message in client.messages() {
-            // A case may end the line while its messages are still being answered.
-            if client.send(message).is_err() {
-                break;
-            }
-        }
+        let config = config(format!("{server}/runCase?case={case}&agent={agent}"));
+        Client::builder(config).protocol(Echo).connect()?.closed();
     }
     Client::connect(config(format!("{server}/updateReports?agent={agent}")))?.closed();
     println!("{count} cases run");
     Ok(())
+}
+
+/// Answers each message with itself, in the order of the wire: also one with a violation right behind it.
+struct Echo;
+
+impl Protocol for Echo {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), tautline::Error> {
+        cx.ready();
+        Ok(())
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), tautline::Error> {
+        cx.send(message);
+        Ok(())
+    }
 }
 
 /// Nothing on the wire but what the case asks for, and no second try.

@@ -4,13 +4,14 @@
 mod common;
 
 use std::collections::VecDeque;
+use std::io::Write;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use common::{LONG, Server, accept, eventually, listen, wait_for};
+use common::{LONG, Server, accept, accept_raw, eventually, frame, listen, read_frame, wait_for};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use tautline::{
     Accepted, Attempt, Client, CloseReason, ConnectionConfig, ConnectionState, Context, Delivery,
@@ -370,6 +371,23 @@ fn a_timer_knows_whether_the_line_was_listened_to() {
         client.recv_timeout(LONG).unwrap();
     }
     wait_for_word("listening");
+}
+
+#[test]
+fn what_a_hook_answers_goes_out_ahead_of_the_close_over_what_came_behind() {
+    let (heard, hearing) = unbounded();
+    let server = Server::start(move |_, stream| {
+        let mut stream = accept_raw(stream);
+        // A message, and behind it in the same segment a frame with a reserved bit.
+        stream.write_all(&[frame(0x81, b"hello"), frame(0xC1, b"bad")].concat()).unwrap();
+        while let Some(said) = read_frame(&mut stream) {
+            heard.send(said).unwrap();
+        }
+    });
+    let text = hook(|cx: &mut Context<'_>, text: String| cx.send(text));
+    let _client = connect(&server, Hooks { text, ..Hooks::default() });
+    assert_eq!(hearing.recv_timeout(LONG).unwrap(), (1, b"hello".to_vec()));
+    assert_eq!(hearing.recv_timeout(LONG).unwrap(), (8, 1002_u16.to_be_bytes().to_vec()));
 }
 
 /// Requests are answered in the order in which they were sent: by `text`, by `text…` in part, `!` ends, `?` fails.

@@ -168,7 +168,10 @@ impl Session {
             Line::LoggingIn { .. } => DisconnectReason::ConnectFailed(error),
             _ => DisconnectReason::Lost(error),
         };
-        self.say_goodbye(CloseFrame::new(code, ""));
+        self.heartbeat.stop();
+        // What a hook has said to what came before goes out first; after the close frame, nothing does (RFC 6455, section
+        // 5.5.1).
+        self.frames.push_back(Frame::Close(CloseFrame::new(code, "")).into());
         self.go(ConnectionState::Closing, Some(&error));
         self.line = Line::Closing(Closing {
             until,
@@ -284,12 +287,6 @@ impl Session {
             }
             Line::Down | Line::Dialling(_) | Line::LoggingIn { .. } | Line::Open { .. } | Line::Closed => {}
         }
-    }
-
-    /// The close frame goes out next, and nothing after it (RFC 6455, section 5.5.1).
-    fn say_goodbye(&mut self, frame: CloseFrame) {
-        self.quiet();
-        self.frames.push_back(Frame::Close(frame).into());
     }
 
     /// Whether our close frame is out, or on its way.
