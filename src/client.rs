@@ -305,7 +305,8 @@ impl fmt::Debug for Client {
 impl LineHandle {
     /// An event was taken from the channel; a message is for the caller.
     fn taken(&self, event: Event) -> Option<Message> {
-        if self.events.is_empty() {
+        // Asked in this order: whether the channel is empty is news from another processor.
+        if self.shared.gate.is_stalled() && self.events.is_empty() {
             self.shared.gate.drained();
         }
         event.into_message()

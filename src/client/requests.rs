@@ -140,8 +140,9 @@ impl Answers {
 
     fn taken(&mut self, answer: Result<Message, Error>) -> Result<Message, Error> {
         self.ended |= answer.is_err();
-        if self.inbox.is_empty() {
-            self.client.line.shared.gate.drained();
+        let gate = &self.client.line.shared.gate;
+        if gate.is_stalled() && self.inbox.is_empty() {
+            gate.drained();
         }
         answer
     }
