@@ -7,9 +7,7 @@
 //! Logs in, emits the event and shows the answer (again if a reconnect begins a new session), shows the events that come
 //! and answers those that are questions, and ends after 10 of them.
 
-use std::collections::HashMap;
-use std::error::Error as StdError;
-use std::time::Duration;
+use std::{collections::HashMap, error::Error as StdError, time::Duration};
 
 use serde_json::{Map, Value};
 use tautline::DisconnectReason::ClosedByServer;
@@ -112,11 +110,9 @@ impl Protocol for SocketIo {
     }
 
     fn on_timer(&mut self, cx: &mut Context<'_>, id: u32) -> Result<(), Error> {
-        if cx.was_deaf() {
-            cx.set_timer(id, self.patience);
-            return Ok(());
-        }
-        Err(Error::session(format!("no ping from the server for {:?}", self.patience)))
+        cx.set_timer(id, self.patience); // once more, if nobody listened meanwhile
+        let silence = Error::session(format!("no ping from the server for {:?}", self.patience));
+        if cx.was_deaf() { Ok(()) } else { Err(silence) }
     }
 
     fn on_down(&mut self, down: &Down<'_>) -> Retry {
