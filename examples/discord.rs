@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tautline::{
-    Accepted, Attempt, Client, CloseFrame, ConnectionConfig, Context, DisconnectReason, Down, Error, Event,
+    Accepted, Attempt, Client, ConnectionConfig, Context, DisconnectReason, Down, Error, Event,
     HeartbeatConfig, Message, Outgoing, Protocol, Request, Retry,
 };
 
@@ -34,7 +34,6 @@ impl Protocol for Discord {
     }
 
     fn on_open(&mut self, _: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
-        self.unanswered = false;
         Ok(()) // the server speaks first
     }
 
@@ -54,9 +53,8 @@ impl Protocol for Discord {
                 cx.close(4000, "coming back"); // 1000 would end the session
             }
             (Some(10), _) => {
-                let (told, random) = (payload["d"]["heartbeat_interval"].as_u64(), cx.random());
-                self.interval = Duration::from_millis(told.unwrap_or(41_250));
-                cx.set_timer(0, self.interval.mul_f64(random));
+                (self.interval, self.unanswered) = (interval(&payload), false);
+                first_beat(cx, self.interval);
                 cx.send(login(&self.token, self.session.as_ref(), self.seen));
             }
             (Some(11), _) => self.unanswered = false,
@@ -73,8 +71,7 @@ impl Protocol for Discord {
 
     fn on_timer(&mut self, cx: &mut Context<'_>, _: u32) -> Result<(), Error> {
         if std::mem::replace(&mut self.unanswered, true) && !cx.was_deaf() {
-            cx.close(4000, "a beat was not acknowledged");
-            return Ok(());
+            cx.close(4000, "a beat was not acknowledged"); // and nothing is sent behind it
         }
         cx.send(json!({"op": 1, "d": self.seen}));
         cx.set_timer(0, self.interval);
@@ -82,16 +79,24 @@ impl Protocol for Discord {
     }
 
     fn on_down(&mut self, down: &Down<'_>) -> Retry {
-        let DisconnectReason::ClosedByServer(CloseFrame { code, .. }) = down.reason else {
-            return down.default_retry();
-        };
-        self.session = self.session.take().filter(|_| !matches!(code, 1000 | 1001 | 4007 | 4009));
-        if matches!(code, 4004 | 4010..=4014) { Retry::Never } else { Retry::Backoff }
+        let DisconnectReason::ClosedByServer(frame) = down.reason else { return down.default_retry() };
+        self.session = self.session.take().filter(|_| !matches!(frame.code, 1000 | 1001 | 4007 | 4009));
+        if matches!(frame.code, 4004 | 4010..=4014) { Retry::Never } else { Retry::Backoff }
     }
 }
 
 pub(crate) fn session(token: String) -> Discord {
     Discord { token, ..Discord::default() }
+}
+
+fn interval(hello: &Value) -> Duration {
+    Duration::from_millis(hello["d"]["heartbeat_interval"].as_u64().unwrap_or(41_250))
+}
+
+/// At a random time, for all that were cut off together not to beat together.
+fn first_beat(cx: &mut Context<'_>, interval: Duration) {
+    let share = cx.random();
+    cx.set_timer(0, interval.mul_f64(share));
 }
 
 /// Resumes the session, or identifies for a new one.
