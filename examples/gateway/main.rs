@@ -8,29 +8,23 @@
 //! ```
 #![allow(clippy::disallowed_methods, reason = "an example owns its clock and its threads")]
 
+mod cli;
+mod field;
 mod mock;
 
 use std::error::Error;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded, select};
+use crossbeam_channel::{Receiver, select};
 use serde_json::{Value, json};
-use tautline::{Client, ConnectionConfig, Event, HeartbeatConfig, JsonSession, ReconnectConfig};
+use tautline::{Client, ConnectionConfig, Event, JsonSession, ReconnectConfig};
 
 const SOON: Duration = Duration::from_secs(5);
 
-struct Options {
-    url: Option<String>,
-    email: String,
-    password: String,
-    watch: bool,
-}
-
 fn main() -> Result<(), Box<dyn Error>> {
     env_logger::init();
-    let stop = signals()?;
-    let options = options()?;
+    let stop = cli::signals()?;
+    let options = cli::options()?;
     let (gateway, url) = if let Some(url) = options.url.clone() {
         (None, url)
     } else {
@@ -40,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         (Some(gateway), url)
     };
     if gateway.is_some() {
-        show_what_goes_wrong(&url)?;
+        field::show_what_goes_wrong(&url)?;
     }
 
     println!("\n-- logging in");
@@ -81,27 +75,6 @@ fn session(email: &str, password: &str) -> JsonSession {
         .accepted(|m| m["Type"] == "RTN_LOGIN" && m["Data"]["Success"] == true)
         .refused(|m| m["Type"] == "RTN_ERR")
         .answers_in_order(|m| m["Type"].as_str().is_some_and(|t| t.starts_with("RTN_")))
-}
-
-/// What the gateway was known for in the field.
-fn show_what_goes_wrong(url: &str) -> Result<(), Box<dyn Error>> {
-    println!("\n-- a wrong password");
-    match Client::builder(config(url)).protocol(session("me@example.com", "wrong")).connect() {
-        Ok(_) => return Err("the gateway took a wrong password".into()),
-        Err(error) => println!("{error}"),
-    }
-
-    println!("\n-- a heartbeat before the login: without a session, heartbeats start at once");
-    let heartbeat = HeartbeatConfig::json().interval(Duration::from_millis(50));
-    let client = Client::connect(config(url).heartbeat(heartbeat))?;
-    for event in client.events() {
-        if let Event::Disconnected { reason, .. } = event {
-            println!("it crashed: {reason}");
-            break;
-        }
-    }
-    client.terminate();
-    Ok(())
 }
 
 /// Asks for the sensors and subscribes to their readings.
@@ -155,38 +128,4 @@ fn show(message: &Value) {
         Some("NOT_DYN_READING") => println!("reading: {}", message["Data"]),
         _ => println!("message: {message}"),
     }
-}
-
-/// SIGINT and SIGTERM: the first asks the program to stop, the second ends it at once.
-fn signals() -> Result<Receiver<()>, ctrlc::Error> {
-    let (ask, stop) = bounded(1);
-    let asked = AtomicBool::new(false);
-    ctrlc::set_handler(move || {
-        if asked.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
-        }
-        ask.try_send(()).ok();
-    })?;
-    Ok(stop)
-}
-
-fn options() -> Result<Options, String> {
-    let mut options =
-        Options { url: None, email: "me@example.com".into(), password: mock::PASSWORD.into(), watch: false };
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
-        match argument.as_str() {
-            "--watch" => options.watch = true,
-            "--url" => options.url = Some(value()?),
-            "--email" => options.email = value()?,
-            "--password" => options.password = value()?,
-            _ => {
-                return Err(format!(
-                    "unknown option {argument}; there are --watch, --url, --email, --password"
-                ));
-            }
-        }
-    }
-    Ok(options)
 }
