@@ -217,8 +217,8 @@ pub(crate) struct Reply {
 pub(crate) struct Item {
     pub(crate) ticket: u64,
     pub(crate) message: Message,
-    /// For a request.
-    pub(crate) reply: Option<Reply>,
+    /// For a request; apart, since each message in the queue costs its whole size on its way to another processor.
+    pub(crate) reply: Option<Box<Reply>>,
     /// When it is too old to be written.
     pub(crate) expires: Option<Instant>,
 }
@@ -231,7 +231,7 @@ const YIELDS: usize = 32;
 pub(crate) struct Offer {
     pub(crate) message: Message,
     /// For a request.
-    pub(crate) reply: Option<Reply>,
+    pub(crate) reply: Option<Box<Reply>>,
     pub(crate) expires: Option<Instant>,
 }
 

@@ -10,7 +10,7 @@ use tungstenite::{Bytes, Utf8Bytes};
 
 /// A message, as the application sends and receives it.
 ///
-/// Cloning one, or passing it on, copies no payload, but for one of up to 28 bytes, which has no memory of its own.
+/// Cloning one, or passing it on, copies no payload, but for one of up to 80 bytes, which has no memory of its own.
 ///
 /// ```
 /// use tautline::Message;
@@ -45,8 +45,8 @@ enum Payload<S, L> {
     Shared(L),
 }
 
-/// The largest payload that stands in the message itself: what its shared form takes, anyway.
-const SMALL: usize = 28;
+/// The largest payload that stands in the message itself, which it makes as large as the largest of the other events.
+const SMALL: usize = 80;
 
 /// A piece of a message, as a frame of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]

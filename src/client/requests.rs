@@ -89,7 +89,7 @@ impl Client {
             let reason = "a plain session pairs no answers; give the builder a protocol that does, such as JsonSession";
             return Err(Error::InvalidArgument { argument: "request", reason: reason.into() });
         }
-        let offer = Offer { message, reply: Some(reply), expires: None };
+        let offer = Offer { message, reply: Some(Box::new(reply)), expires: None };
         match self.line.shared.intake.push(offer, until, remaining).map_err(|error| error.kind()) {
             Ok(ticket) => Ok(self.accepted(ticket)),
             Err(SendErrorKind::Full { .. }) => Err(SendErrorKind::Timeout { after: timeout }.into()),

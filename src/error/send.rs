@@ -21,7 +21,8 @@ use crate::state::ConnectionState;
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct SendError {
-    message: Message,
+    /// Apart: what succeeds passes the place of an error on, each time.
+    message: Box<Message>,
     kind: SendErrorKind,
     /// What `send_all` had taken from its iterator behind it.
     rest: Vec<Message>,
@@ -74,7 +75,7 @@ pub enum SendErrorKind {
 
 impl SendError {
     pub(crate) fn new(message: Message, kind: SendErrorKind) -> Self {
-        Self { message, kind, rest: Vec::new() }
+        Self { message: Box::new(message), kind, rest: Vec::new() }
     }
 
     /// The same, for another reason.
@@ -100,13 +101,13 @@ impl SendError {
 
     /// Takes the message out, to send it later or elsewhere.
     pub fn into_message(self) -> Message {
-        self.message
+        *self.message
     }
 
     /// Takes out every message that was not accepted: that of [`message`](Self::message), and those that
     /// [`send_all`](crate::Client::send_all) had taken from its iterator behind it.
     pub fn into_unsent(self) -> Vec<Message> {
-        let mut unsent = vec![self.message];
+        let mut unsent = vec![*self.message];
         unsent.extend(self.rest);
         unsent
     }

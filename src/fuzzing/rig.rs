@@ -16,7 +16,7 @@ use super::wild::Fallen;
 use crate::config::{ConnectionConfig, Delivery, WhileDown};
 use crate::error::{Error, Phase};
 use crate::event::Event;
-use crate::intake::{self, Command, Intake, Item};
+use crate::intake::{Command, Intake, Item};
 use crate::message::Message;
 use crate::protocol::{Accepted, Protocol};
 use crate::session::reconnect::Plan;
@@ -262,7 +262,7 @@ impl Rig {
         self.intake.exchange(&mut self.accepted, (released.messages, released.bytes));
         for Item { ticket, message, reply, expires } in self.accepted.drain(..) {
             self.work += 1;
-            if let Some(intake::Reply { many, .. }) = reply {
+            if let Some(many) = reply.map(|reply| reply.many) {
                 if self.session.state() == ConnectionState::Closed {
                     // Its caller learns of the end by itself.
                     self.ledger.drop(ticket);

@@ -220,7 +220,7 @@ fn request(rig: &mut Rig, input: &mut Input<'_>) {
     };
     let (way, _) = crossbeam_channel::bounded(1);
     // There is no time to wait for room.
-    let offer = Offer { message, reply: Some(Reply { way, many }), expires: None };
+    let offer = Offer { message, reply: Some(Box::new(Reply { way, many })), expires: None };
     match rig.intake.push(offer, rig.now, |_| Duration::ZERO) {
         Ok(ticket) => rig.ledger.accept(ticket, true, false),
         Err(error) => assert!(!matches!(error.kind(), SendErrorKind::ConsumerStalled { .. }), "{error:?}"),

@@ -153,7 +153,7 @@ impl Line {
     #[track_caller]
     fn ask(&mut self, message: Message, many: bool) -> Ticket {
         let (way, answers) = crossbeam_channel::unbounded();
-        let offer = Offer { message, reply: Some(Reply { way, many }), expires: None };
+        let offer = Offer { message, reply: Some(Box::new(Reply { way, many })), expires: None };
         match self.intake.try_push(offer) {
             Ok(ticket) => {
                 self.asked.insert(ticket.number(), answers);

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::config::WhileDown;
 use crate::error::{CloseFrame, Error, Fault, Phase};
-use crate::intake::{Item, Reply};
+use crate::intake::Item;
 use crate::message::Message;
 use crate::protocol::{Request, Work};
 use crate::session::{Action, Frame};
@@ -65,10 +65,10 @@ impl Line {
         for Item { ticket, message, reply, expires } in self.accepted.drain(..) {
             match reply {
                 None => self.session.handle_accepted(ticket, message, expires),
-                Some(Reply { way, many }) if self.session.state() == ConnectionState::Closed => {
+                Some(reply) if self.session.state() == ConnectionState::Closed => {
                     // One who waits for many sees the end; one who waits for one answer is told.
-                    if !many {
-                        let _ = way.send(Err(Error::Closed));
+                    if !reply.many {
+                        let _ = reply.way.send(Err(Error::Closed));
                     }
                 }
                 Some(reply) => {

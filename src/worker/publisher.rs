@@ -33,7 +33,7 @@ pub(crate) struct Publisher {
 
 /// A caller who waits for answers.
 struct Request {
-    reply: intake::Reply,
+    reply: Box<intake::Reply>,
     /// The sizes of the answers that stand in the channel, where there may be many.
     standing: VecDeque<usize>,
     bytes: usize,
@@ -82,7 +82,7 @@ impl Publisher {
     }
 
     /// A request was accepted: its answers go there.
-    pub(crate) fn expect(&mut self, ticket: u64, reply: intake::Reply) {
+    pub(crate) fn expect(&mut self, ticket: u64, reply: Box<intake::Reply>) {
         self.requests.insert(ticket, Request { reply, standing: VecDeque::new(), bytes: 0 });
     }
 
