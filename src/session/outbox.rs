@@ -18,11 +18,10 @@ use crate::message::Message;
 
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    /// Not yet handed to a socket.
-    waiting: VecDeque<Entry>,
-    /// Handed to the socket, and not yet taken by the system in full; at least once, not yet confirmed.
-    handed: VecDeque<Entry>,
-    /// What `handed` holds.
+    /// In front those that were handed to the socket, and not yet taken by the system in full; at least once, not yet
+    /// confirmed. Behind them those that wait.
+    entries: VecDeque<Entry>,
+    /// How many were handed over, and how many bytes they are.
     held: Released,
     /// Whether messages are kept until they are confirmed.
     keeps: bool,
@@ -77,7 +76,7 @@ struct Mark {
     beat: u64,
 }
 
-/// Room that became free.
+/// Messages, and how many bytes they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Released {
     pub(crate) messages: usize,
@@ -92,31 +91,31 @@ impl Outbox {
     /// Takes an accepted message in; tickets rise by one.
     pub(crate) fn push(&mut self, ticket: u64, message: Message, expires: Option<Instant>) {
         self.accepted = ticket;
-        self.waiting.push_back(Entry { ticket, message, expires, losses: 0, once: false });
+        self.entries.push_back(Entry { ticket, message, expires, losses: 0, once: false });
     }
 
     /// The same, for a request.
     pub(crate) fn push_request(&mut self, ticket: u64, message: Message) {
         self.accepted = ticket;
-        self.waiting.push_back(Entry { ticket, message, expires: None, losses: 0, once: true });
+        self.entries.push_back(Entry { ticket, message, expires: None, losses: 0, once: true });
     }
 
     /// When the next message that was never written is too old for it.
     pub(crate) fn next_expiry(&self) -> Option<Instant> {
-        self.waiting.range(self.fresh()..).find_map(|entry| entry.expires)
+        self.entries.range(self.fresh()..).find_map(|entry| entry.expires)
     }
 
     /// Drops a run of messages that are too old; there may be more.
     pub(crate) fn expire(&mut self, now: Instant) -> Tickets {
         let is_old = |entry: &Entry| entry.expires.is_some_and(|at| at <= now);
         let fresh = self.fresh();
-        let Some(at) = self.waiting.range(fresh..).position(is_old).map(|at| fresh + at) else {
+        let Some(at) = self.entries.range(fresh..).position(is_old).map(|at| fresh + at) else {
             return Tickets::default();
         };
-        let first = self.waiting[at].ticket;
+        let first = self.entries[at].ticket;
         let mut last = first - 1;
-        while self.waiting.get(at).is_some_and(|entry| entry.ticket == last + 1 && is_old(entry)) {
-            let Some(entry) = self.waiting.remove(at) else { break };
+        while self.entries.get(at).is_some_and(|entry| entry.ticket == last + 1 && is_old(entry)) {
+            let Some(entry) = self.entries.remove(at) else { break };
             self.released.add(&entry.message);
             last = entry.ticket;
         }
@@ -126,7 +125,7 @@ impl Outbox {
 
     /// Where those begin that were never written: what is sent again stands ahead of them.
     fn fresh(&self) -> usize {
-        self.waiting.partition_point(|entry| entry.losses > 0)
+        self.held.messages.max(self.entries.partition_point(|entry| entry.losses > 0))
     }
 
     /// A connection begins, of which the system has taken `taken` bytes.
@@ -136,22 +135,24 @@ impl Outbox {
 
     /// Begins to hand the next message to the socket.
     pub(crate) fn pop(&mut self) -> Option<(u64, &Message)> {
-        let entry = self.waiting.pop_front()?;
+        let entry = self.entries.get(self.held.messages)?;
         self.begun = entry.ticket;
         self.held.add(&entry.message);
-        self.handed.push_back(entry);
-        self.handed.back().map(|entry| (entry.ticket, &entry.message))
+        Some((entry.ticket, &entry.message))
     }
 
     /// The size of the next message.
     pub(crate) fn next_size(&self) -> Option<usize> {
-        self.waiting.front().map(|entry| entry.message.len())
+        self.entries.get(self.held.messages).map(|entry| entry.message.len())
     }
 
     /// Hands the next message to the socket in full.
     pub(crate) fn pop_whole(&mut self) -> Option<&Message> {
-        self.last_handed = self.waiting.front()?.ticket;
-        self.pop().map(|(_, message)| message)
+        let entry = self.entries.get(self.held.messages)?;
+        self.last_handed = entry.ticket;
+        self.begun = entry.ticket;
+        self.held.add(&entry.message);
+        Some(&entry.message)
     }
 
     /// The message that was begun last is with the socket in full.
@@ -163,12 +164,12 @@ impl Outbox {
     /// so that it may have arrived.
     pub(crate) fn let_fall(&mut self) -> Tickets {
         let mut doubtful = Tickets::default();
-        if let Some(entry) = self.handed.pop_back() {
+        let last = self.held.messages.checked_sub(1);
+        if let Some(entry) = last.and_then(|last| self.entries.remove(last)) {
             if entry.losses > 0 {
                 doubtful = Tickets::between(entry.ticket - 1, entry.ticket);
             }
-            self.held.messages -= 1;
-            self.held.bytes -= entry.message.len();
+            self.held.take(&entry.message);
             self.released.add(&entry.message);
             self.begun = self.last_handed;
             self.leave(entry.ticket, entry.ticket);
@@ -178,8 +179,9 @@ impl Outbox {
 
     /// Takes a message back that was not handed to a socket yet.
     pub(crate) fn withdraw(&mut self, ticket: u64) {
-        if let Ok(at) = self.waiting.binary_search_by_key(&ticket, |entry| entry.ticket)
-            && let Some(entry) = self.waiting.remove(at)
+        if let Ok(at) = self.entries.binary_search_by_key(&ticket, |entry| entry.ticket)
+            && at >= self.held.messages
+            && let Some(entry) = self.entries.remove(at)
         {
             self.released.add(&entry.message);
             self.leave(ticket, ticket);
@@ -268,32 +270,35 @@ impl Outbox {
         self.release(settled);
         let doubtful = self.written_between(self.confirmed, settled);
         let mut once = Vec::new();
-        self.waiting.reserve(self.handed.len());
-        while let Some(entry) = self.handed.pop_back() {
-            if !entry.once {
-                self.waiting.push_front(entry);
-                continue;
+        let mut handed = std::mem::take(&mut self.held).messages;
+        let released = &mut self.released;
+        self.entries.retain(|entry| {
+            let stays = handed == 0 || !entry.once;
+            handed = handed.saturating_sub(1);
+            if !stays {
+                // Its caller has a reply, or has given up: it is not sent again, whatever waits for that ahead of it.
+                released.add(&entry.message);
+                once.push(entry.ticket);
             }
-            // Its caller has a reply, or has given up: it is not sent again, whatever waits for that ahead of it.
-            self.released.add(&entry.message);
-            self.leave(entry.ticket, entry.ticket);
-            if entry.ticket <= touched {
-                once.push(entry.ticket..=entry.ticket);
-            }
+            stays
+        });
+        for ticket in &once {
+            self.leave(*ticket, *ticket);
         }
-        self.held = Released::default();
+        once.retain(|ticket| *ticket <= touched);
         self.written = settled;
         self.last_handed = settled;
         self.begun = settled;
         self.touched = settled;
         self.settle(settled);
-        doubtful.and(once.into_iter().collect())
+        doubtful.and(once.into_iter().map(|ticket| ticket..=ticket).collect())
     }
 
     /// Counts the loss for every message up to `touched`, and returns the last one that has had too many.
     fn count_loss(&mut self, touched: u64) -> u64 {
         let mut settled = self.confirmed;
-        for entry in self.handed.iter_mut().take_while(|entry| entry.ticket <= touched) {
+        let handed = self.entries.range_mut(..self.held.messages);
+        for entry in handed.take_while(|entry| entry.ticket <= touched) {
             entry.losses += 1;
             // Older messages have been sent at least as often, so these come first.
             if entry.losses >= SENDS {
@@ -309,7 +314,7 @@ impl Outbox {
         self.drained = true;
         let mut last = self.confirmed;
         let mut never = Vec::new();
-        for entry in self.waiting.drain(..) {
+        for entry in self.entries.drain(self.held.messages..) {
             if entry.losses > 0 {
                 last = entry.ticket;
             } else {
@@ -321,8 +326,7 @@ impl Outbox {
 
     /// Gives back the memory that a burst has left.
     pub(crate) fn rest(&mut self) {
-        self.waiting.shrink_to_fit();
-        self.handed.shrink_to_fit();
+        self.entries.shrink_to_fit();
         self.marks.shrink_to_fit();
     }
 
@@ -337,7 +341,7 @@ impl Outbox {
 
     /// Whether messages wait for a socket, in full or for the rest of them.
     pub(crate) fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty() || self.begun > self.last_handed
+        self.entries.len() > self.held.messages || self.begun > self.last_handed
     }
 
     /// Whether messages were handed over that the peer has not confirmed.
@@ -375,10 +379,11 @@ impl Outbox {
 
     /// Lets the payloads up to `ticket` go.
     fn release(&mut self, ticket: u64) {
-        while let Some(entry) = pop_if(&mut self.handed, |entry| entry.ticket <= ticket) {
+        while self.held.messages > 0
+            && let Some(entry) = pop_if(&mut self.entries, |entry| entry.ticket <= ticket)
+        {
+            self.held.take(&entry.message);
             self.released.add(&entry.message);
-            self.held.messages -= 1;
-            self.held.bytes -= entry.message.len();
         }
     }
 }
@@ -387,6 +392,11 @@ impl Released {
     fn add(&mut self, message: &Message) {
         self.messages += 1;
         self.bytes += message.len();
+    }
+
+    fn take(&mut self, message: &Message) {
+        self.messages -= 1;
+        self.bytes -= message.len();
     }
 }
 

@@ -230,7 +230,7 @@ fn what_left_without_being_written_is_not_in_doubt() {
                 assert_eq!(numbers(&outbox.expire(now)), [5]);
                 outbox.withdraw(3);
             }
-            let rest = outbox.waiting.len() - 1;
+            let rest = outbox.entries.len() - outbox.held.messages - 1;
             hand(&mut outbox, rest, 20);
             let doubtful = outbox.lost(20);
             match (keeps, loss) {
