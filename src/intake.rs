@@ -227,6 +227,9 @@ pub(crate) struct Item {
 #[cfg(not(all(test, loom)))]
 const YIELDS: usize = 32;
 
+/// So often a thread makes way for the worker, who makes room, before it sleeps until there is some.
+const YIELDS_FOR_ROOM: usize = 100;
+
 /// A message that a caller wants accepted.
 pub(crate) struct Offer {
     pub(crate) message: Message,
@@ -243,6 +246,8 @@ pub(crate) struct Intake {
     /// Whether messages are in the queue: a hint, for who looks often. Nothing is put in order by it, so that it is no
     /// part of the models.
     news: std::sync::atomic::AtomicBool,
+    /// Whether somebody has found no room since there was some: such a hint, too.
+    full: std::sync::atomic::AtomicBool,
     room: Condvar,
     limit: Limit,
     max_message_size: usize,
@@ -264,8 +269,9 @@ struct Queue {
 
 impl Intake {
     pub(crate) fn new(limit: Limit, max_message_size: usize) -> Self {
-        let (queue, news) = (Mutex::default(), std::sync::atomic::AtomicBool::new(false));
-        Self { queue, news, room: Condvar::new(), limit, max_message_size }
+        let hint = || std::sync::atomic::AtomicBool::new(false);
+        let (queue, room) = (Mutex::default(), Condvar::new());
+        Self { queue, news: hint(), full: hint(), room, limit, max_message_size }
     }
 
     /// Accepts a message, or says why not.
@@ -286,6 +292,7 @@ impl Intake {
         remaining: impl Fn(Instant) -> Duration,
     ) -> Result<Ticket, SendError> {
         let mut queue = self.lock();
+        let mut yields = YIELDS_FOR_ROOM;
         loop {
             let full = match self.admit(&queue, offer.message.len()) {
                 Ok(()) => {
@@ -295,12 +302,23 @@ impl Intake {
                 Err(full @ SendErrorKind::Full { .. }) => full,
                 Err(other) => return Err(SendError::new(offer.message, other)),
             };
-            queue.waiting += 1;
             let left = remaining(deadline);
             if left.is_zero() {
-                queue.waiting -= 1;
                 return Err(SendError::new(offer.message, full));
             }
+            if yields > 0 {
+                // There may be room sooner than a thread is woken.
+                self.full.store(true, Relaxed);
+                drop(queue);
+                while yields > 0 && self.full.load(Relaxed) {
+                    yields -= 1;
+                    std::thread::yield_now();
+                }
+                yields = 0;
+                queue = self.lock();
+                continue;
+            }
+            queue.waiting += 1;
             queue = self.room.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
             queue.waiting -= 1;
         }
@@ -335,6 +353,9 @@ impl Intake {
         self.news.store(false, Relaxed);
         let wake = queue.waiting > 0 && released.0 > 0;
         drop(queue);
+        if released.0 > 0 {
+            self.full.store(false, Relaxed);
+        }
         if wake {
             self.room.notify_all();
         }
