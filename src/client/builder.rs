@@ -215,12 +215,12 @@ impl Builder {
     }
 }
 
-/// Asked of the system once: the answer may take it some file reads.
 /// A caller who waits for an answer looks so many times as long as the I/O thread does: both that thread and the server
 /// may have to be woken meanwhile.
 const CALLERS_SPIN: u64 = 20;
 
 fn has_one_processor() -> bool {
+/// Asked of the system once: the answer may take it some file reads.
     static ONE: OnceLock<bool> = OnceLock::new();
     *ONE.get_or_init(|| thread::available_parallelism().is_ok_and(|processors| processors.get() == 1))
 }
