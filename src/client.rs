@@ -321,6 +321,7 @@ impl LineHandle {
         patience: Duration,
         receive: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
+        self.shared.burst.stand_back();
         if let Ok(there) = channel.try_recv() {
             return Ok(there);
         }

@@ -23,7 +23,7 @@ use crate::config::Limit;
 use crate::error::{CloseFrame, Error, SendError, SendErrorKind};
 use crate::event::Ticket;
 pub(crate) use crate::intake::doubts::Runs;
-pub(crate) use crate::intake::looks::Looks;
+pub(crate) use crate::intake::looks::{Burst, Looks};
 pub(crate) use crate::intake::status::{Inner, Status};
 use crate::intake::sync::{AtomicBool, AtomicU8, AtomicU64, Condvar, Mutex, MutexGuard};
 use crate::message::Message;

@@ -23,7 +23,7 @@ use crate::config::WhileDown;
 use crate::dial::{Dialled, Dialler};
 use crate::error::{Error, Fault, INTERNAL};
 use crate::event::{Event, Left};
-use crate::intake::{Command, Gate, Intake, Item, Looks, Sleep, Status, Thread};
+use crate::intake::{Burst, Command, Gate, Intake, Item, Looks, Sleep, Status, Thread};
 use crate::protocol::Protocol;
 use crate::session::{Action, Mode, Session, Watermarks};
 use crate::state::ConnectionState;
@@ -42,6 +42,9 @@ use crate::worker::watch::{Watched, timed};
 /// A line on which nothing happened for so long is at rest.
 pub(crate) const QUIET: Duration = Duration::from_secs(1);
 
+/// So many events at once are a burst.
+const MANY: usize = 8;
+
 /// Called on the I/O thread after events were enqueued.
 pub(crate) type Notify = Box<dyn Fn() + Send>;
 
@@ -51,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) gate: Arc<Gate>,
     pub(crate) intake: Arc<Intake>,
     pub(crate) status: Arc<Status>,
+    pub(crate) burst: Arc<Burst>,
 }
 
 pub(crate) struct Worker {
@@ -330,14 +334,18 @@ impl Worker {
         while let Some(reply) = self.session.poll_reply() {
             self.publisher.reply(reply);
         }
-        let mut any = false;
+        let mut count = 0;
         while let Some(event) = self.session.poll_event() {
+            count += 1;
+            if count == MANY {
+                self.shared.burst.begin();
+            }
             self.publisher.put(event);
-            any = true;
         }
+        self.shared.burst.end();
         // Who waits for a fate finds the events about it in the channel.
         self.tell_watermarks();
-        if any
+        if count > 0
             && let Some(notify) = &self.notify
             && catch_unwind(AssertUnwindSafe(|| timed("on_event_ready", notify))).is_err()
         {

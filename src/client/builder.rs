@@ -167,6 +167,7 @@ impl Builder {
             gate: Arc::new(Gate::new(waker)),
             intake: Arc::new(Intake::new(config.outbox, config.max_message_size)),
             status: Arc::new(Status::new()),
+            burst: Arc::default(),
         };
         let (commands_in, commands) = crossbeam_channel::unbounded();
         let (events_in, events) = crossbeam_channel::unbounded();
@@ -219,8 +220,8 @@ impl Builder {
 /// may have to be woken meanwhile.
 const CALLERS_SPIN: u64 = 20;
 
-fn has_one_processor() -> bool {
 /// Asked of the system once: the answer may take it some file reads.
+fn has_one_processor() -> bool {
     static ONE: OnceLock<bool> = OnceLock::new();
     *ONE.get_or_init(|| thread::available_parallelism().is_ok_and(|processors| processors.get() == 1))
 }

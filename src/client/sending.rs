@@ -170,7 +170,7 @@ impl Client {
     /// Waits for room for as long as it takes, unless that is for ever: the server takes nothing because the application
     /// takes nothing from it.
     fn push_patiently(&self, mut offer: Offer) -> Result<Ticket, SendError> {
-        let Shared { intake, gate, status } = &self.line.shared;
+        let Shared { intake, gate, status, .. } = &self.line.shared;
         let stalled_at = || gate.is_stalled().then(|| status.read(|status| status.stats.messages_received));
         let after = self.line.patience;
         let expires = offer.expires;

@@ -32,9 +32,67 @@ impl Looks {
     }
 }
 
+/// Whether the worker is handing many events over. One who takes each as it comes would fight with it over the memory
+/// in which both meet, and make each several times as dear; when the burst is over, all of it is there for the taking.
+#[derive(Debug, Default)]
+pub(crate) struct Burst {
+    /// Odd while one is under way.
+    number: AtomicU32,
+    /// The one that somebody has waited for in vain: the worker may be off its processor.
+    given_up: AtomicU32,
+}
+
+impl Burst {
+    pub(crate) fn begin(&self) {
+        self.number.fetch_or(1, Relaxed);
+    }
+
+    pub(crate) fn end(&self) {
+        let number = self.number.load(Relaxed);
+        if number & 1 == 1 {
+            self.number.store(number.wrapping_add(1), Relaxed);
+        }
+    }
+
+    /// Stands back while a burst is under way, for some microseconds at most.
+    pub(crate) fn stand_back(&self) {
+        const MOST: u32 = 200;
+        let number = self.number.load(Relaxed);
+        if number & 1 == 0 || self.given_up.load(Relaxed) == number {
+            return;
+        }
+        for _ in 0..MOST {
+            std::hint::spin_loop();
+            if self.number.load(Relaxed) != number {
+                return;
+            }
+        }
+        self.given_up.store(number, Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_stands_back_goes_on_when_the_burst_is_over_or_takes_too_long() {
+        let burst = Burst::default();
+        burst.end();
+        burst.stand_back();
+        assert_eq!(burst.given_up.load(Relaxed), 0, "there is none");
+        burst.begin();
+        burst.stand_back();
+        assert_eq!(burst.given_up.load(Relaxed), 1, "the worker is off its processor");
+        burst.end();
+        burst.begin();
+        assert_eq!(burst.number.load(Relaxed), 3);
+        std::thread::scope(|scope| {
+            scope.spawn(|| burst.stand_back());
+            burst.end();
+        });
+        assert_eq!(burst.number.load(Relaxed), 4);
+    }
 
     #[test]
     fn looks_in_vain_grow_rare_and_one_that_pays_is_repeated() {
