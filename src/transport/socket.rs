@@ -302,6 +302,11 @@ impl<T: Raw> Socket<T> {
         self.stream.link.wire().is_readable()
     }
 
+    /// The next read asks the system, whether or not a wait has told that it brings something.
+    pub(crate) fn assume_readable(&mut self) {
+        self.link().wire_mut().assume_readable();
+    }
+
     /// For who plays the poller.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn wire_mut(&mut self) -> &mut crate::transport::stream::Wire<T> {

@@ -142,10 +142,15 @@ impl<T: Raw> Wire<T> {
         self.write_error.is_some()
     }
 
+    /// Whether a read brings something is not known without one.
+    pub(crate) fn assume_readable(&mut self) {
+        self.readable = true;
+    }
+
     /// What the poller says when something has arrived.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn edge(&mut self) {
-        self.readable = true;
+        self.assume_readable();
     }
 
     /// What the poller says when the peer's end has come.

@@ -29,20 +29,15 @@ impl Worker {
 
     fn look(&mut self, until: Instant, moved: Moved) -> bool {
         loop {
-            if self.socket.is_some() {
-                // An error here shows again in the wait proper.
-                let _ = self.wait_for_sockets(Some(Duration::ZERO));
-            }
-            if self.socket.as_ref().is_some_and(|socket| socket.is_readable() || socket.has_room())
-                || self.others.have_news()
-            {
+            let now = Instant::now();
+            if self.hears(now) {
                 return true;
             }
             let news = !self.commands.is_empty() || !self.results.is_empty() || !self.worked.is_empty();
             if news || self.shared.intake.has_news() {
                 return true;
             }
-            if Instant::now() >= until {
+            if now >= until {
                 return false;
             }
             match moved {
@@ -50,6 +45,28 @@ impl Worker {
                 Moved::Out => std::thread::yield_now(),
                 Moved::In => std::hint::spin_loop(),
             }
+        }
+    }
+
+    /// Whether there is anything from the sockets, some of which may have been read already.
+    fn hears(&mut self, now: Instant) -> bool {
+        let takes = !self.session.delivers() || self.publisher.has_room();
+        match &mut self.socket {
+            // To read is to ask, where there is nothing else to be told: it saves a system call for each answer.
+            Some(socket) if takes && socket.spilled() == 0 && !self.others.any() => {
+                let received = socket.received();
+                socket.assume_readable();
+                self.read(now);
+                let brought = self.socket.as_ref().is_some_and(|socket| socket.received() > received);
+                brought || self.session.has_output()
+            }
+            Some(_) => {
+                // An error here shows again in the wait proper.
+                let _ = self.wait_for_sockets(Some(Duration::ZERO));
+                self.socket.as_ref().is_some_and(|socket| socket.is_readable() || socket.has_room())
+                    || self.others.have_news()
+            }
+            None => false,
         }
     }
 }
