@@ -3,8 +3,12 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 
-/// A large frame is masked and written in pieces of this size; a multiple of the mask's.
+/// A large frame is masked and written in pieces of this size, a multiple of the mask's: the peer takes one while the
+/// next is masked.
 const PIECE: usize = 64 << 10;
+
+/// From this size on, the pieces are twice as long: that the peer goes to sleep between them, and is woken, costs more.
+const VERY_LARGE: usize = 4 << 20;
 
 /// Appends a frame: `first` is its first byte, the final bit and the opcode.
 pub(super) fn append(buffer: &mut Vec<u8>, first: u8, mask: [u8; 4], payload: &[u8]) {
@@ -21,7 +25,8 @@ pub(super) fn pieces(
     mut write: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
     head(buffer, first, mask, payload.len());
-    for piece in payload.chunks(PIECE) {
+    let size = if payload.len() < VERY_LARGE { PIECE } else { 2 * PIECE };
+    for piece in payload.chunks(size) {
         masked(buffer, mask, piece);
         let written = write(buffer);
         buffer.clear();
@@ -93,7 +98,21 @@ mod tests {
 
     #[test]
     fn a_server_reads_frames_of_every_size_as_they_were() {
-        let sizes = [0, 1, 7, 8, 125, 126, 65_535, 65_536, PIECE - 1, PIECE + 1, 2 * PIECE, 3 * PIECE + 5];
+        let sizes = [
+            0,
+            1,
+            7,
+            8,
+            125,
+            126,
+            65_535,
+            65_536,
+            PIECE - 1,
+            PIECE + 1,
+            2 * PIECE,
+            3 * PIECE + 5,
+            VERY_LARGE + 1,
+        ];
         let mut masks = Masks::default();
         for size in sizes {
             let payload: Vec<u8> = (0..size).map(|at| u8::try_from(at % 251).unwrap()).collect();
