@@ -377,7 +377,7 @@ impl fmt::Display for Error {
                 "a blocking call in a callback, on a client's I/O thread, would stop the line; make it elsewhere",
             ),
             Self::Panicked { callback: INTERNAL } => f.write_str(
-                "tautline itself panicked: that is a defect of the library and not of your program, please report it",
+                "tautline itself panicked, or the program's logger did; if not the logger, it is a defect of the library, please report it",
             ),
             Self::Panicked { callback } => write!(f, "the application's {callback} callback panicked"),
             Self::System { what, source } => write!(f, "the system refused {what}: {source}"),

@@ -4,7 +4,9 @@
 mod common;
 
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
@@ -12,11 +14,18 @@ use common::{
 };
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde_json::json;
-use tautline::{Accepted, Client, ConnectionConfig, Context, Error, JsonSession, Message, Protocol};
+use tautline::{
+    Accepted, Client, CloseReason, ConnectionConfig, Context, Error, JsonSession, Message, Protocol,
+    SendErrorKind,
+};
 
 /// What was logged so far: level, target, text.
 #[derive(Default)]
 struct Journal(Mutex<Vec<(Level, String, String)>>);
+
+/// The next line of an I/O thread makes the logger panic: what is not the application's callback there is not guarded by
+/// itself, so that this stands for any defect on that thread.
+static PANICS: AtomicBool = AtomicBool::new(false);
 
 impl Log for Journal {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
@@ -24,6 +33,8 @@ impl Log for Journal {
     }
 
     fn log(&self, record: &Record<'_>) {
+        let is_io = thread::current().name() == Some("tautline-io");
+        assert!(!is_io || !PANICS.swap(false, Ordering::SeqCst), "a defect");
         let entry = (record.level(), record.target().to_owned(), record.args().to_string());
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
     }
@@ -165,4 +176,35 @@ fn a_callback_that_holds_the_line_up_is_named() {
     let named =
         |text: &str| text.starts_with("The callback on_message took 1") && text.contains("another thread");
     assert!(warnings.iter().any(|(_, target, text)| target == "tautline" && named(text)), "{warnings:?}");
+}
+
+#[test]
+fn a_panic_on_the_io_thread_closes_the_client_and_leaves_nobody_waiting() {
+    logged(|| {
+        let server = Server::start(|_, stream| {
+            let mut stream = accept_raw(stream);
+            while read_frame(&mut stream).is_some_and(|(_, payload)| payload != b"{}") {}
+        });
+        let session = JsonSession::new().answers_in_order(|_| true);
+        let client = Client::builder(quick(&server.url())).protocol(session).connect().unwrap();
+        PANICS.store(true, Ordering::SeqCst);
+        client.send("on its way").unwrap();
+        thread::scope(|scope| {
+            let recv = scope.spawn(|| client.recv().unwrap_err());
+            let confirm = scope.spawn(|| client.confirm(LONG).unwrap_err());
+            let request = scope.spawn(|| client.request("{}", LONG).unwrap_err());
+            let closed = scope.spawn(|| client.closed());
+            let reason = closed.join().unwrap();
+            let CloseReason::Failed(Error::Panicked { callback: "internal", .. }) = reason else {
+                panic!("{reason:?}");
+            };
+            for waiting in [recv, confirm, request] {
+                let error = waiting.join().unwrap();
+                assert!(matches!(error, Error::Closed), "{error}");
+            }
+        });
+        assert_eq!(client.try_send("too late").unwrap_err().kind(), SendErrorKind::Closed);
+        let left = client.close();
+        assert!(left.unfinished && left.never_written.is_empty(), "{left:?}");
+    });
 }
