@@ -79,6 +79,8 @@ pub(crate) struct Worker {
     /// Exchanged with the intake's queue.
     accepted: VecDeque<Item>,
     pause: Pause,
+    /// A last look has read already, in place of the next turn.
+    heard: bool,
     /// What moved in this turn, if anything.
     moved: Option<Moved>,
     /// Whether a last look before the sleep pays, after each kind of turn.
@@ -138,6 +140,7 @@ impl Worker {
             accepted: VecDeque::new(),
             pause: Pause::default(),
             watermarks: Watermarks::default(),
+            heard: false,
             moved: None,
             looks: Default::default(),
             bytes: (0, 0),
@@ -172,7 +175,9 @@ impl Worker {
     fn turn(&mut self, now: Instant) -> bool {
         self.take_commands(now);
         self.take_messages();
-        self.read(now);
+        if !std::mem::take(&mut self.heard) {
+            self.read(now);
+        }
         self.read_others(now);
         self.drain(now);
         self.session.handle_timeout(now);

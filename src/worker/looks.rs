@@ -58,7 +58,9 @@ impl Worker {
                 socket.assume_readable();
                 self.read(now);
                 let brought = self.socket.as_ref().is_some_and(|socket| socket.received() > received);
-                brought || self.session.has_output()
+                // What it brought is not handed over yet, and so not counted: there might be no room for more.
+                self.heard = brought;
+                brought || self.unread || self.session.has_output()
             }
             Some(_) => {
                 // An error here shows again in the wait proper.
