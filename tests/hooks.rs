@@ -675,6 +675,61 @@ fn an_answer_may_come_on_the_connection_that_was_left() {
     }
 }
 
+#[test]
+fn what_the_old_server_did_not_take_goes_to_the_new_one_alone() {
+    const SIZE: usize = 256 << 10;
+    let arrived = |seen: &Arc<Mutex<Vec<u8>>>, stream: &mut TcpStream| {
+        while let Some((opcode, payload)) = read_frame(stream) {
+            if opcode == 2 && payload.len() == SIZE {
+                seen.lock().unwrap().push(payload[0]);
+            }
+        }
+    };
+    for delivery in [Delivery::AtMostOnce, Delivery::AtLeastOnce] {
+        let (seen_by_old, seen_by_new) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        // It takes little before it reads, and it reads when the line has moved.
+        socket2::SockRef::from(&listener).set_recv_buffer_size(64 << 10).unwrap();
+        let (go_on, goes_on) = unbounded::<()>();
+        let (full, is_full) = unbounded::<()>();
+        let (end, ended) = unbounded::<()>();
+        let seen = Arc::clone(&seen_by_old);
+        let old = Server::start_on(listener, move |_, stream| {
+            let mut stream = accept_raw(stream);
+            is_full.recv().unwrap();
+            stream.write_all(&frame(0x81, b"move")).unwrap();
+            let _ = goes_on.recv();
+            arrived(&seen, &mut stream);
+            end.send(()).unwrap();
+        });
+        let seen = Arc::clone(&seen_by_new);
+        let new = Server::start(move |_, stream| {
+            let mut stream = accept_raw(stream);
+            stream.write_all(&frame(0x81, b"welcome")).unwrap();
+            arrived(&seen, &mut stream);
+        });
+        let config = config(&old.url()).delivery(delivery).close_timeout(100 * MS);
+        let client = Client::builder(config).protocol(mover(new.url())).connect().unwrap();
+        for n in 0..40 {
+            client.send(vec![n; SIZE]).unwrap();
+        }
+        full.send(()).unwrap();
+        let doubtful = wait_for(&client, moved);
+        go_on.send(()).unwrap();
+        eventually("the rest", || seen_by_new.lock().unwrap().contains(&39));
+        client.terminate();
+        ended.recv_timeout(LONG).unwrap();
+        let (old, new) = (seen_by_old.lock().unwrap(), seen_by_new.lock().unwrap());
+        if delivery == Delivery::AtMostOnce {
+            assert!(old.iter().all(|n| !new.contains(n)), "{old:?} and {new:?}");
+            let named = |n: &u8| doubtful.iter().any(|ticket| ticket.number() == u64::from(*n) + 1);
+            assert!((0..40).all(|n| new.contains(&n) || named(&n)), "{doubtful}, and {new:?}");
+        } else {
+            assert_eq!(*new, (0..40).collect::<Vec<_>>());
+        }
+    }
+}
+
 /// Numbers the messages that arrive at either server.
 fn collector(
     seen: &Arc<Mutex<Vec<u32>>>,

@@ -126,10 +126,18 @@ impl Worker {
         let unread = std::mem::replace(&mut self.unread, true);
         if let Some(old) = self.socket.replace(socket) {
             let mut old = Other { socket: old, unread };
-            // One that has ended says so at the next read.
-            let _ = old.socket.close(&CloseFrame::new(1000, "")).and_then(|()| old.socket.flush());
             self.let_go();
+            // What the system had not taken goes out on the new one, and so must not go out here as well.
+            let is_done = old.socket.spilled() == 0;
+            if is_done {
+                // One that has ended says so at the next read.
+                let _ = old.socket.close(&CloseFrame::new(1000, "")).and_then(|()| old.socket.flush());
+            }
             self.others.leaving = Some(old);
+            if !is_done {
+                self.let_go();
+                self.session.handle_left();
+            }
         }
         self.answers = true;
     }
