@@ -1,5 +1,6 @@
 //! The close handshake (RFC 6455, section 7), whoever begins it.
 
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use crate::config::{Beat, deadline};
@@ -84,37 +85,21 @@ impl Session {
     /// The caller closes the line, after the outbox has gone out if `flush` says so.
     pub(crate) fn handle_close(&mut self, now: Instant, frame: CloseFrame, flush: bool) {
         let until = deadline(now, self.config.close_timeout);
-        self.end_move();
         match &mut self.line {
-            Line::Open { ready_at } if flush => {
-                let ready_at = Some(*ready_at);
+            Line::Open { .. } if flush => {
                 let stage = Stage::Flushing { frame, confirmation: Confirmation::NotAsked };
-                let outcome = Outcome::ClosedByCaller;
-                self.line =
-                    Line::Closing(Closing { until, stage, outcome, ready_at, since: now, goodbye: false });
-                self.go(ConnectionState::Closing, None);
+                self.begin_closing(now, until, stage, Outcome::ClosedByCaller);
             }
             Line::Open { .. } | Line::LoggingIn { .. } => {
                 self.frames.clear();
                 self.hook(now, |protocol, cx| protocol.on_closing(cx));
-                let ready_at = match self.line {
-                    Line::Open { ready_at } => Some(ready_at),
-                    Line::LoggingIn { .. } => None,
+                if !matches!(self.line, Line::Open { .. } | Line::LoggingIn { .. }) {
                     // The hook has ended the connection.
-                    _ => return self.handle_close(now, frame, false),
-                };
+                    return self.handle_close(now, frame, false);
+                }
                 self.heartbeat.stop();
                 self.frames.push_back(Frame::Close(frame).into());
-                let outcome = Outcome::ClosedByCaller;
-                self.line = Line::Closing(Closing {
-                    until,
-                    stage: Stage::Sent,
-                    outcome,
-                    ready_at,
-                    since: now,
-                    goodbye: false,
-                });
-                self.go(ConnectionState::Closing, None);
+                self.begin_closing(now, until, Stage::Sent, Outcome::ClosedByCaller);
             }
             Line::Closing(closing) => {
                 closing.outcome = Outcome::ClosedByCaller;
@@ -138,14 +123,9 @@ impl Session {
         }
         match &mut self.line {
             Line::Open { .. } | Line::LoggingIn { .. } => {
-                let ready_at = self.ready_at();
-                let reason = DisconnectReason::ClosedByServer(frame);
-                let outcome = Outcome::Down(reason.clone());
-                let closing =
-                    Closing { until, stage: Stage::Answered, outcome, ready_at, since: now, goodbye: false };
-                self.line = Line::Closing(closing);
                 self.quiet();
-                self.go(ConnectionState::Closing, Some(&reason));
+                let outcome = Outcome::Down(DisconnectReason::ClosedByServer(frame));
+                self.begin_closing(now, until, Stage::Answered, outcome);
             }
             Line::Closing(closing) => {
                 closing.stage = Stage::Answered;
@@ -161,7 +141,6 @@ impl Session {
         if self.is_switching() {
             return self.switch(now);
         }
-        let ready_at = self.ready_at();
         let until = deadline(now, self.config.close_timeout.min(LINGER));
         let error = Error::Protocol { code, reason };
         let error = match self.line {
@@ -172,15 +151,7 @@ impl Session {
         // What a hook has said to what came before goes out first; after the close frame, nothing does (RFC 6455, section
         // 5.5.1).
         self.frames.push_back(Frame::Close(CloseFrame::new(code, "")).into());
-        self.go(ConnectionState::Closing, Some(&error));
-        self.line = Line::Closing(Closing {
-            until,
-            stage: Stage::Sent,
-            outcome: Outcome::Down(error),
-            ready_at,
-            since: now,
-            goodbye: false,
-        });
+        self.begin_closing(now, until, Stage::Sent, Outcome::Down(error));
     }
 
     /// The protocol closes the connection; with `error`, the client.
@@ -193,7 +164,6 @@ impl Session {
                 return self.line_lost(now, Error::session(format!("the protocol closes it, and {wrong}")));
             }
         };
-        let ready_at = self.ready_at();
         let error = error.unwrap_or_else(|| Error::session(format!("the protocol closed it with {frame}")));
         let reason = match &mut self.line {
             Line::Open { .. } => DisconnectReason::Lost(error),
@@ -212,15 +182,20 @@ impl Session {
         };
         self.heartbeat.stop();
         self.frames.push_back(Frame::Close(frame).into());
-        self.go(ConnectionState::Closing, Some(&reason));
-        self.line = Line::Closing(Closing {
-            until: deadline(now, self.config.close_timeout),
-            stage: Stage::Sent,
-            outcome: Outcome::Down(reason),
-            ready_at,
-            since: now,
-            goodbye: false,
-        });
+        let until = deadline(now, self.config.close_timeout);
+        self.begin_closing(now, until, Stage::Sent, Outcome::Down(reason));
+    }
+
+    /// The line closes, and moves nowhere any more.
+    fn begin_closing(&mut self, now: Instant, until: Instant, stage: Stage, outcome: Outcome) {
+        self.end_move();
+        let why: Option<&dyn Display> = match &outcome {
+            Outcome::ClosedByCaller => None,
+            Outcome::Down(reason) => Some(reason),
+        };
+        self.go(ConnectionState::Closing, why);
+        let ready_at = self.ready_at();
+        self.line = Line::Closing(Closing { until, stage, outcome, ready_at, since: now, goodbye: false });
     }
 
     /// The close frame's turn has come when the outbox is out and its last message confirmed, as far as pings can tell.

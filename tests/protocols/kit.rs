@@ -395,6 +395,23 @@ fn a_move_that_fails_leaves_the_line_as_it_is() {
 }
 
 #[test]
+fn a_line_that_closes_moves_no_more() {
+    for opened in [false, true] {
+        let mut line = mover();
+        line.say("move");
+        if opened {
+            line.open();
+        }
+        line.answer_close(false);
+        line.say("close 4000");
+        assert!(!line.is_moving() && line.state() == Closing);
+        line.step(3 * S);
+        assert_eq!(line.state(), Disconnected);
+        assert!(!line.events().iter().any(|event| matches!(event, Event::Moved { .. })));
+    }
+}
+
+#[test]
 fn a_misuse_says_what_to_do() {
     let mut line = Line::new(quiet().subprotocol("a"), Obedient::default()).unwrap();
     assert!(says(|| line.say("x")).contains("open() the attempt, or step()"));
