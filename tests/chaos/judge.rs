@@ -25,6 +25,7 @@ pub(crate) struct Tally {
     pub(crate) disconnects: u64,
     silences: u64,
     farewells: u64,
+    pub(crate) moves: u64,
 }
 
 /// What the client said of a message that it did not confirm.
@@ -118,6 +119,7 @@ pub(crate) fn judge(outcome: &Outcome) -> Tally {
         disconnects: stats.disconnects,
         silences: told.silences,
         farewells: told.farewells,
+        moves: told.moves,
     }
 }
 
@@ -160,6 +162,7 @@ impl AddAssign for Tally {
         self.disconnects += other.disconnects;
         self.silences += other.silences;
         self.farewells += other.farewells;
+        self.moves += other.moves;
     }
 }
 
@@ -187,6 +190,7 @@ pub(crate) fn table(least: &Tally, most: &Tally) -> String {
     table += &row("  lost or closed", |tally| tally.disconnects);
     table += &row("    for silence", |tally| tally.silences);
     table += &row("    by the server's close frame", |tally| tally.farewells);
+    table += &row("moves to another connection", |tally| tally.moves);
     table += &row("attempts that failed", |tally| tally.failed_attempts);
     table
 }

@@ -10,8 +10,9 @@ use crossbeam_channel::{Receiver, Sender};
 use fastrand::Rng;
 use native_tls::{TlsAcceptor, TlsConnector};
 use tautline::{
-    Client, CloseReason, ConnectionConfig, Delivery, DisconnectReason, Error, Event, HeartbeatConfig, Left,
-    Limit, Message, ReconnectConfig, SendErrorKind, Stats, Ticket, Tickets, WhileDown,
+    Accepted, Client, CloseReason, ConnectionConfig, Context, Delivery, DisconnectReason, Error, Event,
+    HeartbeatConfig, Left, Limit, Message, Protocol, ReconnectConfig, SendErrorKind, Stats, Ticket, Tickets,
+    WhileDown,
 };
 
 use crate::common::faults::{Plan, Proxy};
@@ -48,6 +49,8 @@ pub(crate) struct Setup {
     /// Each within so many bytes of the client's.
     reach: u64,
     pub(crate) ending: Ending,
+    /// The line moves to another connection now and then, on one of so many messages of the server's.
+    moves: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +93,7 @@ impl Setup {
                 2..4 => Ending::Terminate(some),
                 _ => Ending::Confirm,
             },
+            moves: (random.u32(0..4) == 0).then(|| random.u32(2..20)),
         }
     }
 
@@ -128,6 +132,23 @@ fn rng(seed: u64, part: u64) -> Rng {
 fn tls() -> &'static (TlsAcceptor, TlsConnector) {
     static TLS: OnceLock<(TlsAcceptor, TlsConnector)> = OnceLock::new();
     TLS.get_or_init(|| (tls_acceptor(), tls_connector()))
+}
+
+/// Moves the line on one of so many messages.
+struct Mover(u32);
+
+impl Protocol for Mover {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+        cx.ready();
+        Ok(())
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, _: Message) -> Result<(), Error> {
+        if cx.random() * f64::from(self.0) < 1.0 {
+            cx.move_line();
+        }
+        Ok(())
+    }
 }
 
 /// Sender, number, size of the filling, filling.
@@ -332,6 +353,7 @@ pub(crate) struct Told {
     pub(crate) expired: Vec<u64>,
     pub(crate) silences: u64,
     pub(crate) farewells: u64,
+    pub(crate) moves: u64,
 }
 
 /// Takes the events until the client is closed.
@@ -346,6 +368,10 @@ fn watch(events: &Receiver<Event>) -> Told {
                     DisconnectReason::ClosedByServer(_) => told.farewells += 1,
                     _ => {}
                 }
+            }
+            Event::Moved { maybe_delivered, .. } => {
+                told.doubtful.extend(maybe_delivered.iter().map(Ticket::number));
+                told.moves += 1;
             }
             Event::Expired { tickets, .. } => told.expired.extend(tickets.iter().map(Ticket::number)),
             Event::Missed { .. } => panic!("the test did not take its events in time"),
@@ -372,7 +398,9 @@ pub(crate) fn storm(seed: u64) -> Outcome {
     let server = Recorder::start(&setup, &record);
     let plans = setup.clone();
     let proxy = Proxy::start(server.server.address(), move |n| plans.plan(n));
-    let client = Client::builder(setup.config(&proxy)).resolver(loopback).start().unwrap();
+    let builder = Client::builder(setup.config(&proxy)).resolver(loopback);
+    let builder = if let Some(rarity) = setup.moves { builder.protocol(Mover(rarity)) } else { builder };
+    let client = builder.start().unwrap();
     let events = client.events().clone();
     let consumer = thread::spawn(move || watch(&events));
     let (accepted_in, accepted) = crossbeam_channel::unbounded();
