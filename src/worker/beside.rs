@@ -9,7 +9,7 @@ use crate::transport::stream::Poller;
 use crate::worker::Worker;
 use crate::worker::looks::Moved;
 use crate::worker::publisher::Publisher;
-use crate::worker::traffic::BURST_MESSAGES;
+use crate::worker::traffic::{BURST_BYTES, BURST_MESSAGES};
 
 /// The socket that the line is to move to, and the one that it has moved from.
 #[derive(Default)]
@@ -156,13 +156,15 @@ fn read(
     publisher: &mut Publisher,
     mut hear: impl FnMut(Incoming) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let mut frames = 0;
-    while other.is_readable() && frames < BURST_MESSAGES && publisher.has_room_behind(frames, 0) {
-        match other.read().map_err(to_error)? {
-            Some(incoming) => hear(incoming)?,
-            None if other.unread => {}
-            None => return Ok(()),
+    let (mut frames, mut bytes) = (0, 0);
+    other.socket.begin_burst(BURST_BYTES);
+    while other.is_readable() && frames < BURST_MESSAGES && publisher.has_room_behind(frames, bytes) {
+        // Without an incoming frame all was read, or as much as a turn may.
+        let Some(incoming) = other.read().map_err(to_error)? else { return Ok(()) };
+        if let Incoming::Message(message) = &incoming {
+            bytes += message.len();
         }
+        hear(incoming)?;
         frames += 1;
     }
     Ok(())

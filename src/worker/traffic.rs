@@ -15,7 +15,7 @@ pub(crate) const HIGH_WATER: usize = 64 << 10;
 
 /// A turn reads at most so much, so that what is sent never waits behind a flood.
 pub(super) const BURST_MESSAGES: usize = 256;
-const BURST_BYTES: usize = 256 << 10;
+pub(super) const BURST_BYTES: usize = 256 << 10;
 
 /// What a read brought, besides what went to the session.
 pub(crate) struct Burst {
