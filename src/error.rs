@@ -280,6 +280,15 @@ pub(crate) enum Fault {
     Violation { code: u16, reason: Box<str> },
 }
 
+impl Fault {
+    pub(crate) fn into_error(self) -> Error {
+        match self {
+            Self::Broken(error) => error,
+            Self::Violation { code, reason } => Error::Protocol { code, reason },
+        }
+    }
+}
+
 impl Rejection {
     /// The value of the first header of this name, in any case of letters.
     pub fn header(&self, name: &str) -> Option<&str> {

@@ -12,11 +12,11 @@ use crossbeam_channel::Sender;
 use crate::error::Error;
 use crate::intake::Gate;
 use crate::message::Message;
-use crate::session::Piece;
+use crate::session::{ConnectionId, Piece};
 
 /// What came of a piece of work.
 pub(crate) struct Worked {
-    pub(crate) connection: u64,
+    pub(crate) connection: ConnectionId,
     pub(crate) id: u32,
     pub(crate) result: Result<Message, Error>,
 }
@@ -73,16 +73,24 @@ impl Workshop {
         builder.spawn(move || run(&shared, &results, &gate))
     }
 
-    /// The connection is gone: what was not begun is not done.
-    pub(crate) fn clear(&mut self) {
+    /// A connection is gone: what was not begun for it is not done.
+    pub(crate) fn forget(&mut self, connection: ConnectionId) {
+        self.drop_pieces(|piece| piece.connection == connection);
+    }
+
+    fn drop_pieces(&mut self, those: impl Fn(&Piece) -> bool) {
+        let mut state = lock(&self.shared);
+        let (dropped, kept): (VecDeque<_>, _) =
+            std::mem::take(&mut state.pieces).into_iter().partition(those);
+        state.pieces = kept;
+        drop(state);
         // Dropped outside the lock: it is the application's.
-        let pieces = std::mem::take(&mut lock(&self.shared).pieces);
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(pieces)));
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(dropped)));
     }
 
     /// The client is closed. Returns what the thread is still inside of, if it is.
     pub(crate) fn end(&mut self) -> Option<Box<str>> {
-        self.clear();
+        self.drop_pieces(|_| true);
         let inside = lock(&self.shared).inside;
         if inside {
             return Some("tautline-work: the protocol's work".into());

@@ -5,10 +5,10 @@
     reason = "this thread reads the clocks, once a turn, and hands the time on"
 )]
 
-mod beside;
 mod looks;
 mod pause;
 pub(crate) mod publisher;
+pub(crate) mod sockets;
 pub(crate) mod traffic;
 mod watch;
 
@@ -25,18 +25,16 @@ use crate::error::{Error, Fault, INTERNAL};
 use crate::event::{Event, Left};
 use crate::intake::{Burst, Command, Gate, Intake, Item, Looks, Sleep, Status, Thread};
 use crate::protocol::Protocol;
-use crate::session::{Action, Mode, Session, Watermarks};
+use crate::session::{Action, ConnectionId, Mode, Session, Watermarks};
 use crate::state::ConnectionState;
 use crate::timer::Timer;
-use crate::transport::socket::Socket;
 use crate::transport::stream::Poller;
 use crate::transport::{Connection, Settings};
 use crate::work::{Worked, Workshop};
-use crate::worker::beside::{Other, Others};
 use crate::worker::looks::Moved;
 use crate::worker::pause::Pause;
 use crate::worker::publisher::Publisher;
-use crate::worker::traffic::HIGH_WATER;
+use crate::worker::sockets::{Open, Sockets};
 use crate::worker::watch::{Watched, timed};
 
 /// A line on which nothing happened for so long is at rest.
@@ -59,12 +57,7 @@ pub(crate) struct Shared {
 
 pub(crate) struct Worker {
     session: Session,
-    socket: Option<Socket>,
-    others: Others,
-    /// Bytes may wait in TLS or in tungstenite, where no descriptor shows them.
-    unread: bool,
-    /// The socket has queued an answer to a ping or to a close frame.
-    answers: bool,
+    sockets: Sockets,
     poller: Poller,
     shared: Shared,
     commands: Receiver<Command>,
@@ -88,8 +81,6 @@ pub(crate) struct Worker {
     /// The state and the watermarks that callers know.
     published: ConnectionState,
     watermarks: Watermarks,
-    /// Bytes of the connections before this one.
-    bytes: (u64, u64),
 }
 
 /// What it takes to start a worker.
@@ -122,10 +113,7 @@ impl Worker {
         Ok(Box::new(Self {
             published: session.state(),
             session,
-            socket: None,
-            others: Others::default(),
-            unread: false,
-            answers: false,
+            sockets: Sockets::default(),
             poller,
             dialler: Dialler::new(results_in, Arc::clone(&shared.gate)),
             workshop: Workshop::new(worked_in, Arc::clone(&shared.gate)),
@@ -143,7 +131,6 @@ impl Worker {
             heard: false,
             moved: None,
             looks: Default::default(),
-            bytes: (0, 0),
         }))
     }
 
@@ -178,14 +165,12 @@ impl Worker {
         if !std::mem::take(&mut self.heard) {
             self.read(now);
         }
-        self.read_others(now);
         self.drain(now);
         self.session.handle_timeout(now);
         // A connection that was given up is dropped before another byte of it goes out: what was called never written
         // must not be received.
         let stop = self.act(now);
         self.transmit(now);
-        self.transmit_others(now);
         let stop = stop || self.act(now);
         self.publish();
         stop
@@ -234,14 +219,8 @@ impl Worker {
         match opened {
             Ok(connection) => {
                 let Connection { socket, accepted } = *connection;
-                if self.session.is_beside(generation) {
-                    if self.session.handle_beside_opened(now, &accepted) {
-                        self.others.beside = Some(Other::new(socket));
-                    }
-                } else if self.session.handle_opened(now, generation, accepted, socket.taken()) {
-                    // Frames may have come glued to the answer.
-                    self.unread = true;
-                    self.socket = Some(socket);
+                if self.session.handle_opened(now, generation, accepted, socket.taken()) {
+                    self.sockets.add(Open::new(ConnectionId(generation), socket));
                 }
             }
             Err(error) => self.session.handle_dial_failed(now, generation, error),
@@ -295,10 +274,7 @@ impl Worker {
                 Action::AbandonDial => self.dialler.abandon(),
                 Action::Schedule(plan) => self.timer.schedule(plan.at, plan.generation, &self.shared.gate),
                 Action::Unschedule => self.timer.cancel(&self.shared.gate),
-                Action::Switch => self.switch(),
-                Action::DropBeside => self.others.beside = None,
-                Action::LetGo => self.let_go(),
-                Action::HangUp => self.hang_up(),
+                Action::Drop(id) => self.drop_connection(id),
                 Action::Stop => return true,
             }
         }
@@ -308,15 +284,9 @@ impl Worker {
         false
     }
 
-    fn hang_up(&mut self) {
-        if let Some(socket) = self.socket.take() {
-            self.bytes.0 += socket.taken();
-            self.bytes.1 += socket.received();
-        }
-        self.unread = false;
-        self.answers = false;
-        self.pause.end(&self.shared.gate);
-        self.workshop.clear();
+    fn drop_connection(&mut self, id: ConnectionId) {
+        self.sockets.remove(id);
+        self.workshop.forget(id);
     }
 
     /// Tells the callers what happened: first the state, then the events, then that there are some.
@@ -363,22 +333,19 @@ impl Worker {
     fn park(&mut self) {
         let now = Instant::now();
         let mut deadline = self.session.next_deadline();
-        if let Some(socket) = &self.socket {
-            let readable = (self.unread || socket.is_readable()) && !socket.owes_answers();
-            let unheard = readable || self.others.leaving_is_readable();
-            let paused = unheard && self.session.delivers() && !self.publisher.has_room();
-            if paused != self.pause.is_on() {
-                self.session.handle_paused(now, paused);
-                deadline = self.session.next_deadline();
-            }
-            if paused {
-                let look = now + self.pause.go_on(&self.shared.gate);
-                deadline = Some(deadline.map_or(look, |deadline| deadline.min(look)));
-            } else {
-                self.pause.end(&self.shared.gate);
-                if unheard || self.others.beside_is_readable() {
-                    return;
-                }
+        let unheard = self.sockets.are_readable();
+        let paused = unheard && self.session.delivers() && !self.publisher.has_room();
+        if paused != self.pause.is_on() {
+            self.session.handle_paused(now, paused);
+            deadline = self.session.next_deadline();
+        }
+        if paused {
+            let look = now + self.pause.go_on(&self.shared.gate);
+            deadline = Some(deadline.map_or(look, |deadline| deadline.min(look)));
+        } else {
+            self.pause.end(&self.shared.gate);
+            if unheard {
+                return;
             }
         }
         let timeout = deadline.map(|deadline| deadline.saturating_duration_since(now));
@@ -389,7 +356,7 @@ impl Worker {
         if self.moved.take().is_some_and(|moved| self.linger(now, moved)) {
             return;
         }
-        let blocked = self.socket.as_ref().is_some_and(|socket| socket.spilled() >= HIGH_WATER);
+        let blocked = self.sockets.is_full(self.session.current());
         let all = (self.session.wants_outbox() && !blocked) || self.session.ages();
         let sleep = if all { Sleep::ForAll } else { Sleep::Light };
         let missed = || {
@@ -405,11 +372,13 @@ impl Worker {
     }
 
     fn wait(&mut self, now: Instant, timeout: Option<Duration>) {
-        let waited = self.wait_for_sockets(timeout);
+        let waited = self.sockets.wait(&mut self.poller, timeout);
         let after = Instant::now();
         if let Err(source) = waited {
             let error = Error::System { what: "a wait for the socket", source: Arc::new(source) };
-            self.session.handle_fault(after, Fault::Broken(error));
+            if let Some(id) = self.session.current() {
+                self.session.handle_fault(after, id, Fault::Broken(error));
+            }
         }
         let slept = after.saturating_duration_since(now);
         if slept >= QUIET {
@@ -421,22 +390,10 @@ impl Worker {
         }
     }
 
-    pub(super) fn wait_for_sockets(&mut self, timeout: Option<Duration>) -> std::io::Result<()> {
-        let Some(socket) = &mut self.socket else { return self.poller.wait(None, timeout) };
-        if !self.others.any() {
-            return socket.read_until(&mut self.poller, timeout);
-        }
-        self.others.arm(&self.poller)?;
-        socket.read_until(&mut self.poller, timeout)?;
-        self.others.hear(&self.poller);
-        Ok(())
-    }
-
     /// What a burst of traffic has left behind is given back.
     fn rest(&mut self, now: Instant) {
-        if let Some(socket) = &mut self.socket {
-            traffic::rest(&mut self.session, socket, now);
-        }
+        self.session.rest();
+        self.sockets.iter_mut().for_each(|open| traffic::rest(&mut self.session, open, now));
         self.accepted.shrink_to_fit();
         self.publisher.rest();
         self.shared.intake.rest();
@@ -451,11 +408,8 @@ impl Worker {
     }
 
     fn stats(&self) -> crate::stats::Stats {
-        let (taken, received) =
-            self.socket.as_ref().map_or((0, 0), |socket| (socket.taken(), socket.received()));
         let mut stats = self.session.stats();
-        stats.bytes_written = self.bytes.0 + taken;
-        stats.bytes_read = self.bytes.1 + received;
+        (stats.bytes_written, stats.bytes_read) = self.sockets.bytes();
         stats
     }
 

@@ -20,6 +20,8 @@ pub(super) struct Check {
     pub(super) heard: Instant,
     /// When the system last took something of what waits, or nothing waited.
     moved: Instant,
+    /// When reading was last paused.
+    pub(super) excused: Instant,
     taken: u64,
     blocked: bool,
     /// The delays of the plans that were not yet told of.
@@ -51,6 +53,7 @@ impl Check {
             since: now,
             heard: now,
             moved: now,
+            excused: now,
             taken: 0,
             blocked: false,
             planned: VecDeque::new(),
@@ -185,14 +188,16 @@ impl Check {
         now: Instant,
         state: ConnectionState,
         deadline: Option<Instant>,
-        (config, blocked, ready): (&ConnectionConfig, bool, bool),
+        (config, blocked, ready, paused): (&ConnectionConfig, bool, bool, bool),
     ) {
         let mut bounds = Vec::new();
         let logging_in = matches!(state, Connected | Authenticated) && !ready;
         let up = ready || logging_in || state == Closing;
         bounds.extend((state == Connecting).then_some(self.since + config.connect_timeout));
         bounds.extend((state == Closing).then_some(self.since + config.close_timeout));
-        bounds.extend(logging_in.then_some(self.since + config.login_timeout));
+        // A server that is not read is not judged by what it says.
+        let since = self.since.max(self.excused);
+        bounds.extend((logging_in && !paused).then_some(since + config.login_timeout));
         bounds.extend((up && blocked).then_some(self.moved + config.write_timeout));
         let beats = state != Closing && ready && config.heartbeat.beat != Beat::Off;
         bounds.extend(beats.then_some(now + config.heartbeat.interval.max(LONGEST_TOLD)));

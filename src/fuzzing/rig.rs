@@ -20,12 +20,13 @@ use crate::intake::{Command, Intake, Item};
 use crate::message::Message;
 use crate::protocol::{Accepted, Protocol};
 use crate::session::reconnect::Plan;
-use crate::session::{Action, Mode, Piece, Reply, Session};
+use crate::session::{Action, ConnectionId, Mode, Piece, Reply, Session};
 use crate::state::ConnectionState;
 use crate::transport::socket::Socket;
 use crate::transport::stream::{Link, Wire};
 use crate::worker::QUIET;
 use crate::worker::publisher::Publisher;
+use crate::worker::sockets::Open;
 use crate::worker::traffic::{self, HIGH_WATER};
 
 /// So many turns in a row that change nothing are a spin.
@@ -44,12 +45,10 @@ pub(super) struct Rig {
     /// What is being done elsewhere, and takes a moment.
     pieces: Vec<Piece>,
     /// What came of it: connection, id, result.
-    worked: VecDeque<(u64, u32, Result<Message, Error>)>,
+    worked: VecDeque<(ConnectionId, u32, Result<Message, Error>)>,
     pub(super) dialling: Option<u64>,
     pub(super) plan: Option<Plan>,
     pub(super) line: Option<Line>,
-    unread: bool,
-    answers: bool,
     accepted: VecDeque<Item>,
     look: Option<Duration>,
     /// How many events the application takes after each turn.
@@ -68,7 +67,7 @@ pub(super) struct Rig {
 
 /// A connection, both ends of it.
 pub(super) struct Line {
-    pub(super) socket: Socket<Pipe>,
+    pub(super) open: Open<Pipe>,
     pub(super) pipe: Pipe,
     pub(super) peer: Peer,
     /// What the server has sent, and the network not delivered yet.
@@ -119,8 +118,6 @@ impl Rig {
             dialling: None,
             plan: None,
             line: None,
-            unread: false,
-            answers: false,
             accepted: VecDeque::new(),
             look: None,
             taking: usize::MAX,
@@ -160,7 +157,7 @@ impl Rig {
 
     /// What changes when anything is done.
     fn signs(&self) -> impl PartialEq + use<> {
-        let socket = self.line.as_ref().map(|line| &line.socket);
+        let socket = self.line.as_ref().map(|line| &line.open.socket);
         let bytes = socket.map(|socket| (socket.received(), socket.handed(), socket.taken()));
         (bytes, self.work, self.session.state(), self.session.next_deadline(), self.intake.is_empty())
     }
@@ -185,7 +182,9 @@ impl Rig {
 
     /// What the network brings, and what the poller says of it.
     fn deliver(&mut self) {
-        let Some(Line { socket, pipe, flight, end, cut, .. }) = &mut self.line else { return };
+        let Some(Line { open: Open { socket, .. }, pipe, flight, end, cut, .. }) = &mut self.line else {
+            return;
+        };
         let size = if *cut == 0 { flight.len() } else { flight.len().min(*cut) };
         self.work += u64::from(size > 0 || end.is_some());
         if size > 0 {
@@ -243,8 +242,8 @@ impl Rig {
         if self.session.handle_opened(self.now, generation, accepted, socket.taken()) {
             let (flight, peer) = (VecDeque::new(), opening.peer);
             assert!(self.line.is_none(), "two sockets");
-            self.line = Some(Line { socket, pipe, peer, flight, end: None, cut: 0 });
-            self.unread = true;
+            let open = Open::new(ConnectionId(generation), socket);
+            self.line = Some(Line { open, pipe, peer, flight, end: None, cut: 0 });
             self.ledger.connect();
             self.check.opened(self.now);
         }
@@ -281,47 +280,43 @@ impl Rig {
     }
 
     fn read(&mut self) {
-        let Some(Line { socket, peer, .. }) = &mut self.line else { return };
+        let Some(Line { open, peer, .. }) = &mut self.line else { return };
         self.check.raw = peer.raw;
-        if (!self.unread && !socket.is_readable()) || socket.owes_answers() {
+        if !open.is_readable() {
             return;
         }
-        let received = socket.received();
-        let burst = traffic::read(&mut self.session, &mut self.publisher, socket, self.now);
-        if socket.received() > received {
+        let received = open.socket.received();
+        let frames = traffic::read(&mut self.session, &mut self.publisher, open, self.now);
+        if open.socket.received() > received {
             self.check.heard = self.now;
         }
-        self.unread = burst.unread;
-        self.answers |= burst.answers;
-        self.work += burst.frames as u64;
-        if burst.frames > 0 {
+        self.work += frames as u64;
+        if frames > 0 {
             self.look = self.look.map(|_| Duration::ZERO);
         }
     }
 
     fn drain(&mut self) {
-        if let Some(Line { socket, .. }) = &mut self.line {
-            traffic::drain(&mut self.session, socket, self.now);
-            self.check.moved(self.now, socket.taken(), socket.is_blocked());
+        if let Some(Line { open, .. }) = &mut self.line {
+            traffic::drain(&mut self.session, open, self.now);
+            self.check.moved(self.now, open.socket.taken(), open.socket.is_blocked());
         }
     }
 
     fn transmit(&mut self) {
         let now = self.now;
-        let Some(Line { socket, .. }) = &mut self.line else {
-            assert_eq!(self.session.poll_message(), None, "a message, and no socket");
-            assert_eq!(self.session.poll_transmit(now), None, "a frame, and no socket");
+        let Some(Line { open, .. }) = &mut self.line else {
+            assert_eq!(self.session.current(), None, "a connection, and no socket");
             return;
         };
-        let answers = std::mem::take(&mut self.answers);
-        let result = traffic::transmit(&mut self.session, socket, now, answers);
+        let result = traffic::transmit(&mut self.session, open, now);
         // What tungstenite holds, one message, and the answers to pings come on top.
         let most = HIGH_WATER + (128 << 10) + self.config.max_message_size + (128 << 10);
-        assert!(socket.spilled() <= most, "{} bytes wait", socket.spilled());
-        self.check.moved(now, socket.taken(), socket.is_blocked());
-        self.session.handle_progress(now, socket.taken(), socket.is_blocked());
+        assert!(open.socket.spilled() <= most, "{} bytes wait", open.socket.spilled());
+        self.check.moved(now, open.socket.taken(), open.socket.is_blocked());
+        traffic::progress(&mut self.session, open, now);
         if let Err(fault) = result {
-            self.session.handle_fault(now, fault);
+            self.session.handle_fault(now, open.id, fault);
         }
     }
 
@@ -349,8 +344,7 @@ impl Rig {
                     assert!(self.plan.replace(plan).is_none(), "two plans");
                 }
                 Action::Unschedule => self.plan = None,
-                Action::HangUp => self.hang_up(),
-                Action::Switch | Action::DropBeside | Action::LetGo => unreachable!("nobody moves"),
+                Action::Drop(id) => self.hang_up(id),
                 Action::Stop => return true,
             }
         }
@@ -358,17 +352,15 @@ impl Rig {
         false
     }
 
-    fn hang_up(&mut self) {
+    fn hang_up(&mut self, id: ConnectionId) {
         self.hear();
+        assert!(self.line.as_ref().is_none_or(|line| line.open.id == id), "nobody moves");
         // One that the protocol gave up at once was never kept.
         let Some(line) = self.line.take() else { return };
         self.sure = line.peer.sure();
         if let Some(torn) = line.peer.torn() {
             self.ledger.see(&torn, false);
         }
-        self.unread = false;
-        self.answers = false;
-        self.look = None;
     }
 
     /// The server takes what the system took.
@@ -443,9 +435,10 @@ impl Rig {
             self.worked.push_back((connection, id, work()));
         }
         if time >= QUIET {
-            if let Some(Line { socket, .. }) = &mut self.line {
-                traffic::rest(&mut self.session, socket, self.now);
-                self.check.moved(self.now, socket.taken(), socket.is_blocked());
+            self.session.rest();
+            if let Some(Line { open, .. }) = &mut self.line {
+                traffic::rest(&mut self.session, open, self.now);
+                self.check.moved(self.now, open.socket.taken(), open.socket.is_blocked());
             }
             self.publisher.rest();
             self.intake.rest();
@@ -455,30 +448,31 @@ impl Rig {
     fn park(&mut self) -> Park {
         let now = self.now;
         let mut deadline = self.session.next_deadline();
-        if let Some(Line { socket, .. }) = &self.line {
-            let readable = (self.unread || socket.is_readable()) && !socket.owes_answers();
-            let paused = readable && self.session.delivers() && !self.publisher.has_room();
-            if paused != self.look.is_some() {
-                self.session.handle_paused(now, paused);
-                deadline = self.session.next_deadline();
-            }
-            if paused {
-                let (shortest, longest) = (Duration::from_millis(1), Duration::from_millis(64));
-                let look = self.look.map_or(shortest, |look| (look * 2).clamp(shortest, longest));
-                self.look = Some(look);
-                deadline = Some(deadline.map_or(now + look, |deadline| deadline.min(now + look)));
-            } else {
-                self.look = None;
-                if readable {
-                    return Park::Turn;
-                }
+        let readable = self.line.as_ref().is_some_and(|line| line.open.is_readable());
+        let paused = readable && self.session.delivers() && !self.publisher.has_room();
+        if paused || self.look.is_some() {
+            self.check.excused = now;
+        }
+        if paused != self.look.is_some() {
+            self.session.handle_paused(now, paused);
+            deadline = self.session.next_deadline();
+        }
+        if paused {
+            let (shortest, longest) = (Duration::from_millis(1), Duration::from_millis(64));
+            let look = self.look.map_or(shortest, |look| (look * 2).clamp(shortest, longest));
+            self.look = Some(look);
+            deadline = Some(deadline.map_or(now + look, |deadline| deadline.min(now + look)));
+        } else {
+            self.look = None;
+            if readable {
+                return Park::Turn;
             }
         }
         let due = deadline.is_some_and(|deadline| deadline <= now);
         if due || !self.worked.is_empty() || self.session.has_output() || self.session.has_released() {
             return Park::Turn;
         }
-        let blocked = self.line.as_ref().is_some_and(|line| line.socket.spilled() >= HIGH_WATER);
+        let blocked = self.line.as_ref().is_some_and(|line| line.open.socket.spilled() >= HIGH_WATER);
         let for_all = self.session.wants_outbox() && !blocked || self.session.ages();
         let flying = self.line.as_ref().is_some_and(|line| !line.flight.is_empty() || line.end.is_some());
         if flying || for_all && !self.intake.is_empty() {

@@ -19,6 +19,7 @@ use crate::intake::{Command, Offer, Reply};
 use crate::message::Message;
 use crate::protocol::{JsonSession, Protocol};
 use crate::session::Mode;
+use crate::worker::sockets::Open;
 
 /// Which protocols the line may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,7 +266,7 @@ fn dialled(rig: &mut Rig, step: u8, input: &mut Input<'_>) {
 
 /// What happens on an open connection.
 fn happen(line: &mut Line, step: u8, input: &mut Input<'_>) {
-    let Line { socket, pipe, peer, flight, end, cut } = line;
+    let Line { open: Open { socket, .. }, pipe, peer, flight, end, cut } = line;
     let bytes = match step {
         16 => peer.message(usize::from(input.short() % 2000)),
         17 => peer.text(String::from_utf8_lossy(input.block()).trim_start_matches('m').as_bytes()),

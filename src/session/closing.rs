@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use crate::config::{Beat, deadline};
 use crate::error::{CloseFrame, Error};
 use crate::event::{CloseReason, DisconnectReason};
-use crate::session::{Frame, Line, Session};
+use crate::session::connection::{Role, Stage};
+use crate::session::line::Line;
+use crate::session::{ConnectionId, Frame, Session};
 use crate::state::ConnectionState;
 
 /// How long the server has to end the TCP connection once both close frames are through (RFC 6455, section 7.1.1: it
@@ -17,10 +19,8 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(crate) struct Closing {
     /// When the connection is dropped, whatever has become of it.
     until: Instant,
-    stage: Stage,
+    step: Step,
     outcome: Outcome,
-    /// Since when the line was ready, if it was.
-    pub(super) ready_at: Option<Instant>,
     /// When this began.
     since: Instant,
     /// The protocol has been asked for its goodbye.
@@ -28,7 +28,7 @@ pub(crate) struct Closing {
 }
 
 #[derive(Debug)]
-enum Stage {
+enum Step {
     /// The outbox goes out first, then `frame`.
     Flushing { frame: CloseFrame, confirmation: Confirmation },
     /// Our close frame is out, or on its way; the server's is awaited.
@@ -58,11 +58,11 @@ enum Outcome {
 impl Closing {
     /// `flushed`: the outbox has nothing more to hand over.
     pub(super) fn next_deadline(&self, flushed: bool, held: bool) -> Instant {
-        match self.stage {
-            Stage::Flushing { confirmation: Confirmation::NotAsked, .. } if held => self.patience_with_hold(),
+        match self.step {
+            Step::Flushing { confirmation: Confirmation::NotAsked, .. } if held => self.patience_with_hold(),
             // Due already, and served by the next `handle_timeout`.
-            Stage::Flushing { confirmation: Confirmation::NotAsked, .. } if flushed => self.since,
-            Stage::Flushing { confirmation: Confirmation::Asked { until }, .. } => until.min(self.until),
+            Step::Flushing { confirmation: Confirmation::NotAsked, .. } if flushed => self.since,
+            Step::Flushing { confirmation: Confirmation::Asked { until }, .. } => until.min(self.until),
             _ => self.until,
         }
     }
@@ -73,11 +73,11 @@ impl Closing {
     }
 
     pub(super) fn is_answered(&self) -> bool {
-        matches!(self.stage, Stage::Answered)
+        matches!(self.step, Step::Answered)
     }
 
     pub(super) fn is_flushing(&self) -> bool {
-        matches!(self.stage, Stage::Flushing { .. })
+        matches!(self.step, Step::Flushing { .. })
     }
 }
 
@@ -85,28 +85,29 @@ impl Session {
     /// The caller closes the line, after the outbox has gone out if `flush` says so.
     pub(crate) fn handle_close(&mut self, now: Instant, frame: CloseFrame, flush: bool) {
         let until = deadline(now, self.config.close_timeout);
-        match &mut self.line {
-            Line::Open { .. } if flush => {
-                let stage = Stage::Flushing { frame, confirmation: Confirmation::NotAsked };
-                self.begin_closing(now, until, stage, Outcome::ClosedByCaller);
+        let Some(current) = self.line.current_mut() else {
+            if !matches!(self.line, Line::Closed) {
+                self.close_for_good(CloseReason::ByCaller);
             }
-            Line::Open { .. } | Line::LoggingIn { .. } => {
-                self.frames.clear();
-                self.hook(now, |protocol, cx| protocol.on_closing(cx));
-                if !matches!(self.line, Line::Open { .. } | Line::LoggingIn { .. }) {
-                    // The hook has ended the connection.
-                    return self.handle_close(now, frame, false);
-                }
-                self.heartbeat.stop();
-                self.frames.push_back(Frame::Close(frame).into());
-                self.begin_closing(now, until, Stage::Sent, Outcome::ClosedByCaller);
-            }
-            Line::Closing(closing) => {
-                closing.outcome = Outcome::ClosedByCaller;
-                closing.until = closing.until.min(until);
-            }
-            Line::Down | Line::Dialling(_) => self.close_for_good(CloseReason::ByCaller),
-            Line::Closed => {}
+            return;
+        };
+        if let Some(closing) = current.closing_mut() {
+            closing.outcome = Outcome::ClosedByCaller;
+            closing.until = closing.until.min(until);
+        } else if current.is_ready() && flush {
+            let step = Step::Flushing { frame, confirmation: Confirmation::NotAsked };
+            self.begin_closing(now, until, step, Outcome::ClosedByCaller);
+        } else {
+            let id = current.id;
+            current.sender.clear_waiting();
+            self.hook(now, id, |protocol, cx| protocol.on_closing(cx));
+            let Some(current) = self.line.current_mut().filter(|current| current.closing().is_none()) else {
+                // The hook has ended the connection.
+                return self.handle_close(now, frame, false);
+            };
+            current.heartbeat.stop();
+            current.sender.push(Frame::Close(frame).into());
+            self.begin_closing(now, until, Step::Sent, Outcome::ClosedByCaller);
         }
     }
 
@@ -115,47 +116,73 @@ impl Session {
         self.close_for_good(CloseReason::ByCaller);
     }
 
-    /// The server's close frame arrived; the socket has queued the answer, unless ours went out before.
-    pub(crate) fn handle_close_frame(&mut self, now: Instant, frame: CloseFrame) {
-        let until = deadline(now, self.config.close_timeout.min(LINGER));
-        if self.is_switching() {
-            return self.switch(now);
+    /// The server's close frame arrived on a connection; the socket has queued the answer, unless ours went out before.
+    pub(crate) fn handle_close_frame(&mut self, now: Instant, id: ConnectionId, frame: CloseFrame) {
+        match self.line.role(id) {
+            Some(Role::Current) => self.current_closed(now, frame),
+            Some(Role::Successor) => self.move_failed(now, &Error::ClosedByServer(frame)),
+            // Nothing follows it.
+            Some(Role::Predecessor) => self.end_predecessor(),
+            None => {}
         }
-        match &mut self.line {
-            Line::Open { .. } | Line::LoggingIn { .. } => {
-                self.quiet();
-                let outcome = Outcome::Down(DisconnectReason::ClosedByServer(frame));
-                self.begin_closing(now, until, Stage::Answered, outcome);
-            }
-            Line::Closing(closing) => {
-                closing.stage = Stage::Answered;
-                closing.until = closing.until.min(until);
-                self.quiet();
-            }
-            Line::Down | Line::Dialling(_) | Line::Closed => {}
+    }
+
+    fn current_closed(&mut self, now: Instant, frame: CloseFrame) {
+        if self.line.has_standby() {
+            return self.promote_over(now);
+        }
+        let until = deadline(now, self.config.close_timeout.min(LINGER));
+        let Some(current) = self.line.current_mut() else { return };
+        current.stop_sending();
+        if let Some(closing) = current.closing_mut() {
+            closing.step = Step::Answered;
+            closing.until = closing.until.min(until);
+        } else {
+            let outcome = Outcome::Down(DisconnectReason::ClosedByServer(frame));
+            self.begin_closing(now, until, Step::Answered, outcome);
         }
     }
 
     /// The peer broke the protocol: it is told so, and what it still sends is dropped.
     pub(super) fn tell_violation(&mut self, now: Instant, code: u16, reason: Box<str>) {
-        if self.is_switching() {
-            return self.switch(now);
+        let error = Error::Protocol { code, reason };
+        if self.line.has_standby() {
+            return self.line_lost(now, error);
         }
         let until = deadline(now, self.config.close_timeout.min(LINGER));
-        let error = Error::Protocol { code, reason };
-        let error = match self.line {
-            Line::LoggingIn { .. } => DisconnectReason::ConnectFailed(error),
+        let Some(current) = self.line.current_mut() else { return };
+        let reason = match current.stage {
+            Stage::Closing(_) => return self.finish_closing(now),
+            Stage::LoggingIn { .. } => DisconnectReason::ConnectFailed(error),
             _ => DisconnectReason::Lost(error),
         };
-        self.heartbeat.stop();
+        current.heartbeat.stop();
         // What a hook has said to what came before goes out first; after the close frame, nothing does (RFC 6455, section
         // 5.5.1).
-        self.frames.push_back(Frame::Close(CloseFrame::new(code, "")).into());
-        self.begin_closing(now, until, Stage::Sent, Outcome::Down(error));
+        current.sender.push(Frame::Close(CloseFrame::new(code, "")).into());
+        self.begin_closing(now, until, Step::Sent, Outcome::Down(reason));
     }
 
-    /// The protocol closes the connection; with `error`, the client.
-    pub(super) fn close_for_protocol(&mut self, now: Instant, code: u16, reason: &str, error: Option<Error>) {
+    /// The protocol closes a connection; with `error`, the client. To close a successor is to call the move off, and to
+    /// close a predecessor is to listen no longer.
+    pub(super) fn close_for_protocol(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        code: u16,
+        reason: &str,
+        error: Option<Error>,
+    ) {
+        if error.is_none() {
+            match self.line.role(id) {
+                Some(Role::Successor) => {
+                    let error = Error::session(format!("the protocol closed it: {reason}"));
+                    return self.move_failed(now, &error);
+                }
+                Some(Role::Predecessor) => return self.end_predecessor(),
+                Some(Role::Current) | None => {}
+            }
+        }
         let stops = error.is_some() && !self.stopped;
         self.stopped |= error.is_some();
         let frame = match CloseFrame::checked(code, reason) {
@@ -165,52 +192,52 @@ impl Session {
             }
         };
         let error = error.unwrap_or_else(|| Error::session(format!("the protocol closed it with {frame}")));
-        let reason = match &mut self.line {
-            Line::Open { .. } => DisconnectReason::Lost(error),
-            Line::LoggingIn { .. } => DisconnectReason::ConnectFailed(error),
-            Line::Closing(Closing { ready_at, outcome: outcome @ Outcome::Down(_), .. }) => {
-                // It is being closed already; but to stop is to say why.
-                if stops {
-                    *outcome = Outcome::Down(match ready_at {
-                        Some(_) => DisconnectReason::Lost(error),
-                        None => DisconnectReason::ConnectFailed(error),
-                    });
-                }
-                return;
-            }
-            _ => return,
-        };
-        self.heartbeat.stop();
-        self.frames.push_back(Frame::Close(frame).into());
         let until = deadline(now, self.config.close_timeout);
-        self.begin_closing(now, until, Stage::Sent, Outcome::Down(reason));
+        let Some(up) = self.line.up_mut() else { return };
+        let reason = match up.ready_since {
+            Some(_) => DisconnectReason::Lost(error),
+            None => DisconnectReason::ConnectFailed(error),
+        };
+        if let Some(closing) = up.current.closing_mut() {
+            // It is being closed already; but to stop is to say why.
+            if stops && let Outcome::Down(outcome) = &mut closing.outcome {
+                *outcome = reason;
+            }
+            return;
+        }
+        up.current.heartbeat.stop();
+        up.current.sender.push(Frame::Close(frame).into());
+        self.begin_closing(now, until, Step::Sent, Outcome::Down(reason));
     }
 
     /// The line closes, and moves nowhere any more.
-    fn begin_closing(&mut self, now: Instant, until: Instant, stage: Stage, outcome: Outcome) {
+    fn begin_closing(&mut self, now: Instant, until: Instant, step: Step, outcome: Outcome) {
         self.end_move();
         let why: Option<&dyn Display> = match &outcome {
             Outcome::ClosedByCaller => None,
             Outcome::Down(reason) => Some(reason),
         };
         self.go(ConnectionState::Closing, why);
-        let ready_at = self.ready_at();
-        self.line = Line::Closing(Closing { until, stage, outcome, ready_at, since: now, goodbye: false });
+        if let Some(current) = self.line.current_mut() {
+            current.stage = Stage::Closing(Closing { until, step, outcome, since: now, goodbye: false });
+        }
     }
 
     /// The close frame's turn has come when the outbox is out and its last message confirmed, as far as pings can tell.
     pub(super) fn poll_closing(&mut self) -> Option<Frame> {
-        let Line::Closing(closing) = &mut self.line else { return None };
-        let Stage::Flushing { frame, confirmation: Confirmation::Over } = &closing.stage else { return None };
+        let current = self.line.current_mut()?;
+        let closing = current.closing_mut()?;
+        let Step::Flushing { frame, confirmation: Confirmation::Over } = &closing.step else { return None };
         let frame = frame.clone();
-        closing.stage = Stage::Sent;
-        self.quiet();
+        closing.step = Step::Sent;
+        current.stop_sending();
         Some(Frame::Close(frame))
     }
 
     /// A pong came in: perhaps the one that the goodbye waits for.
     pub(super) fn close_after_confirmation(&mut self) {
-        if let Line::Closing(Closing { stage: Stage::Flushing { confirmation, .. }, .. }) = &mut self.line
+        if let Some(Closing { step: Step::Flushing { confirmation, .. }, .. }) =
+            self.line.current_mut().and_then(|current| current.closing_mut())
             && matches!(confirmation, Confirmation::Asked { .. })
             && !self.outbox.has_unconfirmed()
         {
@@ -219,30 +246,28 @@ impl Session {
     }
 
     pub(super) fn closing_timeout(&mut self, now: Instant) {
-        let given_up = |closing: &Closing| self.hold.is_some() && closing.patience_with_hold() <= now;
-        let flushed =
-            !self.outbox.has_waiting() || matches!(&self.line, Line::Closing(closing) if given_up(closing));
-        let asks = self.heartbeat.kind() == Beat::WebSocketPing && self.outbox.has_unconfirmed();
-        let Line::Closing(closing) = &mut self.line else { return };
-        let said_all =
-            matches!(closing.stage, Stage::Flushing { confirmation: Confirmation::NotAsked, .. }) && flushed;
-        if said_all && !closing.goodbye {
-            closing.goodbye = true;
-            self.hook(now, |protocol, cx| protocol.on_closing(cx));
+        let waits = self.outbox.has_waiting();
+        let Some(current) = self.line.current_mut() else { return };
+        let (id, holds) = (current.id, current.hold.is_some());
+        let Some(closing) = current.closing_mut() else { return };
+        let flushed = !waits || (holds && closing.patience_with_hold() <= now);
+        let not_asked = matches!(closing.step, Step::Flushing { confirmation: Confirmation::NotAsked, .. });
+        if not_asked && flushed && !std::mem::replace(&mut closing.goodbye, true) {
+            self.hook(now, id, |protocol, cx| protocol.on_closing(cx));
         }
-        let Line::Closing(closing) = &mut self.line else { return };
+        let asks = self.config.heartbeat.beat == Beat::WebSocketPing && self.outbox.has_unconfirmed();
+        let Some(closing) = self.line.current_mut().and_then(|current| current.closing_mut()) else { return };
         if closing.until <= now {
             return self.finish_closing(now);
         }
         let until = closing.until;
-        let Stage::Flushing { confirmation, .. } = &mut closing.stage else { return };
+        let Step::Flushing { confirmation, .. } = &mut closing.step else { return };
         match confirmation {
             Confirmation::NotAsked if flushed && asks => {
                 // A server that answers no ping must leave time for the handshake itself.
                 let patience = until.saturating_duration_since(now) / 2;
                 *confirmation = Confirmation::Asked { until: deadline(now, patience) };
-                let pulse = self.heartbeat.beat(now);
-                self.beat(now, pulse);
+                self.ask(now);
             }
             Confirmation::NotAsked if flushed => *confirmation = Confirmation::Over,
             Confirmation::Asked { until } if *until <= now => *confirmation = Confirmation::Over,
@@ -252,35 +277,13 @@ impl Session {
 
     /// The handshake is through, or its time is.
     pub(super) fn finish_closing(&mut self, now: Instant) {
-        match &self.line {
-            Line::Closing(Closing { outcome: Outcome::ClosedByCaller, .. }) => {
-                self.close_for_good(CloseReason::ByCaller);
-            }
-            Line::Closing(Closing { outcome: Outcome::Down(reason), .. }) => {
+        let Some(closing) = self.line.current().and_then(|current| current.closing()) else { return };
+        match &closing.outcome {
+            Outcome::ClosedByCaller => self.close_for_good(CloseReason::ByCaller),
+            Outcome::Down(reason) => {
                 let reason = reason.clone();
                 self.down(now, reason);
             }
-            Line::Down | Line::Dialling(_) | Line::LoggingIn { .. } | Line::Open { .. } | Line::Closed => {}
         }
-    }
-
-    /// Whether our close frame is out, or on its way.
-    pub(super) fn goodbye_is_said(&self) -> bool {
-        matches!(&self.line, Line::Closing(closing) if !closing.is_flushing())
-    }
-
-    /// Since when the line is ready, if it is.
-    fn ready_at(&self) -> Option<Instant> {
-        match self.line {
-            Line::Open { ready_at } => Some(ready_at),
-            _ => None,
-        }
-    }
-
-    /// No more heartbeats and no more frames on this connection.
-    fn quiet(&mut self) {
-        self.heartbeat.stop();
-        self.frames.clear();
-        self.cut = None;
     }
 }

@@ -44,6 +44,8 @@ pub struct HeartbeatManager {
     /// The number of the newest beat; never starts anew, so that an answer can't belong to another connection.
     sent: u64,
     running: Option<Running>,
+    /// The application does not take its messages, so that none are read. A start does not change that.
+    paused: bool,
     /// What the server of this connection wants: the time to the first beat, and between two.
     told: Option<(Duration, Duration)>,
 }
@@ -59,7 +61,6 @@ struct Running {
     moved: Instant,
     /// Since when the oldest unsatisfied beat waits.
     waiting_since: Option<Instant>,
-    paused: bool,
 }
 
 #[derive(Debug)]
@@ -121,7 +122,12 @@ impl HeartbeatManager {
     /// [`Error::InvalidConfig`] names the setting that can't be used.
     pub fn new(config: HeartbeatConfig) -> Result<Self, Error> {
         config.check()?;
-        Ok(Self { config, sent: 0, running: None, told: None })
+        Ok(Self::on_connection(config, false))
+    }
+
+    /// A manager that is not running, with settings that were checked.
+    pub(crate) fn on_connection(config: HeartbeatConfig, paused: bool) -> Self {
+        Self { config, sent: 0, running: None, paused, told: None }
     }
 
     /// Starts on a connection that is ready; the first beat is due after one interval. Does nothing with [`Beat::Off`].
@@ -132,7 +138,6 @@ impl HeartbeatManager {
             satisfied: self.sent,
             moved: now,
             waiting_since: None,
-            paused: false,
         });
     }
 
@@ -155,7 +160,7 @@ impl HeartbeatManager {
     }
 
     fn judged_at(&self, running: &Running) -> Option<Instant> {
-        let since = running.waiting_since.filter(|_| !running.paused)?;
+        let since = running.waiting_since.filter(|_| !self.paused)?;
         Some(deadline(since, self.config.timeout))
     }
 
@@ -264,8 +269,8 @@ impl HeartbeatManager {
     /// The application stopped taking its messages, so that none are read (`true`), or takes them again (`false`).
     /// The peer is not judged in between.
     pub fn handle_paused(&mut self, now: Instant, paused: bool) {
-        let Some(running) = &mut self.running else { return };
-        if std::mem::replace(&mut running.paused, paused) && !paused {
+        let ends = std::mem::replace(&mut self.paused, paused) && !paused;
+        if let Some(running) = self.running.as_mut().filter(|_| ends) {
             running.live(now);
         }
     }
@@ -299,10 +304,6 @@ impl HeartbeatManager {
 
     fn interval(&self) -> Duration {
         self.told.map_or(self.config.interval, |(_, interval)| interval)
-    }
-
-    pub(crate) fn kind(&self) -> Beat {
-        self.config.beat
     }
 }
 

@@ -9,65 +9,62 @@ use crate::error::Error;
 use crate::event::{CloseReason, Event};
 use crate::message::Message;
 use crate::protocol::{Attempt, Context, Effect, Moment, Protocol, Request, RequestId};
+use crate::session::connection::{Connection, Role, Stage};
 use crate::session::heartbeat::Response;
-use crate::session::moving::Side;
-use crate::session::{Frame, Line, Piece, Queued, Session};
+use crate::session::requests::Withdrawn;
+use crate::session::timers::MOST_TIMERS;
+use crate::session::{ConnectionId, Line, Piece, Session};
 use crate::state::ConnectionState;
 
-/// A timer that runs out at once would leave no time for anything else.
-pub(super) const SHORTEST_TIMER: Duration = Duration::from_millis(1);
+/// So many jobs of the protocol's may be under way for a connection.
+const MOST_JOBS: usize = 64;
 
-/// So many timers may be set at a time.
-pub(super) const TIMERS: usize = 1024;
-
-/// So much work may be under way for a connection.
-pub(super) const WORKING: usize = 64;
-
-/// A timer of the protocol's.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Timer {
-    pub(super) at: Instant,
-    /// The line was not heard all the time since it was set.
-    pub(super) deaf: bool,
+/// What a hook is called about, where its effects depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum During {
+    /// The connection has just been opened.
+    Opening,
+    /// A timer ran out; the connection was not listened to all the time while it ran.
+    DeafTimer,
+    /// A move has failed: one that moves again at once would do nothing else.
+    MoveFailed,
+    Anything,
 }
 
 impl Session {
-    /// Calls the protocol about the line, and does what it asked for. An error ends the connection, a panic the client.
+    /// Calls the protocol about a connection, and does what it asked for. An error ends the connection, a panic the
+    /// client.
     pub(super) fn hook(
         &mut self,
         now: Instant,
+        id: ConnectionId,
         call: impl FnOnce(&mut dyn Protocol, &mut Context<'_>) -> Result<(), Error>,
     ) {
-        if let Err(error) = self.hook_at(Side::Line, now, call) {
-            self.line_lost(now, error);
-        }
+        self.hook_during(now, id, During::Anything, call);
     }
 
-    /// Calls the protocol about this connection, and does what it asked for. A panic ends the client.
-    pub(super) fn hook_at(
+    pub(super) fn hook_during(
         &mut self,
-        side: Side,
         now: Instant,
+        id: ConnectionId,
+        during: During,
         call: impl FnOnce(&mut dyn Protocol, &mut Context<'_>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let moment = self.moment(side, now);
-        let Some(mut protocol) = self.protocol.take() else { return Ok(()) };
+    ) {
+        let Some(moment) = self.moment(now, id, during) else { return };
+        let Some(mut protocol) = self.protocol.take() else { return };
         let mut effects = std::mem::take(&mut self.effects);
         let waiting = |request| self.requests.is_waiting(request);
         let mut cx = Context::new(&mut effects, &waiting, &mut *self.random, moment);
         let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut *protocol, &mut cx)));
-        let outcome = self.give_back(protocol, outcome);
-        let Some(outcome) = outcome else { return Ok(()) };
+        let Some(outcome) = self.give_back(protocol, outcome) else { return };
         let outcome = self.overrule(&mut effects, outcome);
         for effect in effects.drain(..) {
-            match side {
-                Side::Line => self.apply(now, effect),
-                Side::Beside => self.apply_beside(now, effect),
-                Side::Old => self.apply_old(now, effect),
-            }
+            self.apply(now, id, during, effect);
         }
         self.effects = effects;
-        outcome
+        if let Err(error) = outcome {
+            self.lose(now, id, error);
+        }
     }
 
     /// An error ends a connection at once, ahead of a close that was asked for; one of a stop ends the client.
@@ -86,15 +83,20 @@ impl Session {
         outcome
     }
 
-    fn moment(&self, side: Side, now: Instant) -> Moment {
+    /// `None` where there is no such connection.
+    fn moment(&self, now: Instant, id: ConnectionId, during: During) -> Option<Moment> {
         let unix = self.wall_at(now).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let (connection, ready) = match side {
-            Side::Line => (self.connection, matches!(self.line, Line::Open { .. })),
-            Side::Beside => (self.beside_number(), self.is_switching()),
-            Side::Old => (self.old, true),
-        };
-        let (moving, old) = (side == Side::Beside, side == Side::Old);
-        Moment { now, unix, connection, ready, moving, old, deaf: self.deaf }
+        let role = self.line.role(id)?;
+        let connection = self.line.connection(id)?;
+        Some(Moment {
+            now,
+            unix,
+            connection: id.0,
+            ready: matches!(connection.stage, Stage::Standby { .. } | Stage::Ready | Stage::Leaving { .. }),
+            moving: role == Role::Successor,
+            old: role == Role::Predecessor,
+            deaf: during == During::DeafTimer,
+        })
     }
 
     /// Calls the protocol. `None` if there is none, or if it panicked: then it is never called again.
@@ -138,129 +140,128 @@ impl Session {
         }
     }
 
-    /// The caller waits no longer for the answer to a request.
+    /// The caller waits no longer for the answer to a request: the connection that carried it learns of it, if it is
+    /// still there.
     pub(crate) fn handle_withdrawn(&mut self, now: Instant, ticket: u64) {
         match self.requests.withdraw(ticket) {
-            Some(false) => self.outbox.withdraw(ticket),
-            Some(true) if matches!(self.line, Line::Open { .. }) => {
-                self.hook(now, |protocol, cx| protocol.on_withdrawn(cx, RequestId(ticket)));
+            Withdrawn::Queued => self.outbox.withdraw(ticket),
+            Withdrawn::Handed(id) if self.line.ready().is_some() => {
+                self.hook(now, id, |protocol, cx| protocol.on_withdrawn(cx, RequestId(ticket)));
             }
-            Some(true) | None => {}
+            Withdrawn::Handed(_) | Withdrawn::Ended => {}
         }
     }
 
-    /// What the protocol had done elsewhere, for `connection`, has this result.
+    /// What the protocol had done elsewhere, for connection `id`, has this result.
     pub(crate) fn handle_work(
         &mut self,
         now: Instant,
-        connection: u64,
-        id: u32,
+        id: ConnectionId,
+        work: u32,
         result: Result<Message, Error>,
     ) {
-        self.working = self.working.saturating_sub(1);
-        if self.is_beside(connection) {
-            self.beside_hook(now, |protocol, cx| protocol.on_work(cx, id, result));
-        } else if self.is_up() && connection == self.connection {
-            self.hook(now, |protocol, cx| protocol.on_work(cx, id, result));
+        let Some(connection) = self.line.connection_mut(id) else { return };
+        connection.jobs = connection.jobs.saturating_sub(1);
+        if self.line.role(id) != Some(Role::Predecessor) {
+            self.hook(now, id, |protocol, cx| protocol.on_work(cx, work, result));
         }
     }
 
-    pub(super) fn apply(&mut self, now: Instant, effect: Effect) {
+    /// Does what a hook about connection `id` has asked for. A predecessor is only listened to: of what belongs to a
+    /// connection, it gets nothing any more.
+    fn apply(&mut self, now: Instant, id: ConnectionId, during: During, effect: Effect) {
+        let role = self.line.role(id);
         match effect {
-            Effect::Send(message) => self.send_ahead(now, message),
-            Effect::Deliver(message) => self.deliver(message),
-            Effect::Ready { resumed } => self.logged_in(now, resumed),
-            Effect::Part(request, answer) => self.requests.part(request.0, answer),
-            Effect::End(request, end) => self.requests.end(request.0, end),
-            // What follows belongs to a connection, and this one is gone.
-            _ if !self.is_up() => {}
-            Effect::SetTimer(id, after) => {
-                self.timers.insert(id, self.timer(now, after));
-                if self.timers.len() > TIMERS {
-                    self.line_lost(
-                        now,
-                        Error::session(format!("the protocol set more than {TIMERS} timers")),
-                    );
+            Effect::Deliver(message) => return self.deliver(message),
+            Effect::Part(request, answer) => return self.requests.part(request.0, answer),
+            Effect::End(request, end) => return self.requests.end(request.0, end),
+            _ => {}
+        }
+        let paused = self.paused;
+        let Some(connection) = self.line.connection_mut(id) else { return };
+        match effect {
+            Effect::Move => self.begin_move(now, during),
+            Effect::Close { code, reason, error } => self.close_for_protocol(now, id, code, &reason, error),
+            _ if role == Some(Role::Predecessor) => {}
+            Effect::Send(message) => self.send_ahead(now, id, message),
+            Effect::Ready { resumed } => self.logged_in(now, id, during, resumed),
+            Effect::SetTimer(timer, after) => {
+                if !connection.timers.set(now, timer, after, paused) {
+                    let reason = format!("the protocol set more than {MOST_TIMERS} timers");
+                    self.lose(now, id, Error::session(reason));
                 }
             }
-            Effect::CancelTimer(id) => {
-                self.timers.remove(&id);
+            Effect::CancelTimer(timer) => connection.timers.cancel(timer),
+            Effect::BeatAnswered => self.note_round_trip(now, id, Response::Json),
+            Effect::Beats { first, interval } => connection.heartbeat.set_beats(now, first, interval),
+            Effect::Hold(time) => connection.hold = Some(deadline(now, time)),
+            Effect::Release => connection.hold = None,
+            Effect::Work(..) if connection.jobs == MOST_JOBS => {
+                let reason = format!("{MOST_JOBS} pieces of the protocol's work wait already");
+                self.lose(now, id, Error::session(reason));
             }
-            Effect::BeatAnswered => self.note_round_trip(now, Response::Json),
-            Effect::Beats { first, interval } => self.heartbeat.set_beats(now, first, interval),
-            Effect::Hold(time) => self.hold = Some(deadline(now, time)),
-            Effect::Release => self.hold = None,
-            Effect::Move => self.begin_move(now),
-            Effect::Work(..) if self.working == WORKING => {
-                self.line_lost(
-                    now,
-                    Error::session(format!("{WORKING} pieces of the protocol's work wait already")),
-                );
+            Effect::Work(work_id, work) => {
+                connection.jobs += 1;
+                self.pieces.push_back(Piece { connection: id, id: work_id, work });
             }
-            Effect::Work(id, work) => {
-                self.working += 1;
-                self.pieces.push_back(Piece { connection: self.connection, id, work });
-            }
-            Effect::Close { code, reason, error } => self.close_for_protocol(now, code, &reason, error),
+            Effect::Deliver(_) | Effect::Part(..) | Effect::End(..) => {}
         }
     }
 
     /// A message of the protocol's own goes out ahead of the application's.
-    fn send_ahead(&mut self, now: Instant, message: Message) {
-        if !self.is_up() || self.goodbye_is_said() {
+    fn send_ahead(&mut self, now: Instant, id: ConnectionId, message: Message) {
+        let (size, allowed) = (message.len(), self.config.max_message_size);
+        let Some(connection) = self.line.connection_mut(id) else { return };
+        if connection.closing().is_some_and(|closing| !closing.is_flushing()) {
             return;
         }
-        let (size, allowed) = (message.len(), self.config.max_message_size);
-        if size > allowed {
+        let sent = if size > allowed {
             let reason =
                 format!("the protocol sent a message of {size} bytes; max_message_size allows {allowed}");
-            return self.line_lost(now, Error::session(reason));
+            Err(Error::session(reason))
+        } else {
+            connection.sender.push_bounded(message, self.config.outbox)
+        };
+        if let Err(error) = sent {
+            self.lose(now, id, error);
         }
-        let (limit, waiting) = (self.config.outbox, &self.frames);
-        let bytes: usize = waiting.iter().map(|queued| queued.frame.len()).sum();
-        if waiting.len() >= limit.messages || (bytes + message.len() > limit.bytes && !waiting.is_empty()) {
-            let reason =
-                format!("the protocol sent more than the line took: {} messages wait", waiting.len());
-            return self.line_lost(now, Error::session(reason));
-        }
-        self.frames.push_back(Queued::from(Frame::Message(message)));
     }
 
     /// A message for the application.
     pub(super) fn deliver(&mut self, message: Message) {
-        if self.hears() && !self.discards() {
+        let accepts = self.line.current().is_some_and(Connection::accepts_input);
+        if accepts && !self.discards() {
             self.events.push_back(Event::Message(message));
         }
     }
 
-    fn logged_in(&mut self, now: Instant, resumed: bool) {
-        let Line::LoggingIn { accepted, opening, .. } = &self.line else { return };
-        let (accepted, opening) = (accepted.clone(), *opening);
+    fn logged_in(&mut self, now: Instant, id: ConnectionId, during: During, resumed: bool) {
+        let until = deadline(now, self.config.close_timeout);
+        let is_current = self.line.role(id) == Some(Role::Current);
+        let Some(connection) = self.line.connection_mut(id) else { return };
+        let Stage::LoggingIn { accepted, .. } = &connection.stage else { return };
+        let accepted = accepted.clone();
+        if !is_current {
+            connection.stage = Stage::Standby { until, accepted, asked: false };
+            return;
+        }
         // Ready as soon as it is open: there was no login.
-        if !opening {
+        if during != During::Opening {
             self.go(ConnectionState::Authenticated, None);
         }
         self.ready(now, accepted, resumed);
     }
 
-    /// Calls for the timers that have run out.
-    pub(super) fn timers_timeout(&mut self, now: Instant) {
-        let due: Vec<u32> =
-            self.timers.iter().filter(|(_, timer)| timer.at <= now).map(|(id, _)| *id).collect();
-        for id in due {
-            // One may have been cancelled by another, or have died with the connection.
-            if self.timers.get(&id).is_some_and(|timer| timer.at <= now)
-                && let Some(timer) = self.timers.remove(&id)
-            {
-                self.deaf = timer.deaf;
-                self.hook(now, |protocol, cx| protocol.on_timer(cx, id));
-                self.deaf = false;
-            }
+    /// Calls for the timers that have run out on a connection.
+    pub(super) fn timers_timeout(&mut self, now: Instant, id: ConnectionId) {
+        let due = self.line.connection(id).map(|connection| connection.timers.due(now)).unwrap_or_default();
+        for timer in due {
+            // It may have died with the connection.
+            let Some(connection) = self.line.connection_mut(id) else { return };
+            let Some(missed_input) = connection.timers.take_due(now, timer) else { continue };
+            let during = if missed_input { During::DeafTimer } else { During::Anything };
+            self.hook_during(now, id, during, |protocol, cx| protocol.on_timer(cx, timer));
         }
-    }
-
-    pub(super) fn timer(&self, now: Instant, after: Duration) -> Timer {
-        Timer { at: deadline(now, after.max(SHORTEST_TIMER)), deaf: self.paused }
     }
 
     /// The wall clock reads `wall`. One that ran ahead of `now` says that the machine slept: its peer is asked anew.
@@ -269,26 +270,24 @@ impl Session {
         let ran_ahead = wall.duration_since(self.wall_at(now)).unwrap_or_default();
         self.wall = (now, wall);
         if ran_ahead > SLEPT {
-            self.deafen();
-            self.heartbeat.handle_sleep(now);
+            for connection in self.line.connections_mut() {
+                connection.timers.miss_input();
+                connection.heartbeat.handle_sleep(now);
+            }
         }
-    }
-
-    /// What the timers wait for may come unheard.
-    pub(super) fn deafen(&mut self) {
-        self.timers.values_mut().for_each(|timer| timer.deaf = true);
     }
 
     /// The heartbeat is the protocol's: what it sends carries the beat.
     pub(super) fn protocol_beat(&mut self, now: Instant) {
-        let number = self.heartbeat.sent();
-        let before = self.frames.len();
-        self.hook(now, |protocol, cx| protocol.on_beat(cx));
-        let sent = self.frames.len() > before;
-        match self.frames.back_mut() {
+        let Some(current) = self.line.current() else { return };
+        let (id, number, before) = (current.id, current.heartbeat.sent(), current.sender.waiting());
+        self.hook(now, id, |protocol, cx| protocol.on_beat(cx));
+        let Some(current) = self.line.current_mut().filter(|current| current.id == id) else { return };
+        let sent = current.sender.waiting() > before;
+        match current.sender.last_mut() {
             Some(last) if sent => last.beat = Some(number),
             // Nothing to write: it waits for a sign of life from now on.
-            _ => self.heartbeat.handle_written(now, number),
+            _ => current.heartbeat.handle_written(now, number),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What follows a loss: another attempt, or the end.
 
+use std::collections::VecDeque;
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -9,8 +10,9 @@ use log::{info, warn};
 use crate::error::Error;
 use crate::event::{CloseReason, DisconnectReason, Event, Tickets};
 use crate::protocol::{Down, Retry};
-use crate::session::closing::Closing;
-use crate::session::{Action, LOG, Line, Session};
+use crate::session::connection::{Role, Stage};
+use crate::session::line::{Line, Up};
+use crate::session::{Action, ConnectionId, LOG, Session};
 use crate::state::ConnectionState;
 
 /// The time between two attempts that are to be made at once.
@@ -19,12 +21,8 @@ const AGAIN: Duration = Duration::from_millis(100);
 impl Session {
     /// The attempt failed, or the line is lost: plans the next attempt, or closes.
     pub(super) fn down(&mut self, now: Instant, reason: DisconnectReason) {
-        let ready_at = match self.line {
-            Line::Open { ready_at } => Some(ready_at),
-            Line::Closing(Closing { ready_at, .. }) => ready_at,
-            _ => None,
-        };
-        let ready_for = ready_at.map(|at| now.saturating_duration_since(at));
+        let ready_since = self.line.up().and_then(|up| up.ready_since);
+        let ready_for = ready_since.map(|since| now.saturating_duration_since(since));
         // A server that accepts and drops must not be hammered: only a line that stayed up proves itself.
         if ready_for.is_some_and(|time| time >= self.config.stable_after) {
             self.reconnect.reset_backoff();
@@ -79,14 +77,33 @@ impl Session {
         self.events.push_back(Event::Disconnected { reason, retry_in, maybe_delivered });
     }
 
+    /// A connection is lost: the line with it, or a move, or what was left of an old one.
+    pub(super) fn lose(&mut self, now: Instant, id: ConnectionId, error: Error) {
+        match self.line.role(id) {
+            // Who stops the client means it, wherever that was said.
+            Some(_) if self.stopped => self.line_lost(now, error),
+            Some(Role::Current) => self.line_lost(now, error),
+            Some(Role::Successor) => self.move_failed(now, &error),
+            Some(Role::Predecessor) => {
+                info!(target: LOG, "The connection that the line has moved from ends: {error}");
+                self.end_predecessor();
+            }
+            None => {}
+        }
+    }
+
+    /// The line's own connection is lost.
     pub(super) fn line_lost(&mut self, now: Instant, error: Error) {
-        match self.line {
-            Line::Closing(_) => self.finish_closing(now),
-            Line::Open { .. } if self.is_switching() => self.switch(now),
-            Line::Open { .. } => self.down(now, DisconnectReason::Lost(error)),
+        let Some(current) = self.line.current() else { return };
+        match current.stage {
+            Stage::Closing(_) => self.finish_closing(now),
+            Stage::Ready if self.line.has_standby() && !self.stopped => {
+                self.promote(now);
+                self.end_predecessor();
+            }
             // Not ready yet, so this attempt has failed.
-            Line::LoggingIn { .. } => self.down(now, DisconnectReason::ConnectFailed(error)),
-            Line::Down | Line::Dialling(_) | Line::Closed => {}
+            Stage::LoggingIn { .. } => self.down(now, DisconnectReason::ConnectFailed(error)),
+            _ => self.down(now, DisconnectReason::Lost(error)),
         }
     }
 
@@ -123,24 +140,15 @@ impl Session {
     /// that it carried fail with `error`; with `all`, so do those that wait.
     fn end_connection(&mut self, error: &Error, all: bool) -> Tickets {
         let mut maybe_delivered = Tickets::default();
-        if self.is_up() {
+        if let Line::Up(up) = std::mem::replace(&mut self.line, Line::Down) {
+            let Up { current, successor, predecessor, .. } = *up;
             self.stats.disconnects += 1;
-            self.heartbeat.stop();
-            self.frames.clear();
-            self.cut = None;
-            self.pings.clear();
-            self.timers.clear();
-            self.hold = None;
-            self.paused = false;
-            self.end_move();
-            self.working = 0;
-            // Their drop is the protocol's code.
-            let pieces = std::mem::take(&mut self.pieces);
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(pieces)));
-            self.blocked_since = None;
-            self.actions.push_back(Action::HangUp);
-            maybe_delivered = self.outbox.lost(self.taken.max(self.taken_ahead));
-            self.asked = 0;
+            if let Some(predecessor) = predecessor {
+                self.drop_connection(predecessor.id);
+            }
+            self.drop_successor(successor);
+            self.drop_connection(current.id);
+            maybe_delivered = self.outbox.lost(current.ledger.taken());
             self.doubt(&maybe_delivered, false);
         }
         // A request is never sent again.
@@ -148,5 +156,15 @@ impl Session {
             self.outbox.withdraw(ticket);
         }
         maybe_delivered
+    }
+
+    /// Drops the socket of a connection, and the jobs for it that were not begun.
+    pub(super) fn drop_connection(&mut self, id: ConnectionId) {
+        self.actions.push_back(Action::Drop(id));
+        let (dropped, kept): (VecDeque<_>, _) =
+            std::mem::take(&mut self.pieces).into_iter().partition(|piece| piece.connection == id);
+        self.pieces = kept;
+        // Their drop is the protocol's code.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(dropped)));
     }
 }

@@ -7,14 +7,20 @@
 
 pub(crate) mod backoff;
 mod closing;
+mod connection;
 pub(crate) mod heartbeat;
 mod hooks;
+mod ledger;
+mod line;
 mod loss;
 mod moving;
 pub(crate) mod outbox;
 mod output;
+mod pings;
 pub(crate) mod reconnect;
 mod requests;
+mod sender;
+mod timers;
 mod transmit;
 
 #[cfg(test)]
@@ -22,7 +28,7 @@ mod property;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt::Display;
 use std::time::{Instant, SystemTime};
 
@@ -33,16 +39,18 @@ use crate::error::{Error, Fault};
 use crate::event::{CloseReason, DisconnectReason, Event, Left};
 use crate::message::Message;
 use crate::protocol::{Accepted, Effect, Protocol, Request, Work};
-use crate::session::closing::Closing;
-use crate::session::heartbeat::{HeartbeatAction, HeartbeatManager, Response, counter};
-use crate::session::hooks::Timer;
-use crate::session::moving::Beside;
+pub(crate) use crate::session::connection::ConnectionId;
+use crate::session::connection::{Connection, Role, Stage};
+use crate::session::heartbeat::{HeartbeatAction, Response, counter};
+use crate::session::hooks::During;
+use crate::session::line::{Line, Up};
 use crate::session::outbox::Outbox;
 use crate::session::reconnect::{Plan, ReconnectionManager};
 pub(crate) use crate::session::requests::Reply;
 use crate::session::requests::Requests;
-use crate::session::transmit::{Cut, Queued, is_json_pong};
-pub(crate) use crate::session::transmit::{Doubt, Frame, Watermarks};
+pub(crate) use crate::session::sender::Frame;
+use crate::session::transmit::is_json_pong;
+pub(crate) use crate::session::transmit::{Doubt, Watermarks};
 use crate::state::ConnectionState;
 use crate::stats::Stats;
 
@@ -52,12 +60,6 @@ pub(crate) const LOG: &str = "tautline";
 /// Something for the worker to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Make the socket beside the line's the line's own; say goodbye on the old one, and read it to its end.
-    Switch,
-    /// Drop the socket beside the line's.
-    DropBeside,
-    /// Drop the socket that the line has moved from.
-    LetGo,
     /// Start an attempt.
     Dial { generation: u64, request: Request },
     /// The attempt took too long: abandon it, and report it as failed.
@@ -68,15 +70,15 @@ pub(crate) enum Action {
     Schedule(Plan),
     /// Forget the plan.
     Unschedule,
-    /// Drop the socket.
-    HangUp,
+    /// Drop the socket of this connection.
+    Drop(ConnectionId),
     /// The client is closed: end the thread.
     Stop,
 }
 
 /// Something to be done elsewhere, with a call of `handle_work` for its result.
 pub(crate) struct Piece {
-    pub(crate) connection: u64,
+    pub(crate) connection: ConnectionId,
     pub(crate) id: u32,
     pub(crate) work: Work,
 }
@@ -98,61 +100,26 @@ pub(crate) struct Session {
     state: ConnectionState,
     line: Line,
     reconnect: ReconnectionManager,
-    heartbeat: HeartbeatManager,
     /// `None` for a plain session.
     protocol: Option<Box<dyn Protocol>>,
     requests: Requests,
-    /// The connection that the line is to move to.
-    beside: Option<Beside>,
-    /// Until when the connection that the line has moved from is heard.
-    leaving: Option<Instant>,
-    /// The protocol's, which die with the connection.
-    timers: BTreeMap<u32, Timer>,
     /// Reading is paused.
     paused: bool,
-    /// What `Context::was_deaf` says.
-    deaf: bool,
-    /// The connection that the line has moved from.
-    old: u64,
-    /// The protocol is being told that a move has failed.
-    move_fails: bool,
-    /// Until when the protocol holds the outbox.
-    hold: Option<Instant>,
     /// The protocol wants no other connection.
     stopped: bool,
-    /// How much that the protocol wants done on this connection has no result yet.
-    working: usize,
     random: Box<dyn FnMut() -> f64 + Send>,
     /// What a hook asks for; kept for its memory.
     effects: Vec<Effect>,
     outbox: Outbox,
-    /// What goes out ahead of the outbox.
-    frames: VecDeque<Queued>,
-    /// The message that is going out in fragments.
-    cut: Option<Cut>,
-    /// The newest beat that was handed to the socket.
-    beat_handed: u64,
     events: VecDeque<Event>,
     actions: VecDeque<Action>,
     pieces: VecDeque<Piece>,
-    /// Pings on this connection, with the last ticket handed over before each.
-    pings: VecDeque<(u64, u64)>,
-    /// The last ticket that a ping has asked for.
-    asked: u64,
     /// The last ticket that the caller wants confirmed.
     confirm_through: u64,
     /// Messages that will not be confirmed any more, for those who wait for that.
     doubts: Vec<Doubt>,
-    /// The connection's bytes that the system has taken.
-    taken: u64,
-    /// The same, where `handle_taken` was ahead of `handle_progress`.
-    taken_ahead: u64,
-    /// Since when bytes wait and the system takes none.
-    blocked_since: Option<Instant>,
     /// Numbers the attempts, so that a result that comes late is known as such.
     generation: u64,
-    /// The attempt that brought the connection.
-    connection: u64,
     /// Attempts since the line was last ready.
     attempts: u32,
     ever_ready: bool,
@@ -165,25 +132,6 @@ pub(crate) struct Session {
     stats: Stats,
 }
 
-#[derive(Debug)]
-enum Line {
-    Down,
-    /// An attempt is under way; it has no deadline once it was timed out.
-    Dialling(Option<Instant>),
-    /// Open, and not ready yet. `opening`: the protocol is being told so.
-    LoggingIn {
-        until: Instant,
-        accepted: Accepted,
-        opening: bool,
-    },
-    /// Open and ready.
-    Open {
-        ready_at: Instant,
-    },
-    Closing(Closing),
-    Closed,
-}
-
 impl Session {
     /// # Errors
     /// A setting of the backoff or the heartbeat can't be used.
@@ -193,45 +141,27 @@ impl Session {
         mode: Mode,
         (now, wall): (Instant, SystemTime),
     ) -> Result<Self, Error> {
-        let outbox = Outbox::new(config.delivery);
+        config.heartbeat.check()?;
         Ok(Self {
             reconnect: ReconnectionManager::new(config.reconnect.clone())?,
-            heartbeat: HeartbeatManager::new(config.heartbeat.clone())?,
+            outbox: Outbox::new(config.delivery),
             config,
             protocol,
             mode,
             requests: Requests::default(),
-            beside: None,
-            leaving: None,
-            timers: BTreeMap::new(),
             paused: false,
-            deaf: false,
-            old: 0,
-            move_fails: false,
-            hold: None,
             stopped: false,
-            working: 0,
             random: Box::new(fastrand::f64),
             effects: Vec::new(),
             wall: (now, wall),
             state: ConnectionState::Disconnected,
             line: Line::Down,
-            outbox,
-            asked: 0,
             confirm_through: 0,
             doubts: Vec::new(),
-            frames: VecDeque::new(),
-            cut: None,
-            beat_handed: 0,
             events: VecDeque::new(),
             actions: VecDeque::new(),
             pieces: VecDeque::new(),
-            pings: VecDeque::new(),
-            taken: 0,
-            taken_ahead: 0,
-            blocked_since: None,
             generation: 0,
-            connection: 0,
             attempts: 0,
             ever_ready: false,
             refreshed: false,
@@ -258,30 +188,32 @@ impl Session {
         accepted: Accepted,
         taken: u64,
     ) -> bool {
+        let id = ConnectionId(generation);
+        let until = deadline(now, self.config.login_timeout);
+        let stage = Stage::LoggingIn { until, accepted: accepted.clone() };
+        let connection = Connection::new(id, stage, &self.config, taken, self.paused);
+        if self.line.is_dialling_successor(id) {
+            self.successor_opened(now, connection, &accepted);
+            return self.line.connection(id).is_some();
+        }
         if !matches!(self.line, Line::Dialling(_)) || generation != self.generation {
             return false;
         }
-        self.connection = generation;
         self.go(ConnectionState::Connected, None);
-        self.taken = taken;
-        self.taken_ahead = taken;
         self.outbox.begin(taken);
+        let up = Up { current: connection, successor: None, predecessor: None, ready_since: None };
+        self.line = Line::Up(Box::new(up));
         if self.protocol.is_none() {
             self.ready(now, accepted, false);
             return true;
         }
-        let until = deadline(now, self.config.login_timeout);
-        self.line = Line::LoggingIn { until, accepted: accepted.clone(), opening: true };
-        self.hook(now, |protocol, cx| protocol.on_open(cx, &accepted));
-        if let Line::LoggingIn { opening, .. } = &mut self.line {
-            *opening = false;
-        }
+        self.hook_during(now, id, During::Opening, |protocol, cx| protocol.on_open(cx, &accepted));
         self.is_up()
     }
 
     /// The attempt `generation` failed.
     pub(crate) fn handle_dial_failed(&mut self, now: Instant, generation: u64, error: Error) {
-        if self.is_beside(generation) {
+        if self.line.is_dialling_successor(ConnectionId(generation)) {
             self.move_failed(now, &error);
         } else if matches!(self.line, Line::Dialling(_)) && generation == self.generation {
             self.down(now, DisconnectReason::ConnectFailed(error));
@@ -300,8 +232,8 @@ impl Session {
         if self.reconnect.cancel_reconnect() {
             self.actions.push_back(Action::Unschedule);
             self.dial(now);
-        } else {
-            self.heartbeat.probe(now);
+        } else if let Some(current) = self.line.current_mut() {
+            current.heartbeat.probe(now);
         }
     }
 
@@ -311,69 +243,72 @@ impl Session {
     }
 
     /// A message arrived.
-    pub(crate) fn handle_message(&mut self, now: Instant, message: Message) {
-        self.heartbeat.handle_activity(now);
-        if self.heartbeat.kind() == Beat::Json && is_json_pong(&message) {
-            self.note_round_trip(now, Response::Json);
+    pub(crate) fn handle_message(&mut self, now: Instant, id: ConnectionId, message: Message) {
+        self.handle_activity(now, id);
+        if self.config.heartbeat.beat == Beat::Json && is_json_pong(&message) {
+            self.note_round_trip(now, id, Response::Json);
             return;
         }
-        if !self.hears() {
+        if !self.accepts_input(id) {
             return;
         }
         self.stats.messages_received += 1;
         if self.protocol.is_some() {
-            self.hook(now, |protocol, cx| protocol.on_message(cx, message));
+            self.hook(now, id, |protocol, cx| protocol.on_message(cx, message));
         } else {
             self.deliver(message);
         }
     }
 
     /// A ping arrived; the socket has queued its pong.
-    pub(crate) fn handle_ping(&mut self, now: Instant, payload: &[u8]) {
-        if self.hears() {
-            self.hook(now, |protocol, cx| protocol.on_ping(cx, payload));
+    pub(crate) fn handle_ping(&mut self, now: Instant, id: ConnectionId, payload: &[u8]) {
+        if self.accepts_input(id) {
+            self.hook(now, id, |protocol, cx| protocol.on_ping(cx, payload));
         }
     }
 
-    /// A pong arrived: it confirms every message handed over before its ping.
-    pub(crate) fn handle_pong(&mut self, now: Instant, payload: &[u8]) {
-        self.heartbeat.handle_activity(now);
-        self.note_round_trip(now, Response::Pong(payload));
-        let ping =
-            counter(payload).and_then(|counter| self.pings.iter().position(|(sent, _)| *sent == counter));
-        let confirmed = ping.and_then(|at| self.pings.drain(..=at).next_back());
-        if let Some((_, ticket)) = confirmed {
+    /// A pong arrived: on the line's connection, it confirms every message handed over before its ping.
+    pub(crate) fn handle_pong(&mut self, now: Instant, id: ConnectionId, payload: &[u8]) {
+        self.handle_activity(now, id);
+        self.note_round_trip(now, id, Response::Pong(payload));
+        if let Some(current) = self.line.current_mut().filter(|current| current.id == id)
+            && let Some(ticket) = counter(payload).and_then(|counter| current.pings.answer(counter))
+        {
             self.outbox.confirm(ticket);
             self.close_after_confirmation();
         }
-        if self.hears() {
-            self.hook(now, |protocol, cx| protocol.on_pong(cx, payload));
+        if self.accepts_input(id) {
+            self.hook(now, id, |protocol, cx| protocol.on_pong(cx, payload));
         }
     }
 
     /// Bytes arrived, whatever they are.
-    pub(crate) fn handle_activity(&mut self, now: Instant) {
-        self.heartbeat.handle_activity(now);
-    }
-
-    /// Reading is paused, since the application does not take its messages, or goes on.
-    pub(crate) fn handle_paused(&mut self, now: Instant, paused: bool) {
-        self.paused = paused;
-        if paused {
-            self.deafen();
+    pub(crate) fn handle_activity(&mut self, now: Instant, id: ConnectionId) {
+        if let Some(connection) = self.line.connection_mut(id) {
+            connection.heartbeat.handle_activity(now);
         }
-        self.heartbeat.handle_paused(now, paused);
     }
 
-    /// The connection ended.
-    pub(crate) fn handle_fault(&mut self, now: Instant, fault: Fault) {
-        match (&self.line, fault) {
-            (Line::Closing(_), _) => self.finish_closing(now),
-            (Line::Open { .. } | Line::LoggingIn { .. }, Fault::Broken(error)) => self.line_lost(now, error),
-            (Line::Open { .. } | Line::LoggingIn { .. }, Fault::Violation { code, reason }) => {
+    /// Reading is paused, since the application does not take its messages, or goes on: on every connection.
+    pub(crate) fn handle_paused(&mut self, now: Instant, paused: bool) {
+        if std::mem::replace(&mut self.paused, paused) == paused {
+            return;
+        }
+        for connection in self.line.connections_mut() {
+            connection.set_paused(now, paused, &self.config);
+        }
+    }
+
+    /// A connection ended.
+    pub(crate) fn handle_fault(&mut self, now: Instant, id: ConnectionId, fault: Fault) {
+        match (self.line.role(id), fault) {
+            (Some(Role::Current), Fault::Broken(error)) => self.line_lost(now, error),
+            (Some(Role::Current), Fault::Violation { code, reason }) => {
                 self.tell_violation(now, code, reason);
             }
-            (Line::Down | Line::Dialling(_) | Line::Closed, _) => {}
+            (Some(Role::Successor), fault) => self.move_failed(now, &fault.into_error()),
+            (Some(Role::Predecessor), _) => self.end_predecessor(),
+            (None, _) => {}
         }
     }
 
@@ -384,20 +319,36 @@ impl Session {
         {
             self.actions.push_back(Action::TimeOutDial { generation: self.generation });
         }
-        if matches!(self.line, Line::LoggingIn { until, .. } if until <= now) {
-            let after = self.config.login_timeout;
-            return self.line_lost(now, Error::LoginTimeout { after });
-        }
         self.expire(now);
-        self.hold.take_if(|until| *until <= now);
-        self.timers_timeout(now);
         self.moving_timeout(now);
-        self.closing_timeout(now);
-        if self.write_deadline().is_some_and(|at| at <= now) {
-            let after = self.config.write_timeout;
-            return self.line_lost(now, Error::WriteStalled { after });
+        let ids: Vec<_> = self.line.connections().map(|connection| connection.id).collect();
+        for id in ids {
+            self.connection_timeout(now, id);
         }
-        match self.heartbeat.handle_timeout(now) {
+        self.closing_timeout(now);
+        self.heartbeat_timeout(now);
+    }
+
+    /// What is due on each connection, whatever it is to the line.
+    fn connection_timeout(&mut self, now: Instant, id: ConnectionId) {
+        let (paused, write_timeout) = (self.paused, self.config.write_timeout);
+        let Some(connection) = self.line.connection_mut(id) else { return };
+        connection.hold.take_if(|until| *until <= now);
+        if connection.next_judgement(paused, write_timeout).is_some_and(|at| at <= now) {
+            let error = match connection.stage {
+                Stage::LoggingIn { until, .. } if until <= now && !paused => {
+                    Error::LoginTimeout { after: self.config.login_timeout }
+                }
+                _ => Error::WriteStalled { after: write_timeout },
+            };
+            return self.lose(now, id, error);
+        }
+        self.timers_timeout(now, id);
+    }
+
+    fn heartbeat_timeout(&mut self, now: Instant) {
+        let Some(current) = self.line.current_mut() else { return };
+        match current.heartbeat.handle_timeout(now) {
             Some(HeartbeatAction::Send(pulse)) => self.beat(now, pulse),
             Some(HeartbeatAction::Dead { silence }) => {
                 self.line_lost(now, Error::HeartbeatTimeout { silence });
@@ -410,25 +361,25 @@ impl Session {
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let line = match &self.line {
             Line::Dialling(limit) => *limit,
-            Line::LoggingIn { until, .. } => Some(*until),
-            Line::Closing(closing) => {
+            Line::Up(up) => {
                 let waits = self.outbox.has_waiting();
-                Some(closing.next_deadline(!waits, waits && self.hold.is_some()))
+                up.current
+                    .closing()
+                    .map(|closing| closing.next_deadline(!waits, waits && up.current.hold.is_some()))
             }
-            Line::Down | Line::Open { .. } | Line::Closed => None,
+            Line::Down | Line::Closed => None,
         };
-        let timer = self.timers.values().map(|timer| timer.at).min();
         let expiry = self.config.max_age.and_then(|_| self.outbox.next_expiry());
-        let deadlines = [
-            line,
-            timer,
-            expiry,
-            self.hold,
-            self.moving_deadline(),
-            self.write_deadline(),
-            self.heartbeat.next_deadline(),
-        ];
-        deadlines.into_iter().flatten().min()
+        let deadlines = [line, expiry, self.moving_deadline()];
+        let connections = self.line.connections().flat_map(|connection| {
+            [
+                connection.next_judgement(self.paused, self.config.write_timeout),
+                connection.timers.next_deadline(),
+                connection.hold,
+                connection.heartbeat.next_deadline(),
+            ]
+        });
+        connections.chain(deadlines).flatten().min()
     }
 
     fn dial(&mut self, now: Instant) {
@@ -447,12 +398,14 @@ impl Session {
     }
 
     fn ready(&mut self, now: Instant, accepted: Accepted, resumed: bool) {
-        self.line = Line::Open { ready_at: now };
+        let Some(up) = self.line.up_mut() else { return };
+        up.ready_since = Some(now);
+        up.current.stage = Stage::Ready;
+        up.current.heartbeat.start(now);
         self.ever_ready = true;
         self.refreshed = false;
         self.last = None;
         self.stats.connects += 1;
-        self.heartbeat.start(now);
         let attempts = std::mem::take(&mut self.attempts);
         let Accepted { address, subprotocol } = accepted;
         self.events.push_back(Event::Connected { address, subprotocol, attempts, resumed });
@@ -460,11 +413,17 @@ impl Session {
 
     /// Whether there is a connection.
     pub(crate) fn is_up(&self) -> bool {
-        matches!(self.line, Line::LoggingIn { .. } | Line::Open { .. } | Line::Closing(_))
+        self.line.up().is_some()
     }
 
-    fn note_round_trip(&mut self, now: Instant, response: Response<'_>) {
-        if let Some(round_trip) = self.heartbeat.handle_response(now, response) {
+    /// Whether this connection is wanted: it was not given up.
+    pub(crate) fn has(&self, id: ConnectionId) -> bool {
+        self.line.connection(id).is_some()
+    }
+
+    fn note_round_trip(&mut self, now: Instant, id: ConnectionId, response: Response<'_>) {
+        let Some(connection) = self.line.connection_mut(id) else { return };
+        if let Some(round_trip) = connection.heartbeat.handle_response(now, response) {
             self.stats.round_trip = Some(round_trip);
         }
     }

@@ -5,10 +5,11 @@ use crate::error::Error;
 use crate::event::{CloseReason, DisconnectReason, Event, Left};
 #[cfg(feature = "testing")]
 use crate::session::backoff::ExponentialBackoff;
+use crate::session::connection::{Connection, Stage};
 use crate::session::outbox::Released;
 #[cfg(feature = "testing")]
 use crate::session::reconnect::ReconnectionManager;
-use crate::session::{Action, Line, Piece, Reply, Session};
+use crate::session::{Action, ConnectionId, Piece, Reply, Session};
 use crate::state::ConnectionState;
 use crate::stats::Stats;
 
@@ -49,33 +50,41 @@ impl Session {
         self.state
     }
 
+    /// The connection that carries the line.
+    pub(crate) fn current(&self) -> Option<ConnectionId> {
+        self.line.current().map(|current| current.id)
+    }
+
     /// Whether the application's messages go out now.
     pub(crate) fn wants_outbox(&self) -> bool {
-        match &self.line {
-            Line::Open { .. } => true,
-            Line::Closing(closing) => closing.is_flushing(),
-            Line::Down | Line::Dialling(_) | Line::LoggingIn { .. } | Line::Closed => false,
-        }
+        self.line.current().is_some_and(|current| match &current.stage {
+            Stage::Ready => true,
+            Stage::Closing(closing) => closing.is_flushing(),
+            Stage::LoggingIn { .. } | Stage::Standby { .. } | Stage::Leaving { .. } => false,
+        })
     }
 
     /// Whether the protocol holds the application's messages back.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn holds(&self) -> bool {
-        self.hold.is_some()
+        self.line.current().is_some_and(|current| current.hold.is_some())
     }
 
-    /// Whether messages that arrive wait for the application to take those before them.
-    pub(crate) fn delivers(&self) -> bool {
-        matches!(self.line, Line::Open { .. } | Line::LoggingIn { .. }) && !self.discards()
-    }
-
-    /// Whether the server may still send messages: it has not closed.
+    /// Whether the server may still send messages on the line's connection.
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn hears(&self) -> bool {
-        match &self.line {
-            Line::Open { .. } | Line::LoggingIn { .. } => true,
-            Line::Closing(closing) => !closing.is_answered(),
-            Line::Down | Line::Dialling(_) | Line::Closed => false,
-        }
+        self.line.current().is_some_and(Connection::accepts_input)
+    }
+
+    /// Whether messages that arrive wait for the application to take those before them. On a line that closes they do
+    /// not: the server's answer must not wait behind what nobody takes.
+    pub(crate) fn delivers(&self) -> bool {
+        self.line.current().is_some_and(|current| current.closing().is_none())
+    }
+
+    /// Whether the server may still send messages on this connection: it has not closed.
+    pub(super) fn accepts_input(&self, id: ConnectionId) -> bool {
+        self.line.connection(id).is_some_and(Connection::accepts_input)
     }
 
     /// Whether messages are to come in while they can't go out: they may grow too old.
@@ -125,7 +134,7 @@ impl Session {
     /// Gives back the memory that a burst has left.
     pub(crate) fn rest(&mut self) {
         self.outbox.rest();
-        self.frames.shrink_to_fit();
+        self.line.connections_mut().for_each(|connection| connection.sender.shrink());
         self.events.shrink_to_fit();
     }
 

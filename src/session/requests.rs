@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::error::Error;
 use crate::message::Message;
+use crate::session::connection::ConnectionId;
 
 /// Each request is known by its ticket, and gets one reply, or many and then an end.
 #[derive(Debug, Default)]
@@ -15,9 +16,19 @@ pub(crate) struct Requests {
 #[derive(Debug)]
 struct Waiting {
     /// The connection on which it was handed to the protocol, which can answer it from then on.
-    handed: Option<u64>,
+    handed: Option<ConnectionId>,
     /// It may have many answers.
     many: bool,
+}
+
+/// How far a request had come when it was withdrawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Withdrawn {
+    Ended,
+    /// It was not handed to the protocol.
+    Queued,
+    /// It was, for this connection.
+    Handed(ConnectionId),
 }
 
 /// Something for the caller of a request.
@@ -36,7 +47,7 @@ impl Requests {
     }
 
     /// The message goes to the protocol, for this connection. Says whether many answers are wanted, if it is a request.
-    pub(crate) fn hand(&mut self, ticket: u64, connection: u64) -> Option<bool> {
+    pub(crate) fn hand(&mut self, ticket: u64, connection: ConnectionId) -> Option<bool> {
         let waiting = self.waiting.get_mut(&ticket)?;
         waiting.handed = Some(connection);
         Some(waiting.many)
@@ -67,9 +78,13 @@ impl Requests {
         self.replies.push_back(Reply { ticket, answer, last: true });
     }
 
-    /// Nobody waits for this request any more. Returns whether it had not ended, and whether it was handed over.
-    pub(crate) fn withdraw(&mut self, ticket: u64) -> Option<bool> {
-        self.waiting.remove(&ticket).map(|waiting| waiting.handed.is_some())
+    /// Nobody waits for this request any more. Returns how far it had come.
+    pub(crate) fn withdraw(&mut self, ticket: u64) -> Withdrawn {
+        match self.waiting.remove(&ticket) {
+            None => Withdrawn::Ended,
+            Some(Waiting { handed: None, .. }) => Withdrawn::Queued,
+            Some(Waiting { handed: Some(id), .. }) => Withdrawn::Handed(id),
+        }
     }
 
     /// Fails the requests that were handed over, or all of them, and names them.
@@ -78,7 +93,7 @@ impl Requests {
     }
 
     /// Fails those that were handed over for connections before this one.
-    pub(crate) fn fail_before(&mut self, connection: u64, error: &Error) {
+    pub(crate) fn fail_before(&mut self, connection: ConnectionId, error: &Error) {
         self.fail_those(error, |waiting| waiting.handed.is_some_and(|on| on < connection));
     }
 
@@ -114,7 +129,7 @@ mod tests {
         let mut requests = Requests::default();
         requests.add(7, false);
         assert_eq!(
-            (requests.hand(7, 1), requests.hand(8, 1)),
+            (requests.hand(7, ConnectionId(1)), requests.hand(8, ConnectionId(1))),
             (Some(false), None),
             "8 is a message like any other"
         );
@@ -128,7 +143,7 @@ mod tests {
     fn a_request_for_many_answers_has_them_until_it_ends() {
         let mut requests = Requests::default();
         requests.add(7, true);
-        assert_eq!(requests.hand(7, 1), Some(true));
+        assert_eq!(requests.hand(7, ConnectionId(1)), Some(true));
         requests.part(7, "first".into());
         requests.part(7, "second".into());
         requests.end(7, Ok(None));
@@ -151,10 +166,10 @@ mod tests {
         for ticket in 1..=3 {
             requests.add(ticket, ticket == 2);
         }
-        requests.hand(2, 1);
+        requests.hand(2, ConnectionId(1));
         assert_eq!(requests.fail(false, &Error::Closed), [2]);
-        assert_eq!(requests.withdraw(3), Some(false));
-        assert_eq!(requests.withdraw(3), None);
+        assert_eq!(requests.withdraw(3), Withdrawn::Queued);
+        assert_eq!(requests.withdraw(3), Withdrawn::Ended);
         assert_eq!(requests.fail(true, &Error::Closed), [1]);
         assert_eq!(
             std::iter::from_fn(|| requests.poll()).map(|reply| reply.ticket).collect::<Vec<_>>(),

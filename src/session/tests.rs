@@ -17,7 +17,7 @@ use crate::event::{CloseReason, DisconnectReason, Event, Ticket, Tickets};
 use crate::message::Message;
 use crate::protocol::Accepted;
 use crate::session::reconnect::Plan;
-use crate::session::{Action, Frame, Mode, Session};
+use crate::session::{Action, ConnectionId, Frame, Mode, Session};
 use crate::state::ConnectionState;
 
 const MS: Duration = Duration::from_millis(1);
@@ -31,6 +31,9 @@ const FRAME: u64 = 10;
 
 /// The wall clock at the first instant, in ms of unix time.
 const WALL_MS: u64 = 1_700_000_000_123;
+
+/// The socket of the first connection is dropped.
+const HANG_UP: Action = Action::Drop(ConnectionId(1));
 
 /// A session, the time that it is told, and the wire that it writes to.
 struct Rig {
@@ -74,6 +77,11 @@ impl Rig {
             generation: 0,
             plan: None,
         }
+    }
+
+    /// The connection that carries the line.
+    fn id(&self) -> ConnectionId {
+        self.session.current().unwrap_or_default()
     }
 
     /// The first attempt is under way.
@@ -133,7 +141,7 @@ impl Rig {
 
     /// The connection breaks.
     fn lose(&mut self) {
-        self.session.handle_fault(self.now, crate::error::Fault::Broken(broken()));
+        self.session.handle_fault(self.now, self.id(), crate::error::Fault::Broken(broken()));
     }
 
     /// Time passes, and what is due is done.
@@ -159,11 +167,11 @@ impl Rig {
     }
 
     fn receive(&mut self, message: impl Into<Message>) {
-        self.session.handle_message(self.now, message.into());
+        self.session.handle_message(self.now, self.id(), message.into());
     }
 
     fn pong(&mut self, counter: u64) {
-        self.session.handle_pong(self.now, &counter.to_be_bytes());
+        self.session.handle_pong(self.now, self.id(), &counter.to_be_bytes());
     }
 
     fn close(&mut self, flush: bool) {
@@ -171,16 +179,16 @@ impl Rig {
     }
 
     fn server_closes(&mut self, code: u16) {
-        self.session.handle_close_frame(self.now, CloseFrame::new(code, ""));
+        self.session.handle_close_frame(self.now, self.id(), CloseFrame::new(code, ""));
     }
 
     /// Hands over all frames; the system takes nothing.
     fn hand(&mut self) -> Vec<Frame> {
         let mut frames = Vec::new();
-        while let Some(frame) = self.session.poll_transmit(self.now) {
+        while let Some(frame) = self.session.poll_transmit(self.now, self.id()) {
             frames.push(frame);
             self.handed += FRAME;
-            self.session.handle_handed(self.handed);
+            self.session.handle_handed(self.id(), self.handed);
         }
         frames
     }
@@ -188,7 +196,7 @@ impl Rig {
     /// The system takes so many bytes of what was handed over.
     fn take(&mut self, bytes: u64) {
         self.taken = self.handed.min(self.taken + bytes);
-        self.session.handle_progress(self.now, self.taken, self.taken < self.handed);
+        self.session.handle_progress(self.now, self.id(), self.taken, self.taken < self.handed);
     }
 
     /// Hands over all frames, and the system takes them.

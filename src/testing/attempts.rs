@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Rejection};
 use crate::protocol::{Accepted, Request};
+use crate::session::ConnectionId;
 use crate::testing::{Line, turn};
 
 impl Line {
@@ -48,12 +49,11 @@ impl Line {
     fn accept(&mut self, subprotocol: Option<Box<str>>) {
         let (generation, _) = self.take_attempt();
         let accepted = Accepted { address: ([192, 0, 2, 1], 443).into(), subprotocol };
-        if self.session.is_beside(generation) {
-            if self.session.handle_beside_opened(self.now, &accepted) {
-                self.beside.begin();
-            }
-        } else if self.session.handle_opened(self.now, generation, accepted, 0) {
-            self.server.begin();
+        let id = ConnectionId(generation);
+        let moves = self.session.current().is_some();
+        if self.session.handle_opened(self.now, generation, accepted, 0) {
+            let server = if moves { &mut self.beside } else { &mut self.server };
+            server.begin(id);
         }
         self.settle();
     }

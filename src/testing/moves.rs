@@ -1,23 +1,22 @@
 //! The servers beside the line's, while it moves from one to another.
 
-use crate::error::{CloseFrame, Error};
+use crate::error::CloseFrame;
 use crate::message::Message;
 use crate::testing::Line;
+use crate::testing::turn::Role;
 
 impl Line {
     /// Whether the line is on its way to another connection: see [`Context::move_line`](crate::Context::move_line). The
     /// attempt of the move is answered as any other is; then there is a server beside the line's.
     pub fn is_moving(&self) -> bool {
-        let dialling =
-            self.attempt.as_ref().is_some_and(|(generation, _)| self.session.is_beside(*generation));
-        dialling || self.beside.is_open
+        self.attempt.is_some() && self.session.current().is_some() || self.beside.is_open
     }
 
     /// The server that the line is to move to says this.
     #[track_caller]
     pub fn say_beside(&mut self, message: impl Into<Message>) {
         self.has_beside();
-        self.session.handle_beside_message(self.now, message.into());
+        self.session.handle_message(self.now, self.beside.id, message.into());
         self.settle();
     }
 
@@ -30,8 +29,7 @@ impl Line {
     #[track_caller]
     pub fn close_beside(&mut self, code: u16, reason: &str) {
         self.has_beside();
-        let error = Error::ClosedByServer(CloseFrame::new(code, reason));
-        self.session.handle_beside_lost(self.now, &error);
+        self.session.handle_close_frame(self.now, self.beside.id, CloseFrame::new(code, reason));
         self.settle();
     }
 
@@ -39,7 +37,7 @@ impl Line {
     #[track_caller]
     pub fn break_off_beside(&mut self) {
         self.has_beside();
-        self.session.handle_beside_lost(self.now, &Error::ConnectionLost { source: None });
+        self.end_of_stream(Role::Beside);
         self.settle();
     }
 
@@ -55,7 +53,7 @@ impl Line {
             "there is no old connection: the line has not moved, or the old server has answered its close frame; \
              call answer_close(false) before the move"
         );
-        self.session.handle_old_message(self.now, message.into());
+        self.session.handle_message(self.now, self.old.id, message.into());
         self.settle();
     }
 

@@ -7,6 +7,7 @@ use crate::message::Message;
 use crate::session::Frame;
 use crate::testing::Line;
 use crate::testing::server::Sent;
+use crate::testing::turn::Role;
 
 /// The most that a ping or a pong carries (RFC 6455, section 5.5).
 const CONTROL: usize = 125;
@@ -19,9 +20,9 @@ impl Line {
         let message = message.into();
         if message.len() > self.config.max_message_size {
             let reason = format!("a message of {} bytes", message.len()).into();
-            self.session.handle_fault(self.now, Fault::Violation { code: 1009, reason });
+            self.session.handle_fault(self.now, self.server.id, Fault::Violation { code: 1009, reason });
         } else {
-            self.session.handle_message(self.now, message);
+            self.session.handle_message(self.now, self.server.id, message);
         }
         self.settle();
     }
@@ -31,8 +32,8 @@ impl Line {
     pub fn ping(&mut self, payload: impl AsRef<[u8]>) {
         let payload = self.control(payload.as_ref());
         self.server.put(Sent::Pong(payload.clone()));
-        self.session.handle_activity(self.now);
-        self.session.handle_ping(self.now, &payload);
+        self.session.handle_activity(self.now, self.server.id);
+        self.session.handle_ping(self.now, self.server.id, &payload);
         self.settle();
     }
 
@@ -40,7 +41,7 @@ impl Line {
     #[track_caller]
     pub fn pong(&mut self, payload: impl AsRef<[u8]>) {
         let payload = self.control(payload.as_ref());
-        self.session.handle_pong(self.now, &payload);
+        self.session.handle_pong(self.now, self.server.id, &payload);
         self.settle();
     }
 
@@ -117,9 +118,9 @@ impl Line {
         if !self.server.client_closes {
             self.server.put(Sent::Frame(Frame::Close(frame.clone())));
         }
-        self.session.handle_close_frame(self.now, frame);
+        self.session.handle_close_frame(self.now, self.server.id, frame);
         if self.server.goodbye.is_some() {
-            self.end_of_stream();
+            self.end_of_stream(Role::Line);
         }
         self.settle();
     }
@@ -128,7 +129,7 @@ impl Line {
     #[track_caller]
     pub fn break_off(&mut self) {
         self.connected();
-        self.end_of_stream();
+        self.end_of_stream(Role::Line);
         self.settle();
     }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::error::CloseFrame;
 use crate::message::{Fragment, Message, Position};
-use crate::session::Frame;
+use crate::session::{ConnectionId, Frame};
 
 /// What the client puts on the wire.
 pub(super) enum Sent {
@@ -16,6 +16,7 @@ pub(super) enum Sent {
 /// One connection. It is there before it is open, and stays when it has ended, with what the server has heard.
 #[derive(Default)]
 pub(super) struct Server {
+    pub(super) id: ConnectionId,
     pub(super) is_open: bool,
     /// What the server has not taken yet, with the bytes that each is short of.
     waiting: VecDeque<(Sent, u64)>,
@@ -39,7 +40,8 @@ pub(super) struct Server {
 
 impl Server {
     /// The connection is open.
-    pub(super) fn begin(&mut self) {
+    pub(super) fn begin(&mut self, id: ConnectionId) {
+        self.id = id;
         self.is_open = true;
         self.has_ended = false;
         self.goodbye = None;

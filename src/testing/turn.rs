@@ -5,18 +5,26 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::WhileDown;
-use crate::error::{CloseFrame, Error, Fault, Phase};
+use crate::error::{Error, Fault, Phase};
 use crate::intake::Item;
 use crate::message::Message;
 use crate::protocol::{Request, Work};
-use crate::session::{Action, Frame};
+use crate::session::{Action, ConnectionId, Frame};
 use crate::state::ConnectionState;
-use crate::testing::server::Sent;
+use crate::testing::server::{Sent, Server};
 use crate::testing::{Line, host};
 use crate::worker::traffic::HIGH_WATER;
 
 /// So many turns at one instant are a circle.
 const TURNS: usize = 10_000;
+
+/// Which of the servers.
+#[derive(Clone, Copy)]
+pub(super) enum Role {
+    Old,
+    Line,
+    Beside,
+}
 
 impl Line {
     /// Does everything that is to be done at this instant.
@@ -42,8 +50,10 @@ impl Line {
         }
         self.session.handle_timeout(self.now);
         self.act();
-        let moved = self.transmit();
-        let moved = self.transmit_others() || moved;
+        let mut moved = false;
+        for role in [Role::Old, Role::Line, Role::Beside] {
+            moved |= self.transmit(role);
+        }
         self.act();
         self.publish();
         let due = self.next_deadline().is_some_and(|at| at <= self.now);
@@ -81,6 +91,7 @@ impl Line {
     }
 
     fn act(&mut self) {
+        self.follow();
         while let Some(action) = self.session.poll_action() {
             match action {
                 Action::Dial { generation, request } => self.dial(generation, request),
@@ -93,13 +104,7 @@ impl Line {
                 Action::AbandonDial => self.attempt = None,
                 Action::Schedule(plan) => self.plan = Some(plan),
                 Action::Unschedule => self.plan = None,
-                Action::HangUp => {
-                    self.server.end();
-                    self.pieces.clear();
-                }
-                Action::Switch => self.switch(),
-                Action::DropBeside => self.beside.end(),
-                Action::LetGo => self.old.end(),
+                Action::Drop(id) => self.drop_connection(id),
                 Action::Stop => {
                     self.intake.close();
                     self.exchange();
@@ -123,108 +128,102 @@ impl Line {
         }
     }
 
-    /// The old connection is closed, and heard until its end.
-    fn switch(&mut self) {
-        let mut old = std::mem::take(&mut self.beside);
-        std::mem::swap(&mut old, &mut self.server);
-        old.heard.splice(0..0, std::mem::take(&mut self.old.heard));
-        self.old = old;
-        self.session.handle_switched(self.server.taken, self.server.handed);
-        if self.old.has_ended {
-            self.session.handle_left();
-        } else {
-            self.old.put(Sent::Frame(Frame::Close(CloseFrame::new(1000, ""))));
+    /// Whether the line has moved: then the servers change their roles.
+    fn follow(&mut self) {
+        if self.beside.is_open && self.session.current() == Some(self.beside.id) {
+            let mut old = std::mem::take(&mut self.beside);
+            std::mem::swap(&mut old, &mut self.server);
+            old.heard.splice(0..0, std::mem::take(&mut self.old.heard));
+            self.old = old;
+        }
+    }
+
+    fn drop_connection(&mut self, id: ConnectionId) {
+        self.pieces.retain(|piece| piece.connection != id);
+        for role in [Role::Old, Role::Line, Role::Beside] {
+            let server = self.at(role);
+            if server.is_open && server.id == id {
+                server.end();
+            }
+        }
+    }
+
+    fn at(&mut self, role: Role) -> &mut Server {
+        match role {
+            Role::Old => &mut self.old,
+            Role::Line => &mut self.server,
+            Role::Beside => &mut self.beside,
         }
     }
 
     /// Hands frames over, and has the server take them. Each counts by itself: what the server took a byte of may have
     /// been delivered, and what it took nothing of was never written.
-    fn transmit(&mut self) -> bool {
-        if !self.server.is_open {
+    fn transmit(&mut self, role: Role) -> bool {
+        self.follow();
+        let now = self.now;
+        let server = self.at(role);
+        if !server.is_open {
             return false;
         }
-        let before = (self.server.handed, self.server.taken);
-        while self.server.waiting() < HIGH_WATER as u64
-            && let Some(frame) = self.session.poll_transmit(self.now)
+        let id = server.id;
+        let before = (server.handed, server.taken);
+        while self.at(role).waiting() < HIGH_WATER as u64
+            && let Some(frame) = self.session.poll_transmit(now, id)
         {
-            self.server.put(Sent::Frame(frame));
-            self.session.handle_handed(self.server.handed);
+            self.at(role).put(Sent::Frame(frame));
+            let handed = self.at(role).handed;
+            self.session.handle_handed(id, handed);
         }
         // A hook has given the connection up: nothing more of it may go out.
-        if !self.session.is_up() {
+        if !self.session.has(id) {
             return true;
         }
-        let arrived = self.server.take();
-        let (taken, blocked) = (self.server.taken, self.server.waiting() > 0);
-        self.session.handle_progress(self.now, taken, blocked);
-        let after = (self.server.handed, taken);
+        let server = self.at(role);
+        let arrived = server.take();
+        let (taken, blocked) = (server.taken, server.waiting() > 0);
+        let after = (server.handed, taken);
+        self.session.handle_progress(now, id, taken, blocked);
         for sent in arrived {
-            self.arrive(sent);
+            self.arrive(role, sent);
         }
-        if self.server.breaks() {
-            self.end_of_stream();
+        if self.at(role).breaks() {
+            self.end_of_stream(role);
         }
         before != after
     }
 
-    /// Something of the client's has arrived at the server, which may answer.
-    fn arrive(&mut self, sent: Sent) {
+    /// Something of the client's has arrived at a server, which may answer.
+    fn arrive(&mut self, role: Role, sent: Sent) {
+        let (now, id, has_ended) = (self.now, self.at(role).id, self.at(role).has_ended);
         match sent {
-            Sent::Pong(payload) => self.server.pongs.push(payload),
+            Sent::Pong(payload) => self.at(role).pongs.push(payload),
             Sent::Frame(Frame::Ping(payload)) => {
-                self.server.hear(Frame::Ping(payload));
+                self.at(role).hear(Frame::Ping(payload));
                 if self.answers_pings {
-                    self.session.handle_pong(self.now, &payload);
+                    self.session.handle_pong(now, id, &payload);
                 }
             }
             Sent::Frame(Frame::Close(frame)) => {
-                self.server.hear(Frame::Close(frame.clone()));
-                let ends = self.server.has_ended || self.answers_close;
-                if !self.server.has_ended && self.answers_close {
-                    self.session.handle_close_frame(self.now, frame);
+                self.at(role).hear(Frame::Close(frame.clone()));
+                if !has_ended && self.answers_close {
+                    self.session.handle_close_frame(now, id, frame);
                 }
-                if ends {
-                    self.end_of_stream();
+                if has_ended || self.answers_close {
+                    self.end_of_stream(role);
                 }
             }
-            Sent::Frame(frame) => self.server.hear(frame),
+            Sent::Frame(frame) => self.at(role).hear(frame),
         }
     }
 
-    /// The server ends the connection, or it breaks.
-    pub(super) fn end_of_stream(&mut self) {
-        self.server.has_ended = true;
-        self.server.breaks_after = None;
+    /// A server ends its connection, or it breaks.
+    pub(super) fn end_of_stream(&mut self, role: Role) {
+        let server = self.at(role);
+        server.has_ended = true;
+        server.breaks_after = None;
+        let id = server.id;
         let fault = Fault::Broken(Error::ConnectionLost { source: None });
-        self.session.handle_fault(self.now, fault);
-    }
-
-    fn transmit_others(&mut self) -> bool {
-        let mut moved = false;
-        while let Some(frame) = self.session.poll_beside() {
-            self.beside.put(Sent::Frame(frame));
-        }
-        for sent in self.beside.take() {
-            moved = true;
-            match sent {
-                Sent::Frame(frame) => self.beside.hear(frame),
-                Sent::Pong(payload) => self.beside.pongs.push(payload),
-            }
-        }
-        for sent in self.old.take() {
-            moved = true;
-            match sent {
-                Sent::Frame(frame) => {
-                    let ends = matches!(frame, Frame::Close(_)) && self.answers_close;
-                    self.old.hear(frame);
-                    if ends {
-                        self.session.handle_left();
-                    }
-                }
-                Sent::Pong(payload) => self.old.pongs.push(payload),
-            }
-        }
-        moved
+        self.session.handle_fault(self.now, id, fault);
     }
 
     fn publish(&mut self) {

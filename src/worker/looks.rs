@@ -51,24 +51,27 @@ impl Worker {
     /// Whether there is anything from the sockets, some of which may have been read already.
     fn hears(&mut self, now: Instant) -> bool {
         let takes = !self.session.delivers() || self.publisher.has_room();
-        match &mut self.socket {
+        if self.sockets.is_empty() {
+            return false;
+        }
+        match self.sockets.only() {
             // To read is to ask, where there is nothing else to be told: it saves a system call for each answer.
-            Some(socket) if takes && socket.spilled() == 0 && !self.others.any() => {
-                let received = socket.received();
-                socket.assume_readable();
+            Some(open) if takes && open.socket.spilled() == 0 => {
+                let received = open.socket.received();
+                open.socket.assume_readable();
                 self.read(now);
-                let brought = self.socket.as_ref().is_some_and(|socket| socket.received() > received);
+                let only = self.sockets.only();
+                let brought = only.as_ref().is_some_and(|open| open.socket.received() > received);
+                let more = only.is_some_and(|open| open.may_have_more);
                 // What it brought is not handed over yet, and so not counted: there might be no room for more.
                 self.heard = brought;
-                brought || self.unread || self.session.has_output()
+                brought || more || self.session.has_output()
             }
-            Some(_) => {
+            _ => {
                 // An error here shows again in the wait proper.
-                let _ = self.wait_for_sockets(Some(Duration::ZERO));
-                self.socket.as_ref().is_some_and(|socket| socket.is_readable() || socket.has_room())
-                    || self.others.have_news()
+                let _ = self.sockets.wait(&mut self.poller, Some(Duration::ZERO));
+                self.sockets.have_news()
             }
-            None => false,
         }
     }
 }

@@ -1,172 +1,159 @@
-//! Frames between the session and the socket.
+//! Frames between the session and the sockets.
 
 use std::time::Instant;
 
 use crate::error::Fault;
 use crate::session::{Frame, Session};
-use crate::transport::socket::{Incoming, Socket};
+use crate::transport::socket::Incoming;
 use crate::transport::stream::Raw;
 use crate::worker::Worker;
 use crate::worker::looks::Moved;
 use crate::worker::publisher::Publisher;
+use crate::worker::sockets::Open;
 
-/// Above this many bytes that the system has not taken, no more messages are handed to the socket.
+/// Above this many bytes that the system has not taken, no more messages are handed to a socket.
 pub(crate) const HIGH_WATER: usize = 64 << 10;
 
 /// A turn reads at most so much, so that what is sent never waits behind a flood.
-pub(super) const BURST_MESSAGES: usize = 256;
-pub(super) const BURST_BYTES: usize = 256 << 10;
-
-/// What a read brought, besides what went to the session.
-pub(crate) struct Burst {
-    /// How many frames.
-    pub(crate) frames: usize,
-    /// There may be more.
-    pub(crate) unread: bool,
-    /// The socket has an answer of its own to flush.
-    pub(crate) answers: bool,
-}
+const BURST_MESSAGES: usize = 256;
+const BURST_BYTES: usize = 256 << 10;
 
 impl Worker {
     pub(super) fn read(&mut self, now: Instant) {
-        let Some(socket) = &mut self.socket else { return };
-        if (!self.unread && !socket.is_readable()) || socket.owes_answers() {
-            return;
-        }
-        let burst = read(&mut self.session, &mut self.publisher, socket, now);
-        self.unread = burst.unread;
-        self.answers |= burst.answers;
-        if burst.frames > 0 {
-            self.moved = Some(Moved::In);
-            self.pause.look_soon();
+        for open in self.sockets.iter_mut().filter(|open| open.is_readable()) {
+            let frames = read(&mut self.session, &mut self.publisher, open, now);
+            if frames > 0 {
+                self.moved = Some(Moved::In);
+                self.pause.look_soon();
+            }
         }
     }
 
     pub(super) fn drain(&mut self, now: Instant) {
-        if let Some(socket) = &mut self.socket {
-            drain(&mut self.session, socket, now);
-        }
+        self.sockets.iter_mut().for_each(|open| drain(&mut self.session, open, now));
     }
 
-    /// Hands frames to the socket until there are no more or the system takes no more; one flush for all.
+    /// Hands frames to each socket until there are no more or the system takes no more; one flush for all.
     pub(super) fn transmit(&mut self, now: Instant) {
-        let Some(socket) = &mut self.socket else { return };
-        let answers = std::mem::take(&mut self.answers);
-        let before = socket.handed();
-        let result = transmit(&mut self.session, socket, now, answers);
-        if socket.handed() > before {
-            self.moved.get_or_insert(Moved::Out);
-        }
-        // A large message takes its time, which is not the peer's.
-        let now = if socket.handed() - before > BURST_BYTES as u64 { Instant::now() } else { now };
-        self.session.handle_progress(now, socket.taken(), socket.is_blocked());
-        if let Err(fault) = result {
-            self.session.handle_fault(now, fault);
+        for open in self.sockets.iter_mut() {
+            let before = open.socket.handed();
+            let result = transmit(&mut self.session, open, now);
+            let handed = open.socket.handed() - before;
+            if handed > 0 {
+                self.moved.get_or_insert(Moved::Out);
+            }
+            // A large message takes its time, which is not the peer's.
+            let now = if handed > BURST_BYTES as u64 { Instant::now() } else { now };
+            progress(&mut self.session, open, now);
+            if let Err(fault) = result {
+                self.session.handle_fault(now, open.id, fault);
+            }
         }
     }
 }
 
-/// Reads what there is, up to the burst's bounds, as far as there is room for it.
+/// Tells the session how far the system has come with a socket.
+pub(crate) fn progress<T: Raw>(session: &mut Session, open: &Open<T>, now: Instant) {
+    session.handle_progress(now, open.id, open.socket.taken(), open.socket.is_blocked());
+}
+
+/// Reads what there is, up to the burst's bounds, as far as there is room for it. Returns how many frames that were.
 pub(crate) fn read<T: Raw>(
     session: &mut Session,
     publisher: &mut Publisher,
-    socket: &mut Socket<T>,
+    open: &mut Open<T>,
     now: Instant,
-) -> Burst {
-    let (received, mut taken) = (socket.received(), socket.taken());
-    let mut burst = Burst { frames: 0, unread: true, answers: false };
-    socket.begin_burst(BURST_BYTES);
-    let mut bytes = 0;
-    // A connection that was given up in this turn is accounted for: a read would let more of it out, with a pong. One
-    // that the line has moved from is read elsewhere: its end is not the line's.
-    while session.is_up() && !session.has_moved() && burst.frames < BURST_MESSAGES && bytes < BURST_BYTES {
-        let room = publisher.has_room_behind(burst.frames, bytes);
+) -> usize {
+    let id = open.id;
+    let (received, mut taken) = (open.socket.received(), open.socket.taken());
+    let (mut frames, mut bytes) = (0, 0);
+    open.may_have_more = true;
+    open.socket.begin_burst(BURST_BYTES);
+    // A connection that was given up in this turn is accounted for: a read would let more of it out, with a pong.
+    while session.has(id) && frames < BURST_MESSAGES && bytes < BURST_BYTES {
+        // Messages that the configuration drops stand in no queue; the answers to requests do.
+        let room = publisher.has_room_behind(frames, bytes);
         if !room && session.delivers() {
             break;
         }
-        let read = socket.read();
-        if socket.taken() > taken {
-            taken = socket.taken();
-            session.handle_progress(now, taken, socket.is_blocked());
+        let read = open.socket.read();
+        if open.socket.taken() > taken {
+            taken = open.socket.taken();
+            progress(session, open, now);
         }
         match read {
             Ok(Some(Incoming::Message(message))) => {
-                burst.frames += 1;
+                frames += 1;
                 bytes += message.len();
-                if room || session.discards() {
-                    session.handle_message(now, message);
+                if room {
+                    session.handle_message(now, id, message);
                 }
                 // Else the line is closing: the server's answer must not wait behind what nobody takes.
             }
             Ok(Some(Incoming::Ping(payload))) => {
-                burst.frames += 1;
-                burst.answers = true;
-                session.handle_ping(now, &payload);
+                frames += 1;
+                open.needs_flush = true;
+                session.handle_ping(now, id, &payload);
             }
             Ok(Some(Incoming::Pong(payload))) => {
-                burst.frames += 1;
-                session.handle_pong(now, &payload);
+                frames += 1;
+                session.handle_pong(now, id, &payload);
             }
             Ok(Some(Incoming::Close(frame))) => {
-                burst.answers = true;
-                session.handle_close_frame(now, frame);
+                open.needs_flush = true;
+                session.handle_close_frame(now, id, frame);
             }
             Ok(None) => {
-                burst.unread = socket.has_more();
+                open.may_have_more = open.socket.has_more();
                 break;
             }
             Err(fault) => {
-                session.handle_fault(now, fault);
+                session.handle_fault(now, id, fault);
                 break;
             }
         }
     }
-    if socket.received() > received {
-        session.handle_activity(now);
+    if open.socket.received() > received {
+        session.handle_activity(now, id);
     }
-    burst
+    frames
 }
 
 /// Lets the system take what it will of what waits, before the peer is judged by what was taken: it is not to blame
 /// when this thread comes late.
-pub(crate) fn drain<T: Raw>(session: &mut Session, socket: &mut Socket<T>, now: Instant) {
+pub(crate) fn drain<T: Raw>(session: &mut Session, open: &mut Open<T>, now: Instant) {
     // A connection that was given up in this turn is accounted for: nothing more of it may go out.
-    if socket.spilled() == 0 || !session.is_up() || session.has_moved() {
+    if open.socket.spilled() == 0 || !session.has(open.id) {
         return;
     }
-    let flushed = socket.flush();
-    session.handle_progress(now, socket.taken(), socket.is_blocked());
+    let flushed = open.socket.flush();
+    progress(session, open, now);
     if let Err(fault) = flushed {
-        session.handle_fault(now, fault);
+        session.handle_fault(now, open.id, fault);
     }
 }
 
 /// The line is quiet: what a burst of traffic has left behind is given back.
-pub(crate) fn rest<T: Raw>(session: &mut Session, socket: &mut Socket<T>, now: Instant) {
-    session.rest();
+pub(crate) fn rest<T: Raw>(session: &mut Session, open: &mut Open<T>, now: Instant) {
     // It may let bytes out: none of a connection that was given up.
-    if session.is_up() {
-        socket.rest();
-        session.handle_progress(now, socket.taken(), socket.is_blocked());
+    if session.has(open.id) {
+        open.socket.rest();
+        progress(session, open, now);
     }
 }
 
-/// `answers`: the socket has something of its own to flush.
-pub(crate) fn transmit<T: Raw>(
-    session: &mut Session,
-    socket: &mut Socket<T>,
-    now: Instant,
-    answers: bool,
-) -> Result<(), Fault> {
-    let mut unflushed = answers || socket.spilled() > 0;
+/// Hands frames to a socket.
+pub(crate) fn transmit<T: Raw>(session: &mut Session, open: &mut Open<T>, now: Instant) -> Result<(), Fault> {
+    let (id, socket) = (open.id, &mut open.socket);
+    let mut unflushed = std::mem::take(&mut open.needs_flush) || socket.spilled() > 0;
     loop {
         let mut exhausted = false;
         while !exhausted && socket.spilled() < HIGH_WATER {
             let before = socket.handed();
-            if let Some(message) = session.poll_message() {
+            if let Some(message) = session.poll_message(id) {
                 socket.write(message)?;
             } else {
-                match session.poll_transmit(now) {
+                match session.poll_transmit(now, id) {
                     None => exhausted = true,
                     Some(Frame::Message(message)) => socket.write(&message)?,
                     Some(Frame::Fragment(fragment)) => socket.write_fragment(&fragment)?,
@@ -177,18 +164,18 @@ pub(crate) fn transmit<T: Raw>(
             unflushed |= !exhausted;
             // The socket passed its batch on: a mark in between makes a loss more exact.
             if socket.handed() > before {
-                session.handle_handed(socket.handed());
-                session.handle_taken(socket.taken());
+                session.handle_handed(id, socket.handed());
+                session.handle_taken(id, socket.taken());
             }
         }
         // A hook has given the connection up, and it is accounted for: nothing more of it may go out.
-        if !session.is_up() {
+        if !session.has(id) {
             return Ok(());
         }
         if unflushed {
             socket.flush()?;
-            session.handle_handed(socket.handed());
-            session.handle_taken(socket.taken());
+            session.handle_handed(id, socket.handed());
+            session.handle_taken(id, socket.taken());
         }
         // A flush that made room goes on: nothing else would come back for what still waits.
         if exhausted || socket.spilled() >= HIGH_WATER {
@@ -208,8 +195,9 @@ mod tests {
     use crate::event::Event;
     use crate::message::Message;
     use crate::protocol::{Accepted, Context, Outgoing, Protocol};
-    use crate::session::Mode;
+    use crate::session::{ConnectionId, Mode};
     use crate::transport::fake::Fake;
+    use crate::transport::socket::Socket;
     use crate::transport::stream::{Link, Wire};
 
     /// A protocol that ends the connection over a bad message, whichever way it goes.
@@ -235,7 +223,7 @@ mod tests {
     /// An open line, and the system under it, which takes `room` bytes.
     struct Bench {
         session: Session,
-        socket: Socket<Fake>,
+        open: Open<Fake>,
         system: Fake,
         now: Instant,
         accepted: u64,
@@ -256,7 +244,7 @@ mod tests {
             session.start(now);
             let accepted = Accepted { address: ([127, 0, 0, 1], 80).into(), subprotocol: None };
             assert!(session.handle_opened(now, 1, accepted, 0));
-            Self { session, socket, system, now, accepted: 0 }
+            Self { session, open: Open::new(ConnectionId(1), socket), system, now, accepted: 0 }
         }
 
         fn send(&mut self, messages: &[&str]) {
@@ -264,8 +252,8 @@ mod tests {
                 self.accepted += 1;
                 self.session.handle_accepted(self.accepted, (*message).into(), None);
             }
-            transmit(&mut self.session, &mut self.socket, self.now, false).unwrap();
-            self.session.handle_progress(self.now, self.socket.taken(), self.socket.is_blocked());
+            transmit(&mut self.session, &mut self.open, self.now).unwrap();
+            progress(&mut self.session, &self.open, self.now);
         }
 
         /// The server sends a ping and a bad message.
@@ -275,14 +263,9 @@ mod tests {
         }
 
         fn read(&mut self) {
-            self.socket.wire_mut().edge();
+            self.open.socket.wire_mut().edge();
             let (events, _inbox) = crossbeam_channel::unbounded();
-            read(
-                &mut self.session,
-                &mut Publisher::new(events, Limit::default()),
-                &mut self.socket,
-                self.now,
-            );
+            read(&mut self.session, &mut Publisher::new(events, Limit::default()), &mut self.open, self.now);
         }
 
         fn make_room(&self) {
@@ -358,16 +341,16 @@ mod tests {
         for end in ends {
             let mut bench = Bench::with(Mover, usize::MAX);
             bench.send(&["not confirmed yet"]);
-            bench.session.handle_message(bench.now, "move".into());
+            bench.session.handle_message(bench.now, ConnectionId(1), "move".into());
             let accepted = Accepted { address: ([127, 0, 0, 1], 80).into(), subprotocol: None };
-            assert!(bench.session.handle_beside_opened(bench.now, &accepted));
-            bench.session.handle_beside_message(bench.now, "welcome".into());
+            assert!(bench.session.handle_opened(bench.now, 2, accepted, 0));
+            bench.session.handle_message(bench.now, ConnectionId(2), "welcome".into());
             for bytes in end {
                 bench.system.feed(*bytes);
             }
-            bench.socket.wire_mut().edge_of_end();
+            bench.open.socket.wire_mut().edge_of_end();
             bench.read();
-            drain(&mut bench.session, &mut bench.socket, bench.now);
+            drain(&mut bench.session, &mut bench.open, bench.now);
             let last = std::iter::from_fn(|| bench.session.poll_event()).last();
             assert!(matches!(last, Some(Event::Moved { .. })), "{last:?}");
         }
@@ -380,7 +363,7 @@ mod tests {
         // A rest exchanges what is known to be empty.
         bench.read();
         bench.make_room();
-        rest(&mut bench.session, &mut bench.socket, bench.now);
+        rest(&mut bench.session, &mut bench.open, bench.now);
         assert!(bench.bytes_out() > 0);
         bench.session.handle_terminate();
         assert_eq!(bench.session.take_left().maybe_delivered.len(), 1);
@@ -394,7 +377,7 @@ mod tests {
         bench.make_room();
         bench.session.handle_terminate();
         bench.hear();
-        rest(&mut bench.session, &mut bench.socket, bench.now);
+        rest(&mut bench.session, &mut bench.open, bench.now);
         assert_eq!(bench.bytes_out(), 0, "it counts as never written");
     }
 }

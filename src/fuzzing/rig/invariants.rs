@@ -5,7 +5,9 @@ use crate::config::Delivery;
 use crate::error::{Error, Fault};
 use crate::event::Left;
 use crate::message::Message;
+use crate::session::ConnectionId;
 use crate::state::ConnectionState;
+use crate::worker::sockets::Open;
 
 impl Rig {
     pub(super) fn check_asleep(&mut self) {
@@ -17,8 +19,13 @@ impl Rig {
         assert_eq!(self.line.is_some(), up, "a socket in {state}");
         self.check_nothing_waits();
         let deadline = self.session.next_deadline();
-        let blocked = self.line.as_ref().is_some_and(|line| line.socket.is_blocked());
-        self.check.asleep(self.now, state, deadline, (&self.config, blocked, self.session.wants_outbox()));
+        let blocked = self.line.as_ref().is_some_and(|line| line.open.socket.is_blocked());
+        self.check.asleep(
+            self.now,
+            state,
+            deadline,
+            (&self.config, blocked, self.session.wants_outbox(), self.look.is_some()),
+        );
         self.session.handle_timeout(self.now);
         assert!(!self.session.has_output(), "a call without need did something");
         assert_eq!(self.session.next_deadline(), deadline);
@@ -26,7 +33,7 @@ impl Rig {
 
     /// What can go out is out, and what can come in is in.
     fn check_nothing_waits(&self) {
-        let Some(Line { socket, pipe, peer, .. }) = &self.line else { return };
+        let Some(Line { open: Open { socket, .. }, pipe, peer, .. }) = &self.line else { return };
         let reads = self.look.is_none() && !socket.owes_answers();
         assert!(!reads || pipe.state().incoming.is_empty(), "something to read");
         if self.session.wants_outbox() && !self.session.holds() && !socket.is_blocked() {
@@ -46,14 +53,15 @@ impl Rig {
         let kept = self.config.delivery == Delivery::AtLeastOnce;
         assert!(released == let_go || kept && released <= let_go, "room for {released} of {let_go}");
         self.session.handle_timeout(self.now);
+        let late = ConnectionId(1);
         let fault = Fault::Broken(Error::ConnectionLost { source: None });
-        self.session.handle_fault(self.now, fault);
-        self.session.handle_pong(self.now, &1_u64.to_be_bytes());
-        self.session.handle_message(self.now, Message::from("late"));
+        self.session.handle_fault(self.now, late, fault);
+        self.session.handle_pong(self.now, late, &1_u64.to_be_bytes());
+        self.session.handle_message(self.now, late, Message::from("late"));
         self.session.handle_reconnect_now(self.now);
         self.session.handle_retry(self.now, 1);
-        assert_eq!(self.session.poll_message(), None);
-        assert_eq!(self.session.poll_transmit(self.now), None);
+        assert_eq!(self.session.poll_message(late), None);
+        assert_eq!(self.session.poll_transmit(self.now, late), None);
         assert!(!self.session.has_output() && self.session.next_deadline().is_none(), "after the end");
         while let Ok(event) = self.inbox.try_recv() {
             self.check.taken(event);

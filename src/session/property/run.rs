@@ -11,7 +11,7 @@ use crate::event::{DisconnectReason, Event, Ticket, Tickets};
 use crate::message::Message;
 use crate::protocol::Accepted;
 use crate::session::reconnect::Plan;
-use crate::session::{Action, Frame, Mode, Session};
+use crate::session::{Action, ConnectionId, Frame, Mode, Session};
 use crate::state::ConnectionState::{self, Closed, Closing, Connected, Connecting, Disconnected};
 
 /// So many turns at one instant are a spin.
@@ -91,6 +91,11 @@ impl Run {
         };
         run.turn(&[]);
         run
+    }
+
+    /// The connection that carries the line.
+    fn id(&self) -> ConnectionId {
+        self.session.current().unwrap_or_default()
     }
 
     /// One turn of the worker, in its order, in which all of this happens.
@@ -282,45 +287,46 @@ impl Run {
                 if delivering {
                     self.expected.push_back(message.clone());
                 }
-                self.session.handle_message(now, message);
+                self.session.handle_message(now, self.id(), message);
             }
             Arrival::JsonPong => {
                 let message = Message::from(r#"{"type":"pong"}"#);
                 if delivering && self.config.heartbeat.beat != Beat::Json {
                     self.expected.push_back(message.clone());
                 }
-                self.session.handle_message(now, message);
+                self.session.handle_message(now, self.id(), message);
             }
             Arrival::Pong { back } => {
                 // A line that was given up in this turn is settled already.
                 let up = matches!(self.session.state(), Connected | Closing);
                 if let Some(payload) = up.then(|| wire.answer(back)).flatten() {
-                    self.session.handle_pong(now, &payload);
+                    self.session.handle_pong(now, self.id(), &payload);
                 }
             }
-            Arrival::ForgedPong(payload) => self.session.handle_pong(now, payload),
+            Arrival::ForgedPong(payload) => self.session.handle_pong(now, self.id(), payload),
             Arrival::Close(code) => {
                 wire.finished = true;
-                self.session.handle_close_frame(now, CloseFrame::new(code, ""));
+                self.session.handle_close_frame(now, self.id(), CloseFrame::new(code, ""));
             }
             Arrival::End => {
-                self.session.handle_fault(now, broken());
+                self.session.handle_fault(now, self.id(), broken());
                 return false;
             }
             Arrival::Violation(code) => {
-                self.session.handle_fault(now, Fault::Violation { code, reason: "random".into() });
+                self.session.handle_fault(now, self.id(), Fault::Violation { code, reason: "random".into() });
                 return false;
             }
         }
         self.heard = now;
-        self.session.handle_activity(now);
+        self.session.handle_activity(now, self.id());
         true
     }
 
     fn transmit(&mut self) {
         let up = matches!(self.session.state(), Connected | Closing);
+        let id = self.id();
         let Some(wire) = &mut self.wire else {
-            assert_eq!(self.session.poll_transmit(self.now), None, "a frame, and no socket");
+            assert_eq!(self.session.poll_transmit(self.now, id), None, "a frame, and no socket");
             return;
         };
         if !up {
@@ -330,8 +336,8 @@ impl Run {
         let breaks = self.breaks.take();
         let mut fault = None;
         while fault.is_none() && wire.spilled() < HIGH_WATER {
-            let plain = self.session.poll_message().cloned().map(Frame::Message);
-            let Some(frame) = plain.or_else(|| self.session.poll_transmit(self.now)) else { break };
+            let plain = self.session.poll_message(id).cloned().map(Frame::Message);
+            let Some(frame) = plain.or_else(|| self.session.poll_transmit(self.now, id)) else { break };
             assert!(up, "{frame:?} for a connection that was given up");
             let before = wire.handed;
             wire.put(&frame);
@@ -346,9 +352,9 @@ impl Run {
             wire.report(&mut self.session);
             fault = (breaks == Some(false)).then(broken);
         }
-        self.session.handle_progress(self.now, wire.taken, wire.spilled() > 0);
+        self.session.handle_progress(self.now, id, wire.taken, wire.spilled() > 0);
         if let Some(fault) = fault {
-            self.session.handle_fault(self.now, fault);
+            self.session.handle_fault(self.now, id, fault);
         }
     }
 
@@ -375,8 +381,7 @@ impl Run {
                     assert!(self.plan.replace(plan).is_none(), "two plans");
                 }
                 Action::Unschedule => self.plan = None,
-                Action::HangUp => self.hang_up(),
-                Action::Switch | Action::DropBeside | Action::LetGo => unreachable!("nobody moves"),
+                Action::Drop(_) => self.hang_up(),
                 Action::Stop => {
                     self.closed = true;
                     self.close_intake();
@@ -390,7 +395,6 @@ impl Run {
         let (touched, doubtful) = wire.settle();
         self.in_doubt = Tickets::between(doubtful - 1, touched);
         self.settled = touched;
-        self.paused = false;
         self.answers = false;
     }
 
@@ -442,12 +446,10 @@ impl Run {
     }
 
     fn pause(&mut self) {
-        if self.wire.is_some() {
-            let paused = self.paused_wanted && self.session.delivers();
-            if paused != self.paused {
-                self.session.handle_paused(self.now, paused);
-                self.paused = paused;
-            }
+        let paused = self.paused_wanted && self.session.delivers();
+        if paused != self.paused {
+            self.session.handle_paused(self.now, paused);
+            self.paused = paused;
         }
     }
 

@@ -133,7 +133,7 @@ impl Wire {
 
     /// Says that everything so far was passed on.
     pub(super) fn report(&mut self, session: &mut Session) {
-        session.handle_handed(self.handed);
+        session.handle_handed(session.current().unwrap_or_default(), self.handed);
         if self.handed > self.marks.last().map_or(UPGRADE, |(end, ..)| *end) {
             self.marks.push((self.handed, self.last_ticket(), self.begun()));
         }

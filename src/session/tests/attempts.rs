@@ -1,7 +1,7 @@
 //! From the first attempt to an open line, and back to one after a loss.
 
 use super::*;
-use Action::{AbandonDial, Dial, HangUp, Schedule, Stop, TimeOutDial, Unschedule};
+use Action::{AbandonDial, Dial, Schedule, Stop, TimeOutDial, Unschedule};
 
 #[test]
 fn the_first_attempt_leads_to_an_open_line_in_order() {
@@ -191,7 +191,7 @@ fn attempts_end_at_the_maximum_with_the_last_cause() {
 fn a_client_that_never_reconnects_is_closed_by_its_first_loss() {
     let mut rig = Rig::opened(config().reconnect(ReconnectConfig::never()));
     rig.lose();
-    assert_eq!(rig.actions(), [HangUp, Stop]);
+    assert_eq!(rig.actions(), [HANG_UP, Stop]);
     assert_eq!(rig.told(), ["CONNECTED -> CLOSED", "disconnected", "closed"]);
     let reason = rig.session.take_close_reason();
     let Some(CloseReason::GaveUp { attempts: 0, last }) = reason else { panic!("{reason:?}") };
@@ -203,7 +203,7 @@ fn a_loss_hangs_up_before_the_next_attempt_is_planned() {
     let mut rig = Rig::opened(config());
     rig.lose();
     let actions = rig.actions();
-    assert!(matches!(actions[..], [HangUp, Schedule(_)]), "{actions:?}");
+    assert!(matches!(actions[..], [HANG_UP, Schedule(_)]), "{actions:?}");
     assert_eq!(rig.told(), ["CONNECTED -> DISCONNECTED", "disconnected"]);
 }
 
@@ -253,7 +253,7 @@ fn the_close_code_decides_whether_there_is_another_attempt() {
         let mut rig = Rig::opened(config());
         rig.server_closes(code);
         rig.lose();
-        assert_eq!(rig.actions(), [HangUp, Stop]);
+        assert_eq!(rig.actions(), [HANG_UP, Stop]);
         let reason = rig.closed();
         let CloseReason::Refused(DisconnectReason::ClosedByServer(frame)) = reason else {
             panic!("{reason:?}")
@@ -356,7 +356,7 @@ fn a_retry_now_does_nothing_while_an_attempt_is_made() {
     rig.session.handle_reconnect_now(rig.now);
     rig.session.handle_timeout(rig.now);
     rig.assert_nothing_happened();
-    assert_eq!((rig.session.poll_transmit(rig.now), rig.deadline()), (None, deadline));
+    assert_eq!((rig.session.poll_transmit(rig.now, rig.id()), rig.deadline()), (None, deadline));
 }
 
 #[test]

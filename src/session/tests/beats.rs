@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::Beat;
-use Action::{HangUp, Schedule};
+use Action::Schedule;
 
 /// The JSON beat at `unix` ms.
 fn json(unix: u64) -> Frame {
@@ -107,7 +107,7 @@ fn a_silent_peer_is_lost_and_tried_again() {
     rig.assert_nothing_happened();
     rig.step(MS);
     let actions = rig.actions();
-    assert!(matches!(actions[..], [HangUp, Schedule(_)]), "{actions:?}");
+    assert!(matches!(actions[..], [HANG_UP, Schedule(_)]), "{actions:?}");
     let (reason, retry_in, in_doubt) = rig.disconnected();
     let DisconnectReason::Lost(Error::HeartbeatTimeout { silence }) = reason else { panic!("{reason}") };
     assert_eq!((silence, retry_in, in_doubt), (10 * S, Some(S), vec![1]));
@@ -117,7 +117,7 @@ fn a_silent_peer_is_lost_and_tried_again() {
 #[test]
 fn whatever_arrives_is_life() {
     let arrivals: [fn(&mut Rig); 4] = [
-        |rig| rig.session.handle_activity(rig.now),
+        |rig| rig.session.handle_activity(rig.now, rig.id()),
         |rig| rig.receive("hello"),
         |rig| rig.pong(77),
         |rig| rig.pong(1),
@@ -161,7 +161,7 @@ fn a_beat_that_waits_behind_a_blocked_write_is_not_counted_as_written() {
     rig.step(MS);
     // The answer to a server's ping is handed over by the socket itself, while the beat has not been asked for yet.
     rig.handed += FRAME;
-    rig.session.handle_handed(rig.handed);
+    rig.session.handle_handed(rig.id(), rig.handed);
     rig.step(S);
     rig.take(u64::MAX - rig.taken);
     rig.step(5 * S);
@@ -176,7 +176,7 @@ fn an_upload_that_moves_is_no_dead_peer() {
     rig.accept(&["large"]);
     rig.hand();
     rig.handed += 1000;
-    rig.session.handle_handed(rig.handed);
+    rig.session.handle_handed(rig.id(), rig.handed);
     for _ in 0..20 {
         rig.take(1);
         rig.step(6 * S);
@@ -194,7 +194,7 @@ fn a_peer_that_makes_room_lives_though_its_answer_stands_behind_what_it_has_to_r
         rig.accept(&["large"]);
         rig.hand();
         rig.handed += 1000;
-        rig.session.handle_handed(rig.handed);
+        rig.session.handle_handed(rig.id(), rig.handed);
         rig.take(1);
         for _ in 0..4 {
             rig.step(6 * S);
@@ -250,7 +250,7 @@ fn a_write_that_stalls_loses_the_line() {
     rig.assert_nothing_happened();
     rig.step(MS);
     let actions = rig.actions();
-    assert!(matches!(actions[..], [HangUp, Schedule(_)]), "{actions:?}");
+    assert!(matches!(actions[..], [HANG_UP, Schedule(_)]), "{actions:?}");
     let (reason, retry_in, in_doubt) = rig.disconnected();
     let DisconnectReason::Lost(Error::WriteStalled { after }) = reason else { panic!("{reason}") };
     assert_eq!((after, retry_in, in_doubt), (30 * S, Some(S), vec![1, 2]));

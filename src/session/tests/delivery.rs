@@ -41,9 +41,9 @@ fn a_loss_names_exactly_what_was_touched_and_the_rest_goes_out_first() {
     let mut rig = Rig::opened(config());
     rig.accept(&["1", "2", "3", "4", "5", "6"]);
     for _ in 0..5 {
-        rig.session.poll_transmit(rig.now).unwrap();
+        rig.session.poll_transmit(rig.now, rig.id()).unwrap();
         rig.handed += FRAME;
-        rig.session.handle_handed(rig.handed);
+        rig.session.handle_handed(rig.id(), rig.handed);
     }
     rig.take(2 * FRAME + 1);
     rig.lose();
@@ -64,7 +64,7 @@ fn a_loss_names_exactly_what_was_touched_and_the_rest_goes_out_first() {
 fn a_message_that_never_reached_the_socket_is_in_no_doubt() {
     let mut rig = Rig::opened(config());
     rig.accept(&["1"]);
-    assert_eq!(rig.session.poll_transmit(rig.now), Some(text("1")));
+    assert_eq!(rig.session.poll_transmit(rig.now, rig.id()), Some(text("1")));
     rig.lose();
     assert!(rig.in_doubt().is_empty());
     rig.open();
@@ -106,7 +106,7 @@ fn a_later_pong_speaks_for_the_earlier_pings() {
         rig.transmit();
         rig.step(30 * S);
         assert_eq!(rig.transmit(), [ping(n)]);
-        rig.session.handle_activity(rig.now);
+        rig.session.handle_activity(rig.now, rig.id());
     }
     rig.pong(2);
     rig.pong(1);
@@ -122,7 +122,7 @@ fn a_forged_pong_confirms_nothing() {
     rig.step(30 * S);
     rig.transmit();
     for payload in [&b""[..], b"1", &[0; 8], &2u64.to_be_bytes(), &[0xFF; 8], &[0; 125]] {
-        rig.session.handle_pong(rig.now, payload);
+        rig.session.handle_pong(rig.now, rig.id(), payload);
     }
     rig.lose();
     assert_eq!(rig.in_doubt(), [1]);
@@ -187,9 +187,9 @@ fn a_beat_ahead_of_a_message_that_waits_again_says_nothing_about_it() {
     rig.open();
     rig.forget();
     rig.step(30 * S);
-    assert_eq!(rig.session.poll_transmit(rig.now), Some(ping(1)));
+    assert_eq!(rig.session.poll_transmit(rig.now, rig.id()), Some(ping(1)));
     rig.handed += FRAME;
-    rig.session.handle_handed(rig.handed);
+    rig.session.handle_handed(rig.id(), rig.handed);
     rig.take(FRAME);
     rig.pong(1);
     assert_eq!(rig.session.stats().messages_written, 0);
@@ -216,8 +216,8 @@ fn progress_that_is_reported_after_the_loss_changes_nothing() {
     rig.take(0);
     rig.lose();
     assert_eq!(rig.deadline(), None);
-    rig.session.handle_handed(rig.handed);
-    rig.session.handle_progress(rig.now, rig.taken, true);
+    rig.session.handle_handed(rig.id(), rig.handed);
+    rig.session.handle_progress(rig.now, rig.id(), rig.taken, true);
     assert_eq!(rig.deadline(), None, "what a lost connection could not write is not late");
     rig.forget();
     rig.step(60 * S);
@@ -302,7 +302,6 @@ fn messages_are_delivered_in_order() {
 #[test]
 fn discarded_messages_are_counted_and_not_delivered() {
     let mut rig = Rig::opened(config().inbound(Inbound::Discard));
-    assert!(!rig.session.delivers());
     rig.receive("a");
     assert_eq!((rig.delivered(), rig.session.stats().messages_received), (vec![], 1));
 }
@@ -315,7 +314,7 @@ fn what_arrives_on_a_line_that_is_down_is_dropped() {
     rig.receive("late");
     rig.pong(1);
     rig.server_closes(1000);
-    rig.session.handle_fault(rig.now, Fault::Violation { code: 1002, reason: "late".into() });
+    rig.session.handle_fault(rig.now, rig.id(), Fault::Violation { code: 1002, reason: "late".into() });
     rig.lose();
     rig.assert_nothing_happened();
     assert_eq!(rig.session.stats().messages_received, 0);

@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::error::Fault;
-use Action::{AbandonDial, HangUp, Stop, Unschedule};
+use Action::{AbandonDial, Stop, Unschedule};
 
 fn violate(rig: &mut Rig, code: u16) {
-    rig.session.handle_fault(rig.now, Fault::Violation { code, reason: "a reserved bit".into() });
+    rig.session.handle_fault(rig.now, rig.id(), Fault::Violation { code, reason: "a reserved bit".into() });
 }
 
 /// A rig in each state, and what closing it at once asks for.
@@ -25,9 +25,9 @@ fn every_state() -> Vec<(&'static str, Rig, Vec<Action>)> {
         ("dialling", Rig::dialling(config()), vec![AbandonDial, Stop]),
         ("timed out", timed_out, vec![AbandonDial, Stop]),
         ("waiting", Rig::waiting(config()), vec![Unschedule, Stop]),
-        ("open", Rig::opened(config()), vec![HangUp, Stop]),
-        ("closing", closing, vec![HangUp, Stop]),
-        ("closed by the server", closed_by_server, vec![HangUp, Stop]),
+        ("open", Rig::opened(config()), vec![HANG_UP, Stop]),
+        ("closing", closing, vec![HANG_UP, Stop]),
+        ("closed by the server", closed_by_server, vec![HANG_UP, Stop]),
     ]
 }
 
@@ -54,7 +54,7 @@ fn a_close_lets_the_outbox_out_asks_and_says_goodbye() {
     assert_eq!(rig.deadline(), Some(1020 * MS));
     rig.assert_nothing_happened();
     rig.lose();
-    assert_eq!(rig.actions(), [HangUp, Stop]);
+    assert_eq!(rig.actions(), [HANG_UP, Stop]);
     assert_eq!(rig.told(), ["CLOSING -> CLOSED", "closed"]);
     assert!(matches!(rig.session.take_close_reason(), Some(CloseReason::ByCaller)));
     assert!(rig.session.take_close_reason().is_none(), "taken once");
@@ -180,7 +180,7 @@ fn a_close_ends_at_its_deadline_at_the_latest() {
         rig.step(almost(3 * S));
         assert_eq!(rig.session.state(), ConnectionState::Closing, "{stage}");
         rig.step(MS);
-        assert_eq!(rig.actions(), [HangUp, Stop], "{stage}");
+        assert_eq!(rig.actions(), [HANG_UP, Stop], "{stage}");
         assert!(matches!(rig.closed(), CloseReason::ByCaller), "{stage}");
     }
 }
@@ -308,7 +308,7 @@ fn a_caller_who_closes_while_the_server_does_ends_the_client() {
     rig.close(true);
     assert_eq!(rig.deadline(), Some(S), "no later than before");
     rig.lose();
-    assert_eq!(rig.actions(), [HangUp, Stop]);
+    assert_eq!(rig.actions(), [HANG_UP, Stop]);
     assert!(matches!(rig.closed(), CloseReason::ByCaller));
 }
 
@@ -423,9 +423,9 @@ fn closed_is_final() {
         rig.accept(&["late"]);
         rig.receive("late");
         rig.pong(1);
-        rig.session.handle_activity(rig.now);
-        rig.session.handle_handed(rig.handed + FRAME);
-        rig.session.handle_progress(rig.now, rig.taken, true);
+        rig.session.handle_activity(rig.now, rig.id());
+        rig.session.handle_handed(rig.id(), rig.handed + FRAME);
+        rig.session.handle_progress(rig.now, rig.id(), rig.taken, true);
         rig.session.handle_paused(rig.now, true);
         rig.session.handle_paused(rig.now, false);
         rig.server_closes(1000);

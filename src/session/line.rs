@@ -1,0 +1,122 @@
+//! The state of a line, and its connections.
+
+use std::time::Instant;
+
+use crate::session::connection::{Connection, ConnectionId, Role, Stage};
+
+#[derive(Debug)]
+pub(super) enum Line {
+    Down,
+    /// An attempt is under way; it has no deadline once it was timed out.
+    Dialling(Option<Instant>),
+    Up(Box<Up>),
+    Closed,
+}
+
+/// A line with a connection, or with two or three while it moves from one to another.
+#[derive(Debug)]
+pub(super) struct Up {
+    pub(super) current: Connection,
+    pub(super) successor: Option<Successor>,
+    pub(super) predecessor: Option<Connection>,
+    /// Since when the line is ready, if it was. A move does not begin it anew.
+    pub(super) ready_since: Option<Instant>,
+}
+
+/// The connection that the line is to move to.
+#[derive(Debug)]
+pub(super) enum Successor {
+    /// An attempt is under way; it has no deadline once it was timed out.
+    Dialling {
+        id: ConnectionId,
+        until: Option<Instant>,
+    },
+    Open(Box<Connection>),
+}
+
+impl Line {
+    pub(super) fn up(&self) -> Option<&Up> {
+        match self {
+            Self::Up(up) => Some(up),
+            Self::Down | Self::Dialling(_) | Self::Closed => None,
+        }
+    }
+
+    pub(super) fn up_mut(&mut self) -> Option<&mut Up> {
+        match self {
+            Self::Up(up) => Some(up),
+            Self::Down | Self::Dialling(_) | Self::Closed => None,
+        }
+    }
+
+    pub(super) fn current(&self) -> Option<&Connection> {
+        self.up().map(|up| &up.current)
+    }
+
+    pub(super) fn current_mut(&mut self) -> Option<&mut Connection> {
+        self.up_mut().map(|up| &mut up.current)
+    }
+
+    /// The connection that carries the line, if it is ready.
+    pub(super) fn ready(&self) -> Option<&Connection> {
+        self.current().filter(|current| current.is_ready())
+    }
+
+    /// The connection that the line is to move to, once it is open.
+    pub(super) fn successor(&self) -> Option<&Connection> {
+        match &self.up()?.successor {
+            Some(Successor::Open(connection)) => Some(connection),
+            Some(Successor::Dialling { .. }) | None => None,
+        }
+    }
+
+    /// All that are open.
+    pub(super) fn connections(&self) -> impl Iterator<Item = &Connection> {
+        let up = self.up();
+        let predecessor = up.and_then(|up| up.predecessor.as_ref());
+        [predecessor, self.current(), self.successor()].into_iter().flatten()
+    }
+
+    pub(super) fn connections_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
+        self.up_mut().into_iter().flat_map(|Up { current, successor, predecessor, .. }| {
+            let successor = match successor {
+                Some(Successor::Open(connection)) => Some(&mut **connection),
+                Some(Successor::Dialling { .. }) | None => None,
+            };
+            [predecessor.as_mut(), Some(current), successor].into_iter().flatten()
+        })
+    }
+
+    pub(super) fn connection(&self, id: ConnectionId) -> Option<&Connection> {
+        let is = |connection: &&Connection| connection.id == id;
+        // Almost always it is this one.
+        self.current().filter(is).or_else(|| self.connections().find(is))
+    }
+
+    pub(super) fn connection_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.connections_mut().find(|connection| connection.id == id)
+    }
+
+    /// What an open connection is to the line.
+    pub(super) fn role(&self, id: ConnectionId) -> Option<Role> {
+        let is = |connection: &Connection| connection.id == id;
+        if self.current().is_some_and(is) {
+            Some(Role::Current)
+        } else if self.successor().is_some_and(is) {
+            Some(Role::Successor)
+        } else {
+            self.up()?.predecessor.as_ref().is_some_and(is).then_some(Role::Predecessor)
+        }
+    }
+
+    /// Whether this is the attempt of a move.
+    pub(super) fn is_dialling_successor(&self, id: ConnectionId) -> bool {
+        let up = self.up();
+        matches!(up, Some(Up { successor: Some(Successor::Dialling { id: dialled, .. }), .. }) if *dialled == id)
+    }
+
+    /// Whether the successor is ready, and what went out on the current connection is being confirmed.
+    pub(super) fn has_standby(&self) -> bool {
+        self.successor().is_some_and(|successor| matches!(successor.stage, Stage::Standby { .. }))
+    }
+}

@@ -1,0 +1,161 @@
+//! What goes out on a connection ahead of the outbox, and how large messages are cut.
+
+use std::collections::VecDeque;
+
+use crate::config::Limit;
+use crate::error::{CloseFrame, Error};
+use crate::message::{Fragment, Message, Position};
+
+/// A frame for the socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Frame {
+    Message(Message),
+    Fragment(Fragment),
+    Ping([u8; 8]),
+    Close(CloseFrame),
+}
+
+/// A frame that goes out ahead of the outbox.
+#[derive(Debug)]
+pub(super) struct Queued {
+    pub(super) frame: Frame,
+    /// The number of the heartbeat that it is.
+    pub(super) beat: Option<u64>,
+    /// A message of the outbox is complete with it.
+    pub(super) completes: bool,
+}
+
+/// A message of which fragments have gone out.
+#[derive(Debug)]
+struct Cut {
+    message: Queued,
+    sent: usize,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Sender {
+    frames: VecDeque<Queued>,
+    /// The message that is going out in fragments.
+    cut: Option<Cut>,
+    /// The newest beat that was handed to the socket.
+    pub(super) beat_handed: u64,
+}
+
+impl Sender {
+    /// Queues a message of the protocol's own, as far as there is room.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn push_bounded(&mut self, message: Message, limit: Limit) -> Result<(), Error> {
+        let bytes: usize = self.frames.iter().map(|queued| queued.frame.len()).sum();
+        let is_full = self.frames.len() >= limit.messages
+            || (bytes + message.len() > limit.bytes && !self.frames.is_empty());
+        if is_full {
+            let reason =
+                format!("the protocol sent more than the line took: {} messages wait", self.frames.len());
+            return Err(Error::session(reason));
+        }
+        self.push(Frame::Message(message).into());
+        Ok(())
+    }
+
+    pub(super) fn push(&mut self, queued: Queued) {
+        self.frames.push_back(queued);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.frames.clear();
+        self.cut = None;
+    }
+
+    /// Forgets what waits as a whole; the rest of a message that was begun still goes out.
+    pub(super) fn clear_waiting(&mut self) {
+        self.frames.clear();
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.frames.is_empty() && self.cut.is_none()
+    }
+
+    /// How many frames wait as a whole.
+    pub(super) fn waiting(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// The frame that was queued last, if it still waits.
+    pub(super) fn last_mut(&mut self) -> Option<&mut Queued> {
+        self.frames.back_mut()
+    }
+
+    /// The next of the frames that are there, and whether a message of the outbox is complete with it. Of a message that
+    /// was cut, its next fragment of `limit` bytes at most, and in between only what may stand there (RFC 6455, section
+    /// 5.4).
+    pub(super) fn next(&mut self, limit: usize) -> Option<(Frame, bool)> {
+        if let Some(cut) = &mut self.cut {
+            let is_control = |queued: &Queued| !matches!(queued.frame, Frame::Message(_));
+            if let Some(at) = self.frames.iter().position(is_control) {
+                return self.frames.remove(at).map(|queued| self.hand(queued));
+            }
+            let fragment = cut.next(limit)?;
+            let mut completes = false;
+            if fragment.position == Position::Last {
+                let Cut { message, .. } = self.cut.take()?;
+                completes = self.hand(message).1;
+            }
+            return Some((Frame::Fragment(fragment), completes));
+        }
+        let queued = self.frames.pop_front()?;
+        if matches!(&queued.frame, Frame::Message(message) if message.len() > limit) {
+            self.cut = Some(Cut { message: queued, sent: 0 });
+            return self.next(limit);
+        }
+        Some(self.hand(queued))
+    }
+
+    /// All of it goes to the socket.
+    fn hand(&mut self, queued: Queued) -> (Frame, bool) {
+        self.beat_handed = queued.beat.unwrap_or(self.beat_handed);
+        if matches!(queued.frame, Frame::Close(_)) {
+            // Nothing follows it, not even the rest of what was begun.
+            self.clear();
+        }
+        (queued.frame, queued.completes)
+    }
+
+    /// Gives back the memory that a burst has left.
+    pub(super) fn shrink(&mut self) {
+        self.frames.shrink_to_fit();
+    }
+}
+
+impl Frame {
+    /// How much memory it takes, roughly.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Message(message) => message.len(),
+            Self::Fragment(fragment) => fragment.payload.len(),
+            Self::Ping(_) | Self::Close(_) => 0,
+        }
+    }
+}
+
+impl Cut {
+    /// The next fragment, of `limit` bytes at most.
+    fn next(&mut self, limit: usize) -> Option<Fragment> {
+        let Frame::Message(message) = &self.message.frame else { return None };
+        let start = self.sent;
+        self.sent = start.saturating_add(limit).min(message.len());
+        let position = match start {
+            _ if self.sent == message.len() => Position::Last,
+            0 => Position::First { text: message.as_text().is_some() },
+            _ => Position::Middle,
+        };
+        Some(Fragment { position, payload: message.slice(start..self.sent) })
+    }
+}
+
+impl From<Frame> for Queued {
+    fn from(frame: Frame) -> Self {
+        Self { frame, beat: None, completes: false }
+    }
+}

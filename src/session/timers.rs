@@ -1,0 +1,58 @@
+//! The timers of a protocol, which belong to one connection.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::config::deadline;
+
+/// A timer that runs out at once would leave no time for anything else.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// So many may be set at a time.
+pub(super) const MOST_TIMERS: usize = 1024;
+
+#[derive(Debug, Default)]
+pub(super) struct Timers(BTreeMap<u32, Timer>);
+
+#[derive(Clone, Copy, Debug)]
+struct Timer {
+    at: Instant,
+    /// The connection was not listened to all the time since it was set.
+    missed_input: bool,
+}
+
+impl Timers {
+    /// Sets a timer. Returns whether it is one of not too many.
+    pub(super) fn set(&mut self, now: Instant, id: u32, after: Duration, missed_input: bool) -> bool {
+        self.0.insert(id, Timer { at: deadline(now, after.max(SHORTEST)), missed_input });
+        self.0.len() <= MOST_TIMERS
+    }
+
+    pub(super) fn cancel(&mut self, id: u32) {
+        self.0.remove(&id);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// What the timers wait for may come unheard.
+    pub(super) fn miss_input(&mut self) {
+        self.0.values_mut().for_each(|timer| timer.missed_input = true);
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.0.values().map(|timer| timer.at).min()
+    }
+
+    /// Those that have run out.
+    pub(super) fn due(&self, now: Instant) -> Vec<u32> {
+        self.0.iter().filter(|(_, timer)| timer.at <= now).map(|(id, _)| *id).collect()
+    }
+
+    /// Takes one that has run out, unless it was cancelled or set anew meanwhile. Says whether input was missed.
+    pub(super) fn take_due(&mut self, now: Instant, id: u32) -> Option<bool> {
+        self.0.get(&id).filter(|timer| timer.at <= now)?;
+        self.0.remove(&id).map(|timer| timer.missed_input)
+    }
+}

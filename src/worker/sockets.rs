@@ -1,0 +1,104 @@
+//! The sockets of a line: one, or two or three while it moves from one connection to another.
+
+use std::time::Duration;
+
+use mio::net::TcpStream;
+
+use crate::session::ConnectionId;
+use crate::transport::socket::Socket;
+use crate::transport::stream::{Poller, Raw};
+use crate::worker::traffic::HIGH_WATER;
+
+/// The socket of a connection, and what the next turn is to do with it.
+pub(crate) struct Open<T: Raw = TcpStream> {
+    pub(crate) id: ConnectionId,
+    pub(crate) socket: Socket<T>,
+    /// Bytes may wait in TLS or in tungstenite, where no descriptor shows them.
+    pub(crate) may_have_more: bool,
+    /// The socket has queued an answer to a ping or to a close frame.
+    pub(crate) needs_flush: bool,
+}
+
+impl<T: Raw> Open<T> {
+    /// Frames may have come glued to the answer to the upgrade.
+    pub(crate) fn new(id: ConnectionId, socket: Socket<T>) -> Self {
+        Self { id, socket, may_have_more: true, needs_flush: false }
+    }
+
+    /// Whether the next turn reads from it, if there is room for what it brings.
+    pub(crate) fn is_readable(&self) -> bool {
+        (self.may_have_more || self.socket.is_readable()) && !self.socket.owes_answers()
+    }
+}
+
+/// All of them, the oldest connection first.
+#[derive(Default)]
+pub(super) struct Sockets {
+    open: Vec<Open>,
+    /// Bytes written and read by those that are gone.
+    gone: (u64, u64),
+}
+
+impl Sockets {
+    pub(super) fn add(&mut self, open: Open) {
+        self.open.push(open);
+    }
+
+    /// Drops the socket of a connection, if it has one.
+    pub(super) fn remove(&mut self, id: ConnectionId) {
+        let dropped = self.open.extract_if(.., |open| open.id == id);
+        for Open { socket, .. } in dropped {
+            self.gone.0 += socket.taken();
+            self.gone.1 += socket.received();
+        }
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Open> {
+        self.open.iter_mut()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// The only one, if there is one and no other.
+    pub(super) fn only(&mut self) -> Option<&mut Open> {
+        match &mut self.open[..] {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
+    /// Whether the next turn reads from one of them, if there is room for what it brings.
+    pub(super) fn are_readable(&self) -> bool {
+        self.open.iter().any(Open::is_readable)
+    }
+
+    /// Whether one of them has something to read, or room for what waits.
+    pub(super) fn have_news(&self) -> bool {
+        self.open.iter().any(|open| open.socket.is_readable() || open.socket.has_room())
+    }
+
+    /// Whether so much waits on this connection's that nothing more is handed over.
+    pub(super) fn is_full(&self, id: Option<ConnectionId>) -> bool {
+        self.open.iter().any(|open| Some(open.id) == id && open.socket.spilled() >= HIGH_WATER)
+    }
+
+    /// Bytes written and read so far, by all that there were.
+    pub(super) fn bytes(&self) -> (u64, u64) {
+        self.open.iter().fold(self.gone, |(written, read), open| {
+            (written + open.socket.taken(), read + open.socket.received())
+        })
+    }
+
+    /// Blocks until there is something to read, room to write, a wake-up, or `timeout`: the heartbeat's tick.
+    pub(super) fn wait(&mut self, poller: &mut Poller, timeout: Option<Duration>) -> std::io::Result<()> {
+        let Some((first, others)) = self.open.split_first_mut() else { return poller.wait(None, timeout) };
+        others.iter_mut().try_for_each(|open| open.socket.arm(poller))?;
+        first.socket.read_until(poller, timeout)?;
+        for open in others {
+            open.socket.hear(poller);
+        }
+        Ok(())
+    }
+}
