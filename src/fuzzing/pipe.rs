@@ -121,4 +121,8 @@ impl Raw for Pipe {
         self.state().half_closed = true;
         Ok(())
     }
+
+    fn hang_up(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

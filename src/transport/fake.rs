@@ -70,4 +70,8 @@ impl Raw for Fake {
         self.0.lock().unwrap().half_closed = true;
         Ok(())
     }
+
+    fn hang_up(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -24,7 +24,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{Error, Phase};
 use crate::protocol::{Accepted, Request};
 use crate::transport::socket::Socket;
-use crate::transport::stream::{Link, Wire};
+use crate::transport::stream::{Link, Raw, Wire};
 
 /// What all attempts of one client share.
 pub(crate) struct Settings {
@@ -59,7 +59,7 @@ pub(crate) struct Connection {
 /// The thread that makes an attempt: it waits, and can be told to stop waiting.
 ///
 /// Every method fails once the attempt is abandoned; with what is of no matter, since nobody will see it.
-pub(crate) trait Attempt<T = TcpStream> {
+pub(crate) trait Attempt<T: Raw = TcpStream> {
     /// Names what comes next, and where.
     fn enter(&mut self, phase: Phase, endpoint: Option<&Endpoint>) -> Result<(), Error>;
 

@@ -55,11 +55,18 @@ impl Poller {
 pub(crate) trait Raw: Read + Write {
     /// Says that nothing more will be written.
     fn half_close(&mut self) -> io::Result<()>;
+
+    /// Ends the connection, whoever else holds its descriptor.
+    fn hang_up(&mut self) -> io::Result<()>;
 }
 
 impl Raw for TcpStream {
     fn half_close(&mut self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
+    }
+
+    fn hang_up(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Both)
     }
 }
 
@@ -68,7 +75,10 @@ impl Raw for TcpStream {
 ///
 /// A write that fails is remembered, and shown only when there is nothing more to read: what the peer said before it
 /// went, a close code above all, is not lost to a reset.
-pub(crate) struct Wire<T = TcpStream> {
+///
+/// Dropping it ends the connection. To close the descriptor would not do: a process that was forked meanwhile holds
+/// another one, and the peer would see no end while it lives.
+pub(crate) struct Wire<T: Raw = TcpStream> {
     raw: T,
     /// What it is registered with.
     token: Token,
@@ -203,6 +213,13 @@ impl<T: Raw> Wire<T> {
     }
 }
 
+impl<T: Raw> Drop for Wire<T> {
+    fn drop(&mut self) {
+        // It fails only on a connection that is gone, or never stood.
+        let _ = self.raw.hang_up();
+    }
+}
+
 impl Wire {
     /// Registers a stream that is being connected.
     pub(crate) fn register_connecting(&mut self, registry: &Registry) -> io::Result<()> {
@@ -310,14 +327,14 @@ impl<T: Raw> Write for Wire<T> {
 }
 
 /// What the WebSocket speaks through: TCP, or TLS over it.
-pub(crate) enum Link<T = TcpStream> {
+pub(crate) enum Link<T: Raw = TcpStream> {
     Plain(Wire<T>),
     Tls(Box<Tls<T>>),
 }
 
 /// TLS that takes whole writes. By itself it takes 16 KiB a call, and tungstenite moves the rest of its buffer to the
 /// front after each: 64 MiB took ten seconds.
-pub(crate) struct Tls<T> {
+pub(crate) struct Tls<T: Raw> {
     stream: TlsStream<Wire<T>>,
     /// What TLS could not take because it had to read first, in a renegotiation. Nearly always empty.
     backlog: Vec<u8>,

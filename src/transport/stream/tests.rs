@@ -55,3 +55,21 @@ fn what_the_peer_said_is_read_before_a_failed_write_is_told() {
     assert_eq!(wire.read(&mut buffer).unwrap(), 7);
     assert_eq!(wire.read(&mut buffer).unwrap_err().kind(), ErrorKind::BrokenPipe);
 }
+
+#[test]
+fn the_peer_sees_the_end_though_a_forked_process_holds_the_descriptor() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = std::net::TcpStream::connect(server.local_addr().unwrap()).unwrap();
+    // What a child has after a fork.
+    let childs = stream.try_clone().unwrap();
+    let (mut peer, _) = server.accept().unwrap();
+    peer.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_nonblocking(true).unwrap();
+    let mut wire = Wire::new(TcpStream::from_std(stream));
+    wire.write_all(b"last words").unwrap();
+    drop(wire);
+    let mut heard = Vec::new();
+    peer.read_to_end(&mut heard).unwrap();
+    assert_eq!(heard, b"last words");
+    drop(childs);
+}
