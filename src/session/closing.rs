@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::config::{Beat, deadline};
 use crate::error::{CloseFrame, Error};
 use crate::event::{CloseReason, DisconnectReason};
-use crate::session::connection::{Role, Stage};
+use crate::session::connection::{Connection, Role, Stage};
 use crate::session::line::Line;
 use crate::session::{ConnectionId, Frame, Session};
 use crate::state::ConnectionState;
@@ -25,6 +25,8 @@ pub(crate) struct Closing {
     since: Instant,
     /// The protocol has been asked for its goodbye.
     goodbye: bool,
+    /// A message found no room and was dropped: what is delivered has no holes.
+    overflowed: bool,
 }
 
 #[derive(Debug)]
@@ -72,8 +74,9 @@ impl Closing {
         self.since + self.until.saturating_duration_since(self.since) / 2
     }
 
-    pub(super) fn is_answered(&self) -> bool {
-        matches!(self.step, Step::Answered)
+    /// Whether what still arrives is for the application.
+    pub(super) fn accepts_input(&self) -> bool {
+        !matches!(self.step, Step::Answered) && !self.overflowed
     }
 
     pub(super) fn is_flushing(&self) -> bool {
@@ -114,6 +117,13 @@ impl Session {
     /// The caller closes the line at once, without a handshake.
     pub(crate) fn handle_terminate(&mut self) {
         self.close_for_good(CloseReason::ByCaller);
+    }
+
+    /// A message arrived on a line that closes, and there was no room for it: it was dropped, and so is what follows.
+    pub(crate) fn handle_overflow(&mut self) {
+        if let Some(closing) = self.line.current_mut().and_then(Connection::closing_mut) {
+            closing.overflowed = true;
+        }
     }
 
     /// The server's close frame arrived on a connection; the socket has queued the answer, unless ours went out before.
@@ -219,7 +229,8 @@ impl Session {
         };
         self.go(ConnectionState::Closing, why);
         if let Some(current) = self.line.current_mut() {
-            current.stage = Stage::Closing(Closing { until, step, outcome, since: now, goodbye: false });
+            let (goodbye, overflowed) = (false, false);
+            current.stage = Stage::Closing(Closing { until, step, outcome, since: now, goodbye, overflowed });
         }
     }
 

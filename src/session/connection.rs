@@ -105,9 +105,9 @@ impl Connection {
         }
     }
 
-    /// Whether the server may still send messages: it has not closed.
+    /// Whether what arrives is for the application: the server has not closed, and nothing was dropped before it.
     pub(super) fn accepts_input(&self) -> bool {
-        self.closing().is_none_or(|closing| !closing.is_answered())
+        self.closing().is_none_or(Closing::accepts_input)
     }
 
     /// No more heartbeats, and nothing more is sent, but what may follow this.

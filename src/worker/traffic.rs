@@ -87,8 +87,10 @@ pub(crate) fn read<T: Raw>(
                 bytes += message.len();
                 if room {
                     session.handle_message(now, id, message);
+                } else {
+                    // The line is closing: the server's answer must not wait behind what nobody takes.
+                    session.handle_overflow();
                 }
-                // Else the line is closing: the server's answer must not wait behind what nobody takes.
             }
             Ok(Some(Incoming::Ping(payload))) => {
                 frames += 1;
@@ -188,10 +190,10 @@ pub(crate) fn transmit<T: Raw>(session: &mut Session, open: &mut Open<T>, now: I
 #[expect(clippy::disallowed_methods, reason = "an Instant has no other source; nothing here takes time")]
 mod tests {
     use super::*;
-    use std::time::SystemTime;
+    use std::time::{Duration, SystemTime};
 
     use crate::config::{ConnectionConfig, Limit};
-    use crate::error::Error;
+    use crate::error::{CloseFrame, Error};
     use crate::event::Event;
     use crate::message::Message;
     use crate::protocol::{Accepted, Context, Outgoing, Protocol};
@@ -263,9 +265,13 @@ mod tests {
         }
 
         fn read(&mut self) {
-            self.open.socket.wire_mut().edge();
             let (events, _inbox) = crossbeam_channel::unbounded();
-            read(&mut self.session, &mut Publisher::new(events, Limit::default()), &mut self.open, self.now);
+            self.read_for(&mut Publisher::new(events, Limit::default()));
+        }
+
+        fn read_for(&mut self, publisher: &mut Publisher) {
+            self.open.socket.wire_mut().edge();
+            read(&mut self.session, publisher, &mut self.open, self.now);
         }
 
         fn make_room(&self) {
@@ -353,6 +359,56 @@ mod tests {
             drain(&mut bench.session, &mut bench.open, bench.now);
             let last = std::iter::from_fn(|| bench.session.poll_event()).last();
             assert!(matches!(last, Some(Event::Moved { .. })), "{last:?}");
+        }
+    }
+
+    /// Passes everything on, and what it is asked to besides.
+    struct Herald;
+
+    impl Protocol for Herald {
+        fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+            cx.ready();
+            Ok(())
+        }
+
+        fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
+            cx.deliver(message);
+            Ok(())
+        }
+
+        fn on_closing(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+            cx.set_timer(1, Duration::from_millis(1));
+            Ok(())
+        }
+
+        fn on_timer(&mut self, cx: &mut Context<'_>, _: u32) -> Result<(), Error> {
+            cx.deliver("a word of the protocol's own");
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_delivered_while_a_line_closes_has_no_holes() {
+        for flush in [false, true] {
+            let mut bench = Bench::with(Herald, usize::MAX);
+            let (events, inbox) = crossbeam_channel::unbounded();
+            let mut publisher = Publisher::new(events, Limit::new(2, 1000));
+            bench.session.handle_close(bench.now, CloseFrame::new(1000, ""), flush);
+            let taken = || inbox.try_iter().filter_map(Event::into_message).map(|m| m.to_string());
+            let mut delivered = Vec::new();
+            for numbers in ["12", "3456", "78"] {
+                bench.system.feed(numbers.bytes().flat_map(|n| [0x81, 1, n]).collect::<Vec<_>>());
+                bench.read_for(&mut publisher);
+                std::iter::from_fn(|| bench.session.poll_event()).for_each(|event| publisher.put(event));
+                // The application comes late, and makes room.
+                if numbers != "12" {
+                    delivered.extend(taken());
+                }
+            }
+            bench.session.handle_timeout(bench.now + Duration::from_millis(2));
+            std::iter::from_fn(|| bench.session.poll_event()).for_each(|event| publisher.put(event));
+            delivered.extend(taken());
+            assert_eq!(delivered, ["1", "2"], "the third found no room");
         }
     }
 
