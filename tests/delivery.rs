@@ -170,8 +170,6 @@ fn confirm_waits_for_the_server_and_flush_for_the_system() {
     assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
     pong_in.send(()).unwrap();
     client.confirm(LONG).unwrap();
-    client.terminate();
-    assert!(matches!(client.confirm(LONG), Ok(()) | Err(Error::Closed)));
 }
 
 #[test]
@@ -364,6 +362,65 @@ fn what_a_closed_client_never_wrote_is_neither_flushed_nor_confirmed() {
     assert!(matches!(confirming.join().unwrap(), Err(Error::Closed)));
     assert!(matches!(client.confirm(LONG), Err(Error::Closed)));
     assert!(matches!(client.flush(LONG), Err(Error::Closed)));
+}
+
+/// What `flush` and `confirm` say of a closed client, each call once more than it has something new to tell.
+fn fates(client: &Client) -> [String; 4] {
+    let outcome = |outcome: Result<(), Error>| match outcome {
+        Ok(()) => "ok".to_owned(),
+        Err(Error::Closed) => "closed".to_owned(),
+        Err(Error::Unconfirmed { tickets, .. }) => format!("unconfirmed {tickets}"),
+        Err(error) => panic!("{error:?}"),
+    };
+    [client.flush(LONG), client.flush(LONG), client.confirm(LONG), client.confirm(LONG)].map(outcome)
+}
+
+#[test]
+fn a_closed_client_still_tells_what_became_of_its_messages() {
+    let echo = Server::echo();
+    let client = Client::connect(echo.url()).unwrap();
+    assert!(client.close().is_empty());
+    assert_eq!(fates(&client), ["ok"; 4], "nothing was accepted");
+
+    let client = Client::connect(echo.url()).unwrap();
+    client.send("x").unwrap();
+    assert!(client.close().is_empty());
+    assert_eq!(fates(&client), ["ok"; 4], "it was received");
+    assert_eq!(client.recv().unwrap().as_text(), Some("x"), "so does recv");
+    assert!(matches!(client.recv(), Err(Error::Closed)));
+    assert!(client.send("y").is_err(), "what is to be done is refused");
+    assert_eq!(fates(&client), ["ok"; 4], "it was never accepted");
+
+    let silent = Server::start(|_, stream| {
+        let mut stream = accept_raw(stream);
+        while read_frame(&mut stream).is_some() {}
+    });
+    let client = Client::connect(config(&silent.url()).close_timeout(20 * MS)).unwrap();
+    client.send("x").unwrap();
+    client.flush(LONG).unwrap();
+    client.close();
+    assert_eq!(fates(&client), ["ok", "ok", "unconfirmed #1", "ok"], "it may have been received");
+
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let client = Client::start(config(&format!("ws://{nobody}"))).unwrap();
+    client.send("x").unwrap();
+    assert_eq!(client.close().never_written.len(), 1);
+    assert_eq!(fates(&client), ["closed"; 4], "it was never written");
+}
+
+#[test]
+fn what_waits_to_be_sent_again_is_in_doubt_when_the_client_is_closed() {
+    let server = Server::start(|n, stream| {
+        if n == 0 {
+            read_frame(&mut accept_raw(stream));
+        }
+    });
+    let client = Client::connect(config(&server.url()).delivery(Delivery::AtLeastOnce)).unwrap();
+    client.send("x").unwrap();
+    common::wait_for(&client, common::disconnected);
+    let left = client.terminate();
+    assert_eq!((left.never_written.len(), left.maybe_delivered.len()), (0, 1));
+    assert_eq!(fates(&client), ["ok", "ok", "unconfirmed #1", "ok"]);
 }
 
 #[test]

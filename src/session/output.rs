@@ -126,6 +126,7 @@ impl Session {
     pub(crate) fn take_left(&mut self) -> Left {
         let mut left = std::mem::take(&mut self.left);
         let (never_written, doubtful) = self.outbox.drain();
+        self.doubt(&doubtful, false);
         left.never_written = never_written;
         left.maybe_delivered = left.maybe_delivered.and(doubtful);
         left
