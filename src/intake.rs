@@ -6,8 +6,8 @@ mod looks;
 mod model;
 mod status;
 mod sync;
+mod thread;
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::PoisonError;
@@ -26,33 +26,9 @@ pub(crate) use crate::intake::doubts::Runs;
 pub(crate) use crate::intake::looks::{Burst, Looks};
 pub(crate) use crate::intake::status::{Inner, Status};
 use crate::intake::sync::{AtomicBool, AtomicU8, AtomicU64, Condvar, Mutex, MutexGuard};
+pub(crate) use crate::intake::thread::Thread;
 use crate::message::Message;
 use crate::state::ConnectionState;
-
-thread_local! {
-    static OURS: Cell<Option<Thread>> = const { Cell::new(None) };
-}
-
-/// A thread of this library, on which callbacks of the application may run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Thread {
-    Io,
-    Dial,
-    Work,
-}
-
-impl Thread {
-    /// Marks the running thread as one of ours.
-    pub(crate) fn mark(self) {
-        OURS.set(Some(self));
-    }
-
-    /// Which of ours is running.
-    pub(crate) fn current() -> Option<Self> {
-        // A thread that is ending has no answer any more, and runs no callback either.
-        OURS.try_with(Cell::get).unwrap_or_default()
-    }
-}
 
 /// The one way to wake the worker: put something where it looks, then call one of the methods here.
 ///
