@@ -6,13 +6,14 @@
 
 mod builder;
 mod delivery;
+mod ending;
 mod messages;
 mod requests;
 mod sending;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -22,8 +23,8 @@ pub use crate::client::builder::Builder;
 pub use crate::client::messages::{Messages, TryMessages};
 pub use crate::client::requests::Answers;
 use crate::config::{ConnectionConfig, deadline};
-use crate::error::{CloseFrame, Error};
-use crate::event::{CloseReason, Event, Left, Ticket};
+use crate::error::Error;
+use crate::event::{Event, Ticket};
 use crate::intake::{Command, Inner, Looks, Thread};
 use crate::message::Message;
 use crate::state::ConnectionState;
@@ -201,95 +202,6 @@ impl Client {
         self.line.command(Command::ReconnectNow);
     }
 
-    /// Closes the line with code 1000, after everything that was accepted has gone out, and returns what is left: see
-    /// [`Left`]. Nothing is accepted any more from the moment of the call. CLOSED is final.
-    ///
-    /// Blocks until the close handshake is done and the I/O thread is gone, for `close_timeout` (3 s) at most. Only a line
-    /// that isn't open is closed at once; one whose login is pending is open. Made on the I/O thread, the call returns at once, with
-    /// [`unfinished`](Left::unfinished) set.
-    ///
-    /// ```
-    #[doc = include_str!("client/echo.txt")]
-    /// # let client = tautline::Client::connect(&url)?;
-    /// client.send("last words")?;
-    /// let left = client.close();
-    /// println!("{} never written, maybe delivered: {}", left.never_written.len(), left.maybe_delivered);
-    /// # Ok::<(), tautline::Error>(())
-    /// ```
-    pub fn close(&self) -> Left {
-        self.line.close(Command::Close { frame: CloseFrame::new(1000, ""), flush: true })
-    }
-
-    /// Closes the line like [`close`](Self::close), with a code and a reason of your own.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`]: the code may not be sent, or the reason is longer than 123 bytes. Nothing was done.
-    ///
-    /// ```
-    #[doc = include_str!("client/echo.txt")]
-    /// # let client = tautline::Client::connect(&url)?;
-    /// client.close_with(4001, "done for today")?;
-    /// # Ok::<(), tautline::Error>(())
-    /// ```
-    pub fn close_with(&self, code: u16, reason: &str) -> Result<Left, Error> {
-        let frame = CloseFrame::checked(code, reason)?;
-        Ok(self.line.close(Command::Close { frame, flush: true }))
-    }
-
-    /// Ends the line at once, without a flush and without a close handshake, and returns what is left: see [`Left`].
-    ///
-    /// Blocks until the I/O thread is gone: 50 ms at most. Made on the I/O thread, the call returns at once, with
-    /// [`unfinished`](Left::unfinished) set.
-    ///
-    /// ```
-    #[doc = include_str!("client/echo.txt")]
-    /// # let client = tautline::Client::connect(&url)?;
-    /// client.terminate();
-    /// # Ok::<(), tautline::Error>(())
-    /// ```
-    pub fn terminate(&self) -> Left {
-        self.line.close(Command::Terminate)
-    }
-
-    /// Blocks until the client is closed, for however long that takes, and tells why it is. Does not close it.
-    ///
-    /// Made on the I/O thread, which it would wait for, it returns [`CloseReason::Failed`] with
-    /// [`Error::WouldDeadlock`].
-    ///
-    /// ```
-    #[doc = include_str!("client/echo.txt")]
-    /// # let client = tautline::Client::connect(&url)?;
-    /// client.close();
-    /// client.closed().into_result()?;
-    /// # Ok::<(), tautline::Error>(())
-    /// ```
-    pub fn closed(&self) -> CloseReason {
-        if let Err(error) = not_on_io_thread() {
-            return error.into();
-        }
-        let reason = self.line.wait(None, |status| status.closed.as_ref().map(|(reason, _)| reason.clone()));
-        reason.unwrap_or(CloseReason::ByCaller)
-    }
-
-    /// Blocks like [`closed`](Self::closed), for `timeout` at most.
-    ///
-    /// # Errors
-    /// [`Error::Timeout`]: the client isn't closed yet.
-    ///
-    /// ```
-    #[doc = include_str!("client/echo.txt")]
-    /// # let client = tautline::Client::connect(&url)?;
-    /// # use std::time::Duration;
-    /// assert!(client.wait_closed(Duration::from_millis(10)).is_err(), "it is open");
-    /// # Ok::<(), tautline::Error>(())
-    /// ```
-    pub fn wait_closed(&self, timeout: Duration) -> Result<CloseReason, Error> {
-        not_on_io_thread()?;
-        let reason =
-            self.line.wait(Some(timeout), |status| status.closed.as_ref().map(|(reason, _)| reason.clone()));
-        reason.ok_or_else(|| self.line.timeout("the client to be closed", timeout))
-    }
-
     fn accepted(&self, ticket: Ticket) -> Ticket {
         self.line.shared.gate.data();
         ticket
@@ -365,16 +277,6 @@ impl LineHandle {
         self.shared.gate.urgent();
     }
 
-    fn close(&self, command: Command) -> Left {
-        self.command(command);
-        if Thread::current() == Some(Thread::Io) {
-            return Left { unfinished: true, ..Left::default() };
-        }
-        let left = self.wait(None, |status| status.closed.as_ref().map(|(_, left)| Arc::clone(left)));
-        self.join();
-        left.map_or_else(Left::default, |left| Left::clone(&left))
-    }
-
     fn wait<R>(&self, timeout: Option<Duration>, look: impl FnMut(&Inner) -> Option<R>) -> Option<R> {
         let until = timeout.map(|timeout| deadline(Instant::now(), timeout));
         self.shared.status.wait(until, remaining, look)
@@ -390,15 +292,6 @@ impl LineHandle {
         self.max_age.map(|age| deadline(Instant::now(), age))
     }
 
-    /// Waits for the end of the I/O thread, which has nothing left to wait for itself.
-    fn join(&self) {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            // Its panics are caught and told on the thread itself.
-            let _ = thread.join();
-        }
-    }
-
     fn timeout(&self, waiting_for: &'static str, after: Duration) -> Error {
         let trouble = self.shared.status.read(|status| status.trouble.clone());
         Error::Timeout { waiting_for, after, source: trouble.map(Arc::new) }
@@ -412,16 +305,6 @@ impl Clone for Told {
             expired_by_flush: now(&self.expired_by_flush),
             unconfirmed: now(&self.unconfirmed),
             expired: now(&self.expired),
-        }
-    }
-}
-
-impl Drop for LineHandle {
-    fn drop(&mut self) {
-        self.command(Command::Close { frame: CloseFrame::new(1000, ""), flush: false });
-        // On one of our own threads, this one or another client's, nothing is waited for.
-        if Thread::current().is_none() {
-            self.join();
         }
     }
 }
