@@ -12,9 +12,8 @@ mod requests;
 mod sending;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
@@ -25,7 +24,7 @@ pub use crate::client::requests::Answers;
 use crate::config::{ConnectionConfig, deadline};
 use crate::error::Error;
 use crate::event::{Event, Ticket};
-use crate::intake::{Command, Inner, Looks, Thread};
+use crate::intake::{Command, Inner, Looks, Thread, ThreadHandle};
 use crate::message::Message;
 use crate::state::ConnectionState;
 use crate::stats::Stats;
@@ -41,6 +40,32 @@ use crate::worker::Shared;
 /// A call that would block on the I/O thread of any client, where callbacks run, fails with [`Error::WouldDeadlock`]; a
 /// handle that is dropped there signals and does not wait.
 ///
+/// # Ends
+/// [`close`](Self::close), [`terminate`](Self::terminate), a drop and a `connect` that fails return when the I/O thread
+/// has gone: no callback runs any more, and all of them are dropped. That holds for each caller, also when several end
+/// the client at once. A callback that does not return, perhaps since it waits for a lock that the caller holds, makes
+/// none of them longer than its bound: the thread is left behind, named in [`Left::still_inside`](crate::Left::still_inside)
+/// and in the log, and ends when that callback returns. Nothing else of the application's is called from then on. Only who
+/// waits in [`recv`](Self::recv) or [`closed`](Self::closed) waits until then.
+///
+/// A drop waits, so that a collection of clients whose servers hang takes as many times `close_timeout` to drop. To close
+/// many, do so at once, or [`terminate`](Self::terminate) them first:
+///
+/// ```
+/// # use std::time::Duration;
+/// # use tautline::{Client, ConnectionConfig};
+/// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// # let config = ConnectionConfig::new(format!("ws://{}", server.local_addr()?)).close_timeout(Duration::from_millis(50));
+/// # let clients = vec![Client::start(config.clone())?, Client::start(config)?];
+/// std::thread::scope(|scope| {
+///     for client in &clients {
+///         scope.spawn(|| client.close()); // all of them together take one `close_timeout`
+///     }
+/// });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Example
 /// ```no_run
 /// use tautline::Client;
 ///
@@ -85,7 +110,8 @@ struct LineHandle {
     taken_at: AtomicU64,
     /// How long an accepted message may wait.
     max_age: Option<Duration>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    close_timeout: Duration,
+    thread: ThreadHandle,
 }
 
 /// A caller who waits again so soon, in ns, works from answer to answer.
@@ -94,13 +120,14 @@ const BUSY: u64 = 50_000;
 impl Client {
     /// Makes one attempt to connect, and returns a client whose line is ready; later losses are followed by reconnects.
     ///
-    /// Blocks until the line is ready or the attempt has failed, for `connect_timeout` (10 s), and with a protocol that
-    /// logs in `login_timeout` (10 s), at most. To wait for a
-    /// server that isn't there yet, use [`start`](Self::start).
+    /// Blocks until the line is ready or the attempt has failed: for `connect_timeout` (10 s) at most; with a protocol, for
+    /// `login_timeout` (10 s) and, when it says goodbye, `close_timeout` (3 s) more; with a `fetch`, twice as long, for an
+    /// attempt with fresh credentials. To wait for a server that isn't there yet, use [`start`](Self::start).
     ///
     /// # Errors
-    /// Why the attempt failed; no thread is left behind, but for one inside a look-up of the system's that can't be
-    /// interrupted. A URL or a setting that can't be used.
+    /// Why the attempt failed; no thread is left behind, but for one inside a call that can't be interrupted, which the log
+    /// names. [`Error::Timeout`], a second after that time: a callback does not return. A URL or a setting that can't
+    /// be used.
     ///
     /// ```
     /// use tautline::{Client, Error};

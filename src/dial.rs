@@ -10,7 +10,6 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -18,7 +17,7 @@ use mio::{Registry, Waker};
 
 use crate::endpoint::Endpoint;
 use crate::error::{Error, INTERNAL, Phase};
-use crate::intake::Gate;
+use crate::intake::{self, Calls, Gate, ThreadHandle};
 use crate::protocol::Request;
 use crate::transport::stream::{Poller, Wire};
 use crate::transport::{Attempt, Connection, Settings, Target, connect};
@@ -34,17 +33,20 @@ pub(crate) struct Dialled {
 pub(crate) struct Dialler {
     results: Sender<Dialled>,
     gate: Arc<Gate>,
+    calls: Arc<Calls>,
     thread: Option<DialThread>,
 }
 
 struct DialThread {
     shared: Arc<Shared>,
-    handle: JoinHandle<()>,
+    handle: ThreadHandle,
 }
 
 struct Shared {
     state: Mutex<State>,
     waker: Waker,
+    /// Where the call stands that can't be interrupted, while the thread is in one. It enters under the lock of `state`.
+    calls: Arc<Calls>,
 }
 
 struct State {
@@ -53,8 +55,6 @@ struct State {
     phase: Phase,
     /// Of whom the attempt asks it.
     host: Box<str>,
-    /// The call that can't be interrupted, while the thread is in one.
-    inside: Option<Box<str>>,
     /// The thread has seen that nothing is wanted, and takes no more jobs.
     gone: bool,
 }
@@ -68,8 +68,8 @@ struct Job {
 }
 
 impl Dialler {
-    pub(crate) fn new(results: Sender<Dialled>, gate: Arc<Gate>) -> Self {
-        Self { results, gate, thread: None }
+    pub(crate) fn new(results: Sender<Dialled>, gate: Arc<Gate>, calls: Arc<Calls>) -> Self {
+        Self { results, gate, calls, thread: None }
     }
 
     /// Starts attempt `generation`.
@@ -93,9 +93,9 @@ impl Dialler {
 
     fn spawn(&self, job: Job, stack: usize) -> io::Result<DialThread> {
         let poller = Poller::new()?;
-        let state =
-            State { phase: Phase::Resolve, host: job.host(), job: Some(job), inside: None, gone: false };
-        let shared = Arc::new(Shared { state: Mutex::new(state), waker: poller.waker()? });
+        let state = State { phase: Phase::Resolve, host: job.host(), job: Some(job), gone: false };
+        let calls = Arc::clone(&self.calls);
+        let shared = Arc::new(Shared { state: Mutex::new(state), waker: poller.waker()?, calls });
         let mut thread = Thread {
             shared: Arc::clone(&shared),
             poller,
@@ -104,8 +104,7 @@ impl Dialler {
             results: self.results.clone(),
             gate: Arc::clone(&self.gate),
         };
-        let builder = thread::Builder::new().name("tautline-dial".into()).stack_size(stack);
-        let handle = builder.spawn(move || thread.run())?;
+        let handle = intake::Thread::Dial.spawn(stack, move || thread.run())?;
         Ok(DialThread { shared, handle })
     }
 
@@ -119,39 +118,33 @@ impl Dialler {
 
     /// Abandons the attempt. A thread that can be interrupted has ended when this returns.
     pub(crate) fn abandon(&mut self) {
-        let Some(thread) = self.thread.take() else { return };
-        let stuck = {
-            let mut state = thread.shared.lock();
-            state.job = None;
-            state.inside.is_some()
-        };
-        if stuck {
-            self.thread = Some(thread);
-            return;
-        }
+        let Some(thread) = &self.thread else { return };
+        thread.shared.lock().job = None;
         // If it fails, the thread ends at its next readiness instead.
         let _ = thread.shared.waker.wake();
-        join(thread.handle);
+        let calls = &self.calls;
+        self.thread.take_if(|thread| calls.keeps(intake::Thread::Dial, &thread.handle).is_none());
     }
 
     /// The attempt has brought its result: its thread is about to end.
     pub(crate) fn finished(&mut self) {
-        if let Some(thread) = self.thread.take_if(|thread| thread.shared.lock().gone) {
-            join(thread.handle);
-        }
+        let calls = &self.calls;
+        self.thread.take_if(|thread| {
+            let gone = thread.shared.lock().gone;
+            gone && calls.keeps(intake::Thread::Dial, &thread.handle).is_none()
+        });
     }
 
-    /// The call that the thread is still inside, and which can't be interrupted.
+    /// What keeps the thread of an attempt that was abandoned: a call that can't be interrupted.
     pub(crate) fn still_inside(&self) -> Option<Box<str>> {
-        let thread = self.thread.as_ref()?;
-        let inside = thread.shared.lock().inside.clone()?;
-        Some(format!("tautline-dial: {inside}").into())
+        self.calls.keeps(intake::Thread::Dial, &self.thread.as_ref()?.handle)
     }
 }
 
-fn join(handle: JoinHandle<()>) {
-    if handle.join().is_err() {
-        log::error!("the dial thread panicked");
+impl Drop for Dialler {
+    fn drop(&mut self) {
+        // Where the I/O thread has panicked, an attempt may be under way.
+        self.abandon();
     }
 }
 
@@ -193,14 +186,14 @@ struct Thread {
 
 impl Thread {
     fn run(&mut self) {
-        crate::intake::Thread::Dial.mark();
         while let Some(job) = self.next_job() {
             self.job = Some(job.clone());
             let Job { generation, request, settings, .. } = job;
             let result = catch_unwind(AssertUnwindSafe(|| connect(request, &settings, self)))
                 .unwrap_or_else(|_| Err(Error::Panicked { callback: self.callback() }));
+            // If it panicked, nothing else has said so.
+            self.shared.calls.leave(intake::Thread::Dial);
             let mut state = self.shared.lock();
-            state.inside = None;
             if state.job.as_ref().is_some_and(|wanted| wanted.generation == generation) {
                 state.job = None;
                 state.gone = true;
@@ -252,9 +245,14 @@ impl Attempt for Thread {
     }
 
     fn uninterruptible<R>(&mut self, what: &str, call: impl FnOnce() -> R) -> Result<R, Error> {
-        self.still_wanted()?.inside = Some(what.into());
+        let calls = &self.shared.calls;
+        let wanted = self.still_wanted()?;
+        if !calls.enter(intake::Thread::Dial, what) {
+            return Err(Error::Closed);
+        }
+        drop(wanted);
         let result = call();
-        self.shared.lock().inside = None;
+        calls.leave(intake::Thread::Dial);
         Ok(result)
     }
 

@@ -144,11 +144,14 @@ pub struct Left {
     /// Messages that were written to the last connection without a confirmation that they arrived; at least once, those
     /// of connections before it, too, that waited to be sent again.
     pub maybe_delivered: Tickets,
-    /// The thread that is still inside a call that can't be interrupted, and which call, such as a look-up in the
-    /// system's resolver. It does no harm and ends when that call returns.
+    /// The threads that are still inside a call that can't be interrupted, and which call: a look-up in the system's
+    /// resolver, a `fetch`, a protocol's work (`tautline-dial: looking up gateway.example`), or a callback that did not
+    /// return within the bound of the end (`tautline-io: on_message`). Each does no harm, and ends when that call returns.
+    /// The code and the data of that call must stay until then; nothing else of the application's is called.
     pub still_inside: Option<Box<str>>,
-    /// What is left is not known: the call was made on the I/O thread itself, so that the close is still under way; or that
-    /// thread ended by a defect of this library, and what it held is gone.
+    /// What is left is not known: the call was made on the I/O thread itself, so that the close is still under way; a
+    /// callback did not return, and that thread is still inside; or it ended by a defect of this library, and what it held
+    /// is gone.
     pub unfinished: bool,
 }
 

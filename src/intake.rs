@@ -1,5 +1,6 @@
 //! Where callers meet the worker: the gate that wakes it, the queue of messages, and what it tells of itself.
 
+mod calls;
 mod doubts;
 mod looks;
 #[cfg(all(test, loom))]
@@ -22,11 +23,12 @@ use mio::Waker;
 use crate::config::Limit;
 use crate::error::{CloseFrame, Error, SendError, SendErrorKind};
 use crate::event::Ticket;
+pub(crate) use crate::intake::calls::{Callback, Calls, LATE, list};
 pub(crate) use crate::intake::doubts::Runs;
 pub(crate) use crate::intake::looks::{Burst, Looks};
 pub(crate) use crate::intake::status::{Inner, Status};
 use crate::intake::sync::{AtomicBool, AtomicU8, AtomicU64, Condvar, Mutex, MutexGuard};
-pub(crate) use crate::intake::thread::Thread;
+pub(crate) use crate::intake::thread::{Thread, ThreadHandle};
 use crate::message::Message;
 use crate::state::ConnectionState;
 
@@ -176,6 +178,8 @@ pub(crate) enum Command {
     Close {
         frame: CloseFrame,
         flush: bool,
+        /// When its caller waits no longer.
+        until: Instant,
     },
     Terminate,
     ReconnectNow,

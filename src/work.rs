@@ -5,12 +5,11 @@ use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::Sender;
 
 use crate::error::Error;
-use crate::intake::Gate;
+use crate::intake::{Calls, Gate, Thread, ThreadHandle};
 use crate::message::Message;
 use crate::session::{ConnectionId, Piece};
 
@@ -25,8 +24,10 @@ pub(crate) struct Worked {
 pub(crate) struct Workshop {
     results: Sender<Worked>,
     gate: Arc<Gate>,
+    /// The thread enters a piece under the lock of `shared`.
+    calls: Arc<Calls>,
     shared: Arc<Mutex<State>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<ThreadHandle>,
 }
 
 #[derive(Default)]
@@ -34,13 +35,11 @@ struct State {
     pieces: VecDeque<Piece>,
     /// The thread takes the next piece when it is through with this one.
     running: bool,
-    /// It is inside a piece.
-    inside: bool,
 }
 
 impl Workshop {
-    pub(crate) fn new(results: Sender<Worked>, gate: Arc<Gate>) -> Self {
-        Self { results, gate, shared: Arc::default(), thread: None }
+    pub(crate) fn new(results: Sender<Worked>, gate: Arc<Gate>, calls: Arc<Calls>) -> Self {
+        Self { results, gate, calls, shared: Arc::default(), thread: None }
     }
 
     /// Has this done.
@@ -55,9 +54,8 @@ impl Workshop {
         match self.spawn(stack) {
             Ok(thread) => self.thread = Some(thread),
             Err(source) => {
-                let mut state = lock(&self.shared);
-                state.running = false;
-                state.pieces.clear();
+                lock(&self.shared).running = false;
+                self.drop_pieces(|_| true);
                 let error =
                     Error::System { what: "a thread for the protocol's work", source: Arc::new(source) };
                 // The worker, which is the caller, holds the other end.
@@ -66,11 +64,10 @@ impl Workshop {
         }
     }
 
-    fn spawn(&self, stack: usize) -> io::Result<JoinHandle<()>> {
-        let (shared, results, gate) =
-            (Arc::clone(&self.shared), self.results.clone(), Arc::clone(&self.gate));
-        let builder = thread::Builder::new().name("tautline-work".into()).stack_size(stack);
-        builder.spawn(move || run(&shared, &results, &gate))
+    fn spawn(&self, stack: usize) -> io::Result<ThreadHandle> {
+        let (shared, results) = (Arc::clone(&self.shared), self.results.clone());
+        let (gate, calls) = (Arc::clone(&self.gate), Arc::clone(&self.calls));
+        Thread::Work.spawn(stack, move || run(&shared, &results, &gate, &calls))
     }
 
     /// A connection is gone: what was not begun for it is not done.
@@ -85,37 +82,35 @@ impl Workshop {
         state.pieces = kept;
         drop(state);
         // Dropped outside the lock: it is the application's.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(dropped)));
+        let _ = catch_unwind(AssertUnwindSafe(|| self.calls.dispose(dropped)));
     }
 
     /// The client is closed. Returns what the thread is still inside of, if it is.
     pub(crate) fn end(&mut self) -> Option<Box<str>> {
         self.drop_pieces(|_| true);
-        let inside = lock(&self.shared).inside;
-        if inside {
-            return Some("tautline-work: the protocol's work".into());
-        }
-        if let Some(thread) = self.thread.take() {
-            // Its panics are caught and told on the thread itself.
-            let _ = thread.join();
-        }
-        None
+        self.calls.keeps(Thread::Work, &self.thread.take()?)
     }
 }
 
-fn run(shared: &Mutex<State>, results: &Sender<Worked>, gate: &Gate) {
-    crate::intake::Thread::Work.mark();
+impl Drop for Workshop {
+    fn drop(&mut self) {
+        // Where the I/O thread has panicked, some may wait.
+        self.drop_pieces(|_| true);
+    }
+}
+
+fn run(shared: &Mutex<State>, results: &Sender<Worked>, gate: &Gate, calls: &Calls) {
     loop {
         let mut state = lock(shared);
-        state.inside = false;
+        calls.leave(Thread::Work);
         let Some(Piece { connection, id, work }) = state.pieces.pop_front() else {
             state.running = false;
             return;
         };
-        state.inside = true;
+        let may = calls.enter(Thread::Work, "the protocol's work");
         drop(state);
-        let result =
-            catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(Error::Panicked { callback: "work" }));
+        let result = if may { catch_unwind(AssertUnwindSafe(work)) } else { Ok(Err(Error::Closed)) };
+        let result = result.unwrap_or(Err(Error::Panicked { callback: "work" }));
         // A worker that is gone wants no result.
         let _ = results.send(Worked { connection, id, result });
         gate.urgent();

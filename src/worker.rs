@@ -18,14 +18,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender};
+use log::warn;
 
 use crate::config::WhileDown;
 use crate::dial::{Dialled, Dialler};
 use crate::error::{Error, Fault, INTERNAL};
 use crate::event::{Event, Left};
-use crate::intake::{Burst, Command, Gate, Intake, Item, Looks, Sleep, Status, Thread};
+use crate::intake::{Burst, Callback, Calls, Command, Gate, Intake, Item, Looks, Sleep, Status, list};
 use crate::protocol::Protocol;
-use crate::session::{Action, ConnectionId, Mode, Session, Watermarks};
+use crate::session::{Action, ConnectionId, LOG, Mode, Session, Watermarks};
 use crate::state::ConnectionState;
 use crate::timer::Timer;
 use crate::transport::stream::Poller;
@@ -53,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) intake: Arc<Intake>,
     pub(crate) status: Arc<Status>,
     pub(crate) burst: Arc<Burst>,
+    pub(crate) calls: Arc<Calls>,
 }
 
 pub(crate) struct Worker {
@@ -107,7 +109,10 @@ impl Worker {
         let publisher = Publisher::new(events, settings.config.events);
         let mode = Mode { one_attempt, fetches: settings.fetch.is_some() };
         let clocks = (Instant::now(), SystemTime::now());
-        let protocol = protocol.map(|protocol| Box::new(Watched(protocol)) as Box<dyn Protocol>);
+        let protocol = protocol.map(|protocol| {
+            let calls = Arc::clone(&shared.calls);
+            Box::new(Watched::new(protocol, calls)) as Box<dyn Protocol>
+        });
         let session = Session::new(settings.config.clone(), protocol, mode, clocks)?;
         // Boxed: moved from frame to frame, it would cost each thread's stack some pages.
         Ok(Box::new(Self {
@@ -115,8 +120,8 @@ impl Worker {
             session,
             sockets: Sockets::default(),
             poller,
-            dialler: Dialler::new(results_in, Arc::clone(&shared.gate)),
-            workshop: Workshop::new(worked_in, Arc::clone(&shared.gate)),
+            dialler: Dialler::new(results_in, Arc::clone(&shared.gate), Arc::clone(&shared.calls)),
+            workshop: Workshop::new(worked_in, Arc::clone(&shared.gate), Arc::clone(&shared.calls)),
             worked,
             shared,
             commands,
@@ -136,7 +141,6 @@ impl Worker {
 
     /// The thread's whole life.
     pub(crate) fn run(self: Box<Self>) {
-        Thread::Io.mark();
         let shared = self.shared.clone();
         if catch_unwind(AssertUnwindSafe(|| self.serve())).is_err() {
             // A defect of this library. Nobody may wait for a thread that is gone.
@@ -145,7 +149,8 @@ impl Worker {
             shared.intake.exchange(&mut untaken, (0, 0));
             let never_written = untaken.into_iter().map(|item| item.message).collect();
             // What the session held is gone with it.
-            let left = Left { never_written, unfinished: true, ..Left::default() };
+            let still_inside = shared.calls.elsewhere();
+            let left = Left { never_written, still_inside, unfinished: true, ..Left::default() };
             finish(&shared.status, Error::Panicked { callback: INTERNAL }.into(), left);
         }
     }
@@ -186,9 +191,10 @@ impl Worker {
         }
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::Close { frame, flush } => {
+                Command::Close { frame, flush, until } => {
                     self.close_intake();
                     self.session.handle_close(now, frame, flush);
+                    self.session.close_by(until);
                 }
                 Command::Terminate => self.session.handle_terminate(),
                 Command::Withdraw { ticket } => {
@@ -322,9 +328,12 @@ impl Worker {
         self.tell_watermarks();
         if count > 0
             && let Some(notify) = &self.notify
-            && catch_unwind(AssertUnwindSafe(|| timed("on_event_ready", notify))).is_err()
+            && catch_unwind(AssertUnwindSafe(|| timed(&self.shared.calls, Callback::OnEventReady, notify)))
+                .is_err()
         {
-            self.notify = None;
+            let notify = self.notify.take();
+            // Its drop is its code, too.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.shared.calls.dispose(notify)));
             self.session.handle_panic("on_event_ready");
         }
     }
@@ -417,13 +426,17 @@ impl Worker {
     fn end(mut self: Box<Self>) {
         self.close_intake();
         let mut left = self.session.take_left();
-        let working = self.workshop.end();
-        left.still_inside = self.dialler.still_inside().or(working);
+        left.still_inside = list([self.dialler.still_inside(), self.workshop.end()]);
+        if let Some(inside) = &left.still_inside {
+            warn!(target: LOG, "Left behind, in a call that can't be interrupted: {inside}");
+        }
         self.shared.status.set_stats(self.stats());
         self.tell_watermarks();
         if let Some(reason) = self.session.take_close_reason() {
             finish(&self.shared.status, reason, left);
         }
+        let calls = Arc::clone(&self.shared.calls);
+        calls.dispose(self);
     }
 }
 
@@ -431,6 +444,7 @@ fn finish(status: &Status, reason: crate::event::CloseReason, left: Left) {
     status.update(|status| {
         status.state = ConnectionState::Closed;
         status.ready = false;
-        status.closed = Some((reason, Arc::new(left)));
+        // Whatever panics when it is dropped comes behind the end.
+        status.closed.get_or_insert((reason, Arc::new(left)));
     });
 }

@@ -292,6 +292,27 @@ fn two_closes_at_once_return_the_same() {
 }
 
 #[test]
+fn many_clients_that_are_closed_at_once_take_the_time_of_one() {
+    const CLIENTS: u32 = 20;
+    let server = Server::start(|_, stream| {
+        let mut stream = accept_raw(stream);
+        while read_frame(&mut stream).is_some() {}
+    });
+    let close_timeout = 500 * MS;
+    let config = ConnectionConfig::new(server.url()).close_timeout(close_timeout);
+    let clients: Vec<_> = (0..CLIENTS).map(|_| Client::connect(config.clone()).unwrap()).collect();
+    let start = Instant::now();
+    thread::scope(|scope| {
+        for client in &clients {
+            scope.spawn(|| client.close());
+        }
+    });
+    drop(clients);
+    let took = start.elapsed();
+    assert!(took >= close_timeout && took < close_timeout * CLIENTS / 2, "{took:?}");
+}
+
+#[test]
 fn a_send_that_races_a_close_is_counted_or_refused() {
     for round in 0..50 {
         let (count_in, count) = crossbeam_channel::bounded(1);

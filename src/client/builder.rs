@@ -4,14 +4,14 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::client::{Client, LineHandle, Told};
 use crate::config::{Beat, ConnectionConfig, WhileDown};
 use crate::error::Error;
-use crate::intake::{Gate, Intake, Looks, Status, Thread};
+use crate::intake::{Gate, Intake, LATE, Looks, Status, Thread};
 use crate::protocol::{Protocol, Request};
 use crate::state::ConnectionState;
 use crate::timer::Timer;
@@ -123,20 +123,31 @@ impl Builder {
         if Thread::current() == Some(Thread::Io) {
             return Err(Error::WouldDeadlock);
         }
+        let bound = self.patience();
         let client = self.launch(true)?;
-        let failed = client.line.wait(None, |status| match &status.closed {
+        let outcome = client.line.wait(Some(bound), |status| match &status.closed {
             // It was ready, and the server has closed it already: what it sent is there to be received.
-            _ if status.stats.connects > 0 => Some(None),
-            Some((reason, _)) => Some(Some(reason.clone())),
+            _ if status.stats.connects > 0 => Some(Ok(())),
+            Some((reason, _)) => Some(Err(reason.clone().into_error())),
             None => None,
         });
-        match failed.flatten() {
-            None => Ok(client),
-            Some(reason) => {
-                client.line.join();
-                Err(reason.into_error())
-            }
-        }
+        let error = match outcome {
+            Some(Ok(())) => return Ok(client),
+            Some(Err(error)) => error,
+            None => client.line.timeout("the line to be ready", bound),
+        };
+        client.terminate();
+        Err(error)
+    }
+
+    /// What the one attempt of `connect` takes at the most. Only a callback that does not return makes it longer.
+    fn patience(&self) -> Duration {
+        let config = &self.config;
+        let login = if self.protocol.is_some() { config.login_timeout } else { Duration::ZERO };
+        let attempt = config.connect_timeout.saturating_add(login).saturating_add(config.close_timeout);
+        // Fresh credentials are worth another.
+        let attempts = if self.fetch.is_some() { 2 } else { 1 };
+        attempt.saturating_mul(attempts).saturating_add(LATE)
     }
 
     /// Starts: see [`Client::start`].
@@ -168,12 +179,13 @@ impl Builder {
             intake: Arc::new(Intake::new(config.outbox, config.max_message_size)),
             status: Arc::new(Status::new()),
             burst: Arc::default(),
+            calls: Arc::default(),
         };
         let (commands_in, commands) = crossbeam_channel::unbounded();
         let (events_in, events) = crossbeam_channel::unbounded();
         let stack = config.thread_stack;
         let answers = protocol.is_some();
-        let max_age = config.max_age;
+        let (max_age, close_timeout) = (config.max_age, config.close_timeout);
         let look = u64::try_from(config.spin.as_nanos()).unwrap_or(u64::MAX).saturating_mul(CALLERS_SPIN);
         if config.while_down == WhileDown::Refuse {
             shared.intake.set_refusing(Some(ConnectionState::Disconnected));
@@ -192,12 +204,7 @@ impl Builder {
             commands,
             events: events_in,
         })?;
-        let thread = thread::Builder::new()
-            .name("tautline-io".into())
-            .stack_size(stack)
-            .spawn(move || worker.run())
-            .map_err(refused("an I/O thread"))?;
-        let thread = Mutex::new(Some(thread));
+        let thread = Thread::Io.spawn(stack, move || worker.run()).map_err(refused("an I/O thread"))?;
         let line = LineHandle {
             shared,
             commands: commands_in,
@@ -210,6 +217,7 @@ impl Builder {
             began: Instant::now(),
             taken_at: AtomicU64::new(0),
             max_age,
+            close_timeout,
             thread,
         };
         Ok(Client { line: Arc::new(line), told: Told::default() })

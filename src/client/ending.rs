@@ -1,20 +1,33 @@
 //! The ends of a client.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "turns the caller's timeouts into deadlines, on the caller's thread"
+)]
 
-use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::warn;
 
 use crate::client::{Client, LineHandle, not_on_io_thread};
+use crate::config::deadline;
 use crate::error::{CloseFrame, Error};
 use crate::event::{CloseReason, Left};
-use crate::intake::{Command, Thread};
+use crate::intake::{Command, LATE, Thread};
+use crate::session::LOG;
+use crate::state::ConnectionState;
+
+/// So long does the I/O thread have for its end, where nothing is to be waited for.
+const PROMPT: Duration = Duration::from_millis(50);
 
 impl Client {
     /// Closes the line with code 1000, after everything that was accepted has gone out, and returns what is left: see
     /// [`Left`]. Nothing is accepted any more from the moment of the call. CLOSED is final.
     ///
-    /// Blocks until the close handshake is done and the I/O thread is gone, for `close_timeout` (3 s) at most. Only a line
-    /// that isn't open is closed at once; one whose login is pending is open. Made on the I/O thread, the call returns at once, with
-    /// [`unfinished`](Left::unfinished) set.
+    /// Blocks until the close handshake is done and the I/O thread is gone: for `close_timeout` (3 s) in all, and up to 50 ms
+    /// for the end of the thread. Only a line that isn't open is closed at once; one whose login is pending is open. A
+    /// callback that does not return is left behind then, and named: see [`Client`]. Made on the I/O thread, the call
+    /// returns at once, with [`unfinished`](Left::unfinished) set.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -25,7 +38,7 @@ impl Client {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn close(&self) -> Left {
-        self.line.close(Command::Close { frame: CloseFrame::new(1000, ""), flush: true })
+        self.line.close(CloseFrame::new(1000, ""))
     }
 
     /// Closes the line like [`close`](Self::close), with a code and a reason of your own.
@@ -41,13 +54,13 @@ impl Client {
     /// ```
     pub fn close_with(&self, code: u16, reason: &str) -> Result<Left, Error> {
         let frame = CloseFrame::checked(code, reason)?;
-        Ok(self.line.close(Command::Close { frame, flush: true }))
+        Ok(self.line.close(frame))
     }
 
     /// Ends the line at once, without a flush and without a close handshake, and returns what is left: see [`Left`].
     ///
-    /// Blocks until the I/O thread is gone: 50 ms at most. Made on the I/O thread, the call returns at once, with
-    /// [`unfinished`](Left::unfinished) set.
+    /// Blocks until the I/O thread is gone: 50 ms at most. A callback that does not return is left behind then, and named:
+    /// see [`Client`]. Made on the I/O thread, the call returns at once, with [`unfinished`](Left::unfinished) set.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -56,7 +69,7 @@ impl Client {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn terminate(&self) -> Left {
-        self.line.close(Command::Terminate)
+        self.line.end(Command::Terminate, PROMPT)
     }
 
     /// Blocks until the client is closed, for however long that takes, and tells why it is. Does not close it.
@@ -100,32 +113,75 @@ impl Client {
 }
 
 impl LineHandle {
-    fn close(&self, command: Command) -> Left {
+    fn close(&self, frame: CloseFrame) -> Left {
+        let command = self.close_command(frame, true);
+        self.end(command, self.close_timeout.saturating_add(PROMPT))
+    }
+
+    /// Ends the line, and waits for that until its bound.
+    fn end(&self, command: Command, bound: Duration) -> Left {
+        self.shared.intake.close();
         self.command(command);
         if Thread::current() == Some(Thread::Io) {
             return Left { unfinished: true, ..Left::default() };
         }
-        let left = self.wait(None, |status| status.closed.as_ref().map(|(_, left)| Arc::clone(left)));
-        self.join();
-        left.map_or_else(Left::default, |left| Left::clone(&left))
+        let outlives = self.outlives(bound, Duration::ZERO);
+        let left = self.shared.status.read(|status| status.closed.as_ref().map(|(_, left)| Arc::clone(left)));
+        let mut left = match left {
+            Some(left) => Arc::unwrap_or_clone(left),
+            None => Left { unfinished: true, ..Left::default() },
+        };
+        left.still_inside = outlives.or(left.still_inside);
+        left
     }
 
-    /// Waits for the end of the I/O thread, which has nothing left to wait for itself.
-    pub(super) fn join(&self) {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            // Its panics are caught and told on the thread itself.
-            let _ = thread.join();
+    fn close_command(&self, frame: CloseFrame, flush: bool) -> Command {
+        Command::Close { frame, flush, until: deadline(Instant::now(), self.close_timeout) }
+    }
+
+    /// Waits for the end of the I/O thread, and returns what keeps that thread and others when it is not waited for any
+    /// longer. It has so much time; and `more`, for a line that may still be closing, if no callback of the application is
+    /// running then.
+    fn outlives(&self, prompt: Duration, more: Duration) -> Option<Box<str>> {
+        let calls = &self.shared.calls;
+        if self.thread.join_within(prompt) {
+            return None;
         }
+        if calls.is_inside(Thread::Io) {
+            calls.abandon();
+        }
+        // Between two callbacks it goes on by itself, as soon as it gets the processor.
+        if !calls.is_inside(Thread::Io) && self.thread.join_within(more.saturating_add(LATE)) {
+            return None;
+        }
+        calls.abandon();
+        let names = calls.names();
+        warn!(
+            target: LOG,
+            "The client was to end, and is left behind in a call that does not return: {names}; \
+             nothing else of it runs any more, and it ends when that call does"
+        );
+        Some(names)
     }
 }
 
 impl Drop for LineHandle {
     fn drop(&mut self) {
-        self.command(Command::Close { frame: CloseFrame::new(1000, ""), flush: false });
-        // On one of our own threads, this one or another client's, nothing is waited for.
-        if Thread::current().is_none() {
-            self.join();
+        let open = self.shared.status.read(|status| match status.state {
+            ConnectionState::Connected | ConnectionState::Authenticated | ConnectionState::Closing => true,
+            ConnectionState::Disconnected | ConnectionState::Connecting | ConnectionState::Closed => false,
+        });
+        self.shared.intake.close();
+        self.command(self.close_command(CloseFrame::new(1000, ""), false));
+        // On one of our own threads, this one or another client's, nothing is waited for; nor is it twice for a call that
+        // does not return.
+        if Thread::current().is_none() && !self.shared.calls.is_abandoned() {
+            let (now, later) = if open {
+                (self.close_timeout, Duration::ZERO)
+            } else {
+                (Duration::ZERO, self.close_timeout)
+            };
+            self.outlives(now.saturating_add(PROMPT), later);
         }
     }
 }

@@ -212,9 +212,10 @@ impl Rig {
         }
         while let Some(command) = self.commands.pop_front() {
             match command {
-                Command::Close { frame, flush } => {
+                Command::Close { frame, flush, until } => {
                     self.close_intake();
                     self.session.handle_close(now, frame, flush);
+                    self.session.close_by(until);
                 }
                 Command::Terminate => self.session.handle_terminate(),
                 Command::Withdraw { ticket } => {

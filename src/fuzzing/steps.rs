@@ -174,7 +174,8 @@ fn act(rig: &mut Rig, step: u8, input: &mut Input<'_>, due: Option<Instant>) {
         9 => {
             let code = input.pick(&[1000, 1001, 3000, 4999]);
             let frame = CloseFrame::new(code, "r".repeat(usize::from(input.byte() % 124)));
-            rig.commands.push_back(Command::Close { frame, flush: input.flag() });
+            let until = rig.now + rig.config.close_timeout;
+            rig.commands.push_back(Command::Close { frame, flush: input.flag(), until });
         }
         10 => rig.commands.push_back(Command::Terminate),
         11 => rig.commands.push_back(Command::ReconnectNow),

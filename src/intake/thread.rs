@@ -1,6 +1,10 @@
-//! The threads of this library.
+//! The threads of this library: which of them is running, and a wait for the end of one that has a bound.
 
 use std::cell::Cell;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 thread_local! {
     static OURS: Cell<Option<Thread>> = const { Cell::new(None) };
@@ -14,15 +18,117 @@ pub(crate) enum Thread {
     Work,
 }
 
+/// A thread that was started.
+pub(crate) struct ThreadHandle {
+    end: Arc<End>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A join has no bound. So the last that a thread does, when all it held has been dropped, is to say so here.
+#[derive(Default)]
+struct End {
+    reached: Mutex<bool>,
+    changed: Condvar,
+}
+
+struct SignalsEnd(Arc<End>);
+
 impl Thread {
-    /// Marks the running thread as one of ours.
-    pub(crate) fn mark(self) {
-        OURS.set(Some(self));
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Io => "tautline-io",
+            Self::Dial => "tautline-dial",
+            Self::Work => "tautline-work",
+        }
     }
 
     /// Which of ours is running.
     pub(crate) fn current() -> Option<Self> {
         // A thread that is ending has no answer any more, and runs no callback either.
         OURS.try_with(Cell::get).unwrap_or_default()
+    }
+
+    /// Starts one.
+    pub(crate) fn spawn(self, stack: usize, run: impl FnOnce() + Send + 'static) -> io::Result<ThreadHandle> {
+        let end = Arc::<End>::default();
+        let signals = SignalsEnd(Arc::clone(&end));
+        let thread = Builder::new().name(self.name().into()).stack_size(stack).spawn(move || {
+            // Dropped behind all that `run` holds, a panic or not.
+            let _signals = signals;
+            OURS.set(Some(self));
+            run();
+        })?;
+        Ok(ThreadHandle { end, thread: Mutex::new(Some(thread)) })
+    }
+}
+
+impl ThreadHandle {
+    /// Waits for the end of the thread, for `patience` at most. Returns whether it has come: then it has for everybody
+    /// who asks.
+    pub(crate) fn join_within(&self, patience: Duration) -> bool {
+        let reached = self.end.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.end.changed.wait_timeout_while(reached, patience, |reached| !*reached);
+        let (reached, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if !*reached {
+            return false;
+        }
+        drop(reached);
+        // Who comes second waits here for the first.
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("a thread of the library panicked");
+        }
+        true
+    }
+}
+
+impl Drop for SignalsEnd {
+    fn drop(&mut self) {
+        *self.0.reached.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.0.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STACK: usize = 128 << 10;
+
+    #[test]
+    fn who_waits_for_a_thread_waits_until_all_that_it_held_was_dropped_or_for_so_long() {
+        struct Slow(crossbeam_channel::Receiver<()>, Arc<Mutex<bool>>);
+        impl Drop for Slow {
+            fn drop(&mut self) {
+                let _ = self.0.recv();
+                *self.1.lock().unwrap() = true;
+            }
+        }
+        for panics in [false, true] {
+            let (go, held) = crossbeam_channel::bounded(0);
+            let dropped = Arc::<Mutex<bool>>::default();
+            let slow = Slow(held, Arc::clone(&dropped));
+            let handle = Thread::Work.spawn(STACK, move || {
+                let _slow = slow;
+                assert_eq!(Thread::current(), Some(Thread::Work));
+                assert!(!panics, "on purpose");
+            });
+            let handle = handle.unwrap();
+            assert!(!handle.join_within(Duration::from_millis(10)));
+            std::thread::scope(|scope| {
+                let wait = || {
+                    assert!(handle.join_within(Duration::MAX));
+                    assert!(*dropped.lock().unwrap());
+                };
+                let waiting = [scope.spawn(wait), scope.spawn(wait)];
+                drop(go);
+                for thread in waiting {
+                    thread.join().unwrap();
+                }
+            });
+            assert!(handle.join_within(Duration::ZERO), "again");
+        }
     }
 }

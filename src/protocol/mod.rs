@@ -29,6 +29,7 @@ use crate::message::Message;
 /// | returns an error | the connection ends: see below |
 /// | panics | the client is closed with [`Error::Panicked`], and the protocol is not called again |
 /// | takes longer than 100 ms | a warning in the log that names it: nothing else happens on the line meanwhile |
+/// | does not return | an end of the client waits until its bound, names the hook, and calls nothing more: see [`Client`](crate::Client) |
 /// | sends, sets timers or asks for work when the line is gone | nothing |
 /// | calls [`Context::ready`] twice | the second does nothing |
 /// | closes twice, or while the caller or the server closes | nothing; a stop after a close counts |

@@ -114,6 +114,13 @@ impl Session {
         }
     }
 
+    /// The caller waits for the end of a line that closes until then.
+    pub(crate) fn close_by(&mut self, until: Instant) {
+        if let Some(closing) = self.line.current_mut().and_then(Connection::closing_mut) {
+            closing.until = closing.until.min(until);
+        }
+    }
+
     /// The caller closes the line at once, without a handshake.
     pub(crate) fn handle_terminate(&mut self) {
         self.close_for_good(CloseReason::ByCaller);

@@ -4,11 +4,13 @@
     reason = "what it measures runs on this thread, between two looks at the clock"
 )]
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::warn;
 
 use crate::error::Error;
+use crate::intake::{Callback, Calls};
 use crate::message::Message;
 use crate::protocol::{Accepted, Attempt, Context, Down, Outgoing, Protocol, Request, RequestId, Retry};
 use crate::session::LOG;
@@ -16,56 +18,83 @@ use crate::session::LOG;
 /// A callback that takes longer than this is told of in the log.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// A protocol whose hooks are timed.
-pub(super) struct Watched(pub(super) Box<dyn Protocol>);
+/// A protocol whose hooks are timed, and named while they run.
+pub(super) struct Watched {
+    /// There until this is dropped.
+    protocol: Option<Box<dyn Protocol>>,
+    calls: Arc<Calls>,
+}
 
-/// Calls a callback, and says so when it took long.
-pub(super) fn timed<R>(callback: &str, call: impl FnOnce() -> R) -> R {
+/// Calls a callback, and says so when it took long. `None` if nothing of the application's is called any more.
+pub(super) fn timed<R>(calls: &Calls, callback: Callback, call: impl FnOnce() -> R) -> Option<R> {
     let start = Instant::now();
-    let result = call();
+    let result = calls.run(callback, call)?;
     let took = start.elapsed();
     if took > PATIENCE {
         warn!(
             target: LOG,
-            "The callback {callback} took {}ms on the I/O thread, where nothing else happens meanwhile; \
+            "The callback {} took {}ms on the I/O thread, where nothing else happens meanwhile; \
              what blocks belongs on another thread",
+            callback.name(),
             took.as_millis()
         );
     }
-    result
+    Some(result)
+}
+
+impl Watched {
+    pub(super) fn new(protocol: Box<dyn Protocol>, calls: Arc<Calls>) -> Self {
+        Self { protocol: Some(protocol), calls }
+    }
+
+    /// A client that was abandoned ends over the next hook, with no other word to the protocol.
+    fn hook(
+        &mut self,
+        callback: Callback,
+        call: impl FnOnce(&mut dyn Protocol) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let Some(protocol) = &mut self.protocol else { return Err(Error::Closed) };
+        timed(&self.calls, callback, || call(&mut **protocol)).unwrap_or(Err(Error::Closed))
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.calls.dispose(self.protocol.take());
+    }
 }
 
 impl Protocol for Watched {
     fn check(&self) -> Result<(), Error> {
-        self.0.check()
+        self.protocol.as_ref().map_or(Ok(()), |protocol| protocol.check())
     }
 
     fn prepare(&mut self, attempt: &Attempt<'_>, request: &mut Request) -> Result<(), Error> {
-        timed("prepare", || self.0.prepare(attempt, request))
+        self.hook(Callback::Prepare, |protocol| protocol.prepare(attempt, request))
     }
 
     fn on_open(&mut self, cx: &mut Context<'_>, accepted: &Accepted) -> Result<(), Error> {
-        timed("on_open", || self.0.on_open(cx, accepted))
+        self.hook(Callback::OnOpen, |protocol| protocol.on_open(cx, accepted))
     }
 
     fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
-        timed("on_message", || self.0.on_message(cx, message))
+        self.hook(Callback::OnMessage, |protocol| protocol.on_message(cx, message))
     }
 
     fn on_ping(&mut self, cx: &mut Context<'_>, payload: &[u8]) -> Result<(), Error> {
-        timed("on_ping", || self.0.on_ping(cx, payload))
+        self.hook(Callback::OnPing, |protocol| protocol.on_ping(cx, payload))
     }
 
     fn on_pong(&mut self, cx: &mut Context<'_>, payload: &[u8]) -> Result<(), Error> {
-        timed("on_pong", || self.0.on_pong(cx, payload))
+        self.hook(Callback::OnPong, |protocol| protocol.on_pong(cx, payload))
     }
 
     fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
-        timed("on_send", || self.0.on_send(cx, outgoing))
+        self.hook(Callback::OnSend, |protocol| protocol.on_send(cx, outgoing))
     }
 
     fn on_withdrawn(&mut self, cx: &mut Context<'_>, request: RequestId) -> Result<(), Error> {
-        timed("on_withdrawn", || self.0.on_withdrawn(cx, request))
+        self.hook(Callback::OnWithdrawn, |protocol| protocol.on_withdrawn(cx, request))
     }
 
     fn on_work(
@@ -74,26 +103,27 @@ impl Protocol for Watched {
         id: u32,
         result: Result<Message, Error>,
     ) -> Result<(), Error> {
-        timed("on_work", || self.0.on_work(cx, id, result))
+        self.hook(Callback::OnWork, |protocol| protocol.on_work(cx, id, result))
     }
 
     fn on_move_failed(&mut self, cx: &mut Context<'_>, error: &Error) -> Result<(), Error> {
-        timed("on_move_failed", || self.0.on_move_failed(cx, error))
+        self.hook(Callback::OnMoveFailed, |protocol| protocol.on_move_failed(cx, error))
     }
 
     fn on_timer(&mut self, cx: &mut Context<'_>, id: u32) -> Result<(), Error> {
-        timed("on_timer", || self.0.on_timer(cx, id))
+        self.hook(Callback::OnTimer, |protocol| protocol.on_timer(cx, id))
     }
 
     fn on_beat(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
-        timed("on_beat", || self.0.on_beat(cx))
+        self.hook(Callback::OnBeat, |protocol| protocol.on_beat(cx))
     }
 
     fn on_closing(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
-        timed("on_closing", || self.0.on_closing(cx))
+        self.hook(Callback::OnClosing, |protocol| protocol.on_closing(cx))
     }
 
     fn on_down(&mut self, down: &Down<'_>) -> Retry {
-        timed("on_down", || self.0.on_down(down))
+        let Some(protocol) = &mut self.protocol else { return Retry::Never };
+        timed(&self.calls, Callback::OnDown, || protocol.on_down(down)).unwrap_or(Retry::Never)
     }
 }

@@ -219,6 +219,18 @@ fn a_second_close_makes_the_end_no_later() {
 }
 
 #[test]
+fn a_close_whose_caller_began_to_wait_earlier_ends_in_his_time() {
+    for flush in [true, false] {
+        let mut rig = Rig::opened(config());
+        rig.close(flush);
+        rig.session.close_by(rig.now + S);
+        rig.session.close_by(rig.now + 10 * S);
+        rig.step(S);
+        assert!(matches!(rig.closed(), CloseReason::ByCaller));
+    }
+}
+
+#[test]
 fn a_server_that_closes_is_waited_for_and_named() {
     let mut rig = Rig::opened(config());
     rig.accept(&["a"]);

@@ -1,0 +1,225 @@
+//! What of the application's runs on the threads of a client, so that an end which can't wait for it names it.
+
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicU8};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::intake::thread::{Thread, ThreadHandle};
+
+/// A call of the application's code on the I/O thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Callback {
+    Prepare = 1,
+    OnOpen,
+    OnMessage,
+    OnPing,
+    OnPong,
+    OnSend,
+    OnWithdrawn,
+    OnWork,
+    OnMoveFailed,
+    OnTimer,
+    OnBeat,
+    OnClosing,
+    OnDown,
+    OnEventReady,
+    Drop,
+}
+
+/// Their names, in that order; in front, what else may keep the thread.
+const NAMES: [&str; 16] = [
+    ELSE,
+    "prepare",
+    "on_open",
+    "on_message",
+    "on_ping",
+    "on_pong",
+    "on_send",
+    "on_withdrawn",
+    "on_work",
+    "on_move_failed",
+    "on_timer",
+    "on_beat",
+    "on_closing",
+    "on_down",
+    "on_event_ready",
+    "the drop of a callback, of the protocol or of its work",
+];
+
+/// What keeps a thread that is in no call of the application's.
+const ELSE: &str = "the program's logger, or the library itself";
+
+/// A thread that is in no call ends as soon as it gets the processor, and is waited for so much longer.
+pub(crate) const LATE: Duration = Duration::from_secs(1);
+
+/// A thread that another of ours waits for: that one is waited for, too.
+const LATE_HELPER: Duration = Duration::from_millis(500);
+
+/// What of the application's runs on the threads of a client.
+#[derive(Default)]
+pub(crate) struct Calls {
+    /// The [`Callback`] on the I/O thread, 0 for none.
+    io: AtomicU8,
+    /// The calls on the dial thread and on the one for a protocol's work, which nothing interrupts.
+    dial: Mutex<Option<Box<str>>>,
+    work: Mutex<Option<Box<str>>>,
+    /// An end has come, and was not waited for: nothing of the application's begins any more.
+    abandoned: AtomicBool,
+}
+
+impl Calls {
+    /// Calls the application on the I/O thread; `None` if nothing of it may begin any more.
+    pub(crate) fn run<R>(&self, callback: Callback, call: impl FnOnce() -> R) -> Option<R> {
+        let _inside = self.inside(callback);
+        // Whoever abandons first says so and then looks what runs: either is seen.
+        (!self.is_abandoned()).then(call)
+    }
+
+    /// Drops what is the application's on the I/O thread.
+    pub(crate) fn dispose<T>(&self, theirs: T) {
+        let _inside = self.inside(Callback::Drop);
+        drop(theirs);
+    }
+
+    fn inside(&self, callback: Callback) -> Inside<'_> {
+        Inside { place: &self.io, outer: self.io.swap(callback as u8, SeqCst) }
+    }
+
+    /// The dial thread, or the one for work, is about to make a call that nothing interrupts. Returns whether it may.
+    pub(crate) fn enter(&self, thread: Thread, what: &str) -> bool {
+        *self.place(thread) = Some(what.into());
+        let may = !self.is_abandoned();
+        if !may {
+            self.leave(thread);
+        }
+        may
+    }
+
+    /// That call is over.
+    pub(crate) fn leave(&self, thread: Thread) {
+        *self.place(thread) = None;
+    }
+
+    /// Whether that thread is inside a call that nothing interrupts.
+    pub(crate) fn is_inside(&self, thread: Thread) -> bool {
+        match thread {
+            Thread::Io => self.io.load(SeqCst) != 0,
+            Thread::Dial | Thread::Work => self.place(thread).is_some(),
+        }
+    }
+
+    /// Waits for the end of a dial thread or of one for work, unless it is inside such a call. Returns what keeps it
+    /// otherwise.
+    pub(crate) fn keeps(&self, thread: Thread, handle: &ThreadHandle) -> Option<Box<str>> {
+        let patience = if self.is_inside(thread) { Duration::ZERO } else { LATE_HELPER };
+        (!handle.join_within(patience)).then(|| self.name(thread))
+    }
+
+    /// An end does not wait any longer: from here on, nothing of the application's begins.
+    pub(crate) fn abandon(&self) {
+        self.abandoned.store(true, SeqCst);
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(SeqCst)
+    }
+
+    /// What the I/O thread is in, and each other that is inside a call.
+    pub(crate) fn names(&self) -> Box<str> {
+        list([Some(self.name(Thread::Io)), self.elsewhere()]).unwrap_or_default()
+    }
+
+    /// What the other threads are inside of.
+    pub(crate) fn elsewhere(&self) -> Option<Box<str>> {
+        let inside = |thread| self.is_inside(thread).then(|| self.name(thread));
+        list([inside(Thread::Dial), inside(Thread::Work)])
+    }
+
+    fn name(&self, thread: Thread) -> Box<str> {
+        let name = thread.name();
+        match thread {
+            Thread::Io => format!("{name}: {}", NAMES[usize::from(self.io.load(SeqCst))]),
+            Thread::Dial | Thread::Work => {
+                format!("{name}: {}", self.place(thread).as_deref().unwrap_or(ELSE))
+            }
+        }
+        .into()
+    }
+
+    /// Of the dial thread, or the one for work.
+    fn place(&self, thread: Thread) -> MutexGuard<'_, Option<Box<str>>> {
+        let place = if thread == Thread::Dial { &self.dial } else { &self.work };
+        place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Callback {
+    pub(crate) fn name(self) -> &'static str {
+        NAMES[self as usize]
+    }
+}
+
+/// What there is of these, in one.
+pub(crate) fn list(names: [Option<Box<str>>; 2]) -> Option<Box<str>> {
+    let names: Vec<_> = names.into_iter().flatten().collect();
+    (!names.is_empty()).then(|| names.join(", ").into())
+}
+
+/// Marks a call, which may panic and may be inside another.
+struct Inside<'a> {
+    place: &'a AtomicU8,
+    outer: u8,
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.place.store(self.outer, SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    #[test]
+    fn each_callback_has_its_name() {
+        assert_eq!(Callback::Prepare.name(), "prepare");
+        assert_eq!(Callback::OnEventReady.name(), "on_event_ready");
+        assert_eq!(NAMES.len(), Callback::Drop as usize + 1);
+    }
+
+    #[test]
+    fn what_runs_is_named_while_it_does_also_inside_another_and_when_it_panics() {
+        let calls = Calls::default();
+        let nothing = "tautline-io: the program's logger, or the library itself";
+        assert_eq!(&*calls.names(), nothing);
+        calls.run(Callback::OnOpen, || {
+            assert!(calls.is_inside(Thread::Io));
+            let panic = catch_unwind(AssertUnwindSafe(|| calls.run(Callback::Drop, || panic!("on purpose"))));
+            assert!(panic.is_err());
+            assert!(calls.enter(Thread::Dial, "looking up h") && calls.enter(Thread::Work, "work"));
+            assert_eq!(
+                &*calls.names(),
+                "tautline-io: on_open, tautline-dial: looking up h, tautline-work: work"
+            );
+            calls.leave(Thread::Dial);
+            assert!(!calls.is_inside(Thread::Dial) && calls.is_inside(Thread::Work));
+        });
+        calls.leave(Thread::Work);
+        assert_eq!(&*calls.names(), nothing);
+    }
+
+    #[test]
+    fn once_abandoned_nothing_begins_but_what_is_dropped() {
+        let calls = Calls::default();
+        calls.abandon();
+        assert_eq!(calls.run(Callback::OnMessage, || unreachable!("it must not be called")), None::<()>);
+        assert!(!calls.enter(Thread::Dial, "a fetch") && !calls.is_inside(Thread::Dial));
+        let dropped = std::sync::Arc::new(());
+        calls.dispose(std::sync::Arc::clone(&dropped));
+        assert_eq!(std::sync::Arc::strong_count(&dropped), 1);
+    }
+}
