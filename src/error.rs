@@ -13,7 +13,9 @@ use crate::ticket::Tickets;
 
 /// What went wrong: what happened, where, and what to do.
 ///
-/// Cheap to clone; causes stay behind [`source`](StdError::source). No variant ever holds a
+/// Cheap to clone. The text names the cause, too, so that `{error}` says it all; [`source`](StdError::source) returns only
+/// what the text does not say already, and a chain that is printed says nothing twice. To look at the cause itself, such
+/// as the kind of an [`io::Error`], match the variant: its field `source` has it. No variant ever holds a
 /// password, a token, a query string or the value of a header that was sent; what the server says is shown as it came.
 ///
 /// ```
@@ -184,8 +186,13 @@ pub enum Error {
     Json(Arc<serde_json::Error>),
     /// The client is closed; [`Client::closed`](crate::Client::closed) tells why.
     Closed,
-    /// A blocking call was made in a callback, on the client's own I/O thread, where it could only wait for itself.
-    /// Make it on another thread, or use the `try_` form.
+    /// A blocking call was made in a callback or in a hook of a protocol. These run on the I/O thread of their client,
+    /// where a wait would stop its line, whether the call is made on that client or on another. Make the call on another
+    /// thread, or use the `try_` form.
+    ///
+    /// A resolver, a [`fetch`](crate::Builder::fetch) and a protocol's [`work`](crate::Context::work) have threads of their
+    /// own, where calls may block; but one that waits for what it is itself to bring, such as a `fetch` for the line to
+    /// be ready, waits for its whole timeout.
     WouldDeadlock,
     /// A callback of the application panicked; the client was closed, or, over a resolver or a fetch, the attempt failed.
     /// Work of a protocol that panicked has this as its result, and nothing else happens.
@@ -207,7 +214,7 @@ pub enum Error {
 /// The `callback` of a panic that is no callback's.
 pub(crate) const INTERNAL: &str = "internal";
 
-/// A cause from another library, kept behind [`Error::source`](StdError::source).
+/// A cause from another library.
 pub type Cause = Arc<dyn StdError + Send + Sync>;
 
 /// What an attempt to connect was doing when its time ran out.
@@ -383,7 +390,7 @@ impl fmt::Display for Error {
             Self::Json(source) => write!(f, "the JSON can't be read or written: {source}"),
             Self::Closed => f.write_str("the client is closed"),
             Self::WouldDeadlock => f.write_str(
-                "a blocking call in a callback, on a client's I/O thread, would stop the line; make it elsewhere",
+                "a blocking call in a callback, on the I/O thread of this client or another, would stop its line; make it on another thread",
             ),
             Self::Panicked { callback: INTERNAL } => f.write_str(
                 "tautline itself panicked, or the program's logger did; if not the logger, it is a defect of the library, please report it",
@@ -395,7 +402,20 @@ impl fmt::Display for Error {
 }
 
 impl StdError for Error {
+    /// What lies behind this error, as far as the text does not say it already.
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        let text = self.to_string();
+        let mut cause = self.cause()?;
+        // Other libraries' errors repeat their causes, too.
+        while text.contains(&cause.to_string()) {
+            cause = cause.source()?;
+        }
+        Some(cause)
+    }
+}
+
+impl Error {
+    fn cause(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
             Self::Resolve { source, .. } | Self::Connect { source, .. } | Self::System { source, .. } => {
                 Some(source.as_ref())

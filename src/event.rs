@@ -147,8 +147,8 @@ pub struct Left {
     /// The thread that is still inside a call that can't be interrupted, and which call, such as a look-up in the
     /// system's resolver. It does no harm and ends when that call returns.
     pub still_inside: Option<Box<str>>,
-    /// What is left is not known: the call was made on the I/O thread itself, so that the close is still under way; or that
-    /// thread ended by a defect of this library, and what it held is gone.
+    /// What is left is not known: the call was made on the I/O thread of a client, so that the close is still under way; or the
+    /// I/O thread ended by a defect of this library, and what it held is gone.
     pub unfinished: bool,
 }
 
