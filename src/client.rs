@@ -49,7 +49,7 @@ use crate::worker::Shared;
 ///     println!("{message}");
 /// }
 /// client.closed().into_result()
-/// # ; Ok::<(), tautline::Error>(())
+/// # ?; Ok::<(), tautline::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct Client {
@@ -253,7 +253,7 @@ impl Client {
 
     /// Blocks until the client is closed, for however long that takes, and tells why it is. Does not close it.
     ///
-    /// Made on the I/O thread, which it would wait for, it returns [`CloseReason::Failed`] with
+    /// Made on the I/O thread of a client, it returns [`CloseReason::Failed`] with
     /// [`Error::WouldDeadlock`].
     ///
     /// ```

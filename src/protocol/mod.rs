@@ -67,6 +67,7 @@ use crate::message::Message;
 ///         Ok(())
 ///     }
 /// }
+/// # drop(Password(String::new()));
 /// ```
 pub trait Protocol: Send {
     /// Whether it can be used as it is set up. Asked once, by `connect` and `start`, on their caller's thread and before
@@ -247,6 +248,7 @@ pub trait Protocol: Send {
     ///         }
     ///     }
     /// }
+    /// # let _ = Tracker { subscribed: false };
     /// ```
     fn on_down(&mut self, down: &Down<'_>) -> Retry {
         down.default_retry()
