@@ -74,8 +74,8 @@ pub enum Event {
         /// not sent again.
         maybe_delivered: Tickets,
     },
-    /// Messages waited longer than [`max_age`](crate::ConnectionConfig::max_age): they were never sent, and never will
-    /// be.
+    /// Messages waited longer than [`max_age`](crate::ConnectionConfig::max_age), or the protocol's
+    /// [`on_send`](crate::Protocol::on_send) failed three times over each: they were never sent, and never will be.
     #[non_exhaustive]
     Expired {
         /// Which.

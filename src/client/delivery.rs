@@ -14,7 +14,7 @@ impl Client {
     /// `timeout` is over. What was lost on the way counts as written; see [`confirm`](Self::confirm).
     ///
     /// # Errors
-    /// [`Error::Timeout`], with why the line is down, if it is; [`Error::Expired`]: some were too old to be sent, of
+    /// [`Error::Timeout`], with why the line is down, if it is; [`Error::Expired`]: some will never be sent, of
     /// which each handle is told once by this, and once by `confirm`; [`Error::Closed`].
     ///
     /// ```
@@ -52,7 +52,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Timeout`]; [`Error::Unconfirmed`]: the line was lost over some messages, which are in doubt for good;
-    /// [`Error::Expired`]: some were too old to be sent. [`Error::Closed`]; [`Error::InvalidArgument`] when the heartbeats
+    /// [`Error::Expired`]: some were never sent, being too old or because the protocol failed over them. [`Error::Closed`]; [`Error::InvalidArgument`] when the heartbeats
     /// are not WebSocket pings.
     ///
     /// When something was lost or has expired since this handle was last told, the call says so at once and waits for

@@ -81,7 +81,10 @@ fn what_was_lost_or_expired_is_named() {
         "the line was lost before the server confirmed #1 to #2, #5: that may have arrived or not"
     );
     let expired = Error::Expired { tickets }.to_string();
-    assert_eq!(expired, "#1 to #2, #5 waited longer than max_age allows, and will never be sent");
+    assert_eq!(
+        expired,
+        "#1 to #2, #5 will never be sent: older than max_age allows, or the protocol failed over that"
+    );
 }
 
 #[test]
