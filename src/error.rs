@@ -1,6 +1,7 @@
 //! Everything that can go wrong, in the user's words.
 
 mod send;
+mod source;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -398,35 +399,6 @@ impl fmt::Display for Error {
             ),
             Self::Panicked { callback } => write!(f, "the application's {callback} callback panicked"),
             Self::System { what, source } => write!(f, "the system refused {what}: {source}"),
-        }
-    }
-}
-
-impl StdError for Error {
-    /// What lies behind this error, as far as the text does not say it already.
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        let text = self.to_string();
-        let mut cause = self.cause()?;
-        // Other libraries' errors repeat their causes, too.
-        while text.contains(&cause.to_string()) {
-            cause = cause.source()?;
-        }
-        Some(cause)
-    }
-}
-
-impl Error {
-    fn cause(&self) -> Option<&(dyn StdError + 'static)> {
-        match self {
-            Self::Resolve { source, .. } | Self::Connect { source, .. } | Self::System { source, .. } => {
-                Some(source.as_ref())
-            }
-            Self::Tls { source, .. }
-            | Self::ConnectionLost { source: Some(source) }
-            | Self::Upgrade { source: Some(source), .. } => Some(source.as_ref()),
-            Self::GaveUp { source, .. } | Self::Timeout { source: Some(source), .. } => Some(source.as_ref()),
-            Self::Json(source) => Some(source.as_ref()),
-            _ => None,
         }
     }
 }
