@@ -274,6 +274,12 @@ impl Error {
         Self::Answer { reason: reason.into().into() }
     }
 
+    /// For a [`Protocol`](crate::Protocol): the application's message can't be sent in this session, for this reason. What
+    /// [`Context::fail_request`](crate::Context::fail_request) takes in `on_send`; the line goes on.
+    pub fn invalid_message(reason: impl Into<String>) -> Self {
+        Self::InvalidArgument { argument: "message", reason: reason.into().into() }
+    }
+
     /// For a [`Protocol`](crate::Protocol): the session can't go on, for this reason.
     pub fn session(reason: impl Into<String>) -> Self {
         Self::Session { reason: reason.into().into() }

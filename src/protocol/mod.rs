@@ -113,7 +113,7 @@ pub trait Protocol: Send {
     /// again on the next, as does each that could not be written. A message over which three connections have ended in this
     /// hook is given up: [`Event::Expired`](crate::Event::Expired) names it, or, if it was written before, `maybe_delivered`
     /// of [`Event::Disconnected`](crate::Event::Disconnected), and [`confirm`](crate::Client::confirm) says so. A request
-    /// that can't be sent is ended with [`Context::fail_request`].
+    /// that can't be sent is ended with [`Context::fail_request`] and [`Error::invalid_message`].
     ///
     /// To pair answers with requests, remember here what the answer will be known by:
     ///
