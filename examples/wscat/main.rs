@@ -1,20 +1,24 @@
 //! A WebSocket client for the command line: `cargo run --example wscat -- --help`.
 #![allow(clippy::disallowed_methods, reason = "a program owns its clock")]
 
+pub(crate) mod terminal;
+
 use std::error::Error as StdError;
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufWriter, ErrorKind, IsTerminal, Read, StdoutLock, Write};
+use std::io::{self, BufRead, BufWriter, ErrorKind, Read, StdoutLock, Write};
 use std::process::{self, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use std::{env, fs, mem, thread};
+use std::{env, fs, thread};
 
 use crossbeam_channel::{Receiver, RecvError, Sender, bounded, never, select, tick};
 use log::LevelFilter;
 use native_tls::{Certificate, TlsConnector};
-use tautline::ConnectionState::{self, Closed, Closing, Connected, Connecting, Disconnected};
+use tautline::ConnectionState::{Closed, Closing, Connected, Connecting, Disconnected};
 use tautline::{Beat, Client, CloseReason, ConnectionConfig, Error, Event, HeartbeatConfig, Message};
+
+use terminal::{Screen, is_wild, one_line};
 
 const HELP: &str = "\
 wscat [options] URL           sends lines of stdin to a WebSocket server, prints its messages on stdout
@@ -337,81 +341,10 @@ pub(crate) fn print(
     }
 }
 
-/// Whether a terminal would obey this character, or not show that it is there: the controls of ASCII and of Latin-1, the
-/// separators of lines and paragraphs, and what Unicode lets a program ignore: writing directions, zero widths, fillers,
-/// tags. The sixteen selectors of how an emoji looks are not among them.
-pub(crate) fn is_wild(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}')
-        || matches!(c, '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
-        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}')
-        || matches!(c, '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
-}
-
-/// For stderr: texts of errors, reasons of a close, and the log repeat what the server says.
-fn one_line(text: &str) -> String {
-    text.replace(is_wild, "\u{fffd}")
-}
-
 /// Returns `code`, for the end of the program.
 fn complain(code: u8, what: &str) -> u8 {
     writeln!(io::stderr(), "wscat: {}", one_line(what)).ok(); // there is nowhere to say that stderr is gone
     code
-}
-
-/// Stderr. On a terminal the status is rewritten in place, as the prompt of what is typed if somebody types.
-struct Screen {
-    quiet: bool,
-    live: bool,
-    typing: bool,
-    shared: bool, // messages go to a terminal too, and so to this one
-    colour: bool,
-    shown: String, // the status in the cursor's row, if one is there
-}
-
-impl Screen {
-    fn new(options: &Options) -> Self {
-        let terminal = io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb");
-        Self {
-            quiet: options.has("-q"),
-            live: terminal && !options.has("-q") && options.log.is_none(), // a log would be written over
-            typing: io::stdin().is_terminal(),
-            shared: io::stdout().is_terminal(),
-            colour: terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
-            shown: String::new(),
-        }
-    }
-
-    fn paint(&self, state: ConnectionState) -> String {
-        let colour = if state == Connected { 32 } else { 33 };
-        if self.colour { format!("\x1b[{colour}m{state}\x1b[0m") } else { state.to_string() }
-    }
-
-    /// A line that stays.
-    fn tell(&mut self, state: ConnectionState, what: &str) {
-        if !self.quiet {
-            self.put(&format!("{}{}\n", self.paint(state), one_line(what)));
-        }
-    }
-
-    fn draw(&mut self, state: ConnectionState, what: &str) {
-        let status = self.paint(state) + what;
-        if self.live && self.shown != status {
-            if self.typing && self.shown.chars().count() == status.chars().count() {
-                self.shown.clear(); // what is being typed behind it stays
-                self.put(&format!("\x1b7\r{status}\x1b8"));
-            } else {
-                self.put(&format!("{status}{}", if self.typing { " > " } else { "" }));
-            }
-            self.shown = status;
-        }
-    }
-
-    /// Writes in the place of the status.
-    fn put(&mut self, text: &str) {
-        let clear = if mem::take(&mut self.shown).is_empty() { "" } else { "\r\x1b[2K" };
-        io::stderr().write_all(format!("{clear}{text}").as_bytes()).ok();
-    }
 }
 
 pub(crate) struct Options {
