@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "a program owns its clock")]
 
 pub(crate) mod terminal;
+pub(crate) mod typing;
 
 use std::error::Error as StdError;
 use std::ffi::OsString;
@@ -19,6 +20,7 @@ use tautline::ConnectionState::{Closed, Closing, Connected, Connecting, Disconne
 use tautline::{Beat, Client, CloseReason, ConnectionConfig, Error, Event, HeartbeatConfig, Message};
 
 use terminal::{Screen, is_wild, one_line};
+use typing::{Key, Keys};
 
 const HELP: &str = "\
 wscat [options] URL           sends lines of stdin to a WebSocket server, prints its messages on stdout
@@ -88,8 +90,11 @@ fn run(options: Options) -> Result<u8, (u8, String)> {
     let (told, lines) = bounded(16);
     let sender = Lines { client: client.clone(), told, sent: confirming(&client, &options)? };
     let (binary, max) = (options.has("--binary"), options.config.max_message_size);
+    let keys = if screen.live && screen.typing { Keys::take() } else { None };
+    screen.columns = keys.as_ref().map(|keys| keys.columns);
+    let by_key = keys.is_some();
     let stdin = thread::Builder::new().name("stdin".into());
-    let stdin = stdin.spawn(move || sender.read(binary, max).or_else(|e| sender.told.send(Err(e))));
+    let stdin = stdin.spawn(move || sender.read(by_key, binary, max).or_else(|e| sender.told.send(Err(e))));
     stdin.map_err(|error| (1, format!("a thread: {error}")))?;
     let (out, silent) = (BufWriter::new(io::stdout().lock()), Instant::now());
     match (Session { client, lines, stop, options, screen, out, silent, tally: Tally::default() }).run() {
@@ -105,6 +110,7 @@ fn signals() -> Result<(Arc<AtomicBool>, Receiver<()>), ctrlc::Error> {
     let is_open = Arc::clone(&open);
     ctrlc::set_handler(move || {
         if !is_open.swap(false, Ordering::SeqCst) {
+            typing::give_back();
             process::exit(INTERRUPTED.into());
         }
         ask.try_send(()).ok();
@@ -125,35 +131,64 @@ fn confirming(client: &Client, options: &Options) -> Result<Option<Sender<()>>, 
     thread.map(|_| Some(sent)).map_err(|error| (1, format!("a thread: {error}")))
 }
 
+/// What has come from stdin.
+enum Typed {
+    /// A line; as text, where the terminal has not shown it.
+    Line(String),
+    /// A line that is not complete.
+    Part(String),
+}
+
 /// Where the lines of stdin go.
 struct Lines {
     client: Client,
     /// Each line is told before it is sent; when no more is told, stdin has ended.
-    told: Sender<io::Result<()>>,
+    told: Sender<io::Result<Typed>>,
     /// Has what was sent confirmed, where that is possible.
     sent: Option<Sender<()>>,
 }
 
 impl Lines {
     /// THREAD `stdin`: reads and sends, so that a full outbox holds up nothing but stdin.
-    fn read(&self, binary: bool, max: usize) -> io::Result<()> {
-        let mut stdin = io::stdin().lock();
+    fn read(&self, by_key: bool, binary: bool, max: usize) -> io::Result<()> {
+        let (mut stdin, mut typed) = (io::stdin().lock(), typing::Line::default());
         loop {
             let mut line = Vec::new();
-            if stdin.by_ref().take(max as u64 + 1).read_until(b'\n', &mut line)? == 0 {
+            if by_key {
+                let Some(typed) = self.type_line(&mut stdin, &mut typed)? else { return Ok(()) };
+                line = typed;
+            } else if stdin.by_ref().take(max as u64 + 1).read_until(b'\n', &mut line)? == 0 {
                 return Ok(());
             }
             if line.pop_if(|last| *last == b'\n').is_none() && line.len() > max {
                 return Err(io::Error::other("a line is too long"));
             }
             line.pop_if(|last| *last == b'\r' && !binary);
+            let shown = if by_key { String::from_utf8_lossy(&line).into_owned() } else { String::new() };
             let text = |line| String::from_utf8(line).map_err(|_| io::Error::other("a line is no UTF-8"));
             let message = if binary { Message::from(line) } else { text(line)?.into() };
             // Who has closed the line, or ended the main thread, knows why.
-            if self.told.send(Ok(())).is_err() || self.client.send(message).is_err() {
+            if self.told.send(Ok(Typed::Line(shown))).is_err() || self.client.send(message).is_err() {
                 return Ok(());
             }
             self.sent.as_ref().map(|sent| sent.try_send(()));
+        }
+    }
+
+    /// The next line that is typed; none when nothing more comes, or nobody wants it.
+    fn type_line(&self, stdin: &mut impl BufRead, line: &mut typing::Line) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            let keys = stdin.fill_buf()?;
+            let (mut taken, mut last) = (0, Key::Other);
+            while let (Key::Other, Some(key)) = (&last, keys.get(taken)) {
+                (taken, last) = (taken + 1, line.key(*key));
+            }
+            stdin.consume(taken);
+            match last {
+                Key::Enter(bytes) => return Ok(Some(bytes)),
+                Key::Other if taken > 0 && self.told.send(Ok(Typed::Part(line.text()))).is_ok() => {}
+                Key::Other | Key::End => return Ok(None),
+            }
         }
     }
 }
@@ -161,7 +196,7 @@ impl Lines {
 /// From the first connection to the exit code.
 struct Session {
     client: Client,
-    lines: Receiver<io::Result<()>>,
+    lines: Receiver<io::Result<Typed>>,
     stop: Receiver<()>,
     options: Options,
     screen: Screen,
@@ -263,18 +298,24 @@ impl Session {
         Ok(())
     }
 
-    fn take(&mut self, line: Result<io::Result<()>, RecvError>) {
+    fn take(&mut self, line: Result<io::Result<Typed>, RecvError>) {
         let Ok(line) = line else {
             return (self.lines, self.tally.ended) = (never(), Some(Instant::now()));
         };
-        if self.screen.typing {
-            self.screen.shown.clear(); // the end of what was typed has taken the cursor to the next row
-        }
-        if let Err(error) = line {
-            self.tally.unsent += 1;
-            self.screen.put(&format!("wscat: stdin: {error}; it is read no further\n"));
-        } else {
-            self.tally.read += 1;
+        match line {
+            Ok(Typed::Part(text)) => {
+                self.screen.typed = text;
+                self.screen.draw(self.client.state(), &self.status());
+            }
+            Ok(Typed::Line(text)) => {
+                self.screen.enter(self.client.state(), &self.status(), &text);
+                self.tally.read += 1;
+            }
+            Err(error) => {
+                self.tally.unsent += 1;
+                self.screen.enter(self.client.state(), &self.status(), "");
+                self.screen.put(&format!("wscat: stdin: {error}; it is read no further\n"));
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use std::{env, mem};
 use tautline::ConnectionState::{self, Connected};
 
 use super::Options;
+use super::typing::tail;
 
 /// Whether a terminal would obey this character, or not show that it is there: the controls of ASCII and of Latin-1, the
 /// separators of lines and paragraphs, and what Unicode lets a program ignore: writing directions, zero widths, fillers,
@@ -30,7 +31,9 @@ pub(crate) struct Screen {
     pub(crate) typing: bool,
     pub(crate) shared: bool, // messages go to a terminal too, and so to this one
     colour: bool,
-    pub(crate) shown: String, // the status in the cursor's row, if one is there
+    shown: String,                     // the status in the cursor's row, if one is there
+    pub(crate) columns: Option<usize>, // the width of a terminal that shows what is typed only as it is drawn
+    pub(crate) typed: String,
 }
 
 impl Screen {
@@ -43,6 +46,8 @@ impl Screen {
             shared: io::stdout().is_terminal(),
             colour: terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
             shown: String::new(),
+            columns: None,
+            typed: String::new(),
         }
     }
 
@@ -59,8 +64,16 @@ impl Screen {
     }
 
     pub(crate) fn draw(&mut self, state: ConnectionState, what: &str) {
-        let status = self.paint(state) + what;
-        if self.live && self.shown != status {
+        let mut status = self.paint(state) + what;
+        if let Some(columns) = self.columns {
+            let taken = state.to_string().len() + what.chars().count() + 4;
+            let typed = one_line(&self.typed);
+            status = format!("{status} > {}", tail(&typed, columns.saturating_sub(taken).max(1)));
+            if self.shown != status {
+                self.put(&status);
+                self.shown = status;
+            }
+        } else if self.live && self.shown != status {
             if self.typing && self.shown.chars().count() == status.chars().count() {
                 self.shown.clear(); // what is being typed behind it stays
                 self.put(&format!("\x1b7\r{status}\x1b8"));
@@ -68,6 +81,16 @@ impl Screen {
                 self.put(&format!("{status}{}", if self.typing { " > " } else { "" }));
             }
             self.shown = status;
+        }
+    }
+
+    /// What was typed is complete, and stays.
+    pub(crate) fn enter(&mut self, state: ConnectionState, what: &str, line: &str) {
+        if self.columns.is_some() {
+            self.typed.clear();
+            self.put(&format!("{}{what} > {}\n", self.paint(state), one_line(line)));
+        } else if self.typing {
+            self.shown.clear(); // its end has taken the cursor to the next row
         }
     }
 
