@@ -474,4 +474,4 @@ impl fmt::Display for Phase {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -233,6 +233,7 @@ impl fmt::Display for CloseReason {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::tests::every_error;
 
     #[test]
     fn a_normal_close_is_no_error_and_any_other_is_one() {
@@ -243,5 +244,31 @@ mod tests {
         assert!(matches!(by_server(1008).into_result(), Err(Error::ClosedByServer(_))));
         let gave_up = CloseReason::GaveUp { attempts: 2, last: DisconnectReason::Lost(Error::Closed) };
         assert!(matches!(gave_up.into_result(), Err(Error::GaveUp { attempts: 2, .. })));
+    }
+
+    #[test]
+    fn the_reasons_of_events_say_what_happened_and_why_once() {
+        for error in every_error() {
+            let text = error.to_string();
+            for reason in
+                [DisconnectReason::ConnectFailed(error.clone()), DisconnectReason::Lost(error.clone())]
+            {
+                assert_eq!(reason.to_string(), text);
+                assert_eq!(reason.to_error().to_string(), text);
+                let ends = [
+                    CloseReason::Refused(reason.clone()),
+                    CloseReason::GaveUp { attempts: 2, last: reason },
+                    CloseReason::Failed(error.clone()),
+                ];
+                for end in ends {
+                    assert_eq!(end.to_string().matches(&text).count(), 1, "{end}");
+                    assert_eq!(
+                        end.into_result().unwrap_err().to_string().matches(&text).count(),
+                        1,
+                        "{text}"
+                    );
+                }
+            }
+        }
     }
 }

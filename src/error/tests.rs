@@ -1,5 +1,4 @@
 use super::*;
-use crate::event::{CloseReason, DisconnectReason};
 
 fn shared<T: Clone + Send + Sync + StdError + 'static>() {}
 
@@ -124,7 +123,7 @@ impl StdError for Outer {
 }
 
 /// One of each variant; those with a cause have each of several.
-fn every_error() -> Vec<Error> {
+pub(crate) fn every_error() -> Vec<Error> {
     let io = || io::Error::from_raw_os_error(2);
     let causes: [Cause; 4] = [
         Arc::new(io()),
@@ -215,27 +214,6 @@ fn a_chain_says_nothing_twice_and_loses_nothing() {
         // What an error is made from is in its text, or behind it.
         let cause = error.cause().map(ToString::to_string).unwrap_or_default();
         assert!(chain.iter().any(|text| text.contains(&cause)), "{cause}: {chain:?}");
-    }
-}
-
-#[test]
-fn the_reasons_of_events_say_what_happened_and_why_once() {
-    for error in every_error() {
-        let text = error.to_string();
-        for reason in [DisconnectReason::ConnectFailed(error.clone()), DisconnectReason::Lost(error.clone())]
-        {
-            assert_eq!(reason.to_string(), text);
-            assert_eq!(reason.to_error().to_string(), text);
-            let ends = [
-                CloseReason::Refused(reason.clone()),
-                CloseReason::GaveUp { attempts: 2, last: reason },
-                CloseReason::Failed(error.clone()),
-            ];
-            for end in ends {
-                assert_eq!(end.to_string().matches(&text).count(), 1, "{end}");
-                assert_eq!(end.into_result().unwrap_err().to_string().matches(&text).count(), 1, "{text}");
-            }
-        }
     }
 }
 
