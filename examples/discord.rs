@@ -64,6 +64,14 @@ impl Protocol for Discord {
     }
 
     fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
+        let is_payload = |payload: Value| payload["op"].is_u64();
+        if outgoing.message.as_text().is_none() || !outgoing.message.json().is_ok_and(is_payload) {
+            match outgoing.request {
+                Some(request) => cx.fail_request(request, Error::invalid_message("it is no payload")),
+                None => log::error!("{} is not sent: it is no payload", outgoing.ticket),
+            }
+            return Ok(()); // an error would end the connection, and the message meet it again on the next
+        }
         cx.send(outgoing.message);
         cx.hold(PACE);
         Ok(())

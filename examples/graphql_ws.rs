@@ -69,7 +69,8 @@ fn run() -> Result<(), Box<dyn StdError>> {
 }
 
 /// Asks with the payload of a `subscribe`. What is only sent, and not a request, nobody could tell the answers of.
-struct GraphQl {
+#[derive(Default)]
+pub(crate) struct GraphQl {
     login: Value,
     open: HashMap<String, RequestId>,
 }
@@ -101,11 +102,19 @@ impl Protocol for GraphQl {
     }
 
     fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
-        let Some(request) = outgoing.request else { return Ok(()) };
+        let Some(request) = outgoing.request else {
+            log::error!("{} is not sent: it is no request", outgoing.ticket);
+            return Ok(());
+        };
         let (id, payload) = (outgoing.ticket.number(), outgoing.message);
+        // Sent, it would end the connection; so would an error.
+        let Ok(Value::Object(payload)) = payload.json() else {
+            cx.fail_request(request, Error::invalid_message("it is no JSON object"));
+            return Ok(());
+        };
         self.open.retain(|_, request| cx.is_waiting(*request));
         self.open.insert(id.to_string(), request);
-        cx.send(format!(r#"{{"id":"{id}","type":"subscribe","payload":{payload}}}"#));
+        cx.send(json!({"id": id.to_string(), "type": "subscribe", "payload": payload}));
         Ok(())
     }
 

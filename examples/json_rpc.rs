@@ -79,7 +79,7 @@ fn target(host: &str) -> Result<String, Box<dyn StdError>> {
 /// `subscription`: the notification that it wants, and the method that ends it. JSON-RPC 2.0 also has a
 /// `"jsonrpc": "2.0"` in each call; the inspector refuses it.
 #[derive(Default)]
-struct JsonRpc {
+pub(crate) struct JsonRpc {
     calls: HashMap<u64, RequestId>,
     subscriptions: HashMap<RequestId, Value>,
 }
@@ -111,6 +111,13 @@ impl Protocol for JsonRpc {
 
     fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
         let mut call: Map<_, Value> = outgoing.message.json().unwrap_or_default();
+        if !call.get("method").is_some_and(Value::is_string) {
+            match outgoing.request {
+                Some(request) => cx.fail_request(request, Error::invalid_message("it is no call")),
+                None => log::error!("{} is not sent: it is no call", outgoing.ticket),
+            }
+            return Ok(()); // an error would end the connection, and the message meet it again on the next
+        }
         self.subscriptions.retain(|request, _| cx.is_waiting(*request));
         if let Some(request) = outgoing.request {
             self.subscriptions.extend(call.remove("subscription").map(|wanted| (request, wanted)));

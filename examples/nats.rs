@@ -20,7 +20,8 @@ use tautline::{
 /// The application says `SUB subject` and `PUB subject text`. It hears `subject reply text`, where `reply` is `-` if nobody
 /// waits for an answer, and what the server tells besides: errors, other servers, its own shutdown. A `PUB` that is a
 /// request is answered by what comes to its inbox.
-struct Nats {
+#[derive(Default)]
+pub(crate) struct Nats {
     login: String,
     bytes: Vec<u8>,
     inbox: String,
@@ -43,7 +44,9 @@ impl Protocol for Nats {
                 ["PONG"] if cx.is_ready() => cx.beat_answered(),
                 ["PONG"] => {
                     let again = |(id, subject)| operation(&format!("SUB {subject}"), id, "");
-                    cx.send(self.subjects.iter().enumerate().flat_map(again).collect::<Vec<u8>>());
+                    cx.send(
+                        self.subjects.iter().enumerate().filter_map(again).flatten().collect::<Vec<u8>>(),
+                    );
                     cx.ready();
                 }
                 ["MSG", subject, _, rest @ ..] => match (self.open.remove(*subject), rest) {
@@ -58,15 +61,17 @@ impl Protocol for Nats {
     }
 
     fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
-        let line = outgoing.message.as_text().ok_or(Error::session("that is no text"))?;
+        let reply = outgoing.request.map(|_| format!("{}.{}", self.inbox, outgoing.ticket.number()));
+        let line = outgoing.message.as_text().unwrap_or_default();
+        let Some(operation) = operation(line, self.subjects.len(), reply.as_deref().unwrap_or_default())
+        else {
+            refuse(cx, &outgoing, "it is neither SUB subject nor PUB subject text");
+            return Ok(());
+        };
         self.subjects.extend(line.strip_prefix("SUB ").map(str::to_owned));
-        let mut reply = String::new();
-        if let Some(request) = outgoing.request {
-            reply = format!("{}.{}", self.inbox, outgoing.ticket.number());
-            self.open.retain(|_, request| cx.is_waiting(*request)); // some have timed out
-            self.open.insert(reply.clone(), request);
-        }
-        cx.send(operation(line, self.subjects.len() - 1, &reply));
+        self.open.retain(|_, request| cx.is_waiting(*request)); // some have timed out
+        self.open.extend(reply.zip(outgoing.request));
+        cx.send(operation);
         Ok(())
     }
 
@@ -76,11 +81,26 @@ impl Protocol for Nats {
     }
 }
 
-/// What the application says, as the server wants it.
-fn operation(line: &str, id: usize, reply: &str) -> Vec<u8> {
-    match line.strip_prefix("PUB ").and_then(|line| line.split_once(' ')) {
-        Some((subject, text)) => format!("PUB {subject} {reply} {}\r\n{text}\r\n", text.len()).into_bytes(),
-        None => format!("{line} {id}\r\n").into_bytes(),
+/// What the application says, as the server wants it. `None` for what would end the connection, and for a subscription
+/// that would end each that follows.
+fn operation(line: &str, id: usize, reply: &str) -> Option<Vec<u8>> {
+    let (verb, line) = line.split_once(' ')?;
+    let (subject, text) = if verb == "PUB" { line.split_once(' ')? } else { (line, "") };
+    let wrong =
+        |token: &str| token.is_empty() || token.contains(|c: char| c.is_whitespace() || c.is_control());
+    match verb {
+        _ if subject.split('.').any(wrong) => None,
+        "PUB" => Some(format!("PUB {subject} {reply} {}\r\n{text}\r\n", text.len()).into_bytes()),
+        "SUB" => Some(format!("SUB {subject} {id}\r\n").into_bytes()),
+        _ => None,
+    }
+}
+
+/// Sends nothing in the message's place: an error would end the connection, and the message meet it again on the next.
+fn refuse(cx: &mut Context<'_>, outgoing: &Outgoing, why: &str) {
+    match outgoing.request {
+        Some(request) => cx.fail_request(request, Error::invalid_message(why)),
+        None => log::error!("{} is not sent: {why}", outgoing.ticket),
     }
 }
 
@@ -112,7 +132,7 @@ fn main() -> Result<(), Box<dyn StdError>> {
     let subjects = vec![format!("{inbox}.*")];
     let user = serde_json::json!({"verbose": false, "protocol": 1, "auth_token": option("--token")});
     let login = format!("CONNECT {user}\r\nPING\r\n");
-    let session = Nats { login, bytes: Vec::new(), inbox, subjects, open: HashMap::new() };
+    let session = Nats { login, inbox, subjects, ..Nats::default() };
     // Two beats without an answer, or anything else, are the end.
     let beat = HeartbeatConfig::default().beat(Beat::Protocol).interval(ping).timeout(ping * 2);
     let delay = ReconnectConfig::default().initial_delay(Duration::from_millis(200));

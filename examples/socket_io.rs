@@ -58,7 +58,7 @@ fn run() -> Result<(), Box<dyn StdError>> {
 /// what the login says. A server that keeps sessions gives each a `pid`, and a place, the `offset`, to each event in it,
 /// behind the arguments; they go into the next login.
 #[derive(Default)]
-struct SocketIo {
+pub(crate) struct SocketIo {
     auth: Map<String, Value>,
     patience: Duration,
     asked: HashMap<String, RequestId>,
@@ -102,10 +102,17 @@ impl Protocol for SocketIo {
     }
 
     fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
-        let text = outgoing.message.to_string();
-        let number = outgoing.request.map_or_else(String::new, |_| outgoing.ticket.number().to_string());
-        cx.send(if text.starts_with('[') { format!("42{number}{text}") } else { format!("43{text}") });
-        self.asked.extend(outgoing.request.map(|request| (number, request)));
+        let number = outgoing.request.map(|_| outgoing.ticket.number().to_string());
+        let text = outgoing.message.as_text().unwrap_or_default();
+        match (packet(text, number.as_deref()), outgoing.request) {
+            (Some(packet), request) => {
+                cx.send(packet);
+                self.asked.extend(number.zip(request));
+            }
+            // Sent, it would end the connection; so would an error, and the message meet it again on the next.
+            (None, Some(request)) => cx.fail_request(request, Error::invalid_message("it is no event")),
+            (None, None) => log::error!("{} is not sent: neither event nor answer", outgoing.ticket),
+        }
         Ok(())
     }
 
@@ -118,6 +125,18 @@ impl Protocol for SocketIo {
     fn on_down(&mut self, down: &Down<'_>) -> Retry {
         self.asked.clear();
         if matches!(down.reason, ClosedByServer(_)) { Retry::Backoff } else { down.default_retry() }
+    }
+}
+
+/// What the application says, as the server wants it; `None` if it is neither an event nor an answer. `number` is that of
+/// a request.
+fn packet(text: &str, number: Option<&str>) -> Option<String> {
+    let (asked, array) = numbered(text);
+    let array: Vec<Value> = serde_json::from_str(array).ok()?;
+    let is_answer = !asked.is_empty() && asked.bytes().all(|byte| byte.is_ascii_digit());
+    match array.first() {
+        Some(Value::String(_)) if asked.is_empty() => Some(format!("42{}{text}", number.unwrap_or_default())),
+        _ => (is_answer && number.is_none()).then(|| format!("43{text}")),
     }
 }
 

@@ -75,7 +75,7 @@ use crate::worker::Shared;
 ///     println!("{message}");
 /// }
 /// client.closed().into_result()
-/// # ; Ok::<(), tautline::Error>(())
+/// # ?; Ok::<(), tautline::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct Client {

@@ -1,6 +1,7 @@
 //! Everything that can go wrong, in the user's words.
 
 mod send;
+mod source;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -13,7 +14,9 @@ use crate::ticket::Tickets;
 
 /// What went wrong: what happened, where, and what to do.
 ///
-/// Cheap to clone; causes stay behind [`source`](StdError::source). No variant ever holds a
+/// Cheap to clone. The text names the cause, too, so that `{error}` says it all; [`source`](StdError::source) returns only
+/// what the text does not say already, and a chain that is printed says nothing twice. To look at the cause itself, such
+/// as the kind of an [`io::Error`], match the variant: its field `source` has it. No variant ever holds a
 /// password, a token, a query string or the value of a header that was sent; what the server says is shown as it came.
 ///
 /// ```
@@ -172,7 +175,8 @@ pub enum Error {
         /// Which. Of more than 1,024 runs that nobody asked for, the oldest are told as one, with what lies between.
         tickets: Tickets,
     },
-    /// These messages waited longer than `max_age`: they were never sent, and never will be.
+    /// These messages were never sent, and never will be: they waited longer than `max_age`, or the protocol's
+    /// [`on_send`](crate::Protocol::on_send) failed three times over each.
     #[non_exhaustive]
     Expired {
         /// Which. Of more than 1,024 runs that nobody asked for, the oldest are told as one, with what lies between.
@@ -184,8 +188,13 @@ pub enum Error {
     Json(Arc<serde_json::Error>),
     /// The client is closed; [`Client::closed`](crate::Client::closed) tells why.
     Closed,
-    /// A blocking call was made in a callback, on the client's own I/O thread, where it could only wait for itself.
-    /// Make it on another thread, or use the `try_` form.
+    /// A blocking call was made in a callback or in a hook of a protocol. These run on the I/O thread of their client,
+    /// where a wait would stop its line, whether the call is made on that client or on another. Make the call on another
+    /// thread, or use the `try_` form.
+    ///
+    /// A resolver, a [`fetch`](crate::Builder::fetch) and a protocol's [`work`](crate::Context::work) have threads of their
+    /// own, where calls may block; but one that waits for what it is itself to bring, such as a `fetch` for the line to
+    /// be ready, waits for its whole timeout.
     WouldDeadlock,
     /// A callback of the application panicked; the client was closed, or, over a resolver or a fetch, the attempt failed.
     /// Work of a protocol that panicked has this as its result, and nothing else happens.
@@ -207,7 +216,7 @@ pub enum Error {
 /// The `callback` of a panic that is no callback's.
 pub(crate) const INTERNAL: &str = "internal";
 
-/// A cause from another library, kept behind [`Error::source`](StdError::source).
+/// A cause from another library.
 pub type Cause = Arc<dyn StdError + Send + Sync>;
 
 /// What an attempt to connect was doing when its time ran out.
@@ -263,6 +272,12 @@ impl Error {
     /// [`Context::fail_request`](crate::Context::fail_request) takes; the line goes on.
     pub fn answer(reason: impl Into<String>) -> Self {
         Self::Answer { reason: reason.into().into() }
+    }
+
+    /// For a [`Protocol`](crate::Protocol): the application's message can't be sent in this session, for this reason. What
+    /// [`Context::fail_request`](crate::Context::fail_request) takes in `on_send`; the line goes on.
+    pub fn invalid_message(reason: impl Into<String>) -> Self {
+        Self::InvalidArgument { argument: "message", reason: reason.into().into() }
     }
 
     /// For a [`Protocol`](crate::Protocol): the session can't go on, for this reason.
@@ -377,35 +392,19 @@ impl fmt::Display for Error {
                 write!(f, "the line was lost before the server confirmed {tickets}: that may have arrived or not")
             }
             Self::Expired { tickets } => {
-                write!(f, "{tickets} waited longer than max_age allows, and will never be sent")
+                write!(f, "{tickets} will never be sent: older than max_age allows, or the protocol failed over that")
             }
             Self::Send(kind) => kind.fmt(f),
             Self::Json(source) => write!(f, "the JSON can't be read or written: {source}"),
             Self::Closed => f.write_str("the client is closed"),
             Self::WouldDeadlock => f.write_str(
-                "a blocking call in a callback, on a client's I/O thread, would stop the line; make it elsewhere",
+                "a blocking call in a callback, on the I/O thread of this client or another, would stop its line; make it on another thread",
             ),
             Self::Panicked { callback: INTERNAL } => f.write_str(
                 "tautline itself panicked, or the program's logger did; if not the logger, it is a defect of the library, please report it",
             ),
             Self::Panicked { callback } => write!(f, "the application's {callback} callback panicked"),
             Self::System { what, source } => write!(f, "the system refused {what}: {source}"),
-        }
-    }
-}
-
-impl StdError for Error {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match self {
-            Self::Resolve { source, .. } | Self::Connect { source, .. } | Self::System { source, .. } => {
-                Some(source.as_ref())
-            }
-            Self::Tls { source, .. }
-            | Self::ConnectionLost { source: Some(source) }
-            | Self::Upgrade { source: Some(source), .. } => Some(source.as_ref()),
-            Self::GaveUp { source, .. } | Self::Timeout { source: Some(source), .. } => Some(source.as_ref()),
-            Self::Json(source) => Some(source.as_ref()),
-            _ => None,
         }
     }
 }
@@ -475,4 +474,4 @@ impl fmt::Display for Phase {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -74,8 +74,8 @@ pub enum Event {
         /// not sent again.
         maybe_delivered: Tickets,
     },
-    /// Messages waited longer than [`max_age`](crate::ConnectionConfig::max_age): they were never sent, and never will
-    /// be.
+    /// Messages waited longer than [`max_age`](crate::ConnectionConfig::max_age), or the protocol's
+    /// [`on_send`](crate::Protocol::on_send) failed three times over each: they were never sent, and never will be.
     #[non_exhaustive]
     Expired {
         /// Which.
@@ -149,7 +149,7 @@ pub struct Left {
     /// return within the bound of the end (`tautline-io: on_message`). Each does no harm, and ends when that call returns.
     /// The code and the data of that call must stay until then; nothing else of the application's is called.
     pub still_inside: Option<Box<str>>,
-    /// What is left is not known: the call was made on the I/O thread itself, so that the close is still under way; a
+    /// What is left is not known: the call was made on the I/O thread of a client, so that the close is still under way; a
     /// callback did not return, and that thread is still inside; or it ended by a defect of this library, and what it held
     /// is gone.
     pub unfinished: bool,
@@ -236,6 +236,7 @@ impl fmt::Display for CloseReason {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::tests::every_error;
 
     #[test]
     fn a_normal_close_is_no_error_and_any_other_is_one() {
@@ -246,5 +247,31 @@ mod tests {
         assert!(matches!(by_server(1008).into_result(), Err(Error::ClosedByServer(_))));
         let gave_up = CloseReason::GaveUp { attempts: 2, last: DisconnectReason::Lost(Error::Closed) };
         assert!(matches!(gave_up.into_result(), Err(Error::GaveUp { attempts: 2, .. })));
+    }
+
+    #[test]
+    fn the_reasons_of_events_say_what_happened_and_why_once() {
+        for error in every_error() {
+            let text = error.to_string();
+            for reason in
+                [DisconnectReason::ConnectFailed(error.clone()), DisconnectReason::Lost(error.clone())]
+            {
+                assert_eq!(reason.to_string(), text);
+                assert_eq!(reason.to_error().to_string(), text);
+                let ends = [
+                    CloseReason::Refused(reason.clone()),
+                    CloseReason::GaveUp { attempts: 2, last: reason },
+                    CloseReason::Failed(error.clone()),
+                ];
+                for end in ends {
+                    assert_eq!(end.to_string().matches(&text).count(), 1, "{end}");
+                    assert_eq!(
+                        end.into_result().unwrap_err().to_string().matches(&text).count(),
+                        1,
+                        "{text}"
+                    );
+                }
+            }
+        }
     }
 }

@@ -43,6 +43,8 @@
 //! State changes, attempts and reasons are logged at info and warn under the target `tautline`; nothing in the steady
 //! state, and never a password, a token, a query string or a payload.
 #![forbid(unsafe_code)]
+// The programs of the docs and of the README compile without a warning.
+#![doc(test(attr(deny(warnings))))]
 
 mod client;
 mod config;

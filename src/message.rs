@@ -1,5 +1,6 @@
 //! What travels on the line.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::{Deref, Range};
@@ -19,6 +20,11 @@ use tungstenite::{Bytes, Utf8Bytes};
 /// let value: serde_json::Value = message.json()?;
 /// assert_eq!(value["celsius"], 21.5);
 /// assert_eq!(Message::from(vec![1, 2, 3]).as_bytes(), [1, 2, 3]);
+///
+/// // Whatever holds text or bytes can be sent, also by reference, which copies it.
+/// let (name, reading) = (String::from("boiler"), vec![0x15, 0x80]);
+/// assert_eq!(Message::from(&name).as_text(), Some("boiler"));
+/// assert_eq!(Message::from(&reading).as_bytes(), reading);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -99,14 +105,19 @@ impl Message {
         })
     }
 
-    /// Parses the payload, text or binary, as JSON.
+    /// Parses the payload, text or binary, as JSON. A byte-order mark in front of it is ignored, as RFC 8259, section 8.1,
+    /// allows.
     ///
     /// # Errors
     /// What `serde_json` found wrong with it.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_slice(self.as_bytes())
+        let bytes = self.as_bytes();
+        serde_json::from_slice(bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes))
     }
 }
+
+/// U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// How many bytes of a payload `Debug` shows.
 const SHOWN: usize = 64;
@@ -238,6 +249,13 @@ impl From<String> for Message {
 /// The value as compact JSON text.
 impl From<serde_json::Value> for Message {
     fn from(value: serde_json::Value) -> Self {
+        Self::from(&value)
+    }
+}
+
+/// The value as compact JSON text.
+impl From<&serde_json::Value> for Message {
+    fn from(value: &serde_json::Value) -> Self {
         value.to_string().into()
     }
 }
@@ -267,6 +285,40 @@ impl<const N: usize> From<&[u8; N]> for Message {
     fn from(bytes: &[u8; N]) -> Self {
         bytes.as_slice().into()
     }
+}
+
+/// Payloads behind one reference more: copied.
+macro_rules! from_reference {
+    ($($holder:ty),*) => {$(
+        impl From<$holder> for Message {
+            fn from(payload: $holder) -> Self {
+                (**payload).into()
+            }
+        }
+    )*};
+}
+
+from_reference!(&String, &&str, &Vec<u8>, &&[u8]);
+
+/// What owns its payload, or shares it: not copied, unless it is small or borrowed.
+macro_rules! from_owner {
+    ($($holder:ty, $owned:ident => $message:expr;)*) => {$(
+        impl From<$holder> for Message {
+            fn from($owned: $holder) -> Self {
+                $message
+            }
+        }
+    )*};
+}
+
+from_owner! {
+    Box<str>, text => String::from(text).into();
+    Cow<'_, str>, text => text.into_owned().into();
+    Box<[u8]>, bytes => Vec::from(bytes).into();
+    Cow<'_, [u8]>, bytes => bytes.into_owned().into();
+    Text, text => Self::Text(text);
+    Binary, binary => Self::Binary(binary);
+    &Message, message => message.clone();
 }
 
 impl Text {
@@ -343,6 +395,50 @@ mod tests {
                 Message::Binary(binary) => Vec::from(binary) == text.as_bytes(),
                 Message::Text(_) => false,
             }));
+        }
+    }
+
+    #[test]
+    fn whatever_holds_text_or_bytes_can_be_sent() {
+        for size in [0, SMALL, SMALL + 1] {
+            let text = "é".repeat(size);
+            let (bytes, value) = (text.as_bytes().to_vec(), serde_json::json!({"t": text}));
+            let message = Message::from(text.as_str());
+            let texts: [Message; 8] = [
+                (&text).into(),
+                (&text.as_str()).into(),
+                text.clone().into_boxed_str().into(),
+                Cow::Borrowed(text.as_str()).into(),
+                Cow::<str>::Owned(text.clone()).into(),
+                (&message).into(),
+                Text::copied(&text).into(),
+                message.clone(),
+            ];
+            assert!(texts.iter().all(|message| message.as_text() == Some(&text)));
+            let binaries: [Message; 6] = [
+                (&bytes).into(),
+                (&bytes.as_slice()).into(),
+                bytes.clone().into_boxed_slice().into(),
+                Cow::Borrowed(bytes.as_slice()).into(),
+                Cow::<[u8]>::Owned(bytes.clone()).into(),
+                Binary::copied(&bytes).into(),
+            ];
+            assert!(
+                binaries.iter().all(|message| message.as_text().is_none() && message.as_bytes() == bytes)
+            );
+            assert_eq!(Message::from(&value), Message::from(value.to_string()));
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_in_front_of_json_is_ignored() {
+        for json in ["\u{feff}[1]", "[1]"] {
+            for message in [Message::from(json), json.as_bytes().into()] {
+                assert_eq!(message.json::<Vec<u8>>().unwrap(), [1]);
+            }
+        }
+        for wrong in ["\u{feff}\u{feff}[1]", "[1]\u{feff}", "\u{feff}", ""] {
+            assert!(Message::from(wrong).json::<Vec<u8>>().is_err(), "{wrong:?}");
         }
     }
 

@@ -16,7 +16,7 @@ pub struct Stats {
     pub disconnects: u64,
     /// Messages taken from callers by `send` and its kin, and requests.
     pub messages_accepted: u64,
-    /// Messages that waited longer than `max_age` and were never sent.
+    /// Messages that waited longer than `max_age`, or over which the protocol failed, and that were never sent.
     pub messages_expired: u64,
     /// Messages handed to the operating system; one that was sent again is counted once.
     pub messages_written: u64,

@@ -12,7 +12,7 @@ pub struct Ticket(pub(crate) u64);
 ///
 /// ```no_run
 /// # use tautline::Event;
-/// # fn look(event: Event, mine: tautline::Ticket) {
+/// # fn _look(event: Event, mine: tautline::Ticket) {
 /// if let Event::Disconnected { maybe_delivered, .. } = event {
 ///     println!("in doubt: {maybe_delivered}, mine among them: {}", maybe_delivered.contains(mine));
 /// }

@@ -46,6 +46,15 @@ fn packets_are_found_in_any_frames() {
 }
 
 #[test]
+fn what_mqtt_has_no_form_for_makes_no_packet() {
+    let long = "x".repeat(65_536);
+    assert!(mqtt::connect("me", Some("name:password"), 60).is_some());
+    for (name, login) in [(&*long, None), ("a\0b", None), ("", Some(format!("me:{long}")))] {
+        assert_eq!(mqtt::connect(name, login.as_deref(), 60), None);
+    }
+}
+
+#[test]
 fn operations_are_found_in_any_frames() {
     let stream = b"INFO {\"max_payload\":1048576} \r\nPING\r\nMSG a.b 1 5\r\nx\r\nyz\r\n+OK\r\nMSG a 1 _INBOX.1 0\r\n\r\n-ERR 'No'\r\n";
     let operations = [

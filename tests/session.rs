@@ -14,8 +14,9 @@ use common::{LONG, Server, accept, good_answer, listen, read_head};
 use serde_json::{Value, json};
 use tautline::ConnectionState::{Authenticated, Connected, Connecting, Disconnected};
 use tautline::{
-    Accepted, Attempt, Beat, Client, CloseReason, ConnectionConfig, Context, DisconnectReason, Down, Error,
-    Event, HeartbeatConfig, JsonSession, Message, Outgoing, Phase, Protocol, ReconnectConfig, Request, Retry,
+    Accepted, Attempt, Beat, Client, CloseReason, ConnectionConfig, Context, Delivery, DisconnectReason,
+    Down, Error, Event, HeartbeatConfig, JsonSession, Message, Outgoing, Phase, Protocol, ReconnectConfig,
+    Request, Retry,
 };
 use tungstenite::WebSocket;
 
@@ -684,6 +685,37 @@ fn a_message_that_a_protocol_lets_fall_takes_no_room_and_waits_for_nothing() {
     client.confirm(LONG).unwrap();
     assert!(client.close().is_empty());
     assert_eq!(*heard.lock().unwrap(), ["keep"]);
+}
+
+#[test]
+fn confirm_says_which_message_a_protocol_failed_to_send_and_the_others_arrive() {
+    struct Choosy;
+    impl Protocol for Choosy {
+        fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+            cx.ready();
+            Ok(())
+        }
+
+        fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
+            let text = outgoing.message.as_text().ok_or(Error::session("that is no text"))?;
+            cx.send(text);
+            Ok(())
+        }
+    }
+    for delivery in [Delivery::AtMostOnce, Delivery::AtLeastOnce] {
+        let (server, heard) = parrot();
+        let config = common::quick(&server.url()).delivery(delivery);
+        let client = Client::builder(config).protocol(Choosy).connect().unwrap();
+        let never = client.send([0xFF]).unwrap();
+        client.send("text").unwrap();
+        let error = client.confirm(LONG).unwrap_err();
+        let Error::Expired { tickets, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(tickets.iter().collect::<Vec<_>>(), [never]);
+        client.confirm(LONG).unwrap();
+        assert_eq!((client.stats().messages_expired, client.stats().disconnects), (1, 3));
+        assert!(client.close().is_empty());
+        assert_eq!(*heard.lock().unwrap(), ["text"]);
+    }
 }
 
 #[test]

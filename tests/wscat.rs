@@ -483,6 +483,96 @@ fn lines_in_doubt_are_counted() {
 }
 
 #[test]
+fn what_was_answered_before_the_line_was_lost_is_in_no_doubt() {
+    let server = Server::start(|n, stream| {
+        let mut socket = accept(stream);
+        let text = socket.read().unwrap();
+        socket.send(text).unwrap();
+        if n > 0 {
+            return echo(socket);
+        }
+        assert!(socket.read().unwrap().is_ping());
+        socket.flush().unwrap();
+    });
+    // No heartbeat is due.
+    let mut wscat = Wscat::start(&["--heartbeat", "3600"], &server.url());
+    wscat.say("echoed\n");
+    assert!(wscat.see("DISCONNECTED").ends_with("in doubt: none\n"));
+    assert_eq!(wscat.hear(), "echoed\n");
+    let (code, out, err) = wscat.input("again\n").end();
+    assert_eq!((code, out.as_str()), (0, "again\n"), "{err}");
+}
+
+/// Sends the program a signal.
+#[cfg(unix)]
+fn signal(wscat: &Wscat, name: &str) {
+    assert!(Command::new("kill").args([name, &wscat.child.id().to_string()]).status().unwrap().success());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_to_end_closes_the_line_with_a_close_frame() {
+    for name in ["-INT", "-TERM"] {
+        let (closed_in, closed) = unbounded();
+        let server = Server::start(move |_, stream| {
+            let mut socket = accept(stream);
+            socket.send("hello".into()).unwrap();
+            while let Ok(message) = socket.read() {
+                if message.is_text() || message.is_close() {
+                    closed_in.send(message).unwrap();
+                }
+            }
+        });
+        let mut wscat = Wscat::start(&[], &server.url());
+        assert_eq!(wscat.hear(), "hello\n");
+        wscat.say("typed\n");
+        assert_eq!(closed.recv_timeout(LONG).unwrap(), Message::text("typed"));
+        signal(&wscat, name);
+        let (code, out, err) = wscat.end();
+        assert_eq!((code, out.as_str()), (130, ""), "{err}");
+        assert!(err.contains("CLOSED"), "{err}");
+        let frame = closed.recv_timeout(LONG).unwrap();
+        assert!(matches!(&frame, Message::Close(Some(frame)) if u16::from(frame.code) == 1000), "{frame:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_an_attempt_or_a_wait_or_a_close_at_once() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let wscat = Wscat::start(&[], &format!("ws://{}", silent.local_addr().unwrap()));
+    let _connection = silent.accept().unwrap();
+    signal(&wscat, "-INT");
+    assert_eq!(wscat.end().0, 130);
+
+    let server = Server::start(|n, stream| {
+        if n == 0 {
+            drop(accept(stream));
+        }
+    });
+    let wscat = Wscat::start(&[], &server.url());
+    wscat.see("DISCONNECTED");
+    signal(&wscat, "-INT");
+    assert_eq!(wscat.end().0, 130);
+
+    // It waits up to 3 s for the server's close frame, unless it is asked once more.
+    let (closing_in, closing) = bounded(1);
+    let server = Server::start(move |_, stream| {
+        let mut socket = accept(stream);
+        while read_frame(socket.get_mut()).is_some_and(|(opcode, _)| opcode != 8) {}
+        closing_in.send(()).unwrap();
+        while read_frame(socket.get_mut()).is_some() {}
+    });
+    let wscat = Wscat::start(&[], &server.url());
+    wscat.see("CONNECTED");
+    signal(&wscat, "-INT");
+    closing.recv_timeout(LONG).unwrap();
+    signal(&wscat, "-INT");
+    let (code, _, err) = wscat.end();
+    assert!(code == 130 && !err.contains("CLOSED"), "{code} {err}");
+}
+
+#[test]
 fn what_never_went_out_is_counted() {
     let server = Server::start(|n, stream| {
         if n == 0 {

@@ -21,7 +21,8 @@ use tautline::{
 
 /// The application says `SUB filter` and `PUB topic text`, and hears `topic text`. What it asks as a request is answered
 /// by the server's acknowledgement.
-struct Mqtt {
+#[derive(Default)]
+pub(crate) struct Mqtt {
     connect: Vec<u8>,
     keepalive: Duration,
     inbox: Vec<u8>,
@@ -61,9 +62,12 @@ impl Protocol for Mqtt {
 
     fn on_send(&mut self, cx: &mut Context<'_>, message: Outgoing) -> Result<(), Error> {
         let id = (message.ticket.number() % 0xFFFF) as u16 + 1;
+        let Some(packet) = outgoing(&message, id) else {
+            refuse(cx, &message, "it is neither SUB filter nor PUB topic text, or too long");
+            return Ok(());
+        };
         self.open.retain(|_, request| cx.is_waiting(*request)); // some have timed out
         self.open.extend(message.request.map(|request| (id, request)));
-        let packet = outgoing(&message, id).ok_or(Error::session("neither SUB nor PUB"))?;
         send(cx, self.keepalive, packet);
         Ok(())
     }
@@ -76,6 +80,14 @@ impl Protocol for Mqtt {
     fn on_closing(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         cx.send(packet(0xE0, &[])); // DISCONNECT
         Ok(())
+    }
+}
+
+/// Sends nothing in the message's place: an error would end the connection, and the message meet it again on the next.
+fn refuse(cx: &mut Context<'_>, outgoing: &Outgoing, why: &str) {
+    match outgoing.request {
+        Some(request) => cx.fail_request(request, Error::invalid_message(why)),
+        None => log::error!("{} is not sent: {why}", outgoing.ticket),
     }
 }
 
@@ -95,8 +107,9 @@ fn main() -> Result<(), Box<dyn StdError>> {
     let mut left: u32 = option("--count").unwrap_or("1").parse()?;
     let seconds: NonZeroU16 = option("--keepalive").unwrap_or("60").parse()?;
     let connect = connect(option("--id").unwrap_or_default(), option("--login"), seconds.get());
+    let connect = connect.ok_or("--id or --login is too long, or has a NUL in it")?;
     let keepalive = Duration::from_secs(seconds.get().into());
-    let session = Mqtt { connect, keepalive, inbox: Vec::new(), open: HashMap::new() };
+    let session = Mqtt { connect, keepalive, ..Mqtt::default() };
     let heartbeat = HeartbeatConfig::default().interval(keepalive).timeout(keepalive).beat(Beat::Protocol);
     let config = ConnectionConfig::new(url).subprotocol("mqtt").heartbeat(heartbeat);
     let config = config.reconnect(ReconnectConfig::default().initial_delay(Duration::from_millis(200)));

@@ -18,9 +18,10 @@ pub(crate) fn packet(head: u8, parts: &[&[u8]]) -> Vec<u8> {
     [packet, body].concat()
 }
 
-fn string(text: &str) -> Vec<u8> {
-    let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
-    [&length.to_be_bytes(), &text.as_bytes()[..length.into()]].concat()
+/// `None` for a text that MQTT has no form for: too long, or with a NUL, over which a server ends the connection.
+fn string(text: &str) -> Option<Vec<u8>> {
+    let length = u16::try_from(text.len()).ok().filter(|_| !text.contains('\0'))?;
+    Some([&length.to_be_bytes(), text.as_bytes()].concat())
 }
 
 /// Adds what came to `inbox`, and takes the packets out that are whole now: their heads and bodies.
@@ -38,30 +39,33 @@ pub(crate) fn cut(inbox: &mut Vec<u8>, bytes: &[u8]) -> Result<Vec<(u8, Vec<u8>)
     if inbox.len() > MOST { Err(Error::session("a packet that never ends")) } else { Ok(packets) }
 }
 
-/// With a name, the server keeps the session, and the client has a will. `login` is `NAME:PASSWORD`.
-pub(crate) fn connect(name: &str, login: Option<&str>, keepalive: u16) -> Vec<u8> {
-    let (mut flags, mut fields) = (0x02, string(name));
+/// With a name, the server keeps the session, and the client has a will. `login` is `NAME:PASSWORD`. `None` if one is too
+/// long.
+pub(crate) fn connect(name: &str, login: Option<&str>, keepalive: u16) -> Option<Vec<u8>> {
+    let (mut flags, mut fields) = (0x02, string(name)?);
     if !name.is_empty() {
         flags = 0x04;
-        fields.extend([string(&format!("gone/{name}")), string("lost")].concat());
+        fields.extend([string(&format!("gone/{name}"))?, string("lost")?].concat());
     }
     if let Some((user, password)) = login.and_then(|login| login.split_once(':')) {
         flags |= 0xC0;
-        fields.extend([string(user), string(password)].concat());
+        fields.extend([string(user)?, string(password)?].concat());
     }
-    packet(0x10, &[&string("MQTT"), &[4, flags], &keepalive.to_be_bytes(), &fields])
+    Some(packet(0x10, &[&string("MQTT")?, &[4, flags], &keepalive.to_be_bytes(), &fields]))
 }
 
-/// A line of the application's: `SUB filter`, or `PUB topic text`, which wants a PUBACK if it is a request.
+/// A line of the application's: `SUB filter`, or `PUB topic text`, which wants a PUBACK if it is a request. `None` for
+/// anything else.
 pub(crate) fn outgoing(outgoing: &Outgoing, id: u16) -> Option<Vec<u8>> {
     let (verb, line) = outgoing.message.as_text()?.split_once(' ')?;
     let id = id.to_be_bytes();
-    if verb == "SUB" {
-        return Some(packet(0x82, &[&id, &string(line), &[1]]));
+    if verb == "SUB" && !line.is_empty() {
+        return Some(packet(0x82, &[&id, &string(line)?, &[1]]));
     }
     let (topic, text) = line.split_once(' ').filter(|_| verb == "PUB")?;
+    let topic = string(topic).filter(|_| !topic.is_empty() && !topic.contains(['+', '#']))?;
     let (head, id) = if outgoing.request.is_some() { (0x32, &id[..]) } else { (0x30, &[][..]) };
-    Some(packet(head, &[&string(topic), id, text.as_bytes()]))
+    Some(packet(head, &[&topic, id, text.as_bytes()]))
 }
 
 /// A PUBLISH as the application hears it, `topic text`, and its PUBACK if it wants one. `None` if it is broken.

@@ -26,6 +26,7 @@ use crate::worker::{Notify, Setup, Shared, Worker};
 /// use tautline::Client;
 ///
 /// let client = Client::builder("ws://127.0.0.1:8080").on_event_ready(|| println!("something happened")).start()?;
+/// # drop(client);
 /// # Ok::<(), tautline::Error>(())
 /// ```
 #[must_use = "a builder does nothing until `connect` or `start`"]
@@ -43,14 +44,15 @@ impl Builder {
     }
 
     /// Calls `callback` after events were enqueued, on the I/O thread: once for any number of them, to wake a loop that
-    /// then takes them with [`try_messages`](Client::try_messages) or from [`events`](Client::events). It must not
-    /// block. If it panics, the client is closed.
+    /// then takes them all with [`try_messages`](Client::try_messages) or from [`events`](Client::events). One that takes
+    /// a single message for each call leaves the rest until something else happens on the line. It must not block. If it
+    /// panics, the client is closed.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
     /// # use tautline::Client;
     /// let (wake, woken) = crossbeam_channel::bounded(1);
-    /// let client = Client::builder(url).on_event_ready(move || drop(wake.try_send(()))).connect()?;
+    /// let client = Client::builder(url).on_event_ready(move || _ = wake.try_send(())).connect()?;
     /// client.send("hello")?;
     /// let mut messages = Vec::new();
     /// while messages.is_empty() {
@@ -72,6 +74,7 @@ impl Builder {
     /// let client = Client::builder("ws://gateway.local:5000")
     ///     .resolver(|_host, port| Ok(vec![([127, 0, 0, 1], port).into()]))
     ///     .connect()?;
+    /// # drop(client);
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn resolver(
@@ -108,6 +111,7 @@ impl Builder {
     ///         Ok(request)
     ///     })
     ///     .connect()?;
+    /// # drop(client);
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn fetch(

@@ -16,7 +16,7 @@ impl Client {
     /// Once the client is closed it waits for nothing, and still answers: `Ok` when nothing was left unwritten.
     ///
     /// # Errors
-    /// [`Error::Timeout`], with why the line is down, if it is; [`Error::Expired`]: some were too old to be sent, of
+    /// [`Error::Timeout`], with why the line is down, if it is; [`Error::Expired`]: some will never be sent: too old, or the protocol failed over them, of
     /// which each handle is told once by this, and once by `confirm`; [`Error::Closed`]: the client is closed, and some
     /// was never written, see [`Left::never_written`].
     ///
@@ -55,7 +55,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Timeout`]; [`Error::Unconfirmed`]: the line was lost, or closed, over some messages, which are in doubt for
-    /// good; [`Error::Expired`]: some were too old to be sent; [`Error::Closed`]: the client is closed, and some was never
+    /// good; [`Error::Expired`]: some will never be sent: too old, or the protocol failed over them; [`Error::Closed`]: the client is closed, and some was never
     /// written, see [`Left::never_written`]; [`Error::InvalidArgument`] when the heartbeats are not WebSocket pings.
     ///
     /// When something was lost or has expired since this handle was last told, the call says so at once and waits for

@@ -26,7 +26,7 @@ impl Client {
     ///
     /// Blocks until the close handshake is done and the I/O thread is gone: for `close_timeout` (3 s) in all, and up to 50 ms
     /// for the end of the thread. Only a line that isn't open is closed at once; one whose login is pending is open. A
-    /// callback that does not return is left behind then, and named: see [`Client`]. Made on the I/O thread, the call
+    /// callback that does not return is left behind then, and named: see [`Client`]. Made on the I/O thread of a client, the call
     /// returns at once, with [`unfinished`](Left::unfinished) set.
     ///
     /// ```
@@ -60,7 +60,7 @@ impl Client {
     /// Ends the line at once, without a flush and without a close handshake, and returns what is left: see [`Left`].
     ///
     /// Blocks until the I/O thread is gone: 50 ms at most. A callback that does not return is left behind then, and named:
-    /// see [`Client`]. Made on the I/O thread, the call returns at once, with [`unfinished`](Left::unfinished) set.
+    /// see [`Client`]. Made on the I/O thread of a client, the call returns at once, with [`unfinished`](Left::unfinished) set.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -74,7 +74,7 @@ impl Client {
 
     /// Blocks until the client is closed, for however long that takes, and tells why it is. Does not close it.
     ///
-    /// Made on the I/O thread, which it would wait for, it returns [`CloseReason::Failed`] with
+    /// Made on the I/O thread of a client, it returns [`CloseReason::Failed`] with
     /// [`Error::WouldDeadlock`].
     ///
     /// ```

@@ -33,6 +33,7 @@ impl Client {
     /// let session = JsonSession::new().answers_by("id");
     /// let client = Client::builder("ws://127.0.0.1:8080").protocol(session).connect()?;
     /// let answer: Value = client.request(json!({"method": "status"}), Duration::from_secs(5))?.json()?;
+    /// # drop(answer);
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn request(&self, message: impl Into<Message>, timeout: Duration) -> Result<Message, Error> {
@@ -63,7 +64,7 @@ impl Client {
     ///
     /// ```no_run
     /// # use std::time::Duration;
-    /// # fn look(client: tautline::Client) -> Result<(), tautline::Error> {
+    /// # fn _look(client: tautline::Client) -> Result<(), tautline::Error> {
     /// for answer in client.request_many("subscribe to prices", Duration::from_secs(60))? {
     ///     println!("{}", answer?);
     /// }

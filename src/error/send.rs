@@ -69,7 +69,8 @@ pub enum SendErrorKind {
         /// The limit in bytes.
         limit: usize,
     },
-    /// The outbox is full, and the call was made on the I/O thread, which alone could empty it.
+    /// The outbox is full, and the call was made in a callback, on the I/O thread of this client or another, where a wait
+    /// would stop that client's line. Send from another thread, or use [`try_send`](crate::Client::try_send).
     WouldDeadlock,
 }
 
@@ -140,7 +141,7 @@ impl fmt::Display for SendErrorKind {
                 write!(f, "the message has {size} bytes; max_message_size allows {limit}")
             }
             Self::WouldDeadlock => f.write_str(
-                "the outbox is full, and only this thread, the client's own I/O thread, could empty it; use try_send here",
+                "the outbox is full, and a wait in a callback, on the I/O thread of this client or another, would stop its line; use try_send here",
             ),
         }
     }

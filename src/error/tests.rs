@@ -80,7 +80,10 @@ fn what_was_lost_or_expired_is_named() {
         "the line was lost before the server confirmed #1 to #2, #5: that may have arrived or not"
     );
     let expired = Error::Expired { tickets }.to_string();
-    assert_eq!(expired, "#1 to #2, #5 waited longer than max_age allows, and will never be sent");
+    assert_eq!(
+        expired,
+        "#1 to #2, #5 will never be sent: older than max_age allows, or the protocol failed over that"
+    );
 }
 
 #[test]
@@ -103,10 +106,131 @@ fn a_wait_in_vain_says_for_what_and_why() {
     assert_eq!(down, "waited 300ms in vain for a message: the client is closed");
 }
 
+/// Says something of its own, and nothing of its cause.
+#[derive(Debug)]
+struct Outer(io::Error);
+
+impl fmt::Display for Outer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("outer")
+    }
+}
+
+impl StdError for Outer {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&self.0)
+    }
+}
+
+/// One of each variant; those with a cause have each of several.
+pub(crate) fn every_error() -> Vec<Error> {
+    let io = || io::Error::from_raw_os_error(2);
+    let causes: [Cause; 4] = [
+        Arc::new(io()),
+        Arc::new(io::Error::other(Outer(io()))),
+        Arc::new(Outer(io())),
+        Arc::new(tungstenite::Error::Io(io())),
+    ];
+    let (host, reason, after): (Box<str>, Box<str>, _) = ("h:1".into(), "why".into(), Duration::from_secs(1));
+    let tickets = Tickets::between(0, 2);
+    let rejection =
+        Rejection { status: 403, reason: "Forbidden".into(), headers: Vec::new(), body: b"no".to_vec() };
+    let mut errors = vec![
+        Error::InvalidUrl { reason: reason.clone() },
+        Error::InvalidConfig { setting: "spin", reason: reason.clone() },
+        Error::InvalidArgument { argument: "request", reason: reason.clone() },
+        Error::Rejected(Arc::new(rejection)),
+        Error::Upgrade { host: host.clone(), reason: reason.clone(), source: None },
+        Error::ConnectTimeout { host: host.clone(), phase: Phase::Tls, after },
+        Error::refused("why"),
+        Error::LoginTimeout { after },
+        Error::session("why"),
+        Error::answer("why"),
+        Error::ClosedByServer(CloseFrame::new(1008, "why")),
+        Error::ConnectionLost { source: None },
+        Error::HeartbeatTimeout { silence: after },
+        Error::WriteStalled { after },
+        Error::Protocol { code: 1002, reason: reason.clone() },
+        Error::Timeout { waiting_for: "a message", after, source: None },
+        Error::Unconfirmed { tickets: tickets.clone() },
+        Error::Expired { tickets },
+        Error::Send(SendErrorKind::Closed),
+        serde_json::from_str::<()>("nonsense").unwrap_err().into(),
+        serde_json::from_reader::<_, ()>(io::Read::chain(&b"["[..], Broken)).unwrap_err().into(),
+        Error::Closed,
+        Error::WouldDeadlock,
+        Error::Panicked { callback: INTERNAL },
+        Error::Panicked { callback: "resolver" },
+    ];
+    for io in [io(), io::Error::other(Outer(io())), io::Error::other("no address")] {
+        let source = Arc::new(io);
+        errors.extend([
+            Error::Resolve { host: host.clone(), source: Arc::clone(&source) },
+            Error::Connect { host: host.clone(), source: Arc::clone(&source) },
+            Error::System { what: "a thread", source },
+        ]);
+    }
+    for cause in causes {
+        errors.extend([
+            Error::Tls { host: host.clone(), source: Arc::clone(&cause) },
+            Error::ConnectionLost { source: Some(Arc::clone(&cause)) },
+            Error::Upgrade {
+                host: host.clone(),
+                reason: format!("broke: {cause}").into(),
+                source: Some(Arc::clone(&cause)),
+            },
+        ]);
+    }
+    errors.push(Error::Upgrade { host, reason, source: Some(Arc::new(Outer(io()))) });
+    let nested: Vec<_> = errors.iter().cloned().map(Arc::new).collect();
+    for source in nested {
+        errors.extend((0..3).map(|attempts| Error::GaveUp { attempts, source: Arc::clone(&source) }));
+        errors.push(Error::Timeout { waiting_for: "a message", after, source: Some(source) });
+    }
+    errors
+}
+
+/// Fails to be read.
+struct Broken;
+
+impl io::Read for Broken {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::Error::from_raw_os_error(2))
+    }
+}
+
+/// The texts of an error and of all that is behind it.
+fn chain(error: &dyn StdError) -> Vec<String> {
+    std::iter::successors(Some(error), |&error| error.source()).map(ToString::to_string).collect()
+}
+
 #[test]
-fn a_cause_is_kept() {
-    let io = Arc::new(io::Error::from(io::ErrorKind::ConnectionRefused));
-    let error = Error::Connect { host: "h:1".into(), source: io };
-    let gave_up = Error::GaveUp { attempts: 3, source: Arc::new(error) };
-    assert!(gave_up.source().unwrap().source().unwrap().to_string().contains("refused"));
+fn a_chain_says_nothing_twice_and_loses_nothing() {
+    for error in every_error() {
+        let chain = chain(&error);
+        for (at, text) in chain.iter().enumerate() {
+            assert!(!chain[..at].iter().any(|before| before.contains(text)), "{chain:?}");
+        }
+        // What an error is made from is in its text, or behind it.
+        let cause = error.cause().map(ToString::to_string).unwrap_or_default();
+        assert!(chain.iter().any(|text| text.contains(&cause)), "{cause}: {chain:?}");
+    }
+}
+
+#[test]
+fn a_cause_that_the_text_does_not_name_is_behind_it() {
+    let text = |error: &Error| error.source().map(ToString::to_string);
+    let lost = Error::ConnectionLost { source: Some(Arc::new(Outer(io::Error::other("inner")))) };
+    assert_eq!(
+        (lost.to_string().as_str(), text(&lost).as_deref()),
+        ("the connection broke: outer", Some("inner"))
+    );
+    let gave_up = Error::GaveUp { attempts: 3, source: Arc::new(lost) };
+    assert_eq!(text(&gave_up).as_deref(), Some("inner"));
+    let refused = Arc::new(io::Error::from(io::ErrorKind::ConnectionRefused));
+    let error = Error::Connect { host: "h:1".into(), source: refused };
+    assert_eq!(text(&error), None);
+    assert!(
+        matches!(error, Error::Connect { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused)
+    );
 }

@@ -2,6 +2,7 @@
 
 use crate::event::{Left, Ticket, Tickets};
 use crate::message::Message;
+use crate::session::outbox::FAILURES;
 use crate::session::{Doubt, Watermarks};
 
 pub(super) struct Ledger {
@@ -31,7 +32,7 @@ struct Fate {
     told: bool,
     /// It was returned as never written.
     unwritten: bool,
-    /// It was named as too old.
+    /// It was named as too old, or as one that the protocol failed to send.
     expired: bool,
     /// The caller took it back, or the protocol let it fall.
     dropped: bool,
@@ -114,12 +115,15 @@ impl Ledger {
         }
     }
 
-    /// These were too old to be written.
-    pub(super) fn expire(&mut self, tickets: &Tickets) {
+    /// These were too old to be written, or the protocol has met them too often, by `times`.
+    pub(super) fn expire(&mut self, tickets: &Tickets, times: impl Fn(u64) -> u8) {
         for ticket in tickets.iter().map(Ticket::number) {
             let fate = self.fate(ticket);
             assert!(
-                fate.expires && fate.connections == 0 && !fate.expired && !fate.doubted,
+                (fate.expires || times(ticket) >= FAILURES)
+                    && fate.connections == 0
+                    && !fate.expired
+                    && !fate.doubted,
                 "#{ticket}: {fate:?}"
             );
             fate.expired = true;

@@ -406,7 +406,7 @@ impl Rig {
                     self.ledger.lose(self.sure);
                 }
                 Event::Message(message) => self.check.passed.push_back(message.clone()),
-                Event::Expired { tickets } => self.ledger.expire(tickets),
+                Event::Expired { tickets } => self.ledger.expire(tickets, |ticket| self.fallen.times(ticket)),
                 _ => {}
             }
             self.publisher.put(event);

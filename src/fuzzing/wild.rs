@@ -1,7 +1,7 @@
 //! A protocol that asks for anything at any time, as bytes of the input say.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::Error;
@@ -18,17 +18,40 @@ pub(super) struct Wild {
     fallen: Fallen,
 }
 
-/// The tickets of the messages that were let fall.
+/// What it did with the messages that it was to send.
 #[derive(Clone, Default)]
-pub(super) struct Fallen(Arc<Mutex<Vec<u64>>>);
+pub(super) struct Fallen(Arc<Mutex<Seen>>);
+
+#[derive(Default)]
+struct Seen {
+    /// The tickets of those that were let fall.
+    fallen: Vec<u64>,
+    /// How often it was to send each.
+    times: BTreeMap<u64, u8>,
+}
 
 impl Fallen {
     pub(super) fn take(&self) -> Vec<u64> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.seen().fallen)
+    }
+
+    /// How often it was to send this one.
+    pub(super) fn times(&self, ticket: u64) -> u8 {
+        self.seen().times.get(&ticket).copied().unwrap_or_default()
     }
 
     fn add(&self, ticket: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(ticket);
+        self.seen().fallen.push(ticket);
+    }
+
+    fn meet(&self, ticket: u64) {
+        let mut seen = self.seen();
+        let times = seen.times.entry(ticket).or_default();
+        *times = times.saturating_add(1);
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -111,6 +134,7 @@ impl Protocol for Wild {
     }
 
     fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
+        self.fallen.meet(outgoing.ticket.number());
         self.requests.extend(outgoing.request);
         let before = self.effect(cx);
         if self.choose(8) == 7 && before.is_ok() {

@@ -56,7 +56,7 @@ impl Request {
     /// Sets a header, in place of any of that name.
     ///
     /// ```
-    /// # fn prepare(request: &mut tautline::Request) {
+    /// # fn _prepare(request: &mut tautline::Request) {
     /// request.set_header("Authorization", "Bearer …");
     /// # }
     /// ```

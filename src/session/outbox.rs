@@ -6,7 +6,8 @@
 //! out again on the next connection; a batch of which it took something may have been delivered.
 //!
 //! At most once, a message is let go when it was written. At least once, it is kept until it is confirmed, and sent
-//! again after a loss, three times at most: a message on which the server dies must not do so for ever.
+//! again after a loss, three times at most: a message on which the server dies must not do so for ever. Nor must one on
+//! which the protocol fails: after three connections that ended so it is let go.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -47,7 +48,7 @@ pub(crate) struct Outbox {
     drained: bool,
 }
 
-/// A message, and how many connections were lost over it.
+/// A message, how many connections were lost over it, and on how many the protocol has failed to send it.
 #[derive(Debug)]
 struct Entry {
     ticket: u64,
@@ -55,6 +56,7 @@ struct Entry {
     /// When it is too old to be written for the first time.
     expires: Option<Instant>,
     losses: u8,
+    failures: u8,
     /// A request: once it was handed over, it is never sent again.
     once: bool,
 }
@@ -65,6 +67,9 @@ const GONE: usize = 1024;
 
 /// So often a message may be written at the most.
 const SENDS: u8 = 3;
+
+/// So often a protocol may fail to send a message.
+pub(crate) const FAILURES: u8 = 3;
 
 /// Everything up to `ticket` and up to beat `beat` lies before byte `end`, and nothing after ticket `begun`.
 #[derive(Debug)]
@@ -91,13 +96,13 @@ impl Outbox {
     /// Takes an accepted message in; tickets rise by one.
     pub(crate) fn push(&mut self, ticket: u64, message: Message, expires: Option<Instant>) {
         self.accepted = ticket;
-        self.entries.push_back(Entry { ticket, message, expires, losses: 0, once: false });
+        self.entries.push_back(Entry { ticket, message, expires, losses: 0, failures: 0, once: false });
     }
 
     /// The same, for a request.
     pub(crate) fn push_request(&mut self, ticket: u64, message: Message) {
         self.accepted = ticket;
-        self.entries.push_back(Entry { ticket, message, expires: None, losses: 0, once: true });
+        self.entries.push_back(Entry { ticket, message, expires: None, losses: 0, failures: 0, once: true });
     }
 
     /// When the next message that was never written is too old for it.
@@ -175,6 +180,20 @@ impl Outbox {
             self.leave(entry.ticket, entry.ticket);
         }
         doubtful
+    }
+
+    /// The protocol has failed to send this message, which waits for the next connection. When it has failed too often,
+    /// lets the message go, and returns whether it was written to an earlier connection, so that it may have arrived.
+    pub(crate) fn fail(&mut self, ticket: u64) -> Option<bool> {
+        let at = self.entries.binary_search_by_key(&ticket, |entry| entry.ticket).ok()?;
+        let entry = self.entries.get_mut(at)?;
+        entry.failures += 1;
+        let (failures, losses) = (entry.failures, entry.losses);
+        if failures < FAILURES || at < self.held.messages {
+            return None;
+        }
+        self.withdraw(ticket);
+        Some(losses > 0)
     }
 
     /// Takes a message back that was not handed to a socket yet.

@@ -2,14 +2,17 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use log::warn;
+
 use crate::config::Beat;
 use crate::event::{Event, Ticket, Tickets};
 use crate::message::Message;
 use crate::protocol::{Outgoing, RequestId};
 use crate::session::connection::Role;
 use crate::session::heartbeat::Pulse;
+use crate::session::outbox::FAILURES;
 use crate::session::sender::Queued;
-use crate::session::{ConnectionId, Frame, Session};
+use crate::session::{ConnectionId, Frame, LOG, Session};
 use crate::state::ConnectionState;
 
 /// How far the messages have come.
@@ -60,9 +63,31 @@ impl Session {
             if tickets.is_empty() {
                 return;
             }
-            self.stats.messages_expired += tickets.len();
-            self.doubt(&tickets, true);
-            self.events.push_back(Event::Expired { tickets });
+            self.never_sent(tickets);
+        }
+    }
+
+    fn never_sent(&mut self, tickets: Tickets) {
+        self.stats.messages_expired += tickets.len();
+        self.doubt(&tickets, true);
+        self.events.push_back(Event::Expired { tickets });
+    }
+
+    /// The protocol has ended the connection instead of sending this message, which would meet it again on each.
+    fn not_sent(&mut self, ticket: u64) {
+        // What a closed session holds is counted as left.
+        if self.state == ConnectionState::Closed {
+            return;
+        }
+        let Some(may_have_arrived) = self.outbox.fail(ticket) else { return };
+        let tickets = Tickets::between(ticket - 1, ticket);
+        warn!(target: LOG, "Message {tickets} is given up: the protocol failed {FAILURES} times to send it");
+        if !may_have_arrived {
+            return self.never_sent(tickets);
+        }
+        self.doubt(&tickets, false);
+        if let Some(Event::Disconnected { maybe_delivered, .. }) = self.events.back_mut() {
+            *maybe_delivered = std::mem::take(maybe_delivered).and(tickets);
         }
     }
 
@@ -156,7 +181,7 @@ impl Session {
                     let doubtful = self.outbox.let_fall();
                     self.doubt(&doubtful, false);
                 }
-                None => {}
+                None => self.not_sent(ticket),
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Hooks that do what they should not: the table of `Protocol`.
 
 use tautline::ConnectionState::{Authenticated, Closed, Closing, Connected, Disconnected};
-use tautline::{CloseReason, Event, Limit};
+use tautline::{CloseReason, Delivery, Event, Limit, Ticket};
 
 use super::*;
 
@@ -43,6 +43,89 @@ fn an_error_fails_the_attempt_before_the_line_is_ready_and_loses_it_after() {
     let mut line = opened(Obedient { on_closing: "fail", ..Obedient::ready() });
     line.close_client();
     assert!(matches!(line.close_reason(), Some(CloseReason::ByCaller)));
+}
+
+/// The tickets that were named as never sent, and those in doubt.
+fn given_up(line: &mut Line) -> (Vec<u64>, Vec<u64>) {
+    let (mut never, mut doubtful) = (Vec::new(), Vec::new());
+    for event in line.events() {
+        match event {
+            Event::Expired { tickets, .. } => never.extend(tickets.iter().map(Ticket::number)),
+            Event::Disconnected { maybe_delivered, .. } => {
+                doubtful.extend(maybe_delivered.iter().map(Ticket::number));
+            }
+            _ => {}
+        }
+    }
+    (never, doubtful)
+}
+
+#[test]
+fn a_message_over_which_on_send_fails_on_three_connections_is_given_up_and_named() {
+    // An error, and other things that end the connection.
+    for on_poison in ["fail", "send far-more-than-the-limit", "timers 1025"] {
+        let protocol = Obedient { on_poison, retry: Some(Retry::After(S)), ..Obedient::ready() };
+        let mut line = Line::new(quiet().max_message_size(20), protocol).unwrap();
+        line.open();
+        line.send("poison");
+        line.send("healthy");
+        for failure in 1..=3 {
+            assert_eq!((line.state(), line.heard().len()), (Disconnected, 0), "{on_poison}, {failure}");
+            let named = if failure == 3 { vec![1] } else { vec![] };
+            assert_eq!(given_up(&mut line), (named, vec![]), "{on_poison}, {failure}");
+            line.step(S);
+            line.open();
+        }
+        assert_eq!((line.state(), line.heard()), (Connected, vec!["healthy".to_owned()]), "{on_poison}");
+    }
+}
+
+#[test]
+fn a_message_that_was_written_before_on_send_failed_over_it_is_named_as_maybe_delivered() {
+    struct Failing(u32);
+    impl Protocol for Failing {
+        fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+            cx.ready();
+            Ok(())
+        }
+
+        fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
+            self.0 += 1;
+            cx.send(outgoing.message);
+            if self.0 == 1 { Ok(()) } else { Err(Error::session("as told")) }
+        }
+
+        fn on_down(&mut self, _: &Down<'_>) -> Retry {
+            Retry::After(S)
+        }
+    }
+    let config = ConnectionConfig::new(URL).delivery(Delivery::AtLeastOnce);
+    let mut line = Line::new(config, Failing(0)).unwrap();
+    line.open();
+    line.send("once");
+    assert_eq!(line.heard(), ["once"]);
+    line.break_off();
+    for _ in 0..3 {
+        assert_eq!(given_up(&mut line), (vec![], vec![]));
+        line.step(S);
+        line.open();
+    }
+    assert_eq!(given_up(&mut line), (vec![], vec![1]));
+    line.step(S);
+    line.open();
+    assert_eq!((line.state(), line.heard().len()), (Connected, 0));
+}
+
+#[test]
+fn a_message_that_waits_to_fail_once_more_is_left_over_when_the_client_is_closed() {
+    let retry = Some(Retry::After(S));
+    let mut line = opened(Obedient { on_poison: "fail", retry, ..Obedient::ready() });
+    line.send("poison");
+    line.step(S);
+    line.open();
+    line.close_client();
+    assert_eq!(line.left().unwrap().never_written.len(), 1);
+    assert_eq!(given_up(&mut line), (vec![], vec![]));
 }
 
 #[test]

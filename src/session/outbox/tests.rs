@@ -167,6 +167,31 @@ fn a_message_is_given_up_and_named_when_three_connections_were_lost_over_it() {
 }
 
 #[test]
+fn a_message_is_given_up_when_the_protocol_has_failed_three_times_to_send_it() {
+    for was_written in [false, true] {
+        let mut outbox = kept(1..=3);
+        if was_written {
+            outbox.begin(0);
+            hand(&mut outbox, 1, 10);
+            assert!(outbox.lost(10).is_empty());
+        }
+        for failure in 1..=3 {
+            outbox.begin(0);
+            assert_eq!(outbox.pop().unwrap().0, 1);
+            assert!(outbox.lost(0).is_empty());
+            assert_eq!(outbox.fail(1), (failure == 3).then_some(was_written), "failure {failure}");
+        }
+        assert_eq!(outbox.take_released().messages, 1);
+        assert_eq!((outbox.fail(1), outbox.fail(9)), (None, None), "it is gone");
+        outbox.begin(0);
+        hand(&mut outbox, 2, 20);
+        outbox.progress(20);
+        outbox.confirm(3);
+        assert_eq!(outbox.watermarks(), (3, 3), "nobody waits for it");
+    }
+}
+
+#[test]
 fn what_is_left_at_least_once_tells_the_doubtful_from_the_unwritten() {
     let mut outbox = kept(1..=3);
     outbox.begin(0);

@@ -1,25 +1,34 @@
 //! A WebSocket client for the command line: `cargo run --example wscat -- --help`.
 #![allow(clippy::disallowed_methods, reason = "a program owns its clock")]
 
+pub(crate) mod terminal;
+pub(crate) mod typing;
+
 use std::error::Error as StdError;
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufWriter, ErrorKind, IsTerminal, Read, StdoutLock, Write};
-use std::process::ExitCode;
+use std::io::{self, BufRead, BufWriter, ErrorKind, Read, StdoutLock, Write};
+use std::process::{self, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use std::{env, fs, mem, thread};
+use std::{env, fs, thread};
 
 use crossbeam_channel::{Receiver, RecvError, Sender, bounded, never, select, tick};
 use log::LevelFilter;
 use native_tls::{Certificate, TlsConnector};
-use tautline::ConnectionState::{self, Closed, Closing, Connected, Connecting, Disconnected};
+use tautline::ConnectionState::{Closed, Closing, Connected, Connecting, Disconnected};
 use tautline::{Beat, Client, CloseReason, ConnectionConfig, Error, Event, HeartbeatConfig, Message};
+
+use terminal::{Screen, is_wild, one_line};
+use typing::{Key, Keys};
 
 const HELP: &str = "\
 wscat [options] URL           sends lines of stdin to a WebSocket server, prints its messages on stdout
 
 --header 'NAME: VALUE'        a header of the upgrade request (repeatable)
 --subprotocol NAME            a subprotocol to offer, the preferred one first (repeatable)
---heartbeat SECONDS|json|off  a WebSocket ping every SECONDS (default 5), or {\"type\":\"ping\"} every 30 s
+--heartbeat SECONDS|json|off  a WebSocket ping every SECONDS (default 5) and behind what was sent, to learn whether
+                              that has arrived; or {\"type\":\"ping\"} every 30 s
 --connect-timeout SECONDS     how long an attempt to connect may take (default 10)
 --no-reconnect                ends when the line is lost. Without it the line is brought back, however
                               long it takes, and what is typed waits; only the first attempt must succeed
@@ -27,7 +36,8 @@ wscat [options] URL           sends lines of stdin to a WebSocket server, prints
 --insecure                    accepts any certificate
 --binary                      sends lines as binary messages; without it they must be UTF-8
 --raw                         prints messages as they are: binary not in hex and without a newline, text
-                              with its control characters even on a terminal
+                              also on a terminal with what that would obey or hide: control characters,
+                              changes of the writing direction, what has no width
 --json                        lays messages that are JSON out over several lines, keys in order
 --once                        prints one message, and ends once stdin has (a terminal's needn't)
 --wait SECONDS                goes on so long after the end of stdin. Without it: until all is sent and
@@ -41,7 +51,14 @@ Exit codes: 0  stdin has ended and all has arrived, or the server closed with 10
             2  the options can't be used
             3  the line is lost for good, the server closed with another code, or --once got no message
             4  lines were not delivered, or perhaps not: stderr says how many
+          130  Ctrl-C, or a signal to end: the line is closed first; at once when asked for twice
 ";
+
+/// The exit code of who was told to end.
+const INTERRUPTED: u8 = 130;
+
+/// How long the answer to what asks for a confirmation is waited for before the next one asks.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let options = Options::parse(env::args_os().skip(1)).map_err(|what| (2, format!("{what} (see --help)")));
@@ -52,46 +69,126 @@ fn main() -> ExitCode {
 /// The exit code, or one and what to say.
 fn run(options: Options) -> Result<u8, (u8, String)> {
     if let Some(level) = options.log {
-        env_logger::Builder::new().filter_module("tautline", level).init();
+        let mut log = env_logger::Builder::new();
+        log.format(|out, record| {
+            let (level, time) = (record.level(), out.timestamp());
+            let (style, said) = (out.default_level_style(level), one_line(&record.args().to_string()));
+            writeln!(out, "[{time} {style}{level:<5}{style:#} {}] {said}", record.target())
+        });
+        log.filter_module("tautline", level).init();
     }
+    let (open, stop) = signals().map_err(|error| (1, format!("signals: {error}")))?;
     let mut screen = Screen::new(&options);
-    screen.draw(screen.paint(Connecting));
+    screen.draw(Connecting, "");
     let connected = Client::connect(&options.config);
+    open.store(true, Ordering::SeqCst);
     screen.put(""); // nothing stands in the way of an error
     let client = connected.map_err(|error| match error {
         Error::InvalidUrl { .. } | Error::InvalidConfig { .. } => (2, error.to_string()),
         _ => (1, error.to_string()),
     })?;
     let (told, lines) = bounded(16);
-    let (sender, binary, max) = (client.clone(), options.has("--binary"), options.config.max_message_size);
+    let sender = Lines { client: client.clone(), told, sent: confirming(&client, &options)? };
+    let (binary, max) = (options.has("--binary"), options.config.max_message_size);
+    let keys = if screen.live && screen.typing { Keys::take() } else { None };
+    screen.columns = keys.as_ref().map(|keys| keys.columns);
+    let by_key = keys.is_some();
     let stdin = thread::Builder::new().name("stdin".into());
-    let stdin = stdin.spawn(move || send_lines(&sender, &told, binary, max).or_else(|e| told.send(Err(e))));
+    let stdin = stdin.spawn(move || sender.read(by_key, binary, max).or_else(|e| sender.told.send(Err(e))));
     stdin.map_err(|error| (1, format!("a thread: {error}")))?;
     let (out, silent) = (BufWriter::new(io::stdout().lock()), Instant::now());
-    match (Session { client, lines, options, screen, out, silent, tally: Tally::default() }).run() {
+    match (Session { client, lines, stop, options, screen, out, silent, tally: Tally::default() }).run() {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(0),
         ended => ended.map_err(|error| (3, format!("stdout: {error}"))),
     }
 }
 
-/// THREAD `stdin`: reads and sends, so that a full outbox holds up nothing but stdin. Each line is told before it is
-/// sent; when no more is told, stdin has ended.
-fn send_lines(client: &Client, told: &Sender<io::Result<()>>, binary: bool, max: usize) -> io::Result<()> {
-    let mut stdin = io::stdin().lock();
-    loop {
-        let mut line = Vec::new();
-        if stdin.by_ref().take(max as u64 + 1).read_until(b'\n', &mut line)? == 0 {
-            return Ok(());
+/// SIGINT and SIGTERM end the program at once while no line is open. Later the first asks for the end, and the next ends
+/// it at once.
+fn signals() -> Result<(Arc<AtomicBool>, Receiver<()>), ctrlc::Error> {
+    let (open, (ask, stop)) = (Arc::new(AtomicBool::new(false)), bounded(1));
+    let is_open = Arc::clone(&open);
+    ctrlc::set_handler(move || {
+        if !is_open.swap(false, Ordering::SeqCst) {
+            typing::give_back();
+            process::exit(INTERRUPTED.into());
         }
-        if line.pop_if(|last| *last == b'\n').is_none() && line.len() > max {
-            return Err(io::Error::other("a line is too long"));
+        ask.try_send(()).ok();
+    })?;
+    Ok((open, stop))
+}
+
+/// THREAD `confirm`: has the server asked whether what was sent has arrived, so that a loss leaves only that in doubt
+/// which has had no answer. Only pings confirm.
+fn confirming(client: &Client, options: &Options) -> Result<Option<Sender<()>>, (u8, String)> {
+    if options.config.heartbeat.beat != Beat::WebSocketPing {
+        return Ok(None);
+    }
+    let (client, (sent, more)) = (client.clone(), bounded(1));
+    let thread = thread::Builder::new().name("confirm".into());
+    let waits = |outcome| matches!(outcome, Err(Error::Timeout { .. } | Error::Unconfirmed { .. }));
+    let thread = thread.spawn(move || more.iter().for_each(|()| while waits(client.confirm(PATIENCE)) {}));
+    thread.map(|_| Some(sent)).map_err(|error| (1, format!("a thread: {error}")))
+}
+
+/// What has come from stdin.
+enum Typed {
+    /// A line; as text, where the terminal has not shown it.
+    Line(String),
+    /// A line that is not complete.
+    Part(String),
+}
+
+/// Where the lines of stdin go.
+struct Lines {
+    client: Client,
+    /// Each line is told before it is sent; when no more is told, stdin has ended.
+    told: Sender<io::Result<Typed>>,
+    /// Has what was sent confirmed, where that is possible.
+    sent: Option<Sender<()>>,
+}
+
+impl Lines {
+    /// THREAD `stdin`: reads and sends, so that a full outbox holds up nothing but stdin.
+    fn read(&self, by_key: bool, binary: bool, max: usize) -> io::Result<()> {
+        let (mut stdin, mut typed) = (io::stdin().lock(), typing::Line::default());
+        loop {
+            let mut line = Vec::new();
+            if by_key {
+                let Some(typed) = self.type_line(&mut stdin, &mut typed)? else { return Ok(()) };
+                line = typed;
+            } else if stdin.by_ref().take(max as u64 + 1).read_until(b'\n', &mut line)? == 0 {
+                return Ok(());
+            }
+            if line.pop_if(|last| *last == b'\n').is_none() && line.len() > max {
+                return Err(io::Error::other("a line is too long"));
+            }
+            line.pop_if(|last| *last == b'\r' && !binary);
+            let shown = if by_key { String::from_utf8_lossy(&line).into_owned() } else { String::new() };
+            let text = |line| String::from_utf8(line).map_err(|_| io::Error::other("a line is no UTF-8"));
+            let message = if binary { Message::from(line) } else { text(line)?.into() };
+            // Who has closed the line, or ended the main thread, knows why.
+            if self.told.send(Ok(Typed::Line(shown))).is_err() || self.client.send(message).is_err() {
+                return Ok(());
+            }
+            self.sent.as_ref().map(|sent| sent.try_send(()));
         }
-        line.pop_if(|last| *last == b'\r' && !binary);
-        let text = |line| String::from_utf8(line).map_err(|_| io::Error::other("a line is no UTF-8"));
-        let message = if binary { Message::from(line) } else { text(line)?.into() };
-        // Who has closed the line, or ended the main thread, knows why.
-        if told.send(Ok(())).is_err() || client.send(message).is_err() {
-            return Ok(());
+    }
+
+    /// The next line that is typed; none when nothing more comes, or nobody wants it.
+    fn type_line(&self, stdin: &mut impl BufRead, line: &mut typing::Line) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            let keys = stdin.fill_buf()?;
+            let (mut taken, mut last) = (0, Key::Other);
+            while let (Key::Other, Some(key)) = (&last, keys.get(taken)) {
+                (taken, last) = (taken + 1, line.key(*key));
+            }
+            stdin.consume(taken);
+            match last {
+                Key::Enter(bytes) => return Ok(Some(bytes)),
+                Key::Other if taken > 0 && self.told.send(Ok(Typed::Part(line.text()))).is_ok() => {}
+                Key::Other | Key::End => return Ok(None),
+            }
         }
     }
 }
@@ -99,7 +196,8 @@ fn send_lines(client: &Client, told: &Sender<io::Result<()>>, binary: bool, max:
 /// From the first connection to the exit code.
 struct Session {
     client: Client,
-    lines: Receiver<io::Result<()>>,
+    lines: Receiver<io::Result<Typed>>,
+    stop: Receiver<()>,
     options: Options,
     screen: Screen,
     out: BufWriter<StdoutLock<'static>>,
@@ -123,14 +221,14 @@ impl Session {
         let served = self.serve();
         let left = self.client.close(); // what was accepted goes out first
         self.screen.put("");
-        served?;
+        let interrupted = served?;
         for event in self.client.events().clone() {
             self.see(event)?;
         }
         self.out.flush()?;
         self.lines.clone().try_iter().for_each(|line| self.take(Ok(line)));
         self.look();
-        self.screen.tell(&self.status(Closed));
+        self.screen.tell(Closed, &self.status());
 
         let (reason, tally, options) = (self.client.closed(), self.tally, self.options);
         // Only pings confirm, and a server that closes with 1000 has read what it wanted to read.
@@ -144,23 +242,25 @@ impl Session {
             code = complain(4, &format!("lines not delivered: {missing}; perhaps not delivered: {doubtful}"));
         }
         Ok(match ended {
+            _ if interrupted => INTERRUPTED,
             Err(error) => complain(3, &error.to_string()),
             Ok(()) if options.has("--once") && tally.received == 0 => complain(3, "no message came"),
             Ok(()) => code,
         })
     }
 
-    /// Until the line is closed, or there is nothing more to wait for.
-    fn serve(&mut self) -> io::Result<()> {
+    /// Until the line is closed, there is nothing more to wait for, or a signal comes; says whether one has.
+    fn serve(&mut self) -> io::Result<bool> {
         let tick = tick(Duration::from_millis(100));
         loop {
             select! {
                 recv(self.client.events()) -> event => match event {
                     Ok(event) => self.see(event)?,
-                    Err(RecvError) => return Ok(()),
+                    Err(RecvError) => return Ok(false),
                 },
                 recv(self.lines) -> line => self.take(line),
-                recv(tick) -> _ => if self.look() { return Ok(()) },
+                recv(self.stop) -> _ => return Ok(true),
+                recv(tick) -> _ => if self.look() { return Ok(false) },
             }
             if self.client.events().is_empty() {
                 self.out.flush()?;
@@ -176,39 +276,46 @@ impl Session {
                     self.screen.put("");
                 }
                 if self.tally.received == 1 || !self.options.has("--once") {
-                    print(&mut self.out, &message, &self.options)?;
+                    let tame = self.screen.shared && !self.options.has("--raw");
+                    print(&mut self.out, &message, &self.options, tame)?;
                 }
             }
             Event::StateChanged { to: to @ (Connecting | Closing), .. } if !self.screen.live => {
-                self.screen.tell(&self.status(to));
+                self.screen.tell(to, &self.status());
             }
             Event::Connected { address, subprotocol, .. } => {
                 self.silent = Instant::now();
                 let chosen = subprotocol.map_or(String::new(), |name| format!(", subprotocol {name}"));
-                self.screen.tell(&format!("{}  to {address}{chosen}", self.screen.paint(Connected)));
+                self.screen.tell(Connected, &format!("  to {address}{chosen}"));
             }
             Event::Disconnected { reason, retry_in: Some(delay), maybe_delivered, .. } => {
                 self.tally.doubtful += maybe_delivered.len();
                 let what = format!("  {reason}; next try in {delay:.1?}; in doubt: {maybe_delivered}");
-                self.screen.tell(&(self.screen.paint(Disconnected) + &what));
+                self.screen.tell(Disconnected, &what);
             }
             _ => {}
         }
         Ok(())
     }
 
-    fn take(&mut self, line: Result<io::Result<()>, RecvError>) {
+    fn take(&mut self, line: Result<io::Result<Typed>, RecvError>) {
         let Ok(line) = line else {
             return (self.lines, self.tally.ended) = (never(), Some(Instant::now()));
         };
-        if self.screen.typing {
-            self.screen.shown.clear(); // the end of what was typed has taken the cursor to the next row
-        }
-        if let Err(error) = line {
-            self.tally.unsent += 1;
-            self.screen.put(&format!("wscat: stdin: {error}; it is read no further\n"));
-        } else {
-            self.tally.read += 1;
+        match line {
+            Ok(Typed::Part(text)) => {
+                self.screen.typed = text;
+                self.screen.draw(self.client.state(), &self.status());
+            }
+            Ok(Typed::Line(text)) => {
+                self.screen.enter(self.client.state(), &self.status(), &text);
+                self.tally.read += 1;
+            }
+            Err(error) => {
+                self.tally.unsent += 1;
+                self.screen.enter(self.client.state(), &self.status(), "");
+                self.screen.put(&format!("wscat: stdin: {error}; it is read no further\n"));
+            }
         }
     }
 
@@ -219,7 +326,7 @@ impl Session {
         if done.messages_written > tally.written {
             (tally.written, self.silent) = (done.messages_written, now);
         }
-        self.screen.draw(self.status(state));
+        self.screen.draw(state, &self.status());
 
         let (tally, once) = (&self.tally, self.options.has("--once"));
         let past = |since, time| now.saturating_duration_since(since) >= time;
@@ -234,25 +341,37 @@ impl Session {
         }
     }
 
-    fn status(&self, state: ConnectionState) -> String {
+    fn status(&self) -> String {
         let (Tally { read, received, .. }, done) = (&self.tally, self.client.stats());
-        let (state, sent) = (self.screen.paint(state), done.messages_written);
+        let sent = done.messages_written;
         let round_trip = done.round_trip.map_or("-".into(), |time| format!("{time:.1?}"));
         let waiting = if *read > sent { format!("  waiting {}", read - sent) } else { String::new() };
-        format!("{state}  rtt {round_trip:>7}  sent {sent}  received {received}{waiting}")
+        format!("  rtt {round_trip:>7}  sent {sent}  received {received}{waiting}")
     }
 }
 
-fn print(out: &mut impl Write, message: &Message, options: &Options) -> io::Result<()> {
+/// `tame` for a terminal: a server's messages could do more to it than show text.
+pub(crate) fn print(
+    out: &mut impl Write,
+    message: &Message,
+    options: &Options,
+    tame: bool,
+) -> io::Result<()> {
+    let wild = |c: char| tame && is_wild(c) && !matches!(c, '\n' | '\t');
     if options.has("--json")
         && let Ok(json) = message.json::<tautline::Value>()
         && (message.as_text().is_some() || json.is_object() || json.is_array())
     {
-        return writeln!(out, "{json:#}");
+        for part in format!("{json:#}\n").split_inclusive(wild) {
+            let last = part.chars().next_back().filter(|last| wild(*last));
+            write!(out, "{}", last.map_or(part, |last| &part[..part.len() - last.len_utf8()]))?;
+            // Such a character stands in a string, where this means the same.
+            let mut units = [0; 2];
+            let units = last.map(|last| last.encode_utf16(&mut units)).unwrap_or_default();
+            units.iter().try_for_each(|unit| write!(out, "\\u{unit:04x}"))?;
+        }
+        return Ok(());
     }
-    // On a terminal a server's escape sequences could do more than show text.
-    let tame = io::stdout().is_terminal() && !options.has("--raw");
-    let wild = |c: char| tame && c.is_control() && !matches!(c, '\n' | '\t');
     match message {
         Message::Text(text) => writeln!(out, "{}", text.replace(wild, "\u{fffd}")),
         Message::Binary(bytes) if options.has("--raw") => out.write_all(bytes),
@@ -265,65 +384,11 @@ fn print(out: &mut impl Write, message: &Message, options: &Options) -> io::Resu
 
 /// Returns `code`, for the end of the program.
 fn complain(code: u8, what: &str) -> u8 {
-    writeln!(io::stderr(), "wscat: {what}").ok(); // there is nowhere to say that stderr is gone
+    writeln!(io::stderr(), "wscat: {}", one_line(what)).ok(); // there is nowhere to say that stderr is gone
     code
 }
 
-/// Stderr. On a terminal the status is rewritten in place, as the prompt of what is typed if somebody types.
-struct Screen {
-    quiet: bool,
-    live: bool,
-    typing: bool,
-    shared: bool, // messages go to a terminal too, and so to this one
-    colour: bool,
-    shown: String, // the status in the cursor's row, if one is there
-}
-
-impl Screen {
-    fn new(options: &Options) -> Self {
-        let terminal = io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb");
-        Self {
-            quiet: options.has("-q"),
-            live: terminal && !options.has("-q") && options.log.is_none(), // a log would be written over
-            typing: io::stdin().is_terminal(),
-            shared: io::stdout().is_terminal(),
-            colour: terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
-            shown: String::new(),
-        }
-    }
-
-    fn paint(&self, state: ConnectionState) -> String {
-        let colour = if state == Connected { 32 } else { 33 };
-        if self.colour { format!("\x1b[{colour}m{state}\x1b[0m") } else { state.to_string() }
-    }
-
-    /// A line that stays.
-    fn tell(&mut self, what: &str) {
-        if !self.quiet {
-            self.put(&format!("{what}\n"));
-        }
-    }
-
-    fn draw(&mut self, status: String) {
-        if self.live && self.shown != status {
-            if self.typing && self.shown.chars().count() == status.chars().count() {
-                self.shown.clear(); // what is being typed behind it stays
-                self.put(&format!("\x1b7\r{status}\x1b8"));
-            } else {
-                self.put(&format!("{status}{}", if self.typing { " > " } else { "" }));
-            }
-            self.shown = status;
-        }
-    }
-
-    /// Writes in the place of the status.
-    fn put(&mut self, text: &str) {
-        let clear = if mem::take(&mut self.shown).is_empty() { "" } else { "\r\x1b[2K" };
-        io::stderr().write_all(format!("{clear}{text}").as_bytes()).ok();
-    }
-}
-
-struct Options {
+pub(crate) struct Options {
     config: ConnectionConfig,
     wait: Option<Duration>, // how long to receive after the end of stdin, if that was said
     log: Option<LevelFilter>,
@@ -336,7 +401,7 @@ impl Options {
     }
 
     /// `None` if they ask for a text, which is shown.
-    fn parse(args: impl Iterator<Item = OsString>) -> Result<Option<Self>, Box<dyn StdError>> {
+    pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Option<Self>, Box<dyn StdError>> {
         let mut args =
             args.map(|arg| arg.into_string().map_err(|arg| format!("{} is no UTF-8", arg.display())));
         let (mut config, mut wait, mut log, mut flags) = (ConnectionConfig::new(""), None, None, Vec::new());

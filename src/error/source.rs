@@ -1,0 +1,34 @@
+//! What lies behind an error.
+
+use std::error::Error as StdError;
+
+use crate::error::Error;
+
+impl StdError for Error {
+    /// What lies behind this error, as far as the text does not say it already.
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        let text = self.to_string();
+        let mut cause = self.cause()?;
+        // Other libraries' errors repeat their causes, too.
+        while text.contains(&cause.to_string()) {
+            cause = cause.source()?;
+        }
+        Some(cause)
+    }
+}
+
+impl Error {
+    pub(super) fn cause(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Resolve { source, .. } | Self::Connect { source, .. } | Self::System { source, .. } => {
+                Some(source.as_ref())
+            }
+            Self::Tls { source, .. }
+            | Self::ConnectionLost { source: Some(source) }
+            | Self::Upgrade { source: Some(source), .. } => Some(source.as_ref()),
+            Self::GaveUp { source, .. } | Self::Timeout { source: Some(source), .. } => Some(source.as_ref()),
+            Self::Json(source) => Some(source.as_ref()),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! The example `wscat` on a terminal: what a server can do to it, and what becomes of what is typed.
+#![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
+
+mod common;
+#[path = "../examples/wscat/main.rs"]
+#[allow(dead_code, reason = "the program is run as one")]
+mod wscat;
+
+use tautline::Message;
+use wscat::terminal::is_wild;
+use wscat::typing::{Key, Line, tail};
+use wscat::{Options, print};
+
+/// What is printed of a message on a terminal, or where there is none.
+fn printed(flag: Option<&str>, message: impl Into<Message>, tame: bool) -> String {
+    let args = flag.into_iter().chain(["ws://h"]).map(Into::into);
+    let mut out = Vec::new();
+    print(&mut out, &message.into(), &Options::parse(args).unwrap().unwrap(), tame).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+/// All that a server may hide behind, one of each kind at least; and what it may say.
+const WILD: [char; 52] = [
+    '\0',
+    '\x07',
+    '\x08',
+    '\x0B',
+    '\r',
+    '\x1B',
+    '\x1F',
+    '\x7F',
+    '\u{80}',
+    '\u{84}',
+    '\u{85}',
+    '\u{90}',
+    '\u{9B}',
+    '\u{9D}',
+    '\u{9F}',
+    '\u{AD}',
+    '\u{34F}',
+    '\u{61C}',
+    '\u{115F}',
+    '\u{1160}',
+    '\u{17B4}',
+    '\u{180B}',
+    '\u{180E}',
+    '\u{200B}',
+    '\u{200C}',
+    '\u{200D}',
+    '\u{200E}',
+    '\u{200F}',
+    '\u{2028}',
+    '\u{2029}',
+    '\u{202A}',
+    '\u{202B}',
+    '\u{202C}',
+    '\u{202D}',
+    '\u{202E}',
+    '\u{2060}',
+    '\u{2064}',
+    '\u{2066}',
+    '\u{2067}',
+    '\u{2068}',
+    '\u{2069}',
+    '\u{206F}',
+    '\u{3164}',
+    '\u{FEFF}',
+    '\u{FFA0}',
+    '\u{FFF9}',
+    '\u{FFFB}',
+    '\u{1D173}',
+    '\u{E0001}',
+    '\u{E0041}',
+    '\u{E007F}',
+    '\u{E0100}',
+];
+const HARMLESS: &str =
+    "az ~|é e\u{301} ß → 漢字 한글 नमस्ते ไทย עברית مرحبا 👍 ❤\u{FE0F} 🇩🇪 \u{A0}\u{2003}\u{2013}\u{FFFD}";
+
+#[test]
+fn what_a_terminal_obeys_or_hides_is_wild_and_what_it_shows_is_not() {
+    for c in WILD {
+        assert!(is_wild(c), "{c:?}");
+    }
+    assert!(!HARMLESS.contains(is_wild));
+    assert!((0..0x20).chain(0x7F..0xA0).filter_map(char::from_u32).all(is_wild), "all of C0, DEL and C1");
+    assert_eq!(('\0'..='\u{10FFFF}').filter(|c| is_wild(*c)).count(), 4_228, "and nothing by mistake");
+}
+
+#[test]
+fn on_a_terminal_a_message_is_text_and_nothing_else() {
+    for c in WILD {
+        let text = format!("{HARMLESS}{c}z\n\t{c}");
+        assert_eq!(printed(None, text.as_str(), true), format!("{HARMLESS}\u{FFFD}z\n\t\u{FFFD}\n"), "{c:?}");
+        assert_eq!(printed(None, text.as_str(), false), format!("{text}\n"), "{c:?}");
+        assert_eq!(printed(Some("--json"), format!("no json {c}"), true), "no json \u{FFFD}\n", "{c:?}");
+    }
+}
+
+#[test]
+fn on_a_terminal_json_is_shown_without_what_it_obeys_and_means_the_same() {
+    let text: String = WILD.iter().flat_map(|c| [*c, 'z']).chain(HARMLESS.chars()).collect();
+    let value = serde_json::json!({"key": [text.as_str(), {text.as_str(): 1}], "other": "\"\\u{}"});
+    for message in [Message::from(&value), value.to_string().into_bytes().into()] {
+        let shown = printed(Some("--json"), message.clone(), true);
+        assert!(!shown.contains(|c| is_wild(c) && c != '\n'), "{shown:?}");
+        assert!(
+            shown.contains("\\u009b") && shown.contains("\\u202e") && shown.contains("\\udb40\\udc41"),
+            "{shown}"
+        );
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
+        assert_eq!(printed(Some("--json"), message, false), format!("{value:#}\n"));
+    }
+}
+
+#[test]
+fn keys_make_a_line() {
+    for (keys, expected) in [
+        (&b"abc\n"[..], &b"abc"[..]),
+        (b"a\x1b[D\x1b[1;5C\x1bOPb\x1b[3~c\r", b"abc"),
+        (b"no\x15a b  \x17c\n", b"a c"),
+        (b"x\xC3\xA9\xF0\x9F\x91\x8D\x7F\x7F\x08\x7Fz\n", b"z"),
+        (b"a\x04\x01\x1f\tb\n", b"a\tb"),
+        (b"\xC3\xA9\xFF\n", b"\xC3\xA9\xFF"),
+        (b"\n", b""),
+    ] {
+        let mut line = Line::default();
+        let (last, before) = keys.split_last().unwrap();
+        assert!(before.iter().all(|key| line.key(*key) == Key::Other), "{keys:?}");
+        assert_eq!(line.key(*last), Key::Enter(expected.to_vec()), "{keys:?}");
+        assert_eq!(line.text(), "");
+        assert_eq!(line.key(4), Key::End);
+    }
+}
+
+#[test]
+fn the_end_of_a_line_is_shown_where_it_does_not_fit() {
+    for (text, columns, shown) in [
+        ("abc", 3, "abc"),
+        ("abc", 2, "bc"),
+        ("a漢b", 3, "漢b"),
+        ("a漢b", 2, "b"),
+        ("", 5, ""),
+        ("漢", 1, ""),
+    ] {
+        assert_eq!(tail(text, columns), shown);
+    }
+}
+
+#[cfg(unix)]
+mod on_a_terminal {
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::os::fd::OwnedFd;
+    use std::process::{Child, Command, Stdio};
+    use std::thread;
+
+    use crossbeam_channel::{Receiver, bounded, unbounded};
+    use nix::pty::{OpenptyResult, openpty};
+
+    use super::common::{LONG, Server, accept, echo, listen};
+    use super::is_wild;
+
+    /// The program, and the user of its terminal.
+    struct Terminal {
+        child: Child,
+        keys: File,
+        screen: Receiver<Vec<u8>>,
+        seen: String,
+        /// The program's side, and how it was set before the program began.
+        device: OwnedFd,
+        before: Vec<u8>,
+    }
+
+    impl Terminal {
+        fn start(args: &[&str], url: &str) -> Self {
+            let OpenptyResult { master, slave } = openpty(None, None).unwrap();
+            let test = std::env::current_exe().unwrap();
+            let program = test.parent().unwrap().parent().unwrap().join("examples/wscat");
+            let before = settings(&slave);
+            let device = || Stdio::from(slave.try_clone().unwrap());
+            let mut command = Command::new(program);
+            command.args(args).arg(url).env("TERM", "xterm").env("NO_COLOR", "1");
+            let child = command.stdin(device()).stdout(device()).stderr(device()).spawn().unwrap();
+            let (sender, screen) = unbounded();
+            let keys = File::from(master);
+            let mut output = keys.try_clone().unwrap();
+            thread::spawn(move || {
+                let mut bytes = [0; 4096];
+                // It fails when nobody holds the device any more.
+                while let Ok(n) = output.read(&mut bytes) {
+                    if sender.send(bytes[..n].to_vec()).is_err() {
+                        return;
+                    }
+                }
+            });
+            Self { child, keys, screen, seen: String::new(), device: slave, before }
+        }
+
+        fn strike(&mut self, keys: &str) {
+            self.keys.write_all(keys.as_bytes()).unwrap();
+        }
+
+        /// Waits until the screen is so.
+        fn wait(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
+            while !is_so(self) {
+                let bytes = self.screen.recv_timeout(LONG);
+                let bytes = bytes.unwrap_or_else(|_| panic!("never saw {what:?}: {:?}", self.seen));
+                self.seen.push_str(&String::from_utf8_lossy(&bytes));
+            }
+        }
+
+        /// What stands in the row of the cursor.
+        fn row(&self) -> &str {
+            let row = self.seen.rsplit('\n').next().unwrap_or_default();
+            row.rsplit("\x1b[2K").next().unwrap_or_default()
+        }
+
+        /// Whether the device is set as it was before the program began.
+        fn is_as_before(&self) -> bool {
+            settings(&self.device) == self.before
+        }
+
+        /// The end of the program: its exit code.
+        fn end(&mut self) -> i32 {
+            super::common::eventually("the end of the program", || self.child.try_wait().unwrap().is_some());
+            self.child.wait().unwrap().code().unwrap()
+        }
+    }
+
+    fn settings(device: &OwnedFd) -> Vec<u8> {
+        let device = Stdio::from(device.try_clone().unwrap());
+        let settings = Command::new("stty").arg("-g").stdin(device).output().unwrap().stdout;
+        assert!(!settings.is_empty());
+        settings
+    }
+
+    impl Drop for Terminal {
+        fn drop(&mut self) {
+            // It may have ended by itself.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+
+    #[test]
+    fn what_is_being_typed_stays_on_the_screen_while_the_line_is_lost_and_messages_come() {
+        let (step_in, step) = bounded::<()>(0);
+        let server = Server::start(move |n, stream| match n {
+            0 => {
+                let mut socket = accept(stream);
+                step.recv().unwrap();
+                socket.send("news".into()).unwrap();
+                step.recv().unwrap();
+            }
+            1 => {
+                drop(stream); // an attempt that fails
+                step.recv().unwrap();
+            }
+            2 => {
+                step.recv().unwrap();
+                echo(accept(stream));
+            }
+            _ => {}
+        });
+        let mut terminal = Terminal::start(&["--heartbeat", "3600"], &server.url());
+        terminal.wait("a prompt", |t| t.row().starts_with("CONNECTED ") && t.row().ends_with(" > "));
+        terminal.strike("hel");
+        terminal.wait("what was typed", |t| t.row().ends_with(" > hel"));
+        step_in.send_timeout((), LONG).unwrap();
+        terminal.wait("the message", |t| t.seen.contains("news\r\n") && t.row().contains("received 1"));
+        assert!(terminal.row().ends_with(" > hel"), "{:?}", terminal.row());
+        step_in.send_timeout((), LONG).unwrap();
+        terminal.wait("the loss", |t| t.row().starts_with("DISCONNECTED ") && t.row().ends_with(" > hel"));
+        terminal.strike("lx");
+        terminal.wait("more", |t| t.row().ends_with(" > hellx"));
+        step_in.send_timeout((), LONG).unwrap();
+        terminal.wait("an attempt", |t| t.row().starts_with("CONNECTING ") && t.row().ends_with(" > hellx"));
+        terminal.strike("\x7fo");
+        terminal.wait("a correction", |t| t.row().ends_with(" > hello"));
+        terminal.strike("\n");
+        terminal.wait("an entered line", |t| {
+            t.seen.contains(" > hello\r\n") && t.row().ends_with("waiting 1 > ")
+        });
+        step_in.send_timeout((), LONG).unwrap();
+        terminal.wait("its echo", |t| t.seen.contains("\r\nhello\r\n") && t.row().contains("received 2"));
+        terminal.strike("\x04");
+        assert_eq!(terminal.end(), 0);
+        assert!(terminal.is_as_before());
+    }
+
+    #[test]
+    fn a_second_signal_leaves_the_terminal_as_it_was() {
+        let server = Server::start(|_, stream| {
+            let mut bytes = [0; 1024];
+            let socket = accept(stream);
+            while socket.get_ref().read(&mut bytes).is_ok_and(|n| n > 0) {}
+        });
+        let mut terminal = Terminal::start(&[], &server.url());
+        terminal.strike("typed");
+        terminal.wait("what was typed", |t| t.row().ends_with(" > typed"));
+        assert!(!terminal.is_as_before());
+        for _ in 0..2 {
+            let pid = terminal.child.id().to_string();
+            assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        }
+        assert_eq!(terminal.end(), 130);
+        assert!(terminal.is_as_before());
+    }
+
+    #[test]
+    fn nothing_that_a_server_says_is_obeyed() {
+        const WILD: &str = "a\u{9B}31mb\u{7F}c\u{202E}d\u{200B}e\u{2028}f\u{E0041}g";
+        for args in [&[][..], &["--json"], &["-v"]] {
+            let server = Server::start(|_, stream| {
+                let mut socket = accept(stream);
+                socket.send(WILD.into()).unwrap();
+                socket.send(serde_json::json!({"key": WILD}).to_string().into()).unwrap();
+                let reason = format!("{WILD}\u{1B}[2J\r\n");
+                let frame = tungstenite::protocol::CloseFrame { code: 1008.into(), reason: reason.into() };
+                let _ = socket.close(Some(frame));
+                listen(socket);
+            });
+            let mut terminal = Terminal::start(args, &server.url());
+            terminal.wait("the end", |t| t.seen.contains("wscat: ") && t.seen.ends_with("\r\n"));
+            assert_eq!(terminal.end(), 3);
+            let ours = ["\x1b[2K", "\x1b7", "\x1b8", "\x1b[0m", "\x1b[32m", "\x1b[33m"];
+            let rest = ours.iter().fold(terminal.seen.clone(), |seen, own| seen.replace(own, ""));
+            assert!(!rest.contains(|c| is_wild(c) && !matches!(c, '\r' | '\n')), "{args:?}: {rest:?}");
+            assert!(rest.contains("close code 1008"), "{rest:?}");
+        }
+    }
+}
