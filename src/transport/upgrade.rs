@@ -45,7 +45,7 @@ pub(crate) fn upgrade<T: Raw>(
     loop {
         if !ended {
             // The whole answer fits `limit`, and frames behind it are no part of it.
-            ended = match fill(link, &mut answer, limit + 1) {
+            ended = match fill(link, &mut answer, limit.saturating_add(1)) {
                 // A refusal counts without its body, however its connection ended.
                 Err(_) if refusal.is_some() => true,
                 other => other.map_err(broken)?,
