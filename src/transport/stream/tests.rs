@@ -1,0 +1,57 @@
+use super::*;
+use crate::transport::fake::Fake;
+
+#[test]
+fn a_write_always_succeeds_and_the_rest_spills_in_order() {
+    let fake = Fake::with_room(4);
+    let mut wire = Wire::new(fake.clone());
+    wire.write_all(b"abcdef").unwrap();
+    wire.write_all(b"ghi").unwrap();
+    assert_eq!((wire.taken(), wire.spilled(), wire.handed()), (4, 5, 9));
+    fake.0.lock().unwrap().room = 3;
+    wire.flush().unwrap();
+    assert_eq!((wire.taken(), wire.spilled()), (7, 2));
+    fake.0.lock().unwrap().room = 100;
+    wire.flush().unwrap();
+    assert_eq!(fake.0.lock().unwrap().written, b"abcdefghi");
+    assert_eq!((wire.taken(), wire.spilled(), wire.handed()), (9, 0, 9));
+}
+
+#[test]
+fn a_large_spill_gives_its_memory_back() {
+    let fake = Fake::with_room(0);
+    let mut wire = Wire::new(fake.clone());
+    wire.write_all(&vec![0; 1 << 20]).unwrap();
+    fake.0.lock().unwrap().room = usize::MAX;
+    wire.flush().unwrap();
+    assert_eq!(wire.spill.capacity(), 0);
+}
+
+#[test]
+fn a_short_read_spares_the_next_but_never_hides_the_end() {
+    let fake = Fake::default();
+    let mut wire = Wire::new(fake.clone());
+    let mut buffer = [0; 8];
+    fake.feed("ab");
+    fake.feed("cd");
+    assert_eq!(wire.read(&mut buffer).unwrap(), 2);
+    assert_eq!(wire.read(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock, "no system call");
+    wire.edge_of_end();
+    assert_eq!(wire.read(&mut buffer).unwrap(), 2);
+    fake.feed("");
+    assert_eq!(wire.read(&mut buffer).unwrap(), 0, "the end that came with the last bytes");
+}
+
+#[test]
+fn what_the_peer_said_is_read_before_a_failed_write_is_told() {
+    let fake = Fake::default();
+    fake.0.lock().unwrap().write_fails = true;
+    let mut wire = Wire::new(fake.clone());
+    wire.write_all(b"lost").unwrap();
+    wire.flush().unwrap();
+    assert_eq!((wire.taken(), wire.is_readable()), (0, true));
+    fake.feed("goodbye");
+    let mut buffer = [0; 64];
+    assert_eq!(wire.read(&mut buffer).unwrap(), 7);
+    assert_eq!(wire.read(&mut buffer).unwrap_err().kind(), ErrorKind::BrokenPipe);
+}
