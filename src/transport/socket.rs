@@ -87,10 +87,8 @@ impl<T: Raw> Socket<T> {
     pub(crate) fn new(link: Link<T>, rest: Vec<u8>, config: &ConnectionConfig) -> Self {
         let tap = Tap::new(config);
         // The tap keeps the limits: tungstenite would measure control frames by them too.
-        let config = WebSocketConfig::default()
-            .read_buffer_size(AT_REST)
-            .max_message_size(None)
-            .max_frame_size(None);
+        let config =
+            WebSocketConfig::default().read_buffer_size(AT_REST).max_message_size(None).max_frame_size(None);
         Self {
             context: WebSocketContext::new(Role::Client, Some(config)),
             stream: Tapped { link, tap, behind: Cursor::new(rest), budget: usize::MAX, filled: false },
@@ -332,7 +330,10 @@ impl<T: Raw> Socket<T> {
             }
             Some(sent) => {
                 self.draining = Some(DRAINED);
-                Err(Fault::Violation { code: 1002, reason: format!("{sent}, a code that nobody may send").into() })
+                Err(Fault::Violation {
+                    code: 1002,
+                    reason: format!("{sent}, a code that nobody may send").into(),
+                })
             }
             None => Ok(CloseFrame::new(reported, frame.reason.as_str())),
         }
@@ -421,11 +422,7 @@ impl Socket {
 
     /// Blocks until there is something to read, room to write, a wake-up, or `timeout`: the heartbeat's tick. Everything
     /// must have been read before, since TLS and tungstenite may hold what no descriptor shows.
-    pub(crate) fn read_until(
-        &mut self,
-        poller: &mut Poller,
-        timeout: Option<Duration>,
-    ) -> io::Result<()> {
+    pub(crate) fn read_until(&mut self, poller: &mut Poller, timeout: Option<Duration>) -> io::Result<()> {
         let wire = self.link().wire_mut();
         wire.arm(poller.registry())?;
         poller.wait(Some(wire), timeout)

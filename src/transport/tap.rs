@@ -140,7 +140,9 @@ impl Tap {
         let (last, opcode) = (first & 0x80 != 0, first & 0x0F);
         let broken = |reason: &str| Err(Violation { code: 1002, reason: reason.into() });
         if first & 0x70 != 0 {
-            return broken("a frame with a reserved bit, which only an extension may set, and none was agreed on");
+            return broken(
+                "a frame with a reserved bit, which only an extension may set, and none was agreed on",
+            );
         }
         if masked {
             return broken("a masked frame, which only a client may send");
@@ -160,7 +162,8 @@ impl Tap {
             (_, before) => before.unwrap_or(0).saturating_add(length),
         };
         let over = |what: &str, size: u64, allowed: u64, setting: &str| {
-            let reason = format!("a {what} of at least {size} bytes, where {allowed} are allowed ({setting})");
+            let reason =
+                format!("a {what} of at least {size} bytes, where {allowed} are allowed ({setting})");
             Err(Violation { code: 1009, reason: reason.into() })
         };
         if size > self.max_message {
