@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mio::event::Event;
@@ -84,6 +85,8 @@ pub(crate) struct Wire<T = TcpStream> {
     /// Until TCP stands, writability is what is waited for.
     connecting: bool,
     write_error: Option<io::Error>,
+    /// Why reading is over. The system and TLS say it once, and then act as if the peer had ended the stream.
+    read_error: Option<Arc<io::Error>>,
     /// Bytes that came from the system.
     received: u64,
     /// Bytes that the system took.
@@ -105,6 +108,7 @@ impl<T: Raw> Wire<T> {
             armed: false,
             connecting: false,
             write_error: None,
+            read_error: None,
             received: 0,
             taken: 0,
         }
@@ -195,6 +199,14 @@ impl<T: Raw> Wire<T> {
         if self.spill.is_empty() && self.spill.capacity() > KEPT {
             self.spill = VecDeque::new();
         }
+    }
+
+    fn read_error(&self) -> Option<io::Error> {
+        let error = self.read_error.as_ref()?;
+        Some(match error.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(error.kind(), Arc::clone(error)),
+        })
     }
 
     fn half_close(&mut self) {
@@ -379,10 +391,22 @@ impl<T: Raw> Tls<T> {
 
 impl<T: Raw> Read for Link<T> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(wire) => wire.read(buffer),
-            Self::Tls(tls) => tls.stream.read(buffer),
+        if self.wire().read_error.is_none() {
+            let read = match self {
+                Self::Plain(wire) => wire.read(buffer),
+                Self::Tls(tls) => tls.stream.read(buffer),
+            };
+            match read {
+                Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                    let wire = self.wire_mut();
+                    wire.read_error = Some(Arc::new(error));
+                    // Whoever reads next is not to wait for it.
+                    wire.readable = true;
+                }
+                other => return other,
+            }
         }
+        self.wire().read_error().map_or(Ok(0), Err)
     }
 }
 
