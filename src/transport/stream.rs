@@ -259,6 +259,15 @@ impl Wire {
     pub(crate) fn tcp(&self) -> &TcpStream {
         &self.raw
     }
+
+    /// The bytes that a read would bring, and leaves them to it.
+    pub(crate) fn peek(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let peeked = self.raw.peek(buffer);
+        if matches!(&peeked, Err(error) if error.kind() == ErrorKind::WouldBlock) {
+            self.readable = false;
+        }
+        peeked
+    }
 }
 
 impl<T: Raw> Read for Wire<T> {
