@@ -311,7 +311,7 @@ fn a_certificate_that_is_no_good_is_refused_with_what_is_wrong() {
     for server_of in ["PY", "NODE"] {
         let server = |kind| server(&format!("{server_of}_{kind}"));
         for (config, wrong) in [
-            (ConnectionConfig::new(server("WSS")), "nobody whom this system trusts issued"),
+            (ConnectionConfig::new(server("WSS")), "issued by nobody whom this system trusts"),
             (config(&server("EXPIRED")), "has expired"),
             (config(&server("WRONG_NAME")), "is not for the name localhost"),
         ] {

@@ -64,7 +64,8 @@ pub(crate) fn handshake(
         match result {
             Ok(stream) => return Ok(Link::tls(stream)),
             Err(HandshakeError::Failure(error)) => {
-                return Err(failed(verdict(&error, &endpoint.host), Arc::new(error)));
+                let reason = verdict(&error, endpoint).unwrap_or_else(|| "the handshake failed".into());
+                return Err(failed(reason, Arc::new(error)));
             }
             Err(HandshakeError::WouldBlock(mut unfinished)) => {
                 attempt.wait(unfinished.get_mut(), None)?;
@@ -108,10 +109,13 @@ pub(crate) fn instead(answer: &[u8], endpoint: &Endpoint) -> Option<String> {
     mixed_up.then(|| format!("it speaks TLS on port {}; use wss://{endpoint}", endpoint.port))
 }
 
-/// What to do about a server that says nothing to plain HTTP, as one does that expects TLS.
-pub(crate) fn hint(endpoint: &Endpoint) -> String {
+/// What to do about a server that says nothing to the upgrade: over plain TCP it may expect TLS, and over TLS it may say
+/// only now what it wants.
+pub(crate) fn hint(endpoint: &Endpoint, error: Option<&io::Error>) -> String {
     if endpoint.secure {
-        return String::new();
+        let verdict =
+            error.filter(|error| error.raw_os_error().is_none()).and_then(|error| verdict(error, endpoint));
+        return verdict.map_or_else(String::new, |words| format!("; {words}"));
     }
     format!("; if the server speaks TLS on port {}, use wss://{endpoint}", endpoint.port)
 }
@@ -121,98 +125,103 @@ fn is_tls(opening: &[u8]) -> bool {
     matches!(opening, [0x15 | 0x16] | [0x15 | 0x16, 3, ..])
 }
 
-/// What a TLS library says of a handshake that failed, in people's words, with what to do. OpenSSL has texts; SChannel
-/// and Secure Transport have codes, and texts in the language of the machine.
-fn verdict(error: &(impl fmt::Display + fmt::Debug), host: &str) -> String {
+/// What a TLS library says, in people's words with what to do, where the words are known.
+fn verdict(error: &(impl fmt::Display + fmt::Debug), endpoint: &Endpoint) -> Option<String> {
     let said = format!("{error} {error:?}").to_ascii_lowercase();
-    let says = |signs: &[&str]| signs.iter().any(|sign| said.contains(sign));
-    let trusted = "make it one that this system trusts, or trust it with ConnectionConfig::tls";
-    if says(EXPIRED) {
-        "the server's certificate has expired; it has to be renewed there, unless this machine's clock is wrong".into()
-    } else if says(NOT_YET) {
-        "the server's certificate is not valid yet; is this machine's clock right?".into()
-    } else if says(OUT_OF_TIME) {
-        "the server's certificate has expired or is not valid yet; it has to be renewed there, unless this machine's \
-         clock is wrong"
-            .into()
-    } else if says(WRONG_NAME) {
-        format!("the server's certificate is not for the name {host}; connect by a name that is in it")
-    } else if says(REVOKED) {
-        "the server's certificate was revoked; it has to be replaced there".into()
-    } else if says(SELF_SIGNED) {
-        format!("the server's certificate is self-signed, or its authority is; {trusted}")
-    } else if says(UNKNOWN_ISSUER) {
-        format!(
-            "nobody whom this system trusts issued the server's certificate, or the server does not send those in \
-             between; {trusted}"
-        )
-    } else if says(NOTHING_IN_COMMON) {
-        "the server and this system have no TLS version or cipher in common; one of them has to be updated"
-            .into()
-    } else if says(WANTS_CERTIFICATE) {
-        "the server wants a certificate of the client, or does not take the one it got; see ConnectionConfig::tls".into()
-    } else if says(NO_SUCH_NAME) {
-        format!("the server knows no host of the name {host}; is it the right one?")
-    } else if says(ENDED) {
-        "the server ended the connection in the middle of the handshake".into()
-    } else {
-        "the handshake failed".into()
-    }
+    let known = VERDICTS.iter().find(|(signs, _)| signs.iter().any(|sign| said.contains(sign)));
+    known.map(|(_, words)| words.replace("{host}", &endpoint.host))
 }
 
-const EXPIRED: &[&str] = &[
-    "certificate has expired",
-    "code: -67818",
-    "code: -9814",
-    "code: -2146893016",
-    "certificate is expired",
+/// The signs of each verdict, in lower case, and the words for it; of two that fit, the first. OpenSSL has texts. SChannel
+/// and Secure Transport have codes, and their texts are in the language of the machine.
+const VERDICTS: &[(&[&str], &str)] = &[
+    (
+        &[
+            "certificate required",
+            "alert bad certificate",
+            "alert unknown ca",
+            "alert certificate expired",
+            "alert certificate revoked",
+            "alert certificate unknown",
+            "alert unsupported certificate",
+        ],
+        "the server wants a certificate of the client, or does not take the one it got; see ConnectionConfig::tls",
+    ),
+    (
+        &[
+            "certificate has expired",
+            "certificate is expired",
+            "code: -67818",
+            "code: -9814",
+            "code: -2146893016",
+        ],
+        "the server's certificate has expired; it has to be renewed there, unless this machine's clock is wrong",
+    ),
+    (
+        &["certificate is not yet valid", "code: -67819", "code: -9815"],
+        "the server's certificate is not valid yet; is this machine's clock right?",
+    ),
+    (
+        // SChannel does not say which.
+        &["code: -2146762495"],
+        "the server's certificate has expired or is not valid yet; it has to be renewed there, unless this machine's \
+         clock is wrong",
+    ),
+    (
+        &[
+            "hostname mismatch",
+            "ip address mismatch",
+            "code: -67602",
+            "code: -9843",
+            "code: -2146762481",
+            "code: -2146893022",
+        ],
+        "the server's certificate is not for the name {host}; connect by a name that is in it",
+    ),
+    (
+        &["certificate revoked", "code: -67820", "code: -2146762484", "code: -2146885616"],
+        "the server's certificate was revoked; it has to be replaced there",
+    ),
+    (
+        &["self-signed certificate", "self signed certificate"],
+        "the server's certificate is self-signed, or its authority is; make it one that this system trusts, or trust it \
+         with ConnectionConfig::tls",
+    ),
+    (
+        &[
+            "unable to get local issuer certificate",
+            "unable to get issuer certificate",
+            "unable to verify the first certificate",
+            "code: -67843",
+            "code: -9807",
+            "code: -9812",
+            "code: -9813",
+            "code: -2146762487",
+            "code: -2146762486",
+            "code: -2146893019",
+        ],
+        "the server's certificate was issued by nobody whom this system trusts, or the server does not send the \
+         certificates in between; make it one that this system trusts, or trust it with ConnectionConfig::tls",
+    ),
+    (
+        &[
+            "unsupported protocol",
+            "alert protocol version",
+            "alert handshake failure",
+            "alert insufficient security",
+            "no protocols available",
+            "code: -9836",
+            "code: -9801",
+            "code: -2146893007",
+        ],
+        "the server and this system have no TLS version or cipher in common; one of them has to be updated",
+    ),
+    (&["unrecognized name"], "the server knows no host of the name {host}; is it the right one?"),
+    (
+        &["unexpected eof", "connection reset", "broken pipe", "code: -9805", "code: -9816"],
+        "the server ended the connection in the middle of the handshake",
+    ),
 ];
-const NOT_YET: &[&str] = &["certificate is not yet valid", "code: -67819", "code: -9815"];
-/// SChannel does not say which.
-const OUT_OF_TIME: &[&str] = &["code: -2146762495"];
-const WRONG_NAME: &[&str] = &[
-    "hostname mismatch",
-    "ip address mismatch",
-    "code: -67602",
-    "code: -9843",
-    "code: -2146762481",
-    "code: -2146893022",
-];
-const REVOKED: &[&str] = &["certificate revoked", "code: -67820", "code: -2146762484", "code: -2146885616"];
-const SELF_SIGNED: &[&str] = &["self-signed certificate", "self signed certificate"];
-const UNKNOWN_ISSUER: &[&str] = &[
-    "unable to get local issuer certificate",
-    "unable to get issuer certificate",
-    "unable to verify the first certificate",
-    "code: -67843",
-    "code: -9807",
-    "code: -9812",
-    "code: -9813",
-    "code: -2146762487",
-    "code: -2146762486",
-    "code: -2146893019",
-];
-const NOTHING_IN_COMMON: &[&str] = &[
-    "unsupported protocol",
-    "alert protocol version",
-    "alert handshake failure",
-    "alert insufficient security",
-    "no protocols available",
-    "code: -9836",
-    "code: -9801",
-    "code: -2146893007",
-];
-const WANTS_CERTIFICATE: &[&str] = &[
-    "certificate required",
-    "alert bad certificate",
-    "alert unknown ca",
-    "alert certificate expired",
-    "alert certificate revoked",
-    "alert certificate unknown",
-    "alert unsupported certificate",
-];
-const NO_SUCH_NAME: &[&str] = &["unrecognized name"];
-const ENDED: &[&str] = &["unexpected eof", "connection reset", "broken pipe", "code: -9805", "code: -9816"];
 
 #[cfg(test)]
 mod tests {
@@ -231,6 +240,8 @@ mod tests {
     /// What native-tls shows on each system.
     #[test]
     fn the_verdict_of_each_library_is_put_into_words() {
+        let endpoint = Endpoint::parse("wss://h.example").unwrap();
+        assert_eq!(verdict(&"something new", &endpoint), None);
         for (said, words) in [
             // OpenSSL 1.1 and 3
             (
@@ -247,7 +258,7 @@ mod tests {
             ("certificate verify failed: (self-signed certificate in certificate chain)", "self-signed"),
             (
                 "certificate verify failed: (unable to get local issuer certificate)",
-                "nobody whom this system trusts",
+                "by nobody whom this system trusts",
             ),
             ("certificate verify failed: (certificate revoked)", "was revoked"),
             (
@@ -273,8 +284,8 @@ mod tests {
                 "has expired or is not valid yet",
             ),
             ("Os { code: -2146762481, message: \"…\" }", "not for the name h.example"),
-            ("Os { code: -2146762487, message: \"…\" }", "nobody whom this system trusts"),
-            ("Os { code: -2146893019, message: \"…\" }", "nobody whom this system trusts"),
+            ("Os { code: -2146762487, message: \"…\" }", "by nobody whom this system trusts"),
+            ("Os { code: -2146893019, message: \"…\" }", "by nobody whom this system trusts"),
             // Secure Transport
             ("Error { code: -67818, message: \"An expired certificate was detected.\" }", "has expired;"),
             (
@@ -283,11 +294,11 @@ mod tests {
             ),
             (
                 "Error { code: -67843, message: \"The certificate was not trusted.\" }",
-                "nobody whom this system trusts",
+                "by nobody whom this system trusts",
             ),
-            ("something new", "the handshake failed"),
+            ("ssl3_read_bytes:sslv3 alert certificate revoked", "certificate of the client"),
         ] {
-            let verdict = verdict(&said, "h.example");
+            let verdict = verdict(&said, &endpoint).unwrap_or_default();
             assert!(verdict.contains(words), "{said}: {verdict}");
             assert!(!verdict.contains("code:") && !verdict.contains("routines"), "{verdict}");
         }

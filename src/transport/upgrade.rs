@@ -35,7 +35,7 @@ pub(crate) fn upgrade<T: Raw>(
     let key = generate_key();
     let broken = |error: io::Error| Error::Upgrade {
         host: target.endpoint.to_string().into(),
-        reason: format!("the connection broke{}", tls::hint(&target.endpoint)).into(),
+        reason: format!("the connection broke{}", tls::hint(&target.endpoint, Some(&error))).into(),
         source: Some(Arc::new(error)),
     };
     link.write_all(&request_head(target, &key)).and_then(|()| link.flush()).map_err(broken)?;
@@ -75,7 +75,7 @@ pub(crate) fn upgrade<T: Raw>(
                     ));
                 }
                 Parsed::Partial if ended && answer.is_empty() => {
-                    let hint = tls::hint(&target.endpoint);
+                    let hint = tls::hint(&target.endpoint, None);
                     return Err(not_websocket(
                         target,
                         format!("it ended the connection without a word{hint}"),
