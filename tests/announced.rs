@@ -51,6 +51,8 @@ static WATCHING: Watching = Watching;
 
 const MIB: usize = 1 << 20;
 
+type Configure = fn(ConnectionConfig) -> ConnectionConfig;
+
 /// The start of a frame of this length.
 fn header(first: u8, length: u64) -> Vec<u8> {
     [&[first, 127][..], &length.to_be_bytes()].concat()
@@ -59,7 +61,6 @@ fn header(first: u8, length: u64) -> Vec<u8> {
 #[test]
 fn a_frame_takes_memory_as_it_arrives_and_not_as_its_header_says() {
     let unlimited = |config: ConnectionConfig| config.max_message_size(usize::MAX).max_frame_size(usize::MAX);
-    type Configure = fn(ConnectionConfig) -> ConnectionConfig;
     let cases: [(&str, u64, usize, Configure); 4] = [
         ("64 MiB, the default limit", (64 << 20) - 1, 3, |config| config),
         ("1 TiB, no limit", 1 << 40, 3, unlimited),

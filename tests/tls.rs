@@ -265,7 +265,7 @@ fn a_certificate_that_is_no_good_is_told_in_words_with_what_to_do() {
         let (error, shown) = refused(ConnectionConfig::new(format!("wss://{at}")).tls(connector));
         assert!(matches!(error, Error::Tls { .. }), "{what}: {error:?}");
         assert!(shown.starts_with(&format!("TLS with {at}: ")), "{what}: {shown}");
-        // SChannel does not tell an end from a beginning, and only OpenSSL tells what signs itself.
+        // Windows does not tell an end from a beginning, and only OpenSSL tells what signs itself.
         let exact = cfg!(not(any(windows, target_vendor = "apple")));
         assert!(!exact || (shown.contains(says) && shown.contains(to_do)), "{what}: {shown}");
         assert!(!shown.contains("SSL routines"), "{what}: {shown}");

@@ -132,8 +132,8 @@ fn verdict(error: &(impl fmt::Display + fmt::Debug), endpoint: &Endpoint) -> Opt
     known.map(|(_, words)| words.replace("{host}", &endpoint.host))
 }
 
-/// The signs of each verdict, in lower case, and the words for it; of two that fit, the first. OpenSSL has texts. SChannel
-/// and Secure Transport have codes, and their texts are in the language of the machine.
+/// The signs of each verdict, in lower case, and the words for it; of two that fit, the first. OpenSSL has texts. The
+/// libraries of Windows and macOS have codes, and texts in the language of the machine.
 const VERDICTS: &[(&[&str], &str)] = &[
     (
         &[
@@ -162,7 +162,7 @@ const VERDICTS: &[(&[&str], &str)] = &[
         "the server's certificate is not valid yet; is this machine's clock right?",
     ),
     (
-        // SChannel does not say which.
+        // Windows does not say which.
         &["code: -2146762495"],
         "the server's certificate has expired or is not valid yet; it has to be renewed there, unless this machine's \
          clock is wrong",
@@ -278,7 +278,7 @@ mod tests {
                 "no host of the name h.example",
             ),
             ("unexpected EOF", "ended the connection"),
-            // SChannel, on a German machine
+            // Windows, on a German machine
             (
                 "Os { code: -2146762495, message: \"Ein Zertifikat ist abgelaufen\" }",
                 "has expired or is not valid yet",
@@ -286,7 +286,7 @@ mod tests {
             ("Os { code: -2146762481, message: \"…\" }", "not for the name h.example"),
             ("Os { code: -2146762487, message: \"…\" }", "by nobody whom this system trusts"),
             ("Os { code: -2146893019, message: \"…\" }", "by nobody whom this system trusts"),
-            // Secure Transport
+            // macOS
             ("Error { code: -67818, message: \"An expired certificate was detected.\" }", "has expired;"),
             (
                 "Error { code: -67602, message: \"A host name mismatch has occurred.\" }",
