@@ -47,15 +47,16 @@ pub struct ConnectionConfig {
     pub close_timeout: Duration,
     /// How long the operating system may take no byte of what waits to be written. Default 30 s.
     pub write_timeout: Duration,
-    /// How long a line must have been ready for the backoff to start anew. Default 5 s.
+    /// How long a line must have been ready for the backoff to start anew; less than 100 ms counts as that. Default 5 s.
     pub stable_after: Duration,
     /// The longest `Retry-After` of a server that is waited out. Default 1 h.
     pub retry_after_cap: Duration,
-    /// The largest message, in bytes, that is sent or received. Default 64 MiB.
+    /// The largest message, in bytes, that is sent or received. Default 64 MiB. A message takes memory as its bytes arrive,
+    /// whatever its header announces, and up to this bound: `usize::MAX` lets a server take all there is.
     pub max_message_size: usize,
-    /// The largest frame, in bytes, that is received. Default 64 MiB.
+    /// The largest frame of a message, in bytes, that is received. Default 64 MiB.
     pub max_frame_size: usize,
-    /// How much of a server's answer to the upgrade is read. Default 64 KiB.
+    /// How much of a server's answer to the upgrade is read, in bytes. Default 64 KiB.
     pub max_response_size: usize,
     /// How much may be accepted from callers and not yet written. Default 1,024 messages, 16 MiB.
     pub outbox: Limit,
@@ -80,7 +81,9 @@ pub struct ConnectionConfig {
     /// answer, looks up to twenty times as long. It shortens round trips at the price of some processor time; looks in
     /// vain grow rare. Zero turns it off, and on a machine with one processor it is off. At most 1 ms. Default 5 µs.
     pub spin: Duration,
-    /// The stack of the client's threads, in bytes: 64 KiB to 1 GiB. Virtual memory. Default 512 KiB.
+    /// The stack of the client's threads, in bytes: 384 KiB to 1 GiB. Virtual memory. Default 512 KiB. What the library
+    /// does with a message fits the smallest, JSON of the greatest depth in a build without optimisation too; callbacks
+    /// may need more.
     pub thread_stack: usize,
 }
 
@@ -99,7 +102,8 @@ pub struct ConnectionConfig {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ReconnectConfig {
-    /// The shortest delay before an attempt. Default 1 s.
+    /// The shortest delay before an attempt. Default 1 s. No delay is shorter than 10 ms, whatever is set here: a server
+    /// must not be hammered.
     pub initial_delay: Duration,
     /// The longest delay before an attempt, at least `initial_delay`. Default 30 s.
     pub max_delay: Duration,
@@ -411,8 +415,12 @@ pub(crate) fn deadline(now: Instant, after: Duration) -> Instant {
 
 const LONGEST_SPIN: Duration = Duration::from_millis(1);
 
-/// The sizes that a thread's stack may have.
-const STACKS: RangeInclusive<usize> = 64 << 10..=1 << 30;
+/// The sizes that a thread's stack may have. JSON of 127 levels, which is as deep as it is read, takes up to 224 KiB in a
+/// build without optimisation.
+const STACKS: RangeInclusive<usize> = 384 << 10..=1 << 30;
+
+/// The shortest delay before another attempt.
+pub(crate) const SHORTEST_DELAY: Duration = Duration::from_millis(10);
 
 /// RFC 9110, section 5.6.2.
 fn is_token(name: &str) -> bool {

@@ -70,9 +70,11 @@ pub enum Error {
     /// The TLS handshake failed, or TLS could not be set up.
     #[non_exhaustive]
     Tls {
-        /// The host.
+        /// Host and port.
         host: Box<str>,
-        /// What the TLS library said.
+        /// What is wrong, and what to do.
+        reason: Box<str>,
+        /// What the TLS library or the operating system said.
         source: Cause,
     },
     /// The server answered the upgrade with an HTTP status other than 101.
@@ -348,7 +350,7 @@ impl fmt::Display for Error {
             Self::InvalidArgument { argument, reason } => write!(f, "the {argument} can't be used: {reason}"),
             Self::Resolve { host, source } => write!(f, "looking up {host}: {source}"),
             Self::Connect { host, source } => write!(f, "connecting to {host}: {source}"),
-            Self::Tls { host, source } => write!(f, "TLS with {host}: {source}"),
+            Self::Tls { host, reason, .. } => write!(f, "TLS with {host}: {reason}"),
             Self::Rejected(rejection) => rejection.fmt(f),
             Self::Upgrade { host, reason, .. } => {
                 write!(f, "{host} did not answer the WebSocket upgrade as it should: {reason}")

@@ -86,22 +86,22 @@ fn violates(bytes: &[u8], code: u16, says: &str) {
 
 #[test]
 fn a_masked_frame_is_a_violation() {
-    violates(b"\x81\x82\x01\x02\x03\x04ij", 1002, "masked frame");
-    violates(b"\x89\x80\x01\x02\x03\x04", 1002, "masked frame");
+    violates(b"\x81\x82\x01\x02\x03\x04ij", 1002, "a masked frame");
+    violates(b"\x89\x80\x01\x02\x03\x04", 1002, "a masked frame");
 }
 
 #[test]
 fn a_reserved_bit_is_a_violation() {
     for bit in [0x40, 0x20, 0x10] {
-        violates(&frame(0x81 | bit, b"x"), 1002, "Reserved bits are non-zero");
-        violates(&frame(0x88 | bit, b"\x03\xE8"), 1002, "Reserved bits are non-zero");
+        violates(&frame(0x81 | bit, b"x"), 1002, "a reserved bit");
+        violates(&frame(0x88 | bit, b"\x03\xE8"), 1002, "a reserved bit");
     }
 }
 
 #[test]
 fn an_unknown_opcode_is_a_violation() {
-    violates(&frame(0x83, b"x"), 1002, "invalid opcode: 3");
-    violates(&frame(0x8B, b"x"), 1002, "invalid opcode: 11");
+    violates(&frame(0x83, b"x"), 1002, "unknown opcode 3");
+    violates(&frame(0x8B, b"x"), 1002, "unknown opcode 11");
 }
 
 #[test]
@@ -137,14 +137,14 @@ fn a_character_that_is_split_between_fragments_is_no_violation() {
 #[test]
 fn a_fragmented_control_frame_is_a_violation() {
     for opcode in [0x08, 0x09, 0x0A] {
-        violates(&frame(opcode, b""), 1002, "Fragmented control frame");
+        violates(&frame(opcode, b""), 1002, "a control frame in fragments");
     }
 }
 
 #[test]
 fn a_control_frame_over_125_bytes_is_a_violation() {
     for opcode in [0x88, 0x89, 0x8A] {
-        violates(&frame(opcode, &[b'x'; 126]), 1002, "Control frame too big");
+        violates(&frame(opcode, &[b'x'; 126]), 1002, "a control frame of 126 bytes");
     }
 }
 
@@ -159,7 +159,7 @@ fn a_new_message_inside_a_fragmented_one_is_a_violation() {
     for start in [0x01, 0x02] {
         for next in [0x81, 0x82, 0x01, 0x02] {
             let bytes = [frame(start, b"x"), frame(next, b"y")].concat();
-            violates(&bytes, 1002, "While waiting for more fragments");
+            violates(&bytes, 1002, "in the middle of one in fragments");
         }
     }
 }

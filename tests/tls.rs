@@ -10,9 +10,12 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 
-use common::{LONG, Server, frame, good_answer, loopback, over_tls, read_frame, read_head, tls_acceptor};
-use native_tls::TlsStream;
-use tautline::{Client, ConnectionConfig, HeartbeatConfig, Limit};
+use common::{
+    BareServer, LONG, Server, await_unread, disconnected, frame, good_answer, loopback, over_tls, read_frame,
+    read_head, tls_acceptor, tls_acceptor_with, tls_connector, wait_for,
+};
+use native_tls::{Certificate, TlsConnector, TlsStream};
+use tautline::{Client, ConnectionConfig, DisconnectReason, Error, HeartbeatConfig, Limit};
 
 /// A server over TLS that does `serve` once a connection is upgraded.
 fn server(serve: impl Fn(TlsStream<TcpStream>) + Send + Sync + 'static) -> Server {
@@ -128,5 +131,193 @@ fn a_large_message_takes_no_more_work_than_its_parts() {
     let whole = work(&|| send(PARTS * PART));
     // With a buffer that is moved to the front for each 16 KiB that TLS takes, it is sixteen times as much.
     assert!(whole < 5 * (parts + 2), "{whole}0 ms, and {parts}0 ms for the parts");
+    client.terminate();
+}
+
+/// The error of a client that connects to `server`, in full: with its causes.
+fn refused(config: ConnectionConfig) -> (Error, String) {
+    let error = Client::builder(config).resolver(loopback).connect().unwrap_err();
+    let mut causes = Vec::new();
+    let mut next = std::error::Error::source(&error);
+    while let Some(cause) = next {
+        causes.push(cause.to_string());
+        next = cause.source();
+    }
+    let shown = error.to_string();
+    for cause in &causes {
+        assert!(!shown.contains(cause.as_str()), "{shown}: {cause}");
+    }
+    (error, shown)
+}
+
+/// A server that does `serve` with the raw stream once the client has said something.
+fn raw(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> BareServer {
+    BareServer::start(move |_, stream| {
+        await_unread(&stream);
+        serve(stream);
+    })
+}
+
+/// Reads what the client says first.
+fn hear(stream: &mut TcpStream) {
+    assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+}
+
+#[test]
+fn plain_to_a_port_that_speaks_tls_says_so_and_what_to_do() {
+    let resets = raw(drop);
+    let ends = raw(|mut stream| hear(&mut stream));
+    let alerts = raw(|mut stream| {
+        hear(&mut stream);
+        stream.write_all(&[0x15, 3, 1, 0, 2, 2, 10]).unwrap();
+    });
+    let begins_to = raw(|mut stream| {
+        hear(&mut stream);
+        stream.write_all(&[0x15]).unwrap();
+    });
+    let acceptor = tls_acceptor();
+    let real = raw(move |stream| drop(acceptor.accept(stream)));
+    for (how, server, sure) in [
+        ("resets", resets, Some(false)),
+        ("ends", ends, Some(false)),
+        ("alerts", alerts, Some(true)),
+        ("alerts in pieces", begins_to, Some(true)),
+        // Its reset may overtake its alert.
+        ("is real", real, None),
+    ] {
+        let (error, shown) = refused(ConnectionConfig::new(server.url()));
+        let at = server.address();
+        assert!(matches!(error, Error::Upgrade { .. }), "{how}: {error:?}");
+        assert!(shown.starts_with(&format!("{at} did not answer")), "{how}: {shown}");
+        assert!(shown.ends_with(&format!("use wss://{at}")), "{how}: {shown}");
+        let says = match sure {
+            Some(true) => "it speaks TLS on port ",
+            Some(false) => "if the server speaks TLS on port ",
+            None => "speaks TLS on port ",
+        };
+        assert!(shown.contains(&format!("{says}{}", at.port())), "{how}: {shown}");
+    }
+}
+
+#[test]
+fn tls_to_a_port_that_speaks_plain_says_so_and_what_to_do() {
+    let answers = |answer: &'static [u8]| {
+        raw(move |mut stream| {
+            hear(&mut stream);
+            stream.write_all(answer).unwrap();
+        })
+    };
+    let speaks_first = BareServer::start(|_, mut stream| {
+        stream.write_all(b"SSH-2.0-OpenSSH_9.9\r\n").unwrap();
+        let _ = stream.read(&mut [0; 4096]);
+    });
+    for (how, server, says, cause) in [
+        ("resets", raw(drop), "ended the connection instead of answering", ""),
+        ("ends", raw(|mut stream| hear(&mut stream)), "ended the connection instead of answering", ""),
+        ("answers", answers(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "is not TLS", "HTTP/1.1 400 Bad Request"),
+        ("answers with a byte", answers(b"\n"), "is not TLS", r"\n"),
+        ("speaks first", speaks_first, "is not TLS", "SSH-2.0-OpenSSH_9.9"),
+    ] {
+        let at = format!("localhost:{}", server.address().port());
+        let (error, shown) = refused(ConnectionConfig::new(format!("wss://{at}")).tls(tls_connector()));
+        let Error::Tls { host, source, .. } = &error else { panic!("{how}: {error:?}") };
+        assert_eq!(**host, *at);
+        assert!(shown.contains(says) && shown.ends_with(&format!("use ws://{at}")), "{how}: {shown}");
+        assert!(source.to_string().contains(cause), "{how}: {source}");
+    }
+}
+
+#[test]
+fn a_certificate_that_is_no_good_is_told_in_words_with_what_to_do() {
+    let good = &include_bytes!("data/server.pem")[..];
+    let expired = &include_bytes!("data/expired.pem")[..];
+    let not_yet_valid = &include_bytes!("data/not_yet_valid.pem")[..];
+    let self_signed = &include_bytes!("data/self_signed.pem")[..];
+    let trusting = |certificate| {
+        let root = Certificate::from_pem(certificate).unwrap();
+        TlsConnector::builder().add_root_certificate(root).build().unwrap()
+    };
+    let nobody = || TlsConnector::new().unwrap();
+    for (what, certificate, connector, name, says, to_do) in [
+        ("expired", expired, trusting(expired), "localhost", "has expired", "has to be renewed"),
+        ("not yet valid", not_yet_valid, trusting(not_yet_valid), "localhost", "not valid yet", "clock"),
+        (
+            "wrong name",
+            good,
+            tls_connector(),
+            "other.test",
+            "not for the name other.test",
+            "a name that is in it",
+        ),
+        (
+            "unknown issuer",
+            good,
+            nobody(),
+            "localhost",
+            "by nobody whom this system trusts",
+            "ConnectionConfig::tls",
+        ),
+        ("self-signed", self_signed, nobody(), "localhost", "is self-signed", "ConnectionConfig::tls"),
+    ] {
+        let acceptor = tls_acceptor_with(certificate);
+        let server = Server::start(move |_, stream| drop(acceptor.accept(stream)));
+        let at = format!("{name}:{}", server.address().port());
+        let (error, shown) = refused(ConnectionConfig::new(format!("wss://{at}")).tls(connector));
+        assert!(matches!(error, Error::Tls { .. }), "{what}: {error:?}");
+        assert!(shown.starts_with(&format!("TLS with {at}: ")), "{what}: {shown}");
+        // Windows does not tell an end from a beginning, and only OpenSSL tells what signs itself.
+        let exact = cfg!(not(any(windows, target_vendor = "apple")));
+        assert!(!exact || (shown.contains(says) && shown.contains(to_do)), "{what}: {shown}");
+        assert!(!shown.contains("SSL routines"), "{what}: {shown}");
+    }
+}
+
+/// A stream that can keep what is written for later.
+struct Gathering {
+    stream: TcpStream,
+    gathered: Option<Vec<u8>>,
+}
+
+impl Read for Gathering {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Gathering {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match &mut self.gathered {
+            Some(gathered) => gathered.write(bytes),
+            None => self.stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+#[test]
+fn a_broken_record_behind_the_upgrade_is_an_error_of_tls_and_no_end() {
+    let acceptor = tls_acceptor();
+    let server = BareServer::start(move |_, stream| {
+        let Ok(mut stream) = acceptor.accept(Gathering { stream, gathered: None }) else { return };
+        let answer = good_answer(&read_head(&mut stream), "");
+        stream.get_mut().gathered = Some(Vec::new());
+        stream.write_all(answer.as_bytes()).unwrap();
+        let mut bytes = stream.get_mut().gathered.take().unwrap();
+        // A record that nobody has encrypted.
+        bytes.extend([&[0x17, 3, 3, 0, 32][..], &[0xAA; 32]].concat());
+        stream.get_mut().write_all(&bytes).unwrap();
+        let _ = stream.read(&mut [0; 1]);
+    });
+    let config = ConnectionConfig::new(format!("wss://localhost:{}", server.address().port()));
+    let config = config.tls(tls_connector()).heartbeat(HeartbeatConfig::off());
+    let client = Client::builder(config).resolver(loopback).connect().unwrap();
+    let (reason, _) = wait_for(&client, disconnected);
+    let DisconnectReason::Lost(Error::ConnectionLost { source: Some(source), .. }) = &reason else {
+        panic!("{reason:?}")
+    };
+    assert!(!source.to_string().is_empty());
     client.terminate();
 }

@@ -37,7 +37,7 @@ fn a_bad_setting_is_named() {
         (config().outbox(Limit::new(0, 1)), "outbox"),
         (config().events(Limit::new(1, 0)), "events"),
         (config().spin(Duration::from_millis(1) + Duration::from_nanos(1)), "spin"),
-        (config().thread_stack((64 << 10) - 1), "thread_stack"),
+        (config().thread_stack((384 << 10) - 1), "thread_stack"),
         (config().thread_stack((1 << 30) + 1), "thread_stack"),
         (config().thread_stack(usize::MAX), "thread_stack"),
         (config().subprotocol("a b"), "subprotocol"),

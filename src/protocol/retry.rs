@@ -23,7 +23,7 @@ pub enum Retry {
     Backoff,
     /// Try again at once; after a `Now` that did not bring the line back for good, 100 ms later.
     Now,
-    /// Try again after exactly this long.
+    /// Try again after exactly this long, 10 ms at least.
     After(Duration),
     /// Close the client.
     Never,

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::config::{Jitter, ReconnectConfig};
+use crate::config::{Jitter, ReconnectConfig, SHORTEST_DELAY};
 use crate::error::Error;
 
 /// Delays that grow with each failed attempt, spread by jitter.
 ///
-/// `base = min(initial_delay * multiplier^attempts, max_delay)`, then [`Jitter`], floored to whole milliseconds.
+/// `base = min(initial_delay * multiplier^attempts, max_delay)`, then [`Jitter`], floored to whole milliseconds, and
+/// 10 ms at least.
 /// The default jitter is decorrelated in the sense of Brooker, *Exponential Backoff And Jitter* (AWS, 2015), drawn
 /// around the base rather than around the delay before.
 ///
@@ -81,7 +82,7 @@ impl ExponentialBackoff {
             Jitter::None => base,
         };
         let delay = Duration::try_from_secs_f64(seconds).unwrap_or(self.config.max_delay);
-        Duration::new(delay.as_secs(), delay.subsec_millis() * 1_000_000)
+        Duration::new(delay.as_secs(), delay.subsec_millis() * 1_000_000).max(SHORTEST_DELAY)
     }
 
     /// Starts anew: the next delay is the first again.
@@ -168,8 +169,18 @@ mod tests {
     fn extreme_settings_give_extreme_delays_and_no_panic() {
         let config = ReconnectConfig::default().initial_delay(Duration::MAX).max_delay(Duration::MAX);
         assert!(delays(config, 1.0, 3).iter().all(|ms| *ms > 0));
-        let tiny = ReconnectConfig::default().initial_delay(Duration::from_nanos(1));
-        assert_eq!(delays(tiny, 0.0, 1), [0]);
+    }
+
+    #[test]
+    fn no_setting_makes_a_delay_shorter_than_ten_milliseconds() {
+        let nanosecond = Duration::from_nanos(1);
+        for jitter in [Jitter::Decorrelated, Jitter::Full, Jitter::Equal, Jitter::None] {
+            let tiny = ReconnectConfig::default().initial_delay(nanosecond).jitter(jitter);
+            let config = tiny.clone().max_delay(nanosecond).multiplier(1.0);
+            assert_eq!(delays(config, 0.5, 3), [10; 3]);
+            assert_eq!(delays(tiny, 0.0, 3), [10; 3]);
+            assert!(delays(ReconnectConfig::default().jitter(jitter), 0.0, 3).iter().all(|ms| *ms >= 10));
+        }
     }
 
     #[test]

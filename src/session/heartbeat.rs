@@ -107,7 +107,7 @@ pub enum Response<'a> {
 }
 
 /// As many unanswered beats are remembered; a peer that never answers must not make memory grow.
-const REMEMBERED: usize = 32;
+pub(crate) const REMEMBERED: usize = 32;
 
 /// No protocol makes beats come closer together.
 const CLOSEST: Duration = Duration::from_millis(1);

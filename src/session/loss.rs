@@ -23,8 +23,9 @@ impl Session {
     pub(super) fn down(&mut self, now: Instant, reason: DisconnectReason) {
         let ready_since = self.line.up().and_then(|up| up.ready_since);
         let ready_for = ready_since.map(|since| now.saturating_duration_since(since));
-        // A server that accepts and drops must not be hammered: only a line that stayed up proves itself.
-        if ready_for.is_some_and(|time| time >= self.config.stable_after) {
+        // A server that accepts and drops must not be hammered: only a line that stayed up proves itself, and one that was
+        // lost at once does not, whatever counts as stable.
+        if ready_for.is_some_and(|time| time >= self.config.stable_after.max(AGAIN)) {
             self.reconnect.reset_backoff();
         }
         let down = Down {

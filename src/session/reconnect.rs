@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use log::info;
 
-use crate::config::{ReconnectConfig, deadline};
+use crate::config::{ReconnectConfig, SHORTEST_DELAY, deadline};
 use crate::error::Error;
 use crate::protocol::Retry;
 use crate::session::LOG;
@@ -83,7 +83,7 @@ impl ReconnectionManager {
         let backoff = self.backoff.next_delay();
         let delay = match retry {
             Retry::Backoff => backoff.max(floor),
-            Retry::After(delay) => delay,
+            Retry::After(delay) => delay.max(SHORTEST_DELAY),
             Retry::Now | Retry::Never => Duration::ZERO,
         };
         let attempt = self.backoff.attempts();
@@ -175,9 +175,10 @@ mod tests {
         let mut manager = manager(ReconnectConfig::default());
         let ms = |plan: Option<Plan>| plan.unwrap().delay.as_millis();
         assert_eq!(ms(manager.schedule_reconnect(now, Retry::Now)), 0);
-        assert_eq!(ms(manager.schedule_reconnect(now, Retry::After(Duration::from_millis(7)))), 7);
+        assert_eq!(ms(manager.schedule_reconnect(now, Retry::After(Duration::from_millis(17)))), 17);
         assert_eq!(ms(manager.schedule_not_before(now, Retry::Backoff, Duration::from_secs(60))), 60_000);
         assert_eq!(ms(manager.schedule_not_before(now, Retry::Backoff, Duration::from_secs(1))), 12_500);
+        assert_eq!(ms(manager.schedule_reconnect(now, Retry::After(Duration::ZERO))), 10);
         assert!(manager.schedule_reconnect(now, Retry::Never).is_none());
         assert!(!manager.is_scheduled());
     }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use crate::config::Limit;
 use crate::error::{CloseFrame, Error};
 use crate::message::{Fragment, Message, Position};
+use crate::session::heartbeat::REMEMBERED;
 
 /// A frame for the socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +62,17 @@ impl Sender {
 
     pub(super) fn push(&mut self, queued: Queued) {
         self.frames.push_back(queued);
+    }
+
+    /// Queues beat `number`. While nothing goes out, beats must not pile up: of too many that wait, one is forgotten, but
+    /// never the oldest, which the next answer belongs to.
+    pub(super) fn push_beat(&mut self, frame: Frame, number: u64) {
+        let is_beat = |queued: &Queued| queued.beat.is_some();
+        if self.frames.iter().filter(|queued| is_beat(queued)).count() >= REMEMBERED {
+            let second = self.frames.iter().enumerate().filter(|(_, queued)| is_beat(queued)).nth(1);
+            second.map(|(at, _)| at).and_then(|at| self.frames.remove(at));
+        }
+        self.push(Queued { frame, beat: Some(number), completes: false });
     }
 
     pub(super) fn clear(&mut self) {
@@ -157,5 +169,25 @@ impl Cut {
 impl From<Frame> for Queued {
     fn from(frame: Frame) -> Self {
         Self { frame, beat: None, completes: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beats_that_cannot_go_out_do_not_pile_up() {
+        let mut sender = Sender::default();
+        sender.push(Frame::Message("first".into()).into());
+        for number in 1..=1000_u64 {
+            sender.push_beat(Frame::Ping(number.to_be_bytes()), number);
+        }
+        assert_eq!(sender.waiting(), REMEMBERED + 1);
+        let mut next = || sender.next(usize::MAX).map(|(frame, _)| frame);
+        assert_eq!(next(), Some(Frame::Message("first".into())));
+        assert_eq!(next(), Some(Frame::Ping(1_u64.to_be_bytes())));
+        let last = std::iter::from_fn(next).last();
+        assert_eq!(last, Some(Frame::Ping(1000_u64.to_be_bytes())));
     }
 }

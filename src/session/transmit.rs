@@ -231,7 +231,7 @@ impl Session {
             Pulse::Json => Frame::Message(json_ping(unix)),
             Pulse::Protocol => return self.protocol_beat(now),
         };
-        current.sender.push(Queued { frame, beat: Some(number), completes: false });
+        current.sender.push_beat(frame, number);
     }
 }
 

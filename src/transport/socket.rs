@@ -1,12 +1,12 @@
 //! An open WebSocket: frames in and out, and the one place that knows tungstenite's errors.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, Cursor, ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
 use mio::Registry;
 use mio::net::TcpStream;
-use tungstenite::error::{CapacityError, ProtocolError};
+use tungstenite::error::ProtocolError;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Bytes, Message as Frame, Utf8Bytes};
@@ -16,7 +16,7 @@ use crate::error::{CloseFrame, Error, Fault};
 use crate::message::{Binary, Fragment, Message, Position, Text};
 use crate::transport::frame::{self, Masks};
 use crate::transport::stream::{Link, Poller, Raw};
-use crate::transport::tap::Tap;
+use crate::transport::tap::{Tap, Violation};
 
 pub(crate) struct Socket<T: Raw = TcpStream> {
     context: WebSocketContext,
@@ -39,10 +39,12 @@ pub(crate) struct Socket<T: Raw = TcpStream> {
     owed: u64,
 }
 
-/// What tungstenite reads and writes: the link, with an eye on close frames.
+/// What tungstenite reads and writes: the link, with an eye on the frames that come.
 struct Tapped<T: Raw> {
     link: Link<T>,
     tap: Tap,
+    /// What came behind the answer to the upgrade, as far as it was not read.
+    behind: Cursor<Vec<u8>>,
     /// How much may still be read in this burst.
     budget: usize,
     /// A read has filled the whole buffer: there is more traffic than it is made for.
@@ -83,16 +85,13 @@ const SMALL: usize = 1024;
 impl<T: Raw> Socket<T> {
     /// `rest` came behind the answer to the upgrade.
     pub(crate) fn new(link: Link<T>, rest: Vec<u8>, config: &ConnectionConfig) -> Self {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(AT_REST)
-            .max_message_size(Some(config.max_message_size))
-            // A frame that no message may have is refused by its header, before its payload takes memory.
-            .max_frame_size(Some(config.max_frame_size.min(config.max_message_size)));
-        let mut tap = Tap::default();
-        tap.feed(&rest);
+        let tap = Tap::new(config);
+        // The tap keeps the limits: tungstenite would measure control frames by them too.
+        let config =
+            WebSocketConfig::default().read_buffer_size(AT_REST).max_message_size(None).max_frame_size(None);
         Self {
-            context: WebSocketContext::from_partially_read(rest, Role::Client, Some(config)),
-            stream: Tapped { link, tap, budget: usize::MAX, filled: false },
+            context: WebSocketContext::new(Role::Client, Some(config)),
+            stream: Tapped { link, tap, behind: Cursor::new(rest), budget: usize::MAX, filled: false },
             config,
             batch: Vec::new(),
             masks: Masks::default(),
@@ -321,21 +320,19 @@ impl<T: Raw> Socket<T> {
     fn close_frame(&mut self, frame: Option<tungstenite::protocol::CloseFrame>) -> Result<CloseFrame, Fault> {
         // An empty close frame counts as 1005 (RFC 6455, section 7.1.5).
         let Some(frame) = frame else { return Ok(CloseFrame::new(1005, "")) };
-        let sent = self.stream.tap.close();
-        let sent = sent.map(|(code, reason)| (code, String::from_utf8_lossy(reason).into_owned()));
+        let sent = self.stream.tap.close().map(|(code, reason)| as_sent(code, reason));
         let reported = u16::from(frame.code);
         match sent {
-            Some((code, _)) if code == reported => Ok(CloseFrame::new(code, frame.reason.as_str())),
-            Some((1014, reason)) => {
-                let frame = CloseFrame::new(1014, reason);
-                self.answer_close(&frame);
-                Ok(frame)
+            Some(sent) if sent.code == reported => Ok(sent),
+            Some(sent) if sent.code == 1014 => {
+                self.answer_close(&sent);
+                Ok(sent)
             }
-            Some((code, _)) => {
+            Some(sent) => {
                 self.draining = Some(DRAINED);
                 Err(Fault::Violation {
                     code: 1002,
-                    reason: format!("close code {code}, which nobody may send").into(),
+                    reason: format!("{sent}, a code that nobody may send").into(),
                 })
             }
             None => Ok(CloseFrame::new(reported, frame.reason.as_str())),
@@ -375,27 +372,42 @@ impl<T: Raw> Socket<T> {
                 | ProtocolError::ReceivedAfterClosing
                 | ProtocolError::SendAfterClosing,
             ) => return Fault::Broken(Error::ConnectionLost { source: None }),
-            E::Io(error) => return Fault::Broken(Error::ConnectionLost { source: Some(Arc::new(error)) }),
-            E::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
-                (1009, format!("a message of at least {size} bytes, where {max_size} are allowed"))
-            }
-            E::Utf8(_) => (1007, "text that is not UTF-8".into()),
-            E::Protocol(error) => (1002, error.to_string()),
+            E::Io(error) => match error.get_ref().and_then(|cause| cause.downcast_ref::<Violation>()) {
+                Some(Violation { code, reason }) => (*code, reason.clone()),
+                None => return Fault::Broken(Error::ConnectionLost { source: Some(Arc::new(error)) }),
+            },
+            E::Utf8(_) => (1007, self.not_utf8()),
+            E::Protocol(error) => (1002, error.to_string().into()),
             other => return Fault::Broken(Error::ConnectionLost { source: Some(Arc::new(other)) }),
         };
         self.draining = Some(DRAINED);
-        Fault::Violation { code, reason: reason.into() }
+        Fault::Violation { code, reason }
     }
+
+    /// What it was that should have been UTF-8.
+    fn not_utf8(&self) -> Box<str> {
+        match self.stream.tap.close() {
+            Some((code, reason)) if std::str::from_utf8(reason).is_err() => {
+                format!("{}, a reason that is not UTF-8", as_sent(code, reason)).into()
+            }
+            _ => "text that is not UTF-8".into(),
+        }
+    }
+}
+
+/// A close frame for people, its reason as far as it can be read.
+fn as_sent(code: u16, reason: &[u8]) -> CloseFrame {
+    CloseFrame::new(code, String::from_utf8_lossy(reason))
 }
 
 impl Socket {
     /// Moves the socket under `poller`'s wait, with a number of its own, from 1.
-    pub(crate) fn register(&mut self, registry: &Registry, number: usize) -> std::io::Result<()> {
+    pub(crate) fn register(&mut self, registry: &Registry, number: usize) -> io::Result<()> {
         self.link().wire_mut().register(registry, number)
     }
 
     /// Makes ready for a wait that is another socket's.
-    pub(crate) fn arm(&mut self, poller: &Poller) -> std::io::Result<()> {
+    pub(crate) fn arm(&mut self, poller: &Poller) -> io::Result<()> {
         self.link().wire_mut().arm(poller.registry())
     }
 
@@ -404,42 +416,74 @@ impl Socket {
         poller.tell(self.link().wire_mut());
     }
 
-    pub(crate) fn deregister(&mut self, registry: &Registry) -> std::io::Result<()> {
+    pub(crate) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         self.link().wire_mut().deregister(registry)
     }
 
     /// Blocks until there is something to read, room to write, a wake-up, or `timeout`: the heartbeat's tick. Everything
     /// must have been read before, since TLS and tungstenite may hold what no descriptor shows.
-    pub(crate) fn read_until(
-        &mut self,
-        poller: &mut Poller,
-        timeout: Option<Duration>,
-    ) -> std::io::Result<()> {
+    pub(crate) fn read_until(&mut self, poller: &mut Poller, timeout: Option<Duration>) -> io::Result<()> {
         let wire = self.link().wire_mut();
         wire.arm(poller.registry())?;
         poller.wait(Some(wire), timeout)
     }
 }
 
-impl<T: Raw> Read for Tapped<T> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+impl<T: Raw> Tapped<T> {
+    /// The bytes that come next, whatever they mean.
+    fn next(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.behind.read(buffer)?;
+        if n > 0 {
+            return Ok(n);
+        }
+        self.behind = Cursor::default();
         if self.budget == 0 {
             return Err(ErrorKind::WouldBlock.into());
         }
         let n = self.link.read(buffer)?;
         self.budget = self.budget.saturating_sub(n);
-        self.filled |= n == buffer.len() && n >= AT_REST;
-        self.tap.feed(&buffer[..n]);
         Ok(n)
     }
 }
 
+impl<T: Raw> Read for Tapped<T> {
+    /// `buffer` has room for a frame's header: tungstenite reserves as much.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(violation) = self.tap.violation() {
+                return Err(io::Error::new(ErrorKind::InvalidData, violation.clone()));
+            }
+            if self.tap.is_closed() {
+                // To tungstenite this is the end: a header behind a close frame would be believed.
+                return self.next(buffer).map(|_| 0);
+            }
+            if let Some(head) = self.tap.due() {
+                return (&mut *buffer).write_all(&head).map(|()| head.len());
+            }
+            let held = self.tap.held().len();
+            let room = self.tap.room();
+            let (front, fresh) = buffer.split_at_mut_checked(held).ok_or(ErrorKind::InvalidInput)?;
+            front.copy_from_slice(self.tap.held());
+            let size = fresh.len().min(room);
+            let n = self.next(&mut fresh[..size])?;
+            if n == 0 {
+                return Ok(0);
+            }
+            self.filled |= n == size && n >= AT_REST;
+            let passed = self.tap.feed(&mut buffer[..held + n]);
+            if passed > 0 {
+                return Ok(passed);
+            }
+        }
+    }
+}
+
 impl<T: Raw> Write for Tapped<T> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.link.write(bytes)
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         self.link.flush()
     }
 }

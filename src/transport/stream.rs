@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mio::event::Event;
@@ -94,6 +95,8 @@ pub(crate) struct Wire<T: Raw = TcpStream> {
     /// Until TCP stands, writability is what is waited for.
     connecting: bool,
     write_error: Option<io::Error>,
+    /// Why reading is over. The system and TLS say it once, and then act as if the peer had ended the stream.
+    read_error: Option<Arc<io::Error>>,
     /// Bytes that came from the system.
     received: u64,
     /// Bytes that the system took.
@@ -115,6 +118,7 @@ impl<T: Raw> Wire<T> {
             armed: false,
             connecting: false,
             write_error: None,
+            read_error: None,
             received: 0,
             taken: 0,
         }
@@ -207,6 +211,14 @@ impl<T: Raw> Wire<T> {
         }
     }
 
+    fn read_error(&self) -> Option<io::Error> {
+        let error = self.read_error.as_ref()?;
+        Some(match error.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(error.kind(), Arc::clone(error)),
+        })
+    }
+
     fn half_close(&mut self) {
         // It fails only on a connection that is gone, which the next read tells.
         let _ = self.raw.half_close();
@@ -263,6 +275,15 @@ impl Wire {
 
     pub(crate) fn tcp(&self) -> &TcpStream {
         &self.raw
+    }
+
+    /// The bytes that a read would bring, and leaves them to it.
+    pub(crate) fn peek(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let peeked = self.raw.peek(buffer);
+        if matches!(&peeked, Err(error) if error.kind() == ErrorKind::WouldBlock) {
+            self.readable = false;
+        }
+        peeked
     }
 }
 
@@ -396,10 +417,22 @@ impl<T: Raw> Tls<T> {
 
 impl<T: Raw> Read for Link<T> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(wire) => wire.read(buffer),
-            Self::Tls(tls) => tls.stream.read(buffer),
+        if self.wire().read_error.is_none() {
+            let read = match self {
+                Self::Plain(wire) => wire.read(buffer),
+                Self::Tls(tls) => tls.stream.read(buffer),
+            };
+            match read {
+                Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                    let wire = self.wire_mut();
+                    wire.read_error = Some(Arc::new(error));
+                    // Whoever reads next is not to wait for it.
+                    wire.readable = true;
+                }
+                other => return other,
+            }
         }
+        self.wire().read_error().map_or(Ok(0), Err)
     }
 }
 

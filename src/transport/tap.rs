@@ -1,52 +1,189 @@
-//! The close code as the server sent it. tungstenite turns every code that it does not allow into 1002, the legal 1014
-//! among them, and 1006, which some servers do send; so the bytes are looked at on their way to it.
+//! The server's frames on their way to tungstenite (RFC 6455, section 5.2). Each is judged by its header, before its
+//! payload has come: tungstenite judges most of them afterwards, and reserves the whole length that a header announces.
+//! A close frame is kept as the server sent it: tungstenite turns every code that it does not allow into 1002, the legal
+//! 1014 among them, and 1006, which some servers do send.
 
-/// Follows the frames of a stream (RFC 6455, section 5.2), skipping what they carry, until a close frame.
-#[derive(Debug, Default)]
+use std::error::Error;
+use std::fmt;
+
+use crate::config::ConnectionConfig;
+
+/// Follows the frames of a stream, and passes them on until one that breaks the protocol, or a close frame.
+#[derive(Debug)]
 pub(crate) struct Tap {
-    /// The header so far: 14 bytes at most.
+    max_message: u64,
+    max_frame: u64,
+    /// The start of a header whose end has not come. It is passed on with its end.
     head: Vec<u8>,
-    /// How much of a payload is still to come.
+    /// How much is still to come of the payload, or of the piece of it.
     skip: u64,
-    /// The last data frame was not the last of its message.
-    unfinished: bool,
+    /// The rest of a long frame.
+    rest: Option<Rest>,
+    /// The size so far of a message whose last frame has not come.
+    unfinished: Option<u64>,
     /// The payload of the close frame so far, once its header was seen.
     close: Option<Vec<u8>>,
+    violation: Option<Violation>,
 }
 
-/// What a close frame carries at most: more than this is a violation that tungstenite finds.
-const LARGEST: u64 = 125;
+/// What is to come of a frame behind its present piece.
+#[derive(Debug)]
+struct Rest {
+    length: u64,
+    /// The final bit of the frame, which its last piece has.
+    last: u8,
+}
+
+/// What a server did that breaks the protocol, and the close code for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Violation {
+    pub(crate) code: u16,
+    pub(crate) reason: Box<str>,
+}
+
+/// A longer frame is passed on as fragments of this size, each once the one before has come: so memory grows with what
+/// arrives, and not with what a header announces.
+pub(crate) const PIECE: u64 = 1 << 20;
+
+/// The largest size that a buffer can have which doubles as it grows.
+const MOST: usize = isize::MAX as usize / 2;
+
+/// The length of a piece's header.
+const PIECE_HEAD: usize = 10;
+
+struct Header {
+    first: u8,
+    masked: bool,
+    /// Its own size.
+    size: usize,
+    /// The payload's.
+    length: u64,
+}
 
 impl Tap {
-    pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            if let Some(close) = &mut self.close {
-                let n = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
-                close.extend(&bytes[..n]);
-                self.skip -= n as u64;
-                // Nothing counts after a close frame.
-                return;
-            }
-            if self.skip > 0 {
-                let n = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
-                self.skip -= n as u64;
-                bytes = &bytes[n..];
-                continue;
-            }
-            let (byte, rest) = (bytes[0], &bytes[1..]);
-            bytes = rest;
-            self.head.push(byte);
-            if let Some(length) = self.payload_length() {
-                self.skip = length;
-                if self.head[0] & 0x08 == 0 {
-                    self.unfinished = self.head[0] & 0x80 == 0;
-                }
-                if self.head[0] & 0x0F == 8 && length <= LARGEST {
-                    self.close = Some(Vec::new());
-                }
-                self.head.clear();
-            }
+    pub(crate) fn new(config: &ConnectionConfig) -> Self {
+        Self {
+            max_message: config.max_message_size.min(MOST) as u64,
+            max_frame: config.max_frame_size as u64,
+            head: Vec::new(),
+            skip: 0,
+            rest: None,
+            unfinished: None,
+            close: None,
+            violation: None,
         }
+    }
+
+    /// What is to be passed on before anything more is read: the header of a piece.
+    pub(crate) fn due(&mut self) -> Option<[u8; PIECE_HEAD]> {
+        let rest = self.rest.as_mut().filter(|_| self.skip == 0)?;
+        self.skip = rest.length.min(PIECE);
+        rest.length -= self.skip;
+        let first = if rest.length == 0 { rest.last } else { 0 };
+        if rest.length == 0 {
+            self.rest = None;
+        }
+        let mut header = [first, 127, 0, 0, 0, 0, 0, 0, 0, 0];
+        header[2..].copy_from_slice(&self.skip.to_be_bytes());
+        Some(header)
+    }
+
+    /// What was held back, and comes before what is read next.
+    pub(crate) fn held(&self) -> &[u8] {
+        &self.head
+    }
+
+    /// How much may be read next: never beyond the end of a piece, behind which comes the next one's header.
+    pub(crate) fn room(&self) -> usize {
+        usize::try_from(if self.rest.is_some() { self.skip } else { PIECE }).unwrap_or(usize::MAX)
+    }
+
+    /// Takes what was read, what was held included. Returns how much of it is to be passed on.
+    pub(crate) fn feed(&mut self, bytes: &mut [u8]) -> usize {
+        self.head.clear();
+        let mut at = 0;
+        loop {
+            let n = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len() - at);
+            if let Some(close) = &mut self.close {
+                close.extend(&bytes[at..at + n]);
+            }
+            self.skip -= n as u64;
+            at += n;
+            if at == bytes.len() || self.close.is_some() {
+                return at;
+            }
+            let Some(header) = Header::parse(&bytes[at..]) else {
+                self.head.extend(&bytes[at..]);
+                return at;
+            };
+            if let Err(violation) = self.judge(&header) {
+                self.violation = Some(violation);
+                return at;
+            }
+            self.skip = header.length;
+            if header.length > PIECE {
+                self.skip = PIECE;
+                self.rest = Some(Rest { length: header.length - PIECE, last: header.first & 0x80 });
+                bytes[at] &= 0x0F;
+                bytes[at + 2..at + header.size].copy_from_slice(&PIECE.to_be_bytes());
+            }
+            if header.first & 0x0F == 8 {
+                self.close = Some(Vec::new());
+            }
+            at += header.size;
+        }
+    }
+
+    /// The rules for a header, and the limits.
+    fn judge(&mut self, header: &Header) -> Result<(), Violation> {
+        let Header { first, masked, length, .. } = *header;
+        let (last, opcode) = (first & 0x80 != 0, first & 0x0F);
+        let broken = |reason: &str| Err(Violation { code: 1002, reason: reason.into() });
+        if first & 0x70 != 0 {
+            return broken(
+                "a frame with a reserved bit, which only an extension may set, and none was agreed on",
+            );
+        }
+        if masked {
+            return broken("a masked frame, which only a client may send");
+        }
+        match opcode {
+            0..=2 => {}
+            8..=10 if !last => return broken("a control frame in fragments"),
+            8..=10 if length > 125 => {
+                return broken(&format!("a control frame of {length} bytes, where 125 are allowed"));
+            }
+            8..=10 => return Ok(()),
+            unknown => return broken(&format!("a frame with the unknown opcode {unknown}")),
+        }
+        let size = match (opcode, self.unfinished) {
+            (0, None) => return broken("a continuation frame with nothing to continue"),
+            (1 | 2, Some(_)) => return broken("a new message in the middle of one in fragments"),
+            (_, before) => before.unwrap_or(0).saturating_add(length),
+        };
+        let over = |what: &str, size: u64, allowed: u64, setting: &str| {
+            let reason =
+                format!("a {what} of at least {size} bytes, where {allowed} are allowed ({setting})");
+            Err(Violation { code: 1009, reason: reason.into() })
+        };
+        if size > self.max_message {
+            return over("message", size, self.max_message, "max_message_size");
+        }
+        if length > self.max_frame {
+            return over("frame", length, self.max_frame, "max_frame_size");
+        }
+        self.unfinished = (!last).then_some(size);
+        Ok(())
+    }
+
+    /// Why nothing more is passed on, if the protocol was broken.
+    pub(crate) fn violation(&self) -> Option<&Violation> {
+        self.violation.as_ref()
+    }
+
+    /// Whether the close frame was passed on; nothing counts behind it.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.close.is_some() && self.skip == 0
     }
 
     /// The close frame's code and reason, if its code was in it.
@@ -59,25 +196,34 @@ impl Tap {
 
     /// Whether everything up to here was whole messages and control frames.
     pub(crate) fn is_between_messages(&self) -> bool {
-        self.head.is_empty() && self.skip == 0 && self.close.is_none() && !self.unfinished
+        self.head.is_empty() && self.skip == 0 && self.close.is_none() && self.unfinished.is_none()
     }
+}
 
-    /// The length of the payload, once the header is complete.
-    fn payload_length(&self) -> Option<u64> {
-        let [_, second, extended @ ..] = self.head.as_slice() else { return None };
-        let masked = if second & 0x80 == 0 { 0 } else { 4 };
+impl Header {
+    /// The header at the start of `bytes`, if all of it is there.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let [first, second, extended @ ..] = bytes else { return None };
+        let masked = second & 0x80 != 0;
         let (width, short) = match second & 0x7F {
             126 => (2, 0),
             127 => (8, 0),
             short => (0, short),
         };
-        if extended.len() < width + masked {
-            return None;
-        }
-        let length = extended[..width].iter().fold(0, |length, byte| length << 8 | u64::from(*byte));
-        Some(if width == 0 { u64::from(short) } else { length })
+        let length = extended.get(..width)?;
+        let length = length.iter().fold(u64::from(short), |length, byte| length << 8 | u64::from(*byte));
+        let size = 2 + width + if masked { 4 } else { 0 };
+        (bytes.len() >= size).then_some(Self { first: *first, masked, size, length })
     }
 }
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl Error for Violation {}
 
 #[cfg(test)]
 mod tests {
@@ -89,25 +235,70 @@ mod tests {
         stream.extend([0x88; 256]);
         stream.extend([0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
         stream.extend(std::iter::repeat_n(0x88, 65_536));
-        stream.extend([0x89, 0, 0x88, 5, 0x03, 0xF6, b'b', b'y', b'e', 0x88, 2, 3, 0xE8]);
+        stream.extend([0x89, 0, 0x88, 5, 0x03, 0xF6, b'b', b'y', b'e']);
         stream
     }
 
+    fn tap() -> Tap {
+        Tap::new(&ConnectionConfig::new("ws://h").max_message_size(usize::MAX).max_frame_size(usize::MAX))
+    }
+
+    /// Feeds `bytes` as a reader does, up to `size` at a time; returns what is passed on.
+    fn passed(tap: &mut Tap, mut bytes: &[u8], size: usize) -> Vec<u8> {
+        let mut passed = Vec::new();
+        while !bytes.is_empty() && tap.violation().is_none() && !tap.is_closed() {
+            if let Some(due) = tap.due() {
+                passed.extend(due);
+            }
+            let n = size.min(tap.room()).min(bytes.len());
+            let mut read = [tap.held(), &bytes[..n]].concat();
+            bytes = &bytes[n..];
+            let n = tap.feed(&mut read);
+            passed.extend(&read[..n]);
+        }
+        passed
+    }
+
     #[test]
-    fn the_close_frame_is_found_however_the_stream_is_cut() {
+    fn frames_are_passed_on_as_they_came_and_the_close_frame_is_found_however_the_stream_is_cut() {
         let stream = stream();
         for size in [1, 2, 3, 7, 1000, 70_000] {
-            let mut tap = Tap::default();
-            stream.chunks(size).for_each(|chunk| tap.feed(chunk));
+            let mut tap = tap();
+            let behind = [&stream[..], &[0x88, 2, 3, 0xE8]].concat();
+            assert!(passed(&mut tap, &behind, size) == stream, "chunks of {size}");
             assert_eq!(tap.close(), Some((1014, &b"bye"[..])), "chunks of {size}");
         }
     }
 
     #[test]
+    fn a_long_frame_is_passed_on_in_pieces_each_announced_when_the_one_before_has_come() {
+        let long = usize::try_from(PIECE).unwrap() * 2 + 3;
+        let announced = |first: u8, length: u64| [&[first, 127][..], &length.to_be_bytes()].concat();
+        let payload: Vec<u8> = (0..long).map(|at| u8::try_from(at % 251).unwrap()).collect();
+        let stream = [&announced(0x82, long as u64)[..], &payload, &[0x81, 1, b'A']].concat();
+        let (one, two) = (PIECE.try_into().unwrap(), 2 * usize::try_from(PIECE).unwrap());
+        let expected = [
+            &announced(0x02, PIECE)[..],
+            &payload[..one],
+            &announced(0x00, PIECE),
+            &payload[one..two],
+            &announced(0x80, 3),
+            &payload[two..],
+            &[0x81, 1, b'A'],
+        ]
+        .concat();
+        for size in [1, 999, 16 << 10, 4 << 20] {
+            let mut tap = tap();
+            assert!(passed(&mut tap, &stream, size) == expected, "chunks of {size}");
+            assert!(tap.is_between_messages());
+        }
+    }
+
+    #[test]
     fn a_message_is_over_with_the_last_byte_of_its_last_fragment() {
-        let mut tap = Tap::default();
+        let mut tap = tap();
         let mut between = |bytes: &[u8]| {
-            tap.feed(bytes);
+            passed(&mut tap, bytes, 100);
             tap.is_between_messages()
         };
         assert!(between(&[]));
@@ -119,8 +310,8 @@ mod tests {
 
     #[test]
     fn a_close_frame_without_a_code_has_none() {
-        let mut tap = Tap::default();
-        tap.feed(&[0x88, 0]);
-        assert_eq!(tap.close(), None);
+        let mut tap = tap();
+        passed(&mut tap, &[0x88, 0], 2);
+        assert_eq!((tap.close(), tap.is_closed()), (None, true));
     }
 }

@@ -1,10 +1,13 @@
 //! TLS by the system's library.
 
+use std::fmt;
+use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use native_tls::{HandshakeError, TlsConnector};
 
-use crate::error::{Cause, Error};
+use crate::endpoint::Endpoint;
+use crate::error::Error;
 use crate::transport::stream::{Link, Wire};
 use crate::transport::{Attempt, Settings, Target};
 
@@ -38,21 +41,266 @@ fn default_connector() -> Result<Arc<TlsConnector>, native_tls::Error> {
     Ok(connector)
 }
 
-pub(crate) fn handshake(wire: Wire, target: &Target<'_>, attempt: &mut impl Attempt) -> Result<Link, Error> {
-    let host = &target.endpoint.host;
-    let failed = |source: Cause| Error::Tls { host: host.clone(), source };
+pub(crate) fn handshake(
+    mut wire: Wire,
+    target: &Target<'_>,
+    attempt: &mut impl Attempt,
+) -> Result<Link, Error> {
+    let endpoint = &target.endpoint;
+    let failed = |reason: String, source| Error::Tls {
+        host: endpoint.to_string().into(),
+        reason: reason.into(),
+        source,
+    };
     let connector = attempt
         .uninterruptible("building the TLS connector", || target.settings.tls.get(target.settings))?
-        .map_err(|error| failed(Arc::new(error)))?;
-    let mut result = connector.connect(host, wire);
+        .map_err(|error| failed("TLS can't be set up".into(), Arc::new(error)))?;
+    let opening = |wire: &mut Wire| {
+        look_at_opening(wire, endpoint).map_err(|(reason, source)| failed(reason, Arc::new(source)))
+    };
+    opening(&mut wire)?;
+    let mut result = connector.connect(&endpoint.host, wire);
     loop {
         match result {
             Ok(stream) => return Ok(Link::tls(stream)),
-            Err(HandshakeError::Failure(error)) => return Err(failed(Arc::new(error))),
+            Err(HandshakeError::Failure(error)) => {
+                let reason = verdict(&error, endpoint).unwrap_or_else(|| "the handshake failed".into());
+                return Err(failed(reason, Arc::new(error)));
+            }
             Err(HandshakeError::WouldBlock(mut unfinished)) => {
                 attempt.wait(unfinished.get_mut(), None)?;
+                opening(unfinished.get_mut())?;
                 result = unfinished.handshake();
             }
+        }
+    }
+}
+
+/// So much of what is not TLS is shown.
+const SHOWN: usize = 40;
+
+/// Looks at what a server says first, before the TLS library reads it: if it is not TLS, each library says so in words of
+/// its own, which are about a "version number".
+fn look_at_opening(wire: &mut Wire, endpoint: &Endpoint) -> Result<(), (String, io::Error)> {
+    if wire.received() > 0 {
+        return Ok(());
+    }
+    let plain = format!("if the server speaks no TLS on port {}, use ws://{endpoint}", endpoint.port);
+    let ended = "the server ended the connection instead of answering";
+    let mut opening = [0; SHOWN];
+    match wire.peek(&mut opening) {
+        Ok(0) => Err((format!("{ended}; {plain}"), io::ErrorKind::UnexpectedEof.into())),
+        Ok(n) if is_tls(&opening[..n]) => Ok(()),
+        Ok(n) => {
+            let said = String::from_utf8_lossy(&opening[..n]);
+            let source = io::Error::new(io::ErrorKind::InvalidData, format!("it began with {said:?}"));
+            Err((format!("what the server answered is not TLS; {plain}"), source))
+        }
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+            Ok(())
+        }
+        Err(error) => Err((format!("{ended}; {plain}"), error)),
+    }
+}
+
+/// What is wrong with an answer to plain HTTP if it is TLS.
+pub(crate) fn instead(answer: &[u8], endpoint: &Endpoint) -> Option<String> {
+    let mixed_up = !endpoint.secure && is_tls(answer);
+    mixed_up.then(|| format!("it speaks TLS on port {}; use wss://{endpoint}", endpoint.port))
+}
+
+/// What to do about a server that says nothing to the upgrade: over plain TCP it may expect TLS, and over TLS it may say
+/// only now what it wants.
+pub(crate) fn hint(endpoint: &Endpoint, error: Option<&io::Error>) -> String {
+    if endpoint.secure {
+        let verdict =
+            error.filter(|error| error.raw_os_error().is_none()).and_then(|error| verdict(error, endpoint));
+        return verdict.map_or_else(String::new, |words| format!("; {words}"));
+    }
+    format!("; if the server speaks TLS on port {}, use wss://{endpoint}", endpoint.port)
+}
+
+/// Whether a server that begins so speaks TLS: the record of a handshake or of an alert (RFC 8446, section 5.1).
+fn is_tls(opening: &[u8]) -> bool {
+    matches!(opening, [0x15 | 0x16] | [0x15 | 0x16, 3, ..])
+}
+
+/// What a TLS library says, in people's words with what to do, where the words are known.
+fn verdict(error: &(impl fmt::Display + fmt::Debug), endpoint: &Endpoint) -> Option<String> {
+    let said = format!("{error} {error:?}").to_ascii_lowercase();
+    let known = VERDICTS.iter().find(|(signs, _)| signs.iter().any(|sign| said.contains(sign)));
+    known.map(|(_, words)| words.replace("{host}", &endpoint.host))
+}
+
+/// The signs of each verdict, in lower case, and the words for it; of two that fit, the first. OpenSSL has texts. The
+/// libraries of Windows and macOS have codes, and texts in the language of the machine.
+const VERDICTS: &[(&[&str], &str)] = &[
+    (
+        &[
+            "certificate required",
+            "alert bad certificate",
+            "alert unknown ca",
+            "alert certificate expired",
+            "alert certificate revoked",
+            "alert certificate unknown",
+            "alert unsupported certificate",
+        ],
+        "the server wants a certificate of the client, or does not take the one it got; see ConnectionConfig::tls",
+    ),
+    (
+        &[
+            "certificate has expired",
+            "certificate is expired",
+            "code: -67818",
+            "code: -9814",
+            "code: -2146893016",
+        ],
+        "the server's certificate has expired; it has to be renewed there, unless this machine's clock is wrong",
+    ),
+    (
+        &["certificate is not yet valid", "code: -67819", "code: -9815"],
+        "the server's certificate is not valid yet; is this machine's clock right?",
+    ),
+    (
+        // Windows does not say which.
+        &["code: -2146762495"],
+        "the server's certificate has expired or is not valid yet; it has to be renewed there, unless this machine's \
+         clock is wrong",
+    ),
+    (
+        &[
+            "hostname mismatch",
+            "ip address mismatch",
+            "code: -67602",
+            "code: -9843",
+            "code: -2146762481",
+            "code: -2146893022",
+        ],
+        "the server's certificate is not for the name {host}; connect by a name that is in it",
+    ),
+    (
+        &["certificate revoked", "code: -67820", "code: -2146762484", "code: -2146885616"],
+        "the server's certificate was revoked; it has to be replaced there",
+    ),
+    (
+        &["self-signed certificate", "self signed certificate"],
+        "the server's certificate is self-signed, or its authority is; make it one that this system trusts, or trust it \
+         with ConnectionConfig::tls",
+    ),
+    (
+        &[
+            "unable to get local issuer certificate",
+            "unable to get issuer certificate",
+            "unable to verify the first certificate",
+            "code: -67843",
+            "code: -9807",
+            "code: -9812",
+            "code: -9813",
+            "code: -2146762487",
+            "code: -2146762486",
+            "code: -2146893019",
+        ],
+        "the server's certificate was issued by nobody whom this system trusts, or the server does not send the \
+         certificates in between; make it one that this system trusts, or trust it with ConnectionConfig::tls",
+    ),
+    (
+        &[
+            "unsupported protocol",
+            "alert protocol version",
+            "alert handshake failure",
+            "alert insufficient security",
+            "no protocols available",
+            "code: -9836",
+            "code: -9801",
+            "code: -2146893007",
+        ],
+        "the server and this system have no TLS version or cipher in common; one of them has to be updated",
+    ),
+    (&["unrecognized name"], "the server knows no host of the name {host}; is it the right one?"),
+    (
+        &["unexpected eof", "connection reset", "broken pipe", "code: -9805", "code: -9816"],
+        "the server ended the connection in the middle of the handshake",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_record_of_a_handshake_or_of_an_alert_is_tls_and_nothing_else_is() {
+        for tls in [&[0x15][..], &[0x15, 3, 1, 0, 2], &[0x16, 3, 3, 0, 50]] {
+            assert!(is_tls(tls), "{tls:?}");
+        }
+        for other in [&b""[..], b"HTTP/1.1 400", b"SSH-2.0", b"\r\n", &[0x15, 2], &[0x17, 3, 3]] {
+            assert!(!is_tls(other), "{other:?}");
+        }
+    }
+
+    /// What native-tls shows on each system.
+    #[test]
+    fn the_verdict_of_each_library_is_put_into_words() {
+        let endpoint = Endpoint::parse("wss://h.example").unwrap();
+        assert_eq!(verdict(&"something new", &endpoint), None);
+        for (said, words) in [
+            // OpenSSL 1.1 and 3
+            (
+                "certificate verify failed:ssl/statem/statem_clnt.c:1919: (certificate has expired)",
+                "has expired;",
+            ),
+            (
+                "certificate verify failed:../ssl/statem/statem_clnt.c:2092: (certificate is not yet valid)",
+                "not valid yet;",
+            ),
+            ("certificate verify failed: (hostname mismatch)", "not for the name h.example"),
+            ("certificate verify failed: (IP address mismatch)", "not for the name h.example"),
+            ("certificate verify failed: (self signed certificate)", "self-signed"),
+            ("certificate verify failed: (self-signed certificate in certificate chain)", "self-signed"),
+            (
+                "certificate verify failed: (unable to get local issuer certificate)",
+                "by nobody whom this system trusts",
+            ),
+            ("certificate verify failed: (certificate revoked)", "was revoked"),
+            (
+                "error:0A00042E:SSL routines:ssl3_read_bytes:tlsv1 alert protocol version",
+                "no TLS version or cipher",
+            ),
+            (
+                "error:0A000410:SSL routines:ssl3_read_bytes:sslv3 alert handshake failure",
+                "no TLS version or cipher",
+            ),
+            (
+                "error:0A00045C:SSL routines:ssl3_read_bytes:tlsv13 alert certificate required",
+                "certificate of the client",
+            ),
+            (
+                "error:0A000458:SSL routines:ssl3_read_bytes:tlsv1 unrecognized name",
+                "no host of the name h.example",
+            ),
+            ("unexpected EOF", "ended the connection"),
+            // Windows, on a German machine
+            (
+                "Os { code: -2146762495, message: \"Ein Zertifikat ist abgelaufen\" }",
+                "has expired or is not valid yet",
+            ),
+            ("Os { code: -2146762481, message: \"…\" }", "not for the name h.example"),
+            ("Os { code: -2146762487, message: \"…\" }", "by nobody whom this system trusts"),
+            ("Os { code: -2146893019, message: \"…\" }", "by nobody whom this system trusts"),
+            // macOS
+            ("Error { code: -67818, message: \"An expired certificate was detected.\" }", "has expired;"),
+            (
+                "Error { code: -67602, message: \"A host name mismatch has occurred.\" }",
+                "not for the name h.example",
+            ),
+            (
+                "Error { code: -67843, message: \"The certificate was not trusted.\" }",
+                "by nobody whom this system trusts",
+            ),
+            ("ssl3_read_bytes:sslv3 alert certificate revoked", "certificate of the client"),
+        ] {
+            let verdict = verdict(&said, &endpoint).unwrap_or_default();
+            assert!(verdict.contains(words), "{said}: {verdict}");
+            assert!(!verdict.contains("code:") && !verdict.contains("routines"), "{verdict}");
         }
     }
 }

@@ -10,6 +10,7 @@ use tungstenite::handshake::derive_accept_key;
 
 use crate::error::{Error, Rejection};
 use crate::transport::stream::{Link, Raw};
+use crate::transport::tls;
 use crate::transport::{Attempt, Target};
 
 /// What the server agreed to.
@@ -34,7 +35,7 @@ pub(crate) fn upgrade<T: Raw>(
     let key = generate_key();
     let broken = |error: io::Error| Error::Upgrade {
         host: target.endpoint.to_string().into(),
-        reason: format!("the connection broke: {error}").into(),
+        reason: format!("the connection broke{}", tls::hint(&target.endpoint, Some(&error))).into(),
         source: Some(Arc::new(error)),
     };
     link.write_all(&request_head(target, &key)).and_then(|()| link.flush()).map_err(broken)?;
@@ -45,14 +46,17 @@ pub(crate) fn upgrade<T: Raw>(
     loop {
         if !ended {
             // The whole answer fits `limit`, and frames behind it are no part of it.
-            ended = match fill(link, &mut answer, limit + 1) {
+            ended = match fill(link, &mut answer, limit.saturating_add(1)) {
                 // A refusal counts without its body, however its connection ended.
                 Err(_) if refusal.is_some() => true,
                 other => other.map_err(broken)?,
             };
         }
         if refusal.is_none() {
-            match parse(&answer, &key, target).map_err(|reason| not_websocket(target, reason))? {
+            let parsed = parse(&answer, &key, target);
+            match parsed.map_err(|reason| {
+                not_websocket(target, tls::instead(&answer, &target.endpoint).unwrap_or(reason))
+            })? {
                 Parsed::Accepted { length, subprotocol } => {
                     return Ok(Upgraded { subprotocol, rest: answer.split_off(length) });
                 }
@@ -71,8 +75,7 @@ pub(crate) fn upgrade<T: Raw>(
                     ));
                 }
                 Parsed::Partial if ended && answer.is_empty() => {
-                    let hint =
-                        if target.endpoint.secure { "" } else { "; does it speak TLS there (wss://)?" };
+                    let hint = tls::hint(&target.endpoint, None);
                     return Err(not_websocket(
                         target,
                         format!("it ended the connection without a word{hint}"),

@@ -279,10 +279,12 @@ pub fn disconnected(event: Event) -> Option<(DisconnectReason, Option<Duration>)
 
 /// The server's side of TLS, as `localhost`.
 pub fn tls_acceptor() -> native_tls::TlsAcceptor {
-    let identity = native_tls::Identity::from_pkcs8(
-        include_bytes!("../data/server.pem"),
-        include_bytes!("../data/server.key"),
-    );
+    tls_acceptor_with(include_bytes!("../data/server.pem"))
+}
+
+/// The same, with another certificate for that server's key.
+pub fn tls_acceptor_with(certificate: &[u8]) -> native_tls::TlsAcceptor {
+    let identity = native_tls::Identity::from_pkcs8(certificate, include_bytes!("../data/server.key"));
     native_tls::TlsAcceptor::new(identity.unwrap()).unwrap()
 }
 

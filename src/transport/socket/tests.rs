@@ -28,7 +28,94 @@ fn each_violation_has_its_close_code() {
     assert_eq!(violation(&[0x88, 1, 3]).0, 1002, "a close frame with half a code");
     assert_eq!(violation(&[0x81, 2, 0xC3, 0x28]).0, 1007, "bad UTF-8");
     let (code, reason) = violation(&[0x82, 101]);
-    assert_eq!((code, &*reason), (1009, "a message of at least 101 bytes, where 100 are allowed"));
+    assert_eq!(
+        (code, &*reason),
+        (1009, "a message of at least 101 bytes, where 100 are allowed (max_message_size)")
+    );
+}
+
+#[test]
+fn a_violation_is_refused_by_its_header_behind_what_came_before() {
+    let long = [0, 0, 0, 0, 0, 1, 0, 0];
+    for (header, says) in [
+        (&[0x89, 126, 0, 126][..], "a control frame of 126 bytes"),
+        (&[0x09, 5], "a control frame in fragments"),
+        (&[0xC1, 5], "a reserved bit"),
+        (&[0x81, 0x85, 1, 2, 3, 4], "masked"),
+        (&[0x80, 5], "nothing to continue"),
+        (&[0x83, 5], "unknown opcode 3"),
+        (&[[0x82, 127].as_slice(), &long].concat(), "a message of at least 65536 bytes"),
+    ] {
+        let fake = Fake::with_room(1000);
+        // A piece at a time, too: the header's start alone is no header.
+        for cut in 0..header.len() {
+            fake.feed([&[0x81, 1, b'A'], &header[..cut]].concat());
+            fake.feed(&header[cut..]);
+            let mut socket = socket(&fake, &config());
+            assert!(matches!(socket.read(), Ok(Some(Incoming::Message(_)))), "{says}");
+            socket.wire_mut().edge();
+            let read = loop {
+                match socket.read() {
+                    Ok(None) => socket.wire_mut().edge(),
+                    other => break other,
+                }
+            };
+            let Err(Fault::Violation { reason, .. }) = read else { panic!("{says}: {read:?}") };
+            assert!(reason.contains(says), "{reason}");
+        }
+    }
+}
+
+#[test]
+fn limits_below_125_bytes_hold_for_messages_and_not_for_control_frames() {
+    let fake = Fake::with_room(1000);
+    let config = ConnectionConfig::new("ws://h").max_message_size(1).max_frame_size(1);
+    fake.feed([&[0x89, 125][..], &[7; 125], &[0x8A, 125], &[7; 125], &[0x81, 1, b'A']].concat());
+    fake.feed([&[0x88, 125, 3, 0xE9][..], &[b'x'; 123]].concat());
+    let mut socket = socket(&fake, &config);
+    assert!(matches!(socket.read(), Ok(Some(Incoming::Ping(payload))) if payload.len() == 125));
+    assert!(matches!(socket.read(), Ok(Some(Incoming::Pong(payload))) if payload.len() == 125));
+    assert!(matches!(socket.read(), Ok(Some(Incoming::Message(message))) if message.len() == 1));
+    socket.wire_mut().edge();
+    let read = socket.read();
+    assert!(
+        matches!(&read, Ok(Some(Incoming::Close(frame))) if frame.code == 1001 && frame.reason.len() == 123)
+    );
+}
+
+#[test]
+fn a_frame_over_its_own_limit_names_the_setting() {
+    let fake = Fake::with_room(1000);
+    fake.feed([0x82, 11]);
+    let read = socket(&fake, &config().max_frame_size(10)).read();
+    let Err(Fault::Violation { code: 1009, reason }) = read else { panic!("{read:?}") };
+    assert_eq!(&*reason, "a frame of at least 11 bytes, where 10 are allowed (max_frame_size)");
+}
+
+#[test]
+fn a_close_frame_whose_reason_cannot_be_read_is_told_with_its_code() {
+    let (code, reason) = violation(b"\x88\x06\x03\xF3by\xE2\x82");
+    assert_eq!((code, &*reason), (1007, "close code 1011: \"by\u{FFFD}\", a reason that is not UTF-8"));
+}
+
+#[test]
+fn long_frames_of_text_arrive_whole_however_their_pieces_cut_the_characters() {
+    let text = "a€".repeat(900_000);
+    let fake = Fake::with_room(1000);
+    let header = |first: u8, length: usize| [&[first, 127][..], &(length as u64).to_be_bytes()].concat();
+    // A message of two long frames, the second of which begins within a character, with a ping in between.
+    let (one, two) = text.as_bytes().split_at(2 << 20);
+    fake.feed([&header(0x01, one.len())[..], one, &[0x89, 0], &header(0x80, two.len()), two].concat());
+    fake.feed([0x81, 1, b'A']);
+    let mut socket = socket(&fake, &ConnectionConfig::new("ws://h"));
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        socket.wire_mut().edge();
+        seen.extend(socket.read().unwrap());
+    }
+    assert!(matches!(&seen[0], Incoming::Ping(_)));
+    assert!(matches!(&seen[1], Incoming::Message(message) if message.as_text() == Some(&text)));
+    assert!(matches!(&seen[2], Incoming::Message(message) if message.as_text() == Some("A")));
 }
 
 #[test]
@@ -50,7 +137,8 @@ fn close_codes_are_told_as_they_were_sent() {
     }
     for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000] {
         let (Err(Fault::Violation { code: 1002, reason }), answer) = close(code) else { panic!("{code}") };
-        assert!(reason.contains(&code.to_string()), "{reason}");
+        let says = format!("close code {code}: \"bye\", a code that nobody may send");
+        assert_eq!(*reason, *says, "the server's own words count too");
         assert_eq!(answer, 1002);
     }
 }

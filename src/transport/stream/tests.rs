@@ -43,6 +43,19 @@ fn a_short_read_spares_the_next_but_never_hides_the_end() {
 }
 
 #[test]
+fn an_error_is_told_at_each_further_read_and_not_as_an_end() {
+    let fake = Fake::default();
+    fake.0.lock().unwrap().write_fails = true;
+    let mut link = Link::Plain(Wire::new(fake.clone()));
+    link.write_all(b"lost").unwrap();
+    fake.feed("");
+    for _ in 0..3 {
+        assert_eq!(link.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::BrokenPipe);
+        fake.feed("");
+    }
+}
+
+#[test]
 fn what_the_peer_said_is_read_before_a_failed_write_is_told() {
     let fake = Fake::default();
     fake.0.lock().unwrap().write_fails = true;

@@ -1,0 +1,492 @@
+//! Every setting at its extremes: it is refused by name, or the client works with it, and no peer can end the process.
+#![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
+
+mod common;
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use common::{LONG, Server, accept, accept_raw, close_frame, eventually, frame, read_frames, wait_for};
+use serde_json::{Value, json};
+use tautline::{
+    Accepted, Beat, Client, CloseReason, ConnectionConfig, Context, Delivery, Error, Event, HeartbeatAction,
+    HeartbeatConfig, HeartbeatManager, Inbound, Jitter, JsonSession, Limit, Message, Protocol,
+    ReconnectConfig, ReconnectionManager, Retry, WhileDown,
+};
+use tungstenite::Message as Frame;
+
+const NS: Duration = Duration::from_nanos(1);
+const MS: Duration = Duration::from_millis(1);
+const ZERO: Duration = Duration::ZERO;
+const MAX: Duration = Duration::MAX;
+const JUST_TOO_SHORT: Duration = Duration::from_nanos(999_999);
+const MOST: usize = usize::MAX;
+
+/// What comes of a setting.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Then {
+    /// It can't be used.
+    Refused,
+    /// A message goes there and back.
+    Works,
+    /// The client does what it is told to, so that none does.
+    Fails,
+}
+use Then::{Fails, Refused, Works};
+
+type Case = (&'static str, ConnectionConfig, Then);
+
+fn sized(
+    name: &'static str,
+    set: fn(ConnectionConfig, usize) -> ConnectionConfig,
+    thens: &[(usize, Then)],
+) -> Vec<Case> {
+    thens.iter().map(|(size, then)| (name, set(config(), *size), *then)).collect()
+}
+
+fn timed(
+    name: &'static str,
+    set: fn(ConnectionConfig, Duration) -> ConnectionConfig,
+    thens: &[(Duration, Then)],
+) -> Vec<Case> {
+    thens.iter().map(|(time, then)| (name, set(config(), *time), *then)).collect()
+}
+
+/// The URL is set where it is used.
+fn config() -> ConnectionConfig {
+    ConnectionConfig::new("ws://h")
+}
+
+fn reconnect(name: &'static str, config: ReconnectConfig, then: Then) -> Case {
+    (name, self::config().reconnect(config), then)
+}
+
+fn heartbeat(name: &'static str, config: HeartbeatConfig, then: Then) -> Case {
+    (name, self::config().heartbeat(config), then)
+}
+
+fn cases() -> Vec<Case> {
+    [times_and_sizes(), bounds_and_choices(), reconnects(), heartbeats(), everything()].concat()
+}
+
+fn times_and_sizes() -> Vec<Case> {
+    [
+        timed(
+            "connect_timeout",
+            ConnectionConfig::connect_timeout,
+            &[(ZERO, Refused), (NS, Fails), (MAX, Works)],
+        ),
+        timed(
+            "login_timeout",
+            ConnectionConfig::login_timeout,
+            &[(ZERO, Refused), (NS, Works), (MAX, Works)],
+        ),
+        timed(
+            "close_timeout",
+            ConnectionConfig::close_timeout,
+            &[(ZERO, Refused), (NS, Works), (MAX, Works)],
+        ),
+        timed(
+            "write_timeout",
+            ConnectionConfig::write_timeout,
+            &[(ZERO, Refused), (NS, Works), (MAX, Works)],
+        ),
+        timed("stable_after", ConnectionConfig::stable_after, &[(ZERO, Works), (NS, Works), (MAX, Works)]),
+        timed(
+            "retry_after_cap",
+            ConnectionConfig::retry_after_cap,
+            &[(ZERO, Works), (NS, Works), (MAX, Works)],
+        ),
+        timed("max_age", ConnectionConfig::max_age, &[(ZERO, Refused), (NS, Fails), (MAX, Works)]),
+        timed(
+            "spin",
+            ConnectionConfig::spin,
+            &[(ZERO, Works), (NS, Works), (MS, Works), (MS + NS, Refused), (MAX, Refused)],
+        ),
+        sized(
+            "max_message_size",
+            ConnectionConfig::max_message_size,
+            &[(0, Refused), (1, Works), (MOST, Works)],
+        ),
+        sized("max_frame_size", ConnectionConfig::max_frame_size, &[(0, Refused), (1, Works), (MOST, Works)]),
+        sized(
+            "max_response_size",
+            ConnectionConfig::max_response_size,
+            &[(0, Refused), (1, Fails), (MOST, Works)],
+        ),
+        sized("fragment", ConnectionConfig::fragment, &[(0, Refused), (1, Works), (MOST, Works)]),
+        sized(
+            "thread_stack",
+            ConnectionConfig::thread_stack,
+            &[
+                (0, Refused),
+                (1, Refused),
+                (384 << 10, Works),
+                (1 << 30, Works),
+                ((1 << 30) + 1, Refused),
+                (MOST, Refused),
+            ],
+        ),
+    ]
+    .concat()
+}
+
+fn bounds_and_choices() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (messages, bytes, then) in [
+        (0, 0, Refused),
+        (0, 1, Refused),
+        (1, 0, Refused),
+        (1, 1, Works),
+        (MOST, 1, Works),
+        (1, MOST, Works),
+        (MOST, MOST, Works),
+    ] {
+        cases.push(("outbox", config().outbox(Limit::new(messages, bytes)), then));
+        cases.push(("events", config().events(Limit::new(messages, bytes)), then));
+    }
+    for (inbound, then) in [(Inbound::Deliver, Works), (Inbound::Discard, Fails)] {
+        cases.push(("inbound", config().inbound(inbound), then));
+    }
+    for delivery in [Delivery::AtMostOnce, Delivery::AtLeastOnce] {
+        cases.push(("delivery", config().delivery(delivery), Works));
+    }
+    for beat in [Beat::Json, Beat::Off] {
+        cases.push((
+            "delivery",
+            config().delivery(Delivery::AtLeastOnce).heartbeat(HeartbeatConfig::default().beat(beat)),
+            Refused,
+        ));
+    }
+    for while_down in [WhileDown::Queue, WhileDown::Refuse] {
+        cases.push(("while_down", config().while_down(while_down), Works));
+    }
+    cases
+}
+
+fn reconnects() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (initial, longest, then) in
+        [(ZERO, MAX, Refused), (NS, NS, Works), (NS, MAX, Works), (MAX, MAX, Works), (MAX, NS, Refused)]
+    {
+        cases.push(reconnect(
+            "reconnect.initial_delay",
+            ReconnectConfig::default().initial_delay(initial).max_delay(longest),
+            then,
+        ));
+    }
+    // It is less than the initial delay.
+    cases.push(reconnect("max_delay", ReconnectConfig::default().max_delay(ZERO), Refused));
+    cases.push(reconnect("max_delay", ReconnectConfig::default().max_delay(MAX), Works));
+    for (multiplier, then) in [
+        (0.0, Refused),
+        (-1.0, Refused),
+        (1.0 - f64::EPSILON, Refused),
+        (f64::NAN, Refused),
+        (f64::INFINITY, Refused),
+        (1.0, Works),
+        (f64::MAX, Works),
+    ] {
+        cases.push(reconnect(
+            "reconnect.multiplier",
+            ReconnectConfig::default().multiplier(multiplier),
+            then,
+        ));
+    }
+    for attempts in [0, 1, u32::MAX] {
+        cases.push(reconnect(
+            "reconnect.max_attempts",
+            ReconnectConfig::default().max_attempts(attempts),
+            Works,
+        ));
+    }
+    for jitter in [Jitter::Decorrelated, Jitter::Full, Jitter::Equal, Jitter::None] {
+        cases.push(reconnect("reconnect.jitter", ReconnectConfig::default().jitter(jitter), Works));
+    }
+    cases
+}
+
+fn heartbeats() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (time, then) in [(ZERO, Refused), (NS, Refused), (JUST_TOO_SHORT, Refused), (MS, Works), (MAX, Works)]
+    {
+        cases.push(heartbeat("heartbeat.interval", HeartbeatConfig::default().interval(time), then));
+        cases.push(heartbeat("heartbeat.timeout", HeartbeatConfig::default().timeout(time), then));
+        cases.push(heartbeat(
+            "heartbeat.interval",
+            HeartbeatConfig::default().interval(time).timeout(MAX).strict(true),
+            then,
+        ));
+    }
+    for (beat, then) in
+        [(Beat::WebSocketPing, Works), (Beat::Json, Works), (Beat::Off, Works), (Beat::Protocol, Refused)]
+    {
+        cases.push(heartbeat("heartbeat.beat", HeartbeatConfig::default().beat(beat), then));
+    }
+    for strict in [false, true] {
+        cases.push(heartbeat("heartbeat.strict", HeartbeatConfig::default().strict(strict), Works));
+    }
+    cases
+}
+
+/// All at once.
+fn everything() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (messages, bytes) in [(1, 1), (MOST, MOST)] {
+        let everything = config()
+            .connect_timeout(MAX)
+            .login_timeout(MAX)
+            .close_timeout(MAX)
+            .write_timeout(MAX)
+            .stable_after(MAX)
+            .retry_after_cap(MAX)
+            .max_age(MAX)
+            .max_message_size(bytes)
+            .max_frame_size(bytes)
+            .max_response_size(MOST)
+            .fragment(bytes)
+            .outbox(Limit::new(messages, bytes))
+            .events(Limit::new(messages, bytes))
+            .heartbeat(HeartbeatConfig::default().interval(MAX).timeout(MAX))
+            .reconnect(
+                ReconnectConfig::default()
+                    .initial_delay(MAX)
+                    .max_delay(MAX)
+                    .multiplier(f64::MAX)
+                    .max_attempts(u32::MAX),
+            );
+        cases.push(("everything", everything, Works));
+    }
+    cases
+}
+
+/// One message there and back, and a close.
+fn echoed(config: ConnectionConfig) -> Result<(), Error> {
+    let client = Client::connect(config)?;
+    client.send("x")?;
+    client.flush(LONG)?;
+    // The end comes behind the echo, if there is one.
+    let echo = wait_for(&client, |event| match event {
+        Event::Message(message) => Some(Some(message)),
+        Event::Disconnected { .. } | Event::Closed { .. } => Some(None),
+        _ => None,
+    });
+    client.close();
+    match echo {
+        Some(message) if message.as_text() == Some("x") => Ok(()),
+        other => Err(Error::session(format!("instead of the echo: {other:?}"))),
+    }
+}
+
+#[test]
+fn each_setting_at_its_extremes_is_refused_by_name_or_works() {
+    // Answers a message at once, and closes.
+    let server = Server::start(|_, stream| {
+        let mut socket = accept(stream);
+        while let Ok(message) = socket.read() {
+            if message.is_text() && (socket.send(message).is_err() || socket.close(None).is_err()) {
+                return;
+            }
+        }
+    });
+    for (setting, mut config, then) in cases() {
+        config.url = server.url();
+        let shown = format!("{setting}: {config:?}");
+        let result = echoed(config);
+        match (then, &result) {
+            (Refused, Err(error @ Error::InvalidConfig { .. })) => {
+                assert!(error.to_string().contains(setting), "{shown}: {error}");
+            }
+            (Works, Ok(())) => {}
+            (Fails, Err(error)) if !matches!(error, Error::InvalidConfig { .. } | Error::Panicked { .. }) => {
+            }
+            _ => panic!("{shown}: {result:?}"),
+        }
+    }
+}
+
+#[test]
+fn no_setting_is_left_out_of_the_extremes() {
+    let covered: Vec<_> = cases().into_iter().map(|(setting, ..)| setting).collect();
+    let shown = format!("{:#?}", config());
+    let mut group = "";
+    for line in shown.lines().skip(1) {
+        let Some((name, value)) = line.trim().split_once(": ") else { continue };
+        let indent = line.len() - line.trim_start().len();
+        match indent {
+            4 if value.ends_with('{') => group = name,
+            4 => group = "",
+            _ => {}
+        }
+        // These have no extremes.
+        if ["url", "headers", "subprotocols", "tls"].contains(&name) {
+            continue;
+        }
+        let setting = if indent > 4 { format!("{group}.{name}") } else { name.to_owned() };
+        let found = covered.iter().any(|covered| {
+            *covered == setting
+                || setting.ends_with(&format!(".{covered}"))
+                || setting.starts_with(&format!("{covered}."))
+        });
+        let is_group = ["reconnect", "heartbeat"].contains(&&*setting);
+        assert!(found || is_group, "{setting} is in no case");
+    }
+}
+
+#[test]
+fn no_delay_between_attempts_is_shorter_than_ten_milliseconds() {
+    const ATTEMPTS: u32 = 20;
+    let server = Server::start(|_, stream| drop(accept(stream)));
+    let reconnect = ReconnectConfig::default().initial_delay(NS).max_delay(NS).max_attempts(ATTEMPTS);
+    let config =
+        ConnectionConfig::new(server.url()).reconnect(reconnect.jitter(Jitter::Full).multiplier(1.0));
+    let start = Instant::now();
+    // No line is stable, so that the attempts are counted.
+    let client = Client::start(config.stable_after(MAX)).unwrap();
+    assert!(matches!(client.wait_closed(LONG), Ok(CloseReason::GaveUp { .. })));
+    assert_eq!(client.stats().attempts, u64::from(ATTEMPTS) + 1);
+    assert!(start.elapsed() >= 10 * MS * ATTEMPTS, "{:?}", start.elapsed());
+}
+
+#[test]
+fn plans_and_heartbeats_at_their_extremes_never_panic() {
+    let now = Instant::now();
+    for (initial, longest) in [(NS, NS), (NS, MAX), (MAX, MAX)] {
+        for multiplier in [1.0, f64::MAX] {
+            let config =
+                ReconnectConfig::default().initial_delay(initial).max_delay(longest).multiplier(multiplier);
+            let mut manager = ReconnectionManager::new(config).unwrap();
+            for retry in [Retry::Backoff, Retry::Now, Retry::After(ZERO), Retry::After(MAX)].repeat(50) {
+                let plan = manager.schedule_reconnect(now, retry).unwrap();
+                assert!(plan.at >= now && (retry == Retry::Now || plan.delay >= 10 * MS), "{plan:?}");
+            }
+        }
+    }
+    for interval in [MS, MAX] {
+        for timeout in [MS, MAX] {
+            let config = HeartbeatConfig::default().interval(interval).timeout(timeout);
+            let mut heartbeat = HeartbeatManager::new(config).unwrap();
+            heartbeat.start(now);
+            for _ in 0..100 {
+                let due = heartbeat.next_deadline().unwrap();
+                assert!(due > now);
+                match heartbeat.handle_timeout(due) {
+                    Some(HeartbeatAction::Send(_)) => heartbeat.handle_written(due, heartbeat.sent()),
+                    Some(_) => heartbeat.start(due),
+                    None => {}
+                }
+            }
+        }
+    }
+}
+
+/// Asks for everything that takes a time, at its extremes.
+struct Extreme;
+
+impl Protocol for Extreme {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+        for (first, interval) in [(MAX, MAX), (ZERO, MAX), (MAX, ZERO), (ZERO, ZERO)] {
+            cx.set_beats(first, interval);
+        }
+        cx.hold(MAX);
+        cx.hold(ZERO);
+        cx.set_timer(0, MAX);
+        cx.set_timer(1, ZERO);
+        cx.ready();
+        Ok(())
+    }
+
+    fn on_timer(&mut self, cx: &mut Context<'_>, id: u32) -> Result<(), Error> {
+        cx.deliver(format!("timer {id}"));
+        Ok(())
+    }
+}
+
+#[test]
+fn times_that_a_server_may_have_chosen_never_panic_or_spin() {
+    let server = Server::echo();
+    let client = Client::builder(server.url().as_str()).protocol(Extreme).connect().unwrap();
+    client.send("x").unwrap();
+    let mut seen: Vec<_> =
+        (0..2).map(|_| client.recv_timeout(LONG).unwrap().as_text().unwrap().to_owned()).collect();
+    seen.sort();
+    assert_eq!(seen, ["timer 1", "x"]);
+    eventually("beats", || client.stats().heartbeats > 3);
+    assert_eq!(client.stats().disconnects, 0);
+    assert!(client.close().is_empty());
+}
+
+/// JSON as deep as it is read.
+fn deep() -> String {
+    format!("{}1{}", r#"{"a":["#.repeat(63), "]}".repeat(63))
+}
+
+/// Answers each text with `answers` to it.
+fn answering(answers: impl Fn(&Value) -> Vec<String> + Send + Sync + 'static) -> Server {
+    Server::start(move |_, stream| {
+        let mut socket = accept(stream);
+        while let Ok(message) = socket.read() {
+            let Ok(text) = message.to_text() else { continue };
+            let Ok(value) = serde_json::from_str(text) else { continue };
+            for answer in answers(&value) {
+                if socket.send(Frame::text(answer)).is_err() {
+                    return;
+                }
+            }
+        }
+    })
+}
+
+#[test]
+fn the_deepest_json_fits_the_smallest_stack() {
+    let server = answering(|value| {
+        let id = if value["id"].is_null() { json!(0) } else { value["id"].clone() };
+        // Pongs, events and answers, each as deep as can be.
+        let nested = format!("{}{}", "[".repeat(125), "]".repeat(125));
+        vec![deep(), format!(r#"{{"type":"pong","x":{nested}}}"#), format!(r#"{{"id":{id},"x":{nested}}}"#)]
+    });
+    let smallest = |url: String| {
+        ConnectionConfig::new(url)
+            .thread_stack(384 << 10)
+            .heartbeat(HeartbeatConfig::json().interval(5 * MS).timeout(LONG))
+    };
+    let session = JsonSession::new().login(json!({"login": 1})).answers_by("id");
+    let client = Client::builder(smallest(server.url())).protocol(session).connect().unwrap();
+    let id: Value = serde_json::from_str(&format!("{}{}", "[".repeat(120), "]".repeat(120))).unwrap();
+    client.request(json!({"id": id}), LONG).unwrap();
+    client.request(json!({"q": id}), LONG).unwrap();
+    eventually("beats", || client.stats().heartbeats > 3);
+    assert_eq!(client.stats().disconnects, 0);
+    client.terminate();
+
+    let server = answering(|_| vec![deep()]);
+    let session = JsonSession::new().login(json!({"login": 1})).refused(|_| true);
+    let refused = Client::builder(smallest(server.url())).protocol(session).connect().unwrap_err();
+    assert!(matches!(refused, Error::Refused { .. }), "{refused:?}");
+}
+
+#[test]
+fn control_frames_are_no_messages_and_have_no_other_limit_than_their_own() {
+    let server = Server::start(|_, stream| {
+        let mut stream = accept_raw(stream);
+        let long = [b'x'; 123];
+        let bytes = [
+            frame(0x89, &[7; 125]),
+            frame(0x8A, &[7; 125]),
+            frame(0x81, b"m"),
+            close_frame(1000, std::str::from_utf8(&long).unwrap()),
+        ];
+        stream.write_all(&bytes.concat()).unwrap();
+        let sent = read_frames(&mut stream);
+        assert_eq!(sent.iter().map(|(opcode, _)| *opcode).collect::<Vec<_>>(), [10, 8]);
+        assert_eq!(sent[0].1, [7; 125]);
+    });
+    let config = ConnectionConfig::new(server.url()).max_message_size(1).max_frame_size(1);
+    let client = Client::connect(config.heartbeat(HeartbeatConfig::off())).unwrap();
+    assert_eq!(client.recv_timeout(LONG).unwrap(), Message::from("m"));
+    let reason = wait_for(&client, |event| match event {
+        Event::Closed { reason, .. } => Some(reason),
+        _ => None,
+    });
+    assert!(matches!(&reason, CloseReason::Refused(why) if why.to_string().contains("1000")), "{reason}");
+}
