@@ -44,6 +44,10 @@
 //! state, and never a password, a token, a query string or a payload.
 #![forbid(unsafe_code)]
 
+// Its name makes its test the first: it starts what watches over all the others.
+#[cfg(all(test, not(loom)))]
+#[path = "../tests/common/watchdog.rs"]
+mod _watchdog;
 mod client;
 mod config;
 mod dial;

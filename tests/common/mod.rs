@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
 
 pub mod faults;
+pub mod watchdog;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -34,6 +35,7 @@ impl Server {
 
     /// The same, on a listener of the test's own.
     pub fn start_on(listener: TcpListener, serve: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> Self {
+        watchdog::watch();
         let address = listener.local_addr().unwrap();
         let stopped = Arc::new(AtomicBool::new(false));
         let open = Arc::new(Mutex::new(Vec::new()));
@@ -161,6 +163,7 @@ pub fn read_frame(stream: &mut impl Read) -> Option<(u8, Vec<u8>)> {
 
 /// Waits for `condition`, which something else brings about.
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    watchdog::watch();
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < LONG, "waited in vain: {what}");
@@ -179,6 +182,7 @@ pub struct BareServer {
 impl BareServer {
     /// Calls `serve(n, stream)` for the n-th connection, from 0.
     pub fn start(serve: impl Fn(usize, TcpStream) + Send + 'static) -> Self {
+        watchdog::watch();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let stopped = Arc::new(AtomicBool::new(false));
@@ -255,12 +259,14 @@ pub fn read_frames(stream: &mut TcpStream) -> Vec<(u8, Vec<u8>)> {
 
 /// Reconnects after a millisecond.
 pub fn quick(url: &str) -> ConnectionConfig {
+    watchdog::watch();
     let delay = Duration::from_millis(1);
     ConnectionConfig::new(url).reconnect(ReconnectConfig::default().initial_delay(delay).max_delay(delay))
 }
 
 /// Takes events until the one that `wanted` maps to something.
 pub fn wait_for<T>(client: &Client, mut wanted: impl FnMut(Event) -> Option<T>) -> T {
+    watchdog::watch();
     loop {
         let event = client.events().recv_timeout(LONG).expect("the awaited event never came");
         if let Some(found) = wanted(event) {
