@@ -101,13 +101,16 @@ fn after_the_end_of_an_open_line_nothing_of_the_plugin_is_kept() {
 fn after_the_end_of_an_attempt_nothing_of_the_plugin_is_kept() {
     let (asked_in, asked) = crossbeam_channel::unbounded();
     let silent = Server::start(move |_, mut stream| {
-        while stream.read(&mut [0; 512]).is_ok_and(|n| n > 0) {
+        let mut hears = || stream.read(&mut [0; 512]).is_ok_and(|n| n > 0);
+        // Once for each client, though a greeting of TLS takes several reads: a word about the second of them would come
+        // late, and be taken for the next client's.
+        if hears() {
             asked_in.send(()).unwrap();
         }
+        while hears() {}
     });
     for url in [silent.url(), silent.url().replace("ws", "wss")] {
         leaves_nothing("dialling", &ENDS, |code| {
-            asked.try_iter().for_each(drop);
             let client = plugin(&url, code).start().unwrap();
             asked.recv_timeout(LONG).unwrap();
             client
