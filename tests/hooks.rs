@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use common::{LONG, Server, accept, accept_raw, eventually, frame, listen, read_frame, wait_for};
+use common::{LONG, Nobody, Server, accept, accept_raw, eventually, frame, listen, read_frame, wait_for};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use tautline::{
     Accepted, Attempt, Client, CloseReason, ConnectionConfig, ConnectionState, Context, Delivery,
@@ -607,9 +607,9 @@ fn a_line_moves_to_another_server_and_the_old_one_is_heard_to_its_end() {
 
 #[test]
 fn a_move_that_fails_leaves_the_line_as_it_is() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = Nobody::new();
     let (old, tell_old, heard_by_old) = puppet();
-    let client = connect(&old, mover(format!("ws://{nobody}")));
+    let client = connect(&old, mover(nobody.url()));
     for _ in 0..2 {
         tell_old.send(Raw::text("move")).unwrap();
         let why = client.recv_timeout(LONG).unwrap().to_string();

@@ -8,11 +8,10 @@ mod common;
 mod proc;
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use common::{LONG, Server, accept, accept_raw, disconnected, eventually, listen, wait_for};
+use common::{LONG, Nobody, Server, accept, accept_raw, disconnected, eventually, listen, wait_for};
 use tautline::{
     Accepted, Builder, Client, ConnectionConfig, Context, Error, Message, Protocol, ReconnectConfig,
 };
@@ -116,9 +115,9 @@ fn after_the_end_of_an_attempt_nothing_of_the_plugin_is_kept() {
             client
         });
     }
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = Nobody::new();
     leaves_nothing("backing off", &ENDS, |code| {
-        let client = plugin(&format!("ws://{nobody}"), code).start().unwrap();
+        let client = plugin(&nobody.url(), code).start().unwrap();
         wait_for(&client, disconnected);
         client
     });

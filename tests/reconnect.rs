@@ -7,10 +7,10 @@ mod common;
 mod full;
 
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use common::{LONG, Server, accept, accept_raw, echo, read_frame, read_head};
+use common::{LONG, Nobody, Server, accept, accept_raw, echo, read_frame, read_head};
 use tautline::ConnectionState::{Connected, Connecting, Disconnected};
 use tautline::{
     Client, CloseReason, ConnectionConfig, ConnectionState, DisconnectReason, Error, Event,
@@ -104,10 +104,10 @@ fn the_states_are_published_in_order() {
 
 #[test]
 fn connect_makes_one_attempt_and_says_why_it_failed() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let error = Client::connect(config(&format!("ws://{nobody}"))).unwrap_err();
+    let nobody = Nobody::new();
+    let error = Client::connect(config(&nobody.url())).unwrap_err();
     assert!(matches!(error, Error::Connect { .. }), "{error:?}");
-    assert!(error.to_string().contains(&nobody.to_string()), "{error}");
+    assert!(error.to_string().contains(&nobody.address().to_string()), "{error}");
 
     let unknown = |_: &str, _| Err(std::io::Error::other("no such host"));
     let error = Client::builder("ws://gateway.invalid").resolver(unknown).connect().unwrap_err();
@@ -193,18 +193,16 @@ fn a_look_up_that_hangs_is_abandoned_and_then_joined_by_the_next_attempt() {
 #[test]
 fn an_address_that_refuses_does_not_hide_the_next() {
     let server = Server::echo();
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let addresses = vec![nobody, server.address()];
+    let nobody = Nobody::new();
+    let addresses = vec![nobody.address(), server.address()];
     let client = Client::builder("ws://h").resolver(move |_, _| Ok(addresses.clone())).connect().unwrap();
     assert!(client.close().is_empty());
 }
 
 #[test]
 fn a_server_that_comes_late_is_found() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
-    let client = Client::start(config(&format!("ws://{address}"))).unwrap();
+    let nobody = Nobody::new();
+    let client = Client::start(config(&nobody.url())).unwrap();
     for _ in 0..3 {
         let (reason, retry_in) = wait_for(&client, disconnected);
         assert!(matches!(reason, DisconnectReason::ConnectFailed(Error::Connect { .. })), "{reason}");
@@ -212,14 +210,14 @@ fn a_server_that_comes_late_is_found() {
     }
     let error = client.wait_ready(MS).unwrap_err();
     assert!(matches!(&error, Error::Timeout { source: Some(_), .. }), "{error:?}");
-    let _server = Server::start_on(TcpListener::bind(address).unwrap(), |_, stream| echo(accept(stream)));
+    let _server = Server::start_on(nobody.listen(), |_, stream| echo(accept(stream)));
     client.wait_ready(LONG).unwrap();
 }
 
 #[test]
 fn attempts_end_at_the_maximum_with_the_last_cause() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut config = config(&format!("ws://{nobody}"));
+    let nobody = Nobody::new();
+    let mut config = config(&nobody.url());
     config.reconnect.max_attempts = Some(3);
     let client = Client::start(config).unwrap();
     let reason = client.wait_closed(LONG).unwrap();

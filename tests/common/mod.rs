@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
 use tautline::{Client, ConnectionConfig, DisconnectReason, Event, ReconnectConfig};
 use tungstenite::WebSocket;
 
@@ -168,6 +169,33 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(start.elapsed() < LONG, "waited in vain: {what}");
         thread::yield_now();
+    }
+}
+
+/// An address that refuses connections for as long as this lives: its port is taken, and nobody listens there. A port
+/// that is free again may be another test's server a moment later.
+pub struct Nobody(Socket);
+
+impl Nobody {
+    #[expect(clippy::new_without_default, reason = "it takes a port")]
+    pub fn new() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        Self(socket)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap().as_socket().unwrap()
+    }
+
+    pub fn url(&self) -> String {
+        format!("ws://{}", self.address())
+    }
+
+    /// From here on, somebody listens.
+    pub fn listen(self) -> TcpListener {
+        self.0.listen(128).unwrap();
+        self.0.into()
     }
 }
 
