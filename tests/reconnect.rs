@@ -121,13 +121,16 @@ fn connect_makes_one_attempt_and_says_why_it_failed() {
     assert_eq!(rejection.body, b"token expired");
 }
 
+/// The time for an attempt of which one phase hangs. A busy machine needs some of it for the phases before.
+const STALL: Duration = Duration::from_millis(1000);
+
 #[test]
 fn each_phase_that_stalls_is_named_by_the_timeout() {
     let stalled = |serve: fn(TcpStream), scheme: &str| {
         let server = Server::start(move |_, stream| serve(stream));
-        let config = config(&server.url().replace("ws", scheme)).connect_timeout(50 * MS);
+        let config = config(&server.url().replace("ws", scheme)).connect_timeout(STALL);
         match Client::connect(config).unwrap_err() {
-            Error::ConnectTimeout { phase, after, .. } if after == 50 * MS => phase,
+            Error::ConnectTimeout { phase, after, .. } if after == STALL => phase,
             other => panic!("{other:?}"),
         }
     };
@@ -146,7 +149,7 @@ fn each_phase_that_stalls_is_named_by_the_timeout() {
 #[test]
 fn a_server_that_does_not_answer_at_all_is_a_timeout_of_tcp() {
     let full = full::Full::listen();
-    let config = config(&format!("ws://{}", full.address)).connect_timeout(50 * MS);
+    let config = config(&format!("ws://{}", full.address)).connect_timeout(STALL);
     let error = Client::connect(config).unwrap_err();
     assert!(matches!(error, Error::ConnectTimeout { phase: Phase::Connect, .. }), "{error:?}");
     assert!(error.to_string().contains("while waiting for the TCP connection"), "{error}");
@@ -158,7 +161,7 @@ fn an_address_that_does_not_answer_does_not_hide_the_next() {
     let (full, server) = (full::Full::listen(), Server::echo());
     let addresses = vec![full.address, server.address()];
     // Half of it goes to the first.
-    let config = config("ws://h").connect_timeout(Duration::from_secs(2));
+    let config = config("ws://h").connect_timeout(2 * STALL);
     let client = Client::builder(config).resolver(move |_, _| Ok(addresses.clone())).connect().unwrap();
     assert!(client.close().is_empty());
 }
@@ -324,11 +327,11 @@ fn a_silent_peer_is_noticed_within_interval_and_timeout() {
         }
     });
     let heartbeat = HeartbeatConfig::default().interval(40 * MS).timeout(20 * MS);
-    let client = Client::connect(config(&server.url()).heartbeat(heartbeat)).unwrap();
     let start = Instant::now();
+    let client = Client::connect(config(&server.url()).heartbeat(heartbeat)).unwrap();
     let (reason, _) = wait_for(&client, disconnected);
     let DisconnectReason::Lost(Error::HeartbeatTimeout { silence, .. }) = reason else { panic!("{reason}") };
-    assert!(silence >= 20 * MS && start.elapsed() >= 59 * MS, "{silence:?} after {:?}", start.elapsed());
+    assert!(silence >= 20 * MS && start.elapsed() >= 60 * MS, "{silence:?} after {:?}", start.elapsed());
     client.wait_ready(LONG).unwrap();
 }
 
@@ -343,7 +346,7 @@ fn talkative(strict: bool) -> (Server, Client) {
             }
         }
     });
-    let heartbeat = HeartbeatConfig::default().interval(10 * MS).timeout(500 * MS).strict(strict);
+    let heartbeat = HeartbeatConfig::default().interval(10 * MS).timeout(1000 * MS).strict(strict);
     let client = Client::connect(config(&server.url()).heartbeat(heartbeat)).unwrap();
     (server, client)
 }
@@ -352,7 +355,7 @@ fn talkative(strict: bool) -> (Server, Client) {
 fn a_server_that_talks_is_alive_though_it_answers_no_ping_unless_only_the_answer_counts() {
     let (_server, client) = talkative(false);
     // For more than twice as long as an answer may take.
-    for _ in 0..110 {
+    for _ in 0..220 {
         assert_eq!(client.recv_timeout(LONG).unwrap().as_text(), Some("hello"));
     }
     assert_eq!((client.stats().disconnects, client.stats().round_trip), (0, None));
