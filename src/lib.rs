@@ -46,6 +46,10 @@
 // The programs of the docs and of the README compile without a warning.
 #![doc(test(attr(deny(warnings))))]
 
+// Its name makes its test the first: it starts what watches over all the others.
+#[cfg(all(test, not(loom)))]
+#[path = "../tests/common/watchdog.rs"]
+mod _watchdog;
 mod client;
 mod config;
 mod dial;

@@ -353,13 +353,14 @@ impl Worker {
             deadline = Some(deadline.map_or(look, |deadline| deadline.min(look)));
         } else {
             self.pause.end(&self.shared.gate);
-            if unheard {
-                return;
-            }
         }
         let timeout = deadline.map(|deadline| deadline.saturating_duration_since(now));
+        // What is due is decided after a look at what has come: it may be this thread that is late, and not the peer.
+        if timeout == Some(Duration::ZERO) {
+            return self.wait(now, timeout);
+        }
         // Room that became free is given back before anything else: a sender may wait for it.
-        if timeout == Some(Duration::ZERO) || self.session.has_output() || self.session.has_released() {
+        if (unheard && !paused) || self.session.has_output() || self.session.has_released() {
             return;
         }
         if self.moved.take().is_some_and(|moved| self.linger(now, moved)) {

@@ -6,6 +6,8 @@ mod mqtt;
 #[path = "../examples/nats.rs"]
 #[allow(dead_code, reason = "the example's program is not run here")]
 mod nats;
+#[path = "common/watchdog.rs"]
+mod watchdog;
 
 use std::fmt::Debug;
 

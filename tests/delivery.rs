@@ -6,10 +6,10 @@ mod common;
 use std::collections::HashSet;
 use std::io::Write;
 use std::net::Shutdown;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::{LONG, Server, accept, accept_raw, listen, read_frame};
+use common::{LONG, Nobody, Server, accept, accept_raw, listen, read_frame};
 use tautline::{
     Client, ConnectionConfig, Delivery, Error, Event, HeartbeatConfig, Limit, Message, ReconnectConfig,
     SendErrorKind, Ticket,
@@ -57,9 +57,10 @@ fn reluctant(
     (server, go_in, seen)
 }
 
-/// Sends until nothing moves any more, and returns how many messages were accepted.
+/// Sends until nothing moves any more, and returns how many messages were accepted. The system is full then, and it is not
+/// just that the I/O thread has not come to it.
 fn fill(client: &Client) -> u64 {
-    (0..u64::MAX).find(|n| client.send_timeout(message(*n), 20 * MS).is_err()).unwrap()
+    (0..u64::MAX).find(|n| client.send_timeout(message(*n), 100 * MS).is_err()).unwrap()
 }
 
 fn config(url: &str) -> ConnectionConfig {
@@ -208,7 +209,7 @@ fn what_was_lost_and_what_expired_are_told_apart_and_exactly() {
         while socket.read().is_ok_and(|message| message != "die".into()) {}
     });
     // Long enough for what is sent on an open line to go out.
-    let client = Client::connect(config(&server.url()).max_age(400 * MS)).unwrap();
+    let client = Client::connect(config(&server.url()).max_age(1000 * MS)).unwrap();
     let late = client.clone();
     let outcomes = |handle: &Client| {
         let told = std::iter::from_fn(|| match handle.confirm(LONG) {
@@ -269,10 +270,18 @@ fn a_thread_that_sends_and_takes_nothing_is_told_instead_of_waiting_for_ever() {
         .outbox(Limit::new(4, 1 << 20));
     let client = Client::connect(config).unwrap();
     let big = Message::from(vec![0; 256 << 10]);
-    let error = (0..10_000).find_map(|_| client.send(big.clone()).err()).unwrap();
+    let mut sent = 0;
+    let error = loop {
+        match client.send(big.clone()) {
+            Ok(_) => sent += 1,
+            Err(error) => break error,
+        }
+    };
     assert!(matches!(error.kind(), SendErrorKind::ConsumerStalled { .. }), "{error:?}");
     // The line is well: who takes the messages can send again.
-    while client.recv_timeout(100 * MS).is_ok() {}
+    for _ in 0..sent {
+        client.recv_timeout(LONG).unwrap();
+    }
     client.send("on we go").unwrap();
     client.terminate();
 }
@@ -340,8 +349,8 @@ fn a_sender_is_not_told_of_a_stalled_consumer_while_the_line_is_down() {
 
 #[test]
 fn what_was_accepted_is_counted_at_once_also_while_the_line_is_down() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let client = Client::start(config(&format!("ws://{nobody}")).outbox(Limit::new(2, 1 << 20))).unwrap();
+    let nobody = Nobody::new();
+    let client = Client::start(config(&nobody.url()).outbox(Limit::new(2, 1 << 20))).unwrap();
     for n in 1..=2 {
         client.send("x").unwrap();
         assert_eq!(client.stats().messages_accepted, n);
@@ -353,8 +362,8 @@ fn what_was_accepted_is_counted_at_once_also_while_the_line_is_down() {
 
 #[test]
 fn what_a_closed_client_never_wrote_is_neither_flushed_nor_confirmed() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let client = Client::start(config(&format!("ws://{nobody}"))).unwrap();
+    let nobody = Nobody::new();
+    let client = Client::start(config(&nobody.url())).unwrap();
     client.send("x").unwrap();
     let waiting = client.clone();
     let confirming = std::thread::spawn(move || waiting.confirm(LONG));
@@ -425,8 +434,8 @@ fn what_waits_to_be_sent_again_is_in_doubt_when_the_client_is_closed() {
 
 #[test]
 fn a_message_that_waited_too_long_makes_room_and_is_named() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let config = config(&format!("ws://{nobody}")).outbox(Limit::new(2, 1 << 20)).max_age(50 * MS);
+    let nobody = Nobody::new();
+    let config = config(&nobody.url()).outbox(Limit::new(2, 1 << 20)).max_age(50 * MS);
     let client = Client::start(config).unwrap();
     let sent = [client.send("a").unwrap(), client.send("b").unwrap()];
     let third = client.send_timeout("c", LONG).unwrap();
@@ -449,11 +458,18 @@ fn a_message_that_waited_too_long_makes_room_and_is_named() {
 #[test]
 fn what_is_sent_while_the_line_is_down_may_be_refused() {
     let server = Server::start(|_, stream| listen(accept(stream)));
-    let config = config(&server.url()).while_down(tautline::WhileDown::Refuse);
-    let client = Client::connect(config.clone()).unwrap();
+    let nobody = Nobody::new();
+    let address = Arc::new(Mutex::new(server.address()));
+    let start = || {
+        let address = Arc::clone(&address);
+        let config = config("ws://h").while_down(tautline::WhileDown::Refuse);
+        Client::builder(config).resolver(move |_, _| Ok(vec![*address.lock().unwrap()])).start().unwrap()
+    };
+    let client = start();
+    client.wait_ready(LONG).unwrap();
     client.send("ready").unwrap();
     client.confirm(LONG).unwrap();
-    let address = server.address();
+    *address.lock().unwrap() = nobody.address();
     drop(server);
     common::eventually("the loss", || client.state() != tautline::ConnectionState::Connected);
     let error = common::wait_for(&client, |event| {
@@ -463,13 +479,12 @@ fn what_is_sent_while_the_line_is_down_may_be_refused() {
     assert!(error.to_string().contains("while_down"), "{error}");
     assert_eq!(error.into_message().as_text(), Some("precious"));
     assert!(matches!(client.send_timeout("x", LONG).unwrap_err().kind(), SendErrorKind::NotReady { .. }));
-    let server =
-        Server::start_on(std::net::TcpListener::bind(address).unwrap(), |_, stream| listen(accept(stream)));
+    let server = Server::start_on(nobody.listen(), |_, stream| listen(accept(stream)));
     client.wait_ready(LONG).unwrap();
     client.send("again").unwrap();
     assert!(client.close().is_empty());
 
-    let client = Client::start(config).unwrap();
+    let client = start();
     assert!(client.try_send("too early").is_err() || client.stats().connects == 1);
     drop(server);
 }

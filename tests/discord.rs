@@ -140,7 +140,7 @@ fn beats_carry_the_last_number_and_a_zombie_is_left_for_the_other_url() {
     let first = Server::start(move |_, stream| {
         let mut line = Line::accept(stream);
         assert_eq!(line.query, "/?v=10&encoding=json");
-        line.hello(400);
+        line.hello(1000);
         let mut numbers = Vec::new();
         // The first may come before the login.
         while numbers.len() < 4 {

@@ -1,5 +1,8 @@
 //! The tests that `README.md`, beside this file, names do exist, and no row of its tables is without one.
 
+#[path = "common/watchdog.rs"]
+mod watchdog;
+
 use std::fs;
 use std::path::Path;
 

@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use common::{LONG, Server, accept, accept_raw, eventually, frame, listen, read_frame, wait_for};
+use common::{LONG, Nobody, Server, accept, accept_raw, eventually, frame, listen, read_frame, wait_for};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use tautline::{
     Accepted, Attempt, Client, CloseReason, ConnectionConfig, ConnectionState, Context, Delivery,
-    DisconnectReason, Down, Error, Event, Limit, Message, Outgoing, Protocol, ReconnectConfig, Request,
-    RequestId, Retry, Tickets,
+    DisconnectReason, Down, Error, Event, HeartbeatConfig, Limit, Message, Outgoing, Protocol,
+    ReconnectConfig, Request, RequestId, Retry, Tickets,
 };
 use tungstenite::{Message as Raw, WebSocket};
 
@@ -607,9 +607,9 @@ fn a_line_moves_to_another_server_and_the_old_one_is_heard_to_its_end() {
 
 #[test]
 fn a_move_that_fails_leaves_the_line_as_it_is() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = Nobody::new();
     let (old, tell_old, heard_by_old) = puppet();
-    let client = connect(&old, mover(format!("ws://{nobody}")));
+    let client = connect(&old, mover(nobody.url()));
     for _ in 0..2 {
         tell_old.send(Raw::text("move")).unwrap();
         let why = client.recv_timeout(LONG).unwrap().to_string();
@@ -785,4 +785,37 @@ fn a_line_that_moves_while_many_send_loses_nothing_and_doubles_nothing() {
         assert_eq!(client.stats().disconnects, 0);
         client.terminate();
     }
+}
+
+#[test]
+fn an_answer_that_came_while_a_hook_took_its_time_is_heard_before_the_peer_is_judged() {
+    let (asked_in, asked) = unbounded();
+    let (busy, is_busy) = unbounded();
+    let server = Server::start(move |_, stream| {
+        let mut stream = accept_raw(stream);
+        while let Some((opcode, payload)) = read_frame(&mut stream) {
+            if opcode == 9 {
+                asked_in.send(()).unwrap();
+                // The first answer comes when nobody listens.
+                let _ = is_busy.recv_timeout(LONG);
+                stream.write_all(&frame(0x8A, &payload)).unwrap();
+            }
+        }
+    });
+    let timeout = 1000 * MS;
+    let send = hook(move |cx: &mut Context<'_>, outgoing: Outgoing| {
+        cx.send(outgoing.message);
+        // A word in stock for each ping that is still to come.
+        (0..10).for_each(|_| busy.send(()).unwrap());
+        thread::sleep(timeout * 2);
+    });
+    let heartbeat = HeartbeatConfig::default().interval(LONG).timeout(timeout);
+    let config = config(&server.url()).heartbeat(heartbeat);
+    let client = Client::builder(config).protocol(Hooks { send, ..Hooks::default() }).connect().unwrap();
+    client.reconnect_now();
+    asked.recv_timeout(LONG).unwrap();
+    client.send("takes longer than an answer may").unwrap();
+    client.confirm(LONG).unwrap();
+    assert_eq!(client.stats().disconnects, 0);
+    client.terminate();
 }

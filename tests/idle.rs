@@ -11,11 +11,13 @@ mod proc;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use common::{LONG, Server, accept, accept_raw, disconnected, eventually, frame, good_answer, listen};
+use common::{
+    LONG, Nobody, Server, accept, accept_raw, disconnected, eventually, frame, good_answer, listen,
+};
 use common::{read_frame, read_head, wait_for};
 use crossbeam_channel::{Receiver, Sender};
 use full::Full;
@@ -172,14 +174,13 @@ impl Protocol for Patient {
 }
 /// DISCONNECTED: the next attempt is far away.
 fn down(scene: &mut Scene) {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let nobody = config(&format!("ws://{nobody}"));
-    let client = Client::start(nobody.clone()).unwrap();
+    let nobody = Nobody::new();
+    let client = Client::start(config(&nobody.url())).unwrap();
     wait_for(&client, disconnected);
     client.send("waits").unwrap();
     scene.add("backing off", &client, Disconnected);
 
-    let client = Client::builder(nobody).protocol(Patient).start().unwrap();
+    let client = Client::builder(config(&nobody.url())).protocol(Patient).start().unwrap();
     wait_for(&client, disconnected);
     scene.add("told to retry in ages", &client, Disconnected);
 

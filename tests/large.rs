@@ -13,20 +13,33 @@ use tautline::{Client, ConnectionConfig, DisconnectReason, Error, Event, Heartbe
 
 const SIZE: usize = 64 << 20;
 
-/// A beat every second, to be answered within a second.
-fn beating(url: &str) -> ConnectionConfig {
-    let beat = Duration::from_secs(1);
-    let room = Limit::new(16, 2 * SIZE);
-    let heartbeat = HeartbeatConfig::default().interval(beat).timeout(beat);
-    quick(url).outbox(room).events(room).heartbeat(heartbeat)
+/// In so many steps a slow server takes a large message, or sends one.
+const STEPS: usize = 40;
+const STEP: usize = SIZE / STEPS;
+
+/// A beat every second, to be answered within two.
+fn heartbeat() -> HeartbeatConfig {
+    HeartbeatConfig::default().interval(Duration::from_secs(1)).timeout(Duration::from_secs(2))
 }
 
-/// Reads, or writes with `work`, 64 MiB in 32 steps of 100 ms each: longer than a peer may be silent.
-fn slowly(mut work: impl FnMut(usize)) {
-    for _ in 0..32 {
-        work(SIZE / 32);
+fn beating(url: &str) -> ConnectionConfig {
+    let room = Limit::new(16, 2 * SIZE);
+    quick(url).outbox(room).events(room).heartbeat(heartbeat())
+}
+
+/// Does the steps, of 100 ms each: together they take longer than a peer may be silent.
+fn slowly(mut step: impl FnMut()) {
+    for _ in 0..STEPS {
+        step();
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// Waits until the server has it all.
+fn assert_confirmed(client: &Client) {
+    let confirmed = client.confirm(LONG);
+    assert_never_lost(client);
+    confirmed.unwrap();
 }
 
 /// Says what was lost, if anything was.
@@ -36,23 +49,47 @@ fn assert_never_lost(client: &Client) {
     assert_eq!(client.stats().connects, 1);
 }
 
-/// A server whose system buffers no more than a slow line would: some let 32 MiB of an upload pile up, which a server that
-/// reads slowly needs longer for than a heartbeat's answer may take.
+/// A server whose system buffers no more than a slow line would, and less than a step: a beat waits behind it. Some let
+/// 32 MiB of an upload pile up, which a server that reads slowly needs longer for than a heartbeat's answer may take.
 fn server(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     // What is accepted from here on inherits it.
-    socket2::SockRef::from(&listener).set_recv_buffer_size(1 << 20).unwrap();
+    socket2::SockRef::from(&listener).set_recv_buffer_size(256 << 10).unwrap();
     Server::start_on(listener, move |_, stream| serve(stream))
 }
 
-/// Reads 64 MiB slowly, and says nothing meanwhile: answers to pings come after it.
+/// Reads 64 MiB slowly, and says nothing meanwhile: answers to pings come before it and after it.
 fn swallow_slowly(mut stream: impl Read + Write) {
     let head = read_head(&mut stream);
     stream.write_all(good_answer(&head, "").as_bytes()).unwrap();
-    stream.read_exact(&mut [0; 14]).unwrap();
-    let mut buffer = vec![0; SIZE / 32];
-    slowly(|bytes| stream.read_exact(&mut buffer[..bytes]).unwrap());
-    while let Some((9, payload)) = read_frame(&mut stream) {
+    let mut first = [0; 2];
+    // A client that comes late with its message sends pings first.
+    loop {
+        stream.read_exact(&mut first).unwrap();
+        if first[1] == 0x80 | 0x7F {
+            break;
+        }
+        answer(&mut stream, first);
+    }
+    // The rest of its header: the length, and the mask.
+    stream.read_exact(&mut [0; 12]).unwrap();
+    let mut buffer = vec![0; STEP];
+    slowly(|| stream.read_exact(&mut buffer).unwrap());
+    stream.read_exact(&mut buffer[..SIZE % STEPS]).unwrap();
+    answer_all(&mut stream);
+}
+
+/// Answers pings until the end of the stream.
+fn answer_all(stream: &mut (impl Read + Write)) {
+    let mut first = [0; 2];
+    while stream.read_exact(&mut first).is_ok() {
+        answer(stream, first);
+    }
+}
+
+/// Reads the frame that begins with these bytes, and answers it if it is a ping.
+fn answer(stream: &mut (impl Read + Write), first: [u8; 2]) {
+    if let Some((9, payload)) = read_frame(&mut first.chain(&mut *stream)) {
         stream.write_all(&frame(0x8A, &payload)).unwrap();
     }
 }
@@ -62,8 +99,7 @@ fn a_slow_upload_kills_nothing() {
     let server = server(swallow_slowly);
     let client = Client::connect(beating(&server.url())).unwrap();
     client.send(vec![7; SIZE]).unwrap();
-    client.confirm(LONG).unwrap();
-    assert_never_lost(&client);
+    assert_confirmed(&client);
     client.terminate();
 }
 
@@ -74,12 +110,10 @@ fn a_slow_upload_over_tls_kills_nothing() {
         let Ok(stream) = acceptor.accept(stream) else { return };
         swallow_slowly(stream);
     });
-    let heartbeat = beating("ws://h").heartbeat;
-    let config = common::over_tls(&server).heartbeat(heartbeat).outbox(Limit::new(16, 2 * SIZE));
+    let config = common::over_tls(&server).heartbeat(heartbeat()).outbox(Limit::new(16, 2 * SIZE));
     let client = Client::builder(config).resolver(common::loopback).connect().unwrap();
     client.send(vec![7; SIZE]).unwrap();
-    client.confirm(LONG).unwrap();
-    assert_never_lost(&client);
+    assert_confirmed(&client);
     client.terminate();
 }
 
@@ -89,9 +123,10 @@ fn a_slow_download_kills_nothing() {
         let mut stream = accept_raw(stream);
         stream.write_all(&[0x82, 0x7F]).unwrap();
         stream.write_all(&(SIZE as u64).to_be_bytes()).unwrap();
-        let buffer = vec![0; SIZE / 32];
-        slowly(|bytes| stream.write_all(&buffer[..bytes]).unwrap());
-        while read_frame(&mut stream).is_some() {}
+        let buffer = vec![0; STEP];
+        slowly(|| stream.write_all(&buffer).unwrap());
+        stream.write_all(&buffer[..SIZE % STEPS]).unwrap();
+        answer_all(&mut stream);
     });
     let client = Client::start(beating(&server.url())).unwrap();
     let message = client.events().iter().find_map(Event::into_message).expect("the message");
@@ -156,7 +191,7 @@ fn a_large_message_goes_out_in_fragments_that_are_one_message() {
 #[test]
 fn a_beat_passes_between_the_fragments_of_a_slow_upload() {
     let (saw, seen) = unbounded();
-    let server = Server::start(move |_, stream| {
+    let server = server(move |stream| {
         let mut stream = accept_raw(stream);
         while let Some((opcode, payload)) = read_frame(&mut stream) {
             if opcode == 9 {
@@ -170,7 +205,7 @@ fn a_beat_passes_between_the_fragments_of_a_slow_upload() {
     });
     let client = Client::connect(beating(&server.url()).fragment(64 << 10)).unwrap();
     client.send(vec![7; 8 << 20]).unwrap();
-    client.confirm(LONG).unwrap();
+    assert_confirmed(&client);
     let opcodes: Vec<u8> = seen.try_iter().collect();
     let last = opcodes.iter().rposition(|opcode| *opcode == 0).expect("fragments");
     assert!(opcodes[..last].contains(&9), "a ping before the last fragment: {opcodes:?}");

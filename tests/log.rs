@@ -4,9 +4,8 @@
 mod common;
 
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::thread;
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use common::{
@@ -23,9 +22,9 @@ use tautline::{
 #[derive(Default)]
 struct Journal(Mutex<Vec<(Level, String, String)>>);
 
-/// The next line of an I/O thread makes the logger panic: what is not the application's callback there is not guarded by
-/// itself, so that this stands for any defect on that thread.
-static PANICS: AtomicBool = AtomicBool::new(false);
+/// The next line of this thread makes the logger panic. An I/O thread guards the application's callbacks one by one, and
+/// not its log lines, so that this stands for any defect there.
+static PANICS: Mutex<Option<ThreadId>> = Mutex::new(None);
 
 impl Log for Journal {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
@@ -33,8 +32,9 @@ impl Log for Journal {
     }
 
     fn log(&self, record: &Record<'_>) {
-        let is_io = thread::current().name() == Some("tautline-io");
-        assert!(!is_io || !PANICS.swap(false, Ordering::SeqCst), "a defect");
+        let panics =
+            PANICS.lock().unwrap_or_else(PoisonError::into_inner).take_if(|id| *id == thread::current().id());
+        assert!(panics.is_none(), "a defect");
         let entry = (record.level(), record.target().to_owned(), record.args().to_string());
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
     }
@@ -186,8 +186,13 @@ fn a_panic_on_the_io_thread_closes_the_client_and_leaves_nobody_waiting() {
             while read_frame(&mut stream).is_some_and(|(_, payload)| payload != b"{}") {}
         });
         let session = JsonSession::new().answers_in_order(|_| true);
-        let client = Client::builder(quick(&server.url())).protocol(session).connect().unwrap();
-        PANICS.store(true, Ordering::SeqCst);
+        let (io_in, io) = crossbeam_channel::unbounded();
+        let client = Client::builder(quick(&server.url()))
+            .protocol(session)
+            .on_event_ready(move || io_in.send(thread::current().id()).unwrap())
+            .connect()
+            .unwrap();
+        *PANICS.lock().unwrap() = Some(io.recv_timeout(LONG).unwrap());
         client.send("on its way").unwrap();
         thread::scope(|scope| {
             let recv = scope.spawn(|| client.recv().unwrap_err());

@@ -337,7 +337,7 @@ fn reset_while_writing() -> (BareServer, Client, DisconnectReason) {
         await_unread(&stream);
     });
     let reconnect = ReconnectConfig::default().initial_delay(LONG).max_delay(LONG);
-    let config = ConnectionConfig::new(server.url()).reconnect(reconnect).write_timeout(500 * MS);
+    let config = ConnectionConfig::new(server.url()).reconnect(reconnect).write_timeout(1000 * MS);
     let client = Client::connect(config).unwrap();
     client.send(vec![0; 8 << 20]).unwrap();
     let (reason, _) = wait_for(&client, disconnected);
@@ -358,7 +358,7 @@ fn a_loss_with_bytes_unwritten_is_told_once() {
     let (_server, client, reason) = reset_while_writing();
     assert!(matches!(reason, DisconnectReason::Lost(Error::ConnectionLost { .. })), "{reason}");
     // Nothing else can happen: the next attempt is far off. The write timeout is not.
-    let more = client.events().recv_timeout(600 * MS);
+    let more = client.events().recv_timeout(1200 * MS);
     assert!(more.is_err(), "{more:?}");
     client.terminate();
     assert!(matches!(client.closed(), CloseReason::ByCaller), "{}", client.closed());

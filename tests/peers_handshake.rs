@@ -120,7 +120,7 @@ fn garbage_in_place_of_http_is_named() {
 #[test]
 fn half_an_answer_and_then_silence_is_a_timeout_of_the_upgrade() {
     let Failure { error, retry_in, took } = failure(
-        |config| config.connect_timeout(60 * MS),
+        |config| config.connect_timeout(1000 * MS),
         |stream| {
             let head = read_head(stream);
             let answer = good_answer(&head, "");
@@ -129,13 +129,13 @@ fn half_an_answer_and_then_silence_is_a_timeout_of_the_upgrade() {
         },
     );
     let Error::ConnectTimeout { phase, after, .. } = &error else { panic!("{error:?}") };
-    assert_eq!((*phase, *after), (Phase::Upgrade, 60 * MS));
+    assert_eq!((*phase, *after), (Phase::Upgrade, 1000 * MS));
     assert!(
         error
             .to_string()
-            .ends_with("timed out after 60ms while waiting for the server's answer to the upgrade")
+            .ends_with("timed out after 1s while waiting for the server's answer to the upgrade")
     );
-    assert!(retry_in.is_some() && took >= 60 * MS, "{took:?}");
+    assert!(retry_in.is_some() && took >= 1000 * MS, "{took:?}");
 }
 
 #[test]
@@ -384,7 +384,7 @@ fn a_body_that_falls_silent_delays_the_refusal_by_a_second() {
 #[test]
 fn a_body_that_trickles_for_ever_does_not_become_a_timeout() {
     let (body, took) = refused(
-        |config| config.connect_timeout(800 * MS),
+        |config| config.connect_timeout(2000 * MS),
         |stream| {
             write!(stream, "{REFUSED}\r\n").unwrap();
             let tick = crossbeam_channel::tick(5 * MS);
@@ -394,7 +394,7 @@ fn a_body_that_trickles_for_ever_does_not_become_a_timeout() {
         },
     );
     assert!(body.len() > 2 && body.bytes().all(|byte| byte == b'x'), "{body}");
-    assert!(took >= 390 * MS, "half of what the attempt had left: {took:?}");
+    assert!(took >= 990 * MS, "half of what the attempt had left: {took:?}");
 }
 
 #[test]

@@ -7,10 +7,10 @@ mod common;
 mod full;
 
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use common::{LONG, Server, accept, accept_raw, echo, read_frame, read_head};
+use common::{LONG, Nobody, Server, accept, accept_raw, echo, read_frame, read_head};
 use tautline::ConnectionState::{Connected, Connecting, Disconnected};
 use tautline::{
     Client, CloseReason, ConnectionConfig, ConnectionState, DisconnectReason, Error, Event,
@@ -104,10 +104,10 @@ fn the_states_are_published_in_order() {
 
 #[test]
 fn connect_makes_one_attempt_and_says_why_it_failed() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let error = Client::connect(config(&format!("ws://{nobody}"))).unwrap_err();
+    let nobody = Nobody::new();
+    let error = Client::connect(config(&nobody.url())).unwrap_err();
     assert!(matches!(error, Error::Connect { .. }), "{error:?}");
-    assert!(error.to_string().contains(&nobody.to_string()), "{error}");
+    assert!(error.to_string().contains(&nobody.address().to_string()), "{error}");
 
     let unknown = |_: &str, _| Err(std::io::Error::other("no such host"));
     let error = Client::builder("ws://gateway.invalid").resolver(unknown).connect().unwrap_err();
@@ -121,13 +121,16 @@ fn connect_makes_one_attempt_and_says_why_it_failed() {
     assert_eq!(rejection.body, b"token expired");
 }
 
+/// The time for an attempt of which one phase hangs. A busy machine needs some of it for the phases before.
+const STALL: Duration = Duration::from_millis(1000);
+
 #[test]
 fn each_phase_that_stalls_is_named_by_the_timeout() {
     let stalled = |serve: fn(TcpStream), scheme: &str| {
         let server = Server::start(move |_, stream| serve(stream));
-        let config = config(&server.url().replace("ws", scheme)).connect_timeout(50 * MS);
+        let config = config(&server.url().replace("ws", scheme)).connect_timeout(STALL);
         match Client::connect(config).unwrap_err() {
-            Error::ConnectTimeout { phase, after, .. } if after == 50 * MS => phase,
+            Error::ConnectTimeout { phase, after, .. } if after == STALL => phase,
             other => panic!("{other:?}"),
         }
     };
@@ -146,7 +149,7 @@ fn each_phase_that_stalls_is_named_by_the_timeout() {
 #[test]
 fn a_server_that_does_not_answer_at_all_is_a_timeout_of_tcp() {
     let full = full::Full::listen();
-    let config = config(&format!("ws://{}", full.address)).connect_timeout(50 * MS);
+    let config = config(&format!("ws://{}", full.address)).connect_timeout(STALL);
     let error = Client::connect(config).unwrap_err();
     assert!(matches!(error, Error::ConnectTimeout { phase: Phase::Connect, .. }), "{error:?}");
     assert!(error.to_string().contains("while waiting for the TCP connection"), "{error}");
@@ -158,7 +161,7 @@ fn an_address_that_does_not_answer_does_not_hide_the_next() {
     let (full, server) = (full::Full::listen(), Server::echo());
     let addresses = vec![full.address, server.address()];
     // Half of it goes to the first.
-    let config = config("ws://h").connect_timeout(Duration::from_secs(2));
+    let config = config("ws://h").connect_timeout(2 * STALL);
     let client = Client::builder(config).resolver(move |_, _| Ok(addresses.clone())).connect().unwrap();
     assert!(client.close().is_empty());
 }
@@ -193,18 +196,16 @@ fn a_look_up_that_hangs_is_abandoned_and_then_joined_by_the_next_attempt() {
 #[test]
 fn an_address_that_refuses_does_not_hide_the_next() {
     let server = Server::echo();
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let addresses = vec![nobody, server.address()];
+    let nobody = Nobody::new();
+    let addresses = vec![nobody.address(), server.address()];
     let client = Client::builder("ws://h").resolver(move |_, _| Ok(addresses.clone())).connect().unwrap();
     assert!(client.close().is_empty());
 }
 
 #[test]
 fn a_server_that_comes_late_is_found() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
-    let client = Client::start(config(&format!("ws://{address}"))).unwrap();
+    let nobody = Nobody::new();
+    let client = Client::start(config(&nobody.url())).unwrap();
     for _ in 0..3 {
         let (reason, retry_in) = wait_for(&client, disconnected);
         assert!(matches!(reason, DisconnectReason::ConnectFailed(Error::Connect { .. })), "{reason}");
@@ -212,14 +213,14 @@ fn a_server_that_comes_late_is_found() {
     }
     let error = client.wait_ready(MS).unwrap_err();
     assert!(matches!(&error, Error::Timeout { source: Some(_), .. }), "{error:?}");
-    let _server = Server::start_on(TcpListener::bind(address).unwrap(), |_, stream| echo(accept(stream)));
+    let _server = Server::start_on(nobody.listen(), |_, stream| echo(accept(stream)));
     client.wait_ready(LONG).unwrap();
 }
 
 #[test]
 fn attempts_end_at_the_maximum_with_the_last_cause() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut config = config(&format!("ws://{nobody}"));
+    let nobody = Nobody::new();
+    let mut config = config(&nobody.url());
     config.reconnect.max_attempts = Some(3);
     let client = Client::start(config).unwrap();
     let reason = client.wait_closed(LONG).unwrap();
@@ -326,11 +327,11 @@ fn a_silent_peer_is_noticed_within_interval_and_timeout() {
         }
     });
     let heartbeat = HeartbeatConfig::default().interval(40 * MS).timeout(20 * MS);
-    let client = Client::connect(config(&server.url()).heartbeat(heartbeat)).unwrap();
     let start = Instant::now();
+    let client = Client::connect(config(&server.url()).heartbeat(heartbeat)).unwrap();
     let (reason, _) = wait_for(&client, disconnected);
     let DisconnectReason::Lost(Error::HeartbeatTimeout { silence, .. }) = reason else { panic!("{reason}") };
-    assert!(silence >= 20 * MS && start.elapsed() >= 59 * MS, "{silence:?} after {:?}", start.elapsed());
+    assert!(silence >= 20 * MS && start.elapsed() >= 60 * MS, "{silence:?} after {:?}", start.elapsed());
     client.wait_ready(LONG).unwrap();
 }
 
@@ -345,7 +346,7 @@ fn talkative(strict: bool) -> (Server, Client) {
             }
         }
     });
-    let heartbeat = HeartbeatConfig::default().interval(10 * MS).timeout(500 * MS).strict(strict);
+    let heartbeat = HeartbeatConfig::default().interval(10 * MS).timeout(1000 * MS).strict(strict);
     let client = Client::connect(config(&server.url()).heartbeat(heartbeat)).unwrap();
     (server, client)
 }
@@ -354,7 +355,7 @@ fn talkative(strict: bool) -> (Server, Client) {
 fn a_server_that_talks_is_alive_though_it_answers_no_ping_unless_only_the_answer_counts() {
     let (_server, client) = talkative(false);
     // For more than twice as long as an answer may take.
-    for _ in 0..110 {
+    for _ in 0..220 {
         assert_eq!(client.recv_timeout(LONG).unwrap().as_text(), Some("hello"));
     }
     assert_eq!((client.stats().disconnects, client.stats().round_trip), (0, None));

@@ -372,7 +372,7 @@ fn a_fetch_that_fails_panics_or_hangs_is_a_failed_attempt() {
     });
     assert!(matches!(spoils.connect(), Err(Error::InvalidUrl { .. })));
     let (release, held) = crossbeam_channel::bounded::<()>(0);
-    let config = ConnectionConfig::new("ws://h").connect_timeout(30 * MS);
+    let config = ConnectionConfig::new("ws://h").connect_timeout(1000 * MS);
     let hangs = Client::builder(config).fetch(move |request| {
         let _ = held.recv();
         Ok(request)

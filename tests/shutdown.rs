@@ -10,7 +10,7 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{LONG, Server, accept, accept_raw, listen, read_frame};
+use common::{LONG, Nobody, Server, accept, accept_raw, listen, read_frame};
 use tautline::ConnectionState::{Closing, Connected, Connecting, Disconnected};
 use tautline::{
     Accepted, Client, CloseReason, ConnectionConfig, ConnectionState, Context, Error, Event, HeartbeatConfig,
@@ -156,9 +156,9 @@ fn a_line_that_is_not_up_ends_from_every_phase() {
     let deaf = format!("ws://{}", deaf.local_addr().unwrap());
     ends_from("connecting", || dialling(Client::start(patient(&deaf)).unwrap()));
 
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = Nobody::new();
     ends_from("backing off", || {
-        let client = Client::start(patient(&format!("ws://{nobody}"))).unwrap();
+        let client = Client::start(patient(&nobody.url())).unwrap();
         common::eventually("a failure", || {
             client.stats().attempts == 1 && client.state() == ConnectionState::Disconnected
         });

@@ -8,13 +8,13 @@ mod common;
 mod proc;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use common::{BareServer, LONG, loopback, quick, read_head, wait_for};
+use common::{BareServer, LONG, Nobody, loopback, quick, read_head, wait_for};
 use tautline::{Client, ConnectionConfig, DisconnectReason, Error, Event, HeartbeatConfig, TlsConnector};
 use tungstenite::protocol::frame::coding::CloseCode;
 
@@ -160,11 +160,6 @@ fn secure(server: &BareServer) -> String {
     server.url().replace("ws://127.0.0.1", "wss://localhost")
 }
 
-/// Nobody listens there.
-fn nowhere() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 /// Trusts the servers.
 fn trusting() -> TlsConnector {
     let root = native_tls::Certificate::from_pem(include_bytes!("data/ca.pem")).unwrap();
@@ -264,8 +259,9 @@ fn reconnects(first: usize, all: usize) -> (u64, u64) {
     let plain = ends.map(|end| server(end, false));
     let over_tls = ends.map(|end| server(end, true));
     let rest = rest(false);
+    let nobody = Nobody::new();
     let urls = plain.iter().map(BareServer::url).chain(over_tls.iter().map(secure));
-    let urls = urls.chain([format!("ws://{}", nowhere())]).collect();
+    let urls = urls.chain([nobody.url()]).collect();
 
     let without = Holds::at_rest();
     let start = Instant::now();
@@ -293,7 +289,7 @@ fn clients(first: usize, all: usize) -> (u64, u64) {
     let _alone = alone();
     let (plain, over_tls) = (rest(false), rest(true));
     let silent = serving(false, |mut stream, _| while stream.read(&mut [0; 512]).is_ok_and(|n| n > 0) {});
-    let nobody = format!("ws://{}", nowhere());
+    let nobody = Nobody::new();
     let tls = trusting();
     let talk = |client: Client| {
         client.send("hello").unwrap();
@@ -308,9 +304,9 @@ fn clients(first: usize, all: usize) -> (u64, u64) {
             let config = ConnectionConfig::new(secure(&over_tls)).tls(tls.clone());
             drop(talk(Client::builder(config).resolver(loopback).connect().unwrap()));
         }
-        4 => drop(Client::connect(quick(&nobody)).unwrap_err()),
+        4 => drop(Client::connect(quick(&nobody.url())).unwrap_err()),
         5 => {
-            let client = Client::start(quick(&nobody)).unwrap();
+            let client = Client::start(quick(&nobody.url())).unwrap();
             client.send("never written").unwrap();
             wait_for(&client, common::disconnected);
         }

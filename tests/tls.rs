@@ -114,13 +114,16 @@ fn a_large_message_takes_no_more_work_than_its_parts() {
             arrived_in.send(()).unwrap();
         }
     });
-    let client = connect(over_tls(&server).outbox(Limit::new(4, 4 * PARTS * PART)));
+    let (io_in, io) = crossbeam_channel::unbounded();
+    let config = over_tls(&server).outbox(Limit::new(4, 4 * PARTS * PART)).heartbeat(HeartbeatConfig::off());
+    let client = Client::builder(config).resolver(loopback);
+    let client = client.on_event_ready(move || io_in.send(proc::this_thread()).unwrap()).connect().unwrap();
     let send = |size: usize| {
         client.send(vec![7; size]).unwrap();
         arrived.recv_timeout(LONG).unwrap();
     };
-    // Those of other tests have little to do.
-    let ticks = || proc::threads().values().map(|thread| thread.ticks).sum::<u64>();
+    let number = io.recv_timeout(LONG).unwrap();
+    let ticks = || proc::threads()[&number].ticks;
     let work = |sends: &dyn Fn()| {
         let before = ticks();
         sends();

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{LONG, Server, accept, echo, good_answer, listen, read_frame, read_head};
+use common::{LONG, Nobody, Server, accept, echo, good_answer, listen, read_frame, read_head};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use tungstenite::Message;
 use tungstenite::protocol::CloseFrame;
@@ -157,11 +157,6 @@ fn server_that_closes_with(code: u16) -> Server {
     })
 }
 
-/// An address that refuses connections.
-fn nobody() -> String {
-    format!("ws://{}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap())
-}
-
 #[test]
 fn lines_go_out_and_their_echoes_come_back_in_order() {
     let server = Server::echo();
@@ -177,7 +172,7 @@ fn lines_go_out_and_their_echoes_come_back_in_order() {
 fn quiet_says_nothing_but_errors() {
     let server = Server::echo();
     assert_eq!(talk(&["-q"], &server.url(), "one\n", 1), (0, b"one\n".to_vec(), String::new()));
-    let (code, _, err) = run(&["-q"], &nobody(), "");
+    let (code, _, err) = run(&["-q"], &Nobody::new().url(), "");
     assert_eq!((code, err.lines().count()), (1, 1), "{err}");
 }
 
@@ -337,7 +332,7 @@ fn heartbeats_go_out_as_they_were_ordered() {
 
 #[test]
 fn who_cannot_connect_says_why() {
-    let (code, out, err) = run(&[], &nobody(), "lost\n");
+    let (code, out, err) = run(&[], &Nobody::new().url(), "lost\n");
     assert_eq!((code, out.as_str()), (1, ""));
     assert!(err.contains("onnection refused") || err.contains("refused"), "{err}");
 
@@ -358,7 +353,8 @@ fn who_cannot_connect_says_why() {
 
 #[test]
 fn unusable_options_are_named() {
-    let url = nobody();
+    let nobody = Nobody::new();
+    let url = nobody.url();
     for (args, named) in [
         (&["--nope"][..], "--nope"),
         (&["-x"], "-x"),

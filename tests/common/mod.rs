@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
 
 pub mod faults;
+pub mod watchdog;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
 use tautline::{Client, ConnectionConfig, DisconnectReason, Event, ReconnectConfig};
 use tungstenite::WebSocket;
 
@@ -34,6 +36,7 @@ impl Server {
 
     /// The same, on a listener of the test's own.
     pub fn start_on(listener: TcpListener, serve: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> Self {
+        watchdog::watch();
         let address = listener.local_addr().unwrap();
         let stopped = Arc::new(AtomicBool::new(false));
         let open = Arc::new(Mutex::new(Vec::new()));
@@ -161,10 +164,38 @@ pub fn read_frame(stream: &mut impl Read) -> Option<(u8, Vec<u8>)> {
 
 /// Waits for `condition`, which something else brings about.
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    watchdog::watch();
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < LONG, "waited in vain: {what}");
         thread::yield_now();
+    }
+}
+
+/// An address that refuses connections for as long as this lives: its port is taken, and nobody listens there. A port
+/// that is free again may be another test's server a moment later.
+pub struct Nobody(Socket);
+
+impl Nobody {
+    #[expect(clippy::new_without_default, reason = "it takes a port")]
+    pub fn new() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        Self(socket)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap().as_socket().unwrap()
+    }
+
+    pub fn url(&self) -> String {
+        format!("ws://{}", self.address())
+    }
+
+    /// From here on, somebody listens.
+    pub fn listen(self) -> TcpListener {
+        self.0.listen(128).unwrap();
+        self.0.into()
     }
 }
 
@@ -179,6 +210,7 @@ pub struct BareServer {
 impl BareServer {
     /// Calls `serve(n, stream)` for the n-th connection, from 0.
     pub fn start(serve: impl Fn(usize, TcpStream) + Send + 'static) -> Self {
+        watchdog::watch();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let stopped = Arc::new(AtomicBool::new(false));
@@ -255,12 +287,14 @@ pub fn read_frames(stream: &mut TcpStream) -> Vec<(u8, Vec<u8>)> {
 
 /// Reconnects after a millisecond.
 pub fn quick(url: &str) -> ConnectionConfig {
+    watchdog::watch();
     let delay = Duration::from_millis(1);
     ConnectionConfig::new(url).reconnect(ReconnectConfig::default().initial_delay(delay).max_delay(delay))
 }
 
 /// Takes events until the one that `wanted` maps to something.
 pub fn wait_for<T>(client: &Client, mut wanted: impl FnMut(Event) -> Option<T>) -> T {
+    watchdog::watch();
     loop {
         let event = client.events().recv_timeout(LONG).expect("the awaited event never came");
         if let Some(found) = wanted(event) {

@@ -43,6 +43,12 @@ fn thread(task: &fs::DirEntry) -> Option<(u32, Thread)> {
     Some((task.file_name().to_str()?.parse().ok()?, thread))
 }
 
+/// The number of the thread that asks.
+pub fn this_thread() -> u32 {
+    let path = fs::read_link("/proc/thread-self").unwrap();
+    path.file_name().unwrap().to_str().unwrap().parse().unwrap()
+}
+
 /// How many descriptors are open, the one that this takes not counted.
 pub fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count() - 1

@@ -5,6 +5,8 @@ mod hooks;
 mod json;
 mod kit;
 mod services;
+#[path = "../common/watchdog.rs"]
+mod watchdog;
 
 use std::time::Duration;
 
