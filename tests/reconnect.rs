@@ -122,7 +122,7 @@ fn connect_makes_one_attempt_and_says_why_it_failed() {
 }
 
 /// The time for an attempt of which one phase hangs. A busy machine needs some of it for the phases before.
-const STALL: Duration = Duration::from_millis(1000);
+const STALL: Duration = Duration::from_secs(1);
 
 #[test]
 fn each_phase_that_stalls_is_named_by_the_timeout() {

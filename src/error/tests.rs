@@ -172,7 +172,7 @@ pub(crate) fn every_error() -> Vec<Error> {
     }
     for cause in causes {
         errors.extend([
-            Error::Tls { host: host.clone(), source: Arc::clone(&cause) },
+            Error::Tls { host: host.clone(), reason: reason.clone(), source: Arc::clone(&cause) },
             Error::ConnectionLost { source: Some(Arc::clone(&cause)) },
             Error::Upgrade {
                 host: host.clone(),
@@ -205,12 +205,11 @@ fn chain(error: &dyn StdError) -> Vec<String> {
 }
 
 #[test]
-fn a_chain_says_nothing_twice_and_loses_nothing() {
+fn a_text_says_nothing_of_what_is_behind_it_and_nothing_is_lost() {
     for error in every_error() {
         let chain = chain(&error);
-        for (at, text) in chain.iter().enumerate() {
-            assert!(!chain[..at].iter().any(|before| before.contains(text)), "{chain:?}");
-        }
+        // Causes of other libraries may repeat their own.
+        assert!(!chain[1..].iter().any(|behind| chain[0].contains(behind)), "{chain:?}");
         // What an error is made from is in its text, or behind it.
         let cause = error.cause().map(ToString::to_string).unwrap_or_default();
         assert!(chain.iter().any(|text| text.contains(&cause)), "{cause}: {chain:?}");

@@ -177,7 +177,6 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 pub struct Nobody(Socket);
 
 impl Nobody {
-    #[expect(clippy::new_without_default, reason = "it takes a port")]
     pub fn new() -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
