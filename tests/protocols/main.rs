@@ -4,6 +4,7 @@ mod examples;
 mod hooks;
 mod json;
 mod kit;
+mod moving;
 mod services;
 #[path = "../common/watchdog.rs"]
 mod watchdog;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use tautline::testing::Line;
 use tautline::{
     Accepted, Attempt, ConnectionConfig, Context, Down, Error, HeartbeatConfig, Message, Outgoing, Protocol,
-    Request, Retry,
+    Request, RequestId, Retry,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -63,6 +64,11 @@ impl Obedient {
                 }
                 "hold" => cx.hold(number(next()) * S),
                 "release" => cx.release(),
+                "answered" => cx.beat_answered(),
+                "beats" => {
+                    let interval = number(next()) * S;
+                    cx.set_beats(interval, interval);
+                }
                 "close" => cx.close(u16::try_from(number(next())).unwrap(), "as told"),
                 "stop" => cx.stop(Error::refused("as told")),
                 "fail" => return Err(Error::session("as told")),
@@ -101,6 +107,16 @@ impl Protocol for Obedient {
         let words = if outgoing.message.as_text() == Some("poison") { self.on_poison } else { "" };
         cx.send(outgoing.message);
         Self::obey(cx, words)
+    }
+
+    fn on_withdrawn(&mut self, cx: &mut Context<'_>, _: RequestId) -> Result<(), Error> {
+        cx.send("withdrawn");
+        Ok(())
+    }
+
+    fn on_beat(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        cx.send("beat");
+        Ok(())
     }
 
     fn on_work(&mut self, cx: &mut Context<'_>, _: u32, result: Result<Message, Error>) -> Result<(), Error> {
