@@ -1107,7 +1107,6 @@ fn what_the_new_server_says_in_the_moment_of_the_move_is_not_lost() {
 }
 
 #[test]
-#[ignore = "fails until a move that begins leaves the predecessor of the last one alone"]
 fn a_move_that_begins_takes_nothing_from_what_the_old_server_of_the_last_one_still_sends() {
     const LATE: u8 = 100;
     let (scene, mut old) = Scene::open(config);
@@ -1135,7 +1134,6 @@ fn a_pong_of_the_old_server_reaches_the_protocol() {
 }
 
 #[test]
-#[ignore = "fails until a successor is closed with a close frame"]
 fn a_close_of_the_new_connection_says_goodbye_there() {
     let (scene, mut old) = Scene::open(config);
     let mut new = scene.begin(&mut old);
@@ -1149,7 +1147,6 @@ fn a_close_of_the_new_connection_says_goodbye_there() {
 }
 
 #[test]
-#[ignore = "fails until a successor's violation is answered with a close frame"]
 fn a_new_server_that_breaks_the_rules_is_told_so() {
     let (scene, mut old) = Scene::open(config);
     let mut new = scene.begin(&mut old);

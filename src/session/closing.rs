@@ -8,12 +8,13 @@ use crate::error::{CloseFrame, Error};
 use crate::event::{CloseReason, DisconnectReason};
 use crate::session::connection::{Connection, Role, Stage};
 use crate::session::line::Line;
+use crate::session::moving::Goodbye;
 use crate::session::{ConnectionId, Frame, Session};
 use crate::state::ConnectionState;
 
 /// How long the server has to end the TCP connection once both close frames are through (RFC 6455, section 7.1.1: it
 /// should do so first, and at once).
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Closing {
@@ -137,9 +138,8 @@ impl Session {
     pub(crate) fn handle_close_frame(&mut self, now: Instant, id: ConnectionId, frame: CloseFrame) {
         match self.line.role(id) {
             Some(Role::Current) => self.current_closed(now, frame),
-            Some(Role::Successor) => self.move_failed(now, &Error::ClosedByServer(frame)),
-            // Nothing follows it.
-            Some(Role::Predecessor) => self.end_predecessor(),
+            Some(Role::Successor) => self.move_failed(now, &Error::ClosedByServer(frame), Goodbye::Answer),
+            Some(Role::Predecessor | Role::Dismissed) => self.leaving_closed(now, id),
             None => {}
         }
     }
@@ -193,10 +193,13 @@ impl Session {
         if error.is_none() {
             match self.line.role(id) {
                 Some(Role::Successor) => {
-                    let error = Error::session(format!("the protocol closed it: {reason}"));
-                    return self.move_failed(now, &error);
+                    let (error, goodbye) = match CloseFrame::checked(code, reason) {
+                        Ok(frame) => (format!("the protocol closed it: {reason}"), Goodbye::Say(frame)),
+                        Err(wrong) => (format!("the protocol closes it, and {wrong}"), Goodbye::None),
+                    };
+                    return self.move_failed(now, &Error::session(error), goodbye);
                 }
-                Some(Role::Predecessor) => return self.end_predecessor(),
+                Some(Role::Predecessor | Role::Dismissed) => return self.end_leaving(id),
                 Some(Role::Current) | None => {}
             }
         }

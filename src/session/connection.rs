@@ -49,9 +49,11 @@ pub(super) enum Stage {
     },
     Ready,
     Closing(Closing),
-    /// A predecessor: it is heard until its end, or until then.
+    /// The line is done with it. What waits goes out, and `heard` says whether what still comes is wanted: until its end,
+    /// or until then.
     Leaving {
         until: Instant,
+        heard: bool,
     },
 }
 
@@ -63,6 +65,8 @@ pub(super) enum Role {
     Successor,
     /// The line has moved from it.
     Predecessor,
+    /// It is to be ended in good order, and nothing more is heard of it.
+    Dismissed,
 }
 
 impl Connection {
@@ -107,7 +111,11 @@ impl Connection {
 
     /// Whether what arrives is for the application: the server has not closed, and nothing was dropped before it.
     pub(super) fn accepts_input(&self) -> bool {
-        self.closing().is_none_or(Closing::accepts_input)
+        match &self.stage {
+            Stage::Closing(closing) => closing.accepts_input(),
+            Stage::Leaving { heard, .. } => *heard,
+            Stage::LoggingIn { .. } | Stage::Standby { .. } | Stage::Ready => true,
+        }
     }
 
     /// No more heartbeats, and nothing more is sent, but what may follow this.
@@ -126,7 +134,7 @@ impl Connection {
         }
         match &mut self.stage {
             Stage::LoggingIn { until, .. } => *until = deadline(now, config.login_timeout),
-            Stage::Leaving { until } => *until = deadline(now, config.close_timeout),
+            Stage::Leaving { until, .. } => *until = deadline(now, config.close_timeout),
             Stage::Standby { .. } | Stage::Ready | Stage::Closing(_) => {}
         }
     }
@@ -135,7 +143,7 @@ impl Connection {
     /// says.
     pub(super) fn next_judgement(&self, paused: bool, write_timeout: Duration) -> Option<Instant> {
         let stage = match &self.stage {
-            Stage::LoggingIn { until, .. } | Stage::Leaving { until } => Some(*until),
+            Stage::LoggingIn { until, .. } | Stage::Leaving { until, .. } => Some(*until),
             Stage::Standby { .. } | Stage::Ready | Stage::Closing(_) => None,
         };
         let judged = [stage.filter(|_| !paused), self.ledger.deadline(write_timeout)];

@@ -83,10 +83,10 @@ impl Session {
         outcome
     }
 
-    /// `None` where there is no such connection.
+    /// `None` where there is no such connection, or nothing more is heard of it.
     fn moment(&self, now: Instant, id: ConnectionId, during: During) -> Option<Moment> {
         let unix = self.wall_at(now).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let role = self.line.role(id)?;
+        let role = self.line.role(id).filter(|role| *role != Role::Dismissed)?;
         let connection = self.line.connection(id)?;
         Some(Moment {
             now,
@@ -178,6 +178,9 @@ impl Session {
             _ => {}
         }
         let paused = self.paused;
+        if role == Some(Role::Dismissed) {
+            return;
+        }
         let Some(connection) = self.line.connection_mut(id) else { return };
         match effect {
             Effect::Move => self.begin_move(now, during),

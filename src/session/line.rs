@@ -13,12 +13,14 @@ pub(super) enum Line {
     Closed,
 }
 
-/// A line with a connection, or with two or three while it moves from one to another.
+/// A line with a connection, or with several while it moves from one to another.
 #[derive(Debug)]
 pub(super) struct Up {
     pub(super) current: Connection,
     pub(super) successor: Option<Successor>,
-    pub(super) predecessor: Option<Connection>,
+    /// Those that the line is done with, the oldest first: predecessors that are heard to their end, and successors that
+    /// were dismissed.
+    pub(super) leaving: Vec<Connection>,
     /// Since when the line is ready, if it was. A move does not begin it anew.
     pub(super) ready_since: Option<Instant>,
 }
@@ -72,18 +74,17 @@ impl Line {
 
     /// All that are open.
     pub(super) fn connections(&self) -> impl Iterator<Item = &Connection> {
-        let up = self.up();
-        let predecessor = up.and_then(|up| up.predecessor.as_ref());
-        [predecessor, self.current(), self.successor()].into_iter().flatten()
+        let leaving = self.up().map(|up| up.leaving.iter());
+        leaving.into_iter().flatten().chain(self.current()).chain(self.successor())
     }
 
     pub(super) fn connections_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
-        self.up_mut().into_iter().flat_map(|Up { current, successor, predecessor, .. }| {
+        self.up_mut().into_iter().flat_map(|Up { current, successor, leaving, .. }| {
             let successor = match successor {
                 Some(Successor::Open(connection)) => Some(&mut **connection),
                 Some(Successor::Dialling { .. }) | None => None,
             };
-            [predecessor.as_mut(), Some(current), successor].into_iter().flatten()
+            leaving.iter_mut().chain([current]).chain(successor)
         })
     }
 
@@ -105,7 +106,8 @@ impl Line {
         } else if self.successor().is_some_and(is) {
             Some(Role::Successor)
         } else {
-            self.up()?.predecessor.as_ref().is_some_and(is).then_some(Role::Predecessor)
+            let leaving = self.up()?.leaving.iter().find(|connection| is(connection))?;
+            Some(if leaving.accepts_input() { Role::Predecessor } else { Role::Dismissed })
         }
     }
 

@@ -12,6 +12,7 @@ use crate::event::{CloseReason, DisconnectReason, Event, Tickets};
 use crate::protocol::{Down, Retry};
 use crate::session::connection::{Role, Stage};
 use crate::session::line::{Line, Up};
+use crate::session::moving::Goodbye;
 use crate::session::{Action, ConnectionId, LOG, Session};
 use crate::state::ConnectionState;
 
@@ -84,11 +85,12 @@ impl Session {
             // Who stops the client means it, wherever that was said.
             Some(_) if self.stopped => self.line_lost(now, error),
             Some(Role::Current) => self.line_lost(now, error),
-            Some(Role::Successor) => self.move_failed(now, &error),
+            Some(Role::Successor) => self.move_failed(now, &error, Goodbye::None),
             Some(Role::Predecessor) => {
                 info!(target: LOG, "The connection that the line has moved from ends: {error}");
-                self.end_predecessor();
+                self.end_leaving(id);
             }
+            Some(Role::Dismissed) => self.end_leaving(id),
             None => {}
         }
     }
@@ -99,8 +101,9 @@ impl Session {
         match current.stage {
             Stage::Closing(_) => self.finish_closing(now),
             Stage::Ready if self.line.has_standby() && !self.stopped => {
+                let id = current.id;
                 self.promote(now);
-                self.end_predecessor();
+                self.end_leaving(id);
             }
             // Not ready yet, so this attempt has failed.
             Stage::LoggingIn { .. } => self.down(now, DisconnectReason::ConnectFailed(error)),
@@ -142,11 +145,9 @@ impl Session {
     fn end_connection(&mut self, error: &Error, all: bool) -> Tickets {
         let mut maybe_delivered = Tickets::default();
         if let Line::Up(up) = std::mem::replace(&mut self.line, Line::Down) {
-            let Up { current, successor, predecessor, .. } = *up;
+            let Up { current, successor, leaving, .. } = *up;
             self.stats.disconnects += 1;
-            if let Some(predecessor) = predecessor {
-                self.drop_connection(predecessor.id);
-            }
+            leaving.iter().for_each(|connection| self.drop_connection(connection.id));
             self.drop_successor(successor);
             self.drop_connection(current.id);
             maybe_delivered = self.outbox.lost(current.ledger.taken());
@@ -162,6 +163,11 @@ impl Session {
     /// Drops the socket of a connection, and the jobs for it that were not begun.
     pub(super) fn drop_connection(&mut self, id: ConnectionId) {
         self.actions.push_back(Action::Drop(id));
+        self.drop_jobs(id);
+    }
+
+    /// Drops the jobs for a connection that were not begun.
+    pub(super) fn drop_jobs(&mut self, id: ConnectionId) {
         let (dropped, kept): (VecDeque<_>, _) =
             std::mem::take(&mut self.pieces).into_iter().partition(|piece| piece.connection == id);
         self.pieces = kept;

@@ -35,7 +35,7 @@ use std::time::{Instant, SystemTime};
 use log::info;
 
 use crate::config::{Beat, ConnectionConfig, deadline};
-use crate::error::{Error, Fault};
+use crate::error::{CloseFrame, Error, Fault};
 use crate::event::{CloseReason, DisconnectReason, Event, Left};
 use crate::message::Message;
 use crate::protocol::{Accepted, Effect, Protocol, Request, Work};
@@ -44,6 +44,7 @@ use crate::session::connection::{Connection, Role, Stage};
 use crate::session::heartbeat::{HeartbeatAction, Response, counter};
 use crate::session::hooks::During;
 use crate::session::line::{Line, Up};
+use crate::session::moving::Goodbye;
 use crate::session::outbox::Outbox;
 use crate::session::reconnect::{Plan, ReconnectionManager};
 pub(crate) use crate::session::requests::Reply;
@@ -201,7 +202,7 @@ impl Session {
         }
         self.go(ConnectionState::Connected, None);
         self.outbox.begin(taken);
-        let up = Up { current: connection, successor: None, predecessor: None, ready_since: None };
+        let up = Up { current: connection, successor: None, leaving: Vec::new(), ready_since: None };
         self.line = Line::Up(Box::new(up));
         if self.protocol.is_none() {
             self.ready(now, accepted, false);
@@ -214,7 +215,7 @@ impl Session {
     /// The attempt `generation` failed.
     pub(crate) fn handle_dial_failed(&mut self, now: Instant, generation: u64, error: Error) {
         if self.line.is_dialling_successor(ConnectionId(generation)) {
-            self.move_failed(now, &error);
+            self.move_failed(now, &error, Goodbye::None);
         } else if matches!(self.line, Line::Dialling(_)) && generation == self.generation {
             self.down(now, DisconnectReason::ConnectFailed(error));
         }
@@ -306,8 +307,14 @@ impl Session {
             (Some(Role::Current), Fault::Violation { code, reason }) => {
                 self.tell_violation(now, code, reason);
             }
-            (Some(Role::Successor), fault) => self.move_failed(now, &fault.into_error()),
-            (Some(Role::Predecessor), _) => self.end_predecessor(),
+            (Some(Role::Successor), fault) => {
+                let goodbye = match &fault {
+                    Fault::Broken(_) => Goodbye::None,
+                    Fault::Violation { code, .. } => Goodbye::Say(CloseFrame::new(*code, "")),
+                };
+                self.move_failed(now, &fault.into_error(), goodbye);
+            }
+            (Some(Role::Predecessor | Role::Dismissed), _) => self.end_leaving(id),
             (None, _) => {}
         }
     }
@@ -338,6 +345,9 @@ impl Session {
             let error = match connection.stage {
                 Stage::LoggingIn { until, .. } if until <= now && !paused => {
                     Error::LoginTimeout { after: self.config.login_timeout }
+                }
+                Stage::Leaving { until, .. } if until <= now && !paused => {
+                    Error::session("its server has not ended it within close_timeout")
                 }
                 _ => Error::WriteStalled { after: write_timeout },
             };

@@ -2,7 +2,8 @@
 //!
 //! The successor is dialled beside the current connection, which goes on meanwhile. When the protocol has declared the
 //! successor ready, nothing more of the outbox is handed to the current one; the server is asked to confirm what went out
-//! there, and then the successor takes its place. The predecessor is closed, and heard until its end.
+//! there, and then the successor takes its place. The predecessor is closed, and heard until its end. A successor that is
+//! not wanted is closed as well, and not heard.
 
 use std::time::Instant;
 
@@ -12,10 +13,25 @@ use crate::config::{Beat, deadline};
 use crate::error::{CloseFrame, Error};
 use crate::event::Event;
 use crate::protocol::Accepted;
+use crate::session::closing::LINGER;
 use crate::session::connection::{Connection, ConnectionId, Stage};
 use crate::session::hooks::During;
 use crate::session::line::{Successor, Up};
 use crate::session::{Action, Frame, LOG, Session};
+
+/// So many connections may be on their way out at a time.
+const MOST_LEAVING: usize = 4;
+
+/// How a successor is told that it is not wanted.
+#[derive(Debug)]
+pub(super) enum Goodbye {
+    /// Not at all: the connection is dropped.
+    None,
+    /// With this close frame, after what was sent before.
+    Say(CloseFrame),
+    /// By the answer to its own close frame, which is on its way.
+    Answer,
+}
 
 impl Session {
     /// The protocol wants the line on another connection.
@@ -24,7 +40,6 @@ impl Session {
         if !up.current.is_ready() || up.successor.is_some() || during == During::MoveFailed {
             return;
         }
-        self.end_predecessor();
         info!(target: LOG, "Moving to another connection");
         self.generation += 1;
         self.stats.attempts += 1;
@@ -35,7 +50,7 @@ impl Session {
         }
         match self.prepare(true) {
             Some(Ok(request)) => self.actions.push_back(Action::Dial { generation, request }),
-            Some(Err(error)) => self.move_failed(now, &error),
+            Some(Err(error)) => self.move_failed(now, &error, Goodbye::None),
             None => {}
         }
     }
@@ -88,10 +103,20 @@ impl Session {
     }
 
     /// The line stays where it is.
-    pub(super) fn move_failed(&mut self, now: Instant, error: &Error) {
+    pub(super) fn move_failed(&mut self, now: Instant, error: &Error, goodbye: Goodbye) {
         let Some(up) = self.line.up_mut() else { return };
         let (id, successor) = (up.current.id, up.successor.take());
-        self.drop_successor(successor);
+        match (successor, goodbye) {
+            (Some(Successor::Open(mut connection)), Goodbye::Say(frame)) => {
+                connection.sender.push(Frame::Close(frame).into());
+                self.leave(deadline(now, self.config.close_timeout), *connection, false);
+            }
+            (Some(Successor::Open(mut connection)), Goodbye::Answer) => {
+                connection.stop_sending();
+                self.leave(deadline(now, self.config.close_timeout.min(LINGER)), *connection, false);
+            }
+            (successor, _) => self.drop_successor(successor),
+        }
         warn!(target: LOG, "The move to another connection failed: {error}");
         self.hook_during(now, id, During::MoveFailed, |protocol, cx| protocol.on_move_failed(cx, error));
     }
@@ -99,10 +124,9 @@ impl Session {
     /// The server has closed the current connection, and the successor stands by: it takes over. The answer to the close
     /// frame is on its way.
     pub(super) fn promote_over(&mut self, now: Instant) {
+        let Some(id) = self.current() else { return };
         self.promote(now);
-        if let Some(predecessor) = self.line.up_mut().and_then(|up| up.predecessor.as_mut()) {
-            predecessor.sender.clear();
-        }
+        self.leaving_closed(now, id);
     }
 
     /// The successor becomes the line's connection. What the system had not taken of its predecessor's goes out on the new
@@ -117,12 +141,11 @@ impl Session {
         successor.heartbeat.start(now);
         let handed = successor.ledger.handed;
         let mut predecessor = std::mem::replace(&mut up.current, *successor);
-        predecessor.stage = Stage::Leaving { until };
         predecessor.stop_sending();
-        predecessor.timers.clear();
         predecessor.sender.push(Frame::Close(CloseFrame::new(1000, "")).into());
-        let (taken, is_blocked) = (predecessor.ledger.taken(), predecessor.ledger.is_blocked());
-        up.predecessor = Some(predecessor);
+        let (id, taken, is_blocked) =
+            (predecessor.id, predecessor.ledger.taken(), predecessor.ledger.is_blocked());
+        self.leave(until, predecessor, true);
         let maybe_delivered = self.outbox.lost(taken);
         self.outbox.begin(handed);
         self.doubt(&maybe_delivered, false);
@@ -130,21 +153,48 @@ impl Session {
         info!(target: LOG, "Moved to another connection");
         self.events.push_back(Event::Moved { address, subprotocol, maybe_delivered });
         if is_blocked {
-            self.end_predecessor();
+            self.end_leaving(id);
         }
     }
 
-    /// The connection that the line has moved from is heard no more; what was asked there and not answered never will
-    /// be.
-    pub(super) fn end_predecessor(&mut self) {
+    /// The line is done with a connection, which ends in good order. `heard`: what still comes is wanted.
+    fn leave(&mut self, until: Instant, mut connection: Connection, heard: bool) {
+        connection.stage = Stage::Leaving { until, heard };
+        connection.timers.clear();
+        self.drop_jobs(connection.id);
         let Some(up) = self.line.up_mut() else { return };
-        if let Some(predecessor) = up.predecessor.take() {
-            let current = up.current.id;
-            self.drop_connection(predecessor.id);
-            let error =
-                Error::session("the line has moved, and the answer did not come on the old connection");
-            self.requests.fail_before(current, &error);
+        up.leaving.push(connection);
+        if up.leaving.len() > MOST_LEAVING {
+            let oldest = up.leaving[0].id;
+            warn!(target: LOG, "More than {MOST_LEAVING} connections are being left: the oldest is dropped");
+            self.end_leaving(oldest);
         }
+    }
+
+    /// The server of such a connection has closed it: nothing more comes from there, and it has a moment to end it.
+    pub(super) fn leaving_closed(&mut self, now: Instant, id: ConnectionId) {
+        let linger = deadline(now, self.config.close_timeout.min(LINGER));
+        let Some(connection) = self.line.connection_mut(id) else { return };
+        if let Stage::Leaving { until, heard } = &mut connection.stage {
+            *until = linger.min(*until);
+            *heard = false;
+            connection.sender.clear();
+            self.fail_requests_on(id);
+        }
+    }
+
+    /// Such a connection is gone; what was asked there and not answered never will be.
+    pub(super) fn end_leaving(&mut self, id: ConnectionId) {
+        let Some(up) = self.line.up_mut() else { return };
+        if up.leaving.extract_if(.., |connection| connection.id == id).next().is_some() {
+            self.drop_connection(id);
+            self.fail_requests_on(id);
+        }
+    }
+
+    fn fail_requests_on(&mut self, id: ConnectionId) {
+        let error = Error::session("the line has moved, and the answer did not come on the old connection");
+        self.requests.fail_on(id, &error);
     }
 
     pub(super) fn drop_successor(&mut self, successor: Option<Successor>) {
@@ -157,11 +207,7 @@ impl Session {
 
     /// The line closes: it moves no more.
     pub(super) fn end_move(&mut self) {
-        let Some(up) = self.line.up_mut() else { return };
-        let (successor, predecessor) = (up.successor.take(), up.predecessor.take());
+        let successor = self.line.up_mut().and_then(|up| up.successor.take());
         self.drop_successor(successor);
-        if let Some(predecessor) = predecessor {
-            self.drop_connection(predecessor.id);
-        }
     }
 }

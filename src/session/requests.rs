@@ -92,9 +92,9 @@ impl Requests {
         self.fail_those(error, |waiting| all || waiting.handed.is_some())
     }
 
-    /// Fails those that were handed over for connections before this one.
-    pub(crate) fn fail_before(&mut self, connection: ConnectionId, error: &Error) {
-        self.fail_those(error, |waiting| waiting.handed.is_some_and(|on| on < connection));
+    /// Fails those that were handed over for this connection.
+    pub(crate) fn fail_on(&mut self, connection: ConnectionId, error: &Error) {
+        self.fail_those(error, |waiting| waiting.handed == Some(connection));
     }
 
     fn fail_those(&mut self, error: &Error, those: impl Fn(&Waiting) -> bool) -> Vec<u64> {

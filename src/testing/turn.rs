@@ -135,7 +135,18 @@ impl Line {
             std::mem::swap(&mut old, &mut self.server);
             old.heard.splice(0..0, std::mem::take(&mut self.old.heard));
             self.old = old;
+        } else if self.beside.is_open && self.session.successor() != Some(self.beside.id) {
+            self.dismiss();
         }
+    }
+
+    /// The line is not to move there any more: the server hears what goes out before the end.
+    fn dismiss(&mut self) {
+        let id = self.beside.id;
+        while let Some(frame) = self.session.poll_transmit(self.now, id) {
+            self.beside.hear(frame);
+        }
+        self.end_of_stream(Role::Beside);
     }
 
     fn drop_connection(&mut self, id: ConnectionId) {

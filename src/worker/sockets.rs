@@ -31,7 +31,7 @@ impl<T: Raw> Open<T> {
     }
 }
 
-/// All of them, the oldest connection first.
+/// All of them.
 #[derive(Default)]
 pub(super) struct Sockets {
     open: Vec<Open>,
@@ -50,6 +50,13 @@ impl Sockets {
         for Open { socket, .. } in dropped {
             self.gone.0 += socket.taken();
             self.gone.1 += socket.received();
+        }
+    }
+
+    /// Another than last time comes first, so that none takes the room that is left for messages each time.
+    pub(super) fn take_turns(&mut self) {
+        if self.open.len() > 1 {
+            self.open.rotate_left(1);
         }
     }
 

@@ -20,6 +20,7 @@ const BURST_BYTES: usize = 256 << 10;
 
 impl Worker {
     pub(super) fn read(&mut self, now: Instant) {
+        self.sockets.take_turns();
         for open in self.sockets.iter_mut().filter(|open| open.is_readable()) {
             let frames = read(&mut self.session, &mut self.publisher, open, now);
             if frames > 0 {
