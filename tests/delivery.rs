@@ -410,8 +410,8 @@ fn a_closed_client_still_tells_what_became_of_its_messages() {
     client.close();
     assert_eq!(fates(&client), ["ok", "ok", "unconfirmed #1", "ok"], "it may have been received");
 
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let client = Client::start(config(&format!("ws://{nobody}"))).unwrap();
+    let nobody = Nobody::new();
+    let client = Client::start(config(&nobody.url())).unwrap();
     client.send("x").unwrap();
     assert_eq!(client.close().never_written.len(), 1);
     assert_eq!(fates(&client), ["closed"; 4], "it was never written");

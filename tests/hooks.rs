@@ -753,6 +753,15 @@ fn collector(
     })
 }
 
+/// Says so when it is dropped: a scope waits for its threads, also when a test fails.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
 #[test]
 fn a_line_that_moves_while_many_send_loses_nothing_and_doubles_nothing() {
     for delivery in [Delivery::AtMostOnce, Delivery::AtLeastOnce] {
@@ -773,10 +782,10 @@ fn a_line_that_moves_while_many_send_loses_nothing_and_doubles_nothing() {
                     }
                 });
             }
+            let _done = Done(&done);
             for _ in 0..5 {
                 assert_eq!(wait_for(&client, moved), Tickets::default(), "all was confirmed");
             }
-            done.store(true, SeqCst);
         });
         client.confirm(LONG).unwrap();
         let mut all = seen.lock().unwrap().clone();

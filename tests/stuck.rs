@@ -4,13 +4,12 @@
 mod common;
 
 use std::io::Write;
-use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use common::{LONG, Server, accept_raw, eventually, frame, quick, read_frame};
+use common::{LONG, Nobody, Server, accept_raw, eventually, frame, quick, read_frame};
 use crossbeam_channel::{Receiver, Sender};
 use tautline::{
     Accepted, Attempt, Beat, Builder, Client, ConnectionConfig, ConnectionState, Context, Down, Error,
@@ -334,9 +333,9 @@ fn a_connect_keeps_its_bound_whatever_code_it_meets() {
 fn a_connect_that_failed_says_why_though_the_protocol_is_not_dropped_in_time() {
     let lock = Arc::<Mutex<()>>::default();
     let held = lock.lock().unwrap();
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = Nobody::new();
     let (code, _entered) = Code::new("drop of the protocol", &lock);
-    let builder = builder(config(&format!("ws://{nobody}"), HOUR), &code);
+    let builder = builder(config(&nobody.url(), HOUR), &code);
     let error = in_time("connect", || builder.connect().unwrap_err());
     assert!(matches!(error, Error::Connect { .. }), "{error:?}");
     comes_to_nothing(&code, held);

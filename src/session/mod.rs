@@ -332,8 +332,9 @@ impl Session {
         for id in ids {
             self.connection_timeout(now, id);
         }
-        self.closing_timeout(now);
+        // A beat that is due goes out before the goodbye: nothing follows that.
         self.heartbeat_timeout(now);
+        self.closing_timeout(now);
     }
 
     /// What is due on each connection, whatever it is to the line.

@@ -559,6 +559,25 @@ fn a_close_waits_for_what_is_held_and_then_says_goodbye_without_it() {
 }
 
 #[test]
+fn a_beat_that_is_due_with_the_goodbye_goes_out_before_it() {
+    // Half of the time for a close is for what is held.
+    let beats = HeartbeatConfig::json().interval(1_500 * MS);
+    let protocol = Obedient { on_closing: "send bye", ..Obedient::ready() };
+    let mut line = Line::new(quiet().heartbeat(beats), protocol).unwrap();
+    line.open();
+    line.say("hold 3600");
+    line.send("held");
+    line.close_client();
+    line.step(1_500 * MS);
+    let heard = line.heard();
+    assert_eq!(
+        (line.state(), heard.len(), heard.last().map(String::as_str)),
+        (Closed, 2, Some("bye")),
+        "{heard:?}"
+    );
+}
+
+#[test]
 fn a_message_that_is_too_large_is_a_violation_here_too() {
     let mut line = Line::new(quiet().max_message_size(10), Obedient::ready()).unwrap();
     line.open();
