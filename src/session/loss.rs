@@ -147,7 +147,9 @@ impl Session {
         if let Line::Up(up) = std::mem::replace(&mut self.line, Line::Down) {
             let Up { current, successor, leaving, .. } = *up;
             self.stats.disconnects += 1;
-            leaving.iter().for_each(|connection| self.drop_connection(connection.id));
+            for connection in &leaving {
+                self.drop_connection(connection.id);
+            }
             self.drop_successor(successor);
             self.drop_connection(current.id);
             maybe_delivered = self.outbox.lost(current.ledger.taken());
