@@ -235,9 +235,14 @@ impl<'a> Context<'a> {
     /// still arrives there until its end is heard, by hooks with [`is_old`](Self::is_old).
     ///
     /// A move that fails, by an error or by [`close`](Self::close) in a hook of the new connection too, leaves the line as
-    /// it is: see [`on_move_failed`](crate::Protocol::on_move_failed). If the old connection is lost before the new one is
-    /// ready, the move is off, and [`on_down`](crate::Protocol::on_down) says what follows, as after any loss. On a line
-    /// that is not ready, or is moving already, and in `on_move_failed`, this does nothing.
+    /// it is: see [`on_move_failed`](crate::Protocol::on_move_failed). With `close`, what was sent there before still goes
+    /// out, and then the close frame. If the old connection is lost before the new one is ready, the move is off, and
+    /// [`on_down`](crate::Protocol::on_down) says what follows, as after any loss. On a line that is not ready, or is moving
+    /// already, and in `on_move_failed`, this does nothing.
+    ///
+    /// Both connections have the same bounds: what waits to be sent, `write_timeout`, `login_timeout`, `fragment`. The old
+    /// server has `close_timeout` to say what it still has to say; a pause of the reader does not count. Each hook acts on
+    /// the connection that it is about: a [`hold`](Self::hold) of the new connection holds back what goes out there.
     pub fn move_line(&mut self) {
         self.effects.push(Effect::Move);
     }

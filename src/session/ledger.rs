@@ -54,3 +54,39 @@ impl WriteLedger {
         self.blocked_since.map(|since| deadline(since, timeout))
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "an Instant has no other source")]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_system_that_takes_nothing_is_late_from_when_it_took_the_last_byte() {
+        let start = Instant::now();
+        let mut ledger = WriteLedger::new(100);
+        assert_eq!((ledger.is_blocked(), ledger.deadline(S)), (false, None));
+        assert_eq!(ledger.progress(start, 100, true), (false, false));
+        assert_eq!(ledger.deadline(S), Some(start + S));
+        assert_eq!(
+            ledger.progress(start + S / 2, 100, true),
+            (false, true),
+            "nothing taken: the time runs on"
+        );
+        assert_eq!(ledger.deadline(S), Some(start + S));
+        assert_eq!(ledger.progress(start + S / 2, 101, true), (true, true));
+        assert_eq!(ledger.deadline(S), Some(start + S / 2 + S));
+        assert_eq!(ledger.progress(start + S, 200, false), (true, true));
+        assert_eq!(ledger.deadline(S), None);
+    }
+
+    #[test]
+    fn what_is_known_ahead_of_a_report_counts() {
+        let mut ledger = WriteLedger::new(100);
+        ledger.take_ahead(150);
+        assert_eq!(ledger.taken(), 150);
+        ledger.progress(Instant::now(), 170, false);
+        assert_eq!(ledger.taken(), 170);
+    }
+}

@@ -190,4 +190,61 @@ mod tests {
         let last = std::iter::from_fn(next).last();
         assert_eq!(last, Some(Frame::Ping(1000_u64.to_be_bytes())));
     }
+
+    fn text(text: &str) -> Queued {
+        Frame::Message(text.into()).into()
+    }
+
+    fn all(sender: &mut Sender, limit: usize) -> Vec<String> {
+        let name = |frame| match frame {
+            Frame::Message(message) => message.to_string(),
+            Frame::Fragment(Fragment { position, payload }) => {
+                format!("{position:?} {}", String::from_utf8_lossy(&payload))
+            }
+            Frame::Ping(_) => "ping".to_owned(),
+            Frame::Close(_) => "close".to_owned(),
+        };
+        std::iter::from_fn(|| sender.next(limit)).map(|(frame, _)| name(frame)).collect()
+    }
+
+    #[test]
+    fn a_message_over_the_limit_is_cut_and_only_control_frames_stand_in_between() {
+        let mut sender = Sender::default();
+        sender.push(text("abcdef"));
+        sender.push(text("next"));
+        let first = sender.next(4).map(|(frame, _)| matches!(frame, Frame::Fragment(_)));
+        assert_eq!(first, Some(true));
+        sender.push(Queued { beat: Some(7), ..Frame::Ping([0; 8]).into() });
+        assert_eq!(all(&mut sender, 4), ["ping", "Last ef", "next"]);
+        assert_eq!((sender.beat_handed, sender.is_empty()), (7, true));
+    }
+
+    #[test]
+    fn nothing_follows_a_close_frame() {
+        let mut sender = Sender::default();
+        sender.push(text("abcdef"));
+        assert!(sender.next(4).is_some());
+        sender.push(Frame::Close(CloseFrame::new(1000, "")).into());
+        sender.push(text("late"));
+        assert_eq!(all(&mut sender, 4), ["close"]);
+    }
+
+    #[test]
+    fn what_completes_a_message_of_the_outbox_says_so_with_its_last_piece() {
+        let mut sender = Sender::default();
+        sender.push(Queued { completes: true, ..text("abcdef") });
+        let completes: Vec<_> =
+            std::iter::from_fn(|| sender.next(4)).map(|(_, completes)| completes).collect();
+        assert_eq!(completes, [false, true]);
+    }
+
+    #[test]
+    fn a_protocol_is_bounded_by_count_and_by_bytes_but_a_large_message_goes_alone() {
+        let mut sender = Sender::default();
+        assert!(sender.push_bounded("a large one".into(), Limit::new(3, 4)).is_ok());
+        assert!(sender.push_bounded("x".into(), Limit::new(3, 4)).is_err());
+        sender.clear();
+        assert!((0..3).all(|_| sender.push_bounded("x".into(), Limit::new(3, 4)).is_ok()));
+        assert!(sender.push_bounded("".into(), Limit::new(3, 4)).is_err());
+    }
 }

@@ -56,3 +56,47 @@ impl Timers {
         self.0.remove(&id).map(|timer| timer.missed_input)
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "an Instant has no other source")]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_timer_runs_out_once_and_one_that_was_set_anew_or_cancelled_not_at_its_old_time() {
+        let start = Instant::now();
+        let mut timers = Timers::default();
+        assert!(
+            timers.set(start, 1, S, false) && timers.set(start, 2, S, false) && timers.set(start, 3, S, true)
+        );
+        assert_eq!(timers.next_deadline(), Some(start + S));
+        assert_eq!(timers.due(start + S), [1, 2, 3]);
+        timers.cancel(1);
+        timers.set(start + S, 2, S, false);
+        let taken = |timers: &mut Timers, id| timers.take_due(start + S, id);
+        assert_eq!([1, 2, 3, 3].map(|id| taken(&mut timers, id)), [None, None, Some(true), None]);
+        assert_eq!(timers.next_deadline(), Some(start + 2 * S));
+    }
+
+    #[test]
+    fn those_that_run_while_input_is_missed_know_it() {
+        let start = Instant::now();
+        let mut timers = Timers::default();
+        timers.set(start, 1, S, false);
+        timers.miss_input();
+        timers.set(start, 2, Duration::ZERO, false);
+        assert_eq!((timers.take_due(start + S, 1), timers.take_due(start + S, 2)), (Some(true), Some(false)));
+    }
+
+    #[test]
+    fn there_may_be_so_many_and_none_runs_out_at_once() {
+        let start = Instant::now();
+        let mut timers = Timers::default();
+        assert!((0..1024).all(|id| timers.set(start, id, Duration::ZERO, false)));
+        assert!(timers.due(start).is_empty());
+        assert!(timers.set(start, 0, S, false), "in place of another");
+        assert!(!timers.set(start, 1024, S, false));
+    }
+}
