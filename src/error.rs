@@ -74,7 +74,7 @@ pub enum Error {
         host: Box<str>,
         /// What is wrong, and what to do.
         reason: Box<str>,
-        /// What the TLS library or the operating system said.
+        /// What the TLS library or the operating system said; the text has words of its own where they are known.
         source: Cause,
     },
     /// The server answered the upgrade with an HTTP status other than 101.

@@ -102,7 +102,7 @@ fn garbage_in_place_of_http_is_named() {
         "SSH-2.0-OpenSSH_9.6\r\n",
         "220 mail.example ESMTP\r\n",
         "-ERR unknown command 'GET'\r\n",
-        "\x15\x03\x01\x00\x02\x02\x46",
+        "\x15 is no TLS",
         "\0\0\0\0\0\0\0\0",
         "<!doctype html><title>Log in to the hotel's network</title>",
         "HTTP/9.9 101 Switching Protocols\r\n\r\n",
@@ -260,10 +260,11 @@ fn date_in(seconds: u64) -> String {
 
 /// A status that says "later": backoff, and `Retry-After` is its floor, up to a cap of a minute.
 fn says_later(status: &str) {
-    let backoff = MS..=3 * MS;
+    // The shortest there is.
+    let backoff = 10 * MS;
     for ever_ready in [false, true] {
         let retry_in = |retry_after: &str| refusal(status, Some(retry_after), ever_ready).1.unwrap();
-        assert!(backoff.contains(&refusal(status, None, ever_ready).1.unwrap()));
+        assert_eq!(refusal(status, None, ever_ready).1, Some(backoff));
         assert_eq!(retry_in("7"), Duration::from_secs(7));
         let date = retry_in(&date_in(50));
         assert!(date > Duration::from_secs(40) && date <= Duration::from_secs(50), "{date:?}");
@@ -271,7 +272,7 @@ fn says_later(status: &str) {
             assert_eq!(retry_in(too_long), Duration::from_secs(60), "the cap");
         }
         for nothing in ["0", "soon", "-5", "Sun, 06 Nov 1994 08:49:37 GMT"] {
-            assert!(backoff.contains(&retry_in(nothing)), "{nothing}");
+            assert_eq!(retry_in(nothing), backoff, "{nothing}");
         }
     }
 }
@@ -464,7 +465,7 @@ fn an_end_at_any_byte_of_the_answer_is_a_clean_failure() {
             }
             other => panic!("{end} bytes: {other:?}"),
         }
-        assert_eq!(retry_in, Some(MS), "{end} bytes");
+        assert_eq!(retry_in, Some(10 * MS), "{end} bytes");
     }
     client.wait_ready(LONG).unwrap();
     client.send("hello").unwrap();
@@ -486,12 +487,15 @@ fn a_reset_during_the_handshake_is_a_clean_failure() {
     });
     let client = Client::start(quick(&server.url())).unwrap();
     let (reason, retry_in) = wait_for(&client, disconnected);
-    let DisconnectReason::ConnectFailed(Error::Upgrade { source: Some(_), .. }) = &reason else {
-        panic!("{reason:?}")
+    let cause = |reason: &DisconnectReason| match reason {
+        DisconnectReason::ConnectFailed(Error::Upgrade { source: Some(source), .. }) => source.to_string(),
+        other => panic!("{other:?}"),
     };
     assert!(reason.to_string().contains("the connection broke: Connection reset"), "{reason}");
+    assert!(cause(&reason).contains("Connection reset"), "{reason:?}");
     assert!(retry_in.is_some());
     let (reason, retry_in) = wait_for(&client, disconnected);
+    assert!(cause(&reason).contains("Connection reset"), "{reason:?}");
     assert!(reason.to_string().ends_with("the connection ended in the middle of the headers"), "{reason}");
     assert!(retry_in.is_some());
     client.wait_ready(LONG).unwrap();
@@ -510,7 +514,7 @@ fn delays(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Vec<u128> {
 
 #[test]
 fn a_server_that_accepts_and_closes_for_ever_is_not_hammered() {
-    let growing = [1, 2, 4, 8, 16, 32, 50, 50];
+    let growing = [10, 10, 10, 10, 16, 32, 50, 50];
     assert_eq!(delays(drop), growing, "without a word");
     assert_eq!(delays(|stream| drop(accept(stream))), growing, "after the upgrade");
     let goodbye = |stream| {

@@ -137,19 +137,16 @@ fn a_large_message_takes_no_more_work_than_its_parts() {
     client.terminate();
 }
 
-/// The error of a client that connects to `server`, in full: with its causes.
+/// The error of a client that can't connect, whose chain of causes says nothing twice, and its text.
 fn refused(config: ConnectionConfig) -> (Error, String) {
     let error = Client::builder(config).resolver(loopback).connect().unwrap_err();
-    let mut causes = Vec::new();
-    let mut next = std::error::Error::source(&error);
-    while let Some(cause) = next {
-        causes.push(cause.to_string());
-        next = cause.source();
+    let first: &dyn std::error::Error = &error;
+    let texts: Vec<_> =
+        std::iter::successors(Some(first), |error| error.source()).map(ToString::to_string).collect();
+    for (at, text) in texts.iter().enumerate() {
+        assert!(!texts[..at].iter().any(|before| before.contains(text.as_str())), "{texts:?}");
     }
     let shown = error.to_string();
-    for cause in &causes {
-        assert!(!shown.contains(cause.as_str()), "{shown}: {cause}");
-    }
     (error, shown)
 }
 

@@ -172,7 +172,11 @@ pub(crate) fn every_error() -> Vec<Error> {
     }
     for cause in causes {
         errors.extend([
-            Error::Tls { host: host.clone(), reason: reason.clone(), source: Arc::clone(&cause) },
+            Error::Tls {
+                host: host.clone(),
+                reason: format!("broke: {cause}").into(),
+                source: Arc::clone(&cause),
+            },
             Error::ConnectionLost { source: Some(Arc::clone(&cause)) },
             Error::Upgrade {
                 host: host.clone(),
@@ -181,7 +185,9 @@ pub(crate) fn every_error() -> Vec<Error> {
             },
         ]);
     }
-    errors.push(Error::Upgrade { host, reason, source: Some(Arc::new(Outer(io()))) });
+    let cause: Cause = Arc::new(Outer(io()));
+    errors.push(Error::Tls { host: host.clone(), reason: reason.clone(), source: Arc::clone(&cause) });
+    errors.push(Error::Upgrade { host, reason, source: Some(cause) });
     let nested: Vec<_> = errors.iter().cloned().map(Arc::new).collect();
     for source in nested {
         errors.extend((0..3).map(|attempts| Error::GaveUp { attempts, source: Arc::clone(&source) }));

@@ -54,7 +54,7 @@ pub(crate) fn handshake(
     };
     let connector = attempt
         .uninterruptible("building the TLS connector", || target.settings.tls.get(target.settings))?
-        .map_err(|error| failed("TLS can't be set up".into(), Arc::new(error)))?;
+        .map_err(|error| failed(format!("TLS can't be set up: {error}"), Arc::new(error)))?;
     let opening = |wire: &mut Wire| {
         look_at_opening(wire, endpoint).map_err(|(reason, source)| failed(reason, Arc::new(source)))
     };
@@ -64,8 +64,9 @@ pub(crate) fn handshake(
         match result {
             Ok(stream) => return Ok(Link::tls(stream)),
             Err(HandshakeError::Failure(error)) => {
-                let reason = verdict(&error, endpoint).unwrap_or_else(|| "the handshake failed".into());
-                return Err(failed(reason, Arc::new(error)));
+                let reason =
+                    verdict(&error, endpoint).unwrap_or_else(|| format!("the handshake failed: {error}"));
+                return Err(failed(reason, Arc::new(Said(error))));
             }
             Err(HandshakeError::WouldBlock(mut unfinished)) => {
                 attempt.wait(unfinished.get_mut(), None)?;
@@ -75,6 +76,18 @@ pub(crate) fn handshake(
         }
     }
 }
+
+/// What the TLS library said. Its text says all that lies behind it, too.
+#[derive(Debug)]
+struct Said(native_tls::Error);
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Said {}
 
 /// So much of what is not TLS is shown.
 const SHOWN: usize = 40;
@@ -93,8 +106,8 @@ fn look_at_opening(wire: &mut Wire, endpoint: &Endpoint) -> Result<(), (String, 
         Ok(n) if is_tls(&opening[..n]) => Ok(()),
         Ok(n) => {
             let said = String::from_utf8_lossy(&opening[..n]);
-            let source = io::Error::new(io::ErrorKind::InvalidData, format!("it began with {said:?}"));
-            Err((format!("what the server answered is not TLS; {plain}"), source))
+            let reason = format!("the server answered {said:?}, which is not TLS");
+            Err((format!("{reason}; {plain}"), io::Error::new(io::ErrorKind::InvalidData, reason)))
         }
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
             Ok(())
@@ -109,13 +122,19 @@ pub(crate) fn instead(answer: &[u8], endpoint: &Endpoint) -> Option<String> {
     mixed_up.then(|| format!("it speaks TLS on port {}; use wss://{endpoint}", endpoint.port))
 }
 
-/// What to do about a server that says nothing to the upgrade: over plain TCP it may expect TLS, and over TLS it may say
-/// only now what it wants.
-pub(crate) fn hint(endpoint: &Endpoint, error: Option<&io::Error>) -> String {
+/// What broke a connection before the upgrade was answered. Over TLS the server may say only then what it wants.
+pub(crate) fn broken(error: &io::Error, endpoint: &Endpoint) -> String {
+    let said = Some(error).filter(|error| endpoint.secure && error.raw_os_error().is_none());
+    match said.and_then(|error| verdict(error, endpoint)) {
+        Some(words) => format!("the connection broke: {words}"),
+        None => format!("the connection broke: {error}{}", hint(endpoint)),
+    }
+}
+
+/// What to do about a server that says nothing to plain HTTP, as one does that expects TLS.
+pub(crate) fn hint(endpoint: &Endpoint) -> String {
     if endpoint.secure {
-        let verdict =
-            error.filter(|error| error.raw_os_error().is_none()).and_then(|error| verdict(error, endpoint));
-        return verdict.map_or_else(String::new, |words| format!("; {words}"));
+        return String::new();
     }
     format!("; if the server speaks TLS on port {}, use wss://{endpoint}", endpoint.port)
 }

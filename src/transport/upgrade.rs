@@ -8,7 +8,7 @@ use data_encoding::BASE64;
 use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
 
-use crate::error::{Error, Rejection};
+use crate::error::{Cause, Error, Rejection};
 use crate::transport::stream::{Link, Raw};
 use crate::transport::tls;
 use crate::transport::{Attempt, Target};
@@ -35,7 +35,7 @@ pub(crate) fn upgrade<T: Raw>(
     let key = generate_key();
     let broken = |error: io::Error| Error::Upgrade {
         host: target.endpoint.to_string().into(),
-        reason: format!("the connection broke{}", tls::hint(&target.endpoint, Some(&error))).into(),
+        reason: tls::broken(&error, &target.endpoint).into(),
         source: Some(Arc::new(error)),
     };
     link.write_all(&request_head(target, &key)).and_then(|()| link.flush()).map_err(broken)?;
@@ -75,17 +75,17 @@ pub(crate) fn upgrade<T: Raw>(
                     ));
                 }
                 Parsed::Partial if ended && answer.is_empty() => {
-                    let hint = tls::hint(&target.endpoint, None);
+                    let hint = tls::hint(&target.endpoint);
                     return Err(not_websocket(
                         target,
                         format!("it ended the connection without a word{hint}"),
                     ));
                 }
                 Parsed::Partial if ended => {
-                    return Err(not_websocket(
-                        target,
-                        "the connection ended in the middle of the headers".into(),
-                    ));
+                    let reason = "the connection ended in the middle of the headers".into();
+                    // Why it did, the link says again.
+                    let source = link.read(&mut [0]).err().map(|error| Arc::new(error) as Cause);
+                    return Err(Error::Upgrade { host: target.endpoint.to_string().into(), reason, source });
                 }
                 Parsed::Partial => {}
             }

@@ -284,10 +284,10 @@ pub fn read_frames(stream: &mut TcpStream) -> Vec<(u8, Vec<u8>)> {
     frames
 }
 
-/// Reconnects after a millisecond.
+/// Reconnects after ten milliseconds.
 pub fn quick(url: &str) -> ConnectionConfig {
     watchdog::watch();
-    let delay = Duration::from_millis(1);
+    let delay = Duration::from_millis(10);
     ConnectionConfig::new(url).reconnect(ReconnectConfig::default().initial_delay(delay).max_delay(delay))
 }
 
