@@ -64,6 +64,9 @@ pub enum Delivery {
     /// It is kept until it is confirmed, and sent again on the next connections, in order and ahead of newer ones, three
     /// times in all; after that it is named as above. The server may receive it more than once. Kept messages count
     /// against the outbox. A [`request`](crate::Client::request) is never sent again, and is named at once.
+    ///
+    /// A server whose pongs do not repeat the payload of their pings confirms nothing: the log says so once a connection, and
+    /// the outbox fills up.
     AtLeastOnce,
 }
 

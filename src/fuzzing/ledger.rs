@@ -37,6 +37,8 @@ struct Fate {
     /// The caller took it back, or the protocol let it fall.
     dropped: bool,
     replies: u8,
+    /// The server has answered it.
+    answered: bool,
 }
 
 impl Fate {
@@ -134,6 +136,12 @@ impl Ledger {
         self.fate(ticket).dropped = true;
     }
 
+    /// The server has answered a request.
+    pub(super) fn answer(&mut self, ticket: u64) {
+        self.fate(ticket).answered = true;
+    }
+
+    /// A request has its last reply.
     pub(super) fn reply(&mut self, ticket: u64) {
         let fate = self.fate(ticket);
         fate.replies += 1;
@@ -170,7 +178,8 @@ impl Ledger {
     pub(super) fn lose(&self, sure: u64) {
         for (fate, ticket) in self.fates.iter().zip(1_u64..) {
             let confirmed = fate.confirmed || fate.arrived && ticket <= sure;
-            let known = confirmed || fate.doubted || fate.is_gone() || self.keeps && !fate.request;
+            let known =
+                confirmed || fate.answered || fate.doubted || fate.is_gone() || self.keeps && !fate.request;
             assert!(fate.connections == 0 || known, "#{ticket}: {fate:?}");
         }
     }
@@ -192,7 +201,7 @@ impl Ledger {
             let fates = [fate.confirmed, fate.doubted, fate.unwritten, fate.expired];
             let fates = fates.into_iter().filter(|is_so| *is_so).count();
             assert!(
-                fates == 1 || fates == 0 && fate.is_gone(),
+                fates == 1 || fates == 0 && (fate.is_gone() || fate.answered),
                 "#{ticket} vanished, or has two fates: {fate:?}"
             );
             assert!(!fate.request || fate.dropped || fate.replies == 1, "#{ticket}: {fate:?}");

@@ -390,6 +390,9 @@ impl Rig {
         }
         while let Some(Reply { ticket, answer, last }) = self.session.poll_reply() {
             self.work += 1;
+            if matches!(answer, Some(Ok(_) | Err(Error::Answer { .. }))) {
+                self.ledger.answer(ticket);
+            }
             if last {
                 self.ledger.reply(ticket);
             }

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
-use crate::config::{Beat, deadline};
+use crate::config::deadline;
 use crate::error::{CloseFrame, Error};
 use crate::event::{CloseReason, DisconnectReason};
 use crate::session::connection::{Connection, Role, Stage};
@@ -257,10 +257,11 @@ impl Session {
 
     /// A pong came in: perhaps the one that the goodbye waits for.
     pub(super) fn close_after_confirmation(&mut self) {
+        let awaited = self.outbox.has_unconfirmed() && self.confirms();
         if let Some(Closing { step: Step::Flushing { confirmation, .. }, .. }) =
             self.line.current_mut().and_then(|current| current.closing_mut())
             && matches!(confirmation, Confirmation::Asked { .. })
-            && !self.outbox.has_unconfirmed()
+            && !awaited
         {
             *confirmation = Confirmation::Over;
         }
@@ -276,7 +277,7 @@ impl Session {
         if not_asked && flushed && !std::mem::replace(&mut closing.goodbye, true) {
             self.hook(now, id, |protocol, cx| protocol.on_closing(cx));
         }
-        let asks = self.config.heartbeat.beat == Beat::WebSocketPing && self.outbox.has_unconfirmed();
+        let asks = self.confirms() && self.outbox.has_unconfirmed();
         let Some(closing) = self.line.current_mut().and_then(|current| current.closing_mut()) else { return };
         if closing.until <= now {
             return self.finish_closing(now);

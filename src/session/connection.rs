@@ -83,7 +83,7 @@ impl Connection {
             stage,
             sender: Sender::default(),
             ledger: WriteLedger::new(taken),
-            pings: Pings::default(),
+            pings: Pings::new(),
             heartbeat: HeartbeatManager::on_connection(config.heartbeat.clone(), paused),
             timers: Timers::default(),
             hold: None,

@@ -1,10 +1,10 @@
 //! Is the peer still there?
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::config::{Beat, HeartbeatConfig, deadline};
 use crate::error::Error;
+use crate::session::unanswered::Unanswered;
 
 /// Decides when to send a heartbeat and when a silent peer is dead. Driven by time, never by threads; it lives and
 /// dies with one connection, so that what is left of an old one can't kill the next.
@@ -53,8 +53,10 @@ pub struct HeartbeatManager {
 #[derive(Debug)]
 struct Running {
     next_beat: Instant,
-    /// Beats without an answer of their own, oldest first.
-    beats: VecDeque<Sent>,
+    /// Beats without an answer of their own.
+    beats: Unanswered<Sent>,
+    /// The beat that was answered last.
+    answered: u64,
     /// Beats up to this one need no further proof of life.
     satisfied: u64,
     /// When bytes last moved, either way.
@@ -65,7 +67,6 @@ struct Running {
 
 #[derive(Debug)]
 struct Sent {
-    number: u64,
     at: Instant,
     written: Option<Instant>,
 }
@@ -106,9 +107,6 @@ pub enum Response<'a> {
     Json,
 }
 
-/// As many unanswered beats are remembered; a peer that never answers must not make memory grow.
-pub(crate) const REMEMBERED: usize = 32;
-
 /// No protocol makes beats come closer together.
 const CLOSEST: Duration = Duration::from_millis(1);
 
@@ -134,7 +132,8 @@ impl HeartbeatManager {
     pub fn start(&mut self, now: Instant) {
         self.running = (self.config.beat != Beat::Off).then(|| Running {
             next_beat: deadline(now, self.told.map_or(self.config.interval, |(first, _)| first)),
-            beats: VecDeque::new(),
+            beats: Unanswered::new(),
+            answered: self.sent,
             satisfied: self.sent,
             moved: now,
             waiting_since: None,
@@ -196,10 +195,8 @@ impl HeartbeatManager {
         let interval = self.interval();
         if let Some(running) = &mut self.running {
             running.next_beat = deadline(now, interval);
-            if running.beats.len() == REMEMBERED {
-                running.beats.remove(1);
-            }
-            running.beats.push_back(Sent { number, at: now, written: None });
+            // The one that the peer is judged by stays.
+            running.beats.push(number, Sent { at: now, written: None }, running.satisfied);
             running.assess();
         }
         match self.config.beat {
@@ -218,8 +215,8 @@ impl HeartbeatManager {
     pub fn handle_written(&mut self, now: Instant, through: u64) {
         let Some(running) = &mut self.running else { return };
         let mut changed = false;
-        for beat in running.beats.iter_mut().rev().take_while(|beat| beat.written.is_none()) {
-            if beat.number <= through {
+        for (number, beat) in running.beats.iter_mut().rev().take_while(|(_, beat)| beat.written.is_none()) {
+            if *number <= through {
                 beat.written = Some(now);
                 changed = true;
             }
@@ -250,19 +247,22 @@ impl HeartbeatManager {
         }
     }
 
-    /// An answer arrived. Returns the round trip, or `None` for an answer to nothing that was sent.
+    /// An answer arrived. Returns the round trip; `None` for an answer to nothing that was sent, or to one of so many
+    /// unanswered beats that this one is not remembered.
     pub fn handle_response(&mut self, now: Instant, response: Response<'_>) -> Option<Duration> {
         let running = self.running.as_mut()?;
-        let answered = match response {
-            Response::Pong(payload) => {
-                let number = counter(payload)?;
-                running.beats.iter().position(|beat| beat.number == number)?
-            }
-            Response::Json => 0,
+        let number = match response {
+            Response::Pong(payload) => counter(payload)?,
+            Response::Json => running.answered + 1,
         };
-        let beat = running.beats.drain(..=answered.min(running.beats.len().checked_sub(1)?)).next_back()?;
-        running.satisfied = running.satisfied.max(beat.number);
+        if number <= running.answered || number > self.sent {
+            return None;
+        }
+        running.answered = number;
+        running.satisfied = running.satisfied.max(number);
+        let last = running.beats.answer(number);
         running.assess();
+        let (_, beat) = last.filter(|(last, _)| *last == number)?;
         Some(now.saturating_duration_since(beat.at))
     }
 
@@ -311,15 +311,15 @@ impl Running {
     /// The peer showed that it lives: every beat that it could have heard is satisfied.
     fn live(&mut self, now: Instant) {
         self.moved = now;
-        if let Some(heard) = self.beats.iter().rev().find(|beat| beat.written.is_some()) {
-            self.satisfied = self.satisfied.max(heard.number);
+        if let Some((heard, _)) = self.beats.iter().rev().find(|(_, beat)| beat.written.is_some()) {
+            self.satisfied = self.satisfied.max(*heard);
         }
         self.assess();
     }
 
     fn assess(&mut self) {
-        let oldest = self.beats.iter().find(|beat| beat.number > self.satisfied);
-        self.waiting_since = oldest.map(|beat| beat.written.unwrap_or(beat.at.max(self.moved)));
+        let oldest = self.beats.iter().find(|(number, _)| *number > self.satisfied);
+        self.waiting_since = oldest.map(|(_, beat)| beat.written.unwrap_or(beat.at.max(self.moved)));
     }
 }
 

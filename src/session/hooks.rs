@@ -173,8 +173,17 @@ impl Session {
         let role = self.line.role(id);
         match effect {
             Effect::Deliver(message) => return self.deliver(message),
-            Effect::Part(request, answer) => return self.requests.part(request.0, answer),
-            Effect::End(request, end) => return self.requests.end(request.0, end),
+            Effect::Part(request, answer) => {
+                self.outbox.answer(request.0);
+                return self.requests.part(request.0, answer);
+            }
+            Effect::End(request, end) => {
+                // Any other error is the protocol's own, and not the server's word.
+                if matches!(end, Ok(Some(_)) | Err(Error::Answer { .. })) {
+                    self.outbox.answer(request.0);
+                }
+                return self.requests.end(request.0, end);
+            }
             _ => {}
         }
         let paused = self.paused;

@@ -7,6 +7,7 @@
 
 pub(crate) mod backoff;
 mod closing;
+mod confirm;
 mod connection;
 pub(crate) mod heartbeat;
 mod hooks;
@@ -22,6 +23,7 @@ mod requests;
 mod sender;
 mod timers;
 mod transmit;
+pub(crate) mod unanswered;
 
 #[cfg(test)]
 mod property;
@@ -41,11 +43,12 @@ use crate::message::Message;
 use crate::protocol::{Accepted, Effect, Protocol, Request, Work};
 pub(crate) use crate::session::connection::ConnectionId;
 use crate::session::connection::{Connection, Role, Stage};
-use crate::session::heartbeat::{HeartbeatAction, Response, counter};
+use crate::session::heartbeat::{HeartbeatAction, Response};
 use crate::session::hooks::During;
 use crate::session::line::{Line, Up};
 use crate::session::moving::Goodbye;
 use crate::session::outbox::Outbox;
+use crate::session::pings::Wanted;
 use crate::session::reconnect::{Plan, ReconnectionManager};
 pub(crate) use crate::session::requests::Reply;
 use crate::session::requests::Requests;
@@ -115,8 +118,8 @@ pub(crate) struct Session {
     events: VecDeque<Event>,
     actions: VecDeque<Action>,
     pieces: VecDeque<Piece>,
-    /// The last ticket that the caller wants confirmed.
-    confirm_through: u64,
+    /// What callers want confirmed.
+    wanted: Wanted,
     /// Messages that will not be confirmed any more, for those who wait for that.
     doubts: Vec<Doubt>,
     /// Numbers the attempts, so that a result that comes late is known as such.
@@ -157,7 +160,7 @@ impl Session {
             wall: (now, wall),
             state: ConnectionState::Disconnected,
             line: Line::Down,
-            confirm_through: 0,
+            wanted: Wanted::default(),
             doubts: Vec::new(),
             events: VecDeque::new(),
             actions: VecDeque::new(),
@@ -202,6 +205,7 @@ impl Session {
         }
         self.go(ConnectionState::Connected, None);
         self.outbox.begin(taken);
+        self.wanted.ask_again(self.outbox.confirmed());
         let up = Up { current: connection, successor: None, leaving: Vec::new(), ready_since: None };
         self.line = Line::Up(Box::new(up));
         if self.protocol.is_none() {
@@ -272,12 +276,7 @@ impl Session {
     pub(crate) fn handle_pong(&mut self, now: Instant, id: ConnectionId, payload: &[u8]) {
         self.handle_activity(now, id);
         self.note_round_trip(now, id, Response::Pong(payload));
-        if let Some(current) = self.line.current_mut().filter(|current| current.id == id)
-            && let Some(ticket) = counter(payload).and_then(|counter| current.pings.answer(counter))
-        {
-            self.outbox.confirm(ticket);
-            self.close_after_confirmation();
-        }
+        self.confirm(id, payload);
         if self.accepts_input(id) {
             self.hook(now, id, |protocol, cx| protocol.on_pong(cx, payload));
         }

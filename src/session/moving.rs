@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use log::{info, warn};
 
-use crate::config::{Beat, deadline};
+use crate::config::deadline;
 use crate::error::{CloseFrame, Error};
 use crate::event::Event;
 use crate::protocol::Accepted;
@@ -78,6 +78,7 @@ impl Session {
 
     /// Does what is due for a line that moves.
     pub(super) fn moving_timeout(&mut self, now: Instant) {
+        let confirms = self.confirms();
         let Some(Up { current, successor: Some(successor), .. }) = self.line.up_mut() else { return };
         match successor {
             Successor::Dialling { id, until } => {
@@ -87,8 +88,6 @@ impl Session {
             }
             Successor::Open(successor) => {
                 let Stage::Standby { until, asked, .. } = &mut successor.stage else { return };
-                let confirms =
-                    self.config.heartbeat.beat == Beat::WebSocketPing && current.heartbeat.is_running();
                 let out = current.sender.is_empty();
                 let settled =
                     if confirms { !self.outbox.has_unconfirmed() } else { !current.ledger.is_blocked() };
@@ -148,6 +147,7 @@ impl Session {
         self.leave(until, predecessor, true);
         let maybe_delivered = self.outbox.lost(taken);
         self.outbox.begin(handed);
+        self.wanted.ask_again(self.outbox.confirmed());
         self.doubt(&maybe_delivered, false);
         let Accepted { address, subprotocol } = accepted;
         info!(target: LOG, "Moved to another connection");

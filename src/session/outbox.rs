@@ -59,6 +59,8 @@ struct Entry {
     failures: u8,
     /// A request: once it was handed over, it is never sent again.
     once: bool,
+    /// A request that was answered: it has arrived.
+    answered: bool,
 }
 
 /// So many runs are remembered. Only who never gets confirmations comes to have more; then the oldest ones count as
@@ -96,13 +98,29 @@ impl Outbox {
     /// Takes an accepted message in; tickets rise by one.
     pub(crate) fn push(&mut self, ticket: u64, message: Message, expires: Option<Instant>) {
         self.accepted = ticket;
-        self.entries.push_back(Entry { ticket, message, expires, losses: 0, failures: 0, once: false });
+        self.entries.push_back(Entry {
+            ticket,
+            message,
+            expires,
+            losses: 0,
+            failures: 0,
+            once: false,
+            answered: false,
+        });
     }
 
     /// The same, for a request.
     pub(crate) fn push_request(&mut self, ticket: u64, message: Message) {
         self.accepted = ticket;
-        self.entries.push_back(Entry { ticket, message, expires: None, losses: 0, failures: 0, once: true });
+        self.entries.push_back(Entry {
+            ticket,
+            message,
+            expires: None,
+            losses: 0,
+            failures: 0,
+            once: true,
+            answered: false,
+        });
     }
 
     /// When the next message that was never written is too old for it.
@@ -194,6 +212,19 @@ impl Outbox {
         }
         self.withdraw(ticket);
         Some(losses > 0)
+    }
+
+    /// The server has answered a request, which thus has arrived. This says nothing of the messages before it: only their
+    /// own answers do, or a ping's.
+    pub(crate) fn answer(&mut self, ticket: u64) {
+        let in_doubt = ticket > self.confirmed && ticket <= self.last_handed;
+        if !in_doubt || self.gone.iter().any(|run| run.contains(&ticket)) {
+            return;
+        }
+        self.leave(ticket, ticket);
+        if let Ok(at) = self.entries.binary_search_by_key(&ticket, |entry| entry.ticket) {
+            self.entries[at].answered = true;
+        }
     }
 
     /// Takes a message back that was not handed to a socket yet.
@@ -297,7 +328,7 @@ impl Outbox {
             if !stays {
                 // Its caller has a reply, or has given up: it is not sent again, whatever waits for that ahead of it.
                 released.add(&entry.message);
-                once.push(entry.ticket);
+                once.extend((!entry.answered).then_some(entry.ticket));
             }
             stays
         });

@@ -1,28 +1,161 @@
-//! The pings of a connection, and what their answers confirm.
+//! The pings of a connection, and what their answers confirm: every message that was handed over before the ping.
 
-use std::collections::VecDeque;
+use crate::session::heartbeat::counter;
+use crate::session::unanswered::Unanswered;
 
-#[derive(Debug, Default)]
+/// So many pings may be under way before one more goes out for a caller who waits. What is wanted meanwhile is asked for
+/// together, with the next answer: nobody waits for longer than two round trips, and a server is not flooded.
+const MOST_ASKING: usize = 4;
+
+#[derive(Debug)]
 pub(super) struct Pings {
-    /// The number of each ping that is under way, with the last ticket handed over before it.
-    sent: VecDeque<(u64, u64)>,
+    /// Each with the last ticket handed over before it. Of several behind the same message, the first stands for all.
+    under_way: Unanswered<u64>,
+    /// The number of the newest ping.
+    sent: u64,
     /// The last ticket that a ping has asked for.
-    pub(super) asked: u64,
+    asked: u64,
+    answers: Answers,
+}
+
+/// What the server's pongs are like. One that answers a ping repeats its payload (RFC 6455, section 5.5.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answers {
+    NoneYet,
+    /// They repeat what was asked.
+    Telling,
+    /// They came while a ping was under way, and repeated none: it is not known what they answer.
+    Mute,
+}
+
+/// What a pong says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pong {
+    /// Everything up to this ticket has arrived.
+    Confirms(u64),
+    /// The server's pongs say nothing; this is the first one.
+    IsMute,
+    Nothing,
 }
 
 impl Pings {
-    pub(super) fn send(&mut self, number: u64, through: u64) {
-        self.sent.push_back((number, through));
-        self.asked = through;
-        // The oldest would confirm the least.
-        if self.sent.len() > 32 {
-            self.sent.pop_front();
+    pub(super) fn new() -> Self {
+        Self { under_way: Unanswered::new(), sent: 0, asked: 0, answers: Answers::NoneYet }
+    }
+
+    /// Ping `number` goes out behind the message of ticket `handed`.
+    pub(super) fn send(&mut self, number: u64, handed: u64) {
+        if self.under_way.iter().next_back().is_none_or(|(_, before)| *before < handed) {
+            self.under_way.push(number, handed, 0);
+        }
+        self.sent = number;
+        self.asked = handed;
+    }
+
+    /// A pong came in.
+    pub(super) fn handle_pong(&mut self, payload: &[u8]) -> Pong {
+        if let Some(number) = counter(payload) {
+            if !(1..=self.sent).contains(&number) {
+                return Pong::Nothing;
+            }
+            self.answers = Answers::Telling;
+            let answered = self.under_way.answer(number);
+            return answered.map_or(Pong::Nothing, |(_, handed)| Pong::Confirms(handed));
+        }
+        if self.answers == Answers::NoneYet && self.under_way.len() > 0 {
+            self.answers = Answers::Mute;
+            return Pong::IsMute;
+        }
+        Pong::Nothing
+    }
+
+    /// Whether the answers to pings tell nothing, so that none need be awaited.
+    pub(super) fn are_mute(&self) -> bool {
+        self.answers == Answers::Mute
+    }
+
+    /// Whether the server was asked for something behind ticket `confirmed` already.
+    pub(super) fn ask_behind(&self, confirmed: u64) -> bool {
+        self.asked > confirmed
+    }
+
+    /// The last ticket that a ping has asked for.
+    pub(super) fn asked(&self) -> u64 {
+        self.asked
+    }
+
+    /// Whether one more may go out for a caller who waits.
+    pub(super) fn may_ask(&self) -> bool {
+        self.under_way.len() < MOST_ASKING
+    }
+}
+
+/// What callers want confirmed.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    /// The first ticket that is wanted and not asked for on this connection.
+    first: Option<u64>,
+    /// The last one that is wanted.
+    last: u64,
+}
+
+impl Wanted {
+    /// A caller waits until everything up to ticket `through` is confirmed, where pings have asked up to `asked`.
+    pub(super) fn add(&mut self, through: u64, asked: u64) {
+        if through > asked {
+            self.first = Some(self.first.map_or(through, |first| first.min(through)));
+        }
+        self.last = self.last.max(through);
+    }
+
+    /// A ping asks for everything up to ticket `handed`.
+    pub(super) fn ask(&mut self, handed: u64) {
+        if self.first.is_some_and(|first| first <= handed) {
+            self.first = Some(self.last).filter(|last| *last > handed);
         }
     }
 
-    /// The answer to ping `number` came: the ticket up to which everything has arrived.
-    pub(super) fn answer(&mut self, number: u64) -> Option<u64> {
-        let at = self.sent.iter().position(|(sent, _)| *sent == number)?;
-        self.sent.drain(..=at).next_back().map(|(_, ticket)| ticket)
+    /// The connection is another: what is wanted, and not confirmed yet, is to be asked for there.
+    pub(super) fn ask_again(&mut self, confirmed: u64) {
+        self.first = Some(self.last).filter(|last| *last > confirmed);
+    }
+
+    /// Whether a ping is to go out, where messages up to ticket `handed` were handed over, up to `known` are confirmed or
+    /// asked for, and `more` wait to be handed over.
+    pub(super) fn wants_ping(&self, handed: u64, known: u64, more: bool) -> bool {
+        let is_new = self.last.min(handed) > known;
+        is_new && (!more || self.first.is_some_and(|first| first <= handed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pong(pings: &mut Pings, number: u64) -> Pong {
+        pings.handle_pong(&number.to_be_bytes())
+    }
+
+    #[test]
+    fn an_answer_confirms_what_went_before_its_ping() {
+        let mut pings = Pings::new();
+        pings.send(1, 10);
+        pings.send(2, 10);
+        pings.send(3, 20);
+        assert_eq!(pong(&mut pings, 2), Pong::Confirms(10));
+        assert_eq!(pong(&mut pings, 4), Pong::Nothing, "never sent");
+        assert_eq!(pong(&mut pings, 3), Pong::Confirms(20));
+    }
+
+    #[test]
+    fn pongs_that_repeat_nothing_are_mute_until_one_does() {
+        let mut pings = Pings::new();
+        assert_eq!(pings.handle_pong(b""), Pong::Nothing, "nobody asked: it is a sign of life");
+        pings.send(1, 10);
+        assert_eq!((pings.handle_pong(b""), pings.are_mute()), (Pong::IsMute, true));
+        assert_eq!(pings.handle_pong(b"x"), Pong::Nothing, "said once");
+        assert_eq!((pong(&mut pings, 1), pings.are_mute()), (Pong::Confirms(10), false));
+        pings.send(2, 20);
+        assert_eq!((pings.handle_pong(b""), pings.are_mute()), (Pong::Nothing, false));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::config::Limit;
 use crate::error::{CloseFrame, Error};
 use crate::message::{Fragment, Message, Position};
-use crate::session::heartbeat::REMEMBERED;
+use crate::session::unanswered::REMEMBERED;
 
 /// A frame for the socket.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 
 mod attempts;
 mod beats;
+mod confirm;
 mod delivery;
 mod goodbye;
 

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use log::warn;
 
-use crate::config::Beat;
 use crate::event::{Event, Ticket, Tickets};
 use crate::message::Message;
 use crate::protocol::{Outgoing, RequestId};
@@ -32,12 +31,6 @@ pub(crate) struct Doubt {
 }
 
 impl Session {
-    /// The caller wants to know whether everything up to ticket `through` has arrived: the server is asked as soon as it
-    /// is out.
-    pub(crate) fn handle_confirm(&mut self, through: u64) {
-        self.confirm_through = self.confirm_through.max(through);
-    }
-
     /// How far the messages have come.
     pub(crate) fn watermarks(&self) -> Watermarks {
         let (written, settled) = self.outbox.watermarks();
@@ -196,27 +189,6 @@ impl Session {
         Some(frame)
     }
 
-    /// Whether the window of unconfirmed messages fills up, or the caller waits for the last of them.
-    fn should_ask(&self) -> bool {
-        let Some(current) = self.line.current() else { return false };
-        if self.config.heartbeat.beat != Beat::WebSocketPing || !current.heartbeat.is_running() {
-            return false;
-        }
-        let asked = current.pings.asked;
-        let fills = asked <= self.outbox.confirmed() && self.outbox.is_half_full(self.config.outbox);
-        let wanted = self.confirm_through.min(self.outbox.last_handed());
-        let waits = asked < wanted && !self.outbox.has_waiting() && self.outbox.has_unconfirmed();
-        fills || waits
-    }
-
-    /// A ping outside the schedule: its answer confirms what went before it.
-    pub(super) fn ask(&mut self, now: Instant) {
-        if let Some(current) = self.line.current_mut() {
-            let pulse = current.heartbeat.beat(now);
-            self.beat(now, pulse);
-        }
-    }
-
     /// A beat goes out on the line's connection.
     pub(super) fn beat(&mut self, now: Instant, pulse: Pulse) {
         let unix = self.wall_at(now).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -225,7 +197,9 @@ impl Session {
         let number = current.heartbeat.sent();
         let frame = match pulse {
             Pulse::Ping(payload) => {
-                current.pings.send(number, self.outbox.last_handed());
+                let handed = self.outbox.last_handed();
+                current.pings.send(number, handed);
+                self.wanted.ask(handed);
                 Frame::Ping(payload)
             }
             Pulse::Json => Frame::Message(json_ping(unix)),

@@ -205,5 +205,43 @@ fn a_peer_that_never_answers_but_talks_costs_no_memory() {
         beat(&mut heartbeat, t + 30 * n * S);
         heartbeat.handle_activity(t + 30 * n * S + S);
     }
-    assert!(heartbeat.running.unwrap().beats.len() <= REMEMBERED);
+    assert!(heartbeat.running.unwrap().beats.len() <= 32);
+}
+
+#[test]
+fn a_peer_that_falls_silent_is_judged_by_its_first_silence_however_many_beats_follow() {
+    let (mut heartbeat, t) = started(HeartbeatConfig::default().interval(S).timeout(100 * S));
+    for n in 1..=40 {
+        beat(&mut heartbeat, t + n * S);
+        heartbeat.handle_activity(t + n * S + MS);
+    }
+    for n in 41..=140 {
+        beat(&mut heartbeat, t + n * S);
+    }
+    assert_eq!(heartbeat.handle_timeout(t + 141 * S), Some(Dead { silence: 100 * S }));
+}
+
+#[test]
+fn answers_to_many_beats_under_way_keep_a_strict_judge_content_and_measure_the_round_trip() {
+    for kind in [Beat::WebSocketPing, Beat::Json] {
+        let config = HeartbeatConfig::default().beat(kind).interval(S).timeout(101 * S).strict(true);
+        let (mut heartbeat, t) = started(config);
+        let mut measured = 0;
+        for n in 1..=1_000_u32 {
+            beat(&mut heartbeat, t + n * S);
+            if let Some(answered) = n.checked_sub(100).filter(|answered| *answered > 0) {
+                let counter = u64::from(answered).to_be_bytes();
+                let response = if kind == Beat::Json { Response::Json } else { Response::Pong(&counter) };
+                let round_trip = heartbeat.handle_response(t + n * S, response);
+                assert!(round_trip.is_none_or(|time| time == 100 * S), "{round_trip:?} of #{answered}");
+                measured += u32::from(round_trip.is_some());
+            }
+        }
+        assert!(measured >= 100, "measured {measured} times");
+        let silent = (1_001..1_020).find_map(|n| match heartbeat.handle_timeout(t + n * S) {
+            Some(Dead { silence }) => Some((n, silence)),
+            _ => None,
+        });
+        assert!(silent.is_some(), "{kind:?}");
+    }
 }

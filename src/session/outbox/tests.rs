@@ -346,3 +346,22 @@ fn at_least_once_a_request_that_was_confirmed_is_not_in_doubt() {
     outbox.confirm(2);
     assert_eq!(numbers(&outbox.lost(30)), [3]);
 }
+
+#[test]
+fn an_answered_request_is_in_no_doubt_and_what_went_before_it_is() {
+    for delivery in [Delivery::AtMostOnce, Delivery::AtLeastOnce] {
+        let mut outbox = Outbox::new(delivery);
+        for ticket in 1..=3 {
+            outbox.push_request(ticket, "ask".into());
+            assert!(outbox.pop_whole().is_some());
+        }
+        outbox.mark(30, 0);
+        outbox.progress(30);
+        outbox.answer(2);
+        outbox.answer(2);
+        outbox.answer(4);
+        let lost: Vec<_> = outbox.lost(30).iter().map(Ticket::number).collect();
+        assert_eq!(lost, [1, 3], "{delivery:?}");
+        outbox.answer(1);
+    }
+}
