@@ -15,8 +15,9 @@ use crate::ticket::Tickets;
 
 /// What went wrong: what happened, where, and what to do.
 ///
-/// Cheap to clone; causes stay behind [`source`](StdError::source). No variant ever holds a
-/// password, a token, a query string or the value of a header that was sent; what the server says is shown as it came.
+/// Cheap to clone; causes stay behind [`source`](StdError::source). Nothing that is printed holds a password, a token, a
+/// query string or the value of a header that was sent, also where the server repeats one when it refuses the upgrade:
+/// `***` stands there. The fields of a [`Rejection`] hold what it said.
 ///
 /// ```
 /// use tautline::{Client, Error};

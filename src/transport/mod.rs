@@ -23,6 +23,7 @@ use crate::config::ConnectionConfig;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Phase};
 use crate::protocol::{Accepted, Request};
+use crate::secrets::Secrets;
 use crate::transport::socket::Socket;
 use crate::transport::stream::{Link, Wire};
 
@@ -48,6 +49,13 @@ pub(crate) struct Target<'a> {
     pub(crate) endpoint: Endpoint,
     pub(crate) request: Request,
     pub(crate) settings: &'a Settings,
+}
+
+impl Target<'_> {
+    /// What it asks, and must not be shown when the server repeats it.
+    pub(crate) fn secrets(&self) -> Secrets {
+        Secrets::of(&self.request.url, &self.request.headers)
+    }
 }
 
 /// What an attempt brought.
