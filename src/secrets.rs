@@ -102,6 +102,28 @@ impl Secrets {
     }
 }
 
+/// What may be shown of a name that is to be a token (RFC 9110, section 5.6.2): what stands behind the first character that
+/// no token has may be a value.
+pub(crate) fn shown_name(name: &str) -> &str {
+    &name[..name.find(|c| !is_token_char(c)).unwrap_or(name.len())]
+}
+
+/// What is wrong with a name that is no token, without what may be a value behind it.
+pub(crate) fn misnamed(name: &str) -> String {
+    let shown = shown_name(name);
+    let what = match name[shown.len()..].chars().next() {
+        Some(c) if shown.is_empty() => format!("a name begins with {c:?}"),
+        Some(c) => format!("the name that begins with {shown:?} has a {c:?}"),
+        None => "a name is empty".into(),
+    };
+    format!("{what}; it is made of letters, digits and !#$%&'*+-.^_`|~")
+}
+
+/// RFC 9110, section 5.6.2.
+pub(crate) fn is_token_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c)
+}
+
 /// Two things that a server said are the same whatever was asked.
 impl PartialEq for Secrets {
     fn eq(&self, _: &Self) -> bool {

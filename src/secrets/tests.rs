@@ -84,6 +84,14 @@ fn a_secret_that_breaks_off_with_the_text_is_hidden_too() {
 }
 
 #[test]
+fn of_a_name_what_stands_behind_it_is_not_shown() {
+    assert_eq!(shown_name("X-Key"), "X-Key");
+    assert_eq!(shown_name("Authorization: Bearer tok"), "Authorization");
+    assert_eq!(shown_name("Bearer tok"), "Bearer");
+    assert_eq!(shown_name("ä"), "");
+}
+
+#[test]
 fn debug_shows_no_secret() {
     assert_eq!(format!("{:?}", secrets("ws://h?t=s3cret", &[])), "***");
 }
