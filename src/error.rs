@@ -11,13 +11,14 @@ use std::time::Duration;
 
 pub use crate::error::rejection::Rejection;
 pub use crate::error::send::{SendError, SendErrorKind};
+use crate::secrets::Secrets;
 use crate::ticket::Tickets;
 
 /// What went wrong: what happened, where, and what to do.
 ///
 /// Cheap to clone; causes stay behind [`source`](StdError::source). Nothing that is printed holds a password, a token, a
-/// query string or the value of a header that was sent, also where the server repeats one when it refuses the upgrade:
-/// `***` stands there. The fields of a [`Rejection`] hold what it said.
+/// query string or the value of a header that was sent, also where the server repeats one in a refusal or a close frame:
+/// `***` stands there. The fields of a [`Rejection`] and of a [`CloseFrame`] hold what it said.
 ///
 /// ```
 /// use tautline::{Client, Error};
@@ -233,14 +234,16 @@ pub enum Phase {
 
 /// A close frame (RFC 6455, section 5.5.1): code and reason.
 ///
-/// The code 1005 stands for a frame without one (section 7.1.5).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// The code 1005 stands for a frame without one (section 7.1.5). `Display` and `Debug` put `***` in place of what was secret
+/// in the request for the connection, where the server repeats it.
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct CloseFrame {
     /// The close code.
     pub code: u16,
     /// The reason, 123 bytes at most; often empty.
     pub reason: Box<str>,
+    secrets: Secrets,
 }
 
 impl Error {
@@ -282,7 +285,13 @@ impl Fault {
 
 impl CloseFrame {
     pub(crate) fn new(code: u16, reason: impl Into<Box<str>>) -> Self {
-        Self { code, reason: reason.into() }
+        Self { code, reason: reason.into(), secrets: Secrets::default() }
+    }
+
+    /// The frame of a server that was asked with these secrets.
+    pub(crate) fn hiding(mut self, secrets: &Secrets) -> Self {
+        self.secrets = secrets.clone();
+        self
     }
 
     /// A frame that an endpoint may send: its code is not reserved (RFC 6455, section 7.4) and its reason fits.
@@ -408,8 +417,15 @@ impl fmt::Display for CloseFrame {
         match (self.code, &*self.reason) {
             (1005, "") => f.write_str("an empty close frame (1005)"),
             (code, "") => write!(f, "close code {code}"),
-            (code, reason) => write!(f, "close code {code}: {reason:?}"),
+            (code, reason) => write!(f, "close code {code}: {:?}", self.secrets.hide(reason)),
         }
+    }
+}
+
+impl fmt::Debug for CloseFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reason = self.secrets.hide(&self.reason);
+        f.debug_struct("CloseFrame").field("code", &self.code).field("reason", &reason).finish()
     }
 }
 

@@ -10,13 +10,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    LONG, Server, accept_raw, disconnected, frame, good_answer, quick, read_frame, read_head, wait_for,
+    LONG, Server, accept_raw, close_frame, disconnected, frame, good_answer, quick, read_frame, read_head,
+    wait_for,
 };
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde_json::json;
 use tautline::{
-    Accepted, Client, CloseReason, ConnectionConfig, Context, Error, JsonSession, Message, Protocol,
-    SendErrorKind,
+    Accepted, Client, CloseReason, ConnectionConfig, Context, DisconnectReason, Error, JsonSession, Message,
+    Protocol, SendErrorKind,
 };
 
 /// What was logged so far: level, target, text.
@@ -128,6 +129,31 @@ fn no_secret_is_logged_by_anybody_and_no_payload_by_this_library() {
     }
     let told = |says: &str| ours.clone().any(|(.., text)| text.contains(says));
     assert!(told(r#"503 No *** to the WebSocket upgrade: "***, ***, "#), "{journal:?}");
+}
+
+#[test]
+fn a_close_frame_that_repeats_a_secret_is_printed_without_it_and_carries_it() {
+    // One that nobody may send is told in the words of a violation.
+    for code in [4001, 1005] {
+        let server = Server::start(move |_, stream| {
+            let mut stream = accept_raw(stream);
+            let _ = stream.write_all(&close_frame(code, "no t0ken-query here"));
+            while read_frame(&mut stream).is_some() {}
+        });
+        let journal = logged(|| {
+            let client = Client::start(quick(&(server.url() + "/?token=t0ken-query"))).unwrap();
+            let (reason, _) = wait_for(&client, disconnected);
+            let shown = format!("{reason} {reason:?} {:?}", reason.clone());
+            assert!(!shown.contains("t0ken") && shown.contains("no *** here"), "{shown}");
+            if let DisconnectReason::ClosedByServer(frame) = &reason {
+                assert_eq!((frame.code, &*frame.reason), (4001, "no t0ken-query here"));
+            }
+            client.terminate();
+        });
+        let ours: Vec<_> = journal.iter().filter(|(_, target, _)| target.starts_with("tautline")).collect();
+        assert!(ours.iter().any(|(.., text)| text.contains("no *** here")), "{ours:?}");
+        assert!(ours.iter().all(|(.., text)| !text.contains("t0ken")), "{ours:?}");
+    }
 }
 
 #[test]

@@ -112,6 +112,7 @@ pub(crate) fn connect(
     attempt.enter(Phase::Upgrade, None)?;
     let upgraded = upgrade::upgrade(&mut link, &target, attempt)?;
     let mut socket = Socket::new(link, upgraded.rest, &settings.config);
+    socket.secrets = target.secrets();
     socket.deregister(attempt.registry()).map_err(|source| system("a socket's registration", source))?;
     Ok(Connection { socket, accepted: Accepted { address, subprotocol: upgraded.subprotocol } })
 }
