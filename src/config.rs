@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 pub use crate::config::choices::{Beat, Delivery, Inbound, Jitter, Limit, WhileDown};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
+use crate::secrets::{is_token_char, misnamed, shown_name};
 
 /// Where to connect and how to behave. Plain data; [`Client::connect`](crate::Client::connect) and
 /// [`Client::start`](crate::Client::start) check it.
@@ -308,11 +309,12 @@ impl From<&Self> for ConnectionConfig {
 impl fmt::Debug for ConnectionConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let url = Endpoint::redacted(&self.url);
-        let headers: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
+        let headers: Vec<_> = self.headers.iter().map(|(name, _)| shown_name(name)).collect();
+        let subprotocols: Vec<_> = self.subprotocols.iter().map(|name| shown_name(name)).collect();
         f.debug_struct("ConnectionConfig")
             .field("url", &url)
             .field("headers", &headers)
-            .field("subprotocols", &self.subprotocols)
+            .field("subprotocols", &subprotocols)
             .field("tls", &self.tls.is_some())
             .field("reconnect", &self.reconnect)
             .field("heartbeat", &self.heartbeat)
@@ -424,7 +426,7 @@ pub(crate) const SHORTEST_DELAY: Duration = Duration::from_millis(10);
 
 /// RFC 9110, section 5.6.2.
 fn is_token(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+    !name.is_empty() && name.chars().all(is_token_char)
 }
 
 /// The headers of the upgrade that are the client's business.
@@ -453,7 +455,7 @@ pub(crate) fn check_headers(headers: &[(String, String)]) -> Result<(), Error> {
 
 fn check_header(name: &str, value: &str) -> Result<(), Error> {
     if !is_token(name) {
-        return invalid("headers", format!("the name {name:?} has a character that no header name has"));
+        return invalid("headers", misnamed(name));
     }
     if OURS.iter().any(|ours| ours.eq_ignore_ascii_case(name)) {
         let instead =
@@ -473,8 +475,7 @@ fn check_header(name: &str, value: &str) -> Result<(), Error> {
 pub(crate) fn check_subprotocols(names: &[String]) -> Result<(), Error> {
     for (at, name) in names.iter().enumerate() {
         if !is_token(name) {
-            let why = format!("{name:?} is not a token: letters, digits and !#$%&'*+-.^_`|~");
-            return invalid("subprotocols", why);
+            return invalid("subprotocols", misnamed(name));
         }
         if names[..at].contains(name) {
             return invalid("subprotocols", format!("{name:?} is offered twice"));

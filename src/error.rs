@@ -1,5 +1,6 @@
 //! Everything that can go wrong, in the user's words.
 
+mod rejection;
 mod send;
 mod source;
 
@@ -9,15 +10,18 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::error::rejection::Rejection;
 pub use crate::error::send::{SendError, SendErrorKind};
+use crate::secrets::Secrets;
 use crate::ticket::Tickets;
 
 /// What went wrong: what happened, where, and what to do.
 ///
 /// Cheap to clone. The text names the cause, too, so that `{error}` says it all; [`source`](StdError::source) returns only
 /// what the text does not say already, and a chain that is printed says nothing twice. To look at the cause itself, such
-/// as the kind of an [`io::Error`], match the variant: its field `source` has it. No variant ever holds a
-/// password, a token, a query string or the value of a header that was sent; what the server says is shown as it came.
+/// as the kind of an [`io::Error`], match the variant: its field `source` has it. Nothing that is printed holds a password,
+/// a token, a query string or the value of a header that was sent, also where the server repeats one in a refusal or a
+/// close frame: `***` stands there. The fields of a [`Rejection`] and of a [`CloseFrame`] hold what it said.
 ///
 /// ```
 /// use tautline::{Client, Error};
@@ -237,30 +241,18 @@ pub enum Phase {
     Upgrade,
 }
 
-/// The HTTP answer of a server that refused the upgrade. `Debug` leaves the header values and the body out.
-#[derive(Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Rejection {
-    /// The status code, such as 403.
-    pub status: u16,
-    /// The reason phrase, such as `Forbidden`; may be empty.
-    pub reason: String,
-    /// The headers, in order, names as they came; bytes that are not UTF-8 are replaced.
-    pub headers: Vec<(String, String)>,
-    /// The start of the body: what arrived until it ended, until `max_response_size`, or until the attempt's time ran out.
-    pub body: Vec<u8>,
-}
-
 /// A close frame (RFC 6455, section 5.5.1): code and reason.
 ///
-/// The code 1005 stands for a frame without one (section 7.1.5).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// The code 1005 stands for a frame without one (section 7.1.5). `Display` and `Debug` put `***` in place of what was secret
+/// in the request for the connection, where the server repeats it.
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct CloseFrame {
     /// The close code.
     pub code: u16,
     /// The reason, 123 bytes at most; often empty.
     pub reason: Box<str>,
+    secrets: Secrets,
 }
 
 impl Error {
@@ -306,16 +298,15 @@ impl Fault {
     }
 }
 
-impl Rejection {
-    /// The value of the first header of this name, in any case of letters.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
-    }
-}
-
 impl CloseFrame {
     pub(crate) fn new(code: u16, reason: impl Into<Box<str>>) -> Self {
-        Self { code, reason: reason.into() }
+        Self { code, reason: reason.into(), secrets: Secrets::default() }
+    }
+
+    /// The frame of a server that was asked with these secrets.
+    pub(crate) fn hiding(mut self, secrets: &Secrets) -> Self {
+        self.secrets = secrets.clone();
+        self
     }
 
     /// A frame that an endpoint may send: its code is not reserved (RFC 6455, section 7.4) and its reason fits.
@@ -420,46 +411,20 @@ fn brief(time: Duration) -> String {
     }
 }
 
-/// How much of a refusal's body its message shows.
-const BODY_SHOWN: usize = 200;
-
-impl fmt::Display for Rejection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the server answered {}", self.status)?;
-        if !self.reason.is_empty() {
-            write!(f, " {}", self.reason)?;
-        }
-        f.write_str(" to the WebSocket upgrade")?;
-        let body = String::from_utf8_lossy(&self.body);
-        let line = body.trim().lines().next().unwrap_or_default();
-        // The first line of a page says nothing.
-        if !line.is_empty() && !line.starts_with('<') {
-            let cut = line.char_indices().nth(BODY_SHOWN).map_or(line.len(), |(at, _)| at);
-            write!(f, ": {:?}", &line[..cut])?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for Rejection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
-        f.debug_struct("Rejection")
-            .field("status", &self.status)
-            .field("reason", &self.reason)
-            .field("headers", &names)
-            .field("body", &format_args!("{} bytes", self.body.len()))
-            .finish()
-    }
-}
-
 impl fmt::Display for CloseFrame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.code, &*self.reason) {
             (1005, "") => f.write_str("an empty close frame (1005)"),
             (code, "") => write!(f, "close code {code}"),
-            (code, reason) => write!(f, "close code {code}: {reason:?}"),
+            (code, reason) => write!(f, "close code {code}: {:?}", self.secrets.hide(reason)),
         }
+    }
+}
+
+impl fmt::Debug for CloseFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reason = self.secrets.hide(&self.reason);
+        f.debug_struct("CloseFrame").field("code", &self.code).field("reason", &reason).finish()
     }
 }
 

@@ -64,6 +64,7 @@ pub mod guide {}
 mod intake;
 mod message;
 mod protocol;
+mod secrets;
 mod session;
 mod state;
 mod stats;

@@ -9,13 +9,14 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use common::{
-    LONG, Server, accept_raw, disconnected, frame, good_answer, quick, read_frame, read_head, wait_for,
+    LONG, Server, accept_raw, close_frame, disconnected, frame, good_answer, quick, read_frame, read_head,
+    wait_for,
 };
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde_json::json;
 use tautline::{
-    Accepted, Client, CloseReason, ConnectionConfig, Context, Error, JsonSession, Message, Protocol,
-    SendErrorKind,
+    Accepted, Client, CloseReason, ConnectionConfig, Context, DisconnectReason, Error, JsonSession, Message,
+    Protocol, SendErrorKind,
 };
 
 /// What was logged so far: level, target, text.
@@ -57,13 +58,21 @@ fn logged(work: impl FnOnce()) -> Vec<(Level, String, String)> {
     std::mem::take(&mut *journal.0.lock().unwrap())
 }
 
-/// A server that refuses the first upgrade and repeats the request while it does, answers each message with
+/// A server that refuses the first upgrade and repeats parts of the request while it does, answers each message with
 /// "s3cret answer", and ends the connection after two. It logs nothing.
 fn server() -> Server {
     Server::start(|n, mut stream| {
         if n == 0 {
             let head = read_head(&mut stream);
-            let refusal = format!("HTTP/1.1 503 Busy\r\nContent-Length: {}\r\n\r\n{head}", head.len());
+            let words = head.split([' ', '=', ';', '\r', '\n']);
+            let words: Vec<_> =
+                words.filter(|word| word.starts_with("s3cret") || word.starts_with("Ym9i")).collect();
+            let said = format!("s3cret-password, {}, {head}", words.join(", "));
+            let location = "Location: /login?was=s3cret-query";
+            let length = said.len();
+            let refusal = format!(
+                "HTTP/1.1 503 No s3cret%2Dquery\r\n{location}\r\nContent-Length: {length}\r\n\r\n{said}"
+            );
             stream.write_all(refusal.as_bytes()).unwrap();
             return;
         }
@@ -83,8 +92,14 @@ fn no_secret_is_logged_by_anybody_and_no_payload_by_this_library() {
     let url = |server: &Server| {
         server.url().replace("ws://", "ws://bob:s3cret-password@") + "/path?token=s3cret-query"
     };
-    let secrets =
-        ["s3cret-password", "s3cret-query", "s3cret-bearer", "s3cret-login", "czNjcmV0LXBhc3N3b3Jk"];
+    let secrets = [
+        "s3cret-password",
+        "s3cret-query",
+        "s3cret-bearer",
+        "s3cret-login",
+        "Ym9iOnMzY3JldC1wYXNzd29yZA",
+        "s3cret-cookie",
+    ];
     let talk = |change: fn(ConnectionConfig) -> ConnectionConfig| {
         let server = server();
         let config = change(quick(&url(&server)));
@@ -99,6 +114,7 @@ fn no_secret_is_logged_by_anybody_and_no_payload_by_this_library() {
     let journal = logged(|| {
         talk(|config| config);
         talk(|config| config.header("Authorization", "Bearer s3cret-bearer"));
+        talk(|config| config.header("Cookie", "a=1; sid=s3cret-cookie").header("X-Key", "s3cret-key"));
         Client::connect(url(&server()).replace("ws://", "http://")).unwrap_err();
     });
     let ours = journal.iter().filter(|(_, target, _)| target.starts_with("tautline"));
@@ -108,8 +124,35 @@ fn no_secret_is_logged_by_anybody_and_no_payload_by_this_library() {
             assert!(!text.contains(secret), "{level} {target}: {text}");
         }
     }
-    for (level, target, text) in ours {
+    for (level, target, text) in ours.clone() {
         assert!(!text.contains("s3cret"), "{level} {target}: {text}");
+    }
+    let told = |says: &str| ours.clone().any(|(.., text)| text.contains(says));
+    assert!(told(r#"503 No *** to the WebSocket upgrade: "***, ***, "#), "{journal:?}");
+}
+
+#[test]
+fn a_close_frame_that_repeats_a_secret_is_printed_without_it_and_carries_it() {
+    // One that nobody may send is told in the words of a violation.
+    for code in [4001, 1005] {
+        let server = Server::start(move |_, stream| {
+            let mut stream = accept_raw(stream);
+            let _ = stream.write_all(&close_frame(code, "no t0ken-query here"));
+            while read_frame(&mut stream).is_some() {}
+        });
+        let journal = logged(|| {
+            let client = Client::start(quick(&(server.url() + "/?token=t0ken-query"))).unwrap();
+            let (reason, _) = wait_for(&client, disconnected);
+            let shown = format!("{reason} {reason:?} {:?}", reason.clone());
+            assert!(!shown.contains("t0ken") && shown.contains("no *** here"), "{shown}");
+            if let DisconnectReason::ClosedByServer(frame) = &reason {
+                assert_eq!((frame.code, &*frame.reason), (4001, "no t0ken-query here"));
+            }
+            client.terminate();
+        });
+        let ours: Vec<_> = journal.iter().filter(|(_, target, _)| target.starts_with("tautline")).collect();
+        assert!(ours.iter().any(|(.., text)| text.contains("no *** here")), "{ours:?}");
+        assert!(ours.iter().all(|(.., text)| !text.contains("t0ken")), "{ours:?}");
     }
 }
 

@@ -411,6 +411,66 @@ fn a_body_that_floods_is_cut_off() {
 }
 
 #[test]
+fn a_refusal_prints_no_secret_that_it_repeats_and_carries_what_was_said() {
+    const SAID: &str =
+        "t0ken-query, t0ken%2Dquery, p@ssw0rd, Ym9iOnBAc3N3MHJk, t0ken-bearer, t0ken-cookie, t0ken-key";
+    let error = failure(
+        |config| {
+            let mut config = config;
+            config.url = config.url.replace("ws://", "ws://bob:p%40ssw0rd@") + "/rooms?v=1&token=t0ken-query";
+            for (name, value) in [
+                ("Authorization", "Bearer t0ken-bearer"),
+                ("Cookie", "theme=1; sid=t0ken-cookie"),
+                ("X-Key", "t0ken-key"),
+                ("X-Version", "1"),
+                ("User-Agent", "refusal"),
+            ] {
+                config = config.header(name, value);
+            }
+            config
+        },
+        |stream| {
+            read_head(stream);
+            let location = "Location: /login?next=/rooms%3Ftoken%3Dt0ken-query";
+            write!(
+                stream,
+                "HTTP/1.1 403 No to {SAID}\r\n{location}\r\nContent-Length: {}\r\n\r\n{SAID}!",
+                SAID.len() + 1
+            )
+            .unwrap();
+            outlast(stream);
+        },
+    )
+    .error;
+    let hidden = ["***"; 7].join(", ");
+    let text = format!("the server answered 403 No to {hidden} to the WebSocket upgrade: \"{hidden}!\"");
+    assert_eq!(error.to_string(), text);
+    let debug = format!("{error:?}");
+    assert!(!debug.contains("t0ken") && !debug.contains("p@ss") && debug.contains("No to ***"), "{debug}");
+    let Error::Rejected(rejection) = &error else { panic!("{debug}") };
+    assert_eq!(rejection.reason, format!("No to {SAID}"));
+    assert_eq!(rejection.body, format!("{SAID}!").into_bytes());
+    assert_eq!(rejection.header("location"), Some("/login?next=/rooms%3Ftoken%3Dt0ken-query"));
+}
+
+#[test]
+fn harmless_parts_of_the_request_stay_in_the_text_of_a_refusal() {
+    let error = failure(
+        |config| config.header("X", "1").header("User-Agent", "refusal").header("Accept-Language", "later"),
+        |stream| {
+            read_head(stream);
+            write!(stream, "HTTP/1.1 403 No\r\nContent-Length: 24\r\n\r\nrefusal 111 until later.").unwrap();
+            outlast(stream);
+        },
+    )
+    .error;
+    assert_eq!(
+        error.to_string(),
+        r#"the server answered 403 No to the WebSocket upgrade: "refusal 111 until later.""#
+    );
+}
+
+#[test]
 fn of_the_frames_glued_to_the_answer_none_is_lost() {
     const COUNT: usize = 500;
     // More than the answer may have: what is behind it is no part of it.

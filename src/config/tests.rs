@@ -47,8 +47,18 @@ fn a_bad_setting_is_named() {
             config().header("X-A", "s3cret\r\nX-B: 2"),
             "setting headers can't be used: the value of X-A has a control character",
         ),
-        (config().header("X A", "s3cret"), "X A"),
-        (config().header("", "s3cret"), "header name"),
+        (config().header("X A", "s3cret"), r#"the name that begins with "X" has a ' '"#),
+        (
+            config().header("Authorization: s3cret", ""),
+            r#"the name that begins with "Authorization" has a ':'"#,
+        ),
+        (
+            config().header("Authorization:s3cret", ""),
+            r#"the name that begins with "Authorization" has a ':'"#,
+        ),
+        (config().header("(s3cret)", ""), "a name begins with '('"),
+        (config().subprotocol("Bearer s3cret"), r#"the name that begins with "Bearer" has a ' '"#),
+        (config().header("", "s3cret"), "a name is empty"),
         (config().header("upgrade", "h2c"), "set by the client"),
         (config().header("Sec-WebSocket-Protocol", "chat"), "use subprotocol"),
     ] {
@@ -67,6 +77,9 @@ fn debug_output_keeps_secrets() {
         "{shown}"
     );
     assert!(!format!("{:?}", ConnectionConfig::new("s3cret")).contains("s3cret"));
+    let config = config.header("Authorization: Bearer s3cret", "").subprotocol("bearer s3cret");
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("s3cret") && shown.contains("\"Authorization\""), "{shown}");
 }
 
 #[test]

@@ -23,13 +23,7 @@ const ACCEPT: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 const URL: &str = "ws://bob:p%40ss-w0rd@h:81/x?token=t0ken-s3cret";
 
 /// What the request tells the server, and no error may tell anybody.
-const SECRETS: [&str; 5] = [
-    "bob:p@ss-w0rd",
-    "Ym9iOnBAc3MtdzByZA==",
-    "token=t0ken-s3cret",
-    "k3y-s3cret",
-    "Basic Ym9iOnBAc3MtdzByZA==",
-];
+const SECRETS: [&str; 5] = ["p@ss-w0rd", "Ym9iOnBAc3MtdzByZA==", "t0ken-s3cret", "k3y-s3cret", "p%40ss-w0rd"];
 
 /// How long an attempt may take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -126,15 +120,10 @@ fn dial(config: ConnectionConfig, pipe: Pipe, server: &mut Server<'_>) -> Result
 }
 
 fn check(error: &Error, limit: usize) {
-    let mut told = format!("{error} ");
+    let told = format!("{error} {error:?}");
     if let Error::Rejected(rejection) = error {
         assert_ne!(rejection.status, 101);
-        // A byte that is no text may become three.
-        assert!(rejection.body.len() <= 3 * limit, "{} bytes of a body", rejection.body.len());
-        told += &String::from_utf8_lossy(&rejection.body);
-        told += &rejection.reason;
-    } else {
-        told = format!("{told}{error:?}");
+        assert!(rejection.body.len() <= limit, "{} bytes of a body", rejection.body.len());
     }
     for secret in SECRETS {
         assert!(!told.contains(secret), "{secret} in {told}");

@@ -100,7 +100,7 @@ fn check(seen: &[Seen], config: &ConnectionConfig) {
         match seen {
             Seen::Message(message) => assert!(open && message.len() <= config.max_message_size),
             Seen::Pong(payload) => assert!(open && payload.len() <= 125),
-            Seen::Close(CloseFrame { code, reason }) => {
+            Seen::Close(CloseFrame { code, reason, .. }) => {
                 assert!(open && reason.len() <= 123);
                 assert!(matches!(code, 1000..=1003 | 1005 | 1007..=1014 | 3000..=4999), "close code {code}");
             }

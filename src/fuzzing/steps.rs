@@ -244,7 +244,7 @@ fn dialled(rig: &mut Rig, step: u8, input: &mut Input<'_>) {
             }
             status => {
                 let headers = vec![("Retry-After".to_owned(), input.byte().to_string())];
-                let rejection = Rejection { status, reason: String::new(), headers, body: Vec::new() };
+                let rejection = Rejection::new(status, "", headers);
                 Error::Rejected(Arc::new(rejection))
             }
         };

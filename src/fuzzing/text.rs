@@ -21,7 +21,7 @@ pub(super) fn retry_after(data: &[u8], now: Instant) {
     let later = now + Duration::from_millis(u64::from(input.short()));
     let value = String::from_utf8_lossy(input.rest()).into_owned();
     let headers = vec![("Retry-After".to_owned(), value.clone())];
-    let rejection = Rejection { status, reason: String::new(), headers, body: Vec::new() };
+    let rejection = Rejection::new(status, "", headers);
     let error = Error::Rejected(Arc::new(rejection));
     let reason = DisconnectReason::ConnectFailed(error.clone());
     let down = Down {

@@ -7,6 +7,7 @@ use crate::config::{ConnectionConfig, check_headers, check_subprotocols};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::event::DisconnectReason;
+use crate::secrets::shown_name;
 
 /// What an attempt asks for. `Debug` shows no secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -76,11 +77,26 @@ impl Request {
 
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let headers: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
+        let headers: Vec<_> = self.headers.iter().map(|(name, _)| shown_name(name)).collect();
+        let subprotocols: Vec<_> = self.subprotocols.iter().map(|name| shown_name(name)).collect();
         f.debug_struct("Request")
             .field("url", &Endpoint::redacted(&self.url))
             .field("headers", &headers)
-            .field("subprotocols", &self.subprotocols)
+            .field("subprotocols", &subprotocols)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_output_keeps_secrets() {
+        let config = ConnectionConfig::new("wss://bob:s3cret@h/x?token=s3cret").header("Cookie", "s3cret");
+        let config = config.header("Authorization: Bearer s3cret", "").subprotocol("bearer s3cret");
+        let shown = format!("{:?}", Request::new(&config));
+        assert!(!shown.contains("s3cret") && shown.contains("wss://h:443"), "{shown}");
+        assert!(shown.contains(r#"["Cookie", "Authorization"]"#), "{shown}");
     }
 }

@@ -102,7 +102,7 @@ mod tests {
     fn rejected(status: u16, retry_after: Option<&str>) -> DisconnectReason {
         let headers =
             retry_after.map(|value| ("retry-after".to_owned(), value.to_owned())).into_iter().collect();
-        let rejection = Rejection { status, reason: String::new(), headers, body: Vec::new() };
+        let rejection = Rejection::new(status, "", headers);
         DisconnectReason::ConnectFailed(Error::Rejected(Arc::new(rejection)))
     }
 

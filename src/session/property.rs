@@ -65,7 +65,7 @@ impl Cause {
             Self::Rejected(status) => (status, vec![]),
             Self::RetryAfter(seconds) => (503, vec![("Retry-After".to_owned(), seconds.to_string())]),
         };
-        Error::Rejected(Arc::new(Rejection { status, reason: String::new(), headers, body: Vec::new() }))
+        Error::Rejected(Arc::new(Rejection::new(status, "", headers)))
     }
 }
 

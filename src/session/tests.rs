@@ -356,5 +356,5 @@ fn broken() -> Error {
 fn rejected(status: u16, retry_after: Option<&str>) -> Error {
     let headers = retry_after.map(|value| ("Retry-After".to_owned(), value.to_owned()));
     let headers = headers.into_iter().collect();
-    Error::Rejected(Arc::new(Rejection { status, reason: String::new(), headers, body: Vec::new() }))
+    Error::Rejected(Arc::new(Rejection::new(status, "", headers)))
 }

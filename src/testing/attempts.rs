@@ -81,7 +81,7 @@ impl Line {
     pub fn reject_with(&mut self, status: u16, headers: &[(&str, &str)]) {
         assert!((200..600).contains(&status), "no server refuses with {status}: take 200 to 599");
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let rejection = Rejection { status, reason: String::new(), headers, body: Vec::new() };
+        let rejection = Rejection::new(status, "", headers);
         self.fail(|_| Error::Rejected(Arc::new(rejection)));
     }
 

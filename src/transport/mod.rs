@@ -23,6 +23,7 @@ use crate::config::ConnectionConfig;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Phase};
 use crate::protocol::{Accepted, Request};
+use crate::secrets::Secrets;
 use crate::transport::socket::Socket;
 use crate::transport::stream::{Link, Raw, Wire};
 
@@ -48,6 +49,13 @@ pub(crate) struct Target<'a> {
     pub(crate) endpoint: Endpoint,
     pub(crate) request: Request,
     pub(crate) settings: &'a Settings,
+}
+
+impl Target<'_> {
+    /// What it asks, and must not be shown when the server repeats it.
+    pub(crate) fn secrets(&self) -> Secrets {
+        Secrets::of(&self.request.url, &self.request.headers)
+    }
 }
 
 /// What an attempt brought.
@@ -104,6 +112,7 @@ pub(crate) fn connect(
     attempt.enter(Phase::Upgrade, None)?;
     let upgraded = upgrade::upgrade(&mut link, &target, attempt)?;
     let mut socket = Socket::new(link, upgraded.rest, &settings.config);
+    socket.secrets = target.secrets();
     socket.deregister(attempt.registry()).map_err(|source| system("a socket's registration", source))?;
     Ok(Connection { socket, accepted: Accepted { address, subprotocol: upgraded.subprotocol } })
 }

@@ -14,6 +14,7 @@ use tungstenite::{Bytes, Message as Frame, Utf8Bytes};
 use crate::config::ConnectionConfig;
 use crate::error::{CloseFrame, Error, Fault};
 use crate::message::{Binary, Fragment, Message, Position, Text};
+use crate::secrets::Secrets;
 use crate::transport::frame::{self, Masks};
 use crate::transport::stream::{Link, Poller, Raw};
 use crate::transport::tap::{Tap, Violation};
@@ -37,6 +38,8 @@ pub(crate) struct Socket<T: Raw = TcpStream> {
     answered: bool,
     /// Bytes of answers to pings since all was last taken by the system.
     owed: u64,
+    /// What the server may repeat of what it was asked.
+    pub(crate) secrets: Secrets,
 }
 
 /// What tungstenite reads and writes: the link, with an eye on the frames that come.
@@ -101,6 +104,7 @@ impl<T: Raw> Socket<T> {
             half_closed: false,
             answered: false,
             owed: 0,
+            secrets: Secrets::default(),
         }
     }
 
@@ -320,7 +324,7 @@ impl<T: Raw> Socket<T> {
     fn close_frame(&mut self, frame: Option<tungstenite::protocol::CloseFrame>) -> Result<CloseFrame, Fault> {
         // An empty close frame counts as 1005 (RFC 6455, section 7.1.5).
         let Some(frame) = frame else { return Ok(CloseFrame::new(1005, "")) };
-        let sent = self.stream.tap.close().map(|(code, reason)| as_sent(code, reason));
+        let sent = self.stream.tap.close().map(|(code, reason)| self.as_sent(code, reason));
         let reported = u16::from(frame.code);
         match sent {
             Some(sent) if sent.code == reported => Ok(sent),
@@ -335,7 +339,7 @@ impl<T: Raw> Socket<T> {
                     reason: format!("{sent}, a code that nobody may send").into(),
                 })
             }
-            None => Ok(CloseFrame::new(reported, frame.reason.as_str())),
+            None => Ok(CloseFrame::new(reported, frame.reason.as_str()).hiding(&self.secrets)),
         }
     }
 
@@ -388,16 +392,16 @@ impl<T: Raw> Socket<T> {
     fn not_utf8(&self) -> Box<str> {
         match self.stream.tap.close() {
             Some((code, reason)) if std::str::from_utf8(reason).is_err() => {
-                format!("{}, a reason that is not UTF-8", as_sent(code, reason)).into()
+                format!("{}, a reason that is not UTF-8", self.as_sent(code, reason)).into()
             }
             _ => "text that is not UTF-8".into(),
         }
     }
-}
 
-/// A close frame for people, its reason as far as it can be read.
-fn as_sent(code: u16, reason: &[u8]) -> CloseFrame {
-    CloseFrame::new(code, String::from_utf8_lossy(reason))
+    /// A close frame for people, its reason as far as it can be read.
+    fn as_sent(&self, code: u16, reason: &[u8]) -> CloseFrame {
+        CloseFrame::new(code, String::from_utf8_lossy(reason)).hiding(&self.secrets)
+    }
 }
 
 impl Socket {
