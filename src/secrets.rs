@@ -1,5 +1,6 @@
 //! What of a request may be shown to nobody, and how it is taken out of what a server says.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -243,8 +244,8 @@ fn end_of(part: &[u8], text: &[u8]) -> Option<usize> {
     }
     let mut longest = None;
     // How far the part and the text were read. What is escaped can be read in more than one way.
-    let mut states = vec![(0, 0)];
-    while let Some((known, at)) = states.pop() {
+    let mut states = BTreeSet::from([(0, 0)]);
+    while let Some((known, at)) = states.pop_first() {
         let (missing, rest) = (&part[known..], &text[at..]);
         let breaks_off = match rest {
             [] => true,
@@ -257,14 +258,14 @@ fn end_of(part: &[u8], text: &[u8]) -> Option<usize> {
         }
         let Some(first) = rest.first() else { continue };
         if missing.first().is_some_and(|byte| same(*byte, *first)) {
-            states.push((known + 1, at + 1));
+            states.insert((known + 1, at + 1));
         }
         if is_escape(*first) {
             for (bytes, length) in escaped(rest, LEVELS) {
                 let fits =
                     missing.len() >= bytes.len() && bytes.iter().zip(missing).all(|(a, b)| same(*a, *b));
-                if fits && !states.contains(&(known + bytes.len(), at + length)) {
-                    states.push((known + bytes.len(), at + length));
+                if fits {
+                    states.insert((known + bytes.len(), at + length));
                 }
             }
         }

@@ -84,6 +84,14 @@ fn a_secret_that_breaks_off_with_the_text_is_hidden_too() {
 }
 
 #[test]
+fn what_can_be_read_in_many_ways_is_read_in_no_time() {
+    let backslashes = "\\".repeat(50);
+    let percents = "%25".repeat(50);
+    let secrets = secrets(&format!("ws://h?t={percents}"), &[("X-Key", &backslashes)]);
+    assert_eq!(secrets.hide(&format!("<{backslashes}{percents}>")), "<***>");
+}
+
+#[test]
 fn of_a_name_what_stands_behind_it_is_not_shown() {
     assert_eq!(shown_name("X-Key"), "X-Key");
     assert_eq!(shown_name("Authorization: Bearer tok"), "Authorization");
