@@ -4,6 +4,7 @@ pub(crate) mod socket;
 pub(crate) mod stream;
 pub(crate) mod tls;
 
+mod answer;
 #[cfg(test)]
 pub(crate) mod fake;
 mod frame;
