@@ -1,5 +1,6 @@
 //! Everything that can go wrong, in the user's words.
 
+mod rejection;
 mod send;
 
 use std::error::Error as StdError;
@@ -8,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::error::rejection::Rejection;
 pub use crate::error::send::{SendError, SendErrorKind};
 use crate::ticket::Tickets;
 
@@ -226,20 +228,6 @@ pub enum Phase {
     Upgrade,
 }
 
-/// The HTTP answer of a server that refused the upgrade. `Debug` leaves the header values and the body out.
-#[derive(Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Rejection {
-    /// The status code, such as 403.
-    pub status: u16,
-    /// The reason phrase, such as `Forbidden`; may be empty.
-    pub reason: String,
-    /// The headers, in order, names as they came; bytes that are not UTF-8 are replaced.
-    pub headers: Vec<(String, String)>,
-    /// The start of the body: what arrived until it ended, until `max_response_size`, or until the attempt's time ran out.
-    pub body: Vec<u8>,
-}
-
 /// A close frame (RFC 6455, section 5.5.1): code and reason.
 ///
 /// The code 1005 stands for a frame without one (section 7.1.5).
@@ -286,13 +274,6 @@ impl Fault {
             Self::Broken(error) => error,
             Self::Violation { code, reason } => Error::Protocol { code, reason },
         }
-    }
-}
-
-impl Rejection {
-    /// The value of the first header of this name, in any case of letters.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 }
 
@@ -416,39 +397,6 @@ fn brief(time: Duration) -> String {
         format!("{}ms", time.as_millis())
     } else {
         format!("{:.1}s", time.as_secs_f64())
-    }
-}
-
-/// How much of a refusal's body its message shows.
-const BODY_SHOWN: usize = 200;
-
-impl fmt::Display for Rejection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the server answered {}", self.status)?;
-        if !self.reason.is_empty() {
-            write!(f, " {}", self.reason)?;
-        }
-        f.write_str(" to the WebSocket upgrade")?;
-        let body = String::from_utf8_lossy(&self.body);
-        let line = body.trim().lines().next().unwrap_or_default();
-        // The first line of a page says nothing.
-        if !line.is_empty() && !line.starts_with('<') {
-            let cut = line.char_indices().nth(BODY_SHOWN).map_or(line.len(), |(at, _)| at);
-            write!(f, ": {:?}", &line[..cut])?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for Rejection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
-        f.debug_struct("Rejection")
-            .field("status", &self.status)
-            .field("reason", &self.reason)
-            .field("headers", &names)
-            .field("body", &format_args!("{} bytes", self.body.len()))
-            .finish()
     }
 }
 

@@ -10,22 +10,6 @@ fn an_error_is_small_and_can_be_shared() {
 }
 
 #[test]
-fn a_refusal_shows_its_status_and_the_first_line_of_its_body() {
-    let rejection = Rejection {
-        status: 403,
-        reason: "Forbidden".into(),
-        headers: vec![("Set-Cookie".into(), "s3cret".into())],
-        body: b"token expired\nrequest 17".to_vec(),
-    };
-    assert_eq!(
-        rejection.to_string(),
-        r#"the server answered 403 Forbidden to the WebSocket upgrade: "token expired""#
-    );
-    assert!(!format!("{rejection:?}").contains("s3cret"));
-    assert_eq!(rejection.header("set-cookie"), Some("s3cret"));
-}
-
-#[test]
 fn json_that_could_not_be_read_is_not_said_to_be_unwritable() {
     // As a hook that parses a message with `?` returns it.
     let error = Error::from(serde_json::from_str::<serde_json::Value>("nonsense").unwrap_err());
