@@ -415,7 +415,7 @@ const LONGEST_SPIN: Duration = Duration::from_millis(1);
 const STACKS: RangeInclusive<usize> = 64 << 10..=1 << 30;
 
 /// RFC 9110, section 5.6.2.
-fn is_token(name: &str) -> bool {
+pub(crate) fn is_token(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 

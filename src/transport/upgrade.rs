@@ -8,7 +8,8 @@ use data_encoding::BASE64;
 use tungstenite::handshake::client::generate_key;
 
 use crate::error::{Error, Rejection};
-use crate::transport::answer::{Body, Parsed, parse};
+use crate::transport::answer::{Answer, Reader};
+use crate::transport::body::Body;
 use crate::transport::stream::{Link, Raw};
 use crate::transport::{Attempt, Target};
 
@@ -38,6 +39,7 @@ pub(crate) fn upgrade<T: Raw>(
     link.write_all(&request_head(target, &key)).and_then(|()| link.flush()).map_err(broken)?;
     let limit = target.settings.config.max_response_size;
     let mut answer = Vec::new();
+    let mut reader = Reader::default();
     let mut refusal: Option<Refusal> = None;
     let mut ended = false;
     loop {
@@ -50,11 +52,12 @@ pub(crate) fn upgrade<T: Raw>(
             };
         }
         if refusal.is_none() {
-            match parse(&answer, &key, target).map_err(|reason| not_websocket(target, reason))? {
-                Parsed::Accepted { length, subprotocol } => {
+            let found = reader.read(&answer, &key, &target.request.subprotocols);
+            match found.map_err(|reason| not_websocket(target, reason))? {
+                Some(Answer::Accepted { length, subprotocol }) => {
                     return Ok(Upgraded { subprotocol, rest: answer.split_off(length) });
                 }
-                Parsed::Refused { length, rejection } => {
+                Some(Answer::Refused { length, rejection }) => {
                     answer.drain(..length);
                     let left = attempt.time_left();
                     let reserve = left.saturating_sub(BODY_PATIENCE.min(left / 2));
@@ -62,13 +65,13 @@ pub(crate) fn upgrade<T: Raw>(
                     // Its head made room: what has arrived already is announced by no second wake-up.
                     continue;
                 }
-                Parsed::Partial if answer.len() > limit => {
+                None if answer.len() > limit => {
                     return Err(not_websocket(
                         target,
                         format!("its headers exceed {limit} bytes (max_response_size)"),
                     ));
                 }
-                Parsed::Partial if ended && answer.is_empty() => {
+                None if ended && answer.is_empty() => {
                     let hint =
                         if target.endpoint.secure { "" } else { "; does it speak TLS there (wss://)?" };
                     return Err(not_websocket(
@@ -76,13 +79,13 @@ pub(crate) fn upgrade<T: Raw>(
                         format!("it ended the connection without a word{hint}"),
                     ));
                 }
-                Parsed::Partial if ended => {
+                None if ended => {
                     return Err(not_websocket(
                         target,
                         "the connection ended in the middle of the headers".into(),
                     ));
                 }
-                Parsed::Partial => {}
+                None => {}
             }
         }
         let Some(Refusal { rejection, body, reserve }) = &mut refusal else {
@@ -195,21 +198,17 @@ pub(crate) mod tests {
 
     pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
-    pub(crate) fn settings(config: ConnectionConfig) -> Settings {
+    fn settings(config: ConnectionConfig) -> Settings {
         Settings { config, fetch: None, resolver: None, tls: Connector::default() }
     }
 
-    pub(crate) fn target(settings: &Settings) -> Target<'_> {
+    fn target(settings: &Settings) -> Target<'_> {
         let request = Request::new(&settings.config);
         Target { endpoint: request.check().unwrap(), request, settings }
     }
 
     fn head_of(config: ConnectionConfig) -> String {
         String::from_utf8(request_head(&target(&settings(config)), KEY)).unwrap()
-    }
-
-    pub(crate) fn plain() -> ConnectionConfig {
-        ConnectionConfig::new("ws://h/x?y=1")
     }
 
     #[test]
