@@ -27,7 +27,8 @@ use crate::error::Error;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ConnectionConfig {
-    /// `ws://` or `wss://`, with an optional user and password, which are sent as HTTP Basic credentials.
+    /// `ws://` or `wss://`, with an optional user and password, percent-encoded, which are sent as HTTP Basic credentials:
+    /// the user without a colon. The interface of an IPv6 address stands behind `%25`: `ws://[fe80::1%25eth0]`.
     pub url: String,
     /// Headers to send with the upgrade, in order. A `Host` or `Authorization` here replaces the client's own.
     pub headers: Vec<(String, String)>,

@@ -44,7 +44,7 @@ pub(crate) fn handshake(wire: Wire, target: &Target<'_>, attempt: &mut impl Atte
     let connector = attempt
         .uninterruptible("building the TLS connector", || target.settings.tls.get(target.settings))?
         .map_err(|error| failed(Arc::new(error)))?;
-    let mut result = connector.connect(host, wire);
+    let mut result = connector.connect(target.endpoint.tls_name(), wire);
     loop {
         match result {
             Ok(stream) => return Ok(Link::tls(stream)),

@@ -116,7 +116,10 @@ fn hide_secrets(rejection: &mut Rejection, target: &Target<'_>) {
 fn secrets(target: &Target<'_>) -> impl Iterator<Item = String> {
     let Target { endpoint, request, .. } = target;
     let query = endpoint.resource.split_once('?').map(|(_, query)| query.to_owned());
-    let userinfo = endpoint.userinfo.iter().flat_map(|userinfo| [userinfo.to_string(), basic(userinfo)]);
+    let userinfo = endpoint
+        .userinfo
+        .iter()
+        .flat_map(|userinfo| [userinfo.to_string(), BASE64.encode(userinfo.as_bytes())]);
     let values = request.headers.iter().map(|(_, value)| value.clone());
     query.into_iter().chain(userinfo).chain(values).filter(|secret| secret.len() >= 4)
 }
@@ -173,19 +176,13 @@ fn request_head(target: &Target<'_>, key: &str) -> Vec<u8> {
         line("Sec-WebSocket-Protocol", &request.subprotocols.join(", "));
     }
     if let Some(userinfo) = endpoint.userinfo.as_deref().filter(|_| !given("Authorization")) {
-        line("Authorization", &format!("Basic {}", basic(userinfo)));
+        line("Authorization", &format!("Basic {}", BASE64.encode(userinfo.as_bytes())));
     }
     for (name, value) in &request.headers {
         line(name, value);
     }
     head.push_str("\r\n");
     head.into_bytes()
-}
-
-/// User and password as they are sent; RFC 7617: always joined by a colon.
-fn basic(userinfo: &str) -> String {
-    let colon = if userinfo.contains(':') { "" } else { ":" };
-    BASE64.encode(format!("{userinfo}{colon}").as_bytes())
 }
 
 #[cfg(test)]
@@ -233,6 +230,14 @@ pub(crate) mod tests {
         let head = head_of(config);
         assert!(!head.contains("Host: h") && !head.contains("Basic"), "{head}");
         assert!(head.contains("host: other\r\n") && head.contains("authorization: Bearer t\r\n"), "{head}");
+    }
+
+    #[test]
+    fn empty_userinfo_is_not_sent_and_a_user_alone_is_sent_with_his_colon() {
+        let head = |url| head_of(ConnectionConfig::new(url));
+        assert!(!head("ws://@h").contains("Authorization"));
+        assert!(!head("ws://:@h").contains("Authorization"));
+        assert!(head("ws://bob@h").contains("Authorization: Basic Ym9iOg==\r\n"));
     }
 
     #[test]
