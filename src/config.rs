@@ -28,7 +28,8 @@ use crate::secrets::{is_token_char, misnamed, shown_name};
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ConnectionConfig {
-    /// `ws://` or `wss://`, with an optional user and password, which are sent as HTTP Basic credentials.
+    /// `ws://` or `wss://`, with an optional user and password, percent-encoded, which are sent as HTTP Basic credentials:
+    /// the user without a colon. The interface of an IPv6 address stands behind `%25`: `ws://[fe80::1%25eth0]`.
     pub url: String,
     /// Headers to send with the upgrade, in order. A `Host` or `Authorization` here replaces the client's own.
     pub headers: Vec<(String, String)>,
@@ -425,7 +426,7 @@ const STACKS: RangeInclusive<usize> = 384 << 10..=1 << 30;
 pub(crate) const SHORTEST_DELAY: Duration = Duration::from_millis(10);
 
 /// RFC 9110, section 5.6.2.
-fn is_token(name: &str) -> bool {
+pub(crate) fn is_token(name: &str) -> bool {
     !name.is_empty() && name.chars().all(is_token_char)
 }
 

@@ -257,26 +257,28 @@ impl Attempt for Thread {
     }
 
     fn resolve(&mut self, target: &Target<'_>) -> Result<Vec<SocketAddr>, Error> {
-        let (host, port) = (&target.endpoint.host, target.endpoint.port);
+        let endpoint = &target.endpoint;
+        let (name, port) = (endpoint.name(), endpoint.port);
         // A look-up that an abandoned attempt began, and that has ended since, serves this one.
-        if let Some((_, _, addresses)) = self.resolved.take_if(|(h, p, _)| h == host && *p == port) {
+        if let Some((_, _, addresses)) = self.resolved.take_if(|(n, p, _)| *n == name && *p == port) {
             return Ok(addresses);
         }
-        if let Ok(address) = host.parse() {
-            return Ok(vec![SocketAddr::new(address, port)]);
+        if let Some(address) = endpoint.address() {
+            return Ok(vec![address]);
         }
         let addresses = self
-            .uninterruptible(&format!("looking up {host}"), || match &target.settings.resolver {
-                Some(resolver) => resolver(host, port),
-                None => (&**host, port).to_socket_addrs().map(Iterator::collect),
+            .uninterruptible(&format!("looking up {name}"), || match &target.settings.resolver {
+                // An address with its interface is no name, and only the system knows its interfaces.
+                Some(resolver) if endpoint.zone.is_none() => resolver(&name, port),
+                _ => (&*name, port).to_socket_addrs().map(Iterator::collect),
             })?
             .and_then(|addresses: Vec<_>| {
                 let none = || io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
                 if addresses.is_empty() { Err(none()) } else { Ok(addresses) }
             })
-            .map_err(|source| Error::Resolve { host: host.clone(), source: Arc::new(source) })?;
+            .map_err(|source| Error::Resolve { host: name.clone(), source: Arc::new(source) })?;
         if self.still_wanted().is_err() {
-            self.resolved = Some((host.clone(), port, addresses));
+            self.resolved = Some((name, port, addresses));
             return Err(Error::Closed);
         }
         Ok(addresses)

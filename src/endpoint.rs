@@ -1,7 +1,7 @@
 //! A WebSocket URL, parsed once into something that can't be wrong.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use crate::error::Error;
 
@@ -11,10 +11,13 @@ pub(crate) struct Endpoint {
     pub(crate) secure: bool,
     /// A name or an address, an IPv6 one without its brackets.
     pub(crate) host: Box<str>,
+    /// The interface behind which an IPv6 address lies (RFC 6874). It means something on this machine only, so that the
+    /// server is sent none of it.
+    pub(crate) zone: Option<Box<str>>,
     pub(crate) port: u16,
     /// Path and query, as the request line wants them.
     pub(crate) resource: Box<str>,
-    /// User and password, decoded.
+    /// User and password, decoded, with the colon between them. One may be empty, not both.
     pub(crate) userinfo: Option<Box<str>>,
 }
 
@@ -48,10 +51,10 @@ impl Endpoint {
         }
         let (authority, resource) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         let (userinfo, authority) = match authority.rsplit_once('@') {
-            Some((userinfo, authority)) => (Some(decode(userinfo)?), authority),
+            Some((userinfo, authority)) => (credentials(userinfo)?, authority),
             None => (None, authority),
         };
-        let (host, port) = split_port(authority)?;
+        let (host, zone, port) = split_host(authority)?;
         let port = match port {
             None | Some("") => {
                 if secure {
@@ -70,7 +73,7 @@ impl Endpoint {
             Some(b'?') => format!("/{resource}").into(),
             Some(_) => resource.into(),
         };
-        Ok(Self { secure, host, port, resource, userinfo })
+        Ok(Self { secure, host, zone, port, resource, userinfo })
     }
 
     /// What may be shown of a URL.
@@ -81,17 +84,41 @@ impl Endpoint {
     /// What the `Host` header says: the port only when it isn't the scheme's own (RFC 9110, section 7.2).
     pub(crate) fn host_header(&self) -> String {
         let default = if self.secure { 443 } else { 80 };
-        if self.port == default { self.bracketed() } else { self.to_string() }
+        let host = self.bracketed("");
+        if self.port == default { host } else { format!("{host}:{}", self.port) }
     }
 
-    fn bracketed(&self) -> String {
-        if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.to_string() }
+    /// The name that TLS checks: the dot that ends an absolute one is no part of it (RFC 6066, section 3).
+    pub(crate) fn tls_name(&self) -> &str {
+        self.host.strip_suffix('.').unwrap_or(&self.host)
+    }
+
+    /// Its address, if that needs no look-up. An interface that has no number does.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        let scope = self.zone.as_deref().map_or(Some(0), |zone| zone.parse().ok())?;
+        Some(match self.host.parse().ok()? {
+            IpAddr::V4(address) => (address, self.port).into(),
+            IpAddr::V6(address) => SocketAddrV6::new(address, self.port, 0, scope).into(),
+        })
+    }
+
+    /// What is looked up: the host, with its zone as the system writes it.
+    pub(crate) fn name(&self) -> Box<str> {
+        match &self.zone {
+            Some(zone) => format!("{}%{zone}", self.host).into(),
+            None => self.host.clone(),
+        }
+    }
+
+    fn bracketed(&self, zone: &str) -> String {
+        if self.host.contains(':') { format!("[{}{zone}]", self.host) } else { self.host.to_string() }
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.bracketed(), self.port)
+        let zone = self.zone.as_ref().map(|zone| format!("%25{zone}")).unwrap_or_default();
+        write!(f, "{}:{}", self.bracketed(&zone), self.port)
     }
 }
 
@@ -101,18 +128,34 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-fn split_port(authority: &str) -> Result<(Box<str>, Option<&str>), Error> {
+/// Host, zone and port.
+type Authority<'a> = (Box<str>, Option<Box<str>>, Option<&'a str>);
+
+fn split_host(authority: &str) -> Result<Authority<'_>, Error> {
     let bad = |reason: &str| Err(Error::InvalidUrl { reason: reason.into() });
     if let Some(rest) = authority.strip_prefix('[') {
         let Some((host, rest)) = rest.split_once(']') else {
             return bad("its IPv6 address has no closing bracket");
         };
+        let (host, zone) = match host.split_once('%') {
+            Some((host, zone)) => (host, Some(zone)),
+            None => (host, None),
+        };
         if host.parse::<Ipv6Addr>().is_err() {
             return bad("what stands in brackets is not an IPv6 address");
         }
+        let zone = match zone.map(|zone| zone.strip_prefix("25").unwrap_or_default()) {
+            // RFC 6874, section 2: what needs no percent-encoding.
+            Some(zone) if zone.is_empty() || !zone.bytes().all(is_unreserved) => {
+                return bad(
+                    "the zone of its IPv6 address is not '%25' and the name or the number of an interface, as in [fe80::1%25eth0]; write the number if the name has other characters than letters, digits and -._~",
+                );
+            }
+            zone => zone.map(Into::into),
+        };
         return match rest.strip_prefix(':') {
-            Some(port) => Ok((host.into(), Some(port))),
-            None if rest.is_empty() => Ok((host.into(), None)),
+            Some(port) => Ok((host.into(), zone, Some(port))),
+            None if rest.is_empty() => Ok((host.into(), zone, None)),
             None => bad("something other than a port follows the IPv6 address"),
         };
     }
@@ -123,13 +166,35 @@ fn split_port(authority: &str) -> Result<(Box<str>, Option<&str>), Error> {
     if port.is_some_and(|port| port.contains(':')) {
         return bad("it has more than one ':' in host and port; an IPv6 address stands in brackets");
     }
-    if host.is_empty() {
+    if host.bytes().all(|b| b == b'.') {
         return bad("it has no host");
     }
     if !host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)) {
         return bad("its host has a character that no host name has");
     }
-    Ok((host.into(), port))
+    Ok((host.into(), None, port))
+}
+
+/// RFC 3986, section 2.3.
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+}
+
+/// What Basic credentials are made of (RFC 7617, section 2); none where both parts are empty.
+fn credentials(userinfo: &str) -> Result<Option<Box<str>>, Error> {
+    let bad = |reason: &str| Err(Error::InvalidUrl { reason: reason.into() });
+    let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+    let (user, password) = (decode(user)?, decode(password)?);
+    // The server would take what follows it for the password.
+    if user.contains(':') {
+        return bad(
+            "its user name has a colon (%3A), which Basic credentials can't carry; log in as another user, or by a header of your own",
+        );
+    }
+    if user.chars().chain(password.chars()).any(char::is_control) {
+        return bad("its user name or password has a control character, which Basic credentials can't carry");
+    }
+    Ok((!user.is_empty() || !password.is_empty()).then(|| format!("{user}:{password}").into()))
 }
 
 /// Undoes percent-encoding.
@@ -183,6 +248,50 @@ mod tests {
     }
 
     #[test]
+    fn userinfo_is_sent_only_where_there_is_any() {
+        let userinfo = |url| Endpoint::parse(url).unwrap().userinfo;
+        for none in ["ws://h", "ws://@h", "ws://:@h"] {
+            assert_eq!(userinfo(none), None, "{none}");
+        }
+        assert_eq!(userinfo("ws://bob@h").as_deref(), Some("bob:"));
+        assert_eq!(userinfo("ws://:pw@h").as_deref(), Some(":pw"));
+        assert_eq!(userinfo("ws://bob:p:w%3A@h").as_deref(), Some("bob:p:w:"));
+    }
+
+    #[test]
+    fn the_dot_behind_an_absolute_name_is_no_part_of_the_name_that_tls_checks() {
+        let endpoint = Endpoint::parse("wss://name.example.").unwrap();
+        assert_eq!((endpoint.tls_name(), &*endpoint.name()), ("name.example", "name.example."));
+        assert_eq!(
+            (endpoint.host_header(), endpoint.to_string()),
+            ("name.example.".into(), "name.example.:443".into())
+        );
+        assert_eq!(Endpoint::parse("wss://h").unwrap().tls_name(), "h");
+    }
+
+    #[test]
+    fn the_zone_of_an_address_is_shown_and_dialled_and_not_sent() {
+        let endpoint = Endpoint::parse("wss://[fe80::1%25eth0]/x").unwrap();
+        assert_eq!((endpoint.host_header(), endpoint.tls_name()), ("[fe80::1]".into(), "fe80::1"));
+        assert_eq!(
+            (endpoint.to_string(), &*endpoint.name()),
+            ("[fe80::1%25eth0]:443".into(), "fe80::1%eth0")
+        );
+        assert_eq!(endpoint.address(), None, "the system knows the number of an interface");
+        let numbered = Endpoint::parse("ws://[fe80::1%257]:81").unwrap();
+        assert_eq!(numbered.host_header(), "[fe80::1]:81");
+        assert_eq!(numbered.address(), Some("[fe80::1%7]:81".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_address_needs_no_look_up() {
+        let address = |url| Endpoint::parse(url).unwrap().address();
+        assert_eq!(address("ws://127.0.0.1:81"), Some("127.0.0.1:81".parse().unwrap()));
+        assert_eq!(address("ws://[::1]"), Some("[::1]:80".parse().unwrap()));
+        assert_eq!(address("ws://localhost"), None);
+    }
+
+    #[test]
     fn the_host_header_brackets_ipv6_and_leaves_the_default_port_out() {
         let host = |url| Endpoint::parse(url).unwrap().host_header();
         assert_eq!(host("ws://h"), "h");
@@ -215,6 +324,14 @@ mod tests {
             ("ws://[::1", "closing bracket"),
             ("ws://[s3cret]", "IPv6"),
             ("ws://[::1]s3cret", "port"),
+            ("ws://[fe80::1%eth0]", "[fe80::1%25eth0]"),
+            ("ws://[fe80::1%25]", "[fe80::1%25eth0]"),
+            ("ws://[fe80::1%25s3cret%2F]", "write the number"),
+            ("ws://[s3cret%25eth0]", "not an IPv6 address"),
+            ("ws://.", "no host"),
+            ("ws://us%3Aer:s3cret@h", "user name has a colon (%3A)"),
+            ("ws://us%3As3cret@h", "user name has a colon (%3A)"),
+            ("ws://user:s3cret%0A@h", "control character"),
             ("ws://b%zz@h", "percent"),
             ("ws://b%4@h", "percent"),
             ("ws://bücher.example", "punycode"),

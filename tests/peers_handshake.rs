@@ -158,6 +158,33 @@ fn a_list_in_the_connection_header_is_accepted() {
 }
 
 #[test]
+fn headers_that_matter_to_nobody_are_no_reason_to_refuse_an_answer() {
+    accepted(|stream, answer| {
+        let odd = "X-Folded: a\r\n b\r\nX-Spaced : c\r\nX Y: d\r\nno colon\r\nX-Odd: \0\u{1}\r\n";
+        let many = "X-Filler: x\r\n".repeat(200);
+        stream.write_all(answer.replacen("\r\n", &format!("\r\n{odd}{many}"), 1).as_bytes()).unwrap();
+    });
+}
+
+#[test]
+fn a_refusal_with_very_many_headers_keeps_its_status_and_its_retry_after() {
+    let Failure { error, retry_in, .. } = failure(as_it_is, |stream| {
+        read_head(stream);
+        let many = "X-Filler: x\r\n".repeat(1000);
+        write!(stream, "HTTP/1.1 503 Busy\r\n{many}Retry-After: 7\r\nContent-Length: 0\r\n\r\n").unwrap();
+        outlast(stream);
+    });
+    assert!(matches!(&error, Error::Rejected(rejection) if rejection.status == 503), "{error:?}");
+    assert_eq!(retry_in, Some(Duration::from_secs(7)));
+}
+
+#[test]
+fn an_upgrade_in_http_1_0_is_refused() {
+    let text = bad_answer(as_it_is, answer(|good| good.replace("HTTP/1.1", "HTTP/1.0")));
+    assert!(text.contains("status 101 in HTTP/1.0"), "{text}");
+}
+
+#[test]
 fn an_endless_header_is_cut_off() {
     let text = bad_answer(
         |config| config.max_response_size(4096),
@@ -180,6 +207,14 @@ fn endless_interim_answers_are_cut_off() {
         },
     );
     assert!(text.ends_with("its headers exceed 4096 bytes (max_response_size)"), "{text}");
+}
+
+#[test]
+fn a_second_accept_key_that_is_wrong_is_refused() {
+    let second: fn(String) -> String =
+        |good| good.replace("\r\n\r\n", "\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n");
+    let text = bad_answer(as_it_is, answer(second));
+    assert!(text.contains("Sec-WebSocket-Accept does not belong to our key"), "{text}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod common;
 mod full;
 
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use common::{LONG, Nobody, Server, accept, accept_raw, echo, read_frame, read_head};
@@ -100,6 +100,43 @@ fn the_states_are_published_in_order() {
         }
     }
     assert_eq!(states, [Disconnected, Connecting, Connected, Disconnected, Connecting, Connected]);
+}
+
+#[test]
+fn an_address_with_a_zone_is_dialled_and_its_zone_is_not_sent() {
+    // Where the system has no IPv6, there is nothing to reach.
+    let Ok(listener) = TcpListener::bind("[::1]:0") else { return };
+    let port = listener.local_addr().unwrap().port();
+    let (head_in, head) = crossbeam_channel::unbounded();
+    let _server = Server::start_on(listener, move |_, mut stream| {
+        let request = read_head(&mut stream);
+        stream.write_all(common::good_answer(&request, "").as_bytes()).unwrap();
+        head_in.send(request).unwrap();
+        while read_frame(&mut stream).is_some() {}
+    });
+    let client = Client::builder(config(&format!("ws://[::1%251]:{port}")))
+        .resolver(|_, _| panic!("an address is no name"))
+        .connect()
+        .unwrap();
+    let request = head.recv_timeout(LONG).unwrap();
+    assert!(request.contains(&format!("\r\nHost: [::1]:{port}\r\n")), "{request}");
+    client.terminate();
+}
+
+#[test]
+fn only_the_system_is_asked_for_the_interface_of_an_address() {
+    let connect = |url| {
+        let config = config(url).connect_timeout(Duration::from_millis(200));
+        Client::builder(config).resolver(|_, _| panic!("an address is no name")).connect().unwrap_err()
+    };
+    let unknown = connect("ws://[fe80::1%25nosuch0]:9");
+    let Error::Resolve { host, .. } = &unknown else { panic!("{unknown:?}") };
+    assert_eq!(&**host, "fe80::1%nosuch0");
+    if cfg!(target_os = "linux") {
+        // Nobody has that address, but the interface is found.
+        let known = connect("ws://[fe80::1%25lo]:9");
+        assert!(matches!(known, Error::Connect { .. } | Error::ConnectTimeout { .. }), "{known:?}");
+    }
 }
 
 #[test]

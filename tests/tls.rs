@@ -73,6 +73,26 @@ fn a_handshake_and_messages_in_single_bytes_are_waited_for() {
 }
 
 #[test]
+fn the_dot_behind_an_absolute_name_is_sent_and_not_checked() {
+    let acceptor = tls_acceptor();
+    let (head_in, head) = crossbeam_channel::unbounded();
+    let server = Server::start(move |_, stream| {
+        let Ok(mut stream) = acceptor.accept(stream) else { return };
+        let request = read_head(&mut stream);
+        stream.write_all(good_answer(&request, "").as_bytes()).unwrap();
+        head_in.send(request).unwrap();
+        while read_frame(&mut stream).is_some() {}
+    });
+    let mut config = over_tls(&server);
+    config.url = config.url.replace("localhost", "localhost.");
+    let client = connect(config);
+    let host = format!("\r\nHost: localhost.:{}\r\n", server.address().port());
+    let request = head.recv_timeout(LONG).unwrap();
+    assert!(request.contains(&host), "{request}");
+    client.terminate();
+}
+
+#[test]
 fn messages_in_one_record_arrive_though_the_socket_falls_silent() {
     const COUNT: u8 = 100;
     let server = server(|mut stream| {

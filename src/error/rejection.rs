@@ -49,16 +49,68 @@ impl fmt::Display for Rejection {
             write!(f, " {}", self.secrets.hide(&self.reason))?;
         }
         f.write_str(" to the WebSocket upgrade")?;
-        let start = &self.body[..self.body.len().min(BODY_READ)];
-        // Before it is cut: half a secret is one, too.
-        let body = self.secrets.hide(&String::from_utf8_lossy(start));
-        let line = body.trim().lines().next().unwrap_or_default();
-        // The first line of a page says nothing.
-        if !line.is_empty() && !line.starts_with('<') {
-            let cut = line.char_indices().nth(BODY_SHOWN).map_or(line.len(), |(at, _)| at);
-            write!(f, ": {:?}", &line[..cut])?;
+        if let Some(to) = self.header("Location").filter(|_| (300..400).contains(&self.status)) {
+            // What stands behind its path may be a token for whoever follows it.
+            let to = self.secrets.hide(without_secrets(to));
+            write!(
+                f,
+                ", with another address: {to:?}. Redirects are not followed: use that URL (ws:// or wss://)"
+            )?;
+        }
+        let text = self.body_text();
+        if !text.is_empty() {
+            write!(f, ": {text}")?;
         }
         Ok(())
+    }
+}
+
+impl Rejection {
+    /// What is shown of the body: a line at most, in quotes; what nobody could read is described. Empty where it says
+    /// nothing.
+    fn body_text(&self) -> String {
+        let coding = self
+            .header("Content-Encoding")
+            .map(str::trim)
+            .filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity"));
+        let size = self.body.len();
+        if size == 0 {
+            return String::new();
+        }
+        if let Some(coding) = coding {
+            return format!("(a body of {size} bytes, compressed: {:?})", self.secrets.hide(coding));
+        }
+        let start = &self.body[..size.min(BODY_READ)];
+        let is_binary = |b: &u8| (*b < 0x20 && !b"\t\r\n\x0C".contains(b)) || *b == 0x7F;
+        if start.iter().any(is_binary) {
+            return format!("(a body of {size} bytes that is not text)");
+        }
+        // Before it is cut: half a secret is one, too.
+        let body = self.secrets.hide(&String::from_utf8_lossy(start));
+        let body = body.trim();
+        let line = if body.starts_with(['{', '[']) {
+            // JSON says as much on one line as on many.
+            body.split_whitespace().collect::<Vec<_>>().join(" ")
+        } else {
+            body.lines().next().unwrap_or_default().to_owned()
+        };
+        // The first line of a page says nothing.
+        if line.is_empty() || line.starts_with('<') {
+            return String::new();
+        }
+        let cut = line.char_indices().nth(BODY_SHOWN).map_or(line.len(), |(at, _)| at);
+        format!("{:?}", &line[..cut])
+    }
+}
+
+/// A URL without its query, its fragment, and its user and password.
+fn without_secrets(url: &str) -> &str {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let authority = url.find("//").map_or(0, |at| at + 2);
+    let path = url[authority..].find('/').map_or(url.len(), |at| authority + at);
+    match url[authority..path].rfind('@') {
+        Some(at) => &url[authority + at + 1..],
+        None => url,
     }
 }
 
@@ -92,5 +144,43 @@ mod tests {
         );
         assert!(!format!("{rejection:?}").contains("s3cret"));
         assert_eq!(rejection.header("set-cookie"), Some("s3cret"));
+    }
+
+    fn shown(headers: &[(&str, &str)], status: u16, body: &[u8]) -> String {
+        let headers = headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        Rejection { body: body.to_vec(), ..Rejection::new(status, "No", headers) }.to_string()
+    }
+
+    #[test]
+    fn a_redirect_says_where_to_without_what_may_be_secret() {
+        for (to, shown_as) in [
+            ("https://b.example/x", "https://b.example/x"),
+            ("https://b.example/x?token=s3cret#f", "https://b.example/x"),
+            ("https://me:s3cret@b.example/x", "b.example/x"),
+            ("/elsewhere?s3cret", "/elsewhere"),
+            ("//b.example", "//b.example"),
+            ("", ""),
+        ] {
+            let text = shown(&[("location", to)], 307, b"");
+            assert!(text.contains(&format!("another address: {shown_as:?}")), "{text}");
+            assert!(text.contains("not followed") && !text.contains("s3cret"), "{text}");
+        }
+        assert!(!shown(&[("Location", "/created")], 201, b"").contains("created"));
+    }
+
+    #[test]
+    fn json_on_many_lines_is_shown_on_one() {
+        let text = shown(&[], 403, b"{\r\n  \"error\": \"token expired\"\r\n}\r\n");
+        assert!(text.ends_with(r#"{ \"error\": \"token expired\" }""#), "{text}");
+    }
+
+    #[test]
+    fn what_nobody_could_read_is_described() {
+        let text = shown(&[("Content-Encoding", "gzip")], 403, b"\x1F\x8B\x08garbage");
+        assert!(text.ends_with(r#": (a body of 10 bytes, compressed: "gzip")"#), "{text}");
+        let text = shown(&[], 403, b"\x1F\x8B\x08garbage");
+        assert!(text.ends_with(": (a body of 10 bytes that is not text)"), "{text}");
+        let text = shown(&[("Content-Encoding", "identity")], 403, b"plain");
+        assert!(text.ends_with(r#": "plain""#), "{text}");
     }
 }

@@ -117,8 +117,7 @@ pub(crate) fn every_error() -> Vec<Error> {
     ];
     let (host, reason, after): (Box<str>, Box<str>, _) = ("h:1".into(), "why".into(), Duration::from_secs(1));
     let tickets = Tickets::between(0, 2);
-    let rejection =
-        Rejection { body: b"no".to_vec(), ..Rejection::new(403, "Forbidden", Vec::new()) };
+    let rejection = Rejection { body: b"no".to_vec(), ..Rejection::new(403, "Forbidden", Vec::new()) };
     let mut errors = vec![
         Error::InvalidUrl { reason: reason.clone() },
         Error::InvalidConfig { setting: "spin", reason: reason.clone() },

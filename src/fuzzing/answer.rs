@@ -49,7 +49,7 @@ pub(super) fn run(data: &[u8]) {
 /// The status of a head that is complete, interim ones aside.
 fn status(mut answer: &[u8]) -> Option<u16> {
     loop {
-        let mut headers = [httparse::EMPTY_HEADER; 128];
+        let mut headers = vec![httparse::EMPTY_HEADER; answer.len()];
         let mut response = httparse::Response::new(&mut headers);
         let Ok(httparse::Status::Complete(length)) = response.parse(answer) else { return None };
         match response.code {
@@ -244,6 +244,7 @@ fn replace(bytes: &[u8], what: &[u8], with: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::answer::tests::bytes_looked_at;
 
     fn told(answer: &str, seed: u8, limit: usize, end: Option<End>) -> String {
         attempt(answer.as_bytes(), seed, limit, end, Duration::ZERO).expect_err("a refusal")
@@ -267,6 +268,16 @@ mod tests {
     fn a_refusal_counts_though_its_connection_breaks_before_the_body() {
         let answer = "HTTP/1.1 401 No\r\nContent-Length: 5\r\n\r\n";
         assert!(told(answer, 0, 4096, Some(End::Reset)).starts_with("the server answered 401 No"));
+    }
+
+    #[test]
+    fn an_answer_in_single_bytes_costs_no_more_than_in_one_piece() {
+        let head =
+            "HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n".to_owned() + &"X-Pad: x\r\n".repeat(1000);
+        let answer = format!("{head}\r\n{}0\r\n", "1\r\nx\r\n".repeat(1000));
+        let cost = |seed| bytes_looked_at(|| drop(told(&answer, seed, 64 << 10, None)));
+        assert!(cost(0) > head.len() && cost(0) <= answer.len());
+        assert_eq!(cost(1), cost(0));
     }
 
     #[test]

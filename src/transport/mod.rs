@@ -1,9 +1,11 @@
 //! From a request to an open WebSocket: look-up, TCP, TLS, upgrade.
 
+pub(crate) mod answer;
 pub(crate) mod socket;
 pub(crate) mod stream;
 pub(crate) mod tls;
 
+mod body;
 #[cfg(test)]
 pub(crate) mod fake;
 mod frame;

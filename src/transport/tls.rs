@@ -59,7 +59,7 @@ pub(crate) fn handshake(
         look_at_opening(wire, endpoint).map_err(|(reason, source)| failed(reason, Arc::new(source)))
     };
     opening(&mut wire)?;
-    let mut result = connector.connect(&endpoint.host, wire);
+    let mut result = connector.connect(endpoint.tls_name(), wire);
     loop {
         match result {
             Ok(stream) => return Ok(Link::tls(stream)),

@@ -1,0 +1,412 @@
+//! The server's answer to the opening handshake (RFC 6455, section 4.1), as bytes that arrive in pieces: however it is
+//! cut, each byte is looked at once.
+
+use std::mem;
+use std::ops::Range;
+
+use tungstenite::handshake::derive_accept_key;
+
+use crate::config::is_token;
+use crate::error::Rejection;
+
+/// What the answer is, once its head is there. `length` is the head's, with those of interim answers before it.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Accepted { length: usize, subprotocol: Option<Box<str>> },
+    Refused { length: usize, rejection: Rejection },
+}
+
+/// Reads the head of an answer while it arrives.
+#[derive(Debug, Default)]
+pub(crate) struct Reader {
+    lines: Lines,
+    /// From its status line on.
+    head: Option<Head>,
+}
+
+/// As much of a head as has arrived.
+#[derive(Debug)]
+struct Head {
+    /// Of HTTP/1.
+    minor_version: u8,
+    status: u16,
+    reason: String,
+    headers: Vec<(String, String)>,
+    /// The last line was no header, and neither is what continues it.
+    skips: bool,
+}
+
+/// The lines of bytes that grow at their end. No byte is looked at twice.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Lines {
+    /// Where the next line begins.
+    pub(super) begin: usize,
+    /// As far as this it has no end.
+    seen: usize,
+}
+
+/// How every status line begins that can be an answer to an upgrade.
+const START: &[u8] = b"HTTP/1.";
+
+/// How much of what is no status line an error shows.
+const LINE_SHOWN: usize = 60;
+
+impl Reader {
+    /// Goes on with `answer`, to whose end something was added since the last call; `None` if more is needed. The error
+    /// says what is wrong with it.
+    pub(crate) fn read(
+        &mut self,
+        answer: &[u8],
+        key: &str,
+        offered: &[String],
+    ) -> Result<Option<Answer>, String> {
+        while let Some(line) = self.lines.next(answer) {
+            let line = &answer[line];
+            match &mut self.head {
+                // Empty lines before it are no harm (RFC 9112, section 2.2).
+                None if line.is_empty() => {}
+                None => self.head = Some(Head::new(line)?),
+                Some(head) if !line.is_empty() => head.add(line),
+                // Interim answers, such as 103, come before the real one (RFC 9110, section 15.2).
+                Some(Head { status: 100 | 102..=199, .. }) => self.head = None,
+                Some(head) => return head.finish(self.lines.begin, key, offered).map(Some),
+            }
+        }
+        let begun = &answer[self.lines.begin.min(answer.len())..];
+        // What can't become a status line is not waited for.
+        if self.head.is_none() && !begun.is_empty() && begun != b"\r" {
+            let length = begun.len().min(START.len());
+            if begun[..length] != START[..length] {
+                return Err("it is not HTTP/1.1; does a WebSocket server listen on that port?".into());
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Head {
+    /// From a status line (RFC 9112, section 4).
+    fn new(line: &[u8]) -> Result<Self, String> {
+        Self::from_status(line).ok_or_else(|| {
+            let shown: String = text(line).chars().take(LINE_SHOWN).collect();
+            format!("it is not HTTP/1.1, but begins with {shown:?}")
+        })
+    }
+
+    fn from_status(line: &[u8]) -> Option<Self> {
+        let [minor @ b'0'..=b'9', b' ', rest @ ..] = line.strip_prefix(START)? else { return None };
+        let (code, reason) = rest.trim_ascii_start().split_first_chunk::<3>()?;
+        if !code.iter().all(u8::is_ascii_digit) || !matches!(reason, [] | [b' ', ..]) {
+            return None;
+        }
+        Some(Self {
+            minor_version: minor - b'0',
+            status: code.iter().fold(0, |status, digit| 10 * status + u16::from(digit - b'0')),
+            reason: text(reason),
+            headers: Vec::new(),
+            skips: true,
+        })
+    }
+
+    /// Takes a line. What is no header is none of the upgrade's: it is left out.
+    fn add(&mut self, line: &[u8]) {
+        if line.starts_with(b" ") || line.starts_with(b"\t") {
+            // A value that was folded (RFC 9112, section 5.2).
+            if let Some((_, value)) = self.headers.last_mut().filter(|_| !self.skips) {
+                value.push(' ');
+                value.push_str(&text(line));
+            }
+            return;
+        }
+        let header = header(line);
+        self.skips = header.is_none();
+        self.headers.extend(header);
+    }
+
+    fn finish(&mut self, length: usize, key: &str, offered: &[String]) -> Result<Answer, String> {
+        if self.status == 101 {
+            return Ok(Answer::Accepted { length, subprotocol: self.check(key, offered)? });
+        }
+        let (reason, headers) = (mem::take(&mut self.reason), mem::take(&mut self.headers));
+        let rejection = Rejection::new(self.status, reason, headers);
+        Ok(Answer::Refused { length, rejection })
+    }
+
+    /// The rules of section 4.1 for a status of 101. Returns the subprotocol.
+    fn check(&self, key: &str, offered: &[String]) -> Result<Option<Box<str>>, String> {
+        if self.minor_version == 0 {
+            return Err("status 101 in HTTP/1.0, which knows no upgrade: is an old proxy in between?".into());
+        }
+        // "contains a value that is not an ASCII case-insensitive match for the value "websocket"": none of another.
+        let mut protocols = self.items("Upgrade").peekable();
+        if protocols.peek().is_none() || !protocols.all(|item| item.eq_ignore_ascii_case("websocket")) {
+            return Err("status 101 without 'Upgrade: websocket'".into());
+        }
+        if !self.items("Connection").any(|item| item.eq_ignore_ascii_case("upgrade")) {
+            return Err("status 101 without 'Connection: Upgrade'".into());
+        }
+        let mut accepts = self.values("Sec-WebSocket-Accept").peekable();
+        if accepts.peek().is_none() {
+            return Err("status 101 without a Sec-WebSocket-Accept header".into());
+        }
+        let ours = derive_accept_key(key.as_bytes());
+        if accepts.any(|accept| accept != ours) {
+            return Err("its Sec-WebSocket-Accept does not belong to our key: is a cache in between?".into());
+        }
+        if let Some(extension) = self.values("Sec-WebSocket-Extensions").find(|value| !value.is_empty()) {
+            return Err(format!("it chose the extension {extension:?}, and none was offered"));
+        }
+        let mut chosen = self.values("Sec-WebSocket-Protocol").filter(|value| !value.is_empty());
+        let subprotocol = chosen.next();
+        if chosen.next().is_some() {
+            return Err("it chose more than one subprotocol".into());
+        }
+        match subprotocol {
+            Some(name) if !offered.iter().any(|offer| offer == name) => {
+                let offered = if offered.is_empty() { "none".into() } else { offered.join(", ") };
+                Err(format!("it chose the subprotocol {name:?}; offered: {offered}"))
+            }
+            other => Ok(other.map(Into::into)),
+        }
+    }
+
+    fn values(&self, name: &str) -> impl Iterator<Item = &str> {
+        let named = self.headers.iter().filter(move |(other, _)| other.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value.as_str())
+    }
+
+    /// The items of a header whose values are lists.
+    fn items(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.values(name).flat_map(|value| value.split(',')).map(str::trim).filter(|item| !item.is_empty())
+    }
+}
+
+impl Lines {
+    /// The next line that has its end, without that end.
+    pub(super) fn next(&mut self, bytes: &[u8]) -> Option<Range<usize>> {
+        let unseen = bytes.get(self.seen..)?;
+        let Some(length) = unseen.iter().position(|byte| *byte == b'\n') else {
+            #[cfg(test)]
+            tests::looked_at(unseen.len());
+            self.seen = bytes.len();
+            return None;
+        };
+        #[cfg(test)]
+        tests::looked_at(length + 1);
+        let end = self.seen + length;
+        let begin = self.begin;
+        self.skip_to(end + 1);
+        Some(begin..if bytes[begin..end].ends_with(b"\r") { end - 1 } else { end })
+    }
+
+    /// The next line begins here.
+    pub(super) fn skip_to(&mut self, begin: usize) {
+        self.begin = begin;
+        self.seen = begin;
+    }
+}
+
+/// Name and value of a header line. A space before the colon is no harm to one who only reads (RFC 9112, section 5.1).
+fn header(line: &[u8]) -> Option<(String, String)> {
+    let colon = line.iter().position(|byte| *byte == b':')?;
+    let name = str::from_utf8(line[..colon].trim_ascii_end()).ok().filter(|name| is_token(name))?;
+    Some((name.into(), text(&line[colon + 1..])))
+}
+
+/// What no text holds becomes U+FFFD, and neither CR nor NUL is left.
+fn text(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes.trim_ascii());
+    text.replace(|c: char| c != '\t' && c.is_control(), "\u{FFFD}")
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::transport::upgrade::tests::KEY;
+
+    /// The answer of RFC 6455, section 1.3, to that key.
+    const GOOD: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
+
+    thread_local! {
+        static LOOKED_AT: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// For the tests that count the work.
+    pub(crate) fn looked_at(bytes: usize) {
+        LOOKED_AT.set(LOOKED_AT.get() + bytes);
+    }
+
+    /// How many bytes this thread looked at while `work` was done.
+    pub(crate) fn bytes_looked_at(work: impl FnOnce()) -> usize {
+        LOOKED_AT.set(0);
+        work();
+        LOOKED_AT.get()
+    }
+
+    fn read(answer: &str, offered: &[&str]) -> Result<Option<Answer>, String> {
+        let offered: Vec<_> = offered.iter().copied().map(String::from).collect();
+        Reader::default().read(answer.as_bytes(), KEY, &offered)
+    }
+
+    fn accepted(answer: &str, offered: &[&str]) -> Option<Box<str>> {
+        match read(answer, offered) {
+            Ok(Some(Answer::Accepted { length, subprotocol })) => {
+                assert_eq!(length, answer.len());
+                subprotocol
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn refused(answer: &str) -> Rejection {
+        match read(answer, &[]) {
+            Ok(Some(Answer::Refused { length, rejection })) => {
+                assert_eq!(length, answer.len());
+                rejection
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What is wrong with an answer whose head these lines are.
+    fn wrong(lines: &str) -> String {
+        read(&format!("{lines}\r\n"), &[]).expect_err(lines)
+    }
+
+    #[test]
+    fn the_answer_of_the_rfc_is_accepted_and_frames_behind_it_are_kept() {
+        let answer = format!("{GOOD}\r\n\u{1}frame");
+        match read(&answer, &[]) {
+            Ok(Some(Answer::Accepted { length, subprotocol: None })) => {
+                assert_eq!(&answer[length..], "\u{1}frame");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_connection_header_that_is_a_list_is_accepted() {
+        accepted(&(GOOD.replace("Connection: Upgrade", "connection: keep-alive, upgrade") + "\r\n"), &[]);
+    }
+
+    #[test]
+    fn interim_answers_are_skipped() {
+        accepted(&format!("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n{GOOD}\r\n"), &[]);
+    }
+
+    #[test]
+    fn every_prefix_of_the_answer_is_partial() {
+        let answer = format!("{GOOD}\r\n");
+        for end in 0..answer.len() {
+            assert!(matches!(read(&answer[..end], &[]), Ok(None)), "{end}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_answer_says_what_is_wrong() {
+        for (answer, says) in [
+            ("SSH-2.0-OpenSSH\r\n\r\n".to_owned(), "not HTTP"),
+            (GOOD.replace("Upgrade: websocket\r\n", ""), "Upgrade: websocket"),
+            (GOOD.replace("Upgrade: websocket", "Upgrade: h2c"), "Upgrade: websocket"),
+            (GOOD.replace("Connection: Upgrade\r\n", ""), "Connection: Upgrade"),
+            (GOOD.replace("s3pP", "XXXX"), "does not belong to our key"),
+            (GOOD.replace("Sec-WebSocket-Accept", "X-Accept"), "without a Sec-WebSocket-Accept"),
+            (format!("{GOOD}Sec-WebSocket-Extensions: permessage-deflate\r\n"), "permessage-deflate"),
+            (format!("{GOOD}Sec-WebSocket-Protocol: chat\r\n"), "offered: none"),
+            (GOOD.replace("HTTP/1.1", "HTTP/1.0"), "HTTP/1.0"),
+            (GOOD.replace("HTTP/1.1", "HTTP/2.0"), "not HTTP/1.1"),
+            (GOOD.replace("101", "one-oh-one"), r#"begins with "HTTP/1.1 one-oh-one Switching"#),
+            // Each value counts, whichever comes first.
+            (format!("{GOOD}Sec-WebSocket-Accept: XXXX\r\n"), "does not belong to our key"),
+            (format!("{GOOD}Upgrade: h2c\r\n"), "Upgrade: websocket"),
+            (
+                format!("{GOOD}Sec-WebSocket-Extensions:\r\nSec-WebSocket-Extensions : x\r\n"),
+                "none was offered",
+            ),
+        ] {
+            let error = wrong(&answer);
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_subprotocol_is_one_of_those_offered_or_none() {
+        let offers = &["a", "b"];
+        let answer = |lines: &str| format!("{GOOD}{lines}\r\n");
+        assert_eq!(accepted(&answer("Sec-WebSocket-Protocol: b\r\n"), offers).as_deref(), Some("b"));
+        assert_eq!(accepted(&answer(""), offers), None);
+        for wrong in
+            ["Sec-WebSocket-Protocol: c\r\n", "Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: b\r\n"]
+        {
+            assert!(read(&answer(wrong), offers).is_err());
+        }
+    }
+
+    #[test]
+    fn a_refusal_may_have_any_number_of_headers() {
+        let many = "X-Filler: y\r\n".repeat(1000);
+        let rejection = refused(&format!("HTTP/1.1 503 Busy\r\n{many}Retry-After: 7\r\n\r\n"));
+        assert_eq!((rejection.status, rejection.headers.len()), (503, 1001));
+        assert_eq!(rejection.header("retry-after"), Some("7"));
+        accepted(&format!("{GOOD}{many}\r\n"), &[]);
+    }
+
+    #[test]
+    fn a_header_that_matters_to_nobody_harms_nobody() {
+        for odd in [
+            "X-Spaced : y",
+            "X-Folded: a\r\n  b\r\n\tc",
+            " X-Folded-Behind-The-Accept: x",
+            "X-Nul: a\0b",
+            "X-Return: a\rb",
+            "X-Control: \u{1}\u{7f}",
+            "X-Latin: \u{e4}",
+            "X Y: z",
+            "X-\u{e4}: z",
+            "(X): z",
+            ": z",
+            "no colon at all",
+            "no colon at all\r\n and it goes on: x",
+            "X-Line-Feed: a\nX-Other: b",
+        ] {
+            let first = GOOD.replacen("\r\n", &format!("\r\n{odd}\r\n"), 1);
+            for answer in [format!("{first}\r\n"), format!("{first}{odd}\r\n\r\n")] {
+                // A line that begins with a space goes on with the one before it, which must not be the accept key.
+                if !(odd.starts_with(' ') && answer.contains("xOo=\r\n ")) {
+                    accepted(&answer, &[]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn odd_headers_are_read_as_the_rfc_says() {
+        let rejection = refused(
+            "\r\nHTTP/1.1  503\r\n bad: fold\r\nServer \t: test\nX-Folded: a \r\n  b\r\n\tc\r\n(bad): x\r\n y\r\n\
+             X-Nul: a\0b\rc\r\nX-Empty:\r\n\r\n",
+        );
+        assert_eq!((rejection.status, &*rejection.reason), (503, ""));
+        let headers: Vec<_> = rejection.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        let nul = ("X-Nul", "a\u{FFFD}b\u{FFFD}c");
+        assert_eq!(headers, [("Server", "test"), ("X-Folded", "a b c"), nul, ("X-Empty", "")]);
+    }
+
+    #[test]
+    fn a_head_costs_what_it_has_in_bytes_however_it_is_cut() {
+        let interim = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n".repeat(100);
+        let refusal = format!("{interim}HTTP/1.1 503 Busy\r\nX-Filler: {}\r\n\r\n", "x".repeat(10_000));
+        for size in [1, 7, 1000, refusal.len()] {
+            let mut reader = Reader::default();
+            let ends = (0..refusal.len()).step_by(size).map(|begin| (begin + size).min(refusal.len()));
+            let mut answers = 0;
+            let looked_at = bytes_looked_at(|| {
+                answers =
+                    ends.filter_map(|end| reader.read(&refusal.as_bytes()[..end], KEY, &[]).unwrap()).count();
+            });
+            assert_eq!((answers, looked_at), (1, refusal.len()), "in pieces of {size}");
+        }
+    }
+}
