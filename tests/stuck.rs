@@ -286,6 +286,45 @@ fn a_drop_keeps_its_bound_whatever_code_it_meets() {
     });
 }
 
+/// Takes longer over a message than an end has, and returns.
+struct Late(#[expect(dead_code, reason = "its count is what counts")] Arc<()>, Sender<()>);
+
+impl Protocol for Late {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+        cx.ready();
+        Ok(())
+    }
+
+    fn on_message(&mut self, _: &mut Context<'_>, _: Message) -> Result<(), Error> {
+        self.1.send(()).unwrap();
+        // As it is on a machine where the thread does not get the processor.
+        thread::sleep(300 * MS);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_callback_that_is_only_late_is_waited_for() {
+    let ends: [fn(Client) -> Left; 2] = [
+        |client| client.terminate(),
+        |client| {
+            drop(client);
+            Left::default()
+        },
+    ];
+    for end in ends {
+        let server = server();
+        let code = Arc::new(());
+        let (inside, entered) = crossbeam_channel::unbounded();
+        let late = Late(Arc::clone(&code), inside);
+        let config = quick(&server.url()).close_timeout(20 * MS);
+        let client = Client::builder(config).protocol(late).start().unwrap();
+        entered.recv_timeout(LONG).unwrap();
+        let left = end(client);
+        assert_eq!((left.still_inside, Arc::strong_count(&code)), (None, 1), "all of it is gone");
+    }
+}
+
 #[test]
 fn every_caller_is_told_what_is_left_behind_however_many_there_are() {
     let lock = Arc::<Mutex<()>>::default();

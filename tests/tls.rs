@@ -63,7 +63,8 @@ fn a_handshake_and_messages_in_single_bytes_are_waited_for() {
         }
     });
     let server = Server::start(move |_, stream| in_single_bytes(stream, port));
-    let client = connect(over_tls(&server));
+    // Each byte waits for the processor.
+    let client = connect(over_tls(&server).connect_timeout(3 * LONG));
     for text in ["hello", "and on"] {
         client.send(text).unwrap();
         assert_eq!(client.recv_timeout(LONG).unwrap().as_text(), Some(text));

@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{LONG, Nobody, Server, accept, echo, good_answer, listen, read_frame, read_head};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
@@ -107,13 +107,17 @@ fn lines(stream: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     receiver
 }
 
+/// All lines up to the end of the stream. There may be many: what must not take long is the next.
 fn rest(lines: &Receiver<Vec<u8>>) -> String {
-    let (mut rest, until) = (Vec::new(), Instant::now() + LONG);
+    let mut rest: Vec<Vec<u8>> = Vec::new();
     loop {
-        match lines.recv_deadline(until) {
-            Ok(line) => rest.extend(line),
-            Err(RecvTimeoutError::Disconnected) => return String::from_utf8(rest).unwrap(),
-            Err(RecvTimeoutError::Timeout) => panic!("no end after {:?}", String::from_utf8_lossy(&rest)),
+        match lines.recv_timeout(LONG) {
+            Ok(line) => rest.push(line),
+            Err(RecvTimeoutError::Disconnected) => return String::from_utf8(rest.concat()).unwrap(),
+            Err(RecvTimeoutError::Timeout) => {
+                let last = rest.last().map(|line| String::from_utf8_lossy(line));
+                panic!("no end after {} lines, the last of them {last:?}", rest.len());
+            }
         }
     }
 }

@@ -26,7 +26,7 @@ impl Client {
     ///
     /// Blocks until the close handshake is done and the I/O thread is gone: for `close_timeout` (3 s) in all, and up to 50 ms
     /// for the end of the thread. Only a line that isn't open is closed at once; one whose login is pending is open. A
-    /// callback that does not return is left behind then, and named: see [`Client`]. Made on the I/O thread of a client, the call
+    /// callback that does not return within a second more is left behind, and named: see [`Client`]. Made on the I/O thread of a client, the call
     /// returns at once, with [`unfinished`](Left::unfinished) set.
     ///
     /// ```
@@ -59,8 +59,8 @@ impl Client {
 
     /// Ends the line at once, without a flush and without a close handshake, and returns what is left: see [`Left`].
     ///
-    /// Blocks until the I/O thread is gone: 50 ms at most. A callback that does not return is left behind then, and named:
-    /// see [`Client`]. Made on the I/O thread of a client, the call returns at once, with [`unfinished`](Left::unfinished) set.
+    /// Blocks until the I/O thread is gone: 50 ms at most. A callback that does not return within a second more is left behind,
+    /// and named: see [`Client`]. Made on the I/O thread of a client, the call returns at once, with [`unfinished`](Left::unfinished) set.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -141,17 +141,20 @@ impl LineHandle {
 
     /// Waits for the end of the I/O thread, and returns what keeps that thread and others when it is not waited for any
     /// longer. It has so much time; and `more`, for a line that may still be closing, if no callback of the application is
-    /// running then.
+    /// running then; and a second for a thread that is late.
     fn outlives(&self, prompt: Duration, more: Duration) -> Option<Box<str>> {
         let calls = &self.shared.calls;
         if self.thread.join_within(prompt) {
             return None;
         }
-        if calls.is_inside(Thread::Io) {
+        // It may wait for a lock that the caller holds. It may also be that it does not get the processor, in a callback or
+        // between two, and goes on by itself when it does. Nobody can tell, so it is waited for a little longer.
+        let inside = calls.is_inside(Thread::Io);
+        if inside {
             calls.abandon();
         }
-        // Between two callbacks it goes on by itself, as soon as it gets the processor.
-        if !calls.is_inside(Thread::Io) && self.thread.join_within(more.saturating_add(LATE)) {
+        let more = if inside { Duration::ZERO } else { more };
+        if self.thread.join_within(more.saturating_add(LATE)) {
             return None;
         }
         calls.abandon();
