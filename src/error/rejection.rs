@@ -1,6 +1,6 @@
 //! A server that refused the upgrade.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use crate::secrets::Secrets;
 
@@ -46,7 +46,11 @@ impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the server answered {}", self.status)?;
         if !self.reason.is_empty() {
-            write!(f, " {}", self.secrets.hide(&self.reason))?;
+            f.write_char(' ')?;
+            for c in self.secrets.hide(&self.reason).chars() {
+                // Nothing that a terminal obeys or hides.
+                if c.is_ascii() { f.write_char(c)? } else { write!(f, "{}", c.escape_debug())? }
+            }
         }
         f.write_str(" to the WebSocket upgrade")?;
         if let Some(to) = self.header("Location").filter(|_| (300..400).contains(&self.status)) {
@@ -87,7 +91,7 @@ impl Rejection {
         }
         // Before it is cut: half a secret is one, too.
         let body = self.secrets.hide(&String::from_utf8_lossy(start));
-        let body = body.trim();
+        let body = body.trim_start_matches('\u{FEFF}').trim();
         let line = if body.starts_with(['{', '[']) {
             // JSON says as much on one line as on many.
             body.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -169,7 +173,15 @@ mod tests {
     }
 
     #[test]
+    fn a_reason_phrase_shows_nothing_that_a_terminal_obeys() {
+        let text = Rejection::new(403, "Isn't für \u{202E}you\u{200B}", Vec::new()).to_string();
+        assert_eq!(text, "the server answered 403 Isn't für \\u{202e}you\\u{200b} to the WebSocket upgrade");
+    }
+
+    #[test]
     fn json_on_many_lines_is_shown_on_one() {
+        let marked = shown(&[], 403, b"\xEF\xBB\xBF{\n  \"error\": 7\n}");
+        assert!(marked.ends_with(r#": "{ \"error\": 7 }""#), "{marked}");
         let text = shown(&[], 403, b"{\r\n  \"error\": \"token expired\"\r\n}\r\n");
         assert!(text.ends_with(r#"{ \"error\": \"token expired\" }""#), "{text}");
     }
