@@ -48,8 +48,7 @@ pub(super) struct Lines {
 /// How every status line begins that can be an answer to an upgrade.
 const START: &[u8] = b"HTTP/1.";
 
-/// How much of what is no status line an error shows.
-const LINE_SHOWN: usize = 60;
+const NO_HTTP: &str = "it is not HTTP/1.1; does a WebSocket server listen on that port?";
 
 impl Reader {
     /// Goes on with `answer`, to whose end something was added since the last call; `None` if more is needed. The error
@@ -65,20 +64,22 @@ impl Reader {
             match &mut self.head {
                 // Empty lines before it are no harm (RFC 9112, section 2.2).
                 None if line.is_empty() => {}
-                None => self.head = Some(Head::new(line)?),
+                None if !line.starts_with(START) => return Err(NO_HTTP.into()),
+                None => {
+                    let head = Head::new(line);
+                    self.head = Some(head.ok_or("it is not HTTP/1.1: its first line has no status")?);
+                }
                 Some(head) if !line.is_empty() => head.add(line),
                 // Interim answers, such as 103, come before the real one (RFC 9110, section 15.2).
                 Some(Head { status: 100 | 102..=199, .. }) => self.head = None,
                 Some(head) => return head.finish(self.lines.begin, key, offered).map(Some),
             }
         }
-        let begun = &answer[self.lines.begin.min(answer.len())..];
-        // What can't become a status line is not waited for.
-        if self.head.is_none() && !begun.is_empty() && begun != b"\r" {
-            let length = begun.len().min(START.len());
-            if begun[..length] != START[..length] {
-                return Err("it is not HTTP/1.1; does a WebSocket server listen on that port?".into());
-            }
+        // What can't become a status line is not waited for, but for a second byte: TLS shows by two.
+        let begun = &answer[self.lines.begin..];
+        let judged = self.head.is_none() && begun.len() > 1;
+        if judged && !begun.starts_with(&START[..begun.len().min(START.len())]) {
+            return Err(NO_HTTP.into());
         }
         Ok(None)
     }
@@ -86,14 +87,7 @@ impl Reader {
 
 impl Head {
     /// From a status line (RFC 9112, section 4).
-    fn new(line: &[u8]) -> Result<Self, String> {
-        Self::from_status(line).ok_or_else(|| {
-            let shown: String = text(line).chars().take(LINE_SHOWN).collect();
-            format!("it is not HTTP/1.1, but begins with {shown:?}")
-        })
-    }
-
-    fn from_status(line: &[u8]) -> Option<Self> {
+    fn new(line: &[u8]) -> Option<Self> {
         let [minor @ b'0'..=b'9', b' ', rest @ ..] = line.strip_prefix(START)? else { return None };
         let (code, reason) = rest.trim_ascii_start().split_first_chunk::<3>()?;
         if !code.iter().all(u8::is_ascii_digit) || !matches!(reason, [] | [b' ', ..]) {
@@ -318,7 +312,7 @@ pub(crate) mod tests {
             (format!("{GOOD}Sec-WebSocket-Protocol: chat\r\n"), "offered: none"),
             (GOOD.replace("HTTP/1.1", "HTTP/1.0"), "HTTP/1.0"),
             (GOOD.replace("HTTP/1.1", "HTTP/2.0"), "not HTTP/1.1"),
-            (GOOD.replace("101", "one-oh-one"), r#"begins with "HTTP/1.1 one-oh-one Switching"#),
+            (GOOD.replace("101", "one-oh-one"), "not HTTP/1.1: its first line has no status"),
             // Each value counts, whichever comes first.
             (format!("{GOOD}Sec-WebSocket-Accept: XXXX\r\n"), "does not belong to our key"),
             (format!("{GOOD}Upgrade: h2c\r\n"), "Upgrade: websocket"),
@@ -329,6 +323,26 @@ pub(crate) mod tests {
         ] {
             let error = wrong(&answer);
             assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_http_is_told_the_same_however_it_is_cut() {
+        for (answer, says) in [
+            ("SSH-2.0-OpenSSH\r\n", NO_HTTP),
+            ("\r\nSSH", NO_HTTP),
+            ("HT\nTP/1.1 101 No", NO_HTTP),
+            ("H\n", NO_HTTP),
+            ("\r\r\n", NO_HTTP),
+            ("HTTP/2.0", NO_HTTP),
+            ("\u{15}?", NO_HTTP),
+            ("HTTP/1.1 one-oh-one\n", "it is not HTTP/1.1: its first line has no status"),
+        ] {
+            assert_eq!(read(answer, &[]).unwrap_err(), says, "{answer:?}");
+            let mut reader = Reader::default();
+            let told =
+                (1..=answer.len()).find_map(|end| reader.read(&answer.as_bytes()[..end], KEY, &[]).err());
+            assert_eq!(told.as_deref(), Some(says), "{answer:?} in single bytes");
         }
     }
 

@@ -82,6 +82,9 @@ pub(crate) fn upgrade<T: Raw>(
                     ));
                 }
                 None if ended => {
+                    if let Some(reason) = tls::instead(&answer, &target.endpoint) {
+                        return Err(not_websocket(target, reason));
+                    }
                     let reason = "the connection ended in the middle of the headers".into();
                     // Why it did, the link says again.
                     let source = link.read(&mut [0]).err().map(|error| Arc::new(error) as Cause);
