@@ -221,6 +221,11 @@ mod on_a_terminal {
             settings(&self.device) == self.before
         }
 
+        /// Waits until the program takes the keys: before, the device shows what is typed by itself.
+        fn takes_keys(&self) {
+            super::common::eventually("the program takes the keys", || !self.is_as_before());
+        }
+
         /// The end of the program: its exit code.
         fn end(&mut self) -> i32 {
             super::common::eventually("the end of the program", || self.child.try_wait().unwrap().is_some());
@@ -265,6 +270,7 @@ mod on_a_terminal {
         });
         let mut terminal = Terminal::start(&["--heartbeat", "3600"], &server.url());
         terminal.wait("a prompt", |t| t.row().starts_with("CONNECTED ") && t.row().ends_with(" > "));
+        terminal.takes_keys();
         terminal.strike("hel");
         terminal.wait("what was typed", |t| t.row().ends_with(" > hel"));
         step_in.send_timeout((), LONG).unwrap();
@@ -297,9 +303,9 @@ mod on_a_terminal {
             while socket.get_ref().read(&mut bytes).is_ok_and(|n| n > 0) {}
         });
         let mut terminal = Terminal::start(&[], &server.url());
+        terminal.takes_keys();
         terminal.strike("typed");
         terminal.wait("what was typed", |t| t.row().ends_with(" > typed"));
-        assert!(!terminal.is_as_before());
         for _ in 0..2 {
             let pid = terminal.child.id().to_string();
             assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());

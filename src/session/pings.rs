@@ -9,13 +9,22 @@ const MOST_ASKING: usize = 4;
 
 #[derive(Debug)]
 pub(super) struct Pings {
-    /// Each with the last ticket handed over before it. Of several behind the same message, the first stands for all.
-    under_way: Unanswered<u64>,
+    /// Those behind the same message stand together, by the number of the first.
+    under_way: Unanswered<Asked>,
     /// The number of the newest ping.
     sent: u64,
     /// The last ticket that a ping has asked for.
     asked: u64,
     answers: Answers,
+}
+
+/// Pings behind the same message.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    /// The number of the last of them.
+    last: u64,
+    /// The last ticket handed over before them.
+    handed: u64,
 }
 
 /// What the server's pongs are like. One that answers a ping repeats its payload (RFC 6455, section 5.5.3).
@@ -45,8 +54,11 @@ impl Pings {
 
     /// Ping `number` goes out behind the message of ticket `handed`.
     pub(super) fn send(&mut self, number: u64, handed: u64) {
-        if self.under_way.iter().next_back().is_none_or(|(_, before)| *before < handed) {
-            self.under_way.push(number, handed, 0);
+        let newest = self.under_way.iter_mut().next_back().map(|(_, asked)| asked);
+        if let Some(asked) = newest.filter(|asked| asked.handed == handed) {
+            asked.last = number;
+        } else {
+            self.under_way.push(number, Asked { last: number, handed }, 0);
         }
         self.sent = number;
         self.asked = handed;
@@ -59,8 +71,12 @@ impl Pings {
                 return Pong::Nothing;
             }
             self.answers = Answers::Telling;
-            let answered = self.under_way.answer(number);
-            return answered.map_or(Pong::Nothing, |(_, handed)| Pong::Confirms(handed));
+            let Some((_, asked)) = self.under_way.answer(number) else { return Pong::Nothing };
+            // Their later answers may tell more: this one may have come before it was known what the system has taken.
+            if asked.last > number {
+                self.under_way.put_back(number + 1, asked);
+            }
+            return Pong::Confirms(asked.handed);
         }
         if self.answers == Answers::NoneYet && self.under_way.len() > 0 {
             self.answers = Answers::Mute;
@@ -142,7 +158,13 @@ mod tests {
         pings.send(1, 10);
         pings.send(2, 10);
         pings.send(3, 20);
-        assert_eq!(pong(&mut pings, 2), Pong::Confirms(10));
+        assert_eq!(pong(&mut pings, 1), Pong::Confirms(10));
+        assert_eq!(pong(&mut pings, 1), Pong::Nothing, "once");
+        assert_eq!(
+            pong(&mut pings, 2),
+            Pong::Confirms(10),
+            "and again: it may not have been known to be written before"
+        );
         assert_eq!(pong(&mut pings, 4), Pong::Nothing, "never sent");
         assert_eq!(pong(&mut pings, 3), Pong::Confirms(20));
     }

@@ -35,6 +35,11 @@ impl<T> Unanswered<T> {
         self.entries.drain(..answered).next_back()
     }
 
+    /// An answered question stands for one more, which comes before all others.
+    pub(crate) fn put_back(&mut self, number: u64, value: T) {
+        self.entries.push_front((number, value));
+    }
+
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &(u64, T)> {
         self.entries.iter()
     }
