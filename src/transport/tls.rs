@@ -148,7 +148,7 @@ fn is_tls(opening: &[u8]) -> bool {
 fn verdict(error: &(impl fmt::Display + fmt::Debug), endpoint: &Endpoint) -> Option<String> {
     let said = format!("{error} {error:?}").to_ascii_lowercase();
     let known = VERDICTS.iter().find(|(signs, _)| signs.iter().any(|sign| said.contains(sign)));
-    known.map(|(_, words)| words.replace("{host}", &endpoint.host))
+    known.map(|(_, words)| words.replace("{host}", endpoint.tls_name()))
 }
 
 /// The signs of each verdict, in lower case, and the words for it; of two that fit, the first. OpenSSL has texts. The
@@ -320,6 +320,18 @@ mod tests {
             let verdict = verdict(&said, &endpoint).unwrap_or_default();
             assert!(verdict.contains(words), "{said}: {verdict}");
             assert!(!verdict.contains("code:") && !verdict.contains("routines"), "{verdict}");
+        }
+    }
+
+    #[test]
+    fn a_verdict_names_what_was_checked_and_no_dot_behind_it() {
+        let endpoint = Endpoint::parse("wss://h.example.").unwrap();
+        for (said, words) in [
+            ("certificate verify failed: (hostname mismatch)", "not for the name h.example;"),
+            ("tlsv1 unrecognized name", "no host of the name h.example;"),
+        ] {
+            let verdict = verdict(&said, &endpoint).unwrap_or_default();
+            assert!(verdict.contains(words), "{verdict}");
         }
     }
 }
