@@ -19,9 +19,9 @@ use crate::ticket::Tickets;
 ///
 /// Cheap to clone. The text names the cause, too, so that `{error}` says it all; [`source`](StdError::source) returns only
 /// what the text does not say already, and a chain that is printed says nothing twice. To look at the cause itself, such
-/// as the kind of an [`io::Error`], match the variant: its field `source` has it. Nothing that is printed holds a password,
-/// a token, a query string or the value of a header that was sent, also where the server repeats one in a refusal or a
-/// close frame: `***` stands there. The fields of a [`Rejection`] and of a [`CloseFrame`] hold what it said.
+/// as the kind of an [`io::Error`], match the variant: its field `source` has it. No text holds the password, the
+/// query or the header values of the request, also where the server repeats one whole in a refusal of the upgrade or in a
+/// close frame: `***` stands there. What else a server says, such as the refusal of a login, is shown as it came. The fields of a [`Rejection`] and of a [`CloseFrame`] hold what it said.
 ///
 /// ```
 /// use tautline::{Client, Error};
