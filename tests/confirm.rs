@@ -5,21 +5,43 @@ mod common;
 
 use std::collections::VecDeque;
 use std::io::Write;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
-use common::{LONG, Server, accept_raw, eventually, frame, quick, read_frame};
+use common::{LONG, Server, accept_raw, eventually, frame, quick, read_frame, wait_for};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde_json::json;
-use tautline::{Client, Event, JsonSession, Ticket};
+use tautline::{Beat, Client, Error, Event, HeartbeatConfig, JsonSession, Ticket};
 
 const PING: u8 = 9;
 const CLOSE: u8 = 8;
+const TEXT: u8 = 1;
 const PONG: u8 = 0x8A;
+
+/// The warnings of this file's clients.
+struct Warnings(Mutex<Vec<String>>);
+
+static WARNINGS: Warnings = Warnings(Mutex::new(Vec::new()));
+
+impl Log for Warnings {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if record.level() == Level::Warn {
+            self.0.lock().unwrap().push(record.args().to_string());
+        }
+    }
+
+    fn flush(&self) {}
+}
 
 #[test]
 fn callers_are_confirmed_however_many_come_before_the_first_answer() {
-    // A ping is answered when 50 more messages have come: as a server that is far away does, but by count.
+    // A ping is answered when 150 more messages have come: as a server that is far away does, but by count.
     let seen = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&seen);
     let server = Server::start(move |_, stream| {
@@ -28,7 +50,7 @@ fn callers_are_confirmed_however_many_come_before_the_first_answer() {
         while let Some((opcode, payload)) = read_frame(&mut stream) {
             let messages = counter.load(Ordering::SeqCst);
             if opcode == PING {
-                pings.push_back((messages + 50, payload));
+                pings.push_back((messages + 150, payload));
                 continue;
             }
             let due = pings.partition_point(|(due, _)| *due <= messages);
@@ -63,53 +85,73 @@ fn callers_are_confirmed_however_many_come_before_the_first_answer() {
 }
 
 #[test]
-fn a_server_whose_pongs_repeat_nothing_confirms_nothing_and_holds_up_no_close() {
+fn a_server_whose_pongs_are_empty_is_named_in_the_log_and_does_not_hold_up_a_close() {
+    log::set_logger(&WARNINGS).unwrap();
+    log::set_max_level(LevelFilter::Warn);
     let server = Server::start(|_, stream| {
         let mut stream = accept_raw(stream);
-        while let Some((opcode, _)) = read_frame(&mut stream) {
-            let answer = match opcode {
-                PING => frame(PONG, b""),
-                CLOSE => common::close_frame(1000, ""),
-                _ => continue,
+        while let Some((opcode, payload)) = read_frame(&mut stream) {
+            let answered = match opcode {
+                PING => stream.write_all(&frame(PONG, b"")),
+                CLOSE => stream.write_all(&frame(0x88, &payload)),
+                _ => Ok(()),
             };
-            if stream.write_all(&answer).is_err() || opcode == CLOSE {
+            if answered.is_err() || opcode == CLOSE {
                 return;
             }
         }
     });
-    // Were the answer awaited, the close would take half of this.
-    let client = Client::connect(quick(&server.url()).close_timeout(4 * LONG)).unwrap();
-    client.send("news").unwrap();
+    let warnings = || {
+        let all = WARNINGS.0.lock().unwrap();
+        all.iter().filter(|warning| warning.contains("without repeating their payload")).count()
+    };
+    // Half of this is what a goodbye leaves to a confirmation.
+    let config = quick(&server.url()).close_timeout(100 * LONG);
+    let client = Client::connect(config).unwrap();
+    let ticket = client.send("news").unwrap();
+    let error = client.confirm(Duration::from_millis(50)).unwrap_err();
+    assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
+    eventually("a warning", || warnings() == 1);
+    client.send("more").unwrap();
+    assert!(client.confirm(Duration::from_millis(50)).is_err());
     let (closed_in, closed) = crossbeam_channel::bounded(1);
-    let closing = client.clone();
-    thread::spawn(move || closed_in.send(closing.close()));
-    let left = closed.recv_timeout(LONG).expect("a close that waits for what can't come");
-    assert_eq!((left.never_written.len(), left.maybe_delivered.len()), (0, 1), "it may have arrived");
+    thread::spawn(move || closed_in.send(client.close()));
+    let left = closed.recv_timeout(LONG).unwrap();
+    assert!(left.maybe_delivered.contains(ticket) && left.maybe_delivered.len() == 2, "{left:?}");
+    assert_eq!(warnings(), 1, "one for all");
 }
 
 #[test]
-fn an_answered_request_is_in_no_doubt_when_the_line_is_lost() {
-    let server = Server::start(|n, stream| {
-        let mut socket = common::accept(stream);
-        if n > 0 {
-            while socket.read().is_ok() {}
-            return;
-        }
-        let answered = socket.read().unwrap();
-        socket.send(answered).unwrap();
-        // The next is read, and not answered.
-        socket.read().unwrap();
-    });
-    let client = Client::builder(quick(&server.url()))
-        .protocol(JsonSession::new().answers_by("id"))
-        .connect()
-        .unwrap();
-    client.request(json!({"get": "time"}), LONG).unwrap();
-    let lost = client.request(json!({"get": "more"}), LONG);
-    assert!(lost.is_err(), "{lost:?}");
-    let in_doubt = common::wait_for(&client, |event| match event {
-        Event::Disconnected { maybe_delivered, .. } => Some(maybe_delivered),
-        _ => None,
-    });
-    assert_eq!(in_doubt.iter().map(Ticket::number).collect::<Vec<_>>(), [2]);
+fn an_answered_request_is_in_no_doubt_though_no_ping_is_answered() {
+    for beat in [Beat::WebSocketPing, Beat::Off] {
+        // It answers the two requests, and ends the connection at the third.
+        let server = Server::start(|n, stream| {
+            let mut stream = accept_raw(stream);
+            while let Some((opcode, payload)) = read_frame(&mut stream) {
+                let text = String::from_utf8_lossy(&payload);
+                if n == 0 && text.contains("end") {
+                    return;
+                }
+                if opcode == TEXT && text.contains("id") && stream.write_all(&frame(0x81, &payload)).is_err()
+                {
+                    return;
+                }
+            }
+        });
+        let config = quick(&server.url()).heartbeat(HeartbeatConfig::default().beat(beat));
+        let session = JsonSession::new().answers_by("id");
+        let client = Client::builder(config).protocol(session).connect().unwrap();
+        client.send("1: news").unwrap();
+        client.request(json!({"number": 2}), LONG).unwrap();
+        client.send("3: news").unwrap();
+        let mut answers = client.request_many(json!({"number": 4}), LONG).unwrap();
+        answers.next().unwrap().unwrap();
+        client.request(json!({"number": 5, "say": "end"}), LONG).unwrap_err();
+        let doubtful = wait_for(&client, |event| match event {
+            Event::Disconnected { maybe_delivered, .. } => Some(maybe_delivered),
+            _ => None,
+        });
+        assert_eq!(doubtful.iter().map(Ticket::number).collect::<Vec<_>>(), [1, 3, 5], "{beat:?}");
+        client.terminate();
+    }
 }
