@@ -136,7 +136,8 @@ pub struct HeartbeatConfig {
     pub timeout: Duration,
     /// What is sent. Default [`Beat::WebSocketPing`].
     pub beat: Beat,
-    /// Whether only the answer to the beat itself counts as life. Default `false`: any byte that arrives does.
+    /// Whether only the answer to the beat itself counts as life. Default `false`: any byte that arrives does. A pong
+    /// that does not repeat the payload of a ping answers none.
     pub strict: bool,
 }
 

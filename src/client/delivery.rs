@@ -46,6 +46,10 @@ impl Client {
     /// An intermediary that answers pings itself confirms only up to itself. A [`request`](Self::request) that the
     /// application at the other end answers confirms end to end.
     ///
+    /// The wait is one round trip; where many callers confirm at once they share pings, and wait for two at most. A server
+    /// whose pongs do not repeat the payload of the ping, as RFC 6455 (section 5.5.3) asks, confirms nothing: the call times
+    /// out, and the log says so once.
+    ///
     /// The answer lies behind the messages that arrived before it. When those fill their bound, somebody must take them
     /// meanwhile, or it is not read.
     ///

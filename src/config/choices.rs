@@ -65,8 +65,8 @@ pub enum Delivery {
     /// times in all; after that it is named as above. The server may receive it more than once. Kept messages count
     /// against the outbox. A [`request`](crate::Client::request) is never sent again, and is named at once.
     ///
-    /// A server whose pongs do not repeat the payload of their pings confirms nothing: the log says so once a connection, and
-    /// the outbox fills up.
+    /// A server whose pongs do not repeat the payload of their pings confirms nothing: the log says so once, and the outbox
+    /// fills up.
     AtLeastOnce,
 }
 

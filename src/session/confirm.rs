@@ -17,16 +17,17 @@ impl Session {
     }
 
     /// A pong came in on a connection. On the line's own, it may confirm messages.
-    pub(super) fn confirm(&mut self, id: ConnectionId, payload: &[u8]) {
+    pub(super) fn confirm(&mut self, now: Instant, id: ConnectionId, payload: &[u8]) {
         let Some(current) = self.line.current_mut().filter(|current| current.id == id) else { return };
         match current.pings.handle_pong(payload) {
             Pong::Confirms(ticket) => self.outbox.confirm(ticket),
-            Pong::IsMute => warn!(
+            Pong::IsDoubtful if current.heartbeat.is_running() => self.ask(now),
+            Pong::IsMute if !std::mem::replace(&mut self.warned_of_mute, true) => warn!(
                 target: LOG,
                 "The server answers pings without repeating their payload (RFC 6455, section 5.5.3): nothing can be \
                  confirmed. `confirm` will time out, and with Delivery::AtLeastOnce the outbox fills up"
             ),
-            Pong::Nothing => {}
+            Pong::IsDoubtful | Pong::IsMute | Pong::Nothing => {}
         }
         self.close_after_confirmation();
     }

@@ -120,6 +120,8 @@ pub(crate) struct Session {
     pieces: VecDeque<Piece>,
     /// What callers want confirmed.
     wanted: Wanted,
+    /// It was said in the log that a server's pongs confirm nothing.
+    warned_of_mute: bool,
     /// Messages that will not be confirmed any more, for those who wait for that.
     doubts: Vec<Doubt>,
     /// Numbers the attempts, so that a result that comes late is known as such.
@@ -161,6 +163,7 @@ impl Session {
             state: ConnectionState::Disconnected,
             line: Line::Down,
             wanted: Wanted::default(),
+            warned_of_mute: false,
             doubts: Vec::new(),
             events: VecDeque::new(),
             actions: VecDeque::new(),
@@ -276,7 +279,7 @@ impl Session {
     pub(crate) fn handle_pong(&mut self, now: Instant, id: ConnectionId, payload: &[u8]) {
         self.handle_activity(now, id);
         self.note_round_trip(now, id, Response::Pong(payload));
-        self.confirm(id, payload);
+        self.confirm(now, id, payload);
         if self.accepts_input(id) {
             self.hook(now, id, |protocol, cx| protocol.on_pong(cx, payload));
         }

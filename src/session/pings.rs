@@ -11,8 +11,9 @@ const MOST_ASKING: usize = 4;
 pub(super) struct Pings {
     /// Those behind the same message stand together, by the number of the first.
     under_way: Unanswered<Asked>,
-    /// The number of the newest ping.
+    /// The number of the newest ping, and of the newest that is on the wire.
     sent: u64,
+    written: u64,
     /// The last ticket that a ping has asked for.
     asked: u64,
     answers: Answers,
@@ -27,13 +28,16 @@ struct Asked {
     handed: u64,
 }
 
-/// What the server's pongs are like. One that answers a ping repeats its payload (RFC 6455, section 5.5.3).
+/// What the server's pongs are like. One that answers a ping repeats its payload; but one may also come unasked (RFC 6455,
+/// section 5.5.3), as from servers that keep their connections awake so, and proves nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answers {
     NoneYet,
     /// They repeat what was asked.
     Telling,
-    /// They came while a ping was under way, and repeated none: it is not known what they answer.
+    /// One that repeats nothing came while a ping was under way.
+    Doubtful,
+    /// And another one: it is not known what they answer.
     Mute,
 }
 
@@ -42,14 +46,16 @@ enum Answers {
 pub(super) enum Pong {
     /// Everything up to this ticket has arrived.
     Confirms(u64),
-    /// The server's pongs say nothing; this is the first one.
+    /// It answers no ping, though one is under way: the answer to one more will show what the server's pongs are like.
+    IsDoubtful,
+    /// The server's pongs say nothing. Said once.
     IsMute,
     Nothing,
 }
 
 impl Pings {
     pub(super) fn new() -> Self {
-        Self { under_way: Unanswered::new(), sent: 0, asked: 0, answers: Answers::NoneYet }
+        Self { under_way: Unanswered::new(), sent: 0, written: 0, asked: 0, answers: Answers::NoneYet }
     }
 
     /// Ping `number` goes out behind the message of ticket `handed`.
@@ -64,12 +70,14 @@ impl Pings {
         self.asked = handed;
     }
 
+    /// All pings up to number `through` are on the wire.
+    pub(super) fn handle_written(&mut self, through: u64) {
+        self.written = through;
+    }
+
     /// A pong came in.
     pub(super) fn handle_pong(&mut self, payload: &[u8]) -> Pong {
-        if let Some(number) = counter(payload) {
-            if !(1..=self.sent).contains(&number) {
-                return Pong::Nothing;
-            }
+        if let Some(number) = counter(payload).filter(|number| (1..=self.sent).contains(number)) {
             self.answers = Answers::Telling;
             let Some((_, asked)) = self.under_way.answer(number) else { return Pong::Nothing };
             // Their later answers may tell more: this one may have come before it was known what the system has taken.
@@ -78,11 +86,20 @@ impl Pings {
             }
             return Pong::Confirms(asked.handed);
         }
-        if self.answers == Answers::NoneYet && self.under_way.len() > 0 {
-            self.answers = Answers::Mute;
-            return Pong::IsMute;
+        if self.under_way.iter().next().is_none_or(|(oldest, _)| *oldest > self.written) {
+            return Pong::Nothing;
         }
-        Pong::Nothing
+        match self.answers {
+            Answers::NoneYet => {
+                self.answers = Answers::Doubtful;
+                Pong::IsDoubtful
+            }
+            Answers::Doubtful => {
+                self.answers = Answers::Mute;
+                Pong::IsMute
+            }
+            Answers::Telling | Answers::Mute => Pong::Nothing,
+        }
     }
 
     /// Whether the answers to pings tell nothing, so that none need be awaited.
@@ -174,6 +191,10 @@ mod tests {
         let mut pings = Pings::new();
         assert_eq!(pings.handle_pong(b""), Pong::Nothing, "nobody asked: it is a sign of life");
         pings.send(1, 10);
+        assert_eq!(pings.handle_pong(b""), Pong::Nothing, "the ping is not on the wire yet");
+        pings.handle_written(1);
+        let unknown = 7_u64.to_be_bytes();
+        assert_eq!((pings.handle_pong(&unknown), pings.are_mute()), (Pong::IsDoubtful, false));
         assert_eq!((pings.handle_pong(b""), pings.are_mute()), (Pong::IsMute, true));
         assert_eq!(pings.handle_pong(b"x"), Pong::Nothing, "said once");
         assert_eq!((pong(&mut pings, 1), pings.are_mute()), (Pong::Confirms(10), false));

@@ -116,6 +116,7 @@ impl Session {
             && let Some(beat) = self.outbox.progress(taken)
         {
             connection.heartbeat.handle_written(now, beat);
+            connection.pings.handle_written(beat);
         }
     }
 

@@ -491,6 +491,28 @@ fn a_move_that_fails_at_once_is_not_tried_again_in_the_same_breath() {
 }
 
 #[test]
+fn a_move_does_not_wait_for_a_confirmation_that_can_not_come() {
+    let protocol = Obedient { elsewhere: "ws://new.example", ..Obedient::ready() };
+    let mut line = Line::new(ConnectionConfig::new(URL), protocol).unwrap();
+    line.open();
+    line.answer_pings(false);
+    let ticket = line.send("old");
+    line.say("move");
+    line.open();
+    line.say_beside("ready");
+    line.pong(b"");
+    assert!(line.is_moving(), "it may have come unasked");
+    assert_eq!(line.pings().len(), 2);
+    line.pong(b"");
+    assert!(!line.is_moving());
+    let moved = line.events().into_iter().find_map(|event| match event {
+        Event::Moved { maybe_delivered, .. } => Some(maybe_delivered),
+        _ => None,
+    });
+    assert!(moved.is_some_and(|doubtful| doubtful.contains(ticket)));
+}
+
+#[test]
 fn what_comes_late_on_the_old_connection_touches_the_new_one_in_nothing() {
     for late in ["send x", "timer 1", "close 4000", "hold 9", "fail", "work 1"] {
         let mut line = mover();

@@ -121,32 +121,108 @@ fn a_slow_peer_confirms_as_it_answers_however_many_heartbeats_are_under_way() {
     assert!(longest <= 1_150, "a message waits for its confirmation for {longest} times 10 ms");
 }
 
-#[test]
-fn a_close_waits_for_no_confirmation_from_a_server_whose_pongs_repeat_nothing() {
-    let mut rig = Rig::opened(config());
-    rig.accept(&["a"]);
-    rig.close(true);
-    rig.session.handle_timeout(rig.now);
-    assert_eq!(rig.transmit(), texts(["a"]));
-    rig.session.handle_timeout(rig.now);
-    assert_eq!(rig.transmit(), [ping(1)]);
-    rig.session.handle_pong(rig.now, rig.id(), b"");
-    assert_eq!(rig.transmit(), [goodbye()], "at once");
-}
-
-#[test]
-fn nobody_is_asked_in_vain_for_confirmations_once_the_server_has_shown_that_it_gives_none() {
+/// A ping is on the wire behind a message.
+fn asked() -> Rig {
     let mut rig = Rig::opened(config());
     rig.accept(&["a"]);
     rig.session.handle_confirm(1);
     assert_eq!(rig.transmit(), [text("a"), ping(1)]);
+    rig
+}
+
+fn foreign_pong(rig: &mut Rig) {
     rig.session.handle_pong(rig.now, rig.id(), b"");
+}
+
+#[test]
+fn a_server_whose_pongs_repeat_nothing_is_asked_once_more_and_then_no_more() {
+    let mut rig = asked();
+    foreign_pong(&mut rig);
+    assert_eq!(rig.transmit(), [ping(2)], "the pong may have been one that nobody asked for");
+    foreign_pong(&mut rig);
     rig.accept(&["b"]);
     rig.session.handle_confirm(2);
     assert_eq!(rig.transmit(), texts(["b"]));
+    assert_eq!(rig.session.watermarks().settled, 0);
     rig.step(30 * S);
-    assert_eq!(rig.transmit(), [ping(2)], "the heartbeat goes on, and any pong is life");
-    rig.session.handle_pong(rig.now, rig.id(), b"");
-    rig.step(11 * S);
-    assert_eq!(rig.session.state(), ConnectionState::Connected);
+    assert_eq!(rig.transmit(), [ping(3)], "heartbeats go on");
+    foreign_pong(&mut rig);
+    rig.step(10 * S);
+    assert_eq!(rig.session.state(), ConnectionState::Connected, "a pong is life all the same");
+    rig.pong(3);
+    assert_eq!(rig.session.watermarks().settled, 2);
+    rig.accept(&["c"]);
+    rig.session.handle_confirm(3);
+    assert_eq!(rig.transmit(), [text("c"), ping(4)], "it has learned it");
+}
+
+#[test]
+fn a_close_does_not_wait_for_a_confirmation_that_can_not_come() {
+    let mut rig = Rig::opened(config());
+    rig.accept(&["a"]);
+    rig.transmit();
+    rig.close(true);
+    rig.session.handle_timeout(rig.now);
+    assert_eq!(rig.transmit(), [ping(1)]);
+    foreign_pong(&mut rig);
+    assert_eq!(rig.transmit(), [ping(2)]);
+    foreign_pong(&mut rig);
+    assert_eq!(rig.transmit(), [goodbye()]);
+    rig.lose();
+    assert_eq!(rig.left(), (vec![], vec![1]));
+
+    let mut rig = asked();
+    foreign_pong(&mut rig);
+    rig.transmit();
+    foreign_pong(&mut rig);
+    rig.close(true);
+    rig.session.handle_timeout(rig.now);
+    assert_eq!(rig.transmit(), [goodbye()], "where it is known, nothing is asked");
+}
+
+#[test]
+fn a_pong_that_nobody_asked_for_changes_nothing() {
+    let mut rig = asked();
+    rig.pong(1);
+    for _ in 0..3 {
+        rig.accept(&["b"]);
+        rig.session.handle_confirm(rig.last_ticket);
+        assert!(matches!(rig.transmit()[..], [_, Frame::Ping(_)]));
+        foreign_pong(&mut rig);
+        assert_eq!(rig.transmit(), [], "the server has shown that it repeats what it gets");
+    }
+
+    let mut rig = Rig::opened(config());
+    foreign_pong(&mut rig);
+    assert_eq!(rig.transmit(), [], "no ping was out");
+    rig.step(30 * S);
+    assert_eq!(rig.hand(), [ping(1)]);
+    foreign_pong(&mut rig);
+    assert_eq!(rig.hand(), [], "the ping was not on the wire yet");
+
+    let mut rig = asked();
+    foreign_pong(&mut rig);
+    assert_eq!(rig.transmit(), [ping(2)]);
+    rig.pong(1);
+    foreign_pong(&mut rig);
+    rig.accept(&["b"]);
+    rig.close(true);
+    rig.transmit();
+    rig.session.handle_timeout(rig.now);
+    assert_eq!(rig.transmit(), [ping(3)], "one that came ahead of the answer");
+}
+
+#[test]
+fn another_connection_is_judged_anew() {
+    let mut rig = asked();
+    foreign_pong(&mut rig);
+    rig.transmit();
+    foreign_pong(&mut rig);
+    rig.lose();
+    rig.open();
+    rig.accept(&["b"]);
+    rig.session.handle_confirm(2);
+    assert_eq!(rig.transmit(), [text("b"), ping(1)]);
+    rig.pong(1);
+    assert_eq!(rig.session.watermarks().settled, 2);
 }

@@ -121,7 +121,7 @@ fn a_forged_pong_confirms_nothing() {
     rig.transmit();
     rig.step(30 * S);
     rig.transmit();
-    for payload in [&b""[..], b"1", &[0; 8], &2u64.to_be_bytes(), &[0xFF; 8], &[0; 125]] {
+    for payload in [&b""[..], b"1", &[0; 8], &9u64.to_be_bytes(), &[0xFF; 8], &[0; 125]] {
         rig.session.handle_pong(rig.now, rig.id(), payload);
     }
     rig.lose();

@@ -73,7 +73,7 @@ fn without_an_answer_the_goodbye_comes_at_half_of_the_time() {
     assert_eq!(rig.deadline(), Some(2 * S), "half of the 2 s that are left");
     rig.step(almost(S));
     rig.pong(77);
-    assert_eq!(rig.hand(), []);
+    assert_eq!(rig.hand(), [ping(2)], "that was not the answer");
     rig.step(MS);
     assert_eq!(rig.transmit(), [goodbye()]);
     rig.lose();
