@@ -41,6 +41,10 @@ use crate::worker::watch::{Watched, timed};
 /// A line on which nothing happened for so long is at rest.
 pub(crate) const QUIET: Duration = Duration::from_secs(1);
 
+/// So long at most goes by before the sockets are asked what has come, however much there is to do besides: a steady sender
+/// would keep the answers from being read.
+const LISTEN: Duration = Duration::from_millis(1);
+
 /// So many events at once are a burst.
 const MANY: usize = 8;
 
@@ -74,6 +78,8 @@ pub(crate) struct Worker {
     /// Exchanged with the intake's queue.
     accepted: VecDeque<Item>,
     pause: Pause,
+    /// When the sockets were last asked what has come.
+    listened: Instant,
     /// A last look has read already, in place of the next turn.
     heard: bool,
     /// What moved in this turn, if anything.
@@ -133,6 +139,7 @@ impl Worker {
             accepted: VecDeque::new(),
             pause: Pause::default(),
             watermarks: Watermarks::default(),
+            listened: clocks.0,
             heard: false,
             moved: None,
             looks: Default::default(),
@@ -341,6 +348,14 @@ impl Worker {
     /// Sleeps until something is to be done.
     fn park(&mut self) {
         let now = Instant::now();
+        let slept = self.sleep(now);
+        if !slept && now.saturating_duration_since(self.listened) >= LISTEN {
+            self.wait(now, Some(Duration::ZERO));
+        }
+    }
+
+    /// Returns whether it has, and so has asked the sockets what has come.
+    fn sleep(&mut self, now: Instant) -> bool {
         let mut deadline = self.session.next_deadline();
         let unheard = self.sockets.are_readable();
         let paused = unheard && self.session.delivers() && !self.publisher.has_room();
@@ -357,14 +372,15 @@ impl Worker {
         let timeout = deadline.map(|deadline| deadline.saturating_duration_since(now));
         // What is due is decided after a look at what has come: it may be this thread that is late, and not the peer.
         if timeout == Some(Duration::ZERO) {
-            return self.wait(now, timeout);
+            self.wait(now, timeout);
+            return true;
         }
         // Room that became free is given back before anything else: a sender may wait for it.
         if (unheard && !paused) || self.session.has_output() || self.session.has_released() {
-            return;
+            return false;
         }
         if self.moved.take().is_some_and(|moved| self.linger(now, moved)) {
-            return;
+            return false;
         }
         let blocked = self.sockets.is_full(self.session.current());
         let all = (self.session.wants_outbox() && !blocked) || self.session.ages();
@@ -375,15 +391,18 @@ impl Worker {
                 || !self.worked.is_empty()
                 || (self.pause.is_on() && self.publisher.has_room())
         };
-        if self.shared.gate.falls_asleep(sleep, &self.shared.intake, missed) {
+        let sleeps = self.shared.gate.falls_asleep(sleep, &self.shared.intake, missed);
+        if sleeps {
             self.wait(now, timeout);
             self.shared.gate.awake();
         }
+        sleeps
     }
 
     fn wait(&mut self, now: Instant, timeout: Option<Duration>) {
         let waited = self.sockets.wait(&mut self.poller, timeout);
         let after = Instant::now();
+        self.listened = after;
         if let Err(source) = waited {
             let error = Error::System { what: "a wait for the socket", source: Arc::new(source) };
             if let Some(id) = self.session.current() {
