@@ -18,7 +18,8 @@ pub struct Stats {
     pub messages_accepted: u64,
     /// Messages that waited longer than `max_age`, or over which the protocol failed, and that were never sent.
     pub messages_expired: u64,
-    /// Messages handed to the operating system; one that was sent again is counted once.
+    /// Messages handed to the operating system; one that was sent again is counted once, and one that was dropped before
+    /// that is not counted.
     pub messages_written: u64,
     /// Messages received, heartbeat answers not counted.
     pub messages_received: u64,

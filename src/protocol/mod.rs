@@ -27,7 +27,7 @@ use crate::message::Message;
 /// | a hook | comes of it |
 /// |---|---|
 /// | returns an error | the connection ends: see below |
-/// | returns an error from `on_send`, or otherwise ends the connection there | the message meets it again on the next connection; after the third time it is given up and named: see [`on_send`](Self::on_send) |
+/// | ends the connection in `on_send` without sending the message, by an error, a close or a fault of this table | the message meets it again on the next connection; after the third time it is given up and named: see [`on_send`](Self::on_send) |
 /// | panics | the client is closed with [`Error::Panicked`], and the protocol is not called again |
 /// | takes longer than 100 ms | a warning in the log that names it: nothing else happens on the line meanwhile |
 /// | does not return | an end of the client waits until its bound, names the hook, and calls nothing more: see [`Client`](crate::Client) |
@@ -109,10 +109,10 @@ pub trait Protocol: Send {
 
     /// A message of the application is to go out: frame it, sign it, number it. By default it is sent as it is.
     ///
-    /// What is sent here takes the message's place; if nothing is, the message is let fall, and counts as written. So to
-    /// refuse one message, send nothing and return `Ok`: an error ends the connection, and the message meets this hook
-    /// again on the next, as does each that could not be written. A message over which three connections have ended in this
-    /// hook is given up: [`Event::Expired`](crate::Event::Expired) names it, or, if it was written before, `maybe_delivered`
+    /// What is sent here takes the message's place; if nothing is, the message is dropped, and nobody waits for it. So to
+    /// refuse one message, send nothing and return `Ok`: an error ends the connection, as does [`close`](Context::close), and
+    /// the message meets this hook again on the next, as does each that could not be written. A message over which three
+    /// connections have ended in this hook is given up: [`Event::Expired`](crate::Event::Expired) names it, or, if it was written before, `maybe_delivered`
     /// of [`Event::Disconnected`](crate::Event::Disconnected), and [`confirm`](crate::Client::confirm) says so. A request
     /// that can't be sent is ended with [`Context::fail_request`] and [`Error::invalid_message`].
     ///

@@ -27,6 +27,8 @@ pub(super) struct Connection {
     pub(super) heartbeat: HeartbeatManager,
     /// The protocol's.
     pub(super) timers: Timers,
+    /// The message that the protocol frames. It stays here if the protocol ends the connection over it.
+    pub(super) framed: Option<u64>,
     /// Until when the protocol holds the outbox.
     pub(super) hold: Option<Instant>,
     /// How many jobs of the protocol's have no result yet.
@@ -86,6 +88,7 @@ impl Connection {
             pings: Pings::new(),
             heartbeat: HeartbeatManager::on_connection(config.heartbeat.clone(), paused),
             timers: Timers::default(),
+            framed: None,
             hold: None,
             jobs: 0,
         }

@@ -152,8 +152,7 @@ impl Session {
             }
             self.drop_successor(successor);
             self.drop_connection(current.id);
-            maybe_delivered = self.outbox.lost(current.ledger.taken());
-            self.doubt(&maybe_delivered, false);
+            maybe_delivered = self.settle(&current, all);
         }
         // A request is never sent again.
         for ticket in self.requests.fail(all, error) {

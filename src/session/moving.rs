@@ -142,13 +142,11 @@ impl Session {
         let mut predecessor = std::mem::replace(&mut up.current, *successor);
         predecessor.stop_sending();
         predecessor.sender.push(Frame::Close(CloseFrame::new(1000, "")).into());
-        let (id, taken, is_blocked) =
-            (predecessor.id, predecessor.ledger.taken(), predecessor.ledger.is_blocked());
+        let (id, is_blocked) = (predecessor.id, predecessor.ledger.is_blocked());
+        let maybe_delivered = self.settle(&predecessor, false);
         self.leave(until, predecessor, true);
-        let maybe_delivered = self.outbox.lost(taken);
         self.outbox.begin(handed);
         self.wanted.ask_again(self.outbox.confirmed());
-        self.doubt(&maybe_delivered, false);
         let Accepted { address, subprotocol } = accepted;
         info!(target: LOG, "Moved to another connection");
         self.events.push_back(Event::Moved { address, subprotocol, maybe_delivered });

@@ -40,6 +40,8 @@ pub(crate) struct Outbox {
     written: u64,
     /// The last ticket that was ever written, on this connection or one before.
     ever_written: u64,
+    /// How many messages were ever written.
+    messages_written: u64,
     confirmed: u64,
     /// Tickets behind `confirmed` that left without being written, or were named ahead of their turn, in runs, rising.
     gone: VecDeque<RangeInclusive<u64>>,
@@ -156,17 +158,17 @@ impl Outbox {
         self.marked = taken;
     }
 
+    /// The next message to hand to the socket.
+    pub(crate) fn next(&self) -> Option<(u64, &Message)> {
+        self.entries.get(self.held.messages).map(|entry| (entry.ticket, &entry.message))
+    }
+
     /// Begins to hand the next message to the socket.
     pub(crate) fn pop(&mut self) -> Option<(u64, &Message)> {
         let entry = self.entries.get(self.held.messages)?;
         self.begun = entry.ticket;
         self.held.add(&entry.message);
         Some((entry.ticket, &entry.message))
-    }
-
-    /// The size of the next message.
-    pub(crate) fn next_size(&self) -> Option<usize> {
-        self.entries.get(self.held.messages).map(|entry| entry.message.len())
     }
 
     /// Hands the next message to the socket in full.
@@ -183,35 +185,28 @@ impl Outbox {
         self.last_handed = self.begun;
     }
 
-    /// The message that was begun last was let fall by the protocol. Names it if it was written to an earlier connection,
-    /// so that it may have arrived.
-    pub(crate) fn let_fall(&mut self) -> Tickets {
-        let mut doubtful = Tickets::default();
-        let last = self.held.messages.checked_sub(1);
-        if let Some(entry) = last.and_then(|last| self.entries.remove(last)) {
-            if entry.losses > 0 {
-                doubtful = Tickets::between(entry.ticket - 1, entry.ticket);
-            }
-            self.held.take(&entry.message);
-            self.released.add(&entry.message);
-            self.begun = self.last_handed;
-            self.leave(entry.ticket, entry.ticket);
-        }
-        doubtful
+    /// The protocol sends nothing for this message, which waits. Returns whether it was written to an earlier
+    /// connection, so that it may have arrived.
+    pub(crate) fn drop_unsent(&mut self, ticket: u64) -> Option<bool> {
+        let entry = self.entries.remove(self.waiting(ticket)?)?;
+        self.released.add(&entry.message);
+        self.leave(ticket, ticket);
+        Some(entry.losses > 0)
     }
 
-    /// The protocol has failed to send this message, which waits for the next connection. When it has failed too often,
-    /// lets the message go, and returns whether it was written to an earlier connection, so that it may have arrived.
+    /// The protocol has failed to send this message, which waits. Returns the same of a message with which it has failed
+    /// too often: that one is dropped.
     pub(crate) fn fail(&mut self, ticket: u64) -> Option<bool> {
-        let at = self.entries.binary_search_by_key(&ticket, |entry| entry.ticket).ok()?;
+        let at = self.waiting(ticket)?;
         let entry = self.entries.get_mut(at)?;
         entry.failures += 1;
-        let (failures, losses) = (entry.failures, entry.losses);
-        if failures < FAILURES || at < self.held.messages {
-            return None;
-        }
-        self.withdraw(ticket);
-        Some(losses > 0)
+        if entry.failures < FAILURES { None } else { self.drop_unsent(ticket) }
+    }
+
+    /// Where this message stands, if it waits for a socket.
+    fn waiting(&self, ticket: u64) -> Option<usize> {
+        let at = self.entries.binary_search_by_key(&ticket, |entry| entry.ticket).ok()?;
+        (at >= self.held.messages).then_some(at)
     }
 
     /// The server has answered a request, which thus has arrived. This says nothing of the messages before it: only their
@@ -229,13 +224,7 @@ impl Outbox {
 
     /// Takes a message back that was not handed to a socket yet.
     pub(crate) fn withdraw(&mut self, ticket: u64) {
-        if let Ok(at) = self.entries.binary_search_by_key(&ticket, |entry| entry.ticket)
-            && at >= self.held.messages
-            && let Some(entry) = self.entries.remove(at)
-        {
-            self.released.add(&entry.message);
-            self.leave(ticket, ticket);
-        }
+        self.drop_unsent(ticket);
     }
 
     /// These leave without being written, or ahead of their turn.
@@ -290,11 +279,20 @@ impl Outbox {
             self.touched = mark.begun;
             beat = Some(mark.beat);
         }
-        self.ever_written = self.ever_written.max(self.written);
+        self.count_written(self.written);
         if !self.keeps {
             self.release(self.written);
         }
         beat
+    }
+
+    /// Those up to `ticket` that were not dropped before are written.
+    fn count_written(&mut self, ticket: u64) {
+        if ticket > self.ever_written {
+            let up_to = |last: u64| self.entries.partition_point(|entry| entry.ticket <= last) as u64;
+            self.messages_written += up_to(ticket) - up_to(self.ever_written);
+            self.ever_written = ticket;
+        }
     }
 
     /// The peer has received every message up to `ticket`.
@@ -314,7 +312,7 @@ impl Outbox {
         self.mark(u64::MAX, 0);
         let touched = self.marks.iter().take_while(|mark| mark.start < taken).last();
         let touched = touched.map_or(self.touched, |mark| mark.begun);
-        self.ever_written = self.ever_written.max(touched);
+        self.count_written(touched);
         self.marks.clear();
         let settled = if self.keeps { self.count_loss(touched) } else { touched };
         self.release(settled);
@@ -404,9 +402,9 @@ impl Outbox {
         self.last_handed
     }
 
-    /// The last ticket of which the system has taken every byte, on this connection or one before.
-    pub(crate) fn ever_written(&self) -> u64 {
-        self.ever_written
+    /// How many messages the system has taken, on this connection or one before.
+    pub(crate) fn messages_written(&self) -> u64 {
+        self.messages_written
     }
 
     /// The last ticket that the peer has confirmed, or that was named as doubtful.

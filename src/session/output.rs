@@ -146,6 +146,6 @@ impl Session {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        Stats { messages_written: self.outbox.ever_written(), ..self.stats.clone() }
+        Stats { messages_written: self.outbox.messages_written(), ..self.stats.clone() }
     }
 }

@@ -99,6 +99,11 @@ impl Sender {
         self.frames.back_mut()
     }
 
+    /// The message that was queued last, if it still waits.
+    pub(super) fn last_message_mut(&mut self) -> Option<&mut Queued> {
+        self.frames.iter_mut().rfind(|queued| matches!(queued.frame, Frame::Message(_)))
+    }
+
     /// The next of the frames that are there, and whether a message of the outbox is complete with it. Of a message that
     /// was cut, its next fragment of `limit` bytes at most, and in between only what may stand there (RFC 6455, section
     /// 5.4).

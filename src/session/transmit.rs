@@ -7,7 +7,7 @@ use log::warn;
 use crate::event::{Event, Ticket, Tickets};
 use crate::message::Message;
 use crate::protocol::{Outgoing, RequestId};
-use crate::session::connection::Role;
+use crate::session::connection::{Connection, Role};
 use crate::session::heartbeat::Pulse;
 use crate::session::outbox::FAILURES;
 use crate::session::sender::Queued;
@@ -66,22 +66,24 @@ impl Session {
         self.events.push_back(Event::Expired { tickets });
     }
 
-    /// The protocol has ended the connection instead of sending this message, which would meet it again on each.
-    fn not_sent(&mut self, ticket: u64) {
-        // What a closed session holds is counted as left.
-        if self.state == ConnectionState::Closed {
-            return;
+    /// The line is done with this connection: what is not settled yet waits again, or is named. What a closed session
+    /// holds is counted as left.
+    pub(super) fn settle(&mut self, connection: &Connection, closed: bool) -> Tickets {
+        let mut maybe_delivered = self.outbox.lost(connection.ledger.taken());
+        if !closed
+            && let Some(ticket) = connection.framed
+            && let Some(may_have_arrived) = self.outbox.fail(ticket)
+        {
+            let tickets = Tickets::between(ticket - 1, ticket);
+            warn!(target: LOG, "Message {tickets} is given up: the protocol failed {FAILURES} times to send it");
+            if may_have_arrived {
+                maybe_delivered = maybe_delivered.and(tickets);
+            } else {
+                self.never_sent(tickets);
+            }
         }
-        let Some(may_have_arrived) = self.outbox.fail(ticket) else { return };
-        let tickets = Tickets::between(ticket - 1, ticket);
-        warn!(target: LOG, "Message {tickets} is given up: the protocol failed {FAILURES} times to send it");
-        if !may_have_arrived {
-            return self.never_sent(tickets);
-        }
-        self.doubt(&tickets, false);
-        if let Some(Event::Disconnected { maybe_delivered, .. }) = self.events.back_mut() {
-            *maybe_delivered = std::mem::take(maybe_delivered).and(tickets);
-        }
+        self.doubt(&maybe_delivered, false);
+        maybe_delivered
     }
 
     /// Everything polled so far for this connection has been handed to its socket, and ends at its byte `end`.
@@ -123,7 +125,7 @@ impl Session {
     /// The next message for the socket, where it goes out as it came and nothing else is due: asked for ahead of
     /// [`poll_transmit`](Self::poll_transmit), which has to take a share in its payload.
     pub(crate) fn poll_message(&mut self, id: ConnectionId) -> Option<&Message> {
-        let fits = self.outbox.next_size()? <= self.config.fragment.unwrap_or(usize::MAX);
+        let fits = self.outbox.next()?.1.len() <= self.config.fragment.unwrap_or(usize::MAX);
         let current = self.line.current().filter(|current| current.id == id)?;
         let is_plain = self.protocol.is_none() && current.sender.is_empty();
         if !is_plain || !fits || !self.wants_outbox() || self.should_ask() {
@@ -151,31 +153,42 @@ impl Session {
             if held && self.outbox.has_waiting() {
                 return self.poll_closing();
             }
-            let Some((ticket, message)) = self.outbox.pop() else { return self.poll_closing() };
+            let Some((ticket, message)) = self.outbox.next() else { return self.poll_closing() };
             let message = message.clone();
             if self.protocol.is_none() {
+                self.outbox.pop();
                 if let Some(current) = self.line.current_mut() {
                     current.sender.push(Queued { completes: true, ..Frame::Message(message).into() });
                 }
                 continue;
             }
-            let handed = self.requests.hand(ticket, id);
-            let outgoing = Outgoing {
-                message,
-                ticket: Ticket(ticket),
-                request: handed.map(|_| RequestId(ticket)),
-                many: handed.unwrap_or_default(),
-            };
-            self.hook(now, id, |protocol, cx| protocol.on_send(cx, outgoing));
-            // Else the hook has ended the connection.
-            let goes_on = self.wants_outbox();
-            match self.line.current_mut().and_then(|current| current.sender.last_mut()) {
-                Some(last) => last.completes = true,
-                None if goes_on => {
-                    let doubtful = self.outbox.let_fall();
-                    self.doubt(&doubtful, false);
-                }
-                None => self.not_sent(ticket),
+            self.frame(now, id, ticket, message);
+        }
+    }
+
+    /// The protocol frames the next message of the outbox.
+    fn frame(&mut self, now: Instant, id: ConnectionId, ticket: u64, message: Message) {
+        let handed = self.requests.hand(ticket, id);
+        let outgoing = Outgoing {
+            message,
+            ticket: Ticket(ticket),
+            request: handed.map(|_| RequestId(ticket)),
+            many: handed.unwrap_or_default(),
+        };
+        if let Some(current) = self.line.current_mut() {
+            current.framed = Some(ticket);
+        }
+        self.hook(now, id, |protocol, cx| protocol.on_send(cx, outgoing));
+        let goes_on = self.wants_outbox();
+        let Some(current) = self.line.current_mut().filter(|current| current.id == id) else { return };
+        if let Some(last) = current.sender.last_message_mut() {
+            last.completes = true;
+            current.framed = None;
+            self.outbox.pop();
+        } else if goes_on {
+            current.framed = None;
+            if self.outbox.drop_unsent(ticket) == Some(true) {
+                self.doubt(&Tickets::between(ticket - 1, ticket), false);
             }
         }
     }

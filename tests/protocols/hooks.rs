@@ -63,17 +63,21 @@ fn given_up(line: &mut Line) -> (Vec<u64>, Vec<u64>) {
 #[test]
 fn a_message_over_which_on_send_fails_on_three_connections_is_given_up_and_named() {
     // An error, and other things that end the connection.
-    for on_poison in ["fail", "send far-more-than-the-limit", "timers 1025"] {
-        let protocol = Obedient { on_poison, retry: Some(Retry::After(S)), ..Obedient::ready() };
+    for on_poison in ["fail", "send far-more-than-the-limit", "timers 1025", "close 4000"] {
+        let protocol = Obedient { on_poison, retry: Some(Retry::After(5 * S)), ..Obedient::ready() };
         let mut line = Line::new(quiet().max_message_size(20), protocol).unwrap();
         line.open();
         line.send("poison");
         line.send("healthy");
         for failure in 1..=3 {
-            assert_eq!((line.state(), line.heard().len()), (Disconnected, 0), "{on_poison}, {failure}");
+            line.step(3 * S); // a close that the server does not answer takes its time
+            assert_eq!(line.state(), Disconnected, "{on_poison}, {failure}");
+            let heard: Vec<_> =
+                line.heard().into_iter().filter(|heard| !heard.starts_with("close")).collect();
+            assert!(heard.is_empty(), "{on_poison}, {failure}: {heard:?}");
             let named = if failure == 3 { vec![1] } else { vec![] };
             assert_eq!(given_up(&mut line), (named, vec![]), "{on_poison}, {failure}");
-            line.step(S);
+            line.step(5 * S);
             line.open();
         }
         assert_eq!((line.state(), line.heard()), (Connected, vec!["healthy".to_owned()]), "{on_poison}");
@@ -82,7 +86,8 @@ fn a_message_over_which_on_send_fails_on_three_connections_is_given_up_and_named
 
 #[test]
 fn a_message_that_was_written_before_on_send_failed_over_it_is_named_as_maybe_delivered() {
-    struct Failing(u32);
+    /// It sends the message once; then it closes, or fails.
+    struct Failing(u32, bool);
     impl Protocol for Failing {
         fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
             cx.ready();
@@ -91,29 +96,39 @@ fn a_message_that_was_written_before_on_send_failed_over_it_is_named_as_maybe_de
 
         fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
             self.0 += 1;
-            cx.send(outgoing.message);
-            if self.0 == 1 { Ok(()) } else { Err(Error::session("as told")) }
+            match self {
+                Self(1, _) => cx.send(outgoing.message),
+                Self(_, true) => cx.close(4000, "no"),
+                Self(_, false) => {
+                    cx.send(outgoing.message);
+                    return Err(Error::session("as told"));
+                }
+            }
+            Ok(())
         }
 
         fn on_down(&mut self, _: &Down<'_>) -> Retry {
-            Retry::After(S)
+            Retry::After(5 * S)
         }
     }
-    let config = ConnectionConfig::new(URL).delivery(Delivery::AtLeastOnce);
-    let mut line = Line::new(config, Failing(0)).unwrap();
-    line.open();
-    line.send("once");
-    assert_eq!(line.heard(), ["once"]);
-    line.break_off();
-    for _ in 0..3 {
-        assert_eq!(given_up(&mut line), (vec![], vec![]));
-        line.step(S);
+    for closes in [false, true] {
+        let config = ConnectionConfig::new(URL).delivery(Delivery::AtLeastOnce);
+        let mut line = Line::new(config, Failing(0, closes)).unwrap();
         line.open();
+        line.send("once");
+        assert_eq!(line.heard(), ["once"]);
+        line.break_off();
+        for _ in 0..3 {
+            assert_eq!(given_up(&mut line), (vec![], vec![]));
+            line.step(5 * S);
+            line.open();
+            line.step(3 * S);
+        }
+        assert_eq!(given_up(&mut line), (vec![], vec![1]));
+        line.step(5 * S);
+        line.open();
+        assert_eq!((line.state(), line.heard().len()), (Connected, 0));
     }
-    assert_eq!(given_up(&mut line), (vec![], vec![1]));
-    line.step(S);
-    line.open();
-    assert_eq!((line.state(), line.heard().len()), (Connected, 0));
 }
 
 #[test]

@@ -105,8 +105,9 @@ impl Protocol for Obedient {
 
     fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
         let words = if outgoing.message.as_text() == Some("poison") { self.on_poison } else { "" };
+        Self::obey(cx, words)?;
         cx.send(outgoing.message);
-        Self::obey(cx, words)
+        Ok(())
     }
 
     fn on_withdrawn(&mut self, cx: &mut Context<'_>, _: RequestId) -> Result<(), Error> {

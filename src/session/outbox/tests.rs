@@ -28,9 +28,9 @@ fn a_message_is_written_when_the_system_took_its_last_byte() {
     outbox.begin(100);
     hand(&mut outbox, 2, 130);
     outbox.progress(129);
-    assert_eq!((outbox.ever_written(), outbox.take_released()), (0, Released::default()));
+    assert_eq!((outbox.messages_written(), outbox.take_released()), (0, Released::default()));
     outbox.progress(130);
-    assert_eq!((outbox.ever_written(), outbox.take_released()), (2, Released { messages: 2, bytes: 18 }));
+    assert_eq!((outbox.messages_written(), outbox.take_released()), (2, Released { messages: 2, bytes: 18 }));
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn a_message_of_which_a_fragment_went_out_is_in_doubt_and_not_written() {
         assert_eq!(outbox.last_handed(), 1, "a ping asks for no more than this");
         outbox.mark(30, 0);
         outbox.progress(taken);
-        assert_eq!(outbox.ever_written(), 1);
+        assert_eq!(outbox.messages_written(), 1);
         assert_eq!(numbers(&outbox.lost(taken)), [1, 2]);
         assert_eq!(outbox.drain().0.len(), 1);
     }
@@ -177,7 +177,7 @@ fn a_message_is_given_up_when_the_protocol_has_failed_three_times_to_send_it() {
         }
         for failure in 1..=3 {
             outbox.begin(0);
-            assert_eq!(outbox.pop().unwrap().0, 1);
+            assert_eq!(outbox.next().unwrap().0, 1);
             assert!(outbox.lost(0).is_empty());
             assert_eq!(outbox.fail(1), (failure == 3).then_some(was_written), "failure {failure}");
         }
@@ -188,6 +188,43 @@ fn a_message_is_given_up_when_the_protocol_has_failed_three_times_to_send_it() {
         outbox.progress(20);
         outbox.confirm(3);
         assert_eq!(outbox.watermarks(), (3, 3), "nobody waits for it");
+        assert_eq!(outbox.messages_written(), if was_written { 3 } else { 2 });
+    }
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "an Instant has no other source")]
+fn messages_that_were_dropped_are_not_counted_as_written() {
+    let now = Instant::now();
+    for keeps in [false, true] {
+        let mut outbox = Outbox { keeps, ..Outbox::default() };
+        for ticket in 1..=7 {
+            outbox.push(ticket, "x".into(), (ticket == 2).then_some(now));
+        }
+        outbox.push_request(8, "ask".into());
+        outbox.begin(0);
+        hand(&mut outbox, 1, 10);
+        outbox.progress(10);
+        assert_eq!(outbox.messages_written(), 1);
+        outbox.expire(now);
+        outbox.withdraw(4);
+        assert_eq!((outbox.drop_unsent(5), outbox.drop_unsent(1)), (Some(false), None));
+        hand(&mut outbox, 4, 20);
+        outbox.answer(8);
+        assert_eq!(outbox.messages_written(), 1, "the system has taken no more yet");
+        outbox.progress(20);
+        assert_eq!(outbox.messages_written(), 5, "1, 3, 6, 7 and the answered request");
+        outbox.lost(20);
+        outbox.begin(0);
+        let again = std::iter::from_fn(|| outbox.pop().map(|_| ())).count();
+        outbox.complete();
+        outbox.mark(10, 0);
+        outbox.progress(10);
+        assert_eq!(
+            (again, outbox.messages_written()),
+            (if keeps { 4 } else { 0 }, 5),
+            "none is counted twice"
+        );
     }
 }
 
