@@ -121,6 +121,13 @@ pub enum Error {
         /// Why.
         reason: Box<str>,
     },
+    /// A request was sent, and will not be answered, though the line goes on. It may be asked again; whether the server
+    /// has acted on it is not known.
+    #[non_exhaustive]
+    Unanswered {
+        /// Why.
+        reason: Box<str>,
+    },
     /// The server answered a request with an error.
     #[non_exhaustive]
     Answer {
@@ -352,6 +359,7 @@ impl fmt::Display for Error {
             Self::Refused { reason } => write!(f, "the server refused the login: {reason}"),
             Self::LoginTimeout { after } => write!(f, "the login was not accepted within {after:?} (or the protocol never called ready)"),
             Self::Session { reason } => write!(f, "the session can't go on: {reason}"),
+            Self::Unanswered { reason } => write!(f, "the request will not be answered: {reason}"),
             Self::Answer { reason } => write!(f, "the server answered with an error: {reason}"),
             Self::ClosedByServer(frame) => write!(f, "the server closed the line with {frame}"),
             Self::ConnectionLost { source: None } => {

@@ -671,7 +671,7 @@ fn an_answer_may_come_on_the_connection_that_was_left() {
     // Unless it comes too late: the server ends the old connection as soon as it may.
     match answers.next() {
         Some(Ok(answer)) => assert_eq!(answer.as_text(), Some("an answer")),
-        other => assert!(matches!(other, Some(Err(Error::Session { .. }))), "{other:?}"),
+        other => assert!(matches!(other, Some(Err(Error::Unanswered { .. }))), "{other:?}"),
     }
 }
 

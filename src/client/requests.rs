@@ -25,6 +25,8 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Timeout`]; why the line was lost; what the protocol saw; or the request was not accepted.
+    /// [`Error::Unanswered`] when the line has [moved](crate::Context::move_line) and the answer did not come on the old
+    /// connection: ask again.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -54,7 +56,8 @@ impl Client {
     ///
     /// Blocks while the outbox is full, for `timeout` at most; the iterator then blocks for up to `timeout` for each
     /// answer, the wait for the line to be ready included. A request is never sent twice: when the line is lost the
-    /// iterator ends with that error, and the application asks again.
+    /// iterator ends with that error, and the application asks again. So it does when the line has moved and the old server
+    /// has ended its connection: then the error is [`Error::Unanswered`].
     ///
     /// The answers wait for the iterator, as many as [`events`](crate::ConnectionConfig::events) allows; then reading
     /// pauses until it takes some. Dropping the iterator withdraws the request, and tells the protocol so.

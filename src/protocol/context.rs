@@ -232,7 +232,9 @@ impl<'a> Context<'a> {
     /// [`is_moving`](Self::is_moving), and what they send goes out there. Once it is ready, and the server has confirmed
     /// what went out on the old one (with pings as heartbeats; `close_timeout` at most), the application's messages go
     /// out on the new one, [`Event::Moved`](crate::Event::Moved) says so, and the old one is closed with code 1000. What
-    /// still arrives there until its end is heard, by hooks with [`is_old`](Self::is_old).
+    /// still arrives there until its end is heard, by hooks with [`is_old`](Self::is_old). A request that the old server does
+    /// not answer until then fails with [`Error::Unanswered`]; an application that subscribes with
+    /// [`request_many`](crate::Client::request_many) asks again at [`Event::Moved`](crate::Event::Moved).
     ///
     /// A move that fails, by an error or by [`close`](Self::close) in a hook of the new connection too, leaves the line as
     /// it is: see [`on_move_failed`](crate::Protocol::on_move_failed). With `close`, what was sent there before still goes

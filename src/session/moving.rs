@@ -191,7 +191,8 @@ impl Session {
     }
 
     fn fail_requests_on(&mut self, id: ConnectionId) {
-        let error = Error::session("the line has moved, and the answer did not come on the old connection");
+        let reason = "the line has moved to another connection, and the old one ended without the answer";
+        let error = Error::Unanswered { reason: reason.into() };
         self.requests.fail_on(id, &error);
     }
 

@@ -72,7 +72,10 @@ impl Requests {
     pub(crate) fn end(&mut self, ticket: u64, end: Result<Option<Message>, Error>) {
         let Some(waiting) = self.waiting.remove(&ticket) else { return };
         let answer = match end {
-            Ok(None) if !waiting.many => Some(Err(Error::session("the request has ended without an answer"))),
+            Ok(None) if !waiting.many => {
+                let reason = "the protocol has ended it without an answer";
+                Some(Err(Error::Unanswered { reason: reason.into() }))
+            }
             other => other.transpose(),
         };
         self.replies.push_back(Reply { ticket, answer, last: true });
