@@ -7,7 +7,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use crate::secrets::masking::end_of;
+use crate::secrets::masking::Search;
 use crate::secrets::parts::{Parts, of_header, of_url};
 
 /// What a request holds that is secret: its password and its tokens, each by itself, since a server may repeat any part of
@@ -29,28 +29,16 @@ impl Secrets {
     }
 
     /// The text with `***` in place of each secret in it, whether a server repeats it as it was sent, decoded,
-    /// percent-encoded, escaped as in JSON, or in other letters.
+    /// percent-encoded, escaped as in JSON or HTML, or in other letters. A secret of 4 to 7 bytes is hidden where it is no
+    /// piece of a longer word.
     pub(crate) fn hide(&self, text: &str) -> String {
-        let mut hidden = vec![false; text.len()];
-        for at in 0..text.len() {
-            // Which of them is longest decides how much is hidden.
-            let ends = self.0.iter().filter_map(|part| end_of(part, &text.as_bytes()[at..]));
-            if let Some(end) = ends.max() {
-                hidden[at..at + end].fill(true);
-            }
-        }
-        let mut shown = String::with_capacity(text.len());
-        let mut inside = false;
-        for (at, c) in text.char_indices() {
-            let hide = hidden[at..at + c.len_utf8()].contains(&true);
-            match (inside, hide) {
-                (false, true) => shown.push_str("***"),
-                (_, false) => shown.push(c),
-                (true, true) => {}
-            }
-            inside = hide;
-        }
-        shown
+        self.search(text).shown()
+    }
+
+    fn search<'a>(&self, text: &'a str) -> Search<'a> {
+        let mut search = Search::new(text);
+        self.0.iter().for_each(|part| search.hide(part));
+        search
     }
 }
 

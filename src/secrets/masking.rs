@@ -1,48 +1,142 @@
 //! How a secret is found in a text, however it is written there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Of a secret that is cut off where the text ends, so much is hidden.
-const SHORTEST_START: usize = 8;
+/// Of a secret that is cut off where the text ends, so much is hidden. A shorter secret may be a piece of some word: it is
+/// hidden where it stands by itself.
+const LONG: usize = 8;
 
 /// How often what is escaped may have been escaped again.
 pub(super) const LEVELS: usize = 4;
 
-/// Where `part` ends if the text begins with it, or with its start and breaks off there.
-pub(super) fn end_of(part: &[u8], text: &[u8]) -> Option<usize> {
-    let begins = matches!((part, text), ([a, ..], [b, ..]) if is_escape(*b) || same(*a, *b));
-    if !begins {
-        return None;
+/// How much is looked at for each byte of a text and each secret, on average. What can be read in more ways than that is
+/// hidden as a whole.
+pub(super) const STEPS: usize = 32;
+
+/// A text in which secrets are looked for.
+pub(super) struct Search<'a> {
+    text: &'a str,
+    /// What may be meant by the escapes, by where they begin: the bytes, and where the escape ends.
+    readings: BTreeMap<usize, Vec<(Vec<u8>, usize)>>,
+    /// Where an escape ends.
+    ends: BTreeSet<usize>,
+    /// Which bytes are not shown.
+    hidden: Vec<bool>,
+    /// How much was looked at.
+    pub(super) steps: usize,
+}
+
+impl<'a> Search<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        let bytes = text.as_bytes();
+        let escapes = (0..bytes.len()).filter(|at| is_escape(bytes[*at]));
+        let read =
+            |at: usize| escaped(&bytes[at..], LEVELS).into_iter().map(move |(means, n)| (means, at + n));
+        let readings: BTreeMap<_, Vec<_>> = escapes.map(|at| (at, read(at).collect())).collect();
+        let ends = readings.values().flatten().map(|(_, end)| *end).collect();
+        Self { text, readings, ends, hidden: vec![false; text.len()], steps: 0 }
     }
-    let mut longest = None;
-    // How far the part and the text were read. What is escaped can be read in more than one way.
-    let mut states = BTreeSet::from([(0, 0)]);
-    while let Some((known, at)) = states.pop_first() {
-        let (missing, rest) = (&part[known..], &text[at..]);
-        let breaks_off = match rest {
-            [] => true,
-            _ => is_escape(rest[0]) && rest.len() < LONGEST_ESCAPE && escaped(rest, 0).is_empty(),
-        };
-        if missing.is_empty() {
-            longest = longest.max(Some(at));
-        } else if breaks_off && known >= SHORTEST_START {
-            longest = longest.max(Some(text.len()));
-        }
-        let Some(first) = rest.first() else { continue };
-        if missing.first().is_some_and(|byte| same(*byte, *first)) {
-            states.insert((known + 1, at + 1));
-        }
-        if is_escape(*first) {
-            for (bytes, length) in escaped(rest, LEVELS) {
-                let fits =
-                    missing.len() >= bytes.len() && bytes.iter().zip(missing).all(|(a, b)| same(*a, *b));
-                if fits {
-                    states.insert((known + bytes.len(), at + length));
+
+    /// Hides a secret wherever it stands, or begins and breaks off with the text. The text is read once, from its start to
+    /// its end, in all ways at a time.
+    pub(super) fn hide(&mut self, part: &[u8]) {
+        let text = self.text.as_bytes();
+        let last_step = self.steps + STEPS * (text.len() + 1);
+        // How far the text and the part were read, and where that began first.
+        let mut states = BTreeMap::new();
+        for at in 0..=text.len() {
+            if self.may_begin(part, at) {
+                states.insert((at, 0), at);
+            }
+            while let Some(state) = states.first_entry().filter(|state| state.key().0 == at) {
+                let ((_, known), start) = state.remove_entry();
+                self.steps += 1;
+                if self.steps > last_step {
+                    let first = states.into_values().fold(start, usize::min);
+                    self.hidden[first..].fill(true);
+                    return;
+                }
+                let missing = &part[known..];
+                if missing.is_empty() && self.may_end(part, at) {
+                    self.hidden[start..at].fill(true);
+                }
+                if known >= LONG && self.breaks_off(at) {
+                    self.hidden[start..].fill(true);
+                }
+                let (Some(first), Some(next)) = (missing.first(), text.get(at)) else { continue };
+                let mut go_on = |key| {
+                    let earliest: &mut usize = states.entry(key).or_insert(start);
+                    *earliest = start.min(*earliest);
+                };
+                if same(*first, *next) {
+                    go_on((at + 1, known + 1));
+                }
+                for (bytes, end) in self.readings.get(&at).into_iter().flatten() {
+                    let fits =
+                        missing.len() >= bytes.len() && bytes.iter().zip(missing).all(|(a, b)| same(*a, *b));
+                    if fits {
+                        go_on((*end, known + bytes.len()));
+                    }
                 }
             }
         }
     }
-    longest
+
+    /// The text with `***` in place of what is hidden.
+    pub(super) fn shown(&self) -> String {
+        let mut shown = String::with_capacity(self.text.len());
+        let mut inside = false;
+        for (at, c) in self.text.char_indices() {
+            let hide = self.hidden[at..at + c.len_utf8()].contains(&true);
+            match (inside, hide) {
+                (false, true) => shown.push_str("***"),
+                (_, false) => shown.push(c),
+                (true, true) => {}
+            }
+            inside = hide;
+        }
+        shown
+    }
+
+    /// Whether `part` may begin here: a short one does not in the middle of a word.
+    fn may_begin(&self, part: &[u8], at: usize) -> bool {
+        let (Some(first), Some(next)) = (part.first(), self.text.as_bytes().get(at)) else { return false };
+        let escape = self.readings.contains_key(&at);
+        if !escape && !same(*first, *next) {
+            return false;
+        }
+        let before = || self.text.get(..at).and_then(|text| text.chars().next_back());
+        part.len() >= LONG || !is_of_word(*first) || self.is_between_words(at) || !is_letter(before())
+    }
+
+    /// Whether `part` may end here.
+    fn may_end(&self, part: &[u8], at: usize) -> bool {
+        let behind = || self.text.get(at..).and_then(|text| text.chars().next());
+        let is_word = part.last().is_some_and(|last| is_of_word(*last));
+        part.len() >= LONG || !is_word || self.is_between_words(at) || !is_letter(behind())
+    }
+
+    /// Whether an escape begins or ends here: what is written so is not read as one word.
+    fn is_between_words(&self, at: usize) -> bool {
+        self.ends.contains(&at) || self.readings.get(&at).is_some_and(|readings| !readings.is_empty())
+    }
+
+    /// Whether the text ends here, or in an escape that begins here.
+    fn breaks_off(&self, at: usize) -> bool {
+        let rest = &self.text.as_bytes()[at..];
+        match rest.first() {
+            None => true,
+            Some(first) => is_escape(*first) && rest.len() < LONGEST_ESCAPE && escaped(rest, 0).is_empty(),
+        }
+    }
+}
+
+fn is_of_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || !byte.is_ascii()
+}
+
+fn is_letter(c: Option<char>) -> bool {
+    c.is_some_and(char::is_alphanumeric)
 }
 
 fn same(a: u8, b: u8) -> bool {
@@ -52,14 +146,14 @@ fn same(a: u8, b: u8) -> bool {
 }
 
 fn is_escape(byte: u8) -> bool {
-    byte == b'%' || byte == b'\\'
+    byte == b'%' || byte == b'\\' || byte == b'&'
 }
 
-/// `\u00e4`
+/// `\u00e4`, `&quot;`
 const LONGEST_ESCAPE: usize = 6;
 
-/// What an escape at the start of the text may stand for, with its length: `%XX` (RFC 3986, section 2.1), or a backslash
-/// and what follows (RFC 8259, section 7). Either may have been escaped again.
+/// What an escape at the start of the text may stand for, with its length: `%XX` (RFC 3986, section 2.1), a backslash and
+/// what follows (RFC 8259, section 7), or a character reference of HTML. Each may have been escaped again.
 fn escaped(text: &[u8], levels: usize) -> Vec<(Vec<u8>, usize)> {
     let mut found = Vec::new();
     match text {
@@ -69,6 +163,17 @@ fn escaped(text: &[u8], levels: usize) -> Vec<(Vec<u8>, usize)> {
                 read += 2;
                 found.push((vec![byte], 1 + read));
                 if byte != b'%' {
+                    break;
+                }
+            }
+        }
+        [b'&', rest @ ..] => {
+            let mut read = 0;
+            for _ in 0..=levels {
+                let Some((c, length)) = reference(&rest[read..]) else { break };
+                read += length;
+                found.push((c.to_string().into_bytes(), 1 + read));
+                if c != '&' {
                     break;
                 }
             }
@@ -101,4 +206,27 @@ pub(super) fn percent(digits: &[u8]) -> Option<u8> {
 
 fn hex(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |code, digit| Some(code << 4 | char::from(*digit).to_digit(16)?))
+}
+
+/// A character reference without its `&`, with its length: the five that every escaping uses, and any number.
+fn reference(text: &[u8]) -> Option<(char, usize)> {
+    const NAMED: [(&[u8], char); 5] =
+        [(b"amp;", '&'), (b"lt;", '<'), (b"gt;", '>'), (b"quot;", '"'), (b"apos;", '\'')];
+    if let Some((name, c)) = NAMED.iter().find(|(name, _)| text.starts_with(name)) {
+        return Some((*c, name.len()));
+    }
+    let (radix, prefix) = match text {
+        [b'#', b'x' | b'X', ..] => (16, 2),
+        [b'#', ..] => (10, 1),
+        _ => return None,
+    };
+    // Seven digits write any character, and a zero or two in front.
+    let digits = text[prefix..].iter().take(8).take_while(|byte| **byte != b';').count();
+    let end = prefix + digits;
+    if text.get(end) != Some(&b';') {
+        return None;
+    }
+    let code =
+        std::str::from_utf8(&text[prefix..end]).ok().and_then(|code| u32::from_str_radix(code, radix).ok());
+    Some((char::from_u32(code?)?, end + 1))
 }

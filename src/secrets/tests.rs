@@ -1,4 +1,5 @@
 use super::*;
+use crate::secrets::masking::STEPS;
 
 fn secrets(url: &str, headers: &[(&str, &str)]) -> Secrets {
     let headers: Vec<_> = headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
@@ -89,6 +90,68 @@ fn what_can_be_read_in_many_ways_is_read_in_no_time() {
     let percents = "%25".repeat(50);
     let secrets = secrets(&format!("ws://h?t={percents}"), &[("X-Key", &backslashes)]);
     assert_eq!(secrets.hide(&format!("<{backslashes}{percents}>")), "<***>");
+}
+
+#[test]
+fn a_secret_is_looked_for_in_bounded_steps_however_many_ways_there_are_to_read_it() {
+    let various: String = (0..400_u16).map(|n| format!("%{:02X}", n * 89 % 256)).collect();
+    let many = |escape: &str| (escape.repeat(400), escape.repeat(2000));
+    for (secret, repeated, shown) in [
+        (various.clone(), various.repeat(3), "<***>"),
+        // Where the steps do not suffice, the rest is hidden, and not shown.
+        (many("%25").0, many("%25").1, "<***"),
+        (many("\\").0, many("\\").1, "<***"),
+        (many("&amp;").0, many("&amp;").1, "<***"),
+    ] {
+        let secrets = secrets("ws://h", &[("X-Key", &secret)]);
+        let text = format!("<{repeated}>");
+        let search = secrets.search(&text);
+        let bound = (STEPS * (text.len() + 1) + 1) * secrets.0.len();
+        assert!(search.steps <= bound, "{} of {bound}", search.steps);
+        assert_eq!(search.shown(), shown);
+    }
+}
+
+#[test]
+fn a_short_secret_is_hidden_only_where_it_is_no_piece_of_a_word() {
+    let secrets = secrets("ws://bob:pass@h?a=12345", &[]);
+    for (said, shown) in [
+        ("your password, your passes, compass, bypass", "your password, your passes, compass, bypass"),
+        ("pass", "***"),
+        ("a=pass&b", "a=***&b"),
+        ("\"pass\"", "\"***\""),
+        ("%3Dpass%26", "%3D***%26"),
+        ("%253Dpass%2526", "%253D***%2526"),
+        ("%3dPASS", "%3d***"),
+        (r"a\npass\nb", r"a\n***\nb"),
+        (r"\u003dpass\u0026", r"\u003d***\u0026"),
+        ("&quot;pass&quot;", "&quot;***&quot;"),
+        ("my_pass_1 pass-word", "my_***_1 ***-word"),
+        ("p%61ss", "***"),
+        ("\u{201C}pass\u{201D}", "\u{201C}***\u{201D}"),
+        ("\u{e4}pass pass\u{e4}", "\u{e4}pass pass\u{e4}"),
+        ("123456 and 012345, but 12345", "123456 and 012345, but ***"),
+    ] {
+        assert_eq!(secrets.hide(said), shown);
+    }
+}
+
+#[test]
+fn what_html_has_escaped_is_found() {
+    let secrets = secrets("ws://h", &[("X-Key", "a<b>&c'd\"e/f")]);
+    for said in [
+        "a&lt;b&gt;&amp;c&#39;d&quot;e/f",
+        "a&lt;b&gt;&amp;c&#039;d&#34;e&#x2F;f",
+        "a&#x3c;b&#X3E;&#38;c&apos;d&quot;e&#47;f",
+        "a&amp;lt;b&amp;gt;&amp;amp;c&amp;#39;d&amp;quot;e/f",
+        r"a&lt;b&gt;&amp;c'd\&quot;e\/f",
+        "A&lt;b&gt;&c'd%22e/f",
+    ] {
+        assert_eq!(secrets.hide(&format!("<{said}>")), "<***>", "{said}");
+    }
+    assert_eq!(secrets.hide("a&lt;b&gt;&amp;c&#39;d&quo"), "***");
+    let harmless = "a &amp; b &lt; &#x; &#; &#99999999; &nosuch; & &#xD800;";
+    assert_eq!(secrets.hide(harmless), harmless);
 }
 
 #[test]
