@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 pub use crate::config::choices::{Beat, Delivery, Inbound, Jitter, Limit, WhileDown};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
-use crate::secrets::{is_token_char, misnamed, shown_name};
+use crate::secrets::{is_token_char, misnamed, shown_name, shown_subprotocols};
 
 /// Where to connect and how to behave. Plain data; [`Client::connect`](crate::Client::connect) and
 /// [`Client::start`](crate::Client::start) check it.
@@ -312,7 +312,7 @@ impl fmt::Debug for ConnectionConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let url = Endpoint::redacted(&self.url);
         let headers: Vec<_> = self.headers.iter().map(|(name, _)| shown_name(name)).collect();
-        let subprotocols: Vec<_> = self.subprotocols.iter().map(|name| shown_name(name)).collect();
+        let subprotocols = shown_subprotocols(&self.subprotocols);
         f.debug_struct("ConnectionConfig")
             .field("url", &url)
             .field("headers", &headers)
@@ -457,7 +457,7 @@ pub(crate) fn check_headers(headers: &[(String, String)]) -> Result<(), Error> {
 
 fn check_header(name: &str, value: &str) -> Result<(), Error> {
     if !is_token(name) {
-        return invalid("headers", misnamed(name));
+        return invalid("headers", misnamed(name, shown_name(name)));
     }
     if OURS.iter().any(|ours| ours.eq_ignore_ascii_case(name)) {
         let instead =
@@ -475,12 +475,13 @@ fn check_header(name: &str, value: &str) -> Result<(), Error> {
 }
 
 pub(crate) fn check_subprotocols(names: &[String]) -> Result<(), Error> {
-    for (at, name) in names.iter().enumerate() {
+    let shown = shown_subprotocols(names);
+    for (at, (name, shown)) in names.iter().zip(&shown).enumerate() {
         if !is_token(name) {
-            return invalid("subprotocols", misnamed(name));
+            return invalid("subprotocols", misnamed(name, shown));
         }
         if names[..at].contains(name) {
-            return invalid("subprotocols", format!("{name:?} is offered twice"));
+            return invalid("subprotocols", format!("{shown:?} is offered twice"));
         }
     }
     Ok(())

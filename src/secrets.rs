@@ -1,5 +1,6 @@
 //! What of a request may be shown to nobody, and how it is taken out of what a server says.
 
+mod looks;
 mod masking;
 mod parts;
 
@@ -7,8 +8,11 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use serde_json::Value;
+
+use crate::secrets::looks::secrets_in_subprotocols;
 use crate::secrets::masking::Search;
-use crate::secrets::parts::{Parts, of_header, of_url};
+use crate::secrets::parts::{Parts, add, of_header, of_login, of_path, of_subprotocols, of_url};
 
 /// What a request holds that is secret: its password and its tokens, each by itself, since a server may repeat any part of
 /// what it was asked.
@@ -16,16 +20,54 @@ use crate::secrets::parts::{Parts, of_header, of_url};
 pub(crate) struct Secrets(Arc<[Box<[u8]>]>);
 
 impl Secrets {
-    /// The secrets of a request for this URL, with these headers.
-    pub(crate) fn of(url: &str, headers: &[(String, String)]) -> Self {
+    /// The secrets of a request for this URL, with these headers and subprotocols.
+    pub(crate) fn of(url: &str, headers: &[(String, String)], subprotocols: &[String]) -> Self {
+        Self::gathered(|parts| {
+            of_url(url, parts);
+            for (name, value) in headers {
+                of_header(&name.to_ascii_lowercase(), value, parts);
+            }
+            of_subprotocols(subprotocols, parts);
+        })
+    }
+
+    /// The secrets of a message that logs in.
+    pub(crate) fn of_login(message: &Value) -> Self {
+        // One that is a text is nothing but its secret.
+        let name = if message.is_string() { "token" } else { "" };
+        Self::gathered(|parts| of_login(name, message, parts))
+    }
+
+    /// What somebody says is secret.
+    pub(crate) fn of_text(text: &str) -> Self {
+        Self::gathered(|parts| add(text.as_bytes(), parts))
+    }
+
+    /// What looks like a secret in the path of a URL.
+    pub(crate) fn of_path(path: &str) -> Self {
+        Self::gathered(|parts| of_path(path, parts))
+    }
+
+    fn gathered(gather: impl FnOnce(&mut Parts)) -> Self {
         let mut parts = Parts::new();
-        of_url(url, &mut parts);
-        for (name, value) in headers {
-            of_header(&name.to_ascii_lowercase(), value, &mut parts);
-        }
+        gather(&mut parts);
         parts.sort_unstable();
         parts.dedup();
         Self(parts.into())
+    }
+
+    /// These, and those.
+    pub(crate) fn and(&self, others: &Self) -> Self {
+        let new = others.0.iter().filter(|part| !self.0.contains(part));
+        Self(self.0.iter().chain(new).cloned().collect())
+    }
+
+    /// The last of them, `most` parts.
+    pub(crate) fn newest(self, most: usize) -> Self {
+        match self.0.len().checked_sub(most) {
+            None | Some(0) => self,
+            Some(old) => Self(self.0[old..].into()),
+        }
     }
 
     /// The text with `***` in place of each secret in it, whether a server repeats it as it was sent, decoded,
@@ -48,10 +90,21 @@ pub(crate) fn shown_name(name: &str) -> &str {
     &name[..name.find(|c| !is_token_char(c)).unwrap_or(name.len())]
 }
 
-/// What is wrong with a name that is no token, without what may be a value behind it.
-pub(crate) fn misnamed(name: &str) -> String {
-    let shown = shown_name(name);
-    let what = match name[shown.len()..].chars().next() {
+/// What may be shown of subprotocols that are offered.
+pub(crate) fn shown_subprotocols(names: &[String]) -> Vec<String> {
+    let shown = secrets_in_subprotocols(names).map(|(name, starts)| {
+        let name = shown_name(name);
+        match starts.into_iter().min() {
+            Some(start) if start < name.len() => format!("{}***", &name[..start]),
+            _ => name.to_owned(),
+        }
+    });
+    shown.collect()
+}
+
+/// What is wrong with a name that is no token, of which this may be shown.
+pub(crate) fn misnamed(name: &str, shown: &str) -> String {
+    let what = match name[shown_name(name).len()..].chars().next() {
         Some(c) if shown.is_empty() => format!("a name begins with {c:?}"),
         Some(c) => format!("the name that begins with {shown:?} has a {c:?}"),
         None => "a name is empty".into(),

@@ -44,6 +44,11 @@ fn a_bad_setting_is_named() {
         (config().subprotocol(""), "subprotocol"),
         (config().subprotocol("a").subprotocol("a"), "twice"),
         (
+            config().subprotocol("bearer.s3cret").subprotocol("bearer.s3cret"),
+            r#""bearer.***" is offered twice"#,
+        ),
+        (config().subprotocol("bearer.s3cret x"), r#"the name that begins with "bearer.***" has a ' '"#),
+        (
             config().header("X-A", "s3cret\r\nX-B: 2"),
             "setting headers can't be used: the value of X-A has a control character",
         ),
@@ -80,6 +85,10 @@ fn debug_output_keeps_secrets() {
     let config = config.header("Authorization: Bearer s3cret", "").subprotocol("bearer s3cret");
     let shown = format!("{config:?}");
     assert!(!shown.contains("s3cret") && shown.contains("\"Authorization\""), "{shown}");
+    let config =
+        ConnectionConfig::new("ws://h").subprotocol("access_token").subprotocol("s3cret").subprotocol("mqtt");
+    let shown = format!("{config:?}");
+    assert!(shown.contains(r#"["access_token", "***", "mqtt"]"#), "{shown}");
 }
 
 #[test]

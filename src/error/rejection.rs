@@ -54,8 +54,11 @@ impl fmt::Display for Rejection {
         }
         f.write_str(" to the WebSocket upgrade")?;
         if let Some(to) = self.header("Location").filter(|_| (300..400).contains(&self.status)) {
-            // What stands behind its path may be a token for whoever follows it.
-            let to = self.secrets.hide(without_secrets(to));
+            // What stands behind its path, or looks random in it, may be a token for whoever follows it.
+            let to = without_secrets(to);
+            let host = to.find("//").map_or(0, |at| at + 2);
+            let path = to[host..].find('/').map_or("", |at| &to[host + at..]);
+            let to = self.secrets.and(&Secrets::of_path(path)).hide(to);
             write!(
                 f,
                 ", with another address: {to:?}. Redirects are not followed: use that URL (ws:// or wss://)"
@@ -163,6 +166,7 @@ mod tests {
             ("https://me:s3cret@b.example/x", "b.example/x"),
             ("/elsewhere?s3cret", "/elsewhere"),
             ("//b.example", "//b.example"),
+            ("https://a1b2c3d4e5.example/once/s3cretS3cret/go", "https://a1b2c3d4e5.example/once/***/go"),
             ("", ""),
         ] {
             let text = shown(&[("location", to)], 307, b"");

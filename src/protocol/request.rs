@@ -7,7 +7,7 @@ use crate::config::{ConnectionConfig, check_headers, check_subprotocols};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::event::DisconnectReason;
-use crate::secrets::shown_name;
+use crate::secrets::{shown_name, shown_subprotocols};
 
 /// What an attempt asks for. `Debug` shows no secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -35,8 +35,8 @@ pub struct Attempt<'a> {
     pub moving: bool,
 }
 
-/// A connection that was opened.
-#[derive(Clone, Debug)]
+/// A connection that was opened. `Debug` shows no subprotocol that looks like a token.
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Accepted {
     /// The address that was reached.
@@ -75,10 +75,18 @@ impl Request {
     }
 }
 
+impl fmt::Debug for Accepted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let subprotocol =
+            self.subprotocol.as_deref().map(|name| shown_subprotocols(&[name.to_owned()]).concat());
+        f.debug_struct("Accepted").field("address", &self.address).field("subprotocol", &subprotocol).finish()
+    }
+}
+
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let headers: Vec<_> = self.headers.iter().map(|(name, _)| shown_name(name)).collect();
-        let subprotocols: Vec<_> = self.subprotocols.iter().map(|name| shown_name(name)).collect();
+        let subprotocols = shown_subprotocols(&self.subprotocols);
         f.debug_struct("Request")
             .field("url", &Endpoint::redacted(&self.url))
             .field("headers", &headers)
@@ -98,5 +106,16 @@ mod tests {
         let shown = format!("{:?}", Request::new(&config));
         assert!(!shown.contains("s3cret") && shown.contains("wss://h:443"), "{shown}");
         assert!(shown.contains(r#"["Cookie", "Authorization"]"#), "{shown}");
+    }
+
+    #[test]
+    fn debug_output_keeps_a_token_that_is_offered_as_a_subprotocol() {
+        let config = ConnectionConfig::new("ws://h").subprotocol("v12.stomp").subprotocol("bearer.s3cret");
+        let shown = format!("{:?}", Request::new(&config));
+        assert!(shown.contains(r#"["v12.stomp", "bearer.***"]"#), "{shown}");
+        let address = ([127, 0, 0, 1], 80).into();
+        let accepted = |name: &str| format!("{:?}", Accepted { address, subprotocol: Some(name.into()) });
+        assert!(accepted("mqtt").contains(r#"Some("mqtt")"#));
+        assert!(accepted("bearer.s3cret").contains(r#"Some("bearer.***")"#));
     }
 }

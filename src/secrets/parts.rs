@@ -2,9 +2,12 @@
 
 use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL_NOPAD};
 
+use serde_json::Value;
+
+use crate::secrets::looks::{is_harmless_in_login, looks_random, secrets_in_subprotocols, tells};
 use crate::secrets::masking::{LEVELS, percent};
 
-/// Anything shorter is no secret that could be kept.
+/// Anything shorter is in every text, and is no secret that could be kept.
 const SHORTEST: usize = 4;
 
 /// Headers that hold no secret; a `-` at the end stands for all that begin so.
@@ -58,11 +61,29 @@ pub(super) fn of_url(url: &str, parts: &mut Parts) {
     if let Some((userinfo, _)) = authority.rsplit_once('@') {
         credentials(&decoded(userinfo.as_bytes()), parts);
     }
-    if let Some((_, query)) = resource.split_once('?') {
+    let (path, query) = resource.split_once('?').unwrap_or((resource, ""));
+    of_path(path, parts);
+    if !query.is_empty() {
         // Some servers split at a ';', too.
         for pair in query.split('&').chain(query.split(['&', ';'])) {
             add(value_of(pair).as_bytes(), parts);
         }
+    }
+}
+
+pub(super) fn of_path(path: &str, parts: &mut Parts) {
+    path.split('/').for_each(|segment| of_segment(segment, parts));
+}
+
+/// A piece of the path is secret if it looks so, and so is what of it does by itself: of `bot123:ABC…` the server knows the
+/// token without its user, too.
+fn of_segment(segment: &str, parts: &mut Parts) {
+    let readable = decoded(segment.as_bytes());
+    let readable = String::from_utf8_lossy(&readable);
+    if looks_random(&readable) {
+        add(segment.as_bytes(), parts);
+        let pieces = readable.split(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_');
+        pieces.filter(|piece| looks_random(piece)).for_each(|piece| add(piece.as_bytes(), parts));
     }
 }
 
@@ -72,12 +93,35 @@ fn credentials(userinfo: &[u8], parts: &mut Parts) {
         Some(at) => (&userinfo[..at], &userinfo[at + 1..]),
         None => (userinfo, &[][..]),
     };
-    add(if password.is_empty() { user } else { password }, parts);
+    add(user, parts);
+    add(password, parts);
     // As it is sent (RFC 7617).
     let sent = [user, b":", password].concat();
     if sent.len() > 1 {
         add(BASE64.encode(&sent).as_bytes(), parts);
         add(BASE64URL_NOPAD.encode(&sent).as_bytes(), parts);
+    }
+    if !password.is_empty() {
+        // Either may be too short by itself.
+        add(&sent, parts);
+    }
+}
+
+pub(super) fn of_subprotocols(names: &[String], parts: &mut Parts) {
+    for (name, starts) in secrets_in_subprotocols(names) {
+        starts.into_iter().for_each(|start| add(name[start..].as_bytes(), parts));
+    }
+}
+
+/// What is secret in the message of a login: each text and number under a name that says so, and each text that is not
+/// made of words.
+pub(super) fn of_login(name: &str, value: &Value, parts: &mut Parts) {
+    match value {
+        Value::String(text) if tells(name) || !is_harmless_in_login(text) => add(text.as_bytes(), parts),
+        Value::Number(number) if tells(name) => add(number.to_string().as_bytes(), parts),
+        Value::Array(values) => values.iter().for_each(|value| of_login(name, value, parts)),
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| of_login(name, value, parts)),
+        _ => {}
     }
 }
 
@@ -116,7 +160,7 @@ fn value_of(pair: &str) -> &str {
 }
 
 /// Adds what it is, and what it is when it is decoded.
-fn add(part: &[u8], parts: &mut Parts) {
+pub(super) fn add(part: &[u8], parts: &mut Parts) {
     let mut part = part.to_vec();
     for _ in 0..LEVELS {
         let around = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'"';

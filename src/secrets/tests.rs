@@ -3,7 +3,7 @@ use crate::secrets::masking::STEPS;
 
 fn secrets(url: &str, headers: &[(&str, &str)]) -> Secrets {
     let headers: Vec<_> = headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-    Secrets::of(url, &headers)
+    Secrets::of(url, &headers, &[])
 }
 
 #[test]
@@ -13,9 +13,10 @@ fn each_part_is_hidden_by_itself_and_the_rest_stays() {
         ("ws://h/x?a=first1&token=s3cret", &[], "GET /x?a=first1&token=s3cret", "GET /x?a=***&token=***"),
         ("ws://h?a=one;b=s3cret", &[], "s3cret", "***"),
         ("ws://h?s3cret", &[], "no s3cret", "no ***"),
+        ("ws://h?a=one&b=twotwotwo", &[], "twotwotwo one", "*** one"),
         ("ws://h?t=c2VjcmV0==", &[], "c2VjcmV0, c2VjcmV0==", "***, ***=="),
         ("ws://bob:pass@h", &[], "bob has no pass", "bob has no ***"),
-        ("ws://bob:p%40ss@h", &[], "p@ss, p%40ss, bob:p@ss", "***, ***, bob:***"),
+        ("ws://bob:p%40ss@h", &[], "p@ss, p%40ss, bob:p@ss", "***, ***, ***"),
         ("ws://bob:p%40ss@h", &[], "Basic Ym9iOnBAc3M=", "Basic ***="),
         ("ws://t0ken@h", &[], "t0ken, dDBrZW46", "***, ***"),
         ("ws://h", &[("Authorization", "Bearer t0ken")], "Bearer t0ken, t0ken", "Bearer ***, ***"),
@@ -152,6 +153,125 @@ fn what_html_has_escaped_is_found() {
     assert_eq!(secrets.hide("a&lt;b&gt;&amp;c&#39;d&quo"), "***");
     let harmless = "a &amp; b &lt; &#x; &#; &#99999999; &nosuch; & &#xD800;";
     assert_eq!(secrets.hide(harmless), harmless);
+}
+
+#[test]
+fn a_subprotocol_is_secret_where_it_is_announced_or_looks_so() {
+    let jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl";
+    let kubernetes = "base64url.bearer.authorization.k8s.io.dDBrZW4tZm9yLWs4cw";
+    for (offered, shown) in [
+        (&["bearer.t0ken"][..], &["bearer.***"][..]),
+        (&["access_token", "t0ken", "mqtt"], &["access_token", "***", "mqtt"]),
+        (&["bearer", jwt], &["bearer", "***"]),
+        (&[jwt], &["***"]),
+        (&["v1.json", "0123456789abcdef0123456789abcdef"], &["v1.json", "***"]),
+        (&["realtime", "insecure-api-key.sk-t0ken"], &["realtime", "insecure-api-key.***"]),
+        (&[kubernetes], &["base64url.bearer.***"]),
+        (&["550e8400-e29b-41d4-a716-446655440000"], &["***"]),
+    ] {
+        let offered: Vec<_> = offered.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(shown_subprotocols(&offered), shown);
+        let said = format!("bad {}", offered.join(", "));
+        assert_eq!(Secrets::of("ws://h", &[], &offered).hide(&said), format!("bad {}", shown.join(", ")));
+    }
+    let offered = [kubernetes.to_owned()];
+    assert_eq!(Secrets::of("ws://h", &[], &offered).hide("dDBrZW4tZm9yLWs4cw"), "***");
+}
+
+#[test]
+fn a_subprotocol_that_is_a_name_stays() {
+    let names = [
+        "mqtt",
+        "mqttv3.1",
+        "graphql-transport-ws",
+        "graphql-ws",
+        "v12.stomp",
+        "actioncable-v1-json",
+        "wamp.2.msgpack.batched",
+        "ocpp2.0.1",
+        "v5.channel.k8s.io",
+        "base64.channel.k8s.io",
+        "binary.ircv3.net",
+        "protobuf.reliable.webpubsub.azure.v1",
+        "ch.example.2024-05-01",
+        "janus-protocol",
+        "bfcp",
+        "xmpp",
+    ]
+    .map(str::to_owned);
+    assert_eq!(shown_subprotocols(&names), names);
+    let said = names.join(", ");
+    assert_eq!(Secrets::of("ws://h", &[], &names).hide(&said), said);
+}
+
+#[test]
+fn what_looks_random_in_the_path_is_hidden() {
+    for (path, said, shown) in [
+        (
+            "/bot123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11/ws",
+            "no /bot123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11/ws, nor ABC-DEF1234ghIkl-zyx57W2v1u123ew11",
+            "no /***/ws, nor ***",
+        ),
+        (
+            "/socket/c2VjcmV0LXRva2VuLTE3/x?y=z",
+            "GET /socket/c2VjcmV0LXRva2VuLTE3/x?y=z",
+            "GET /socket/***/x?y=z",
+        ),
+        ("/t%3Ac2VjcmV0LXRva2VuLTE3", "t:c2VjcmV0LXRva2VuLTE3", "***"),
+        ("/r/550e8400-e29b-41d4-a716-446655440000", "/r/550e8400-e29b-41d4-a716-446655440000", "/r/***"),
+        ("/k/0123456789abcdef0123456789abcdef", "0123456789abcdef0123456789abcdef", "***"),
+    ] {
+        assert_eq!(secrets(&format!("ws://h{path}"), &[]).hide(said), shown);
+    }
+    for path in [
+        "/api/v2/stream",
+        "/socket.io/websocket",
+        "/ws/btcusdt@kline_1m",
+        "/rooms/12345678/events",
+        "/guilds/175928847299117063",
+        "/very-long-and-descriptive-name-of-a-room/device0001234",
+        "/at/2024-05-01T10:00:00Z/My%20Room",
+        "/k8s/base64url/internationalization",
+    ] {
+        let said = format!("no {path}");
+        assert_eq!(secrets(&format!("ws://h{path}"), &[]).hide(&said), said);
+    }
+}
+
+#[test]
+fn a_user_beside_a_password_and_what_is_short_beside_it_are_hidden() {
+    let secrets = secrets("ws://alice:pw@h", &[]);
+    assert_eq!(secrets.hide("alice, malice, alice:pw, alice%3Apw"), "***, malice, ***, ***");
+    // By itself it is in every text.
+    assert_eq!(secrets.hide("a pw"), "a pw");
+    assert_eq!(
+        self::secrets("ws://al:pw@h?a=1&b=22&c=333", &[]).hide("al:pw al 1 22 333"),
+        "*** al 1 22 333"
+    );
+}
+
+#[test]
+fn of_a_login_all_is_secret_but_words() {
+    let login = serde_json::json!({
+        "op": "user.login", "type": "POST_LOGIN", "version": "1.2", "id": 7, "lang": "en-US", "name": "web client",
+        "email": "me@example.com", "auth": ["letmein", {"p": "hunter2"}], "pin": 4711,
+        "data": {"password": "correct horse", "blob": "c2VjcmV0\"LXRva2Vu", "code": "123456", "api-key": "open"},
+    });
+    let secrets = Secrets::of_login(&login);
+    let said = serde_json::json!({"error": "user.login failed: POST_LOGIN 1.2 7 en-US web client, password, code", "was": login});
+    let shown = secrets.hide(&said.to_string());
+    for harmless in [
+        "user.login failed: POST_LOGIN 1.2 7 en-US web client, password, code\"",
+        "\"op\":\"user.login\"",
+        "\"lang\":\"en-US\"",
+    ] {
+        assert!(shown.contains(harmless), "{shown}");
+    }
+    for secret in ["example", "letmein", "hunter2", "4711", "horse", "c2Vj", "LXRv", "123456", "open"] {
+        assert!(!shown.contains(secret), "{secret} in {shown}");
+    }
+    assert_eq!(Secrets::of_login(&"letmein".into()).hide("no letmein"), "no ***");
+    assert_eq!(Secrets::of_text("letmein").hide("no letmein"), "no ***");
 }
 
 #[test]

@@ -56,7 +56,7 @@ pub(crate) struct Target<'a> {
 impl Target<'_> {
     /// What it asks, and must not be shown when the server repeats it.
     pub(crate) fn secrets(&self) -> Secrets {
-        Secrets::of(&self.request.url, &self.request.headers)
+        Secrets::of(&self.request.url, &self.request.headers, &self.request.subprotocols)
     }
 }
 

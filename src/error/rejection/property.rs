@@ -54,7 +54,7 @@ proptest! {
             2 => rejection.headers.push(("Location".into(), said.clone())),
             _ => rejection.headers.push((said.clone(), String::new())),
         }
-        rejection.secrets = Secrets::of(&url, &headers);
+        rejection.secrets = Secrets::of(&url, &headers, &[]);
         let error = Error::Rejected(Arc::new(rejection.clone()));
         let told = format!("{error} {error:?} {rejection}");
         for (part, how, _) in &mixture {
