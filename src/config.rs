@@ -33,7 +33,7 @@ pub struct ConnectionConfig {
     pub url: String,
     /// Headers to send with the upgrade, in order. A `Host` or `Authorization` here replaces the client's own.
     pub headers: Vec<(String, String)>,
-    /// Subprotocols to offer, the preferred one first. A server may choose one or none.
+    /// Subprotocols to offer, the preferred one first. A server may choose one or none. `Debug` hides tokens.
     pub subprotocols: Vec<String>,
     /// The TLS set-up for `wss://`: other roots, a client certificate. Default: the system's roots.
     pub tls: Option<native_tls::TlsConnector>,

@@ -10,6 +10,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::de::Error as _;
+
 pub use crate::error::rejection::Rejection;
 pub use crate::error::send::{SendError, SendErrorKind};
 use crate::secrets::Secrets;
@@ -19,9 +21,19 @@ use crate::ticket::Tickets;
 ///
 /// Cheap to clone. The text names the cause, too, so that `{error}` says it all; [`source`](StdError::source) returns only
 /// what the text does not say already, and a chain that is printed says nothing twice. To look at the cause itself, such
-/// as the kind of an [`io::Error`], match the variant: its field `source` has it. No text holds the password, the
-/// query or the header values of the request, also where the server repeats one whole in a refusal of the upgrade or in a
-/// close frame: `***` stands there. What else a server says, such as the refusal of a login, is shown as it came. The fields of a [`Rejection`] and of a [`CloseFrame`] hold what it said.
+/// as the kind of an [`io::Error`], match the variant: its field `source` has it. No text holds what was
+/// secret in what the server was sent, also where the server repeats it: `***` stands there.
+///
+/// * Of the request: user and password of the URL, the values of its query, what looks random in its path, tokens that are
+///   offered as subprotocols, the values of cookies and of all headers but harmless ones, such as `User-Agent`.
+/// * Of a login: what [`JsonSession::login`](crate::JsonSession::login) sends, but for words, and what another protocol calls
+///   [`secret`](crate::Context::secret).
+///
+/// To look random is to have a piece, between what is neither letter nor digit, that is neither a word nor a number nor one
+/// behind the other: `graphql-ws`, `v2` and `room42` stay, a key, a hash, a JWT and a UUID do not, so that the identifier of
+/// a room may be hidden as well. Secrets are found as they were sent, decoded, percent-encoded, and escaped as in JSON and
+/// HTML; one of 4 to 7 bytes where it is no piece of a longer word, a shorter one not at all, unless it stands in
+/// `user:password`. The fields of a [`Rejection`] and of a [`CloseFrame`] hold what the server said.
 ///
 /// ```
 /// use tautline::{Client, Error};
@@ -251,7 +263,7 @@ pub enum Phase {
 /// A close frame (RFC 6455, section 5.5.1): code and reason.
 ///
 /// The code 1005 stands for a frame without one (section 7.1.5). `Display` and `Debug` put `***` in place of what was secret
-/// in the request for the connection, where the server repeats it.
+/// in the request for the connection and in its login, where the server repeats it: see [`Error`].
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct CloseFrame {
@@ -287,6 +299,28 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Hides what is secret in the words of a hook, which may be those of the server.
+    pub(crate) fn hiding(self, secrets: &Secrets) -> Self {
+        let hide = |reason: &str| secrets.hide(reason).into();
+        match self {
+            Self::Refused { reason } => Self::Refused { reason: hide(&reason) },
+            Self::Session { reason } => Self::Session { reason: hide(&reason) },
+            Self::Answer { reason } => Self::Answer { reason: hide(&reason) },
+            Self::InvalidArgument { argument, reason } => {
+                Self::InvalidArgument { argument, reason: hide(&reason) }
+            }
+            Self::Protocol { code, reason } => Self::Protocol { code, reason: hide(&reason) },
+            Self::ClosedByServer(frame) => Self::ClosedByServer(frame.hiding(secrets)),
+            Self::Json(error) => {
+                let (text, shown) = (error.to_string(), secrets.hide(&error.to_string()));
+                if text == shown { Self::Json(error) } else { serde_json::Error::custom(shown).into() }
+            }
+            other => other,
+        }
+    }
+}
+
 /// How an open connection ended.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
@@ -297,6 +331,16 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
+    /// Hides what is secret in the words of the server.
+    pub(crate) fn hiding(self, secrets: &Secrets) -> Self {
+        match self {
+            Self::Violation { code, reason } => {
+                Self::Violation { code, reason: secrets.hide(&reason).into() }
+            }
+            broken @ Self::Broken(_) => broken,
+        }
+    }
+
     pub(crate) fn into_error(self) -> Error {
         match self {
             Self::Broken(error) => error,
@@ -310,9 +354,9 @@ impl CloseFrame {
         Self { code, reason: reason.into(), secrets: Secrets::default() }
     }
 
-    /// The frame of a server that was asked with these secrets.
+    /// The frame of a server that knows these secrets, too.
     pub(crate) fn hiding(mut self, secrets: &Secrets) -> Self {
-        self.secrets = secrets.clone();
+        self.secrets = self.secrets.and(secrets);
         self
     }
 

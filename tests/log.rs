@@ -156,6 +156,133 @@ fn a_close_frame_that_repeats_a_secret_is_printed_without_it_and_carries_it() {
     }
 }
 
+/// A server that does `answer` to the first message of each connection.
+fn answering(answer: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static) -> Server {
+    Server::start(move |_, stream| {
+        let mut stream = accept_raw(stream);
+        if let Some((_, payload)) = read_frame(&mut stream) {
+            let _ = stream.write_all(&answer(&payload));
+        }
+        while read_frame(&mut stream).is_some() {}
+    })
+}
+
+/// How the line of this session ends, and the log of that.
+fn end(server: &Server, protocol: impl Protocol + 'static) -> (DisconnectReason, String) {
+    let mut end = None;
+    let journal = logged(|| {
+        let client = Client::builder(quick(&server.url())).protocol(protocol).start().unwrap();
+        end = Some(wait_for(&client, disconnected).0);
+        client.terminate();
+    });
+    let ours = journal.iter().filter(|(_, target, _)| target.starts_with("tautline"));
+    (end.unwrap(), ours.map(|(.., text)| text.as_str()).collect::<Vec<_>>().join("\n"))
+}
+
+#[test]
+fn a_server_that_repeats_a_json_login_is_printed_and_logged_without_its_secrets() {
+    let session = || {
+        JsonSession::new()
+            .login(json!({"type": "login", "user": "me@h.example", "password": "correct\"horse", "x": ["hunter2"]}))
+            .refused(|m| m["type"] == "refused")
+    };
+    let repeats = answering(|login| {
+        let login: serde_json::Value = serde_json::from_slice(login).unwrap();
+        let refusal = json!({"type": "refused", "about": "no login, user", "was": login});
+        frame(0x81, refusal.to_string().as_bytes())
+    });
+    let (reason, log) = end(&repeats, session());
+    let DisconnectReason::ConnectFailed(error @ Error::Refused { .. }) = &reason else {
+        panic!("{reason:?}")
+    };
+    let shown = format!("{error} {error:?} {reason} {reason:?} {log}");
+    for secret in ["h.example", "correct", "horse", "hunter2"] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+    for harmless in [r#""type":"login""#, r#""password":"***""#, "no login, user"] {
+        assert!(error.to_string().contains(harmless) && log.contains(harmless), "{shown}");
+    }
+    for code in [4003, 1005] {
+        let server = answering(move |_| close_frame(code, "hunter2 of me@h.example may not login"));
+        let (reason, log) = end(&server, session());
+        let shown = format!("{reason} {reason:?} {log}");
+        assert!(!shown.contains("hunter2") && !shown.contains("h.example"), "{shown}");
+        assert!(reason.to_string().contains("*** of *** may not login"), "{shown}");
+        if let DisconnectReason::ClosedByServer(frame) = &reason {
+            assert_eq!((frame.code, &*frame.reason), (4003, "hunter2 of me@h.example may not login"));
+        }
+    }
+}
+
+/// Logs in with a token, and brings what the server says in all the ways that there are.
+struct Talker(fn(&mut Context<'_>, Message) -> Result<(), Error>);
+
+impl Protocol for Talker {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+        cx.secret("t0ken-login");
+        cx.send("t0ken-login");
+        Ok(())
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
+        (self.0)(cx, message)
+    }
+}
+
+#[test]
+fn what_a_protocol_calls_secret_is_in_no_text_of_its_errors_and_of_its_servers_close() {
+    fn text(message: &Message) -> &str {
+        message.as_text().unwrap()
+    }
+    let said: fn(&[u8]) -> Vec<u8> = |_| frame(0x81, b"\"no t0ken%2Dlogin here\"");
+    let talkers: [(Talker, fn(&[u8]) -> Vec<u8>); 6] = [
+        (Talker(|_, message| Err(Error::refused(text(&message)))), said),
+        (Talker(|_, message| Err(Error::session(text(&message)))), said),
+        (Talker(|_, message| Err(Error::answer(text(&message)))), said),
+        (Talker(|_, message| Ok(message.json::<u8>().map(drop)?)), said),
+        (
+            Talker(|cx, message| {
+                cx.stop(Error::refused(text(&message)));
+                Ok(())
+            }),
+            said,
+        ),
+        (Talker(|_, _| Ok(())), |_| close_frame(4000, "no t0ken-login here")),
+    ];
+    for (talker, answer) in talkers {
+        let (reason, log) = end(&answering(answer), talker);
+        let shown = format!("{reason} {reason:?} {log}");
+        assert!(!shown.contains("t0ken"), "{shown}");
+        assert!(reason.to_string().contains("no *** here") && log.contains("no *** here"), "{shown}");
+    }
+}
+
+/// Fails each request with the login.
+struct Fails;
+
+impl Protocol for Fails {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+        cx.secret("t0ken-login");
+        cx.ready();
+        Ok(())
+    }
+
+    fn on_send(&mut self, cx: &mut Context<'_>, outgoing: tautline::Outgoing) -> Result<(), Error> {
+        let request = outgoing.request.unwrap();
+        cx.fail_request(request, Error::answer("no t0ken-login here"));
+        Ok(())
+    }
+}
+
+#[test]
+fn the_error_of_a_request_holds_no_secret_of_the_login() {
+    let server = Server::echo();
+    let client = Client::builder(server.url()).protocol(Fails).connect().unwrap();
+    let error = client.request("x", LONG).unwrap_err();
+    assert_eq!(error.to_string(), "the server answered with an error: no *** here");
+    client.terminate();
+}
+
 #[test]
 fn a_line_that_is_well_says_nothing_at_info_or_above() {
     let (echoed_in, echoed) = crossbeam_channel::unbounded();

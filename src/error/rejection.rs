@@ -7,8 +7,8 @@ use crate::secrets::Secrets;
 /// The HTTP answer of a server that refused the upgrade.
 ///
 /// The fields hold what the server said, and it may repeat what it was asked. `Display` shows the start of that, and `Debug`
-/// leaves the header values and the body out; both put `***` in place of what was secret in the request: passwords, the
-/// values of the query, of cookies and of headers.
+/// leaves the header values and the body out; both put `***` in place of what was secret in the request: see
+/// [`Error`](crate::Error).
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rejection {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 use crate::event::Ticket;
 use crate::message::Message;
+use crate::secrets::Secrets;
 
 /// What a hook of a [`Protocol`](crate::Protocol) works with. Everything asked for happens after the hook has returned,
 /// in the order in which it was asked for. Of a hook that returns an error, messages are delivered and requests answered,
@@ -57,6 +58,8 @@ pub(crate) type Work = Box<dyn FnOnce() -> Result<Message, Error> + Send>;
 /// Something that a hook asked for.
 pub(crate) enum Effect {
     Send(Message),
+    /// The server may repeat it.
+    Secret(Secrets),
     Deliver(Message),
     Ready {
         resumed: bool,
@@ -98,6 +101,44 @@ impl<'a> Context<'a> {
     /// that is gone, as in the same hook after [`close`](Self::close), nothing is sent.
     pub fn send(&mut self, message: impl Into<Message>) {
         self.effects.push(Effect::Send(message.into()));
+    }
+
+    /// Says that a text is secret: a password or a token of the login, each by itself, before or after it is sent. Where the
+    /// server repeats it on this connection, `***` stands in its place in what is printed and logged: in the reason of a
+    /// close frame (the field itself stays as it came), and in the text of an error that a hook returns from then on, or
+    /// gives to [`stop`](Self::stop) or [`fail_request`](Self::fail_request). It is found also where it is percent-encoded
+    /// or escaped as in JSON or HTML, and, if it has 4 to 7 bytes, where it is no piece of a longer word; a shorter one is
+    /// not hidden. Such an error must hold what the server said whole: half of a secret is found only at its end.
+    ///
+    /// Known until the connection ends are the last of them, some hundreds. What the request for the connection held (the
+    /// password of the URL, tokens in the query, in headers and in subprotocols) the library knows by itself.
+    ///
+    /// ```
+    /// # use tautline::{Accepted, Context, Error, Message, Protocol};
+    /// # struct Password(String);
+    /// # impl Protocol for Password {
+    /// fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    ///     cx.secret(&self.0);
+    ///     cx.send(format!("login {}", self.0));
+    ///     Ok(())
+    /// }
+    ///
+    /// fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
+    ///     match message.as_text() {
+    ///         Some(text) if text.starts_with("wrong ") => return Err(Error::refused(text)), // "wrong ***"
+    ///         _ => cx.ready(),
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # }
+    /// # drop(Password(String::new()));
+    /// ```
+    pub fn secret(&mut self, text: impl AsRef<str>) {
+        self.keep_secret(Secrets::of_text(text.as_ref()));
+    }
+
+    pub(crate) fn keep_secret(&mut self, secrets: Secrets) {
+        self.effects.push(Effect::Secret(secrets));
     }
 
     /// Gives a message to the application, also before the line is ready.

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::error::Error;
 use crate::message::Message;
 use crate::protocol::{Accepted, Context, Down, Outgoing, Protocol, RequestId, Retry};
+use crate::secrets::Secrets;
 
 /// The common JSON session: a login that is the first message, and answers paired with requests by a field or by their
 /// order. For JSON heartbeats, add [`HeartbeatConfig::json`](crate::HeartbeatConfig::json) to the configuration; like
@@ -40,6 +41,8 @@ use crate::protocol::{Accepted, Context, Down, Outgoing, Protocol, RequestId, Re
 #[must_use = "a session does nothing until it is given to a builder"]
 pub struct JsonSession {
     login: Option<Box<dyn FnMut() -> Value + Send>>,
+    /// Of the last login.
+    secrets: Secrets,
     accepted: Option<Test>,
     refused: Option<Test>,
     /// The field that pairs an answer with its request.
@@ -66,8 +69,9 @@ type Test = Box<dyn FnMut(&Value) -> bool + Send>;
 /// What an answer is known by: the value of a field, as JSON text; empty where order alone counts.
 type Key = Box<str>;
 
-/// How much of a refusal its error repeats.
+/// How much of a refusal its error repeats, and how much is looked at for that, in characters.
 const SAID: usize = 200;
+const LOOKED_AT: usize = 8 << 10;
 
 /// So many requests may wait for their answers.
 const OPEN: usize = 1024;
@@ -78,7 +82,10 @@ impl JsonSession {
         Self::default()
     }
 
-    /// Logs in with this message. Unless [`accepted`](Self::accepted) says otherwise, the next message that is not a
+    /// Logs in with this message. No error, `Debug` or log line shows what is secret in it, also where the server repeats it
+    /// in its refusal or a close reason: each text and number under a name that ends like `password`, `token`, `secret`,
+    /// `key` or `auth`, and under any name each text that is more than words of letters (such as `me@example.com` and
+    /// `hunter2`, but not `POST_LOGIN`), if it has at least 4 bytes. Unless [`accepted`](Self::accepted) says otherwise, the next message that is not a
     /// refusal accepts it.
     pub fn login(self, message: Value) -> Self {
         self.login_with(move || message.clone())
@@ -127,8 +134,10 @@ impl JsonSession {
     /// The login's answer, if `value` is one; `None` if it is not.
     fn judge_login(&mut self, value: &Value) -> Option<Result<(), Error>> {
         if self.refused.as_mut().is_some_and(|refused| refused(value)) {
-            let said: String = value.to_string().chars().take(SAID).collect();
-            return Some(Err(Error::refused(said)));
+            let said: String = value.to_string().chars().take(LOOKED_AT).collect();
+            // Before it is cut: half a secret is one, too.
+            let said = self.secrets.hide(&said);
+            return Some(Err(Error::refused(said.chars().take(SAID).collect::<String>())));
         }
         self.accepted.as_mut().is_none_or(|accepted| accepted(value)).then_some(Ok(()))
     }
@@ -200,7 +209,12 @@ impl Protocol for JsonSession {
 
     fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
         match &mut self.login {
-            Some(login) => cx.send(login()),
+            Some(login) => {
+                let message = login();
+                self.secrets = Secrets::of_login(&message);
+                cx.keep_secret(self.secrets.clone());
+                cx.send(message);
+            }
             None => cx.ready(),
         }
         Ok(())
@@ -265,5 +279,24 @@ impl fmt::Debug for JsonSession {
             .field("logs_in", &self.login.is_some())
             .field("open_requests", &self.open.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_cut_behind_its_secrets_and_not_in_one() {
+        let secrets = Secrets::of_login(&json!({"p": "hunter2-hunter2"}));
+        for pad in 150..200 {
+            let mut session =
+                JsonSession { secrets: secrets.clone(), ..JsonSession::new().refused(|_| true) };
+            let said = json!(["x".repeat(pad), "hunter2-hunter2"]);
+            let Some(Err(error)) = session.judge_login(&said) else { panic!("{said} is a refusal") };
+            assert!(!error.to_string().contains("hu"), "{error}");
+        }
     }
 }

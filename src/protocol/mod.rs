@@ -41,6 +41,10 @@ use crate::message::Message;
 /// A hook that returns an error ends the connection with it: a failed attempt before the line was ready, a loss
 /// after; [`on_down`](Self::on_down) says what follows.
 ///
+/// What it sends may be secret, and servers repeat what they refuse: a protocol that logs in says to
+/// [`Context::secret`] what must not be printed or logged. Of [`prepare`](Self::prepare) the library knows by itself what is
+/// secret in the request.
+///
 /// Calls that would block fail with [`Error::WouldDeadlock`] in a hook; `try_send`, `send` while there is room,
 /// `reconnect_now`, and `close` and `terminate`, which then return at once, are fine.
 ///
@@ -61,7 +65,10 @@ use crate::message::Message;
 ///
 ///     fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
 ///         match message.as_text() {
-///             Some("hello") if !cx.is_ready() => cx.send(self.0.as_str()),
+///             Some("hello") if !cx.is_ready() => {
+///                 cx.secret(&self.0);
+///                 cx.send(self.0.as_str());
+///             }
 ///             Some("welcome") if !cx.is_ready() => cx.ready(),
 ///             Some("wrong") if !cx.is_ready() => return Err(Error::refused("wrong password")),
 ///             _ => cx.deliver(message),

@@ -109,7 +109,9 @@ fn credentials(userinfo: &[u8], parts: &mut Parts) {
 
 pub(super) fn of_subprotocols(names: &[String], parts: &mut Parts) {
     for (name, starts) in secrets_in_subprotocols(names) {
-        starts.into_iter().for_each(|start| add(name[start..].as_bytes(), parts));
+        for start in starts {
+            add(&name.as_bytes()[start..], parts);
+        }
     }
 }
 

@@ -136,6 +136,7 @@ impl Session {
 
     /// The server's close frame arrived on a connection; the socket has queued the answer, unless ours went out before.
     pub(crate) fn handle_close_frame(&mut self, now: Instant, id: ConnectionId, frame: CloseFrame) {
+        let frame = frame.hiding(&self.secrets_of(id));
         match self.line.role(id) {
             Some(Role::Current) => self.current_closed(now, frame),
             Some(Role::Successor) => self.move_failed(now, &Error::ClosedByServer(frame), Goodbye::Answer),

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{ConnectionConfig, deadline};
 use crate::protocol::Accepted;
+use crate::secrets::Secrets;
 use crate::session::closing::Closing;
 use crate::session::heartbeat::HeartbeatManager;
 use crate::session::ledger::WriteLedger;
@@ -33,6 +34,8 @@ pub(super) struct Connection {
     pub(super) hold: Option<Instant>,
     /// How many jobs of the protocol's have no result yet.
     pub(super) jobs: usize,
+    /// What the protocol has said to the server, and must not be shown when it is repeated.
+    pub(super) secrets: Secrets,
 }
 
 /// How far a connection has come.
@@ -91,6 +94,7 @@ impl Connection {
             framed: None,
             hold: None,
             jobs: 0,
+            secrets: Secrets::default(),
         }
     }
 

@@ -57,6 +57,7 @@ impl Session {
         let mut cx = Context::new(&mut effects, &waiting, &mut *self.random, moment);
         let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut *protocol, &mut cx)));
         let Some(outcome) = self.give_back(protocol, outcome) else { return };
+        let outcome = self.hide_secrets(id, &mut effects, outcome);
         let outcome = self.overrule(&mut effects, outcome);
         for effect in effects.drain(..) {
             self.apply(now, id, during, effect);
@@ -216,7 +217,7 @@ impl Session {
                 connection.jobs += 1;
                 self.pieces.push_back(Piece { connection: id, id: work_id, work });
             }
-            Effect::Deliver(_) | Effect::Part(..) | Effect::End(..) => {}
+            Effect::Deliver(_) | Effect::Part(..) | Effect::End(..) | Effect::Secret(_) => {}
         }
     }
 

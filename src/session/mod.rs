@@ -20,6 +20,7 @@ mod output;
 mod pings;
 pub(crate) mod reconnect;
 mod requests;
+mod secrets;
 mod sender;
 mod timers;
 mod transmit;
@@ -304,6 +305,7 @@ impl Session {
 
     /// A connection ended.
     pub(crate) fn handle_fault(&mut self, now: Instant, id: ConnectionId, fault: Fault) {
+        let fault = fault.hiding(&self.secrets_of(id));
         match (self.line.role(id), fault) {
             (Some(Role::Current), Fault::Broken(error)) => self.line_lost(now, error),
             (Some(Role::Current), Fault::Violation { code, reason }) => {
