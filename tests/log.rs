@@ -231,11 +231,12 @@ impl Protocol for Talker {
 
 #[test]
 fn what_a_protocol_calls_secret_is_in_no_text_of_its_errors_and_of_its_servers_close() {
+    type Answer = fn(&[u8]) -> Vec<u8>;
     fn text(message: &Message) -> &str {
         message.as_text().unwrap()
     }
-    let said: fn(&[u8]) -> Vec<u8> = |_| frame(0x81, b"\"no t0ken%2Dlogin here\"");
-    let talkers: [(Talker, fn(&[u8]) -> Vec<u8>); 6] = [
+    let said: Answer = |_| frame(0x81, b"\"no t0ken%2Dlogin here\"");
+    let talkers: [(Talker, Answer); 6] = [
         (Talker(|_, message| Err(Error::refused(text(&message)))), said),
         (Talker(|_, message| Err(Error::session(text(&message)))), said),
         (Talker(|_, message| Err(Error::answer(text(&message)))), said),

@@ -88,7 +88,7 @@ fn the_login_is_the_first_message_and_makes_the_line_authenticated() {
 fn a_refused_login_is_an_error_of_connect_and_ends_a_client_that_was_never_ready() {
     let server = gateway(echo_json);
     let wrong = || {
-        let session = JsonSession::new().login(json!({"type": "login", "password": "wrong"}));
+        let session = JsonSession::new().login(json!({"type": "login", "password": "left"}));
         session.accepted(|m| m["type"] == "welcome").refused(|m| m["type"] == "refused")
     };
     let error = Client::builder(server.url()).protocol(wrong()).connect().unwrap_err();
