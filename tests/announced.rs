@@ -2,52 +2,13 @@
 #![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
 
 mod common;
+#[path = "common/heap.rs"]
+mod heap;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{Server, accept_raw, disconnected, eventually, read_frames, wait_for};
 use tautline::{Client, ConnectionConfig, DisconnectReason, Error, HeartbeatConfig};
-
-static LARGEST: AtomicUsize = AtomicUsize::new(0);
-
-/// The system's allocator, which remembers the largest allocation.
-struct Watching;
-
-fn note(size: usize) {
-    LARGEST.fetch_max(size, Ordering::Relaxed);
-}
-
-// SAFETY: each call goes to the system's allocator as it is; the note touches no memory of the caller's.
-#[expect(unsafe_code, reason = "an allocator can't be written without; only in this program")]
-unsafe impl GlobalAlloc for Watching {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note(layout.size());
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        note(layout.size());
-        // SAFETY: the caller keeps the contract of `alloc_zeroed`, which is the same.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, old: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        note(size);
-        // SAFETY: the caller keeps the contract of `realloc`, which is the same.
-        unsafe { System.realloc(old, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, old: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`, which is the same.
-        unsafe { System.dealloc(old, layout) }
-    }
-}
-
-#[global_allocator]
-static WATCHING: Watching = Watching;
 
 const MIB: usize = 1 << 20;
 
@@ -77,11 +38,11 @@ fn a_frame_takes_memory_as_it_arrives_and_not_as_its_header_says() {
         });
         let config = ConnectionConfig::new(server.url()).heartbeat(HeartbeatConfig::off());
         let client = Client::connect(configure(config)).unwrap();
-        LARGEST.store(0, Ordering::Relaxed);
+        heap::measure();
         let received = || usize::try_from(client.stats().bytes_read).unwrap();
         eventually("all that arrives", || received() >= 20 + arrive * MIB);
         // A buffer that doubles, and the piece that is announced next.
-        let largest = LARGEST.load(Ordering::Relaxed);
+        let largest = heap::largest();
         assert!(largest <= 2 * arrive * MIB + 2 * MIB, "{what}: {largest} bytes at once");
         assert_eq!(client.stats().disconnects, 0, "{what}");
         client.terminate();

@@ -1,0 +1,68 @@
+//! What the program has allocated: the system's allocator, which counts. What the system's allocator itself keeps for
+//! later is no part of it: how much that is depends on what was freed before, and in which order.
+#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(unreachable_pub, reason = "a module that several test crates include")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+/// The largest single allocation since [`measure`].
+static LARGEST: AtomicUsize = AtomicUsize::new(0);
+
+struct Counting;
+
+fn more(size: usize) {
+    LARGEST.fetch_max(size, Relaxed);
+    LIVE.fetch_add(size, Relaxed);
+}
+
+fn less(size: usize) {
+    LIVE.fetch_sub(size, Relaxed);
+}
+
+// SAFETY: each call goes to the system's allocator as it is; counting touches no memory of the caller's.
+#[expect(unsafe_code, reason = "an allocator can't be written without; only in tests")]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        more(layout.size());
+        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        more(layout.size());
+        // SAFETY: the caller keeps the contract of `alloc_zeroed`, which is the same.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, old: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        more(size);
+        less(layout.size());
+        // SAFETY: the caller keeps the contract of `realloc`, which is the same.
+        unsafe { System.realloc(old, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, old: *mut u8, layout: Layout) {
+        less(layout.size());
+        // SAFETY: the caller keeps the contract of `dealloc`, which is the same.
+        unsafe { System.dealloc(old, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// The bytes that are allocated now.
+pub fn live() -> usize {
+    LIVE.load(Relaxed)
+}
+
+/// Begins to look for the largest allocation anew.
+pub fn measure() {
+    LARGEST.store(0, Relaxed);
+}
+
+pub fn largest() -> usize {
+    LARGEST.load(Relaxed)
+}
