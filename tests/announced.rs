@@ -31,7 +31,7 @@ fn a_frame_takes_memory_as_it_arrives_and_not_as_its_header_says() {
     for (what, length, arrive, configure) in cases {
         let server = Server::start(move |_, stream| {
             let mut stream = accept_raw(stream);
-            stream.write_all(&[header(0x01, 1), vec![b'A'], header(0x80, length)].concat()).unwrap();
+            stream.write_all(&[vec![0x01, 1, b'A'], header(0x80, length)].concat()).unwrap();
             let part = vec![b'B'; MIB];
             (0..arrive).for_each(|_| stream.write_all(&part).unwrap());
             read_frames(&mut stream);
@@ -40,7 +40,7 @@ fn a_frame_takes_memory_as_it_arrives_and_not_as_its_header_says() {
         let client = Client::connect(configure(config)).unwrap();
         heap::measure();
         let received = || usize::try_from(client.stats().bytes_read).unwrap();
-        eventually("all that arrives", || received() >= 20 + arrive * MIB);
+        eventually("all that arrives", || received() >= 13 + arrive * MIB);
         // A buffer that doubles, and the piece that is announced next.
         let largest = heap::largest();
         assert!(largest <= 2 * arrive * MIB + 2 * MIB, "{what}: {largest} bytes at once");
@@ -51,7 +51,7 @@ fn a_frame_takes_memory_as_it_arrives_and_not_as_its_header_says() {
 
 #[test]
 fn a_length_that_nothing_could_hold_is_refused_whatever_the_limits() {
-    for length in [1 << 62, 1 << 63, u64::MAX] {
+    for length in [1 << 62, i64::MAX as u64] {
         let server = Server::start(move |_, stream| {
             let mut stream = accept_raw(stream);
             stream.write_all(&header(0x82, length)).unwrap();

@@ -149,6 +149,14 @@ fn a_control_frame_over_125_bytes_is_a_violation() {
 }
 
 #[test]
+fn a_length_that_is_not_in_its_shortest_form_is_a_violation() {
+    violates(b"\x81\x7E\x00\x01x", 1002, "the length 1 in 2 bytes");
+    violates(b"\x89\x7E\x00\x01x", 1002, "the length 1 in 2 bytes");
+    violates(b"\x82\x7F\x00\x00\x00\x00\x00\x00\x00\x7Ex", 1002, "the length 126 in 8 bytes");
+    violates(b"\x82\x7F\x80\x00\x00\x00\x00\x00\x00\x00", 1002, "highest bit is set");
+}
+
+#[test]
 fn a_continuation_without_a_start_is_a_violation() {
     violates(&frame(0x80, b"x"), 1002, "nothing to continue");
     violates(&frame(0x00, b"x"), 1002, "nothing to continue");

@@ -147,6 +147,15 @@ impl Tap {
         if masked {
             return broken("a masked frame, which only a client may send");
         }
+        if length > i64::MAX as u64 {
+            return broken("a length whose highest bit is set (RFC 6455, section 5.2)");
+        }
+        if length < header.least() {
+            return broken(&format!(
+                "the length {length} in {} bytes, where the shortest form must be used (RFC 6455, section 5.2)",
+                header.size - 2
+            ));
+        }
         match opcode {
             0..=2 => {}
             8..=10 if !last => return broken("a control frame in fragments"),
@@ -214,6 +223,15 @@ impl Header {
         let length = length.iter().fold(u64::from(short), |length, byte| length << 8 | u64::from(*byte));
         let size = 2 + width + if masked { 4 } else { 0 };
         (bytes.len() >= size).then_some(Self { first: *first, masked, size, length })
+    }
+
+    /// The smallest length for which an unmasked header of this size is the shortest.
+    fn least(&self) -> u64 {
+        match self.size {
+            2 => 0,
+            4 => 126,
+            _ => 0x1_0000,
+        }
     }
 }
 
@@ -306,6 +324,47 @@ mod tests {
         assert!(!between(&[0x89, 0]), "a ping in between");
         assert!(!between(&[0x80, 1]) && between(b"!"));
         assert!(between(&[0x82, 0, 0x8A, 0]));
+    }
+
+    #[test]
+    fn a_length_must_be_in_its_shortest_form() {
+        let verdict = |first: u8, length: u64, width: usize| {
+            let mut header = vec![first, if width == 2 { 126 } else { 127 }];
+            header.extend(&length.to_be_bytes()[8 - width..]);
+            let mut tap = tap();
+            assert_eq!(passed(&mut tap, &header, 3).is_empty(), tap.violation().is_some());
+            tap.violation().map(|Violation { code, reason }| (*code, reason.to_string()))
+        };
+        for (first, length, width) in
+            [(0x82, 126, 2), (0x01, 0xFFFF, 2), (0x82, 0x1_0000, 8), (0x82, 1 << 61, 8)]
+        {
+            assert_eq!(verdict(first, length, width), None, "{length} in {width} bytes");
+        }
+        for (first, length, width) in [
+            (0x82, 0, 2),
+            (0x01, 125, 2),
+            (0x89, 5, 2),
+            (0x88, 2, 8),
+            (0x82, 0, 8),
+            (0x82, 126, 8),
+            (0x82, 0xFFFF, 8),
+        ] {
+            let says = format!(
+                "the length {length} in {width} bytes, where the shortest form must be used (RFC 6455, section 5.2)"
+            );
+            assert_eq!(verdict(first, length, width), Some((1002, says)));
+        }
+    }
+
+    #[test]
+    fn the_highest_bit_of_a_length_must_be_clear() {
+        for length in [1 << 63, u64::MAX] {
+            let mut tap = tap();
+            passed(&mut tap, &[&[0x82, 127][..], &length.to_be_bytes()].concat(), 3);
+            let violation = tap.violation().map(|Violation { code, reason }| (*code, &**reason));
+            let says = "a length whose highest bit is set (RFC 6455, section 5.2)";
+            assert_eq!(violation, Some((1002, says)), "{length}");
+        }
     }
 
     #[test]
