@@ -211,7 +211,7 @@ fn after_a_violation_the_rest_is_dropped_and_the_end_is_no_reset() {
 
 #[test]
 fn a_close_frame_with_half_a_code_is_a_violation() {
-    violates(b"\x88\x01\x03", 1002, "Invalid close sequence");
+    violates(b"\x88\x01\x03", 1002, "a close frame of one byte, where a code takes two");
 }
 
 #[test]
@@ -239,7 +239,9 @@ fn an_illegal_close_code_is_the_servers_violation_and_not_its_word() {
         else {
             panic!("{code}: the server never said 1002, the code for what its peer did wrong")
         };
-        assert!(error.to_string().ends_with("(told so with close code 1002)"), "{error}");
+        let text = error.to_string();
+        let says = format!("the server broke the WebSocket protocol: close code {code}: \"because\", which ");
+        assert!(text.starts_with(&says) && text.ends_with("(told so with close code 1002)"), "{text}");
     }
 }
 

@@ -17,7 +17,7 @@ use crate::message::{Binary, Fragment, Message, Position, Text};
 use crate::secrets::Secrets;
 use crate::transport::frame::{self, Masks};
 use crate::transport::stream::{Link, Poller, Raw};
-use crate::transport::tap::{Tap, Violation};
+use crate::transport::tap::{self, Tap, Violation};
 
 pub(crate) struct Socket<T: Raw = TcpStream> {
     context: WebSocketContext,
@@ -323,24 +323,20 @@ impl<T: Raw> Socket<T> {
     /// The server's close frame, as the server sent it.
     fn close_frame(&mut self, frame: Option<tungstenite::protocol::CloseFrame>) -> Result<CloseFrame, Fault> {
         // An empty close frame counts as 1005 (RFC 6455, section 7.1.5).
-        let Some(frame) = frame else { return Ok(CloseFrame::new(1005, "")) };
-        let sent = self.stream.tap.close().map(|(code, reason)| self.as_sent(code, reason));
-        let reported = u16::from(frame.code);
-        match sent {
-            Some(sent) if sent.code == reported => Ok(sent),
-            Some(sent) if sent.code == 1014 => {
-                self.answer_close(&sent);
-                Ok(sent)
-            }
-            Some(sent) => {
-                self.draining = Some(DRAINED);
-                Err(Fault::Violation {
-                    code: 1002,
-                    reason: format!("{sent}, a code that nobody may send").into(),
-                })
-            }
-            None => Ok(CloseFrame::new(reported, frame.reason.as_str()).hiding(&self.secrets)),
+        let (Some(frame), Some((code, reason))) = (frame, self.stream.tap.close()) else {
+            return Ok(CloseFrame::new(1005, ""));
+        };
+        let sent = self.as_sent(code, reason);
+        if code == u16::from(frame.code) {
+            return Ok(sent);
         }
+        if code == 1014 {
+            self.answer_close(&sent);
+            return Ok(sent);
+        }
+        let reason = format!("{}, {}", self.named(code, reason), tap::misused(code)).into();
+        self.draining = Some(DRAINED);
+        Err(Fault::Violation { code: 1002, reason })
     }
 
     /// Answers a close frame with its code, in place of tungstenite.
@@ -392,7 +388,7 @@ impl<T: Raw> Socket<T> {
     fn not_utf8(&self) -> Box<str> {
         match self.stream.tap.close() {
             Some((code, reason)) if std::str::from_utf8(reason).is_err() => {
-                format!("{}, a reason that is not UTF-8", self.as_sent(code, reason)).into()
+                format!("{}, a reason that is not UTF-8", self.named(code, reason)).into()
             }
             _ => "text that is not UTF-8".into(),
         }
@@ -401,6 +397,11 @@ impl<T: Raw> Socket<T> {
     /// A close frame for people, its reason as far as it can be read.
     fn as_sent(&self, code: u16, reason: &[u8]) -> CloseFrame {
         CloseFrame::new(code, String::from_utf8_lossy(reason)).hiding(&self.secrets)
+    }
+
+    /// A close frame that breaks the protocol. A 1005 in it does not stand for an empty one.
+    fn named(&self, code: u16, reason: &[u8]) -> String {
+        if reason.is_empty() { format!("close code {code}") } else { self.as_sent(code, reason).to_string() }
     }
 }
 

@@ -162,6 +162,9 @@ impl Tap {
             8..=10 if length > 125 => {
                 return broken(&format!("a control frame of {length} bytes, where 125 are allowed"));
             }
+            8 if length == 1 => {
+                return broken("a close frame of one byte, where a code takes two (RFC 6455, section 5.5.1)");
+            }
             8..=10 => return Ok(()),
             unknown => return broken(&format!("a frame with the unknown opcode {unknown}")),
         }
@@ -232,6 +235,15 @@ impl Header {
             4 => 126,
             _ => 0x1_0000,
         }
+    }
+}
+
+/// What is wrong with a close code that no endpoint may send.
+pub(super) fn misused(code: u16) -> &'static str {
+    match code {
+        1005 | 1006 | 1015 => "which must never be on the wire (RFC 6455, section 7.4.1)",
+        1000..=2999 => "which is reserved and has no meaning (RFC 6455, section 7.4)",
+        _ => "which is not between 1000 and 4999 (RFC 6455, section 7.4.2)",
     }
 }
 

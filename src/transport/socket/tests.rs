@@ -135,12 +135,38 @@ fn close_codes_are_told_as_they_were_sent() {
         let (Ok(Some(Incoming::Close(frame))), answer) = close(code) else { panic!("{code}") };
         assert_eq!((frame.code, &*frame.reason, answer), (code, "bye", code));
     }
-    for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000] {
+    let never = "which must never be on the wire (RFC 6455, section 7.4.1)";
+    let reserved = "which is reserved and has no meaning (RFC 6455, section 7.4)";
+    let outside = "which is not between 1000 and 4999 (RFC 6455, section 7.4.2)";
+    for (code, why) in [
+        (1005, never),
+        (1006, never),
+        (1015, never),
+        (1004, reserved),
+        (1016, reserved),
+        (2999, reserved),
+        (0, outside),
+        (999, outside),
+        (5000, outside),
+    ] {
         let (Err(Fault::Violation { code: 1002, reason }), answer) = close(code) else { panic!("{code}") };
-        let says = format!("close code {code}: \"bye\", a code that nobody may send");
-        assert_eq!(*reason, *says, "the server's own words count too");
+        assert_eq!(
+            *reason,
+            *format!("close code {code}: \"bye\", {why}"),
+            "the server's own words count too"
+        );
         assert_eq!(answer, 1002);
     }
+}
+
+#[test]
+fn a_close_code_that_breaks_the_protocol_is_named_also_without_a_reason() {
+    let (code, reason) = violation(b"\x88\x02\x03\xED");
+    let says = "close code 1005, which must never be on the wire (RFC 6455, section 7.4.1)";
+    assert_eq!((code, &*reason), (1002, says), "it is no empty close frame");
+    let (code, reason) = violation(b"\x88\x01\x03");
+    let says = "a close frame of one byte, where a code takes two (RFC 6455, section 5.5.1)";
+    assert_eq!((code, &*reason), (1002, says));
 }
 
 #[test]
