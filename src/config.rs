@@ -204,33 +204,34 @@ impl ConnectionConfig {
             ("max_message_size", self.max_message_size),
             ("max_frame_size", self.max_frame_size),
             ("max_response_size", self.max_response_size),
-            ("outbox", self.outbox.messages.min(self.outbox.bytes)),
-            ("events", self.events.messages.min(self.events.bytes)),
+            ("outbox.messages", self.outbox.messages),
+            ("outbox.bytes", self.outbox.bytes),
+            ("events.messages", self.events.messages),
+            ("events.bytes", self.events.bytes),
             ("fragment", self.fragment.unwrap_or(1)),
         ] {
             if size == 0 {
-                return invalid(setting, "it is zero");
+                return invalid(setting, "it is 0; at least 1 is needed");
             }
         }
         if self.delivery == Delivery::AtLeastOnce && self.heartbeat.beat != Beat::WebSocketPing {
-            return invalid(
-                "delivery",
-                "AtLeastOnce needs confirmations, which only WebSocket pings as heartbeats bring",
+            let why = format!(
+                "it is AtLeastOnce, which only the confirmations of Beat::WebSocketPing allow, and heartbeat.beat is {:?}",
+                self.heartbeat.beat
             );
+            return invalid("delivery", why);
         }
         if self.spin > LONGEST_SPIN {
             let why = format!(
-                "it is {:?}; a look longer than {LONGEST_SPIN:?} only burns a processor that sleep would leave free",
+                "it is {:?}; at most {LONGEST_SPIN:?} is allowed, since a longer look only burns a processor that sleep would leave free",
                 self.spin
             );
             return invalid("spin", why);
         }
         if !STACKS.contains(&self.thread_stack) {
             let (least, most) = (STACKS.start(), STACKS.end());
-            return invalid(
-                "thread_stack",
-                format!("{} bytes; {least} to {most} are allowed", self.thread_stack),
-            );
+            let why = format!("it is {} bytes; {least} to {most} are allowed", self.thread_stack);
+            return invalid("thread_stack", why);
         }
         Ok(endpoint)
     }
@@ -358,7 +359,7 @@ impl ReconnectConfig {
             return invalid("reconnect.initial_delay", why);
         }
         if !(self.multiplier.is_finite() && self.multiplier >= 1.0) {
-            let why = format!("it is {}; it must be a number of at least 1", self.multiplier);
+            let why = format!("it is {}; a number of at least 1 is needed", self.multiplier);
             return invalid("reconnect.multiplier", why);
         }
         Ok(())
@@ -488,7 +489,7 @@ pub(crate) fn check_subprotocols(names: &[String]) -> Result<(), Error> {
 }
 
 fn not_zero(setting: &'static str, duration: Duration) -> Result<(), Error> {
-    if duration.is_zero() { invalid(setting, "it is zero") } else { Ok(()) }
+    if duration.is_zero() { invalid(setting, "it is zero; it must be longer") } else { Ok(()) }
 }
 
 fn invalid<T>(setting: &'static str, reason: impl Into<Box<str>>) -> Result<T, Error> {

@@ -165,7 +165,7 @@ impl Builder {
         match &protocol {
             Some(protocol) => protocol.check()?,
             None if config.heartbeat.beat == Beat::Protocol => {
-                let reason = "Beat::Protocol needs a protocol that sends the heartbeats, and there is none";
+                let reason = "it is Protocol, which needs a protocol that sends the heartbeats, and there is none; WebSocketPing, Json and Off need none";
                 return Err(Error::InvalidConfig { setting: "heartbeat.beat", reason: reason.into() });
             }
             None => {}

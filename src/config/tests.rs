@@ -12,34 +12,70 @@ fn the_defaults_are_valid() {
 }
 
 #[test]
-fn a_bad_setting_is_named() {
+fn a_bad_setting_is_named_with_what_it_is_and_what_is_allowed() {
     let reconnect = ReconnectConfig::default;
     let second = Duration::from_secs(1);
     let zero = Duration::ZERO;
     for (config, says) in [
-        (config().reconnect(reconnect().multiplier(0.0)), "reconnect.multiplier"),
-        (config().reconnect(reconnect().multiplier(0.5)), "reconnect.multiplier"),
-        (config().reconnect(reconnect().multiplier(f64::NAN)), "reconnect.multiplier"),
-        (config().reconnect(reconnect().multiplier(f64::INFINITY)), "reconnect.multiplier"),
-        (config().reconnect(reconnect().initial_delay(zero)), "reconnect.initial_delay"),
+        (
+            config().reconnect(reconnect().multiplier(0.0)),
+            "reconnect.multiplier can't be used: it is 0; a number of at",
+        ),
+        (
+            config().reconnect(reconnect().multiplier(0.5)),
+            "reconnect.multiplier can't be used: it is 0.5; a number",
+        ),
+        (
+            config().reconnect(reconnect().multiplier(f64::NAN)),
+            "reconnect.multiplier can't be used: it is NaN; a number",
+        ),
+        (
+            config().reconnect(reconnect().multiplier(f64::INFINITY)),
+            "reconnect.multiplier can't be used: it is inf",
+        ),
+        (
+            config().reconnect(reconnect().initial_delay(zero)),
+            "reconnect.initial_delay can't be used: it is zero",
+        ),
         (
             config().reconnect(reconnect().initial_delay(second * 31)),
-            "raise max_delay or lower initial_delay",
+            "reconnect.initial_delay can't be used: it is 31s, more than max_delay (30s): raise max_delay or lower initial_delay",
         ),
-        (config().heartbeat(HeartbeatConfig::default().interval(zero)), "heartbeat.interval"),
-        (config().heartbeat(HeartbeatConfig::default().timeout(zero)), "heartbeat.timeout"),
-        (config().connect_timeout(zero), "connect_timeout"),
-        (config().close_timeout(zero), "close_timeout"),
-        (config().write_timeout(zero), "write_timeout"),
-        (config().max_message_size(0), "max_message_size"),
-        (config().max_frame_size(0), "max_frame_size"),
-        (config().max_response_size(0), "max_response_size"),
-        (config().outbox(Limit::new(0, 1)), "outbox"),
-        (config().events(Limit::new(1, 0)), "events"),
-        (config().spin(Duration::from_millis(1) + Duration::from_nanos(1)), "spin"),
-        (config().thread_stack((384 << 10) - 1), "thread_stack"),
-        (config().thread_stack((1 << 30) + 1), "thread_stack"),
-        (config().thread_stack(usize::MAX), "thread_stack"),
+        (
+            config().heartbeat(HeartbeatConfig::default().interval(zero)),
+            "heartbeat.interval can't be used: it is 0ns; at least 1 ms is needed",
+        ),
+        (
+            config().heartbeat(HeartbeatConfig::default().timeout(zero)),
+            "heartbeat.timeout can't be used: it is 0ns; at least 1 ms is needed",
+        ),
+        (config().connect_timeout(zero), "connect_timeout can't be used: it is zero; it must be longer"),
+        (config().login_timeout(zero), "login_timeout can't be used: it is zero; it must be longer"),
+        (config().close_timeout(zero), "close_timeout can't be used: it is zero; it must be longer"),
+        (config().write_timeout(zero), "write_timeout can't be used: it is zero; it must be longer"),
+        (config().max_age(zero), "max_age can't be used: it is zero; it must be longer"),
+        (config().max_message_size(0), "max_message_size can't be used: it is 0; at least 1 is needed"),
+        (config().max_frame_size(0), "max_frame_size can't be used: it is 0; at least 1 is needed"),
+        (config().max_response_size(0), "max_response_size can't be used: it is 0; at least 1 is needed"),
+        (config().outbox(Limit::new(0, 1)), "outbox.messages can't be used: it is 0; at least 1 is needed"),
+        (config().outbox(Limit::new(1, 0)), "outbox.bytes can't be used: it is 0; at least 1 is needed"),
+        (config().events(Limit::new(0, 1)), "events.messages can't be used: it is 0; at least 1 is needed"),
+        (config().events(Limit::new(1, 0)), "events.bytes can't be used: it is 0; at least 1 is needed"),
+        (config().fragment(0), "fragment can't be used: it is 0; at least 1 is needed"),
+        (
+            config().delivery(Delivery::AtLeastOnce).heartbeat(HeartbeatConfig::off()),
+            "delivery can't be used: it is AtLeastOnce, which only the confirmations of Beat::WebSocketPing allow, and heartbeat.beat is Off",
+        ),
+        (
+            config().spin(Duration::from_millis(1) + Duration::from_nanos(1)),
+            "spin can't be used: it is 1.000001ms; at most 1ms is allowed",
+        ),
+        (
+            config().thread_stack((384 << 10) - 1),
+            "thread_stack can't be used: it is 393215 bytes; 393216 to 1073741824 are allowed",
+        ),
+        (config().thread_stack((1 << 30) + 1), "it is 1073741825 bytes; 393216 to 1073741824 are allowed"),
+        (config().thread_stack(usize::MAX), "bytes; 393216 to 1073741824 are allowed"),
         (config().subprotocol("a b"), "subprotocol"),
         (config().subprotocol(""), "subprotocol"),
         (config().subprotocol("a").subprotocol("a"), "twice"),
