@@ -33,8 +33,13 @@ impl Endpoint {
                 "a character outside ASCII at byte {at}; write the host in punycode (xn--…) and the rest percent-encoded"
             ));
         }
-        let Some((scheme, rest)) = url.split_once("://") else {
-            return bad("it has no scheme; it must start with ws:// or wss://".into());
+        let Some((scheme, rest)) =
+            url.split_once("://").filter(|(scheme, _)| !scheme.contains([':', '/', '?']))
+        else {
+            return bad(format!(
+                "{}; it must start with ws:// or wss://, as in ws://example.com:80/path",
+                missing(url)
+            ));
         };
         let secure = match scheme.to_ascii_lowercase().as_str() {
             "ws" => false,
@@ -125,6 +130,20 @@ impl fmt::Display for Endpoint {
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{self}", if self.secure { "wss" } else { "ws" })
+    }
+}
+
+/// What a URL lacks that does not begin with a scheme and `://`.
+fn missing(url: &str) -> &'static str {
+    let begins = |start: &str| url.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start));
+    if url.starts_with("//") {
+        "it has no scheme in front of its '//'"
+    } else if begins("ws:") || begins("wss:") {
+        "it has no '//' behind its scheme"
+    } else if begins("ws//") || begins("wss//") {
+        "it has no ':' behind its scheme"
+    } else {
+        "it has no scheme"
     }
 }
 
@@ -303,8 +322,15 @@ mod tests {
     #[test]
     fn a_bad_url_says_what_is_wrong_and_repeats_no_secret() {
         for (url, says) in [
-            ("", "no scheme"),
-            ("example.com", "no scheme"),
+            ("", "it has no scheme; it must start with ws:// or wss://, as in ws://example.com:80/path"),
+            ("example.com", "it has no scheme; it must start with ws:// or wss://, as in ws://"),
+            ("h:80/x", "it has no scheme; it must start with ws:// or wss://, as in ws://"),
+            ("h:80/x?s3cret=a://b", "it has no scheme; it must start with ws:// or wss://, as in ws://"),
+            ("//h", "it has no scheme in front of its '//'; it must start with ws:// or wss://, as in ws://"),
+            ("ws:/h", "it has no '//' behind its scheme; it must start with ws:// or wss://, as in ws://"),
+            ("WS:h", "it has no '//' behind its scheme; it must start with ws:// or wss://, as in ws://"),
+            ("wss:/h?s3cret=a://b", "it has no '//' behind its scheme; it must start with ws:// or wss://"),
+            ("wss//h", "it has no ':' behind its scheme; it must start with ws:// or wss://, as in ws://"),
             ("http://h", "http://"),
             ("s3cret s3cret://h", "white space"),
             ("s3cretsecret://h", "must start with"),
