@@ -200,8 +200,8 @@ pub enum Error {
         /// Which. Of more than 1,024 runs that nobody asked for, the oldest are told as one, with what lies between.
         tickets: Tickets,
     },
-    /// These messages were never sent, and never will be: they waited longer than `max_age`, or the protocol's
-    /// [`on_send`](crate::Protocol::on_send) failed three times over each.
+    /// These messages were never sent, and never will be. Each waited longer than `max_age`, or the protocol's
+    /// [`on_send`](crate::Protocol::on_send) failed three times over it; the log has a warning for each of these.
     #[non_exhaustive]
     Expired {
         /// Which. Of more than 1,024 runs that nobody asked for, the oldest are told as one, with what lies between.
@@ -437,7 +437,10 @@ impl fmt::Display for Error {
                 write!(f, "the line was lost before the server confirmed {tickets}: that may have arrived or not")
             }
             Self::Expired { tickets } => {
-                write!(f, "{tickets} will never be sent: older than max_age allows, or the protocol failed over that")
+                write!(
+                    f,
+                    "{tickets} will never be sent: each waited longer than max_age, or the protocol's on_send failed three times over it, which the log says"
+                )
             }
             Self::Send(kind) => kind.fmt(f),
             Self::Json(source) => write!(f, "the JSON can't be read or written: {source}"),

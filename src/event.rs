@@ -74,8 +74,9 @@ pub enum Event {
         /// not sent again.
         maybe_delivered: Tickets,
     },
-    /// Messages waited longer than [`max_age`](crate::ConnectionConfig::max_age), or the protocol's
-    /// [`on_send`](crate::Protocol::on_send) failed three times over each: they were never sent, and never will be.
+    /// Messages were never sent, and never will be. Each waited longer than
+    /// [`max_age`](crate::ConnectionConfig::max_age), or the protocol's [`on_send`](crate::Protocol::on_send) failed three
+    /// times over it; the log has a warning for each of these.
     #[non_exhaustive]
     Expired {
         /// Which.
@@ -87,8 +88,12 @@ pub enum Event {
         /// Why.
         reason: CloseReason,
     },
-    /// This many events other than messages were left out here, since more than 256 of them stood unread. The tickets
-    /// that they named are gone with them; [`confirm`](crate::Client::confirm) still tells.
+    /// Events other than messages were left out, since more than 256 of them stood unread. The tickets that they named are
+    /// gone with them; [`confirm`](crate::Client::confirm) still tells.
+    ///
+    /// It stands directly before the next event other than a message that finds room, which [`Closed`](Self::Closed) always
+    /// does, and comes with that one. What came before the left-out events stands before it; so do the messages that have
+    /// arrived since.
     #[non_exhaustive]
     Missed {
         /// How many were left out.

@@ -16,7 +16,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde_json::json;
 use tautline::{
     Accepted, Client, CloseReason, ConnectionConfig, Context, DisconnectReason, Error, JsonSession, Message,
-    Protocol, SendErrorKind,
+    Outgoing, Protocol, SendErrorKind,
 };
 
 /// What was logged so far: level, target, text.
@@ -332,6 +332,35 @@ impl Protocol for Slow {
         cx.deliver(message);
         Ok(())
     }
+}
+
+/// Can send nothing.
+struct Unable;
+
+impl Protocol for Unable {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+        cx.ready();
+        Ok(())
+    }
+
+    fn on_send(&mut self, _: &mut Context<'_>, _: Outgoing) -> Result<(), Error> {
+        Err(Error::session("unable"))
+    }
+}
+
+#[test]
+fn a_message_that_the_protocol_fails_over_is_named_in_the_log_as_the_error_says() {
+    let server = Server::echo();
+    let log = logged(|| {
+        let client = Client::builder(quick(&server.url())).protocol(Unable).connect().unwrap();
+        client.send("x").unwrap();
+        let error = client.flush(LONG).unwrap_err().to_string();
+        let says = "the protocol's on_send failed three times over it, which the log says";
+        assert!(error.starts_with("#1 will never be sent: ") && error.ends_with(says), "{error}");
+        client.terminate();
+    });
+    let says = "Message #1 is given up: the protocol failed 3 times to send it";
+    assert!(log.iter().any(|(level, _, text)| *level == Level::Warn && text == says), "{log:?}");
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn what_was_lost_or_expired_is_named() {
     let expired = Error::Expired { tickets }.to_string();
     assert_eq!(
         expired,
-        "#1 to #2, #5 will never be sent: older than max_age allows, or the protocol failed over that"
+        "#1 to #2, #5 will never be sent: each waited longer than max_age, or the protocol's on_send failed three times over it, which the log says"
     );
 }
 
