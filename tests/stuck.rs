@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -13,7 +13,7 @@ use common::{LONG, Nobody, Server, accept_raw, eventually, frame, quick, read_fr
 use crossbeam_channel::{Receiver, Sender};
 use tautline::{
     Accepted, Attempt, Beat, Builder, Client, ConnectionConfig, ConnectionState, Context, Down, Error,
-    HeartbeatConfig, Left, Message, Outgoing, Protocol, Request, RequestId, Retry,
+    HeartbeatConfig, Left, Message, Outgoing, Protocol, ReconnectConfig, Request, RequestId, Retry,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -276,6 +276,27 @@ fn a_terminate_keeps_its_bound_whatever_code_it_meets_and_names_it() {
 #[test]
 fn a_close_keeps_its_bound_whatever_code_it_meets_and_names_it() {
     ends_at(&PLACES, 20 * MS, |client| Some(client.close()));
+}
+
+#[test]
+fn a_close_while_no_line_is_open_waits_for_no_timeout_and_for_no_code_but_a_callback() {
+    // What the dial thread is in is left behind.
+    let places: Vec<_> = PLACES.into_iter().filter(|(_, name)| name.starts_with("tautline-dial")).collect();
+    assert_eq!(places.len(), 2);
+    ends_at(&places, HOUR, |client| Some(client.close()));
+    let silent = Server::start(|_, mut stream| while stream.read(&mut [0; 64]).is_ok_and(|n| n > 0) {});
+    let nobody = Nobody::new();
+    for (what, url, wanted) in [
+        ("an attempt", silent.url(), ConnectionState::Connecting),
+        ("a wait for the next", nobody.url(), ConnectionState::Disconnected),
+    ] {
+        let patient = ReconnectConfig::default().initial_delay(HOUR).max_delay(HOUR);
+        let config = ConnectionConfig::new(url).connect_timeout(HOUR).close_timeout(HOUR).reconnect(patient);
+        let client = Client::start(config).unwrap();
+        eventually(what, || client.state() == wanted && client.stats().attempts > 0);
+        let left = in_time(what, move || client.close());
+        assert!(left.is_empty() && left.still_inside.is_none(), "{what}: {left:?}");
+    }
 }
 
 #[test]

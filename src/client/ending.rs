@@ -25,9 +25,11 @@ impl Client {
     /// [`Left`]. Nothing is accepted any more from the moment of the call. CLOSED is final.
     ///
     /// Blocks until the close handshake is done and the I/O thread is gone: for `close_timeout` (3 s) in all, and up to 50 ms
-    /// for the end of the thread. Only a line that isn't open is closed at once; one whose login is pending is open. A
-    /// callback that does not return within a second more is left behind, and named: see [`Client`]. Made on the I/O thread of a client, the call
-    /// returns at once, with [`unfinished`](Left::unfinished) set.
+    /// for the end of the thread. While no line is open, and no callback runs on the I/O thread, it takes those 50 ms at most;
+    /// a line whose login is pending is open. A callback has until that bound in any case, since it may be about to open
+    /// the line; one that does not return within a second more is left behind, and named: see [`Client`]. Only
+    /// [`terminate`](Self::terminate) does not wait that long for it. Made on the I/O thread of a client, the call returns at
+    /// once, with [`unfinished`](Left::unfinished) set.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
