@@ -16,7 +16,7 @@ fn a_bad_setting_is_named_with_what_it_is_and_what_is_allowed() {
     let reconnect = ReconnectConfig::default;
     let second = Duration::from_secs(1);
     let zero = Duration::ZERO;
-    for (config, says) in [
+    for (config, says) in vec![
         (
             config().reconnect(reconnect().multiplier(0.0)),
             "reconnect.multiplier can't be used: it is 0; a number of at",
