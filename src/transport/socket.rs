@@ -222,7 +222,11 @@ impl<T: Raw> Socket<T> {
             code: CloseCode::from(frame.code),
             reason: Utf8Bytes::from(&*frame.reason),
         };
-        let written = self.pass_on().and_then(|()| self.context.close(&mut self.stream, Some(frame)));
+        // A pong that waits goes first: tungstenite would send it behind the close frame.
+        let written = self
+            .pass_on()
+            .and_then(|()| self.context.flush(&mut self.stream))
+            .and_then(|()| self.context.close(&mut self.stream, Some(frame)));
         match written {
             Ok(()) => Ok(()),
             Err(error) => Err(self.fault(error)),

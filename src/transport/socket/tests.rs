@@ -259,6 +259,18 @@ fn a_ping_is_answered_with_its_payload() {
     assert_eq!((&written[..2], &unmasked[..]), (&[0x8A, 0x82][..], &b"hi"[..]));
 }
 
+#[test]
+fn a_pong_that_waits_goes_ahead_of_a_close_frame() {
+    let fake = Fake::with_room(1000);
+    fake.feed([0x89, 0]);
+    let mut socket = socket(&fake, &config());
+    assert!(matches!(socket.read(), Ok(Some(Incoming::Ping(_)))));
+    socket.close(&CloseFrame::new(1000, "")).unwrap();
+    socket.flush().unwrap();
+    let written = fake.0.lock().unwrap().written.clone();
+    assert_eq!((written[0], written[6]), (0x8A, 0x88), "nothing follows a close frame");
+}
+
 /// The codes of the close frames that were written.
 fn closes(fake: &Fake) -> Vec<u16> {
     let written = fake.0.lock().unwrap().written.clone();
