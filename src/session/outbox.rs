@@ -203,6 +203,11 @@ impl Outbox {
         if entry.failures < FAILURES { None } else { self.drop_unsent(ticket) }
     }
 
+    /// Whether this message is a request, and waits for a socket.
+    pub(crate) fn is_request(&self, ticket: u64) -> bool {
+        self.waiting(ticket).and_then(|at| self.entries.get(at)).is_some_and(|entry| entry.once)
+    }
+
     /// Where this message stands, if it waits for a socket.
     fn waiting(&self, ticket: u64) -> Option<usize> {
         let at = self.entries.binary_search_by_key(&ticket, |entry| entry.ticket).ok()?;

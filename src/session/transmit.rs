@@ -70,16 +70,18 @@ impl Session {
     /// holds is counted as left.
     pub(super) fn settle(&mut self, connection: &Connection, closed: bool) -> Tickets {
         let mut maybe_delivered = self.outbox.lost(connection.ledger.taken());
-        if !closed
-            && let Some(ticket) = connection.framed
-            && let Some(may_have_arrived) = self.outbox.fail(ticket)
-        {
-            let tickets = Tickets::between(ticket - 1, ticket);
-            warn!(target: LOG, "Message {tickets} is given up: the protocol failed {FAILURES} times to send it");
-            if may_have_arrived {
-                maybe_delivered = maybe_delivered.and(tickets);
-            } else {
-                self.never_sent(tickets);
+        if let Some(ticket) = connection.framed {
+            if self.outbox.is_request(ticket) {
+                // Its caller has a reply: it is not sent again.
+                self.outbox.withdraw(ticket);
+            } else if !closed && let Some(may_have_arrived) = self.outbox.fail(ticket) {
+                let tickets = Tickets::between(ticket - 1, ticket);
+                warn!(target: LOG, "Message {tickets} is given up: the protocol failed {FAILURES} times to send it");
+                if may_have_arrived {
+                    maybe_delivered = maybe_delivered.and(tickets);
+                } else {
+                    self.never_sent(tickets);
+                }
             }
         }
         self.doubt(&maybe_delivered, false);

@@ -132,6 +132,37 @@ fn a_message_that_was_written_before_on_send_failed_over_it_is_named_as_maybe_de
 }
 
 #[test]
+fn a_request_that_on_send_ends_with_its_connection_is_not_sent_again() {
+    /// It fails the request, and then the connection over it.
+    struct Refusing;
+    impl Protocol for Refusing {
+        fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+            cx.ready();
+            Ok(())
+        }
+
+        fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
+            outgoing.request.into_iter().for_each(|request| cx.fail_request(request, Error::answer("no")));
+            Err(Error::session("no"))
+        }
+
+        fn on_down(&mut self, _: &Down<'_>) -> Retry {
+            Retry::After(S)
+        }
+    }
+    let mut line = opened(Refusing);
+    let asked = line.request("a question");
+    assert_eq!(answer(&mut line, asked), "the server answered with an error: no");
+    line.step(S);
+    line.open();
+    assert_eq!((line.state(), line.heard().len()), (Connected, 0));
+    let asked = line.request("another");
+    line.answers(asked);
+    line.terminate();
+    assert!(line.left().unwrap().never_written.is_empty(), "a request is not left over");
+}
+
+#[test]
 fn a_message_that_waits_to_fail_once_more_is_left_over_when_the_client_is_closed() {
     let retry = Some(Retry::After(S));
     let mut line = opened(Obedient { on_poison: "fail", retry, ..Obedient::ready() });
