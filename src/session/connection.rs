@@ -48,6 +48,7 @@ pub(super) enum Stage {
     /// A successor that is ready. What went out on the current connection is being confirmed, until then at the latest;
     /// `asked`: the server was asked to confirm it.
     Standby {
+        since: Instant,
         until: Instant,
         accepted: Accepted,
         asked: bool,

@@ -255,7 +255,7 @@ impl Session {
         let Stage::LoggingIn { accepted, .. } = &connection.stage else { return };
         let accepted = accepted.clone();
         if !is_current {
-            connection.stage = Stage::Standby { until, accepted, asked: false };
+            connection.stage = Stage::Standby { since: now, until, accepted, asked: false };
             return;
         }
         // Ready as soon as it is open: there was no login.

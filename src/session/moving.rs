@@ -33,6 +33,17 @@ pub(super) enum Goodbye {
     Answer,
 }
 
+/// What a successor that stands by needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standby {
+    /// What goes out on the current connection is not out, or not confirmed.
+    Waits,
+    /// The server is to confirm it.
+    Asks,
+    /// Nothing more: it may take over.
+    Done,
+}
+
 impl Session {
     /// The protocol wants the line on another connection.
     pub(super) fn begin_move(&mut self, now: Instant, during: During) {
@@ -69,7 +80,9 @@ impl Session {
         match &self.line.up()?.successor {
             Some(Successor::Dialling { until, .. }) => *until,
             Some(Successor::Open(successor)) => match &successor.stage {
-                Stage::Standby { until, .. } => Some(*until),
+                Stage::Standby { until, .. } if self.standby_step() == Some(Standby::Waits) => Some(*until),
+                // Due already.
+                Stage::Standby { since, .. } => Some(*since),
                 _ => None,
             },
             None => None,
@@ -78,8 +91,8 @@ impl Session {
 
     /// Does what is due for a line that moves.
     pub(super) fn moving_timeout(&mut self, now: Instant) {
-        let confirms = self.confirms();
-        let Some(Up { current, successor: Some(successor), .. }) = self.line.up_mut() else { return };
+        let step = self.standby_step();
+        let Some(Up { successor: Some(successor), .. }) = self.line.up_mut() else { return };
         match successor {
             Successor::Dialling { id, until } => {
                 if until.take_if(|at| *at <= now).is_some() {
@@ -88,17 +101,33 @@ impl Session {
             }
             Successor::Open(successor) => {
                 let Stage::Standby { until, asked, .. } = &mut successor.stage else { return };
-                let out = current.sender.is_empty();
-                let settled =
-                    if confirms { !self.outbox.has_unconfirmed() } else { !current.ledger.is_blocked() };
-                if *until <= now || (out && settled) {
-                    return self.promote(now);
-                }
-                if out && confirms && !std::mem::replace(asked, true) {
+                if *until <= now || step == Some(Standby::Done) {
+                    self.promote(now);
+                } else if step == Some(Standby::Asks) {
+                    *asked = true;
                     self.ask(now);
                 }
             }
         }
+    }
+
+    /// What a successor that stands by needs.
+    fn standby_step(&self) -> Option<Standby> {
+        let Up { current, successor: Some(Successor::Open(successor)), .. } = self.line.up()? else {
+            return None;
+        };
+        let Stage::Standby { asked, .. } = successor.stage else { return None };
+        let confirms = self.confirms();
+        let settled = if confirms { !self.outbox.has_unconfirmed() } else { !current.ledger.is_blocked() };
+        Some(if !current.sender.is_empty() {
+            Standby::Waits
+        } else if settled {
+            Standby::Done
+        } else if confirms && !asked {
+            Standby::Asks
+        } else {
+            Standby::Waits
+        })
     }
 
     /// The line stays where it is.

@@ -50,6 +50,24 @@ fn at_its_last_attempt(protocol: impl Protocol + 'static) -> Line {
 }
 
 #[test]
+fn a_move_goes_on_when_what_waited_for_the_old_server_is_out() {
+    for beat in [Beat::WebSocketPing, Beat::Off] {
+        let config = ConnectionConfig::new(URL).heartbeat(HeartbeatConfig::default().beat(beat));
+        let mut line = open(config);
+        line.stall();
+        // More than is handed to a socket that takes nothing.
+        let large = format!("send {} ", "x".repeat(40_000));
+        line.say(format!("{} move", large.repeat(4)));
+        line.send("the last on the old one");
+        line.open();
+        line.say_beside("ready");
+        assert!(line.is_moving());
+        line.resume();
+        assert!(!line.is_moving(), "{beat:?}: it waits for something else to happen");
+    }
+}
+
+#[test]
 fn a_line_that_was_stable_stays_so_over_a_move() {
     let mut line = at_its_last_attempt(mover());
     line.step(HOURS);
