@@ -13,20 +13,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
+use mio::net::TcpStream;
 use mio::{Registry, Waker};
 
 use crate::endpoint::Endpoint;
 use crate::error::{Error, INTERNAL, Phase};
 use crate::intake::{self, Calls, Gate, ThreadHandle};
 use crate::protocol::Request;
-use crate::transport::stream::{Poller, Wire};
+use crate::transport::stream::{Poller, Raw, Wire};
 use crate::transport::{Attempt, Connection, Settings, Target, connect};
 
 /// The result of attempt `generation`.
-pub(crate) struct Dialled {
+pub(crate) struct Dialled<T: Raw = TcpStream> {
     pub(crate) generation: u64,
     /// Small: a channel makes room for many at once.
-    pub(crate) result: Result<Box<Connection>, Error>,
+    pub(crate) result: Result<Box<Connection<T>>, Error>,
 }
 
 /// Makes the attempts of one client.

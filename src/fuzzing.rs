@@ -7,7 +7,9 @@ mod frames;
 mod input;
 mod ledger;
 mod peer;
-mod pipe;
+
+#[cfg(test)]
+mod property;
 mod rig;
 mod steps;
 mod text;
@@ -38,12 +40,12 @@ pub fn frames(data: &[u8]) {
 
 /// A whole client without its threads: whatever the server, the network, the clock and the callers do.
 pub fn connection(data: &[u8]) {
-    steps::run(data, steps::Kind::Any, start());
+    steps::run_any(data, start());
 }
 
 /// The same, with a session in JSON.
 pub fn json_session(data: &[u8]) {
-    steps::run(data, steps::Kind::Json, start());
+    steps::run(data, steps::Speaks::Json, start());
 }
 
 /// When everything begins. An `Instant` has no other source than the clock; from here on nobody looks at it.

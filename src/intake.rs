@@ -351,6 +351,12 @@ impl Intake {
         self.news.load(Relaxed)
     }
 
+    /// How many are accepted and not written yet, as far as the worker has said.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn held(&self) -> usize {
+        self.lock().held
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().messages.is_empty()
     }

@@ -222,7 +222,7 @@ impl Line {
             fetch,
             intake: Intake::new(config.outbox, config.max_message_size),
             accepted: VecDeque::new(),
-            publisher: Publisher::new(outbox, config.events),
+            publisher: Publisher::new(outbox, config.events, Arc::default()),
             inbox,
             events: VecDeque::new(),
             asked: BTreeMap::new(),

@@ -7,11 +7,11 @@ use mio::Registry;
 use tungstenite::handshake::derive_accept_key;
 
 use super::input::{Input, cut};
-use super::pipe::{End, Pipe};
 use crate::config::ConnectionConfig;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Phase};
 use crate::protocol::Request;
+use crate::transport::pipe::{End, Pipe};
 use crate::transport::stream::{Link, Wire};
 use crate::transport::tls::Connector;
 use crate::transport::upgrade::{Upgraded, upgrade};

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::rig::Line;
 use super::wild::LONGEST_TOLD;
 use crate::config::{Beat, ConnectionConfig};
 use crate::error::Error;
@@ -16,23 +17,17 @@ pub(super) struct Check {
     state: ConnectionState,
     /// Since when the line is in this state.
     since: Instant,
-    /// When bytes were last read, or the line opened.
-    pub(super) heard: Instant,
-    /// When the system last took something of what waits, or nothing waited.
-    moved: Instant,
     /// When reading was last paused.
     pub(super) excused: Instant,
-    taken: u64,
-    blocked: bool,
     /// The delays of the plans that were not yet told of.
     pub(super) planned: VecDeque<Duration>,
     /// The messages for the application that it has not taken.
     pub(super) passed: VecDeque<Message>,
-    /// The newest message of this connection.
-    newest: u64,
+    /// The newest message of each connection.
+    newest: BTreeMap<u64, u64>,
     /// Requests that arrived, by ticket: the values that name their answers.
     requests: BTreeMap<u64, Value>,
-    /// Bytes were sent on this connection that need not be messages.
+    /// Bytes were sent on a connection that need not be messages.
     pub(super) raw: bool,
     /// Answers have the `id` of their requests.
     pub(super) pairs_by_id: bool,
@@ -40,8 +35,6 @@ pub(super) struct Check {
     pub(super) unruly: bool,
     /// A callback was said to panic.
     pub(super) panicked: bool,
-    /// The messages that the session has let go.
-    pub(super) released: usize,
     /// The application has had the last event.
     pub(super) ended: bool,
 }
@@ -51,50 +44,33 @@ impl Check {
         Self {
             state: ConnectionState::Disconnected,
             since: now,
-            heard: now,
-            moved: now,
             excused: now,
-            taken: 0,
-            blocked: false,
             planned: VecDeque::new(),
             passed: VecDeque::new(),
-            newest: 0,
+            newest: BTreeMap::new(),
             requests: BTreeMap::new(),
             raw: false,
             pairs_by_id: false,
             unruly: false,
             panicked: false,
-            released: 0,
             ended: false,
         }
     }
 
-    pub(super) fn opened(&mut self, now: Instant) {
-        self.heard = now;
-        self.moved = now;
-        self.taken = 0;
-        self.blocked = false;
-        self.newest = 0;
-    }
-
     /// A message for the application.
     fn arrived(&mut self, message: &Message) {
-        let number =
-            message.as_text().and_then(|text| text.strip_prefix('m')?.split_once(':')?.0.parse().ok());
-        if let Some(number) = number.filter(|_| !self.raw && !self.unruly) {
+        let label = |text: &str| {
+            let (connection, number) = text.strip_prefix('m')?.split_once(':')?.0.split_once('.')?;
+            Some((connection.parse().ok()?, number.parse().ok()?))
+        };
+        let label = message.as_text().and_then(label);
+        if let Some((connection, number)) = label {
+            let newest = self.newest.entry(connection).or_default();
             // A line that is closing may leave some out, to get at the close frame behind them.
-            let next = number == self.newest + 1 || self.state == Closing && number > self.newest;
-            assert!(next, "m{number} after m{}", self.newest);
-            self.newest = number;
+            let next = number == *newest + 1 || self.state == Closing && number > *newest;
+            assert!(next || self.raw || self.unruly, "m{connection}.{number} after {newest}");
+            *newest = if next { number } else { *newest };
         }
-    }
-
-    pub(super) fn moved(&mut self, now: Instant, taken: u64, blocked: bool) {
-        if taken != self.taken || !blocked || !self.blocked {
-            self.moved = now;
-        }
-        self.taken = taken;
-        self.blocked = blocked;
     }
 
     /// The server has one of the application's messages, perhaps a request.
@@ -115,7 +91,7 @@ impl Check {
     }
 
     /// The session tells of an event.
-    pub(super) fn event(&mut self, event: &Event, now: Instant, config: &ConnectionConfig) {
+    pub(super) fn event(&mut self, event: &Event, now: Instant, config: &ConnectionConfig, lines: &[Line]) {
         if self.state == Closed {
             assert!(matches!(event, Event::Disconnected { .. } | Event::Closed { .. }), "{event:?}");
         }
@@ -132,7 +108,7 @@ impl Check {
             }
             Event::Disconnected { reason, retry_in, .. } => {
                 assert_eq!(*retry_in, retry_in.and_then(|_| self.planned.pop_front()));
-                self.lost(reason, now, config);
+                lost(reason, now, config, lines);
             }
             Event::Closed { reason } => {
                 let panicked = matches!(reason, CloseReason::Failed(Error::Panicked { .. }));
@@ -143,23 +119,8 @@ impl Check {
                 assert!(matches!(self.state, Connected | Authenticated | Closing), "{}", self.state);
                 self.arrived(message);
             }
-            Event::Missed { .. } | Event::Moved { .. } => panic!("{event:?} out of place"),
-        }
-    }
-
-    fn lost(&self, reason: &DisconnectReason, now: Instant, config: &ConnectionConfig) {
-        match reason {
-            DisconnectReason::Lost(Error::HeartbeatTimeout { .. }) => {
-                let silence = now - self.heard;
-                assert!(
-                    config.heartbeat.strict || silence >= config.heartbeat.timeout,
-                    "heard {silence:?} ago"
-                );
-            }
-            DisconnectReason::Lost(Error::WriteStalled { .. }) => {
-                assert!(now - self.moved >= config.write_timeout, "moved {:?} ago", now - self.moved);
-            }
-            _ => {}
+            Event::Moved { .. } => assert!(matches!(self.state, Connected | Authenticated), "{}", self.state),
+            Event::Missed { .. } => panic!("{event:?} out of place"),
         }
     }
 
@@ -182,13 +143,13 @@ impl Check {
         }
     }
 
-    /// What holds while the worker sleeps. `blocked`: bytes wait; `ready`: messages go out.
+    /// What holds while the worker sleeps. `blocked`: bytes wait, since then; `ready`: messages go out.
     pub(super) fn asleep(
         &self,
         now: Instant,
         state: ConnectionState,
         deadline: Option<Instant>,
-        (config, blocked, ready, paused): (&ConnectionConfig, bool, bool, bool),
+        (config, blocked, ready, paused): (&ConnectionConfig, Option<Instant>, bool, bool),
     ) {
         let mut bounds = Vec::new();
         let logging_in = matches!(state, Connected | Authenticated) && !ready;
@@ -198,12 +159,27 @@ impl Check {
         // A server that is not read is not judged by what it says.
         let since = self.since.max(self.excused);
         bounds.extend((logging_in && !paused).then_some(since + config.login_timeout));
-        bounds.extend((up && blocked).then_some(self.moved + config.write_timeout));
+        bounds.extend(blocked.filter(|_| up).map(|since| since + config.write_timeout));
         let beats = state != Closing && ready && config.heartbeat.beat != Beat::Off;
         bounds.extend(beats.then_some(now + config.heartbeat.interval.max(LONGEST_TOLD)));
         for bound in bounds {
             assert!(bound > now, "{state} for longer than it may be");
             assert!(deadline.is_some_and(|at| at > now && at <= bound), "{deadline:?} in {state}");
         }
+    }
+}
+
+/// A connection was given up for a reason, among these.
+fn lost(reason: &DisconnectReason, now: Instant, config: &ConnectionConfig, lines: &[Line]) {
+    match reason {
+        DisconnectReason::Lost(Error::HeartbeatTimeout { .. }) => {
+            let silent = |line: &Line| now - line.heard >= config.heartbeat.timeout;
+            assert!(config.heartbeat.strict || lines.iter().any(silent), "each was heard");
+        }
+        DisconnectReason::Lost(Error::WriteStalled { .. }) => {
+            let stalled = |line: &Line| now - line.moved >= config.write_timeout;
+            assert!(lines.iter().any(stalled), "each has taken something");
+        }
+        _ => {}
     }
 }

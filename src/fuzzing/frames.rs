@@ -1,11 +1,11 @@
 //! The same frames, however they are cut.
 
 use super::input::{Input, cut};
-use super::peer::frame;
-use super::pipe::{End, Pipe};
+
 use crate::config::ConnectionConfig;
 use crate::error::{CloseFrame, Fault};
 use crate::message::Message;
+use crate::transport::pipe::{End, Pipe, frame};
 use crate::transport::socket::{Incoming, Socket};
 use crate::transport::stream::{Link, Wire};
 

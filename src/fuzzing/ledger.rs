@@ -1,17 +1,18 @@
 //! What became of each accepted message: as the client tells it, and as the server saw it.
 
+use std::collections::BTreeMap;
+
 use crate::event::{Left, Ticket, Tickets};
 use crate::message::Message;
 use crate::session::outbox::FAILURES;
-use crate::session::{Doubt, Watermarks};
+use crate::session::{ConnectionId, Doubt, Watermarks};
 
 pub(super) struct Ledger {
     fates: Vec<Fate>,
     /// Messages are sent again until they are confirmed.
     keeps: bool,
-    /// The newest ticket that the server has seen, on the connection that is open.
-    newest: u64,
-    connection: u64,
+    /// The newest ticket that the server has seen on each connection; of what is sent once, on any.
+    newest: BTreeMap<ConnectionId, u64>,
     settled: u64,
 }
 
@@ -24,7 +25,7 @@ struct Fate {
     arrived: bool,
     /// The connections on which the system took something of it, and the last of them.
     connections: u8,
-    connection: u64,
+    connection: ConnectionId,
     /// By the watermarks, it is confirmed.
     confirmed: bool,
     /// It was named as maybe delivered: in an event or at the end, and to who waits for its confirmation.
@@ -52,7 +53,7 @@ impl Fate {
 
 impl Ledger {
     pub(super) fn new(keeps: bool) -> Self {
-        Self { fates: Vec::new(), keeps, newest: 0, connection: 0, settled: 0 }
+        Self { fates: Vec::new(), keeps, newest: BTreeMap::new(), settled: 0 }
     }
 
     fn fate(&mut self, ticket: u64) -> &mut Fate {
@@ -73,19 +74,13 @@ impl Ledger {
         at.and_then(|at| self.fates.get(at)).is_some_and(|fate| fate.request)
     }
 
-    pub(super) fn connect(&mut self) {
-        self.connection += 1;
-        if self.keeps {
-            self.newest = 0;
-        }
-    }
-
     /// The system has taken something of this message, or all of it.
-    pub(super) fn see(&mut self, payload: &[u8], whole: bool) {
+    pub(super) fn see(&mut self, payload: &[u8], connection: ConnectionId, whole: bool) {
         let Some(ticket) = label(payload) else { return };
-        assert!(ticket > self.newest, "#{ticket} after #{}", self.newest);
-        self.newest = ticket;
-        let (keeps, connection) = (self.keeps, self.connection);
+        let keeps = self.keeps;
+        let newest = self.newest.entry(if keeps { connection } else { ConnectionId::default() }).or_default();
+        assert!(ticket > *newest, "#{ticket} after #{newest}");
+        *newest = ticket;
         let fate = self.fate(ticket);
         assert!(!fate.confirmed && !fate.doubted && !fate.expired, "#{ticket} once more: {fate:?}");
         fate.arrived |= whole;
@@ -136,6 +131,14 @@ impl Ledger {
         self.fate(ticket).dropped = true;
     }
 
+    /// Whether this request has no reply, and did not go out. Nobody waits for it any more.
+    pub(super) fn never_met(&mut self, ticket: u64) -> bool {
+        let fate = self.fate(ticket);
+        let never = fate.replies == 0 && fate.connections == 0;
+        fate.dropped |= never;
+        never
+    }
+
     /// The server has answered a request.
     pub(super) fn answer(&mut self, ticket: u64) {
         self.fate(ticket).answered = true;
@@ -162,10 +165,10 @@ impl Ledger {
         self.settled = self.settled.max(marks.settled);
     }
 
-    /// Everything accepted has gone out.
-    pub(super) fn check_out(&self) {
+    /// Everything accepted has gone out, on this connection if it was not confirmed before.
+    pub(super) fn check_out(&self, connection: ConnectionId) {
         for (fate, ticket) in self.fates.iter().zip(1_u64..) {
-            let sent = fate.arrived && (fate.connection == self.connection || !self.keeps);
+            let sent = fate.arrived && (fate.connection == connection || !self.keeps);
             assert!(
                 sent || fate.confirmed || fate.doubted || fate.is_gone(),
                 "#{ticket} waits for nothing: {fate:?}"
@@ -173,10 +176,11 @@ impl Ledger {
         }
     }
 
-    /// The line is lost, and will be dialled again: what the server may have is settled or named. Up to `sure` there
-    /// may have been confirmations.
-    pub(super) fn lose(&self, sure: u64) {
-        for (fate, ticket) in self.fates.iter().zip(1_u64..) {
+    /// The line is lost, and will be dialled again, or it has moved: what the server may have is settled or named, but for
+    /// what goes out on the `current` connection. Up to `sure` there may have been confirmations.
+    pub(super) fn lose(&self, sure: u64, current: Option<ConnectionId>) {
+        let on_others = |fate: &Fate| current != Some(fate.connection);
+        for (fate, ticket) in self.fates.iter().zip(1_u64..).filter(|(fate, _)| on_others(fate)) {
             let confirmed = fate.confirmed || fate.arrived && ticket <= sure;
             let known =
                 confirmed || fate.answered || fate.doubted || fate.is_gone() || self.keeps && !fate.request;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::ledger::label;
+use crate::transport::pipe::{Head, frame};
 
 pub(super) struct Peer {
     /// What came, from the first frame that is not whole.
@@ -20,8 +21,9 @@ pub(super) struct Peer {
     closed: bool,
     /// Bytes were sent that need not be frames: nobody knows what the client makes of them.
     pub(super) raw: bool,
-    /// The messages that were sent.
-    pub(super) sent: u64,
+    /// Which connection it is, and the messages that were sent.
+    connection: u64,
+    sent: u64,
     /// A message of ours has more fragments to come.
     open: bool,
 }
@@ -34,8 +36,9 @@ pub(super) enum Said {
 }
 
 impl Peer {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(connection: u64) -> Self {
         Self {
+            connection,
             buffer: Vec::new(),
             partial: None,
             pings: Vec::new(),
@@ -55,14 +58,13 @@ impl Peer {
         let buffer = std::mem::take(&mut self.buffer);
         let mut said = Vec::new();
         let mut rest = &buffer[..];
-        while let Some((opcode, fin, at, length)) = header(rest) {
+        while let Some(head) = Head::read(rest) {
             assert!(!self.closed, "a frame behind the close frame");
-            let end = at + length;
-            if rest.len() < end {
+            if rest.len() < head.end {
                 break;
             }
-            said.extend(self.hear(opcode, fin, unmask(rest, at, end)));
-            rest = &rest[end..];
+            said.extend(self.hear(head.opcode, head.fin, head.payload(rest)));
+            rest = &rest[head.end..];
         }
         self.buffer = rest.to_vec();
         said
@@ -71,10 +73,8 @@ impl Peer {
     /// What there is of a message that did not come in whole.
     pub(super) fn torn(&self) -> Option<Vec<u8>> {
         let mut payload = self.partial.clone().unwrap_or_default();
-        if let Some((opcode, _, at, _)) = header(&self.buffer)
-            && opcode < 8
-        {
-            payload.extend(unmask(&self.buffer, at, self.buffer.len()));
+        if let Some(head) = Head::read(&self.buffer).filter(|head| head.opcode < 8) {
+            payload.extend(head.payload(&self.buffer));
         }
         (!payload.is_empty()).then_some(payload)
     }
@@ -175,60 +175,8 @@ impl Peer {
         if self.raw { u64::MAX } else { self.sure }
     }
 
-    fn number(&mut self) -> u64 {
+    fn number(&mut self) -> String {
         self.sent += 1;
-        self.sent
+        format!("{}.{}", self.connection, self.sent)
     }
-}
-
-/// A frame of a server.
-pub(super) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![first];
-    let length = payload.len();
-    match (u8::try_from(length), u16::try_from(length)) {
-        (Ok(length @ ..=125), _) => frame.push(length),
-        (_, Ok(length)) => {
-            frame.push(126);
-            frame.extend(length.to_be_bytes());
-        }
-        _ => {
-            frame.push(127);
-            frame.extend((length as u64).to_be_bytes());
-        }
-    }
-    frame.extend(payload);
-    frame
-}
-
-/// Opcode, FIN, where the payload begins and how long it is, as section 5.2 has it for a client's frames.
-fn header(bytes: &[u8]) -> Option<(u8, bool, usize, usize)> {
-    let [first, second, ..] = bytes else { return None };
-    let (opcode, fin) = (first & 0x0F, first & 0x80 != 0);
-    assert_eq!(first & 0x70, 0, "reserved bits");
-    assert_ne!(second & 0x80, 0, "a client's frames are masked");
-    let width = match second & 0x7F {
-        126 => 2,
-        127 => 8,
-        _ => 0,
-    };
-    let extended = bytes.get(2..2 + width)?;
-    let length = if width == 0 {
-        usize::from(second & 0x7F)
-    } else {
-        let length = extended.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
-        assert!(length > if width == 2 { 125 } else { 0xFFFF }, "{length} bytes in {width}");
-        length
-    };
-    assert!(opcode < 8 || (fin && length <= 125), "a control frame");
-    let at = 2 + width + 4;
-    (bytes.len() >= at).then_some((opcode, fin, at, length))
-}
-
-fn unmask(bytes: &[u8], at: usize, end: usize) -> Vec<u8> {
-    let mask = &bytes[at - 4..at];
-    let mut payload = bytes[at..end].to_vec();
-    for (byte, mask) in payload.iter_mut().zip(mask.iter().cycle()) {
-        *byte ^= mask;
-    }
-    payload
 }

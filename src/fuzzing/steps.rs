@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 
 use super::input::Input;
 use super::ledger::message;
-use super::peer::{Peer, frame};
-use super::pipe::End;
+use super::peer::Peer;
 use super::rig::{Line, Opening, Rig};
 use super::wild::{Fallen, Wild};
 use crate::config::{
@@ -19,17 +18,12 @@ use crate::intake::{Command, Offer, Reply};
 use crate::message::Message;
 use crate::protocol::{JsonSession, Protocol};
 use crate::session::Mode;
-use crate::worker::sockets::Open;
+use crate::transport::pipe::{End, frame};
+use crate::worker::turn::Turn;
 
-/// Which protocols the line may have.
+/// Which protocol the line has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Any,
-    Json,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Speaks {
+pub(super) enum Speaks {
     Plain,
     Json,
     Wild,
@@ -41,12 +35,14 @@ const STEPS: usize = 400;
 /// This bit of a step says that the next one happens in the same turn.
 const AT_ONCE: u8 = 0x80;
 
-pub(super) fn run(data: &[u8], kind: Kind, now: Instant) {
+/// With a protocol that the input chooses.
+pub(super) fn run_any(data: &[u8], now: Instant) {
+    let choice = Input::new(data).pick(&[Speaks::Plain, Speaks::Plain, Speaks::Json, Speaks::Wild]);
+    run(data.get(1..).unwrap_or_default(), choice, now);
+}
+
+pub(super) fn run(data: &[u8], speaks: Speaks, now: Instant) {
     let mut input = Input::new(data);
-    let speaks = match kind {
-        Kind::Any => input.pick(&[Speaks::Plain, Speaks::Plain, Speaks::Json, Speaks::Wild]),
-        Kind::Json => Speaks::Json,
-    };
     let config = config(&mut input, speaks);
     let mode = input.byte();
     let mode = Mode { one_attempt: mode & 0xF == 1, fetches: mode & 0x10 != 0 };
@@ -74,7 +70,7 @@ pub(super) fn run(data: &[u8], kind: Kind, now: Instant) {
             due = rig.settle();
         }
     }
-    rig.commands.push_back(Command::Terminate);
+    rig.turn.host.commands.push_back(Command::Terminate);
     rig.settle();
     assert!(rig.stopped, "a terminated client goes on");
 }
@@ -143,15 +139,19 @@ fn act(rig: &mut Rig, step: u8, input: &mut Input<'_>, due: Option<Instant>) {
         0 => {}
         1 => rig.sleep(Duration::from_millis(u64::from(input.short()))),
         2 => {
-            let due = [due, rig.plan.map(|plan| plan.at)].into_iter().flatten().min().unwrap_or(rig.now);
+            let due = [due, rig.turn.host.plan.map(|plan| plan.at)]
+                .into_iter()
+                .flatten()
+                .min()
+                .unwrap_or(rig.now());
             let late = input.pick(&[0, 0, 0, 1, 4000, 6000]);
-            rig.sleep(due.saturating_duration_since(rig.now) + Duration::from_millis(late));
-            rig.session.handle_clock(rig.now, rig.wall);
+            rig.sleep(due.saturating_duration_since(rig.now()) + Duration::from_millis(late));
+            rig.turn.session.handle_clock(rig.now(), rig.wall);
         }
         3 => {
             let by = Duration::from_millis(u64::from(input.short()));
             rig.wall = if input.flag() { rig.wall + by } else { rig.wall - by };
-            rig.session.handle_clock(rig.now, rig.wall);
+            rig.turn.session.handle_clock(rig.now(), rig.wall);
         }
         4 => {
             let (count, size) = (input.byte() % 8, input.byte());
@@ -167,43 +167,43 @@ fn act(rig: &mut Rig, step: u8, input: &mut Input<'_>, due: Option<Instant>) {
             let back = u64::from(input.byte());
             let ticket = rig.ledger.accepted().saturating_sub(back);
             if rig.ledger.is_request(ticket) {
-                rig.commands.push_back(Command::Withdraw { ticket });
+                rig.ledger.drop(ticket);
+                rig.turn.host.commands.push_back(Command::Withdraw { ticket });
             }
         }
-        8 => rig.commands.push_back(Command::Confirm { through: rig.ledger.accepted() }),
+        8 => rig.turn.host.commands.push_back(Command::Confirm { through: rig.ledger.accepted() }),
         9 => {
             let code = input.pick(&[1000, 1001, 3000, 4999]);
             let frame = CloseFrame::new(code, "r".repeat(usize::from(input.byte() % 124)));
-            let until = rig.now + rig.config.close_timeout;
-            rig.commands.push_back(Command::Close { frame, flush: input.flag(), until });
+            let until = rig.now() + rig.config.close_timeout;
+            rig.turn.host.commands.push_back(Command::Close { frame, flush: input.flag(), until });
         }
-        10 => rig.commands.push_back(Command::Terminate),
-        11 => rig.commands.push_back(Command::ReconnectNow),
+        10 => rig.turn.host.commands.push_back(Command::Terminate),
+        11 => rig.turn.host.commands.push_back(Command::ReconnectNow),
         12..=14 => dialled(rig, step % 32, input),
         15 => {
             // A timer that fires for a plan of the past.
             let generation = u64::from(input.byte());
-            if rig.plan.is_none_or(|plan| plan.generation != generation) {
-                rig.session.handle_retry(rig.now, generation);
+            if rig.turn.host.plan.is_none_or(|plan| plan.generation != generation) {
+                rig.turn.session.handle_retry(rig.now(), generation);
             }
         }
         28 => rig.taking = input.pick(&[usize::MAX, 0, 1, 2, 100]),
         31 => {
             rig.check.panicked = true;
-            rig.session.handle_panic("on_event_ready");
+            rig.turn.session.handle_panic("on_event_ready");
         }
         other => {
-            if let Some(line) = &mut rig.line {
-                happen(line, other, input);
-            }
+            let which = if rig.turn.host.lines.len() > 1 { usize::from(input.byte()) } else { 0 };
+            happen(rig, which, other, input);
         }
     }
 }
 
 fn send(rig: &mut Rig, size: usize, binary: bool) {
     let message = message(rig.ledger.accepted() + 1, size, binary);
-    let expires = rig.config.max_age.map(|age| rig.now + age);
-    if let Ok(ticket) = rig.intake.try_push(Offer { message, reply: None, expires }) {
+    let expires = rig.config.max_age.map(|age| rig.now() + age);
+    if let Ok(ticket) = rig.turn.intake.try_push(Offer { message, reply: None, expires }) {
         rig.ledger.accept(ticket, false, expires.is_some());
     }
 }
@@ -220,11 +220,14 @@ fn request(rig: &mut Rig, input: &mut Input<'_>) {
         0 => Message::from(value.to_string().into_bytes()),
         _ => value.into(),
     };
-    let (way, _) = crossbeam_channel::bounded(1);
+    let (way, answers) = crossbeam_channel::unbounded();
     // There is no time to wait for room.
     let offer = Offer { message, reply: Some(Box::new(Reply { way, many })), expires: None };
-    match rig.intake.push(offer, rig.now, |_| Duration::ZERO) {
-        Ok(ticket) => rig.ledger.accept(ticket, true, false),
+    match rig.turn.intake.push(offer, rig.now(), |_| Duration::ZERO) {
+        Ok(ticket) => {
+            rig.ledger.accept(ticket, true, false);
+            rig.asked.insert(ticket.number(), answers);
+        }
         Err(error) => assert!(!matches!(error.kind(), SendErrorKind::ConsumerStalled { .. }), "{error:?}"),
     }
 }
@@ -232,8 +235,11 @@ fn request(rig: &mut Rig, input: &mut Input<'_>) {
 /// An attempt ends; one that nobody waits for any more, too.
 fn dialled(rig: &mut Rig, step: u8, input: &mut Input<'_>) {
     let generation = match step {
-        14 => Some(u64::from(input.byte() % 4)).filter(|generation| rig.dialling != Some(*generation)),
-        _ => rig.dialling,
+        // One of the past.
+        14 => Some(u64::from(input.byte() % 4)).filter(|generation| {
+            *generation <= rig.turn.host.newest && rig.turn.host.dialling != Some(*generation)
+        }),
+        _ => rig.turn.host.dialling,
     };
     let Some(generation) = generation else { return };
     if step == 13 {
@@ -248,10 +254,10 @@ fn dialled(rig: &mut Rig, step: u8, input: &mut Input<'_>) {
                 Error::Rejected(Arc::new(rejection))
             }
         };
-        rig.results.push_back((generation, Err(error)));
+        rig.turn.host.results.push_back((generation, Err(error)));
         return;
     }
-    let mut peer = Peer::new();
+    let mut peer = Peer::new(generation);
     let glued = match input.byte() {
         0..=159 => Vec::new(),
         160..=199 => peer.message(5),
@@ -262,12 +268,15 @@ fn dialled(rig: &mut Rig, step: u8, input: &mut Input<'_>) {
         }
     };
     let room = input.pick(&[usize::MAX, 0, 10, 1000]);
-    rig.results.push_back((generation, Ok(Opening { glued, peer, room })));
+    rig.turn.host.results.push_back((generation, Ok(Opening { glued, peer, room })));
 }
 
-/// What happens on an open connection.
-fn happen(line: &mut Line, step: u8, input: &mut Input<'_>) {
-    let Line { open: Open { socket, .. }, pipe, peer, flight, end, cut } = line;
+/// What happens on an open connection, if there is one.
+fn happen(rig: &mut Rig, which: usize, step: u8, input: &mut Input<'_>) {
+    let Turn { host: sim, sockets, .. } = &mut rig.turn;
+    let count = sim.lines.len().max(1);
+    let Some(line) = sim.lines.get_mut(which % count) else { return };
+    let Line { id, pipe, peer, flight, end, cut, .. } = line;
     let bytes = match step {
         16 => peer.message(usize::from(input.short() % 2000)),
         17 => peer.text(String::from_utf8_lossy(input.block()).trim_start_matches('m').as_bytes()),
@@ -316,7 +325,9 @@ fn happen(line: &mut Line, step: u8, input: &mut Input<'_>) {
         _ => {
             pipe.state().interrupts = input.byte() % 4;
             // The poller may say so and be wrong.
-            socket.wire_mut().edge();
+            if let Some(open) = sockets.iter_mut().find(|open| open.id == *id) {
+                open.socket.wire_mut().edge();
+            }
             return;
         }
     };

@@ -26,6 +26,8 @@ pub(super) struct Fallen(Arc<Mutex<Seen>>);
 struct Seen {
     /// The tickets of those that were let fall.
     fallen: Vec<u64>,
+    /// Those of the requests that it has answered, whether or not somebody still waited.
+    answered: Vec<u64>,
     /// How often it was to send each.
     times: BTreeMap<u64, u8>,
 }
@@ -35,6 +37,10 @@ impl Fallen {
         std::mem::take(&mut self.seen().fallen)
     }
 
+    pub(super) fn take_answered(&self) -> Vec<u64> {
+        std::mem::take(&mut self.seen().answered)
+    }
+
     /// How often it was to send this one.
     pub(super) fn times(&self, ticket: u64) -> u8 {
         self.seen().times.get(&ticket).copied().unwrap_or_default()
@@ -42,6 +48,11 @@ impl Fallen {
 
     fn add(&self, ticket: u64) {
         self.seen().fallen.push(ticket);
+    }
+
+    fn answer(&self, request: RequestId) -> RequestId {
+        self.seen().answered.push(request.0);
+        request
     }
 
     fn meet(&self, ticket: u64) {
@@ -67,7 +78,7 @@ impl Wild {
 
     fn effect(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         let ms = Duration::from_millis(u64::from(self.choose(40)) * 7);
-        match self.choose(21) {
+        match self.choose(28) {
             0 => cx.send("w: anything"),
             1 => cx.send("w".repeat(70_000)),
             2 => cx.deliver("anything"),
@@ -77,12 +88,12 @@ impl Wild {
             6 => cx.beat_answered(),
             7 => {
                 if let Some(request) = self.requests.pop_front() {
-                    cx.answer(request, "an answer");
+                    cx.answer(self.fallen.answer(request), "an answer");
                 }
             }
             8 => {
                 if let Some(request) = self.requests.pop_back() {
-                    cx.fail_request(request, Error::answer("a failure"));
+                    cx.fail_request(self.fallen.answer(request), Error::answer("a failure"));
                 }
             }
             9 => cx.hold(ms),
@@ -92,7 +103,7 @@ impl Wild {
             13 if self.choose(9) == 1 => cx.stop(Error::session("enough for good")),
             14 => {
                 if let Some(request) = self.requests.front() {
-                    cx.answer_part(*request, "a part");
+                    cx.answer_part(self.fallen.answer(*request), "a part");
                 }
             }
             15 => {
@@ -105,6 +116,7 @@ impl Wild {
             17 => drop(cx.random()),
             18 if self.choose(4) == 1 => return Err(Error::session("enough")),
             19 if self.choose(4) == 1 => return Err(Error::refused("enough")),
+            21..=27 => cx.move_line(),
             _ => {}
         }
         Ok(())
@@ -163,6 +175,10 @@ impl Protocol for Wild {
     }
 
     fn on_timer(&mut self, cx: &mut Context<'_>, _: u32) -> Result<(), Error> {
+        self.effect(cx)
+    }
+
+    fn on_move_failed(&mut self, cx: &mut Context<'_>, _: &Error) -> Result<(), Error> {
         self.effect(cx)
     }
 

@@ -131,14 +131,16 @@ impl Session {
         Some(outcome.map(|()| request))
     }
 
-    /// A request was accepted from a caller, who wants `many` answers or one.
-    pub(crate) fn handle_request(&mut self, ticket: u64, message: Message, many: bool) {
-        // The caller learns of the end by itself, and a request is not left over.
-        if !matches!(self.line, Line::Closed) {
+    /// A request was accepted from a caller, who wants `many` answers or one. Returns whether there will be a reply: not on
+    /// a closed line, whose end the caller learns by itself.
+    pub(crate) fn handle_request(&mut self, ticket: u64, message: Message, many: bool) -> bool {
+        let is_closed = matches!(self.line, Line::Closed);
+        if !is_closed {
             self.requests.add(ticket, many);
             // The caller waits with a timeout of its own.
             self.outbox.push_request(ticket, message);
         }
+        !is_closed
     }
 
     /// The caller waits no longer for the answer to a request: the connection that carried it learns of it, if it is

@@ -27,8 +27,6 @@ mod transmit;
 pub(crate) mod unanswered;
 
 #[cfg(test)]
-mod property;
-#[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;

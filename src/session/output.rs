@@ -1,6 +1,6 @@
 //! What the worker asks of a session.
 
-use crate::config::Inbound;
+use crate::config::{ConnectionConfig, Inbound};
 use crate::error::Error;
 use crate::event::{CloseReason, DisconnectReason, Event, Left};
 #[cfg(feature = "testing")]
@@ -10,8 +10,12 @@ use crate::session::outbox::Released;
 #[cfg(feature = "testing")]
 use crate::session::reconnect::ReconnectionManager;
 use crate::session::{Action, ConnectionId, Piece, Reply, Session};
+#[cfg(any(test, fuzzing))]
+use crate::session::{Doubt, line::Successor};
 use crate::state::ConnectionState;
 use crate::stats::Stats;
+#[cfg(any(test, fuzzing))]
+use std::collections::VecDeque;
 
 impl Session {
     /// The same, with this random source for its protocol and its backoff.
@@ -31,6 +35,22 @@ impl Session {
         self.events.pop_front()
     }
 
+    /// Those that come next, for who looks and does not take.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn pending_events(&self) -> &VecDeque<Event> {
+        &self.events
+    }
+
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn pending_replies(&self) -> &VecDeque<Reply> {
+        self.requests.pending()
+    }
+
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn pending_doubts(&self) -> &[Doubt] {
+        &self.doubts
+    }
+
     /// The next thing to do.
     pub(crate) fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
@@ -44,6 +64,10 @@ impl Session {
     /// The next reply to a request.
     pub(crate) fn poll_reply(&mut self) -> Option<Reply> {
         self.requests.poll()
+    }
+
+    pub(crate) fn config(&self) -> &ConnectionConfig {
+        &self.config
     }
 
     pub(crate) fn state(&self) -> ConnectionState {
@@ -70,10 +94,16 @@ impl Session {
         })
     }
 
-    /// Whether the protocol holds the application's messages back.
+    /// Whether the application's messages are held back, by the protocol or for a move.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn holds(&self) -> bool {
-        self.line.current().is_some_and(|current| current.hold.is_some())
+        self.line.has_standby() || self.line.current().is_some_and(|current| current.hold.is_some())
+    }
+
+    /// Whether an attempt is under way to reach the connection that the line is to move to.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn is_dialling_successor(&self) -> bool {
+        self.line.up().is_some_and(|up| matches!(up.successor, Some(Successor::Dialling { .. })))
     }
 
     /// Whether the server may still send messages on the line's connection.

@@ -109,6 +109,11 @@ impl Requests {
         failed
     }
 
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn pending(&self) -> &VecDeque<Reply> {
+        &self.replies
+    }
+
     pub(crate) fn poll(&mut self) -> Option<Reply> {
         self.replies.pop_front()
     }

@@ -1,6 +1,8 @@
 //! From a request to an open WebSocket: look-up, TCP, TLS, upgrade.
 
 pub(crate) mod answer;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod pipe;
 pub(crate) mod socket;
 pub(crate) mod stream;
 pub(crate) mod tls;
@@ -61,8 +63,8 @@ impl Target<'_> {
 }
 
 /// What an attempt brought.
-pub(crate) struct Connection {
-    pub(crate) socket: Socket,
+pub(crate) struct Connection<T: Raw = TcpStream> {
+    pub(crate) socket: Socket<T>,
     pub(crate) accepted: Accepted,
 }
 

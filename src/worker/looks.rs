@@ -4,21 +4,13 @@ use std::time::{Duration, Instant};
 
 use crate::config::deadline;
 use crate::worker::Worker;
-
-/// What a turn has moved.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Moved {
-    /// Messages out alone: an answer may follow.
-    Out = 0,
-    /// Messages in: the application's next may follow.
-    In = 1,
-}
+use crate::worker::turn::Moved;
 
 impl Worker {
     /// Looks again for a few microseconds: the answer to what has just moved, or the next message, is often on its way,
     /// and to sleep and be woken costs more.
     pub(super) fn linger(&mut self, now: Instant, moved: Moved) -> bool {
-        let spin = self.settings.config.spin;
+        let spin = self.turn.session.config().spin;
         if spin.is_zero() || !self.looks[moved as usize].wants() {
             return false;
         }
@@ -33,8 +25,7 @@ impl Worker {
             if self.hears(now) {
                 return true;
             }
-            let news = !self.commands.is_empty() || !self.results.is_empty() || !self.worked.is_empty();
-            if news || self.shared.intake.has_news() {
+            if self.turn.host.have_news() || self.turn.intake.has_news() {
                 return true;
             }
             if now >= until {
@@ -50,27 +41,28 @@ impl Worker {
 
     /// Whether there is anything from the sockets, some of which may have been read already.
     fn hears(&mut self, now: Instant) -> bool {
-        let takes = !self.session.delivers() || self.publisher.has_room();
-        if self.sockets.is_empty() {
+        let turn = &mut self.turn;
+        let takes = !turn.session.delivers() || turn.publisher.has_room();
+        if turn.sockets.is_empty() {
             return false;
         }
-        match self.sockets.only() {
+        match turn.sockets.only() {
             // To read is to ask, where there is nothing else to be told: it saves a system call for each answer.
             Some(open) if takes && open.socket.spilled() == 0 => {
                 let received = open.socket.received();
                 open.socket.assume_readable();
-                self.read(now);
-                let only = self.sockets.only();
+                turn.read(now);
+                let only = turn.sockets.only();
                 let brought = only.as_ref().is_some_and(|open| open.socket.received() > received);
                 let more = only.is_some_and(|open| open.may_have_more);
                 // What it brought is not handed over yet, and so not counted: there might be no room for more.
-                self.heard = brought;
-                brought || more || self.session.has_output()
+                turn.already_read = brought;
+                brought || more || turn.session.has_output()
             }
             _ => {
                 // An error here shows again in the wait proper.
-                let _ = self.sockets.wait(&mut self.poller, Some(Duration::ZERO));
-                self.sockets.have_news()
+                let _ = turn.sockets.wait(&mut turn.host.poller, Some(Duration::ZERO));
+                turn.sockets.have_news()
             }
         }
     }

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::intake::Gate;
-
 /// The times between two looks at whether the application has taken its messages.
 const SHORTEST_LOOK: Duration = Duration::from_millis(1);
 const LONGEST_LOOK: Duration = Duration::from_millis(64);
@@ -19,24 +17,15 @@ impl Pause {
         self.look.is_some()
     }
 
-    /// Begins the pause, or goes on with it. Returns the time to the next look.
-    pub(crate) fn go_on(&mut self, gate: &Gate) -> Duration {
-        if !self.is_on() {
-            gate.set_stalled(true);
-        }
-        let look = self.look.map_or(SHORTEST_LOOK, |look| (look * 2).clamp(SHORTEST_LOOK, LONGEST_LOOK));
-        *self.look.insert(look)
+    /// Begins the pause, goes on with it, or ends it. Returns the time to the next look while it is on.
+    pub(crate) fn next_look(&mut self, paused: bool) -> Option<Duration> {
+        let longer = self.look.map_or(SHORTEST_LOOK, |look| (look * 2).clamp(SHORTEST_LOOK, LONGEST_LOOK));
+        self.look = paused.then_some(longer);
+        self.look
     }
 
     /// The application takes its messages: the next look comes soon.
     pub(crate) fn look_soon(&mut self) {
         self.look = self.look.map(|_| Duration::ZERO);
-    }
-
-    /// Reading goes on, or there is nothing to read any more.
-    pub(crate) fn end(&mut self, gate: &Gate) {
-        if self.look.take().is_some() {
-            gate.set_stalled(false);
-        }
     }
 }

@@ -1,12 +1,13 @@
 //! The way of events to the application.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
 use crate::config::Limit;
 use crate::event::Event;
-use crate::intake;
+use crate::intake::{self, Burst};
 use crate::message::Message;
 use crate::session::Reply;
 use crate::state::ConnectionState;
@@ -18,6 +19,7 @@ use crate::state::ConnectionState;
 /// costs no memory. What the application has taken shows in the channel's length.
 pub(crate) struct Publisher {
     channel: Sender<Event>,
+    burst: Arc<Burst>,
     limit: Limit,
     /// What stands in the channel: the size of each message, `None` for anything else.
     standing: VecDeque<Option<usize>>,
@@ -39,13 +41,17 @@ struct Request {
     bytes: usize,
 }
 
+/// So many events at once are a burst.
+const MANY: usize = 8;
+
 /// How many events other than messages may stand unread.
 const UNREAD: usize = 256;
 
 impl Publisher {
-    pub(crate) fn new(channel: Sender<Event>, limit: Limit) -> Self {
+    pub(crate) fn new(channel: Sender<Event>, limit: Limit, burst: Arc<Burst>) -> Self {
         Self {
             channel,
+            burst,
             limit,
             standing: VecDeque::new(),
             messages: 0,
@@ -138,6 +144,20 @@ impl Publisher {
         self.send(event);
     }
 
+    /// Puts all of these. Returns whether there are any.
+    pub(crate) fn put_all(&mut self, events: impl Iterator<Item = Event>) -> bool {
+        let mut count = 0;
+        for event in events {
+            count += 1;
+            if count == MANY {
+                self.burst.begin();
+            }
+            self.put(event);
+        }
+        self.burst.end();
+        count > 0
+    }
+
     /// Gives back what a burst has left.
     pub(crate) fn rest(&mut self) {
         self.settle();
@@ -177,7 +197,7 @@ mod tests {
 
     fn publisher(limit: Limit) -> (Publisher, Receiver<Event>) {
         let (sender, receiver) = crossbeam_channel::unbounded();
-        (Publisher::new(sender, limit), receiver)
+        (Publisher::new(sender, limit, Arc::default()), receiver)
     }
 
     fn message(size: usize) -> Event {

@@ -32,15 +32,20 @@ impl<T: Raw> Open<T> {
 }
 
 /// All of them.
-#[derive(Default)]
-pub(super) struct Sockets {
-    open: Vec<Open>,
+pub(crate) struct Sockets<T: Raw = TcpStream> {
+    open: Vec<Open<T>>,
     /// Bytes written and read by those that are gone.
     gone: (u64, u64),
 }
 
-impl Sockets {
-    pub(super) fn add(&mut self, open: Open) {
+impl<T: Raw> Default for Sockets<T> {
+    fn default() -> Self {
+        Self { open: Vec::new(), gone: (0, 0) }
+    }
+}
+
+impl<T: Raw> Sockets<T> {
+    pub(super) fn add(&mut self, open: Open<T>) {
         self.open.push(open);
     }
 
@@ -60,7 +65,7 @@ impl Sockets {
         }
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Open> {
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Open<T>> {
         self.open.iter_mut()
     }
 
@@ -69,7 +74,7 @@ impl Sockets {
     }
 
     /// The only one, if there is one and no other.
-    pub(super) fn only(&mut self) -> Option<&mut Open> {
+    pub(super) fn only(&mut self) -> Option<&mut Open<T>> {
         match &mut self.open[..] {
             [only] => Some(only),
             _ => None,
@@ -92,12 +97,14 @@ impl Sockets {
     }
 
     /// Bytes written and read so far, by all that there were.
-    pub(super) fn bytes(&self) -> (u64, u64) {
+    pub(crate) fn bytes(&self) -> (u64, u64) {
         self.open.iter().fold(self.gone, |(written, read), open| {
             (written + open.socket.taken(), read + open.socket.received())
         })
     }
+}
 
+impl Sockets {
     /// Blocks until there is something to read, room to write, a wake-up, or `timeout`: the heartbeat's tick.
     pub(super) fn wait(&mut self, poller: &mut Poller, timeout: Option<Duration>) -> std::io::Result<()> {
         let Some((first, others)) = self.open.split_first_mut() else { return poller.wait(None, timeout) };

@@ -6,8 +6,6 @@ use crate::error::Fault;
 use crate::session::{Frame, Session};
 use crate::transport::socket::Incoming;
 use crate::transport::stream::Raw;
-use crate::worker::Worker;
-use crate::worker::looks::Moved;
 use crate::worker::publisher::Publisher;
 use crate::worker::sockets::Open;
 
@@ -16,42 +14,7 @@ pub(crate) const HIGH_WATER: usize = 64 << 10;
 
 /// A turn reads at most so much, so that what is sent never waits behind a flood.
 const BURST_MESSAGES: usize = 256;
-const BURST_BYTES: usize = 256 << 10;
-
-impl Worker {
-    pub(super) fn read(&mut self, now: Instant) {
-        self.sockets.take_turns();
-        for open in self.sockets.iter_mut().filter(|open| open.is_readable()) {
-            let frames = read(&mut self.session, &mut self.publisher, open, now);
-            if frames > 0 {
-                self.moved = Some(Moved::In);
-                self.pause.look_soon();
-            }
-        }
-    }
-
-    pub(super) fn drain(&mut self, now: Instant) {
-        self.sockets.iter_mut().for_each(|open| drain(&mut self.session, open, now));
-    }
-
-    /// Hands frames to each socket until there are no more or the system takes no more; one flush for all.
-    pub(super) fn transmit(&mut self, now: Instant) {
-        for open in self.sockets.iter_mut() {
-            let before = open.socket.handed();
-            let result = transmit(&mut self.session, open, now);
-            let handed = open.socket.handed() - before;
-            if handed > 0 {
-                self.moved.get_or_insert(Moved::Out);
-            }
-            // A large message takes its time, which is not the peer's.
-            let now = if handed > BURST_BYTES as u64 { Instant::now() } else { now };
-            progress(&mut self.session, open, now);
-            if let Err(fault) = result {
-                self.session.handle_fault(now, open.id, fault);
-            }
-        }
-    }
-}
+pub(super) const BURST_BYTES: usize = 256 << 10;
 
 /// Tells the session how far the system has come with a socket.
 pub(crate) fn progress<T: Raw>(session: &mut Session, open: &Open<T>, now: Instant) {
@@ -191,6 +154,7 @@ pub(crate) fn transmit<T: Raw>(session: &mut Session, open: &mut Open<T>, now: I
 #[expect(clippy::disallowed_methods, reason = "an Instant has no other source; nothing here takes time")]
 mod tests {
     use super::*;
+    use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 
     use crate::config::{ConnectionConfig, Limit};
@@ -267,7 +231,7 @@ mod tests {
 
         fn read(&mut self) {
             let (events, _inbox) = crossbeam_channel::unbounded();
-            self.read_for(&mut Publisher::new(events, Limit::default()));
+            self.read_for(&mut Publisher::new(events, Limit::default(), Arc::default()));
         }
 
         fn read_for(&mut self, publisher: &mut Publisher) {
@@ -393,7 +357,7 @@ mod tests {
         for flush in [false, true] {
             let mut bench = Bench::with(Herald, usize::MAX);
             let (events, inbox) = crossbeam_channel::unbounded();
-            let mut publisher = Publisher::new(events, Limit::new(2, 1000));
+            let mut publisher = Publisher::new(events, Limit::new(2, 1000), Arc::default());
             bench.session.handle_close(bench.now, CloseFrame::new(1000, ""), flush);
             let taken = || inbox.try_iter().filter_map(Event::into_message).map(|m| m.to_string());
             let mut delivered = Vec::new();

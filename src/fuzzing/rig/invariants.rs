@@ -1,68 +1,85 @@
 //! What must hold of a client that sleeps, and of one that is closed.
 
-use super::{Line, Rig};
+use super::Rig;
 use crate::config::Delivery;
 use crate::error::{Error, Fault};
-use crate::event::Left;
 use crate::message::Message;
 use crate::session::ConnectionId;
 use crate::state::ConnectionState;
-use crate::worker::sockets::Open;
 
 impl Rig {
     pub(super) fn check_asleep(&mut self) {
         use ConnectionState::{Authenticated, Closing, Connected, Connecting, Disconnected};
-        let state = self.session.state();
-        assert_eq!(self.dialling.is_some(), state == Connecting, "dialling in {state}");
-        assert_eq!(self.plan.is_some(), state == Disconnected, "a plan in {state}");
+        let session = &self.turn.session;
+        let state = session.state();
         let up = matches!(state, Connected | Authenticated | Closing);
-        assert_eq!(self.line.is_some(), up, "a socket in {state}");
-        self.check_nothing_waits();
-        let deadline = self.session.next_deadline();
-        let blocked = self.line.as_ref().is_some_and(|line| line.open.socket.is_blocked());
-        self.check.asleep(
-            self.now,
-            state,
-            deadline,
-            (&self.config, blocked, self.session.wants_outbox(), self.look.is_some()),
+        let dials = self.turn.host.dialling.is_some();
+        assert_eq!(
+            dials,
+            state == Connecting || up && session.is_dialling_successor(),
+            "dialling in {state}"
         );
-        self.session.handle_timeout(self.now);
-        assert!(!self.session.has_output(), "a call without need did something");
-        assert_eq!(self.session.next_deadline(), deadline);
+        assert_eq!(self.turn.host.plan.is_some(), state == Disconnected, "a plan in {state}");
+        assert_eq!(session.current().is_some(), up, "a connection in {state}");
+        let (deadline, current) = (session.next_deadline(), session.current());
+        self.check_nothing_waits();
+        let line = self.turn.host.lines.iter().find(|line| Some(line.id) == current);
+        let blocked = line.filter(|line| line.is_blocked()).map(|line| line.moved);
+        let (ready, paused) = (self.turn.session.wants_outbox(), self.turn.is_paused());
+        let now = self.now();
+        self.check.asleep(now, state, deadline, (&self.config, blocked, ready, paused));
+        self.turn.session.handle_timeout(now);
+        assert!(!self.turn.session.has_output(), "a call without need did something");
+        assert_eq!(self.turn.session.next_deadline(), deadline);
     }
 
     /// What can go out is out, and what can come in is in.
-    fn check_nothing_waits(&self) {
-        let Some(Line { open: Open { socket, .. }, pipe, peer, .. }) = &self.line else { return };
-        let reads = self.look.is_none() && !socket.owes_answers();
-        assert!(!reads || pipe.state().incoming.is_empty(), "something to read");
-        if self.session.wants_outbox() && !self.session.holds() && !socket.is_blocked() {
-            self.ledger.check_out();
-            assert!(!reads || !self.session.hears() || peer.is_answered(), "a ping without its pong");
+    fn check_nothing_waits(&mut self) {
+        let (reads, current) = (!self.turn.is_paused(), self.turn.session.current());
+        let session = &self.turn.session;
+        let mut count = 0;
+        for open in self.turn.sockets.iter_mut() {
+            count += 1;
+            assert!(session.has(open.id), "a socket of a connection that was given up");
+            let line = self.turn.host.lines.iter().find(|line| line.id == open.id);
+            let line = line.expect("a socket that was opened");
+            let reads = reads && !open.socket.owes_answers();
+            assert!(!reads || line.pipe.state().incoming.is_empty(), "something to read");
+            let goes_out = session.wants_outbox() && !session.holds() && !open.socket.is_blocked();
+            if Some(open.id) == current && goes_out {
+                self.ledger.check_out(open.id);
+                assert!(!reads || !session.hears() || line.peer.is_answered(), "a ping without its pong");
+            }
         }
+        assert_eq!(count, self.turn.host.lines.len(), "a connection without a socket");
     }
 
     /// The worker's end, and what comes too late.
     pub(super) fn stop(&mut self) {
         self.stopped = true;
-        self.close_intake();
-        let left: Left = self.session.take_left();
-        assert!(self.session.take_close_reason().is_some());
+        self.turn.close_intake();
+        let now = self.now();
+        let session = &mut self.turn.session;
+        let left = session.take_left();
+        assert!(session.take_close_reason().is_some());
+        // The callers of requests that came too late learn of the end by themselves.
+        let late = self.asked.keys().filter(|ticket| self.ledger.never_met(**ticket)).count();
         let let_go = self.ledger.close(&left);
-        let released = self.check.released + self.session.take_released().messages;
+        let accepted = usize::try_from(self.ledger.accepted()).expect("few tickets");
+        let released = accepted - self.turn.intake.held() + session.take_released().messages;
         let kept = self.config.delivery == Delivery::AtLeastOnce;
-        assert!(released == let_go || kept && released <= let_go, "room for {released} of {let_go}");
-        self.session.handle_timeout(self.now);
+        assert!(released <= let_go && (kept || released + late >= let_go), "room for {released} of {let_go}");
+        session.handle_timeout(now);
         let late = ConnectionId(1);
         let fault = Fault::Broken(Error::ConnectionLost { source: None });
-        self.session.handle_fault(self.now, late, fault);
-        self.session.handle_pong(self.now, late, &1_u64.to_be_bytes());
-        self.session.handle_message(self.now, late, Message::from("late"));
-        self.session.handle_reconnect_now(self.now);
-        self.session.handle_retry(self.now, 1);
-        assert_eq!(self.session.poll_message(late), None);
-        assert_eq!(self.session.poll_transmit(self.now, late), None);
-        assert!(!self.session.has_output() && self.session.next_deadline().is_none(), "after the end");
+        session.handle_fault(now, late, fault);
+        session.handle_pong(now, late, &1_u64.to_be_bytes());
+        session.handle_message(now, late, Message::from("late"));
+        session.handle_reconnect_now(now);
+        session.handle_retry(now, 1);
+        assert_eq!(session.poll_message(late), None);
+        assert_eq!(session.poll_transmit(now, late), None);
+        assert!(!session.has_output() && session.next_deadline().is_none(), "after the end");
         while let Ok(event) = self.inbox.try_recv() {
             self.check.taken(event);
         }

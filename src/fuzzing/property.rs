@@ -1,0 +1,43 @@
+//! Whatever happens on a line, in whatever order, some things always hold: random steps, as the fuzzers take them from
+//! their inputs, drive a whole client. What holds is asserted on the way, in [`Rig`](super::rig::Rig).
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::start;
+use super::steps::{Speaks, run};
+
+/// A step and what it says: mostly of the kinds that let a line live on.
+fn step() -> impl Strategy<Value = Vec<u8>> {
+    let kind = prop_oneof![
+        4 => prop::sample::select(&[12_u8, 12, 2, 4, 16, 19][..]),
+        3 => 0_u8..32,
+        1 => any::<u8>(),
+    ];
+    (kind, vec(any::<u8>(), 0..6)).prop_map(|(kind, rest)| [vec![kind], rest].concat())
+}
+
+/// A configuration, the script of a wild protocol, and steps.
+fn input() -> impl Strategy<Value = Vec<u8>> {
+    let setup = vec(prop_oneof![2 => Just(0_u8), 1 => any::<u8>()], SETUP);
+    let script = (0_u8..60).prop_flat_map(|length| {
+        vec(any::<u8>(), usize::from(length)).prop_map(move |script| [vec![length], script].concat())
+    });
+    (setup, script, vec(step(), 0..60))
+        .prop_map(|(setup, script, steps)| [setup, script, steps.concat()].concat())
+}
+
+/// So many bytes say how the client is set up.
+const SETUP: usize = 20;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_the_rules_of_a_line_hold(
+        input in input(),
+        speaks in prop::sample::select(&[Speaks::Plain, Speaks::Json, Speaks::Wild, Speaks::Wild][..]),
+    ) {
+        run(&input, speaks, start());
+    }
+}

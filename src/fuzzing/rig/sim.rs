@@ -1,0 +1,197 @@
+//! What stands around a line: the network, its servers, and the other threads.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use crate::config::ConnectionConfig;
+use crate::dial::Dialled;
+use crate::error::{Error, Phase};
+use crate::fuzzing::peer::Peer;
+use crate::intake::Command;
+use crate::protocol::{Accepted, Request};
+use crate::session::reconnect::Plan;
+use crate::session::{ConnectionId, Piece};
+use crate::transport::Connection;
+use crate::transport::pipe::{End, Pipe};
+use crate::transport::socket::Socket;
+use crate::transport::stream::{Link, Wire};
+use crate::work::Worked;
+use crate::worker::turn::{Host, News};
+
+pub(in crate::fuzzing) struct Sim {
+    pub(in crate::fuzzing) now: Instant,
+    config: ConnectionConfig,
+    pub(in crate::fuzzing) results: VecDeque<(u64, Result<Opening, Error>)>,
+    pub(in crate::fuzzing) commands: VecDeque<Command>,
+    /// What is being done elsewhere, and takes a moment.
+    jobs: Vec<Piece>,
+    worked: VecDeque<Worked>,
+    pub(in crate::fuzzing) dialling: Option<u64>,
+    /// The newest attempt there was.
+    pub(in crate::fuzzing) newest: u64,
+    pub(in crate::fuzzing) plan: Option<Plan>,
+    /// The delays of the plans that were made since somebody has looked.
+    pub(in crate::fuzzing) planned: Vec<Duration>,
+    pub(in crate::fuzzing) lines: Vec<Line>,
+    /// How much it was asked for.
+    pub(in crate::fuzzing) work: usize,
+}
+
+/// A connection, both ends of it.
+pub(in crate::fuzzing) struct Line {
+    pub(in crate::fuzzing) id: ConnectionId,
+    pub(in crate::fuzzing) pipe: Pipe,
+    pub(in crate::fuzzing) peer: Peer,
+    /// What the server has sent, and the network not delivered yet.
+    pub(in crate::fuzzing) flight: VecDeque<u8>,
+    pub(in crate::fuzzing) end: Option<End>,
+    /// How much of it arrives at a time.
+    pub(in crate::fuzzing) cut: usize,
+    /// When bytes were last read, or it opened.
+    pub(in crate::fuzzing) heard: Instant,
+    /// When the system last took something of what waits, or nothing waited.
+    pub(in crate::fuzzing) moved: Instant,
+    taken: u64,
+    blocked: bool,
+}
+
+/// A connection about to be.
+pub(in crate::fuzzing) struct Opening {
+    /// What came glued to the answer.
+    pub(in crate::fuzzing) glued: Vec<u8>,
+    pub(in crate::fuzzing) peer: Peer,
+    pub(in crate::fuzzing) room: usize,
+}
+
+impl Sim {
+    pub(super) fn new(config: ConnectionConfig, now: Instant) -> Self {
+        Self {
+            now,
+            config,
+            results: VecDeque::new(),
+            commands: VecDeque::new(),
+            jobs: Vec::new(),
+            worked: VecDeque::new(),
+            dialling: None,
+            newest: 0,
+            plan: None,
+            planned: Vec::new(),
+            lines: Vec::new(),
+            work: 0,
+        }
+    }
+
+    /// The jobs are done.
+    pub(super) fn work_on(&mut self) {
+        for Piece { connection, id, work } in self.jobs.drain(..) {
+            self.worked.push_back(Worked { connection, id, result: work() });
+        }
+    }
+
+    /// Whether the worker would be woken.
+    pub(super) fn has_news(&self) -> bool {
+        let flies = |line: &Line| !line.flight.is_empty() || line.end.is_some();
+        !self.worked.is_empty() || self.lines.iter().any(flies)
+    }
+
+    fn open(&mut self, generation: u64, opening: Opening) -> Box<Connection<Pipe>> {
+        let pipe = Pipe::new();
+        let mut link = Link::Plain(Wire::new(pipe.clone()));
+        link.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("a write always succeeds");
+        pipe.take();
+        pipe.state().room = opening.room;
+        let socket = Socket::new(link, opening.glued, &self.config);
+        self.lines.push(Line {
+            id: ConnectionId(generation),
+            pipe,
+            peer: opening.peer,
+            flight: VecDeque::new(),
+            end: None,
+            cut: 0,
+            heard: self.now,
+            moved: self.now,
+            taken: 0,
+            blocked: false,
+        });
+        let accepted = Accepted { address: ([127, 0, 0, 1], 80).into(), subprotocol: None };
+        Box::new(Connection { socket, accepted })
+    }
+}
+
+impl Host for Sim {
+    type Raw = Pipe;
+
+    fn now(&self) -> Instant {
+        self.now
+    }
+
+    fn poll(&mut self) -> Option<News<Pipe>> {
+        self.work += 1;
+        if let Some((generation, result)) = self.results.pop_front() {
+            self.dialling.take_if(|dialling| *dialling == generation);
+            let result = result.map(|opening| self.open(generation, opening));
+            return Some(News::Dialled(Dialled { generation, result }));
+        }
+        if let Some(worked) = self.worked.pop_front() {
+            return Some(News::Worked(worked));
+        }
+        if let Some(command) = self.commands.pop_front() {
+            return Some(News::Command(command));
+        }
+        let due = self.plan.take_if(|plan| plan.at <= self.now);
+        self.work -= usize::from(due.is_none());
+        due.map(|plan| News::Due { generation: plan.generation })
+    }
+
+    fn dial(&mut self, now: Instant, generation: u64, _: Request) {
+        self.work += 1;
+        assert_eq!(now, self.now);
+        assert!(self.dialling.replace(generation).is_none(), "two attempts");
+        self.newest = generation;
+        assert!(self.plan.is_none(), "an attempt next to a plan");
+    }
+
+    fn abandon_dial(&mut self) -> (Phase, Box<str>) {
+        self.work += 1;
+        self.dialling = None;
+        (Phase::Tls, "h".into())
+    }
+
+    fn schedule(&mut self, plan: Plan) {
+        self.work += 1;
+        assert_eq!(plan.at, self.now + plan.delay);
+        self.planned.push(plan.delay);
+        assert!(self.plan.replace(plan).is_none(), "two plans");
+    }
+
+    fn unschedule(&mut self) {
+        self.work += 1;
+        self.plan = None;
+    }
+
+    fn run(&mut self, job: Piece) {
+        self.work += 1;
+        self.jobs.push(job);
+    }
+
+    fn drop_jobs(&mut self, connection: ConnectionId) {
+        self.work += 1;
+        self.jobs.retain(|job| job.connection != connection);
+    }
+}
+
+impl Line {
+    /// Whether bytes wait for the system to take them.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// The system has taken so much.
+    pub(super) fn moves(&mut self, now: Instant, taken: u64, blocked: bool) {
+        if taken != self.taken || !blocked || !self.blocked {
+            self.moved = now;
+        }
+        (self.taken, self.blocked) = (taken, blocked);
+    }
+}

@@ -1,0 +1,204 @@
+//! A TCP connection in memory, and a server's frames on it, for tests and fuzzers.
+
+use std::cell::{RefCell, RefMut};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::rc::Rc;
+
+use crate::transport::stream::Raw;
+
+#[derive(Clone)]
+pub(crate) struct Pipe(Rc<RefCell<State>>);
+
+pub(crate) struct State {
+    /// What has arrived and was not read.
+    pub(crate) incoming: VecDeque<u8>,
+    pub(crate) end: Option<End>,
+    /// What the system took, as far as nobody has looked at it, and whether something was read meanwhile.
+    pub(crate) taken: Vec<u8>,
+    read: bool,
+    /// How much the system still takes.
+    pub(crate) room: usize,
+    /// Writes fail.
+    pub(crate) broken: bool,
+    half_closed: bool,
+    /// The client has ended the connection.
+    pub(crate) hung_up: bool,
+    /// So many calls are interrupted by a signal.
+    pub(crate) interrupts: u8,
+}
+
+/// How the peer's side ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It writes nothing more.
+    Eof,
+    /// What it said and was not read is gone.
+    Reset,
+}
+
+impl Pipe {
+    pub(crate) fn new() -> Self {
+        Self(Rc::new(RefCell::new(State {
+            incoming: VecDeque::new(),
+            end: None,
+            taken: Vec::new(),
+            read: false,
+            room: usize::MAX,
+            broken: false,
+            half_closed: false,
+            hung_up: false,
+            interrupts: 0,
+        })))
+    }
+
+    pub(crate) fn state(&self) -> RefMut<'_, State> {
+        self.0.borrow_mut()
+    }
+
+    /// What the system took since the last call, and whether something was read.
+    pub(crate) fn take(&self) -> (Vec<u8>, bool) {
+        let mut state = self.state();
+        (std::mem::take(&mut state.taken), std::mem::take(&mut state.read))
+    }
+
+    pub(crate) fn end(&self, end: End) {
+        let mut state = self.state();
+        if end == End::Reset {
+            state.incoming.clear();
+            state.broken = true;
+        }
+        state.end = Some(end);
+    }
+}
+
+impl State {
+    fn interrupted(&mut self) -> io::Result<()> {
+        if self.interrupts == 0 {
+            return Ok(());
+        }
+        self.interrupts -= 1;
+        Err(ErrorKind::Interrupted.into())
+    }
+}
+
+impl Read for Pipe {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut state = self.state();
+        state.interrupted()?;
+        if state.incoming.is_empty() {
+            return match state.end {
+                None => Err(ErrorKind::WouldBlock.into()),
+                Some(End::Eof) => Ok(0),
+                Some(End::Reset) => {
+                    // The system tells it once.
+                    state.end = Some(End::Eof);
+                    Err(ErrorKind::ConnectionReset.into())
+                }
+            };
+        }
+        let n = state.incoming.len().min(buffer.len());
+        for (byte, arrived) in buffer.iter_mut().zip(state.incoming.drain(..n)) {
+            *byte = arrived;
+        }
+        state.read = true;
+        Ok(n)
+    }
+}
+
+impl Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut state = self.state();
+        state.interrupted()?;
+        assert!(!state.half_closed, "a write after the half-close");
+        if state.broken {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let n = bytes.len().min(state.room);
+        if n == 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        state.room -= n;
+        state.taken.extend(&bytes[..n]);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Raw for Pipe {
+    fn half_close(&mut self) -> io::Result<()> {
+        self.state().half_closed = true;
+        Ok(())
+    }
+
+    fn hang_up(&mut self) -> io::Result<()> {
+        self.state().hung_up = true;
+        Ok(())
+    }
+}
+
+/// A server's frame.
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    let length = payload.len();
+    match (u8::try_from(length), u16::try_from(length)) {
+        (Ok(length @ ..=125), _) => frame.push(length),
+        (_, Ok(length)) => {
+            frame.push(126);
+            frame.extend(length.to_be_bytes());
+        }
+        _ => {
+            frame.push(127);
+            frame.extend((length as u64).to_be_bytes());
+        }
+    }
+    frame.extend(payload);
+    frame
+}
+
+/// The head of a client's frame (RFC 6455, section 5.2).
+pub(crate) struct Head {
+    pub(crate) opcode: u8,
+    pub(crate) fin: bool,
+    /// Where the payload begins and ends.
+    pub(crate) at: usize,
+    pub(crate) end: usize,
+}
+
+impl Head {
+    /// The head that these bytes begin with, if it is there as a whole.
+    ///
+    /// # Panics
+    /// No client may send that.
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        let [first, second, ..] = bytes else { return None };
+        let (opcode, fin) = (first & 0x0F, first & 0x80 != 0);
+        assert_eq!(first & 0x70, 0, "reserved bits");
+        assert_ne!(second & 0x80, 0, "a client's frames are masked");
+        let width = match second & 0x7F {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        let extended = bytes.get(2..2 + width)?;
+        let length = if width == 0 {
+            usize::from(second & 0x7F)
+        } else {
+            let length = extended.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+            assert!(length > if width == 2 { 125 } else { 0xFFFF }, "{length} bytes in {width}");
+            length
+        };
+        assert!(opcode < 8 || (fin && length <= 125), "a control frame");
+        let at = 2 + width + 4;
+        (bytes.len() >= at).then_some(Self { opcode, fin, at, end: at + length })
+    }
+
+    /// The payload, or as much of it as is there.
+    pub(crate) fn payload(&self, bytes: &[u8]) -> Vec<u8> {
+        let (mask, end) = (&bytes[self.at - 4..self.at], self.end.min(bytes.len()));
+        bytes[self.at..end].iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect()
+    }
+}

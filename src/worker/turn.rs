@@ -1,0 +1,369 @@
+//! One turn: what has come in is taken, what is to be done is done, and what happened is told. Without a thread, a clock
+//! and a system: those are the [`Host`]'s. The I/O thread has a real one; the test kit and the fuzzers have simulated ones.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::config::WhileDown;
+use crate::dial::Dialled;
+use crate::error::{Error, Phase};
+use crate::intake::{Command, Intake, Item, Sleep, Status};
+use crate::protocol::Request;
+use crate::session::reconnect::Plan;
+use crate::session::{Action, ConnectionId, Piece, Session, Watermarks};
+use crate::state::ConnectionState;
+use crate::stats::Stats;
+use crate::transport::Connection;
+use crate::transport::stream::Raw;
+use crate::work::Worked;
+use crate::worker::pause::Pause;
+use crate::worker::publisher::Publisher;
+use crate::worker::sockets::{Open, Sockets};
+use crate::worker::traffic::{self, BURST_BYTES};
+
+/// What a turn needs from outside.
+pub(crate) trait Host {
+    type Raw: Raw;
+
+    /// The time, where a turn has taken some.
+    fn now(&self) -> Instant;
+
+    /// The next thing that has come in.
+    fn poll(&mut self) -> Option<News<Self::Raw>>;
+
+    /// Starts an attempt.
+    fn dial(&mut self, now: Instant, generation: u64, request: Request);
+
+    /// Nobody wants the attempt under way any more. Returns what it was doing, and with whom.
+    fn abandon_dial(&mut self) -> (Phase, Box<str>);
+
+    /// Brings [`News::Due`] at the time of this plan, which is the only one.
+    fn schedule(&mut self, plan: Plan);
+
+    fn unschedule(&mut self);
+
+    /// Has a job of the protocol's done.
+    fn run(&mut self, job: Piece);
+
+    /// Drops the jobs for a connection that were not begun.
+    fn drop_jobs(&mut self, connection: ConnectionId);
+
+    /// Reading is paused, since the application does not take its messages, or goes on.
+    fn set_paused(&mut self, _paused: bool) {}
+
+    /// There are events for the application. Returns whether telling it so went well.
+    fn notify(&mut self) -> bool {
+        true
+    }
+}
+
+/// Something that has come in.
+pub(crate) enum News<T: Raw> {
+    Dialled(Dialled<T>),
+    Worked(Worked),
+    Command(Command),
+    /// The time of this plan has come.
+    Due {
+        generation: u64,
+    },
+}
+
+/// What a turn has moved.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Moved {
+    /// Messages out alone: an answer may follow.
+    Out = 0,
+    /// Messages in: the application's next may follow.
+    In = 1,
+}
+
+/// What follows a turn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Next {
+    /// Another turn.
+    Turn,
+    /// Something is due. It is decided after a look at what has come: it may be this side that is late, and not the peer.
+    Look,
+    /// Nothing is to be done until then, or until something comes in.
+    Sleep { until: Option<Instant>, wakes: Sleep },
+}
+
+pub(crate) struct Turn<H: Host> {
+    pub(crate) host: H,
+    pub(crate) session: Session,
+    pub(crate) sockets: Sockets<H::Raw>,
+    pub(crate) publisher: Publisher,
+    pub(crate) intake: Arc<Intake>,
+    pub(crate) status: Arc<Status>,
+    /// Exchanged with the intake's queue.
+    accepted: VecDeque<Item>,
+    pause: Pause,
+    /// A look before the sleep has read already, in place of the next turn.
+    pub(crate) already_read: bool,
+    /// What moved in this turn, if anything.
+    pub(crate) moved: Option<Moved>,
+    /// The state and the watermarks that callers know.
+    published: ConnectionState,
+    watermarks: Watermarks,
+}
+
+impl<H: Host> Turn<H> {
+    pub(crate) fn new(
+        host: H,
+        session: Session,
+        publisher: Publisher,
+        intake: Arc<Intake>,
+        status: Arc<Status>,
+    ) -> Self {
+        Self {
+            host,
+            published: session.state(),
+            session,
+            sockets: Sockets::default(),
+            publisher,
+            intake,
+            status,
+            accepted: VecDeque::new(),
+            pause: Pause::default(),
+            already_read: false,
+            moved: None,
+            watermarks: Watermarks::default(),
+        }
+    }
+
+    /// Everything there is to do at `now`. Returns whether the client is closed.
+    pub(crate) fn turn(&mut self, now: Instant) -> bool {
+        let stop = self.advance(now);
+        self.publish();
+        stop
+    }
+
+    /// The same, but for telling what happened.
+    pub(crate) fn advance(&mut self, now: Instant) -> bool {
+        self.take_news(now);
+        self.take_messages();
+        if !std::mem::take(&mut self.already_read) {
+            self.read(now);
+        }
+        self.sockets.iter_mut().for_each(|open| traffic::drain(&mut self.session, open, now));
+        self.session.handle_timeout(now);
+        // A connection that was given up is dropped before another byte of it goes out: what was called never written
+        // must not be received.
+        let stop = self.act(now);
+        self.transmit(now);
+        stop || self.act(now)
+    }
+
+    fn take_news(&mut self, now: Instant) {
+        while let Some(news) = self.host.poll() {
+            match news {
+                News::Dialled(Dialled { generation, result: Ok(connection) }) => {
+                    let Connection { socket, accepted } = *connection;
+                    if self.session.handle_opened(now, generation, accepted, socket.taken()) {
+                        self.sockets.add(Open::new(ConnectionId(generation), socket));
+                    }
+                }
+                News::Dialled(Dialled { generation, result: Err(error) }) => {
+                    self.session.handle_dial_failed(now, generation, error);
+                }
+                News::Worked(Worked { connection, id, result }) => {
+                    self.session.handle_work(now, connection, id, result);
+                }
+                News::Command(command) => self.obey(now, command),
+                News::Due { generation } => self.session.handle_retry(now, generation),
+            }
+        }
+    }
+
+    fn obey(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::Close { frame, flush, until } => {
+                self.close_intake();
+                self.session.handle_close(now, frame, flush);
+                self.session.close_by(until);
+            }
+            Command::Terminate => self.session.handle_terminate(),
+            Command::Withdraw { ticket } => {
+                self.exchange();
+                self.publisher.forget(ticket);
+                self.session.handle_withdrawn(now, ticket);
+            }
+            Command::Confirm { through } => self.session.handle_confirm(through),
+            Command::ReconnectNow => self.session.handle_reconnect_now(now),
+        }
+    }
+
+    /// What was accepted goes to the session, once it can go out.
+    fn take_messages(&mut self) {
+        if self.session.has_released() || self.session.wants_outbox() || self.session.ages() {
+            self.exchange();
+        }
+    }
+
+    /// Exchanges what was accepted for the room of what was written.
+    fn exchange(&mut self) {
+        let released = self.session.take_released();
+        self.intake.exchange(&mut self.accepted, (released.messages, released.bytes));
+        for Item { ticket, message, reply, expires } in self.accepted.drain(..) {
+            let Some(reply) = reply else {
+                self.session.handle_accepted(ticket, message, expires);
+                continue;
+            };
+            let many = reply.many;
+            if self.session.handle_request(ticket, message, many) {
+                self.publisher.expect(ticket, reply);
+            }
+        }
+    }
+
+    /// Nothing is accepted from here on, and all that was is with the session.
+    pub(crate) fn close_intake(&mut self) {
+        self.intake.close();
+        self.exchange();
+    }
+
+    pub(crate) fn read(&mut self, now: Instant) {
+        self.sockets.take_turns();
+        for open in self.sockets.iter_mut().filter(|open| open.is_readable()) {
+            let frames = traffic::read(&mut self.session, &mut self.publisher, open, now);
+            if frames > 0 {
+                self.moved = Some(Moved::In);
+                self.pause.look_soon();
+            }
+        }
+    }
+
+    /// Hands frames to each socket until there are no more or the system takes no more; one flush for all.
+    fn transmit(&mut self, now: Instant) {
+        for open in self.sockets.iter_mut() {
+            let before = open.socket.handed();
+            let result = traffic::transmit(&mut self.session, open, now);
+            let handed = open.socket.handed() - before;
+            if handed > 0 {
+                self.moved.get_or_insert(Moved::Out);
+            }
+            // A large message takes its time, which is not the peer's.
+            let now = if handed > BURST_BYTES as u64 { self.host.now() } else { now };
+            traffic::progress(&mut self.session, open, now);
+            if let Err(fault) = result {
+                self.session.handle_fault(now, open.id, fault);
+            }
+        }
+    }
+
+    /// Does what the session asks for. Returns whether it asks to stop.
+    fn act(&mut self, now: Instant) -> bool {
+        while let Some(action) = self.session.poll_action() {
+            match action {
+                Action::Dial { generation, request } => self.host.dial(now, generation, request),
+                Action::TimeOutDial { generation } => {
+                    let (phase, host) = self.host.abandon_dial();
+                    let after = self.session.config().connect_timeout;
+                    let error = Error::ConnectTimeout { host, phase, after };
+                    self.session.handle_dial_failed(now, generation, error);
+                }
+                Action::AbandonDial => drop(self.host.abandon_dial()),
+                Action::Schedule(plan) => self.host.schedule(plan),
+                Action::Unschedule => self.host.unschedule(),
+                Action::Drop(id) => {
+                    self.sockets.remove(id);
+                    self.host.drop_jobs(id);
+                }
+                Action::Stop => return true,
+            }
+        }
+        while let Some(job) = self.session.poll_work() {
+            self.host.run(job);
+        }
+        false
+    }
+
+    /// Tells the callers what happened: first the state, then the events, then that there are some.
+    pub(crate) fn publish(&mut self) {
+        self.status.set_stats(self.stats());
+        if self.session.state() != self.published {
+            self.published = self.session.state();
+            let state = self.published;
+            let ready = self.session.wants_outbox() && state != ConnectionState::Closing;
+            let trouble = self.session.trouble();
+            if self.session.config().while_down == WhileDown::Refuse {
+                self.intake.set_refusing((!ready).then_some(state));
+            }
+            self.status.update(|status| {
+                status.state = state;
+                status.ready = ready;
+                status.trouble = trouble;
+            });
+        }
+        while let Some(reply) = self.session.poll_reply() {
+            self.publisher.reply(reply);
+        }
+        let events = std::iter::from_fn(|| self.session.poll_event());
+        let any = self.publisher.put_all(events);
+        // Who waits for a fate finds the events about it in the channel.
+        self.tell_watermarks();
+        if any && !self.host.notify() {
+            self.session.handle_panic("on_event_ready");
+        }
+    }
+
+    pub(crate) fn tell_watermarks(&mut self) {
+        let (watermarks, doubts) = (self.session.watermarks(), self.session.take_doubts());
+        if watermarks != self.watermarks || !doubts.is_empty() {
+            self.watermarks = watermarks.clone();
+            self.status.set_watermarks(watermarks, doubts);
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = self.session.stats();
+        (stats.bytes_written, stats.bytes_read) = self.sockets.bytes();
+        stats
+    }
+
+    /// What follows the turn.
+    pub(crate) fn next(&mut self, now: Instant) -> Next {
+        let readable = self.sockets.are_readable();
+        let paused = readable && self.session.delivers() && !self.publisher.has_room();
+        if paused != self.pause.is_on() {
+            self.session.handle_paused(now, paused);
+            self.host.set_paused(paused);
+        }
+        let mut until = self.session.next_deadline();
+        if let Some(look) = self.pause.next_look(paused) {
+            let look = now + look;
+            until = Some(until.map_or(look, |until| until.min(look)));
+        }
+        if until.is_some_and(|until| until <= now) {
+            return Next::Look;
+        }
+        // Room that became free is given back before anything else: a sender may wait for it.
+        if (readable && !paused) || self.session.has_output() || self.session.has_released() {
+            return Next::Turn;
+        }
+        let blocked = self.sockets.is_full(self.session.current());
+        let all = (self.session.wants_outbox() && !blocked) || self.session.ages();
+        Next::Sleep { until, wakes: if all { Sleep::ForAll } else { Sleep::Light } }
+    }
+
+    /// Whether reading is paused.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn is_paused(&self) -> bool {
+        self.pause.is_on()
+    }
+
+    /// The application has made room for what a paused reader holds.
+    pub(crate) fn may_go_on(&mut self) -> bool {
+        self.pause.is_on() && self.publisher.has_room()
+    }
+
+    /// What a burst of traffic has left behind is given back.
+    pub(crate) fn rest(&mut self, now: Instant) {
+        self.session.rest();
+        self.sockets.iter_mut().for_each(|open| traffic::rest(&mut self.session, open, now));
+        self.accepted.shrink_to_fit();
+        self.publisher.rest();
+        self.intake.rest();
+    }
+}
