@@ -126,38 +126,37 @@ use crate::config::ConnectionConfig;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::event::{CloseReason, Event, Left};
-use crate::intake::{Intake, Item};
+use crate::intake::{Intake, Status};
 use crate::message::Message;
 use crate::protocol::{Protocol, Request};
-use crate::session::reconnect::Plan;
-use crate::session::{Mode, Piece, Session};
+use crate::session::{Mode, Session};
 use crate::testing::server::Server;
+use crate::testing::turn::Script;
 use crate::worker::publisher::Publisher;
+use crate::worker::turn::Turn;
 
 type Fetch = Box<dyn Fn(Request) -> Result<Request, Error>>;
 
+/// A request of the application's.
+struct Asked {
+    answers: Receiver<Result<Message, Error>>,
+    /// Its caller waits for one answer, and has none yet.
+    waits: bool,
+}
+
 /// A line whose server, network, clock and application are the test: see the [module](self).
 pub struct Line {
-    session: Session,
-    config: ConnectionConfig,
-    fetch: Option<Fetch>,
-    intake: Intake,
-    accepted: VecDeque<Item>,
-    publisher: Publisher,
+    turn: Turn<Script>,
     inbox: Receiver<Event>,
     events: VecDeque<Event>,
-    asked: BTreeMap<u64, Receiver<Result<Message, Error>>>,
+    asked: BTreeMap<u64, Asked>,
     start: Instant,
-    now: Instant,
     /// The bits of what a random source says.
     random: Arc<AtomicU64>,
-    attempt: Option<(u64, Request)>,
-    plan: Option<Plan>,
     server: Server,
     /// The connection that the line is to move to, and the one that it has moved from.
     beside: Server,
     old: Server,
-    pieces: VecDeque<Piece>,
     answers_pings: bool,
     answers_close: bool,
     reason: Option<CloseReason>,
@@ -186,7 +185,7 @@ impl Line {
         config: impl Into<ConnectionConfig>,
         protocol: impl Protocol + 'static,
     ) -> Result<Self, Error> {
-        Self::begin(config.into(), Box::new(protocol), None)
+        Self::begin(&config.into(), Box::new(protocol), None)
     }
 
     /// The same, with a [`fetch`](crate::Builder::fetch): it is called at once, for each attempt.
@@ -198,11 +197,11 @@ impl Line {
         protocol: impl Protocol + 'static,
         fetch: impl Fn(Request) -> Result<Request, Error> + 'static,
     ) -> Result<Self, Error> {
-        Self::begin(config.into(), Box::new(protocol), Some(Box::new(fetch)))
+        Self::begin(&config.into(), Box::new(protocol), Some(Box::new(fetch)))
     }
 
     fn begin(
-        config: ConnectionConfig,
+        config: &ConnectionConfig,
         protocol: Box<dyn Protocol>,
         fetch: Option<Fetch>,
     ) -> Result<Self, Error> {
@@ -213,34 +212,28 @@ impl Line {
         let source = Arc::clone(&random);
         let mode = Mode { one_attempt: false, fetches: fetch.is_some() };
         let wall = SystemTime::UNIX_EPOCH + Self::BEGINS;
-        let mut session = Session::new(config.clone(), Some(protocol), mode, (now, wall))?
+        let session = Session::new(config.clone(), Some(protocol), mode, (now, wall))?
             .with_random(move || f64::from_bits(source.load(SeqCst)))?;
-        session.start(now);
         let (outbox, inbox) = crossbeam_channel::unbounded();
+        let publisher = Publisher::new(outbox, config.events, Arc::default());
+        let intake = Arc::new(Intake::new(config.outbox, config.max_message_size));
+        let script = Script::new(now, fetch);
         let mut line = Self {
-            session,
-            fetch,
-            intake: Intake::new(config.outbox, config.max_message_size),
-            accepted: VecDeque::new(),
-            publisher: Publisher::new(outbox, config.events, Arc::default()),
+            turn: Turn::new(script, session, publisher, intake, Arc::new(Status::new())),
             inbox,
             events: VecDeque::new(),
             asked: BTreeMap::new(),
             start: now,
-            now,
             random,
-            attempt: None,
-            plan: None,
             server: Server::default(),
             beside: Server::default(),
             old: Server::default(),
-            pieces: VecDeque::new(),
             answers_pings: true,
             answers_close: true,
             reason: None,
             left: None,
-            config,
         };
+        line.turn.session.start(now);
         line.settle();
         Ok(line)
     }
@@ -255,7 +248,7 @@ impl fmt::Debug for Line {
         f.debug_struct("Line")
             .field("state", &self.state())
             .field("elapsed", &self.elapsed())
-            .field("attempt", &self.attempt.as_ref().map(|(_, request)| request))
+            .field("attempt", &self.turn.host.attempt.as_ref().map(|(_, request)| request))
             .field("next_attempt", &self.next_attempt())
             .finish_non_exhaustive()
     }

@@ -79,12 +79,6 @@ impl Session {
         self.line.current().map(|current| current.id)
     }
 
-    /// The connection that the line is to move to.
-    #[cfg(feature = "testing")]
-    pub(crate) fn successor(&self) -> Option<ConnectionId> {
-        self.line.successor().map(|successor| successor.id)
-    }
-
     /// Whether the application's messages go out now.
     pub(crate) fn wants_outbox(&self) -> bool {
         self.line.current().is_some_and(|current| match &current.stage {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::config::deadline;
 use crate::error::{CloseFrame, Error, SendError};
 use crate::event::{CloseReason, Event, Left, Ticket, Tickets};
-use crate::intake::{Offer, Reply};
+use crate::intake::{Command, Offer, Reply};
 use crate::message::Message;
 use crate::state::ConnectionState;
-use crate::testing::{Line, turn};
+use crate::testing::{Asked, Line, turn};
 
 impl Line {
     /// Time goes by, and everything falls due on the way in its order, attempts included.
@@ -25,18 +25,18 @@ impl Line {
     /// ```
     #[track_caller]
     pub fn step(&mut self, time: Duration) {
-        let until = deadline(self.now, time);
+        let until = deadline(self.now(), time);
         while let Some(at) = self.next_deadline().filter(|at| *at <= until) {
-            self.now = self.now.max(at);
+            self.turn.host.now = self.now().max(at);
             self.settle();
         }
-        self.now = until;
+        self.turn.host.now = until;
         self.settle();
     }
 
     /// The virtual time since the line was made.
     pub fn elapsed(&self) -> Duration {
-        self.now.saturating_duration_since(self.start)
+        self.now().saturating_duration_since(self.start)
     }
 
     /// What [`Context::random`](crate::Context::random) says from now on, and what the backoff draws: 0.5, unless told
@@ -52,18 +52,19 @@ impl Line {
 
     /// The state of the line.
     pub fn state(&self) -> ConnectionState {
-        self.session.state()
+        self.turn.session.state()
     }
 
     /// How long from now the next attempt is due, if one is planned.
     pub fn next_attempt(&self) -> Option<Duration> {
-        self.plan.as_ref().map(|plan| plan.at.saturating_duration_since(self.now))
+        let plan = self.turn.host.plan.as_ref();
+        plan.map(|plan| plan.at.saturating_duration_since(self.now()))
     }
 
     /// Why the line is down, or closed; `None` while it is up, or before anything went wrong.
     pub fn trouble(&self) -> Option<Error> {
         let closed = self.reason.clone().map(CloseReason::into_error);
-        closed.or_else(|| self.session.trouble())
+        closed.or_else(|| self.turn.session.trouble())
     }
 
     /// Why the line is closed, once it is.
@@ -118,8 +119,8 @@ impl Line {
     /// The message, and why it was not accepted.
     #[track_caller]
     pub fn try_send(&mut self, message: impl Into<Message>) -> Result<Ticket, SendError> {
-        let expires = self.config.max_age.map(|age| deadline(self.now, age));
-        let ticket = self.intake.try_push(Offer { message: message.into(), reply: None, expires })?;
+        let expires = self.turn.session.config().max_age.map(|age| deadline(self.now(), age));
+        let ticket = self.turn.intake.try_push(Offer { message: message.into(), reply: None, expires })?;
         self.settle();
         Ok(ticket)
     }
@@ -154,9 +155,9 @@ impl Line {
     fn ask(&mut self, message: Message, many: bool) -> Ticket {
         let (way, answers) = crossbeam_channel::unbounded();
         let offer = Offer { message, reply: Some(Box::new(Reply { way, many })), expires: None };
-        match self.intake.try_push(offer) {
+        match self.turn.intake.try_push(offer) {
             Ok(ticket) => {
-                self.asked.insert(ticket.number(), answers);
+                self.asked.insert(ticket.number(), Asked { answers, waits: !many });
                 self.settle();
                 ticket
             }
@@ -168,7 +169,15 @@ impl Line {
     /// [has ended](Self::has_ended).
     #[track_caller]
     pub fn answers(&mut self, asked: Ticket) -> Vec<Result<Message, Error>> {
-        self.asked_for(asked).try_iter().collect()
+        let is_closed = self.state() == ConnectionState::Closed;
+        let asked = self.asked_for(asked);
+        let mut answers: Vec<_> = asked.answers.try_iter().collect();
+        // One who waits for many sees the end; one who waits for one answer is told.
+        if asked.waits && is_closed && answers.is_empty() {
+            answers.push(Err(Error::Closed));
+        }
+        asked.waits &= answers.is_empty();
+        answers
     }
 
     /// Whether a request waits no longer: it has had its answers, or failed, or was withdrawn.
@@ -177,7 +186,11 @@ impl Line {
     /// Some of its answers were not taken yet.
     #[track_caller]
     pub fn has_ended(&self, asked: Ticket) -> bool {
-        match self.asked_for(asked).try_recv() {
+        match self
+            .asked
+            .get(&asked.number())
+            .map_or_else(|| no_request(asked), |asked| asked.answers.try_recv())
+        {
             Err(end) => end.is_disconnected(),
             Ok(answer) => {
                 panic!("take the answers first: {answer:?} is not the only thing that may be there")
@@ -189,25 +202,19 @@ impl Line {
     /// [`Answers`](crate::Answers).
     #[track_caller]
     pub fn withdraw(&mut self, asked: Ticket) {
-        self.asked_for(asked);
-        self.exchange();
-        self.publisher.forget(asked.number());
-        self.session.handle_withdrawn(self.now, asked.number());
-        self.settle();
+        self.asked_for(asked).waits = false;
+        self.command(Command::Withdraw { ticket: asked.number() });
     }
 
     #[track_caller]
-    fn asked_for(&self, asked: Ticket) -> &crossbeam_channel::Receiver<Result<Message, Error>> {
-        let found = self.asked.get(&asked.number());
-        found.unwrap_or_else(|| {
-            panic!("{asked} is no request; the ticket of one comes from request or request_many")
-        })
+    fn asked_for(&mut self, asked: Ticket) -> &mut Asked {
+        self.asked.get_mut(&asked.number()).unwrap_or_else(|| no_request(asked))
     }
 
     /// What the protocol wants done with [`Context::work`](crate::Context::work), and has no result yet: the ids, in the
     /// order in which it asked.
     pub fn work(&self) -> Vec<u32> {
-        self.pieces.iter().map(|piece| piece.id).collect()
+        self.turn.host.jobs.iter().map(|job| job.id).collect()
     }
 
     /// Does a piece of work, here and now, and brings its result.
@@ -225,28 +232,29 @@ impl Line {
     /// The application wants no more waiting: see [`Client::reconnect_now`](crate::Client::reconnect_now).
     #[track_caller]
     pub fn reconnect_now(&mut self) {
-        self.session.handle_reconnect_now(self.now);
-        self.settle();
+        self.command(Command::ReconnectNow);
     }
 
     /// The application closes the line: see [`Client::close`](crate::Client::close).
     #[track_caller]
     pub fn close_client(&mut self) {
-        self.intake.close();
-        self.exchange();
-        self.session.handle_close(self.now, CloseFrame::new(1000, ""), true);
-        self.settle();
+        let until = deadline(self.now(), self.turn.session.config().close_timeout);
+        self.command(Command::Close { frame: CloseFrame::new(1000, ""), flush: true, until });
     }
 
     /// The application ends the line: see [`Client::terminate`](crate::Client::terminate).
     #[track_caller]
     pub fn terminate(&mut self) {
-        self.session.handle_terminate();
-        self.settle();
+        self.command(Command::Terminate);
     }
 
     /// What the line could not deliver, once it is closed.
     pub fn left(&self) -> Option<&Left> {
         self.left.as_ref()
     }
+}
+
+#[track_caller]
+fn no_request(asked: Ticket) -> ! {
+    panic!("{asked} is no request; the ticket of one comes from request or request_many")
 }

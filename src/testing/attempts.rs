@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use crate::dial::Dialled;
 use crate::error::{Error, Rejection};
 use crate::protocol::{Accepted, Request};
 use crate::session::ConnectionId;
 use crate::testing::{Line, turn};
+use crate::transport::Connection;
+use crate::transport::socket::Socket;
+use crate::transport::stream::{Link, Wire};
 
 impl Line {
     /// What the attempt under way asks for: the first, a later one, or that of a move.
@@ -14,7 +18,7 @@ impl Line {
     /// No attempt is under way.
     #[track_caller]
     pub fn attempt(&self) -> &Request {
-        match &self.attempt {
+        match &self.turn.host.attempt {
             Some((_, request)) => request,
             None => self.no_attempt(),
         }
@@ -22,7 +26,7 @@ impl Line {
 
     /// Whether an attempt is under way.
     pub fn is_dialling(&self) -> bool {
-        self.attempt.is_some()
+        self.turn.host.attempt.is_some()
     }
 
     /// The server accepts the attempt under way, and chooses no subprotocol.
@@ -49,12 +53,12 @@ impl Line {
     fn accept(&mut self, subprotocol: Option<Box<str>>) {
         let (generation, _) = self.take_attempt();
         let accepted = Accepted { address: ([192, 0, 2, 1], 443).into(), subprotocol };
-        let id = ConnectionId(generation);
-        let moves = self.session.current().is_some();
-        if self.session.handle_opened(self.now, generation, accepted, 0) {
-            let server = if moves { &mut self.beside } else { &mut self.server };
-            server.begin(id);
-        }
+        let moves = self.turn.session.current().is_some();
+        let server = if moves { &mut self.beside } else { &mut self.server };
+        let link = Link::Plain(Wire::new(server.begin(ConnectionId(generation))));
+        let socket = Socket::new(link, Vec::new(), self.turn.session.config());
+        let result = Ok(Box::new(Connection { socket, accepted }));
+        self.turn.host.results.push_back(Dialled { generation, result });
         self.settle();
     }
 
@@ -94,13 +98,14 @@ impl Line {
     #[track_caller]
     fn fail(&mut self, error: impl FnOnce(&Request) -> Error) {
         let (generation, request) = self.take_attempt();
-        self.session.handle_dial_failed(self.now, generation, error(&request));
+        let result = Err(error(&request));
+        self.turn.host.results.push_back(Dialled { generation, result });
         self.settle();
     }
 
     #[track_caller]
     fn take_attempt(&mut self) -> (u64, Request) {
-        match self.attempt.take() {
+        match self.turn.host.attempt.take() {
             Some(attempt) => attempt,
             None => self.no_attempt(),
         }

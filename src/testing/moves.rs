@@ -4,20 +4,20 @@ use crate::error::CloseFrame;
 use crate::message::Message;
 use crate::testing::Line;
 use crate::testing::turn::Role;
+use crate::transport::pipe::End;
 
 impl Line {
     /// Whether the line is on its way to another connection: see [`Context::move_line`](crate::Context::move_line). The
     /// attempt of the move is answered as any other is; then there is a server beside the line's.
     pub fn is_moving(&self) -> bool {
-        self.attempt.is_some() && self.session.current().is_some() || self.beside.is_open
+        self.is_dialling() && self.turn.session.current().is_some() || self.beside.is_open
     }
 
     /// The server that the line is to move to says this.
     #[track_caller]
     pub fn say_beside(&mut self, message: impl Into<Message>) {
         self.has_beside();
-        self.session.handle_message(self.now, self.beside.id, message.into());
-        self.settle();
+        self.say_at(Role::Beside, &message.into());
     }
 
     /// The messages that it has got since the last call. After the move, [`heard`](Self::heard) has them.
@@ -29,7 +29,8 @@ impl Line {
     #[track_caller]
     pub fn close_beside(&mut self, code: u16, reason: &str) {
         self.has_beside();
-        self.session.handle_close_frame(self.now, self.beside.id, CloseFrame::new(code, reason));
+        self.beside.close(&CloseFrame::new(code, reason));
+        self.beside.has_ended = true;
         self.settle();
     }
 
@@ -37,7 +38,7 @@ impl Line {
     #[track_caller]
     pub fn break_off_beside(&mut self) {
         self.has_beside();
-        self.end_of_stream(Role::Beside);
+        self.beside.hang_up(End::Eof);
         self.settle();
     }
 
@@ -53,8 +54,7 @@ impl Line {
             "there is no old connection: the line has not moved, or the old server has answered its close frame; \
              call answer_close(false) before the move"
         );
-        self.session.handle_message(self.now, self.old.id, message.into());
-        self.settle();
+        self.say_at(Role::Old, &message.into());
     }
 
     /// The messages that the server has got from which the line has moved.

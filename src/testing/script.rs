@@ -2,12 +2,11 @@
 
 use serde_json::Value;
 
-use crate::error::{CloseFrame, Fault};
+use crate::error::CloseFrame;
 use crate::message::Message;
-use crate::session::Frame;
 use crate::testing::Line;
-use crate::testing::server::Sent;
 use crate::testing::turn::Role;
+use crate::transport::pipe::End;
 
 /// The most that a ping or a pong carries (RFC 6455, section 5.5).
 const CONTROL: usize = 125;
@@ -17,13 +16,13 @@ impl Line {
     #[track_caller]
     pub fn say(&mut self, message: impl Into<Message>) {
         self.connected();
-        let message = message.into();
-        if message.len() > self.config.max_message_size {
-            let reason = format!("a message of {} bytes", message.len()).into();
-            self.session.handle_fault(self.now, self.server.id, Fault::Violation { code: 1009, reason });
-        } else {
-            self.session.handle_message(self.now, self.server.id, message);
-        }
+        self.say_at(Role::Line, &message.into());
+    }
+
+    #[track_caller]
+    pub(super) fn say_at(&mut self, role: Role, message: &Message) {
+        let first = if message.as_text().is_some() { 0x81 } else { 0x82 };
+        self.at(role).say(first, message.as_bytes());
         self.settle();
     }
 
@@ -31,9 +30,7 @@ impl Line {
     #[track_caller]
     pub fn ping(&mut self, payload: impl AsRef<[u8]>) {
         let payload = self.control(payload.as_ref());
-        self.server.put(Sent::Pong(payload.clone()));
-        self.session.handle_activity(self.now, self.server.id);
-        self.session.handle_ping(self.now, self.server.id, &payload);
+        self.server.say(0x89, &payload);
         self.settle();
     }
 
@@ -41,7 +38,7 @@ impl Line {
     #[track_caller]
     pub fn pong(&mut self, payload: impl AsRef<[u8]>) {
         let payload = self.control(payload.as_ref());
-        self.session.handle_pong(self.now, self.server.id, &payload);
+        self.server.say(0x8A, &payload);
         self.settle();
     }
 
@@ -115,12 +112,9 @@ impl Line {
         let frame =
             CloseFrame::checked(code, reason).unwrap_or_else(|error| panic!("no server says that: {error}"));
         self.server.has_ended = true;
-        if !self.server.client_closes {
-            self.server.put(Sent::Frame(Frame::Close(frame.clone())));
-        }
-        self.session.handle_close_frame(self.now, self.server.id, frame);
+        self.server.close(&frame);
         if self.server.goodbye.is_some() {
-            self.end_of_stream(Role::Line);
+            self.server.hang_up(End::Eof);
         }
         self.settle();
     }
@@ -129,7 +123,7 @@ impl Line {
     #[track_caller]
     pub fn break_off(&mut self) {
         self.connected();
-        self.end_of_stream(Role::Line);
+        self.server.hang_up(End::Eof);
         self.settle();
     }
 
@@ -137,12 +131,12 @@ impl Line {
     /// wire: a text of up to 125 bytes takes six more than its length. While an attempt is under way, this is about the
     /// connection that it brings.
     ///
-    /// A message of which the server took a byte may have been delivered; one of which it took none was never written.
-    /// On a real line, messages that go out together share that.
+    /// Messages that go out together share their fate, as on a real line: when the server took a byte of the first, each
+    /// may have been delivered; when it took none, none was ever written.
     #[track_caller]
     pub fn break_after(&mut self, bytes: u64) {
         self.connected_or_dialling();
-        self.server.breaks_after = Some(bytes);
+        self.server.breaks_after = Some(usize::try_from(bytes).unwrap_or(usize::MAX));
         self.settle();
     }
 
@@ -173,7 +167,7 @@ impl Line {
 
     #[track_caller]
     fn connected_or_dialling(&self) {
-        if self.attempt.is_none() {
+        if !self.is_dialling() {
             self.connected();
         }
     }

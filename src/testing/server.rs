@@ -1,50 +1,65 @@
 //! The server's end of a connection, as far as a test needs one.
 
-use std::collections::VecDeque;
-
 use crate::error::CloseFrame;
-use crate::message::{Fragment, Message, Position};
-use crate::session::{ConnectionId, Frame};
+use crate::message::Message;
+use crate::session::ConnectionId;
+use crate::transport::pipe::{End, Head, Pipe, frame};
 
-/// What the client puts on the wire.
-pub(super) enum Sent {
-    Frame(Frame),
-    /// The answer to a ping, which the socket gives by itself.
-    Pong(Vec<u8>),
+/// What arrives from the client, of that which the server may answer.
+pub(super) enum Arrival {
+    Ping(Vec<u8>),
+    Close(CloseFrame),
 }
 
 /// One connection. It is there before it is open, and stays when it has ended, with what the server has heard.
-#[derive(Default)]
 pub(super) struct Server {
     pub(super) id: ConnectionId,
+    pipe: Pipe,
     pub(super) is_open: bool,
-    /// What the server has not taken yet, with the bytes that each is short of.
-    waiting: VecDeque<(Sent, u64)>,
-    pub(super) handed: u64,
-    pub(super) taken: u64,
+    /// What has arrived, from the first frame that is not there as a whole.
+    buffer: Vec<u8>,
     pub(super) stalled: bool,
     /// So many more bytes are taken; then it breaks.
-    pub(super) breaks_after: Option<u64>,
-    /// The client's close frame is on the wire.
-    pub(super) client_closes: bool,
+    pub(super) breaks_after: Option<usize>,
     /// The server has sent its close frame, or ended the connection.
     pub(super) has_ended: bool,
     pub(super) heard: Vec<Message>,
     pub(super) pings: Vec<Vec<u8>>,
     pub(super) pongs: Vec<Vec<u8>>,
     pub(super) goodbye: Option<CloseFrame>,
-    /// The fragments of a message so far.
+    /// The fragments of a message so far, and whether they are text.
     parts: Vec<u8>,
     is_text: bool,
 }
 
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            id: ConnectionId::default(),
+            pipe: Pipe::new(),
+            is_open: false,
+            buffer: Vec::new(),
+            stalled: false,
+            breaks_after: None,
+            has_ended: false,
+            heard: Vec::new(),
+            pings: Vec::new(),
+            pongs: Vec::new(),
+            goodbye: None,
+            parts: Vec::new(),
+            is_text: false,
+        }
+    }
+}
+
 impl Server {
-    /// The connection is open.
-    pub(super) fn begin(&mut self, id: ConnectionId) {
+    /// The connection is open. Returns the client's end of it.
+    pub(super) fn begin(&mut self, id: ConnectionId) -> Pipe {
         self.id = id;
         self.is_open = true;
         self.has_ended = false;
         self.goodbye = None;
+        self.pipe.clone()
     }
 
     /// The connection is gone. What was heard may still be asked for.
@@ -60,34 +75,56 @@ impl Server {
         };
     }
 
-    pub(super) fn put(&mut self, sent: Sent) {
-        let size = sent.size();
-        self.client_closes |= matches!(sent, Sent::Frame(Frame::Close(_)));
-        self.handed += size;
-        self.waiting.push_back((sent, size));
+    /// Says how much the system takes before the next turn.
+    pub(super) fn make_room(&mut self) {
+        self.pipe.state().room = if self.stalled { 0 } else { self.breaks_after.unwrap_or(usize::MAX) };
     }
 
-    /// How many bytes wait.
-    pub(super) fn waiting(&self) -> u64 {
-        self.handed - self.taken
+    /// Sends a frame.
+    pub(super) fn say(&mut self, first: u8, payload: &[u8]) {
+        self.pipe.state().incoming.extend(frame(first, payload));
     }
 
-    /// Takes what the server will take now, and returns what has arrived whole.
-    pub(super) fn take(&mut self) -> Vec<Sent> {
-        let mut whole = Vec::new();
-        while !self.stalled
-            && let Some((_, missing)) = self.waiting.front_mut()
-        {
-            let bytes = self.breaks_after.map_or(*missing, |room| room.min(*missing));
-            *missing -= bytes;
-            self.taken += bytes;
-            self.breaks_after = self.breaks_after.map(|room| room - bytes);
-            if *missing > 0 {
-                break;
-            }
-            whole.extend(self.waiting.pop_front().map(|(sent, _)| sent));
+    /// Sends a close frame.
+    pub(super) fn close(&mut self, frame: &CloseFrame) {
+        let code = frame.code.to_be_bytes();
+        // Code 1005 stands for a frame without one.
+        let payload = if frame.code == 1005 { Vec::new() } else { [&code, frame.reason.as_bytes()].concat() };
+        self.say(0x88, &payload);
+    }
+
+    /// Ends the connection.
+    pub(super) fn hang_up(&mut self, end: End) {
+        self.has_ended = true;
+        self.breaks_after = None;
+        self.pipe.end(end);
+    }
+
+    /// Whether the client has something to read.
+    pub(super) fn is_heard(&self) -> bool {
+        let state = self.pipe.state();
+        !state.incoming.is_empty() || state.end.is_some()
+    }
+
+    /// Whether the client has given the connection up.
+    pub(super) fn is_left(&self) -> bool {
+        self.is_open && self.pipe.state().hung_up
+    }
+
+    /// Takes what the client has sent. Returns what may be answered.
+    pub(super) fn take(&mut self) -> Vec<Arrival> {
+        let (taken, _) = self.pipe.take();
+        self.breaks_after = self.breaks_after.map(|room| room - taken.len());
+        self.buffer.extend(taken);
+        let buffer = std::mem::take(&mut self.buffer);
+        let mut rest = &buffer[..];
+        let mut arrivals = Vec::new();
+        while let Some(head) = Head::read(rest).filter(|head| head.end <= rest.len()) {
+            arrivals.extend(self.hear(head.opcode, head.fin, head.payload(rest)));
+            rest = &rest[head.end..];
         }
-        whole
+        self.buffer = rest.to_vec();
+        arrivals
     }
 
     /// Whether the connection breaks now.
@@ -95,44 +132,33 @@ impl Server {
         self.is_open && self.breaks_after == Some(0)
     }
 
-    /// A message, or a piece of one, has arrived.
-    pub(super) fn hear(&mut self, frame: Frame) {
-        match frame {
-            Frame::Message(message) => self.heard.push(message),
-            Frame::Fragment(Fragment { position, payload }) => {
-                if let Position::First { text } = position {
-                    self.is_text = text;
-                }
-                self.parts.extend_from_slice(&payload);
-                if position == Position::Last {
-                    let bytes = std::mem::take(&mut self.parts);
-                    let text = self.is_text.then(|| String::from_utf8_lossy(&bytes).into_owned());
-                    self.heard.push(text.map_or_else(|| bytes.into(), Message::from));
-                }
+    /// A frame has arrived.
+    fn hear(&mut self, opcode: u8, fin: bool, payload: Vec<u8>) -> Option<Arrival> {
+        match opcode {
+            8 => {
+                let code = payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
+                let reason = String::from_utf8_lossy(payload.get(2..).unwrap_or_default()).into_owned();
+                let frame = CloseFrame::new(code, reason);
+                self.goodbye = Some(frame.clone());
+                return Some(Arrival::Close(frame));
             }
-            Frame::Ping(payload) => self.pings.push(payload.to_vec()),
-            Frame::Close(frame) => self.goodbye = Some(frame),
+            9 => {
+                self.pings.push(payload.clone());
+                return Some(Arrival::Ping(payload));
+            }
+            10 => {
+                self.pongs.push(payload);
+                return None;
+            }
+            _ => {}
         }
-    }
-}
-
-impl Sent {
-    /// Its size on the wire: a client's frame has a head of two to ten bytes and a mask of four (RFC 6455, section 5.2).
-    fn size(&self) -> u64 {
-        let payload = match self {
-            Self::Frame(Frame::Message(message)) => message.len(),
-            Self::Frame(Frame::Fragment(fragment)) => fragment.payload.len(),
-            Self::Frame(Frame::Ping(payload)) => payload.len(),
-            // Code 1005 stands for a frame without one.
-            Self::Frame(Frame::Close(CloseFrame { code: 1005, .. })) => 0,
-            Self::Frame(Frame::Close(frame)) => 2 + frame.reason.len(),
-            Self::Pong(payload) => payload.len(),
-        };
-        let head = match payload {
-            0..=125 => 2,
-            126..=0xFFFF => 4,
-            _ => 10,
-        };
-        (head + 4 + payload) as u64
+        self.is_text = if opcode == 0 { self.is_text } else { opcode == 1 };
+        self.parts.extend(payload);
+        if fin {
+            let bytes = std::mem::take(&mut self.parts);
+            let text = self.is_text.then(|| String::from_utf8_lossy(&bytes).into_owned());
+            self.heard.push(text.map_or_else(|| bytes.into(), Message::from));
+        }
+        None
     }
 }

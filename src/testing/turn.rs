@@ -1,19 +1,22 @@
-//! What the I/O thread does between two calls of a test.
+//! What happens between two calls of a test.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::config::WhileDown;
-use crate::error::{Error, Fault, Phase};
-use crate::intake::Item;
+use crate::dial::Dialled;
+use crate::error::{Error, Phase};
+use crate::intake::{Command, Sleep};
 use crate::message::Message;
 use crate::protocol::{Request, Work};
-use crate::session::{Action, ConnectionId, Frame};
-use crate::state::ConnectionState;
-use crate::testing::server::{Sent, Server};
-use crate::testing::{Line, host};
-use crate::worker::traffic::HIGH_WATER;
+use crate::session::reconnect::Plan;
+use crate::session::{ConnectionId, Piece};
+use crate::testing::server::{Arrival, Server};
+use crate::testing::{Fetch, Line, host};
+use crate::transport::pipe::{End, Pipe};
+use crate::work::Worked;
+use crate::worker::turn::{Host, News, Next};
 
 /// So many turns at one instant are a circle.
 const TURNS: usize = 10_000;
@@ -26,7 +29,97 @@ pub(super) enum Role {
     Beside,
 }
 
+impl Role {
+    const ALL: [Self; 3] = [Self::Old, Self::Line, Self::Beside];
+}
+
+/// The clock and the other threads, which are the test.
+pub(super) struct Script {
+    pub(super) now: Instant,
+    pub(super) fetch: Option<Fetch>,
+    pub(super) attempt: Option<(u64, Request)>,
+    pub(super) plan: Option<Plan>,
+    pub(super) jobs: VecDeque<Piece>,
+    pub(super) results: VecDeque<Dialled<Pipe>>,
+    pub(super) commands: VecDeque<Command>,
+    pub(super) worked: VecDeque<Worked>,
+}
+
+impl Script {
+    pub(super) fn new(now: Instant, fetch: Option<Fetch>) -> Self {
+        Self {
+            now,
+            fetch,
+            attempt: None,
+            plan: None,
+            jobs: VecDeque::new(),
+            results: VecDeque::new(),
+            commands: VecDeque::new(),
+            worked: VecDeque::new(),
+        }
+    }
+}
+
+impl Host for Script {
+    type Raw = Pipe;
+
+    fn now(&self) -> Instant {
+        self.now
+    }
+
+    fn poll(&mut self) -> Option<News<Pipe>> {
+        if let Some(dialled) = self.results.pop_front() {
+            return Some(News::Dialled(dialled));
+        }
+        if let Some(worked) = self.worked.pop_front() {
+            return Some(News::Worked(worked));
+        }
+        if let Some(command) = self.commands.pop_front() {
+            return Some(News::Command(command));
+        }
+        let due = self.plan.take_if(|plan| plan.at <= self.now);
+        due.map(|plan| News::Due { generation: plan.generation })
+    }
+
+    fn dial(&mut self, _: Instant, generation: u64, request: Request) {
+        let fetched = match &self.fetch {
+            None => Ok(request),
+            Some(fetch) => catch_unwind(AssertUnwindSafe(|| fetch(request)))
+                .unwrap_or(Err(Error::Panicked { callback: "fetch" })),
+        };
+        match fetched.and_then(|request| request.check().map(|_| request)) {
+            Ok(request) => self.attempt = Some((generation, request)),
+            Err(error) => self.results.push_back(Dialled { generation, result: Err(error) }),
+        }
+    }
+
+    fn abandon_dial(&mut self) -> (Phase, Box<str>) {
+        let host = self.attempt.take().map_or_else(|| "?".into(), |(_, request)| host(&request));
+        (Phase::Upgrade, host)
+    }
+
+    fn schedule(&mut self, plan: Plan) {
+        self.plan = Some(plan);
+    }
+
+    fn unschedule(&mut self) {
+        self.plan = None;
+    }
+
+    fn run(&mut self, job: Piece) {
+        self.jobs.push_back(job);
+    }
+
+    fn drop_jobs(&mut self, connection: ConnectionId) {
+        self.jobs.retain(|job| job.connection != connection);
+    }
+}
+
 impl Line {
+    pub(super) fn now(&self) -> Instant {
+        self.turn.host.now
+    }
+
     /// Does everything that is to be done at this instant.
     #[track_caller]
     pub(super) fn settle(&mut self) {
@@ -44,122 +137,53 @@ impl Line {
 
     /// Returns whether another turn may find something to do.
     fn turn(&mut self) -> bool {
-        self.take_messages();
-        if let Some(plan) = self.plan.take_if(|plan| plan.at <= self.now) {
-            self.session.handle_retry(self.now, plan.generation);
+        let now = self.now();
+        for role in Role::ALL {
+            self.at(role).make_room();
         }
-        self.session.handle_timeout(self.now);
-        self.act();
-        let mut moved = false;
-        for role in [Role::Old, Role::Line, Role::Beside] {
-            moved |= self.transmit(role);
+        self.bring();
+        let stop = self.turn.turn(now);
+        self.events.extend(self.inbox.try_iter());
+        if stop && self.left.is_none() {
+            self.turn.close_intake();
+            self.left = Some(self.turn.session.take_left());
+            self.reason = self.turn.session.take_close_reason();
         }
-        self.act();
-        self.publish();
-        let due = self.next_deadline().is_some_and(|at| at <= self.now);
-        moved || due || self.session.has_output() || self.session.has_released()
-    }
-
-    /// What was accepted goes to the session, once it can go out.
-    fn take_messages(&mut self) {
-        let blocked = self.server.waiting() >= HIGH_WATER as u64;
-        let wanted = self.session.wants_outbox() && !blocked || self.session.ages();
-        if wanted || self.session.has_released() {
-            self.exchange();
-        }
-    }
-
-    pub(super) fn exchange(&mut self) {
-        let released = self.session.take_released();
-        self.intake.exchange(&mut self.accepted, (released.messages, released.bytes));
-        for Item { ticket, message, reply, expires } in self.accepted.drain(..) {
-            match reply {
-                None => self.session.handle_accepted(ticket, message, expires),
-                Some(reply) if self.session.state() == ConnectionState::Closed => {
-                    // One who waits for many sees the end; one who waits for one answer is told.
-                    if !reply.many {
-                        let _ = reply.way.send(Err(Error::Closed));
-                    }
-                }
-                Some(reply) => {
-                    let many = reply.many;
-                    self.publisher.expect(ticket, reply);
-                    self.session.handle_request(ticket, message, many);
-                }
-            }
-        }
-    }
-
-    fn act(&mut self) {
         self.follow();
-        while let Some(action) = self.session.poll_action() {
-            match action {
-                Action::Dial { generation, request } => self.dial(generation, request),
-                Action::TimeOutDial { generation } => {
-                    let Some((_, request)) = self.attempt.take() else { continue };
-                    let after = self.config.connect_timeout;
-                    let error = Error::ConnectTimeout { host: host(&request), phase: Phase::Upgrade, after };
-                    self.session.handle_dial_failed(self.now, generation, error);
-                }
-                Action::AbandonDial => self.attempt = None,
-                Action::Schedule(plan) => self.plan = Some(plan),
-                Action::Unschedule => self.plan = None,
-                Action::Drop(id) => self.drop_connection(id),
-                Action::Stop => {
-                    self.intake.close();
-                    self.exchange();
-                    self.left = Some(self.session.take_left());
-                    self.reason = self.session.take_close_reason();
-                }
-            }
+        for role in Role::ALL {
+            self.hear(role);
         }
-        self.pieces.extend(std::iter::from_fn(|| self.session.poll_work()));
+        let sleeps = match self.turn.next(now) {
+            Next::Sleep { wakes, .. } => wakes == Sleep::Light || self.turn.intake.is_empty(),
+            Next::Turn | Next::Look => false,
+        };
+        let script = &self.turn.host;
+        let news = !script.results.is_empty() || script.plan.as_ref().is_some_and(|plan| plan.at <= now);
+        !sleeps || news || Role::ALL.into_iter().any(|role| self.at(role).is_heard())
     }
 
-    fn dial(&mut self, generation: u64, request: Request) {
-        let fetched = match &self.fetch {
-            None => Ok(request),
-            Some(fetch) => catch_unwind(AssertUnwindSafe(|| fetch(request)))
-                .unwrap_or(Err(Error::Panicked { callback: "fetch" })),
-        };
-        match fetched.and_then(|request| request.check().map(|_| request)) {
-            Ok(request) => self.attempt = Some((generation, request)),
-            Err(error) => self.session.handle_dial_failed(self.now, generation, error),
+    /// The poller says what has arrived.
+    fn bring(&mut self) {
+        let Self { turn, server, beside, old, .. } = self;
+        for open in turn.sockets.iter_mut() {
+            let servers = [&*server, beside, old];
+            if servers.iter().any(|server| server.id == open.id && server.is_heard()) {
+                open.socket.assume_readable();
+            }
         }
     }
 
     /// Whether the line has moved: then the servers change their roles.
     fn follow(&mut self) {
-        if self.beside.is_open && self.session.current() == Some(self.beside.id) {
+        if self.beside.is_open && self.turn.session.current() == Some(self.beside.id) {
             let mut old = std::mem::take(&mut self.beside);
             std::mem::swap(&mut old, &mut self.server);
             old.heard.splice(0..0, std::mem::take(&mut self.old.heard));
             self.old = old;
-        } else if self.beside.is_open && self.session.successor() != Some(self.beside.id) {
-            self.dismiss();
         }
     }
 
-    /// The line is not to move there any more: the server hears what goes out before the end.
-    fn dismiss(&mut self) {
-        let id = self.beside.id;
-        while let Some(frame) = self.session.poll_transmit(self.now, id) {
-            self.beside.hear(frame);
-        }
-        self.end_of_stream(Role::Beside);
-    }
-
-    fn drop_connection(&mut self, id: ConnectionId) {
-        self.pieces.retain(|piece| piece.connection != id);
-        for role in [Role::Old, Role::Line, Role::Beside] {
-            let server = self.at(role);
-            if server.is_open && server.id == id {
-                server.end();
-            }
-        }
-    }
-
-    fn at(&mut self, role: Role) -> &mut Server {
+    pub(super) fn at(&mut self, role: Role) -> &mut Server {
         match role {
             Role::Old => &mut self.old,
             Role::Line => &mut self.server,
@@ -167,109 +191,61 @@ impl Line {
         }
     }
 
-    /// Hands frames over, and has the server take them. Each counts by itself: what the server took a byte of may have
-    /// been delivered, and what it took nothing of was never written.
-    fn transmit(&mut self, role: Role) -> bool {
-        self.follow();
-        let now = self.now;
+    /// A server takes what the client has sent, and answers some of it.
+    fn hear(&mut self, role: Role) {
+        let (answers_pings, answers_close) = (self.answers_pings, self.answers_close);
         let server = self.at(role);
         if !server.is_open {
-            return false;
+            return;
         }
-        let id = server.id;
-        let before = (server.handed, server.taken);
-        while self.at(role).waiting() < HIGH_WATER as u64
-            && let Some(frame) = self.session.poll_transmit(now, id)
-        {
-            self.at(role).put(Sent::Frame(frame));
-            let handed = self.at(role).handed;
-            self.session.handle_handed(id, handed);
-        }
-        // A hook has given the connection up: nothing more of it may go out.
-        if !self.session.has(id) {
-            return true;
-        }
-        let server = self.at(role);
-        let arrived = server.take();
-        let (taken, blocked) = (server.taken, server.waiting() > 0);
-        let after = (server.handed, taken);
-        self.session.handle_progress(now, id, taken, blocked);
-        for sent in arrived {
-            self.arrive(role, sent);
-        }
-        if self.at(role).breaks() {
-            self.end_of_stream(role);
-        }
-        before != after
-    }
-
-    /// Something of the client's has arrived at a server, which may answer.
-    fn arrive(&mut self, role: Role, sent: Sent) {
-        let (now, id, has_ended) = (self.now, self.at(role).id, self.at(role).has_ended);
-        match sent {
-            Sent::Pong(payload) => self.at(role).pongs.push(payload),
-            Sent::Frame(Frame::Ping(payload)) => {
-                self.at(role).hear(Frame::Ping(payload));
-                if self.answers_pings {
-                    self.session.handle_pong(now, id, &payload);
+        for arrival in server.take() {
+            match arrival {
+                Arrival::Ping(payload) => {
+                    if answers_pings {
+                        server.say(0x8A, &payload);
+                    }
+                }
+                Arrival::Close(_) if server.has_ended => server.hang_up(End::Eof),
+                Arrival::Close(frame) => {
+                    if answers_close {
+                        server.close(&frame);
+                        server.hang_up(End::Eof);
+                    }
                 }
             }
-            Sent::Frame(Frame::Close(frame)) => {
-                self.at(role).hear(Frame::Close(frame.clone()));
-                if !has_ended && self.answers_close {
-                    self.session.handle_close_frame(now, id, frame);
-                }
-                if has_ended || self.answers_close {
-                    self.end_of_stream(role);
-                }
-            }
-            Sent::Frame(frame) => self.at(role).hear(frame),
         }
-    }
-
-    /// A server ends its connection, or it breaks.
-    pub(super) fn end_of_stream(&mut self, role: Role) {
-        let server = self.at(role);
-        server.has_ended = true;
-        server.breaks_after = None;
-        let id = server.id;
-        let fault = Fault::Broken(Error::ConnectionLost { source: None });
-        self.session.handle_fault(self.now, id, fault);
-    }
-
-    fn publish(&mut self) {
-        if self.config.while_down == WhileDown::Refuse {
-            let state = self.session.state();
-            let ready = self.session.wants_outbox() && state != ConnectionState::Closing;
-            self.intake.set_refusing((!ready).then_some(state));
-        }
-        while let Some(reply) = self.session.poll_reply() {
-            self.publisher.reply(reply);
-        }
-        while let Some(event) = self.session.poll_event() {
-            self.publisher.put(event);
-            self.events.extend(self.inbox.try_iter());
+        if server.is_left() {
+            server.end();
+        } else if server.breaks() {
+            server.hang_up(End::Eof);
         }
     }
 
     /// When something falls due next.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let planned = self.plan.as_ref().map(|plan| plan.at);
-        [self.session.next_deadline(), planned].into_iter().flatten().min()
+        let planned = self.turn.host.plan.as_ref().map(|plan| plan.at);
+        [self.turn.session.next_deadline(), planned].into_iter().flatten().min()
     }
 
     /// The result of a piece of work comes in.
     #[track_caller]
     pub(super) fn worked(&mut self, id: u32, result: impl FnOnce(Work) -> Result<Message, Error>) {
-        let found = self.pieces.iter().position(|piece| piece.id == id);
-        let Some(piece) = found.and_then(|at| self.pieces.remove(at)) else {
+        let jobs = &mut self.turn.host.jobs;
+        let found = jobs.iter().position(|job| job.id == id);
+        let Some(Piece { connection, work, .. }) = found.and_then(|at| jobs.remove(at)) else {
             panic!(
                 "no work {id} is to be done, but {:?}: the protocol asks for it with Context::work",
                 self.work()
             );
         };
-        let result = result(piece.work);
-        self.session.handle_work(self.now, piece.connection, id, result);
+        self.turn.host.worked.push_back(Worked { connection, id, result: result(work) });
+        self.settle();
+    }
+
+    /// The application asks for this.
+    #[track_caller]
+    pub(super) fn command(&mut self, command: Command) {
+        self.turn.host.commands.push_back(command);
         self.settle();
     }
 }

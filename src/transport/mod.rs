@@ -1,7 +1,7 @@
 //! From a request to an open WebSocket: look-up, TCP, TLS, upgrade.
 
 pub(crate) mod answer;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, fuzzing, feature = "testing"))]
 pub(crate) mod pipe;
 pub(crate) mod socket;
 pub(crate) mod stream;
