@@ -417,12 +417,23 @@ impl Outbox {
         self.confirmed
     }
 
-    /// Up to which ticket nothing waits to be written, and up to which everything's fate is known. Tickets that were
-    /// withdrawn wait for nothing.
+    /// Up to which ticket nothing waits to be written, and up to which everything's fate is known. What left without being
+    /// written waits for nothing.
     pub(crate) fn watermarks(&self) -> (u64, u64) {
-        let done = !self.has_waiting() && !self.drained;
-        let all = |mark: u64| if done && mark >= self.last_handed { self.accepted } else { mark };
-        (all(self.written), all(self.confirmed))
+        let next = self.entries.partition_point(|entry| entry.ticket <= self.written);
+        let written = match self.entries.get(next) {
+            Some(entry) => entry.ticket - 1,
+            None if self.drained => self.written,
+            None => self.accepted,
+        };
+        let mut settled = self.confirmed;
+        for run in &self.gone {
+            if *run.start() > settled + 1 {
+                break;
+            }
+            settled = settled.max(*run.end());
+        }
+        (written.max(settled), settled)
     }
 
     /// Whether messages are kept, and what waits for a confirmation takes half of `limit`.

@@ -193,6 +193,25 @@ fn a_message_is_given_up_when_the_protocol_has_failed_three_times_to_send_it() {
 }
 
 #[test]
+fn what_left_unwritten_waits_for_nothing_though_newer_messages_do() {
+    for keeps in [false, true] {
+        let mut outbox = Outbox { keeps, ..outbox(1..=5) };
+        outbox.withdraw(1);
+        assert_eq!(outbox.watermarks(), (1, 1));
+        outbox.begin(0);
+        hand(&mut outbox, 1, 10);
+        outbox.withdraw(3);
+        assert_eq!(outbox.watermarks(), (1, 1), "2 is not written yet");
+        outbox.progress(10);
+        assert_eq!(outbox.watermarks(), (3, 1));
+        outbox.confirm(2);
+        assert_eq!(outbox.watermarks(), (3, 3));
+        hand(&mut outbox, 1, 20);
+        assert_eq!(outbox.watermarks(), (3, 3), "what is known stays so");
+    }
+}
+
+#[test]
 #[expect(clippy::disallowed_methods, reason = "an Instant has no other source")]
 fn messages_that_were_dropped_are_not_counted_as_written() {
     let now = Instant::now();
