@@ -80,15 +80,6 @@ use crate::worker::Shared;
 #[derive(Clone)]
 pub struct Client {
     line: Arc<LineHandle>,
-    told: Told,
-}
-
-/// Up to which number this handle has been told of doubts: by `flush`, and by `confirm` of each kind.
-#[derive(Default)]
-struct Told {
-    expired_by_flush: AtomicU64,
-    unconfirmed: AtomicU64,
-    expired: AtomicU64,
 }
 
 /// What all clones share; its end is the end of the line.
@@ -322,17 +313,6 @@ impl LineHandle {
     fn timeout(&self, waiting_for: &'static str, after: Duration) -> Error {
         let trouble = self.shared.status.read(|status| status.trouble.clone());
         Error::Timeout { waiting_for, after, source: trouble.map(Arc::new) }
-    }
-}
-
-impl Clone for Told {
-    fn clone(&self) -> Self {
-        let now = |told: &AtomicU64| AtomicU64::new(told.load(Ordering::Relaxed));
-        Self {
-            expired_by_flush: now(&self.expired_by_flush),
-            unconfirmed: now(&self.unconfirmed),
-            expired: now(&self.expired),
-        }
     }
 }
 

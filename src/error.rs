@@ -193,19 +193,16 @@ pub enum Error {
         /// Why the line is down, if it is.
         source: Option<Arc<Error>>,
     },
-    /// The line was lost before the server had confirmed these messages, and they are not sent again: they may have
-    /// arrived or not.
+    /// The server has not confirmed these of the messages that [`confirm`](crate::Client::confirm) was asked about, and it
+    /// will not: they are not sent again.
     #[non_exhaustive]
     Unconfirmed {
-        /// Which. Of more than 1,024 runs that nobody asked for, the oldest are told as one, with what lies between.
-        tickets: Tickets,
-    },
-    /// These messages were never sent, and never will be. Each waited longer than `max_age`, or the protocol's
-    /// [`on_send`](crate::Protocol::on_send) failed three times over it; the log has a warning for each of these.
-    #[non_exhaustive]
-    Expired {
-        /// Which. Of more than 1,024 runs that nobody asked for, the oldest are told as one, with what lies between.
-        tickets: Tickets,
+        /// Those that may have arrived or not: their connection ended before the server confirmed them.
+        maybe_delivered: Tickets,
+        /// Those that were never sent: each waited longer than `max_age`, or the protocol's
+        /// [`on_send`](crate::Protocol::on_send) failed three times over it, for each of which the log has a warning, or the
+        /// client was closed first.
+        never_sent: Tickets,
     },
     /// A message was not accepted. The message itself is in the [`SendError`] this came from.
     Send(SendErrorKind),
@@ -433,14 +430,18 @@ impl fmt::Display for Error {
             Self::Timeout { waiting_for, after, source: Some(source) } => {
                 write!(f, "waited {after:?} in vain for {waiting_for}: {source}")
             }
-            Self::Unconfirmed { tickets } => {
-                write!(f, "the line was lost before the server confirmed {tickets}: that may have arrived or not")
-            }
-            Self::Expired { tickets } => {
-                write!(
-                    f,
-                    "{tickets} will never be sent: each waited longer than max_age, or the protocol's on_send failed three times over it, which the log says"
-                )
+            Self::Unconfirmed { maybe_delivered, never_sent } => {
+                if !maybe_delivered.is_empty() {
+                    let why = "their connection ended before the server confirmed them";
+                    let then = if never_sent.is_empty() { "" } else { "; " };
+                    write!(f, "{maybe_delivered} may have arrived or not: {why}{then}")?;
+                }
+                if never_sent.is_empty() {
+                    return Ok(());
+                }
+                let why = "each waited longer than max_age, or the protocol's on_send failed three times over it, which \
+                           the log says, or the client was closed first";
+                write!(f, "{never_sent} will never be sent: {why}")
             }
             Self::Send(kind) => kind.fmt(f),
             Self::Json(source) => write!(f, "the JSON can't be read or written: {source}"),

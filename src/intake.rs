@@ -1,8 +1,8 @@
 //! Where callers meet the worker: the gate that wakes it, the queue of messages, and what it tells of itself.
 
 mod calls;
-mod doubts;
 mod looks;
+mod losses;
 #[cfg(all(test, loom))]
 mod model;
 mod status;
@@ -24,7 +24,6 @@ use crate::config::Limit;
 use crate::error::{CloseFrame, Error, SendError, SendErrorKind};
 use crate::event::Ticket;
 pub(crate) use crate::intake::calls::{Callback, Calls, LATE, list};
-pub(crate) use crate::intake::doubts::Runs;
 pub(crate) use crate::intake::looks::{Burst, Looks};
 pub(crate) use crate::intake::status::{Inner, Status};
 use crate::intake::sync::{AtomicBool, AtomicU8, AtomicU64, Condvar, Mutex, MutexGuard};
@@ -304,23 +303,24 @@ impl Intake {
         }
     }
 
-    /// Accepts the first of these, as many as there is room for at once, and returns the last ticket.
+    /// Accepts the first of these, as many as there is room for at once, and returns the first ticket and the last.
     pub(crate) fn push_some(
         &self,
         messages: &mut VecDeque<Message>,
         expires: Option<Instant>,
-    ) -> Option<Ticket> {
+    ) -> Option<(Ticket, Ticket)> {
         let mut queue = self.lock();
-        let mut last = None;
+        let mut accepted = None;
         while let Some(message) = messages.pop_front() {
             if self.admit(&queue, message.len()).is_err() {
                 messages.push_front(message);
                 break;
             }
-            last = Some(queue.push(Offer { message, reply: None, expires }));
+            let ticket = queue.push(Offer { message, reply: None, expires });
+            accepted = Some((accepted.map_or(ticket, |(first, _)| first), ticket));
         }
         self.news.store(true, Relaxed);
-        last
+        accepted
     }
 
     /// Exchanges the worker's empty queue for the one with all that was accepted, and returns the room of what it has

@@ -9,10 +9,10 @@ use std::net::Shutdown;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::{LONG, Nobody, Server, accept, accept_raw, listen, read_frame};
+use common::{LONG, Nobody, Server, accept, accept_raw, fate, listen, read_frame};
 use tautline::{
     Client, ConnectionConfig, Delivery, Error, Event, HeartbeatConfig, Limit, Message, ReconnectConfig,
-    SendErrorKind, Ticket,
+    SendErrorKind,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -164,13 +164,13 @@ fn confirm_waits_for_the_server_and_flush_for_the_system() {
         }
     });
     let client = Client::connect(config(&server.url())).unwrap();
-    client.confirm(LONG).unwrap();
+    client.confirm(.., LONG).unwrap();
     client.send("x").unwrap();
     client.flush(LONG).unwrap();
-    let error = client.confirm(20 * MS).unwrap_err();
+    let error = client.confirm(.., 20 * MS).unwrap_err();
     assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
     pong_in.send(()).unwrap();
-    client.confirm(LONG).unwrap();
+    client.confirm(.., LONG).unwrap();
 }
 
 #[test]
@@ -185,16 +185,8 @@ fn confirm_says_when_the_line_was_lost_over_a_message() {
     });
     let client = Client::connect(config(&server.url())).unwrap();
     client.send("x").unwrap();
-    let other = client.clone();
     common::eventually("the loss", || client.stats().connects == 2);
-    for handle in [&client, &other] {
-        let error = handle.confirm(LONG).unwrap_err();
-        assert!(
-            matches!(error, Error::Unconfirmed { ref tickets, .. } if tickets.to_string() == "#1"),
-            "{error:?}"
-        );
-        handle.confirm(LONG).expect("each handle is told once");
-    }
+    assert_eq!(fate(&client, ..), "maybe #1");
     client.terminate();
 }
 
@@ -210,31 +202,26 @@ fn what_was_lost_and_what_expired_are_told_apart_and_exactly() {
     });
     // Long enough for what is sent on an open line to go out.
     let client = Client::connect(config(&server.url()).max_age(1000 * MS)).unwrap();
-    let late = client.clone();
-    let outcomes = |handle: &Client| {
-        let told = std::iter::from_fn(|| match handle.confirm(LONG) {
-            Ok(()) => None,
-            Err(Error::Unconfirmed { tickets, .. }) => Some(format!("unconfirmed {tickets}")),
-            Err(Error::Expired { tickets, .. }) => Some(format!("expired {tickets}")),
-            Err(error) => panic!("{error:?}"),
-        });
-        told.collect::<Vec<_>>()
-    };
+    let mut sent = Vec::new();
     for round in 0..2 {
-        client.send("die").unwrap();
+        sent.push(client.send("die").unwrap());
         common::wait_for(&client, common::disconnected);
-        client.send("old").unwrap();
+        sent.push(client.send("old").unwrap());
         common::wait_for(&client, |event| matches!(event, Event::Expired { .. }).then_some(()));
         go_in.send(()).unwrap();
         client.wait_ready(LONG).unwrap();
-        client.send("fine").unwrap();
-        let told = [["unconfirmed #1", "expired #2"], ["unconfirmed #4", "expired #5"]];
-        assert_eq!(outcomes(&client), told[round]);
+        let fine = client.send("fine").unwrap();
+        sent.push(fine);
+        let told = ["maybe #1, never #2", "maybe #1, #4, never #2, #5"];
+        assert_eq!(fate(&client, ..), told[round]);
+        assert_eq!(fate(&client, fine), "received");
+        client.flush(LONG).unwrap();
     }
-    assert_eq!(outcomes(&late), ["unconfirmed #1, #4", "expired #2, #5"]);
-    let error = late.flush(LONG).unwrap_err();
-    assert!(matches!(&error, Error::Expired { tickets, .. } if tickets.to_string() == "#2, #5"), "{error:?}");
-    late.flush(LONG).expect("each handle is told once");
+    let [lost, expired, fine, ..] = sent[..] else { panic!("{sent:?}") };
+    assert_eq!(fate(&client, lost), "maybe #1");
+    assert_eq!(fate(&client, expired), "never #2");
+    assert_eq!(fate(&client, [fine, expired]), "never #2");
+    assert_eq!(fate(&client, expired..), "maybe #4, never #2, #5");
     client.terminate();
 }
 
@@ -244,7 +231,7 @@ fn confirmations_need_pings() {
     let json = || ConnectionConfig::new(server.url()).heartbeat(HeartbeatConfig::json());
     let error = Client::connect(json().delivery(Delivery::AtLeastOnce)).unwrap_err();
     assert!(error.to_string().contains("delivery"), "{error}");
-    let error = Client::connect(json()).unwrap().confirm(LONG).unwrap_err();
+    let error = Client::connect(json()).unwrap().confirm(.., LONG).unwrap_err();
     assert!(matches!(error, Error::InvalidArgument { .. }), "{error:?}");
 }
 
@@ -366,22 +353,21 @@ fn what_a_closed_client_never_wrote_is_neither_flushed_nor_confirmed() {
     let client = Client::start(config(&nobody.url())).unwrap();
     client.send("x").unwrap();
     let waiting = client.clone();
-    let confirming = std::thread::spawn(move || waiting.confirm(LONG));
+    let confirming = std::thread::spawn(move || waiting.confirm(.., LONG));
     assert_eq!(client.close().never_written.len(), 1);
-    assert!(matches!(confirming.join().unwrap(), Err(Error::Closed)));
-    assert!(matches!(client.confirm(LONG), Err(Error::Closed)));
+    let error = confirming.join().unwrap().unwrap_err();
+    assert!(matches!(&error, Error::Unconfirmed { never_sent, .. } if never_sent.len() == 1), "{error:?}");
+    assert_eq!(fate(&client, ..), "never #1");
     assert!(matches!(client.flush(LONG), Err(Error::Closed)));
 }
 
-/// What `flush` and `confirm` say of a closed client, each call once more than it has something new to tell.
-fn fates(client: &Client) -> [String; 4] {
-    let outcome = |outcome: Result<(), Error>| match outcome {
-        Ok(()) => "ok".to_owned(),
-        Err(Error::Closed) => "closed".to_owned(),
-        Err(Error::Unconfirmed { tickets, .. }) => format!("unconfirmed {tickets}"),
-        Err(error) => panic!("{error:?}"),
+/// What `flush` and `confirm` say of a closed client.
+fn fates(client: &Client) -> [String; 2] {
+    let flushed = match client.flush(LONG) {
+        Ok(()) => "flushed".to_owned(),
+        Err(error) => error.to_string(),
     };
-    [client.flush(LONG), client.flush(LONG), client.confirm(LONG), client.confirm(LONG)].map(outcome)
+    [flushed, fate(client, ..)]
 }
 
 #[test]
@@ -389,16 +375,16 @@ fn a_closed_client_still_tells_what_became_of_its_messages() {
     let echo = Server::echo();
     let client = Client::connect(echo.url()).unwrap();
     assert!(client.close().is_empty());
-    assert_eq!(fates(&client), ["ok"; 4], "nothing was accepted");
+    assert_eq!(fates(&client), ["flushed", "received"], "nothing was accepted");
 
     let client = Client::connect(echo.url()).unwrap();
     client.send("x").unwrap();
     assert!(client.close().is_empty());
-    assert_eq!(fates(&client), ["ok"; 4], "it was received");
+    assert_eq!(fates(&client), ["flushed", "received"]);
     assert_eq!(client.recv().unwrap().as_text(), Some("x"), "so does recv");
     assert!(matches!(client.recv(), Err(Error::Closed)));
     assert!(client.send("y").is_err(), "what is to be done is refused");
-    assert_eq!(fates(&client), ["ok"; 4], "it was never accepted");
+    assert_eq!(fates(&client), ["flushed", "received"], "it was never accepted");
 
     let silent = Server::start(|_, stream| {
         let mut stream = accept_raw(stream);
@@ -408,13 +394,13 @@ fn a_closed_client_still_tells_what_became_of_its_messages() {
     client.send("x").unwrap();
     client.flush(LONG).unwrap();
     client.close();
-    assert_eq!(fates(&client), ["ok", "ok", "unconfirmed #1", "ok"], "it may have been received");
+    assert_eq!(fates(&client), ["flushed", "maybe #1"]);
 
     let nobody = Nobody::new();
     let client = Client::start(config(&nobody.url())).unwrap();
     client.send("x").unwrap();
     assert_eq!(client.close().never_written.len(), 1);
-    assert_eq!(fates(&client), ["closed"; 4], "it was never written");
+    assert_eq!(fates(&client), ["the client is closed", "never #1"]);
 }
 
 #[test]
@@ -429,7 +415,7 @@ fn what_waits_to_be_sent_again_is_in_doubt_when_the_client_is_closed() {
     common::wait_for(&client, common::disconnected);
     let left = client.terminate();
     assert_eq!((left.never_written.len(), left.maybe_delivered.len()), (0, 1));
-    assert_eq!(fates(&client), ["ok", "ok", "unconfirmed #1", "ok"]);
+    assert_eq!(fates(&client), ["flushed", "maybe #1"]);
 }
 
 #[test]
@@ -445,12 +431,9 @@ fn a_message_that_waited_too_long_makes_room_and_is_named() {
     });
     assert!(expired.contains(sent[0]) && !expired.contains(third));
     client.send_timeout("d", LONG).unwrap();
-    let error = client.confirm(LONG).unwrap_err();
-    assert!(matches!(&error, Error::Expired { tickets, .. } if tickets.contains(sent[0])), "{error:?}");
-    assert!(error.to_string().contains("max_age"), "{error}");
+    assert_eq!(fate(&client, sent), "never #1 to #2");
     client.send_timeout("e", LONG).unwrap();
-    let error = client.flush(LONG).unwrap_err();
-    assert!(matches!(&error, Error::Expired { tickets, .. } if tickets.contains(sent[0])), "{error:?}");
+    client.flush(LONG).expect("what has expired waits no longer");
     common::eventually("the last to grow old", || client.stats().messages_expired == 5);
     assert!(client.close().is_empty());
 }
@@ -468,7 +451,7 @@ fn what_is_sent_while_the_line_is_down_may_be_refused() {
     let client = start();
     client.wait_ready(LONG).unwrap();
     client.send("ready").unwrap();
-    client.confirm(LONG).unwrap();
+    client.confirm(.., LONG).unwrap();
     *address.lock().unwrap() = nobody.address();
     drop(server);
     common::eventually("the loss", || client.state() != tautline::ConnectionState::Connected);
@@ -516,9 +499,9 @@ fn a_sender_that_waits_for_room_is_refused_when_the_line_goes_down() {
 fn many_messages_go_in_at_once_and_come_out_in_order() {
     let server = Server::echo();
     let client = Client::connect(config(&server.url()).outbox(Limit::new(10, 1 << 20))).unwrap();
-    assert_eq!(client.send_all(Vec::<String>::new()).unwrap(), None);
-    let last = client.send_all((0..1_000).map(|n| n.to_string())).unwrap();
-    assert_eq!(last.map(Ticket::number), Some(1_000), "also more than there is room for");
+    assert!(client.send_all(Vec::<String>::new()).unwrap().is_empty());
+    let sent = client.send_all((0..1_000).map(|n| n.to_string())).unwrap();
+    assert_eq!(sent.to_string(), "#1 to #1000", "also more than there is room for");
     for n in 0..1_000 {
         assert_eq!(client.recv_timeout(LONG).unwrap().to_string(), n.to_string());
     }
@@ -621,7 +604,7 @@ fn send_all_takes_no_more_from_an_iterator_than_it_promises() {
         n += 1;
         (n <= 3).then(|| n.to_string())
     });
-    assert_eq!(client.send_all(messages).unwrap().map(Ticket::number), Some(3));
+    assert_eq!(client.send_all(messages).unwrap().to_string(), "#1 to #3");
     let lost = std::panic::AssertUnwindSafe(|| {
         let _ = client.send_all((4..=10).map(|n| {
             assert!(n < 6, "the iterator's own defect");
@@ -646,6 +629,6 @@ fn send_all_gathers_no_more_than_so_many_bytes_at_once() {
         }
         vec![0; 100_000]
     });
-    assert_eq!(client.send_all(messages).unwrap().map(Ticket::number), Some(6));
+    assert_eq!(client.send_all(messages).unwrap().to_string(), "#1 to #6");
     client.close();
 }

@@ -256,7 +256,7 @@ fn open(scene: &mut Scene) {
     scene.add("connected", &client, Connected);
     let client = Client::connect(config(&url)).unwrap();
     client.send("x").unwrap();
-    client.confirm(LONG).unwrap();
+    client.confirm(.., LONG).unwrap();
     scene.add("connected, after traffic", &client, Connected);
 
     let url = scene.serve(|stream| {
@@ -285,7 +285,7 @@ fn open(scene: &mut Scene) {
 
     let client = Client::connect(config(&scene.serve(|stream| outlast(accept_raw(stream))))).unwrap();
     client.send("x").unwrap();
-    client.confirm(MS).unwrap_err();
+    client.confirm(.., MS).unwrap_err();
     scene.add("waiting for a confirmation", &client, Connected);
 }
 

@@ -356,7 +356,7 @@ fn ride_out(case: &Case, hold: Duration) -> Row {
     if scene.load == Load::Upload {
         scene.load = Load::Idle;
     }
-    let confirmed = scene.client.confirm(LONG);
+    let confirmed = scene.client.confirm(.., LONG);
     let back = healed.elapsed();
     // Past the time at which the beat, or one after it, would have been judged.
     while since.elapsed() < case.bound() {
@@ -430,7 +430,7 @@ impl Scene {
             }
         } else {
             scene.hear();
-            scene.client.confirm(LONG).unwrap();
+            scene.client.confirm(.., LONG).unwrap();
         }
         scene.first = scene.arrived[0].0;
         scene

@@ -37,7 +37,7 @@ fn slowly(mut step: impl FnMut()) {
 
 /// Waits until the server has it all.
 fn assert_confirmed(client: &Client) {
-    let confirmed = client.confirm(LONG);
+    let confirmed = client.confirm(.., LONG);
     assert_never_lost(client);
     confirmed.unwrap();
 }

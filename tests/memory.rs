@@ -73,10 +73,10 @@ fn serve(mut stream: impl Read + Write) -> io::Result<()> {
 fn measure(kind: &str, client: &Client) {
     // What stays for good, such as buffers, is there before the measurement.
     client.send(vec![7; 100_000]).unwrap();
-    client.confirm(LONG).unwrap();
+    client.confirm(.., LONG).unwrap();
     let peak = memory(|| {
         client.send(vec![7; SIZE]).unwrap();
-        client.confirm(LONG).unwrap();
+        client.confirm(.., LONG).unwrap();
     });
     println!("{kind}, sent: {:.2} times the message at its peak", ratio(peak));
     assert!(peak <= 3 * SIZE, "{peak} bytes to send {SIZE}");

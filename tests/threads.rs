@@ -25,7 +25,7 @@ const CALLS: [(&str, Call); 14] = [
     ("wait_ready", |client| drop(client.wait_ready(MS))),
     ("wait_closed", |client| drop(client.wait_closed(MS))),
     ("flush", |client| drop(client.flush(MS))),
-    ("confirm", |client| drop(client.confirm(MS))),
+    ("confirm", |client| drop(client.confirm(.., MS))),
     ("request", |client| drop(client.request("x", MS))),
     ("reconnect_now", |client| client.reconnect_now()),
     ("close", |client| drop(client.close())),

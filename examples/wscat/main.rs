@@ -126,8 +126,9 @@ fn confirming(client: &Client, options: &Options) -> Result<Option<Sender<()>>, 
     }
     let (client, (sent, more)) = (client.clone(), bounded(1));
     let thread = thread::Builder::new().name("confirm".into());
-    let waits = |outcome| matches!(outcome, Err(Error::Timeout { .. } | Error::Unconfirmed { .. }));
-    let thread = thread.spawn(move || more.iter().for_each(|()| while waits(client.confirm(PATIENCE)) {}));
+    let waits = |outcome| matches!(outcome, Err(Error::Timeout { .. }));
+    let thread =
+        thread.spawn(move || more.iter().for_each(|()| while waits(client.confirm(.., PATIENCE)) {}));
     thread.map(|_| Some(sent)).map_err(|error| (1, format!("a thread: {error}")))
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::client::{Client, LineHandle, Told};
+use crate::client::{Client, LineHandle};
 use crate::config::{Beat, ConnectionConfig, WhileDown};
 use crate::error::Error;
 use crate::intake::{Gate, Intake, LATE, Looks, Status, Thread};
@@ -224,7 +224,7 @@ impl Builder {
             close_timeout,
             thread,
         };
-        Ok(Client { line: Arc::new(line), told: Told::default() })
+        Ok(Client { line: Arc::new(line) })
     }
 }
 

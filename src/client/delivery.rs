@@ -1,24 +1,23 @@
 //! What became of what was sent.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crate::client::{Client, not_on_io_thread};
 use crate::error::Error;
-use crate::event::{Left, Tickets};
-use crate::intake::{Command, Inner, Runs};
+use crate::event::Tickets;
+use crate::intake::{Command, Inner};
 
 impl Client {
-    /// Blocks until everything that was accepted so far has been handed to the operating system, the client is closed, or
-    /// `timeout` is over. What was lost on the way counts as written; see [`confirm`](Self::confirm).
+    /// Blocks until none of the messages that were accepted before the call waits to be written to the operating system, the
+    /// client is closed, or `timeout` is over.
     ///
-    /// Once the client is closed it waits for nothing, and still answers: `Ok` when nothing was left unwritten.
+    /// What became of them is another question: a message that was lost or given up waits no longer. See
+    /// [`confirm`](Self::confirm). On a closed client the call waits for nothing, and returns `Ok` when nothing was left
+    /// unwritten.
     ///
     /// # Errors
-    /// [`Error::Timeout`], with why the line is down, if it is; [`Error::Expired`]: some will never be sent: too old, or the protocol failed over them, of
-    /// which each handle is told once by this, and once by `confirm`; [`Error::Closed`]: the client is closed, and some
-    /// was never written, see [`Left::never_written`].
+    /// [`Error::Timeout`], with why the line is down, if it is; [`Error::Closed`]: the client is closed, and some was
+    /// never written, see [`Left::never_written`](crate::Left::never_written).
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -31,86 +30,95 @@ impl Client {
     pub fn flush(&self, timeout: Duration) -> Result<(), Error> {
         not_on_io_thread()?;
         let target = self.line.shared.intake.last_ticket();
-        let written = self.line.watch(timeout, |status| {
-            if let Some(tickets) = news(&status.doubts.expired, &self.told.expired_by_flush, target) {
-                return Some(Err(Error::Expired { tickets }));
-            }
-            outcome(status.watermarks.written >= target, status)
-        });
-        written.unwrap_or_else(|| Err(self.line.timeout("the messages to be written", timeout)))
+        let flushed = self.line.watch(timeout, |status| flushed(target, status));
+        flushed.unwrap_or_else(|| Err(self.line.timeout("the messages to be written", timeout)))
     }
 
-    /// Blocks until the server has received everything that was accepted so far: it is asked with a ping, which it
-    /// answers behind all of that. Lives through reconnects; blocks for `timeout` at most.
+    /// Blocks until it is known of each of these messages whether the server has received it. `Ok` says that it has received
+    /// them all; else [`Error::Unconfirmed`] names those that it has not, or perhaps not.
     ///
-    /// An intermediary that answers pings itself confirms only up to itself. A [`request`](Self::request) that the
-    /// application at the other end answers confirms end to end.
+    /// The answer is about these messages only, whichever thread or handle sent them. It is final: nothing is used up by a
+    /// call, and the same question gets the same answer. `tickets` are one [`Ticket`](crate::Ticket), a list, a range, or
+    /// what [`send_all`](Self::send_all) returns; `..` are all that were accepted before the call, and `first..` those of
+    /// them from `first` on. With a `timeout` of zero it says what is known already.
     ///
-    /// The wait is one round trip; where many callers confirm at once they share pings, and wait for two at most. A server
-    /// whose pongs do not repeat the payload of the ping, as RFC 6455 (section 5.5.3) asks, confirms nothing: the call times
-    /// out, and the log says so once.
+    /// # How it is known
+    /// The server is asked with a ping, which it answers behind everything that was sent before it; where the line is
+    /// down, it is asked after the reconnect. That takes one round trip; callers that wait at once share pings, and wait
+    /// for two at most. An answer to a [`request`](Self::request) confirms that request.
     ///
-    /// The answer lies behind the messages that arrived before it. When those fill their bound, somebody must take them
-    /// meanwhile, or it is not read.
+    /// An intermediary that answers pings itself confirms only up to itself. A server whose pongs do not repeat the payload
+    /// of the ping, as RFC 6455 (section 5.5.3) asks, confirms nothing: the call times out, and the log says so once.
     ///
-    /// Once the client is closed nothing can be sent any more, but what became of all that was accepted is known: the call
-    /// waits for nothing, and tells that, as [`recv`](Self::recv) still gives what had arrived. `Ok` says that it was
-    /// received, but for what this handle has been told of; so it does when nothing was ever accepted.
+    /// The pong lies behind the messages that arrived before it. When those fill their bound, the application must take
+    /// them meanwhile, or it is not read.
+    ///
+    /// A message that a protocol's [`on_send`](crate::Protocol::on_send) drops, and a request that was given up before it
+    /// was sent, need no confirmation. On a closed client everything is known, and the call waits for nothing.
+    ///
+    /// The client remembers 1,024 runs of lost tickets. Of more, the two oldest become one with what lies between them,
+    /// so that a message between them is named in `maybe_delivered` though it has arrived, or was never sent. Never is
+    /// a lost one called received.
     ///
     /// # Errors
-    /// [`Error::Timeout`]; [`Error::Unconfirmed`]: the line was lost, or closed, over some messages, which are in doubt for
-    /// good; [`Error::Expired`]: some will never be sent: too old, or the protocol failed over them; [`Error::Closed`]: the client is closed, and some was never
-    /// written, see [`Left::never_written`]; [`Error::InvalidArgument`] when the heartbeats are not WebSocket pings.
-    ///
-    /// When something was lost or has expired since this handle was last told, the call says so at once and waits for
-    /// nothing, also when that was not yours: compare the tickets with your own, and call again for the rest. Each handle
-    /// is told once, of one kind by one call; a clone takes over what its original has been told. [`flush`](Self::flush)
-    /// tells by itself.
+    /// [`Error::Unconfirmed`]; [`Error::Timeout`]: of some it is not known yet; [`Error::InvalidArgument`]: this client has
+    /// not accepted one of them, or its heartbeats are not WebSocket pings; [`Error::Closed`]: the client has ended by a
+    /// defect, and what became of some is not known.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
     /// # use std::time::Duration;
     /// # let client = tautline::Client::connect(&url)?;
-    /// client.send("last words")?;
-    /// client.confirm(Duration::from_secs(3))?; // the server has it
+    /// let order = client.send("buy")?;
+    /// client.confirm(order, Duration::from_secs(3))?; // the server has it
+    /// let samples = client.send_all(["1", "2", "3"])?;
+    /// client.confirm(samples, Duration::from_secs(3))?; // these, too
+    /// client.confirm(.., Duration::from_secs(3))?; // everything that was accepted so far
     /// # Ok::<(), tautline::Error>(())
     /// ```
-    pub fn confirm(&self, timeout: Duration) -> Result<(), Error> {
+    pub fn confirm(&self, tickets: impl Into<Tickets>, timeout: Duration) -> Result<(), Error> {
         not_on_io_thread()?;
+        let wrong = |argument, reason: &str| Error::InvalidArgument { argument, reason: reason.into() };
         if !self.line.confirms {
-            let reason = "only WebSocket pings as heartbeats bring confirmations";
-            return Err(Error::InvalidArgument { argument: "confirm", reason: reason.into() });
+            return Err(wrong("confirm", "only WebSocket pings as heartbeats bring confirmations"));
         }
-        let through = self.line.shared.intake.last_ticket();
-        self.line.command(Command::Confirm { through });
-        let settled = self.line.watch(timeout, |status| {
-            if let Some(tickets) = news(&status.doubts.unconfirmed, &self.told.unconfirmed, through) {
-                return Some(Err(Error::Unconfirmed { tickets }));
-            }
-            if let Some(tickets) = news(&status.doubts.expired, &self.told.expired, through) {
-                return Some(Err(Error::Expired { tickets }));
-            }
-            outcome(status.watermarks.settled >= through, status)
+        let tickets = tickets.into().of_accepted(self.line.shared.intake.last_ticket());
+        let tickets = tickets
+            .map_err(|ticket| wrong("tickets", &format!("this client has accepted no message {ticket}")))?;
+        let Some(through) = tickets.runs().last().map(|run| *run.end()) else { return Ok(()) };
+        let known = self.line.shared.status.read(|status| fates(&tickets, status)).or_else(|| {
+            self.line.command(Command::Confirm { through });
+            self.line.watch(timeout, |status| fates(&tickets, status))
         });
-        settled.unwrap_or_else(|| Err(self.line.timeout("the confirmation", timeout)))
+        known.unwrap_or_else(|| Err(self.line.timeout("the confirmation", timeout)))
     }
 }
 
-/// How a wait for fates ends, apart from `news`: they are `known`, or no more will come to be known.
-fn outcome(known: bool, status: &Inner) -> Option<Result<(), Error>> {
-    let all_written = |left: &Left| left.never_written.is_empty() && !left.unfinished;
+/// How a wait ends for everything up to ticket `target` to be written.
+fn flushed(target: u64, status: &Inner) -> Option<Result<(), Error>> {
     match &status.closed {
-        _ if known => Some(Ok(())),
-        Some((_, left)) => Some(if all_written(left) { Ok(()) } else { Err(Error::Closed) }),
+        _ if status.watermarks.written >= target => Some(Ok(())),
+        Some((_, left)) if left.unfinished || !left.never_written.is_empty() => Some(Err(Error::Closed)),
+        Some(_) => Some(Ok(())),
         None => None,
     }
 }
 
-/// What a handle that was `told` up to there has not been told yet of the messages up to ticket `through`; now it is.
-fn news(runs: &Runs, told: &AtomicU64, through: u64) -> Option<Tickets> {
-    let (number, tickets) = runs.since(told.load(Relaxed), through)?;
-    told.store(number, Relaxed);
-    Some(tickets)
+/// What became of these messages, once that is known of each.
+fn fates(tickets: &Tickets, status: &Inner) -> Option<Result<(), Error>> {
+    let settled = status.watermarks.settled;
+    let newer = tickets.runs().iter().rev().take_while(|run| *run.end() > settled);
+    let known =
+        newer.map(|run| settled.max(run.start() - 1) + 1..=*run.end()).all(|run| status.losses.cover(run));
+    match &status.closed {
+        None if !known => return None,
+        Some((_, left)) if !known && left.unfinished => return Some(Err(Error::Closed)),
+        // Of a closed client all losses are known.
+        _ => {}
+    }
+    let (maybe_delivered, never_sent) = status.losses.among(tickets);
+    let all_arrived = maybe_delivered.is_empty() && never_sent.is_empty();
+    Some(if all_arrived { Ok(()) } else { Err(Error::Unconfirmed { maybe_delivered, never_sent }) })
 }
 
 #[cfg(test)]
@@ -119,17 +127,54 @@ mod tests {
     use std::sync::Arc;
 
     use crate::error::INTERNAL;
-    use crate::event::CloseReason;
+    use crate::event::{CloseReason, Left, Ticket};
     use crate::intake::Status;
+    use crate::session::{Doubt, Watermarks};
+
+    fn status(written: u64, settled: u64, lost: &[(u64, bool)]) -> Status {
+        let status = Status::new();
+        let doubt = |&(ticket, expired): &(u64, bool)| Doubt { tickets: Ticket(ticket).into(), expired };
+        status.set_watermarks(Watermarks { written, settled }, lost.iter().map(doubt).collect());
+        status
+    }
 
     #[test]
-    fn of_a_client_that_ended_by_a_defect_nothing_is_called_written() {
-        let status = Status::new();
-        assert!(status.read(|status| outcome(false, status)).is_none());
+    fn of_a_client_that_ended_by_a_defect_nothing_is_called_written_or_received() {
+        let status = status(1, 1, &[]);
+        let ask = |ticket| {
+            let tickets = Ticket(ticket).into();
+            status.read(|status| [flushed(ticket, status), fates(&tickets, status)])
+        };
+        assert!(matches!(ask(2), [None, None]));
         let left = Left { unfinished: true, ..Left::default() };
         let reason = CloseReason::Failed(Error::Panicked { callback: INTERNAL });
         status.update(|status| status.closed = Some((reason, Arc::new(left))));
-        assert!(matches!(status.read(|status| outcome(false, status)), Some(Err(Error::Closed))));
-        assert!(matches!(status.read(|status| outcome(true, status)), Some(Ok(()))));
+        assert!(matches!(ask(2), [Some(Err(Error::Closed)), Some(Err(Error::Closed))]));
+        assert!(matches!(ask(1), [Some(Ok(())), Some(Ok(()))]));
+    }
+
+    #[test]
+    fn fates_wait_for_what_is_not_known_and_then_name_what_was_lost_of_what_is_asked_about() {
+        let status = status(4, 4, &[(2, false), (3, true), (6, true)]);
+        let ask = |tickets: &[u64]| {
+            let tickets = tickets.iter().map(|ticket| Ticket(*ticket)).collect();
+            status.read(|status| match fates(&tickets, status) {
+                None => "unknown".to_owned(),
+                Some(Ok(())) => "received".to_owned(),
+                Some(Err(Error::Unconfirmed { maybe_delivered, never_sent })) => {
+                    format!("{maybe_delivered}; {never_sent}")
+                }
+                Some(Err(error)) => panic!("{error:?}"),
+            })
+        };
+        assert_eq!(ask(&[1, 4]), "received");
+        assert_eq!(ask(&[1, 2, 4]), "#2; none");
+        assert_eq!(ask(&[3, 4]), "none; #3");
+        assert_eq!(ask(&[1, 2, 3, 6]), "#2; #3, #6", "6 is known, though 5 is not");
+        for asked in [&[5][..], &[2, 5], &[5, 6], &[6, 7]] {
+            assert_eq!(ask(asked), "unknown");
+        }
+        status.set_watermarks(Watermarks { written: 6, settled: 3 }, vec![]);
+        assert_eq!(ask(&[1, 4]), "received", "what was known stays so");
     }
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::client::{Client, remaining};
 use crate::config::deadline;
 use crate::error::{Error, SendError, SendErrorKind};
-use crate::event::Ticket;
+use crate::event::{Ticket, Tickets};
 use crate::intake::{Offer, Thread};
 use crate::message::Message;
 use crate::worker::Shared;
@@ -81,9 +81,9 @@ impl Client {
         self.line.shared.intake.try_push(offer).map(|ticket| self.accepted(ticket))
     }
 
-    /// Accepts all of these messages, in order, and returns the ticket of the last, if there was any. Blocks as
-    /// [`send`](Self::send) does. Many are handed over at once, which is faster than one `send` each; another thread's
-    /// may come to stand between them.
+    /// Accepts all of these messages, in order, and returns their tickets. Blocks as [`send`](Self::send) does. Many are
+    /// handed over at once, which is faster than one `send` each. Another thread's may come to stand between them, which are
+    /// not among these; only when they do so more than 1,024 times, the oldest of them are.
     ///
     /// So many are gathered from the iterator before they are accepted: as many as it promises by its
     /// [`size_hint`](Iterator::size_hint), but 64 at most, and none more once 256 KiB are there; from one that promises
@@ -97,29 +97,32 @@ impl Client {
     /// ```
     #[doc = include_str!("echo.txt")]
     /// # let client = tautline::Client::connect(&url)?;
-    /// let last = client.send_all((0..100).map(|n| format!("sample {n}")))?;
-    /// assert_eq!(last.map(|ticket| ticket.number()), Some(100));
+    /// let samples = client.send_all((0..100).map(|n| format!("sample {n}")))?;
+    /// assert_eq!(samples.to_string(), "#1 to #100");
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn send_all<M: Into<Message>>(
         &self,
         messages: impl IntoIterator<Item = M>,
-    ) -> Result<Option<Ticket>, SendError> {
+    ) -> Result<Tickets, SendError> {
         let mut messages = messages.into_iter().map(Into::into).fuse();
         let mut batch = VecDeque::new();
-        let mut last = None;
+        let mut tickets = Tickets::default();
         loop {
             // The application's iterator must not run under the lock of the queue.
             gather(&mut messages, &mut batch);
             if batch.is_empty() {
-                return Ok(last);
+                return Ok(tickets);
             }
             while !batch.is_empty() {
-                if let Some(ticket) = self.line.shared.intake.push_some(&mut batch, self.line.expires()) {
-                    last = Some(self.accepted(ticket));
+                if let Some((first, last)) =
+                    self.line.shared.intake.push_some(&mut batch, self.line.expires())
+                {
+                    tickets.push(first, self.accepted(last));
                 }
                 if let Some(next) = batch.pop_front() {
-                    last = Some(self.push(next, None).map_err(|error| error.with(batch.drain(..)))?);
+                    let ticket = self.push(next, None).map_err(|error| error.with(batch.drain(..)))?;
+                    tickets.push(ticket, ticket);
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::event::{CloseReason, Left};
-use crate::intake::doubts::Doubts;
+use crate::intake::losses::Losses;
 use crate::intake::sync::{Condvar, Mutex, MutexGuard};
 use crate::session::{Doubt, Watermarks};
 use crate::state::ConnectionState;
@@ -25,7 +25,7 @@ pub(crate) struct Inner {
     pub(crate) closed: Option<(CloseReason, Arc<Left>)>,
     pub(crate) stats: Stats,
     pub(crate) watermarks: Watermarks,
-    pub(crate) doubts: Doubts,
+    pub(crate) losses: Losses,
     /// Callers that wait for the watermarks to rise.
     pub(super) watching: usize,
 }
@@ -39,7 +39,7 @@ impl Status {
             closed: None,
             stats: Stats::default(),
             watermarks: Watermarks::default(),
-            doubts: Doubts::default(),
+            losses: Losses::default(),
             watching: 0,
         };
         Self { inner: Mutex::new(inner), changed: Condvar::new() }
@@ -64,9 +64,12 @@ impl Status {
     pub(crate) fn set_watermarks(&self, watermarks: Watermarks, doubts: Vec<Doubt>) {
         let mut inner = self.lock();
         let wake = inner.watching > 0 && (inner.watermarks != watermarks || !doubts.is_empty());
+        // What is known stays known, also of what the outbox does not remember any more.
+        let settled = watermarks.settled.max(inner.watermarks.settled);
         inner.watermarks = watermarks;
+        inner.watermarks.settled = settled;
         for doubt in doubts {
-            inner.doubts.add(doubt);
+            inner.losses.add(&doubt);
         }
         drop(inner);
         if wake {

@@ -361,9 +361,9 @@ impl Outbox {
         settled
     }
 
-    /// Takes out what is left: the messages that were never written, and the tickets of those that may have been
-    /// delivered though they wait to be sent again.
-    pub(crate) fn drain(&mut self) -> (Vec<Message>, Tickets) {
+    /// Takes out what is left: the messages that were never written, with their tickets, and the tickets of
+    /// those that may have been delivered though they wait to be sent again.
+    pub(crate) fn drain(&mut self) -> (Vec<(u64, Message)>, Tickets) {
         self.drained = true;
         let mut last = self.confirmed;
         let mut never = Vec::new();
@@ -371,7 +371,7 @@ impl Outbox {
             if entry.losses > 0 {
                 last = entry.ticket;
             } else {
-                never.push(entry.message);
+                never.push((entry.ticket, entry.message));
             }
         }
         (never, self.written_between(self.confirmed, last))

@@ -155,7 +155,9 @@ impl Session {
     /// What a closed session could not deliver.
     pub(crate) fn take_left(&mut self) -> Left {
         let mut left = std::mem::take(&mut self.left);
-        let (never_written, doubtful) = self.outbox.drain();
+        let (unwritten, doubtful) = self.outbox.drain();
+        let (tickets, never_written): (Vec<_>, _) = unwritten.into_iter().unzip();
+        self.doubt(&tickets.into_iter().map(|ticket| ticket..=ticket).collect(), true);
         self.doubt(&doubtful, false);
         left.never_written = never_written;
         left.maybe_delivered = left.maybe_delivered.and(doubtful);

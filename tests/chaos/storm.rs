@@ -1,6 +1,6 @@
 //! One storm: what is drawn for it, the server, the senders, and how it goes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::{BufReader, Read, Write};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
@@ -274,19 +274,18 @@ fn listen(stream: impl Read + Write, farewell: Option<u32>, record: &Mutex<Recor
 #[derive(Default)]
 pub(crate) struct Sent {
     /// Of its messages in turn.
-    pub(crate) tickets: Vec<u64>,
+    pub(crate) tickets: Vec<Ticket>,
     /// So many of them were flushed.
     pub(crate) flushed: usize,
-    /// What `flush` and `confirm` called expired, and what `confirm` called unconfirmed, each once.
-    pub(crate) expired_by_flush: HashSet<u64>,
-    pub(crate) expired: HashSet<u64>,
-    pub(crate) unconfirmed: HashSet<u64>,
+    /// What `confirm` said of the first so many, the last time: of the others it said that they were received.
+    pub(crate) confirmed: usize,
+    pub(crate) maybe: Tickets,
+    pub(crate) never: Tickets,
 }
 
 fn send(client: &Client, setup: &Setup, sender: u8, record: &Mutex<Record>, accepted: &Sender<()>) -> Sent {
     let mut random = rng(setup.seed, 1 + u64::from(sender));
     let mut sent = Sent::default();
-    let mut confirmed = 0;
     for n in 0..setup.messages {
         let mut message = message((sender, n), random.u32(0..setup.size));
         let mut patience = random.u32(0..4);
@@ -298,7 +297,7 @@ fn send(client: &Client, setup: &Setup, sender: u8, record: &Mutex<Record>, acce
                 _ => client.send_timeout(message, LONG),
             };
             let error = match tried {
-                Ok(ticket) => break ticket.number(),
+                Ok(ticket) => break ticket,
                 Err(error) => error,
             };
             match error.kind() {
@@ -312,24 +311,34 @@ fn send(client: &Client, setup: &Setup, sender: u8, record: &Mutex<Record>, acce
         sent.tickets.push(ticket);
         let _ = accepted.send(());
         match random.u32(0..2 * setup.haste) {
-            0 | 1 => match client.confirm(LONG) {
-                Ok(()) => {
-                    let record = record.lock().unwrap();
-                    for (n, ticket) in (0_u32..).zip(&sent.tickets).skip(confirmed) {
-                        let told = sent.expired.contains(ticket) || sent.unconfirmed.contains(ticket);
-                        let there = record.times.contains_key(&(sender, n));
-                        assert!(there || told, "ticket {ticket} was confirmed and is not there");
+            0 | 1 => {
+                let (maybe, never) = match client.confirm(&sent.tickets, LONG) {
+                    Ok(()) => Default::default(),
+                    Err(Error::Unconfirmed { maybe_delivered, never_sent, .. }) => {
+                        (maybe_delivered, never_sent)
                     }
-                    confirmed = sent.tickets.len();
+                    Err(error) => panic!("{error:?}"),
+                };
+                let record = record.lock().unwrap();
+                for (n, ticket) in (0_u32..).zip(&sent.tickets) {
+                    let lost = maybe.contains(*ticket) || never.contains(*ticket);
+                    let there = record.times.contains_key(&(sender, n));
+                    assert!(there || lost, "ticket {ticket} was confirmed and is not there");
+                    let told = sent.maybe.contains(*ticket) || sent.never.contains(*ticket);
+                    assert!(
+                        usize::try_from(n).unwrap() >= sent.confirmed || told == lost,
+                        "ticket {ticket} has two fates"
+                    );
                 }
-                Err(Error::Unconfirmed { tickets, .. }) => note(&mut sent.unconfirmed, &tickets),
-                Err(Error::Expired { tickets, .. }) => note(&mut sent.expired, &tickets),
-                Err(Error::Closed) => {}
-                Err(error) => panic!("{error:?}"),
-            },
+                let named = maybe
+                    .iter()
+                    .chain(never.iter())
+                    .all(|ticket| sent.tickets.binary_search(&ticket).is_ok());
+                assert!(named, "nothing of others is named");
+                sent = Sent { confirmed: sent.tickets.len(), maybe, never, ..sent };
+            }
             2 => match client.flush(LONG) {
                 Ok(()) => sent.flushed = sent.tickets.len(),
-                Err(Error::Expired { tickets, .. }) => note(&mut sent.expired_by_flush, &tickets),
                 Err(Error::Closed) => {}
                 Err(error) => panic!("{error:?}"),
             },
@@ -337,13 +346,6 @@ fn send(client: &Client, setup: &Setup, sender: u8, record: &Mutex<Record>, acce
         }
     }
     sent
-}
-
-/// One handle is told of each ticket once.
-fn note(told: &mut HashSet<u64>, tickets: &Tickets) {
-    for ticket in tickets.iter().map(Ticket::number) {
-        assert!(told.insert(ticket), "ticket {ticket} is told twice");
-    }
 }
 
 /// What the events told.
@@ -423,10 +425,8 @@ pub(crate) fn storm(seed: u64) -> Outcome {
     };
     let sent: Vec<_> = senders.into_iter().map(|sender| sender.join().unwrap()).collect();
     let left = early.unwrap_or_else(|| {
-        // Those in doubt are named, and what is waited for starts anew.
-        while let Err(error) = client.confirm(LONG) {
-            assert!(matches!(error, Error::Unconfirmed { .. } | Error::Expired { .. }), "{error:?}");
-        }
+        let all = client.confirm(.., LONG);
+        assert!(matches!(all, Ok(()) | Err(Error::Unconfirmed { .. })), "{all:?}");
         client.close()
     });
     let told = consumer.join().unwrap();

@@ -14,7 +14,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
-use tautline::{Client, ConnectionConfig, DisconnectReason, Event, ReconnectConfig};
+use tautline::{Client, ConnectionConfig, DisconnectReason, Error, Event, ReconnectConfig, Tickets};
 use tungstenite::WebSocket;
 
 /// Long enough for any machine; a test that waits this long has failed.
@@ -289,6 +289,19 @@ pub fn quick(url: &str) -> ConnectionConfig {
     watchdog::watch();
     let delay = Duration::from_millis(10);
     ConnectionConfig::new(url).reconnect(ReconnectConfig::default().initial_delay(delay).max_delay(delay))
+}
+
+/// What `confirm` says of these messages.
+pub fn fate(client: &Client, tickets: impl Into<Tickets>) -> String {
+    match client.confirm(tickets, LONG) {
+        Ok(()) => "received".into(),
+        Err(Error::Unconfirmed { maybe_delivered, never_sent, .. }) => {
+            let named = [("maybe", maybe_delivered), ("never", never_sent)];
+            let named = named.iter().filter(|(_, tickets)| !tickets.is_empty());
+            named.map(|(kind, tickets)| format!("{kind} {tickets}")).collect::<Vec<_>>().join(", ")
+        }
+        Err(error) => panic!("{error:?}"),
+    }
 }
 
 /// Takes events until the one that `wanted` maps to something.

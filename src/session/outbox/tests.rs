@@ -46,7 +46,7 @@ fn a_loss_names_what_was_touched_and_keeps_what_was_not() {
         "the first went out, the second in part, the third not at all"
     );
     assert_eq!(outbox.take_released().messages, 2);
-    let left: Vec<_> = outbox.drain().0.iter().map(ToString::to_string).collect();
+    let left: Vec<_> = outbox.drain().0.iter().map(|(_, message)| message.to_string()).collect();
     assert_eq!(left, ["message 3", "message 4", "message 5"]);
 }
 
@@ -208,6 +208,8 @@ fn what_left_unwritten_waits_for_nothing_though_newer_messages_do() {
         assert_eq!(outbox.watermarks(), (3, 3));
         hand(&mut outbox, 1, 20);
         assert_eq!(outbox.watermarks(), (3, 3), "what is known stays so");
+        let (never, _) = outbox.drain();
+        assert_eq!(never.into_iter().map(|(ticket, _)| ticket).collect::<Vec<_>>(), [5]);
     }
 }
 

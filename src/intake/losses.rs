@@ -1,0 +1,147 @@
+//! What will not arrive any more, or may not have, for those who ask.
+
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+
+use crate::event::Tickets;
+use crate::session::Doubt;
+
+/// The losses of a client's life: apart from each other and rising; neighbours of one kind are one run.
+#[derive(Default)]
+pub(crate) struct Losses(VecDeque<Run>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Run {
+    first: u64,
+    last: u64,
+    /// None of them was ever sent; else each may have arrived or not.
+    never_sent: bool,
+}
+
+/// So many runs are kept apart. Then the two oldest become one, with what lies between them: of all that, it is only known
+/// that it may have arrived or not.
+const KEPT: usize = 1024;
+
+impl Losses {
+    pub(super) fn add(&mut self, doubt: &Doubt) {
+        for tickets in doubt.tickets.runs() {
+            self.insert(Run { first: *tickets.start(), last: *tickets.end(), never_sent: doubt.expired });
+        }
+    }
+
+    fn insert(&mut self, run: Run) {
+        let at = self.find(run.first);
+        if self.0.get(at).is_some_and(|other| other.first <= run.last) {
+            // It lies in what was made one.
+            return;
+        }
+        self.0.insert(at, run);
+        self.join(at);
+        self.join(at.wrapping_sub(1));
+        if self.0.len() > KEPT
+            && let Some(oldest) = self.0.pop_front()
+            && let Some(next) = self.0.front_mut()
+        {
+            *next = Run { first: oldest.first, last: next.last, never_sent: false };
+        }
+    }
+
+    /// Makes this run and the next one, if they are neighbours of one kind.
+    fn join(&mut self, at: usize) {
+        if let (Some(run), Some(next)) = (self.0.get(at), self.0.get(at.wrapping_add(1)))
+            && (run.last + 1, run.never_sent) == (next.first, next.never_sent)
+        {
+            let first = run.first;
+            self.0.remove(at);
+            self.0[at].first = first;
+        }
+    }
+
+    /// Where the first run is that ends at `ticket` or behind it.
+    fn find(&self, ticket: u64) -> usize {
+        self.0.partition_point(|run| run.last < ticket)
+    }
+
+    /// Whether all of `tickets` are lost.
+    pub(crate) fn cover(&self, tickets: RangeInclusive<u64>) -> bool {
+        let (mut next, last) = tickets.into_inner();
+        let runs = self.0.range(self.find(next)..);
+        for run in runs.take_while(|run| run.first <= last) {
+            if run.first > next {
+                return false;
+            }
+            next = run.last + 1;
+        }
+        next > last
+    }
+
+    /// Those of `tickets` that are lost: such as may have arrived or not, and such as were never sent.
+    pub(crate) fn among(&self, tickets: &Tickets) -> (Tickets, Tickets) {
+        let of_kind = |never_sent| {
+            let lost = tickets.runs().iter().flat_map(|asked| {
+                let runs = self.0.range(self.find(*asked.start())..);
+                let runs = runs.take_while(|run| run.first <= *asked.end());
+                runs.filter(move |run| run.never_sent == never_sent)
+                    .map(|run| run.first.max(*asked.start())..=run.last.min(*asked.end()))
+            });
+            lost.collect()
+        };
+        (of_kind(false), of_kind(true))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tickets(runs: &[RangeInclusive<u64>]) -> Tickets {
+        runs.iter().cloned().collect()
+    }
+
+    fn losses(runs: &[(RangeInclusive<u64>, bool)]) -> Losses {
+        let mut losses = Losses::default();
+        for (run, expired) in runs {
+            losses.add(&Doubt { tickets: tickets(std::slice::from_ref(run)), expired: *expired });
+        }
+        losses
+    }
+
+    #[test]
+    fn what_is_asked_about_is_told_apart_and_nothing_else() {
+        let losses = losses(&[(9..=12, false), (1..=2, true), (5..=6, false), (3..=3, false), (7..=7, true)]);
+        let among = |runs: &[_]| losses.among(&tickets(runs));
+        assert_eq!(among(&[1..=20]), (tickets(&[3..=3, 5..=6, 9..=12]), tickets(&[1..=2, 7..=7])));
+        assert_eq!(among(&[2..=2, 6..=10]), (tickets(&[6..=6, 9..=10]), tickets(&[2..=2, 7..=7])));
+        assert_eq!(among(&[4..=4, 8..=8, 13..=u64::MAX]), Default::default());
+        for (run, covered) in [(1..=3, true), (1..=4, false), (4..=5, false), (6..=7, true), (10..=13, false)]
+        {
+            assert_eq!(losses.cover(run.clone()), covered, "{run:?}");
+        }
+    }
+
+    #[test]
+    fn neighbours_are_one_run_in_whatever_order_they_come() {
+        for order in [[1, 2, 3], [3, 2, 1], [1, 3, 2]] {
+            let losses = losses(&order.map(|n| (2 * n - 1..=2 * n, true)));
+            assert_eq!(losses.0, [Run { first: 1, last: 6, never_sent: true }]);
+        }
+        assert_eq!(losses(&[(1..=1, true), (2..=2, false)]).0.len(), 2, "of another kind");
+    }
+
+    #[test]
+    fn however_many_there_are_they_cost_little_and_none_is_called_arrived_or_unsent_that_was_not() {
+        let mut losses = Losses::default();
+        for n in 1..=10_000 {
+            losses.insert(Run { first: 2 * n, last: 2 * n, never_sent: n % 2 == 0 });
+        }
+        assert_eq!(losses.0.len(), KEPT);
+        let merged = 2 * (10_001 - KEPT as u64);
+        let (maybe, never) = losses.among(&tickets(&[1..=20_000]));
+        assert!(maybe.runs()[0] == (2..=merged) && never.runs()[0].start() % 4 == 0, "{maybe}; {never}");
+        // What is lost in there later has that name already.
+        losses.insert(Run { first: 7, last: 7, never_sent: true });
+        assert_eq!(losses.among(&tickets(&[7..=8])), (tickets(&[7..=8]), Tickets::default()));
+        assert!(!losses.cover(merged..=merged + 1) && losses.cover(1_000..=merged));
+        assert_eq!(losses.among(&tickets(&[1..=1, merged + 1..=merged + 1])), Default::default());
+    }
+}
