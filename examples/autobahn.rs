@@ -8,7 +8,7 @@
 use std::error::Error;
 
 use tautline::{
-    Accepted, Client, ConnectionConfig, Context, HeartbeatConfig, Message, Protocol, ReconnectConfig,
+    Client, ConnectionConfig, Context, Handshake, HeartbeatConfig, Message, Protocol, ReconnectConfig,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -21,9 +21,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let count: u32 = count.as_text().ok_or("the case count is not text")?.parse()?;
     for case in 1..=count {
         let config = config(format!("{server}/runCase?case={case}&agent={agent}"));
-        Client::builder(config).protocol(Echo).connect()?.closed();
+        Client::builder(config).protocol(Echo).connect()?.wait_closed();
     }
-    Client::connect(config(format!("{server}/updateReports?agent={agent}")))?.closed();
+    Client::connect(config(format!("{server}/updateReports?agent={agent}")))?.wait_closed();
     println!("{count} cases run");
     Ok(())
 }
@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 struct Echo;
 
 impl Protocol for Echo {
-    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), tautline::Error> {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), tautline::Error> {
         cx.ready();
         Ok(())
     }

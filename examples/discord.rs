@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tautline::{
-    Accepted, Attempt, Client, ConnectionConfig, Context, DisconnectReason, Down, Error, Event,
-    HeartbeatConfig, Message, Outgoing, Protocol, Request, Retry,
+    Attempt, Client, ConnectionConfig, Context, DisconnectReason, Error, Event, Handshake, HeartbeatConfig,
+    Loss, Message, Outgoing, Protocol, Retry, UpgradeRequest,
 };
 
 /// The server takes 120 messages in any 60 s. At this pace there is room for the protocol's own.
@@ -27,13 +27,13 @@ pub(crate) struct Discord {
 }
 
 impl Protocol for Discord {
-    fn prepare(&mut self, _: &Attempt<'_>, request: &mut Request) -> Result<(), Error> {
+    fn prepare(&mut self, _: &Attempt<'_>, request: &mut UpgradeRequest) -> Result<(), Error> {
         let there = self.session.as_ref().and_then(|session| session["resume_gateway_url"].as_str());
         request.url = format!("{}/?v=10&encoding=json", there.unwrap_or(&request.url));
         Ok(())
     }
 
-    fn on_open(&mut self, _: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, _: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         Ok(()) // the server speaks first
     }
 
@@ -78,7 +78,7 @@ impl Protocol for Discord {
     }
 
     fn on_timer(&mut self, cx: &mut Context<'_>, _: u32) -> Result<(), Error> {
-        if std::mem::replace(&mut self.unanswered, true) && !cx.was_deaf() {
+        if std::mem::replace(&mut self.unanswered, true) && !cx.missed_input() {
             cx.close(4000, "a beat was not acknowledged"); // and nothing is sent behind it
         }
         cx.send(json!({"op": 1, "d": self.seen}));
@@ -86,7 +86,7 @@ impl Protocol for Discord {
         Ok(())
     }
 
-    fn on_down(&mut self, down: &Down<'_>) -> Retry {
+    fn on_down(&mut self, down: &Loss<'_>) -> Retry {
         let DisconnectReason::ClosedByServer(frame) = down.reason else { return down.default_retry() };
         self.session = self.session.take().filter(|_| !matches!(frame.code, 1000 | 1001 | 4007 | 4009));
         if matches!(frame.code, 4004 | 4010..=4014) { Retry::Never } else { Retry::Backoff }
@@ -144,5 +144,5 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     client.close();
-    Ok(client.closed().into_result().map_err(|error| error.to_string())?)
+    Ok(client.wait_closed().into_result().map_err(|error| error.to_string())?)
 }

@@ -16,7 +16,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tautline::{Client, ConnectionConfig, HeartbeatConfig, Limit};
+use tautline::{Client, ConnectionConfig, HeartbeatConfig, QueueLimit};
 
 /// How long the idle fleet is watched.
 const WATCH: Duration = Duration::from_secs(5);
@@ -40,8 +40,8 @@ fn run(count: usize) -> Result<(), Box<dyn Error>> {
     let (mut server, url) = start_server()?;
     let config = ConnectionConfig::new(url)
         .heartbeat(HeartbeatConfig::default().interval(BEAT))
-        .outbox(Limit::new(64, 1 << 20))
-        .events(Limit::new(64, 1 << 20));
+        .outbox(QueueLimit::new(64, 1 << 20))
+        .events(QueueLimit::new(64, 1 << 20));
     let mut table = Vec::new();
 
     let before = Usage::now();

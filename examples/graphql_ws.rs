@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tautline::DisconnectReason::ClosedByServer;
-use tautline::{Accepted, Beat, Client, ConnectionConfig, Context, Down, Error};
+use tautline::{Beat, Client, ConnectionConfig, Context, Error, Handshake, Loss};
 use tautline::{HeartbeatConfig, Message, Outgoing, Protocol, RequestId, Retry};
 
 const SUBPROTOCOL: &str = "graphql-transport-ws";
@@ -65,7 +65,7 @@ fn run() -> Result<(), Box<dyn StdError>> {
         break;
     }
     client.close();
-    Ok(client.closed().into_result()?)
+    Ok(client.wait_closed().into_result()?)
 }
 
 /// Asks with the payload of a `subscribe`. What is only sent, and not a request, nobody could tell the answers of.
@@ -76,7 +76,7 @@ pub(crate) struct GraphQl {
 }
 
 impl Protocol for GraphQl {
-    fn on_open(&mut self, cx: &mut Context<'_>, accepted: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, cx: &mut Context<'_>, accepted: &Handshake) -> Result<(), Error> {
         if accepted.subprotocol.as_deref() != Some(SUBPROTOCOL) {
             cx.stop(Error::session(format!("the server does not speak {SUBPROTOCOL}")));
         }
@@ -130,7 +130,7 @@ impl Protocol for GraphQl {
         Ok(())
     }
 
-    fn on_down(&mut self, down: &Down<'_>) -> Retry {
+    fn on_down(&mut self, down: &Loss<'_>) -> Retry {
         self.open.clear();
         let fatal = matches!(down.reason, ClosedByServer(frame) if FATAL.contains(&frame.code));
         if fatal { Retry::Never } else { down.default_retry() }

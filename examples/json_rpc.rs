@@ -15,8 +15,8 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tautline::{Accepted, Beat, Client, ConnectionConfig, Context, Down, Error, HeartbeatConfig};
-use tautline::{Message, Outgoing, Protocol, Request, RequestId, Retry};
+use tautline::{Beat, Client, ConnectionConfig, Context, Error, Handshake, HeartbeatConfig, Loss};
+use tautline::{Message, Outgoing, Protocol, RequestId, Retry, UpgradeRequest};
 
 /// How often the inspector is asked whether it is there, and how long it may take to answer.
 const SOON: Duration = Duration::from_secs(3);
@@ -58,7 +58,7 @@ fn run() -> Result<(), Box<dyn StdError>> {
 }
 
 /// Asks over plain HTTP for the URL of the program that is there now.
-fn look_up(mut request: Request) -> Result<Request, Error> {
+fn look_up(mut request: UpgradeRequest) -> Result<UpgradeRequest, Error> {
     let host = request.url.trim_start_matches("ws://").trim_end_matches('/');
     request.url = target(host).map_err(|error| Error::session(format!("no inspector at {host}: {error}")))?;
     Ok(request)
@@ -85,7 +85,7 @@ pub(crate) struct JsonRpc {
 }
 
 impl Protocol for JsonRpc {
-    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         cx.ready();
         Ok(())
     }
@@ -140,7 +140,7 @@ impl Protocol for JsonRpc {
         Ok(())
     }
 
-    fn on_down(&mut self, down: &Down<'_>) -> Retry {
+    fn on_down(&mut self, down: &Loss<'_>) -> Retry {
         (self.calls, self.subscriptions) = Default::default();
         down.default_retry()
     }

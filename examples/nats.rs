@@ -13,7 +13,7 @@
 use std::{collections::HashMap, error::Error as StdError, time::Duration};
 
 use tautline::{
-    Accepted, Beat, Client, ConnectionConfig, Context, Error, HeartbeatConfig, Message, Outgoing, Protocol,
+    Beat, Client, ConnectionConfig, Context, Error, Handshake, HeartbeatConfig, Message, Outgoing, Protocol,
     ReconnectConfig, RequestId,
 };
 
@@ -30,7 +30,7 @@ pub(crate) struct Nats {
 }
 
 impl Protocol for Nats {
-    fn on_open(&mut self, _: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, _: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         (self.bytes, self.open) = Default::default(); // they belonged to the last connection
         Ok(())
     }
@@ -39,7 +39,7 @@ impl Protocol for Nats {
         for (line, text) in cut(&mut self.bytes, message.as_bytes())? {
             match &line.split_whitespace().collect::<Vec<_>>()[..] {
                 ["INFO", ..] if !cx.is_ready() => cx.send(self.login.as_bytes()),
-                ["-ERR", ..] if !cx.is_ready() => return Err(Error::refused(&line[5..])),
+                ["-ERR", ..] if !cx.is_ready() => return Err(Error::login_refused(&line[5..])),
                 ["PING"] => cx.send(b"PONG\r\n"),
                 ["PONG"] if cx.is_ready() => cx.beat_answered(),
                 ["PONG"] => {
@@ -154,5 +154,5 @@ fn main() -> Result<(), Box<dyn StdError>> {
         }
     }
     client.close();
-    Ok(client.closed().into_result().map_err(|error| error.to_string())?)
+    Ok(client.wait_closed().into_result().map_err(|error| error.to_string())?)
 }

@@ -11,7 +11,7 @@ use std::{collections::HashMap, error::Error as StdError, time::Duration};
 
 use serde_json::{Map, Value};
 use tautline::DisconnectReason::ClosedByServer;
-use tautline::{Accepted, Client, ConnectionConfig, Context, Down, Error, Event, HeartbeatConfig};
+use tautline::{Client, ConnectionConfig, Context, Error, Event, Handshake, HeartbeatConfig, Loss};
 use tautline::{Message, Outgoing, Protocol, RequestId, Retry};
 
 fn main() -> Result<(), String> {
@@ -50,7 +50,7 @@ fn run() -> Result<(), Box<dyn StdError>> {
         }
     }
     client.close();
-    Ok(client.closed().into_result()?)
+    Ok(client.wait_closed().into_result()?)
 }
 
 /// To the application an event is an array, `["name","argument"]`; so is the answer to one that it emits with `request`.
@@ -65,7 +65,7 @@ pub(crate) struct SocketIo {
 }
 
 impl Protocol for SocketIo {
-    fn on_open(&mut self, _: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, _: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         Ok(()) // the server speaks first
     }
 
@@ -94,7 +94,7 @@ impl Protocol for SocketIo {
                 let Some(request) = self.asked.remove(number) else { return Ok(()) };
                 cx.answer(request, answer);
             }
-            [b'4', b'4', why @ ..] => cx.stop(Error::refused(member(why, "message").to_string())),
+            [b'4', b'4', why @ ..] => cx.stop(Error::login_refused(member(why, "message").to_string())),
             b"41" => cx.stop(Error::session("the server has ended it")),
             _ => return Err(Error::session("a packet that is not spoken here, such as a binary one")),
         }
@@ -119,10 +119,10 @@ impl Protocol for SocketIo {
     fn on_timer(&mut self, cx: &mut Context<'_>, id: u32) -> Result<(), Error> {
         cx.set_timer(id, self.patience); // once more, if nobody listened meanwhile
         let silence = Error::session(format!("no ping from the server for {:?}", self.patience));
-        if cx.was_deaf() { Ok(()) } else { Err(silence) }
+        if cx.missed_input() { Ok(()) } else { Err(silence) }
     }
 
-    fn on_down(&mut self, down: &Down<'_>) -> Retry {
+    fn on_down(&mut self, down: &Loss<'_>) -> Retry {
         self.asked.clear();
         if matches!(down.reason, ClosedByServer(_)) { Retry::Backoff } else { down.default_retry() }
     }

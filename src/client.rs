@@ -44,9 +44,9 @@ use crate::worker::Shared;
 /// [`close`](Self::close), [`terminate`](Self::terminate), a drop and a `connect` that fails return when the I/O thread
 /// has gone: no callback runs any more, and all of them are dropped. That holds for each caller, also when several end
 /// the client at once. A callback that does not return, perhaps since it waits for a lock that the caller holds, makes
-/// none of them longer than its bound and a second: the thread is left behind, named in [`Left::still_inside`](crate::Left::still_inside)
+/// none of them longer than its bound and a second: the thread is left behind, named in [`Undelivered::still_inside`](crate::Undelivered::still_inside)
 /// and in the log, and ends when that callback returns. Nothing else of the application's is called from then on. Only who
-/// waits in [`recv`](Self::recv) or [`closed`](Self::closed) waits until then.
+/// waits in [`recv`](Self::recv) or [`wait_closed`](Self::wait_closed) waits until then.
 ///
 /// A drop waits, so that a collection of clients whose servers hang takes as many times `close_timeout` to drop. To close
 /// many, do so at once, or [`terminate`](Self::terminate) them first:
@@ -74,7 +74,7 @@ use crate::worker::Shared;
 /// for message in client.messages() {                         // blocks; lives through reconnects; ends when closed
 ///     println!("{message}");
 /// }
-/// client.closed().into_result()
+/// client.wait_closed().into_result()
 /// # ?; Ok::<(), tautline::Error>(())
 /// ```
 #[derive(Clone)]

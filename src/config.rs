@@ -6,7 +6,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-pub use crate::config::choices::{Beat, Delivery, Inbound, Jitter, Limit, WhileDown};
+pub use crate::config::choices::{Beat, Delivery, Inbound, Jitter, QueueLimit, WhileDown};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::secrets::{is_token_char, misnamed, shown_name, shown_subprotocols};
@@ -61,9 +61,9 @@ pub struct ConnectionConfig {
     /// How much of a server's answer to the upgrade is read, in bytes. Default 64 KiB.
     pub max_response_size: usize,
     /// How much may be accepted from callers and not yet written. Default 1,024 messages, 16 MiB.
-    pub outbox: Limit,
+    pub outbox: QueueLimit,
     /// How much may be received and not yet taken by the application. Default 1,024 messages, 16 MiB.
-    pub events: Limit,
+    pub events: QueueLimit,
     /// What becomes of messages that arrive. Default: they are delivered.
     pub inbound: Inbound,
     /// What becomes of messages that a lost connection leaves in doubt. Default [`Delivery::AtMostOnce`].
@@ -160,8 +160,8 @@ impl ConnectionConfig {
             max_message_size: 64 << 20,
             max_frame_size: 64 << 20,
             max_response_size: 64 << 10,
-            outbox: Limit::default(),
-            events: Limit::default(),
+            outbox: QueueLimit::default(),
+            events: QueueLimit::default(),
             inbound: Inbound::default(),
             delivery: Delivery::default(),
             while_down: WhileDown::default(),
@@ -265,8 +265,8 @@ setters!(ConnectionConfig {
     max_message_size: usize,
     max_frame_size: usize,
     max_response_size: usize,
-    outbox: Limit,
-    events: Limit,
+    outbox: QueueLimit,
+    events: QueueLimit,
     inbound: Inbound,
     delivery: Delivery,
     while_down: WhileDown,

@@ -19,7 +19,7 @@ use mio::{Registry, Waker};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, INTERNAL, Phase};
 use crate::intake::{self, Calls, Gate, ThreadHandle};
-use crate::protocol::Request;
+use crate::protocol::UpgradeRequest;
 use crate::transport::stream::{Poller, Raw, Wire};
 use crate::transport::{Attempt, Connection, Settings, Target, connect};
 
@@ -63,7 +63,7 @@ struct State {
 #[derive(Clone)]
 struct Job {
     generation: u64,
-    request: Request,
+    request: UpgradeRequest,
     settings: Arc<Settings>,
     until: Instant,
 }
@@ -74,7 +74,13 @@ impl Dialler {
     }
 
     /// Starts attempt `generation`.
-    pub(crate) fn dial(&mut self, now: Instant, generation: u64, request: Request, settings: &Arc<Settings>) {
+    pub(crate) fn dial(
+        &mut self,
+        now: Instant,
+        generation: u64,
+        request: UpgradeRequest,
+        settings: &Arc<Settings>,
+    ) {
         let until = crate::config::deadline(now, settings.config.connect_timeout);
         let stack = settings.config.thread_stack;
         let job = Job { generation, request, settings: Arc::clone(settings), until };

@@ -94,7 +94,7 @@ pub enum Error {
         source: Cause,
     },
     /// The server answered the upgrade with an HTTP status other than 101.
-    Rejected(Arc<Rejection>),
+    UpgradeRejected(Arc<Rejection>),
     /// What came back to the upgrade is not the answer of a WebSocket server.
     #[non_exhaustive]
     Upgrade {
@@ -117,7 +117,7 @@ pub enum Error {
     },
     /// The server refused the login.
     #[non_exhaustive]
-    Refused {
+    LoginRefused {
         /// What it said.
         reason: Box<str>,
     },
@@ -208,7 +208,7 @@ pub enum Error {
     Send(SendErrorKind),
     /// A value could not be turned into JSON, or read from it.
     Json(Arc<serde_json::Error>),
-    /// The client is closed; [`Client::closed`](crate::Client::closed) tells why.
+    /// The client is closed; [`Client::wait_closed`](crate::Client::wait_closed) tells why.
     Closed,
     /// A blocking call was made in a callback or in a hook of a protocol. These run on the I/O thread of their client,
     /// where a wait would stop its line, whether the call is made on that client or on another. Make the call on another
@@ -274,8 +274,8 @@ pub struct CloseFrame {
 impl Error {
     /// For a [`Protocol`](crate::Protocol): the server refused the login, and said this. After it, the client closes
     /// if the line was never ready; see [`Retry`](crate::Retry).
-    pub fn refused(reason: impl Into<String>) -> Self {
-        Self::Refused { reason: reason.into().into() }
+    pub fn login_refused(reason: impl Into<String>) -> Self {
+        Self::LoginRefused { reason: reason.into().into() }
     }
 
     /// For a [`Protocol`](crate::Protocol): the server answered a request with an error, and said this. What
@@ -301,7 +301,7 @@ impl Error {
     pub(crate) fn hiding(self, secrets: &Secrets) -> Self {
         let hide = |reason: &str| secrets.hide(reason).into();
         match self {
-            Self::Refused { reason } => Self::Refused { reason: hide(&reason) },
+            Self::LoginRefused { reason } => Self::LoginRefused { reason: hide(&reason) },
             Self::Session { reason } => Self::Session { reason: hide(&reason) },
             Self::Answer { reason } => Self::Answer { reason: hide(&reason) },
             Self::InvalidArgument { argument, reason } => {
@@ -390,14 +390,14 @@ impl fmt::Display for Error {
             Self::Resolve { host, source } => write!(f, "looking up {host}: {source}"),
             Self::Connect { host, source } => write!(f, "connecting to {host}: {source}"),
             Self::Tls { host, reason, .. } => write!(f, "TLS with {host}: {reason}"),
-            Self::Rejected(rejection) => rejection.fmt(f),
+            Self::UpgradeRejected(rejection) => rejection.fmt(f),
             Self::Upgrade { host, reason, .. } => {
                 write!(f, "{host} did not answer the WebSocket upgrade as it should: {reason}")
             }
             Self::ConnectTimeout { host, phase, after } => {
                 write!(f, "connecting to {host} timed out after {after:?} while {phase}")
             }
-            Self::Refused { reason } => write!(f, "the server refused the login: {reason}"),
+            Self::LoginRefused { reason } => write!(f, "the server refused the login: {reason}"),
             Self::LoginTimeout { after } => write!(f, "the login was not accepted within {after:?} (or the protocol never called ready)"),
             Self::Session { reason } => write!(f, "the session can't go on: {reason}"),
             Self::Unanswered { reason } => write!(f, "the request will not be answered: {reason}"),

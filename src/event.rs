@@ -123,7 +123,7 @@ pub enum CloseReason {
     /// [`terminate`](crate::Client::terminate), or because the last handle was dropped.
     ByCaller,
     /// The line was lost, and the rules say not to reconnect: see [`Retry`](crate::Retry).
-    Refused(DisconnectReason),
+    NotRetried(DisconnectReason),
     /// `max_attempts` reconnects have failed in a row.
     #[non_exhaustive]
     GaveUp {
@@ -143,7 +143,7 @@ pub enum CloseReason {
 /// and by [`confirm`](crate::Client::confirm).
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct Left {
+pub struct Undelivered {
     /// Messages that were accepted and never written to a connection, in order.
     pub never_written: Vec<Message>,
     /// Messages that were written to the last connection without a confirmation that they arrived; at least once, those
@@ -188,7 +188,7 @@ impl CloseReason {
     pub fn into_result(self) -> Result<(), Error> {
         match self {
             Self::ByCaller
-            | Self::Refused(DisconnectReason::ClosedByServer(CloseFrame { code: 1000, .. })) => Ok(()),
+            | Self::NotRetried(DisconnectReason::ClosedByServer(CloseFrame { code: 1000, .. })) => Ok(()),
             other => Err(other.into_error()),
         }
     }
@@ -197,7 +197,7 @@ impl CloseReason {
     pub(crate) fn into_error(self) -> Error {
         match self {
             Self::ByCaller => Error::Closed,
-            Self::Refused(reason) => reason.to_error(),
+            Self::NotRetried(reason) => reason.to_error(),
             Self::GaveUp { attempts, last } => Error::GaveUp { attempts, source: Arc::new(last.to_error()) },
             Self::Failed(error) => error,
         }
@@ -210,9 +210,9 @@ impl From<Error> for CloseReason {
     }
 }
 
-impl Left {
+impl Undelivered {
     /// Whether nothing is left: nothing was in the outbox, and nothing that was written to the last connection is in
-    /// doubt. It says nothing of earlier losses, nor of what expired; see [`Left`].
+    /// doubt. It says nothing of earlier losses, nor of what expired; see [`Undelivered`].
     pub fn is_empty(&self) -> bool {
         self.never_written.is_empty() && self.maybe_delivered.is_empty() && !self.unfinished
     }
@@ -231,7 +231,7 @@ impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ByCaller => f.write_str("closed by the caller"),
-            Self::Refused(reason) => write!(f, "not reconnecting: {reason}"),
+            Self::NotRetried(reason) => write!(f, "not reconnecting: {reason}"),
             Self::GaveUp { .. } => self.clone().into_error().fmt(f),
             Self::Failed(error) => error.fmt(f),
         }
@@ -247,7 +247,7 @@ mod tests {
     fn a_normal_close_is_no_error_and_any_other_is_one() {
         assert!(CloseReason::ByCaller.into_result().is_ok());
         let by_server =
-            |code| CloseReason::Refused(DisconnectReason::ClosedByServer(CloseFrame::new(code, "")));
+            |code| CloseReason::NotRetried(DisconnectReason::ClosedByServer(CloseFrame::new(code, "")));
         assert!(by_server(1000).into_result().is_ok());
         assert!(matches!(by_server(1008).into_result(), Err(Error::ClosedByServer(_))));
         let gave_up = CloseReason::GaveUp { attempts: 2, last: DisconnectReason::Lost(Error::Closed) };
@@ -264,7 +264,7 @@ mod tests {
                 assert_eq!(reason.to_string(), text);
                 assert_eq!(reason.to_error().to_string(), text);
                 let ends = [
-                    CloseReason::Refused(reason.clone()),
+                    CloseReason::NotRetried(reason.clone()),
                     CloseReason::GaveUp { attempts: 2, last: reason },
                     CloseReason::Failed(error.clone()),
                 ];

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use mio::Waker;
 
-use crate::config::Limit;
+use crate::config::QueueLimit;
 use crate::error::{CloseFrame, Error, SendError, SendErrorKind};
 use crate::event::Ticket;
 pub(crate) use crate::intake::calls::{Callback, Calls, LATE, list};
@@ -228,7 +228,7 @@ pub(crate) struct Intake {
     /// Whether somebody has found no room since there was some: such a hint, too.
     full: std::sync::atomic::AtomicBool,
     room: Condvar,
-    limit: Limit,
+    limit: QueueLimit,
     max_message_size: usize,
 }
 
@@ -247,7 +247,7 @@ struct Queue {
 }
 
 impl Intake {
-    pub(crate) fn new(limit: Limit, max_message_size: usize) -> Self {
+    pub(crate) fn new(limit: QueueLimit, max_message_size: usize) -> Self {
         let hint = || std::sync::atomic::AtomicBool::new(false);
         let (queue, room) = (Mutex::default(), Condvar::new());
         Self { queue, news: hint(), full: hint(), room, limit, max_message_size }

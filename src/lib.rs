@@ -10,7 +10,7 @@
 //!     for message in client.messages() {                         // blocks; lives through reconnects
 //!         println!("{message}");
 //!     }
-//!     client.closed().into_result()                              // why it ended
+//!     client.wait_closed().into_result()                              // why it ended
 //! }
 //! ```
 //!
@@ -82,17 +82,18 @@ pub use serde_json::Value;
 
 pub use client::{Answers, Builder, Client, Messages, TryMessages};
 pub use config::{
-    Beat, ConnectionConfig, Delivery, HeartbeatConfig, Inbound, Jitter, Limit, ReconnectConfig, WhileDown,
+    Beat, ConnectionConfig, Delivery, HeartbeatConfig, Inbound, Jitter, QueueLimit, ReconnectConfig,
+    WhileDown,
 };
 pub use error::{Cause, CloseFrame, Error, Phase, Rejection, SendError, SendErrorKind};
-pub use event::{CloseReason, DisconnectReason, Event, Left, Ticket, Tickets};
+pub use event::{CloseReason, DisconnectReason, Event, Ticket, Tickets, Undelivered};
 pub use message::{Binary, Message, Text};
 pub use protocol::{
-    Accepted, Attempt, Context, Down, JsonSession, Outgoing, Protocol, Request, RequestId, Retry,
+    Attempt, Context, Handshake, JsonSession, Loss, Outgoing, Protocol, RequestId, Retry, UpgradeRequest,
 };
 pub use session::backoff::ExponentialBackoff;
-pub use session::heartbeat::{HeartbeatAction, HeartbeatManager, Pulse, Response};
-pub use session::reconnect::{Plan, ReconnectionManager};
+pub use session::heartbeat::{HeartbeatAction, HeartbeatFrame, HeartbeatManager, HeartbeatResponse};
+pub use session::reconnect::{ReconnectPlan, ReconnectionManager};
 pub use state::ConnectionState;
 pub use stats::Stats;
 

@@ -26,7 +26,7 @@
 //!
 //! use serde_json::{Value, json};
 //! use tautline::testing::Line;
-//! use tautline::{Accepted, ConnectionState, Context, Error, Message, Protocol};
+//! use tautline::{Handshake, ConnectionState, Context, Error, Message, Protocol};
 //!
 //! #[derive(Default)]
 //! struct Tracker {
@@ -37,7 +37,7 @@
 //! const ALIVE: u32 = 1;
 //!
 //! impl Protocol for Tracker {
-//!     fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+//!     fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
 //!         cx.send(match &self.session {
 //!             Some(session) => json!({"resume": session}),
 //!             None => json!({"token": "secret"}),
@@ -52,7 +52,7 @@
 //!         }
 //!         let welcome: Value = message.json().map_err(Error::from)?;
 //!         let Some(session) = welcome["session"].as_str() else {
-//!             return Err(Error::refused(message.to_string()));
+//!             return Err(Error::login_refused(message.to_string()));
 //!         };
 //!         self.interval = Duration::from_secs(welcome["every"].as_u64().unwrap_or(30));
 //!         cx.set_timer(ALIVE, self.interval);
@@ -125,17 +125,17 @@ use crossbeam_channel::Receiver;
 use crate::config::ConnectionConfig;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
-use crate::event::{CloseReason, Event, Left};
+use crate::event::{CloseReason, Event, Undelivered};
 use crate::intake::{Intake, Status};
 use crate::message::Message;
-use crate::protocol::{Protocol, Request};
+use crate::protocol::{Protocol, UpgradeRequest};
 use crate::session::{Mode, Session};
 use crate::testing::server::Server;
 use crate::testing::turn::Script;
 use crate::worker::publisher::Publisher;
 use crate::worker::turn::Turn;
 
-type Fetch = Box<dyn Fn(Request) -> Result<Request, Error>>;
+type Fetch = Box<dyn Fn(UpgradeRequest) -> Result<UpgradeRequest, Error>>;
 
 /// A request of the application's.
 struct Asked {
@@ -160,7 +160,7 @@ pub struct Line {
     answers_pings: bool,
     answers_close: bool,
     reason: Option<CloseReason>,
-    left: Option<Left>,
+    left: Option<Undelivered>,
 }
 
 impl Line {
@@ -195,7 +195,7 @@ impl Line {
     pub fn with_fetch(
         config: impl Into<ConnectionConfig>,
         protocol: impl Protocol + 'static,
-        fetch: impl Fn(Request) -> Result<Request, Error> + 'static,
+        fetch: impl Fn(UpgradeRequest) -> Result<UpgradeRequest, Error> + 'static,
     ) -> Result<Self, Error> {
         Self::begin(&config.into(), Box::new(protocol), Some(Box::new(fetch)))
     }
@@ -239,7 +239,7 @@ impl Line {
     }
 }
 
-fn host(request: &Request) -> Box<str> {
+fn host(request: &UpgradeRequest) -> Box<str> {
     Endpoint::parse(&request.url).map_or_else(|_| "?".into(), |endpoint| endpoint.to_string().into())
 }
 

@@ -27,13 +27,13 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    plans: BinaryHeap<Reverse<Plan>>,
+    plans: BinaryHeap<Reverse<Entry>>,
     stopped: bool,
 }
 
 /// Ordered by time. A plan that was cancelled stays until its time and is then ignored by its client; one client has one
 /// plan at a time, and a cancelled one is dropped as soon as the client plans anew or leaves.
-struct Plan {
+struct Entry {
     at: Instant,
     generation: u64,
     gate: Arc<Gate>,
@@ -66,7 +66,7 @@ impl Timer {
     pub(crate) fn schedule(&self, at: Instant, generation: u64, gate: &Arc<Gate>) {
         let mut queue = self.shared.lock();
         queue.forget(gate);
-        queue.plans.push(Reverse(Plan { at, generation, gate: Arc::clone(gate) }));
+        queue.plans.push(Reverse(Entry { at, generation, gate: Arc::clone(gate) }));
         let first = queue.plans.peek().is_some_and(|Reverse(plan)| Arc::ptr_eq(&plan.gate, gate));
         drop(queue);
         if first {
@@ -125,21 +125,21 @@ impl Shared {
     }
 }
 
-impl PartialEq for Plan {
+impl PartialEq for Entry {
     fn eq(&self, other: &Self) -> bool {
         self.at == other.at
     }
 }
 
-impl Eq for Plan {}
+impl Eq for Entry {}
 
-impl PartialOrd for Plan {
+impl PartialOrd for Entry {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Plan {
+impl Ord for Entry {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.at.cmp(&other.at)
     }
@@ -148,7 +148,7 @@ impl Ord for Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Limit;
+    use crate::config::QueueLimit;
     use crate::intake::{Intake, Sleep};
     use crate::transport::stream::Poller;
     use std::time::Duration;
@@ -161,7 +161,7 @@ mod tests {
     }
 
     fn due(poller: &mut Poller, gate: &Gate) -> u64 {
-        let intake = Intake::new(Limit::new(1, 1), 1);
+        let intake = Intake::new(QueueLimit::new(1, 1), 1);
         loop {
             if gate.falls_asleep(Sleep::Light, &intake, || false) {
                 poller.wait(None, Some(Duration::from_secs(10))).unwrap();

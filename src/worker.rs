@@ -25,10 +25,10 @@ use mio::net::TcpStream;
 
 use crate::dial::{Dialled, Dialler};
 use crate::error::{Error, Fault, INTERNAL, Phase};
-use crate::event::{CloseReason, Event, Left};
+use crate::event::{CloseReason, Event, Undelivered};
 use crate::intake::{Burst, Callback, Calls, Command, Gate, Intake, Looks, Status, list};
-use crate::protocol::{Protocol, Request};
-use crate::session::reconnect::Plan;
+use crate::protocol::{Protocol, UpgradeRequest};
+use crate::session::reconnect::ReconnectPlan;
 use crate::session::{ConnectionId, LOG, Mode, Piece, Session};
 use crate::state::ConnectionState;
 use crate::timer::Timer;
@@ -117,7 +117,7 @@ impl Host for Threads {
         self.shared.gate.take_due().map(|generation| News::Due { generation })
     }
 
-    fn dial(&mut self, now: Instant, generation: u64, request: Request) {
+    fn dial(&mut self, now: Instant, generation: u64, request: UpgradeRequest) {
         self.dialler.dial(now, generation, request, &self.settings);
     }
 
@@ -127,7 +127,7 @@ impl Host for Threads {
         whereabouts
     }
 
-    fn schedule(&mut self, plan: Plan) {
+    fn schedule(&mut self, plan: ReconnectPlan) {
         self.timer.schedule(plan.at, plan.generation, &self.shared.gate);
     }
 
@@ -225,7 +225,8 @@ impl Worker {
             let never_written = untaken.into_iter().map(|item| item.message).collect();
             // What the session held is gone with it.
             let still_inside = shared.calls.elsewhere();
-            let left = Left { never_written, still_inside, unfinished: true, ..Left::default() };
+            let left =
+                Undelivered { never_written, still_inside, unfinished: true, ..Undelivered::default() };
             finish(&shared.status, Error::Panicked { callback: INTERNAL }.into(), left);
         }
     }
@@ -309,7 +310,7 @@ impl Worker {
     }
 }
 
-fn finish(status: &Status, reason: CloseReason, left: Left) {
+fn finish(status: &Status, reason: CloseReason, left: Undelivered) {
     status.update(|status| {
         status.state = ConnectionState::Closed;
         status.ready = false;

@@ -15,7 +15,7 @@ use common::{
 use crossbeam_channel::{Receiver, Sender};
 use tautline::{
     Client, CloseReason, ConnectionConfig, ConnectionState, DisconnectReason, Error, Event, HeartbeatConfig,
-    Inbound, Limit, SendErrorKind,
+    Inbound, QueueLimit, SendErrorKind,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -91,7 +91,7 @@ fn hear(heard: &Receiver<(u8, Vec<u8>)>, opcode: u8) -> Vec<u8> {
 /// Beats every 50 ms, each to be answered within a second, and room for 10 messages.
 fn beating(url: &str) -> ConnectionConfig {
     let heartbeat = HeartbeatConfig::default().interval(50 * MS).timeout(1000 * MS);
-    quick(url).heartbeat(heartbeat).events(Limit::new(10, 1 << 20))
+    quick(url).heartbeat(heartbeat).events(QueueLimit::new(10, 1 << 20))
 }
 
 /// So many beats take longer than an answer may.
@@ -117,7 +117,7 @@ fn paused(answers: bool, beats: u64) -> (Server, Client, Receiver<(u8, Vec<u8>)>
 #[test]
 fn what_is_not_taken_is_bounded_by_count() {
     let (server, stalled) = flooding(50);
-    let client = Client::connect(quick(&server.url()).events(Limit::new(10, 1 << 20))).unwrap();
+    let client = Client::connect(quick(&server.url()).events(QueueLimit::new(10, 1 << 20))).unwrap();
     stalled.recv_timeout(LONG).unwrap();
     eventually("the bound", || client.stats().messages_received >= 10);
     let stats = client.stats();
@@ -133,7 +133,7 @@ fn what_is_not_taken_is_bounded_by_bytes() {
     // The size is known once a message is there: the one that reaches the bound may cross it.
     for (size, count) in [(256 << 10, 4), (300_000, 4), (2 << 20, 1)] {
         let (server, stalled) = flooding(size);
-        let client = Client::connect(quick(&server.url()).events(Limit::new(1000, LIMIT))).unwrap();
+        let client = Client::connect(quick(&server.url()).events(QueueLimit::new(1000, LIMIT))).unwrap();
         stalled.recv_timeout(LONG).unwrap();
         eventually("the bound", || client.stats().messages_received >= count);
         let stats = client.stats();
@@ -200,7 +200,7 @@ fn a_consumer_that_comes_and_goes_gets_everything_in_order() {
         stream.write_all(&numbered(ALL, 2000)).unwrap();
         while read_frame(&mut stream).is_some() {}
     });
-    let limit = Limit::new(BOUND as usize, 16 << 20);
+    let limit = QueueLimit::new(BOUND as usize, 16 << 20);
     let client = Client::connect(quick(&server.url()).events(limit)).unwrap();
     for taken in (0..ALL).step_by(BOUND as usize) {
         eventually("the bound", || client.stats().messages_received == u64::from(taken + BOUND));
@@ -245,7 +245,7 @@ fn a_small_bound_does_not_slow_a_consumer_that_takes_at_once() {
         stream.write_all(&numbered(COUNT, 100)).unwrap();
         while read_frame(&mut stream).is_some() {}
     });
-    let client = Client::connect(quick(&server.url()).events(Limit::new(1, 1 << 20))).unwrap();
+    let client = Client::connect(quick(&server.url()).events(QueueLimit::new(1, 1 << 20))).unwrap();
     let start = Instant::now();
     for n in 0..COUNT {
         take(&client, n);
@@ -264,7 +264,7 @@ fn a_thread_that_takes_some_messages_and_then_only_sends_is_told_that_it_stalls(
         let _ = held.recv();
     });
     let heartbeat = HeartbeatConfig::default().timeout(50 * MS);
-    let limit = Limit::new(1, 1 << 20);
+    let limit = QueueLimit::new(1, 1 << 20);
     let config = quick(&server.url()).heartbeat(heartbeat).events(limit).outbox(limit);
     let client = Client::connect(config).unwrap();
     // Each of these ends a pause, and the next message begins one.
@@ -297,7 +297,7 @@ fn a_pause_ends_with_its_connection() {
         }
     });
     let heartbeat = HeartbeatConfig::default().timeout(50 * MS);
-    let limit = Limit::new(1, 1 << 20);
+    let limit = QueueLimit::new(1, 1 << 20);
     let config = quick(&server.url()).heartbeat(heartbeat).events(limit).outbox(limit).write_timeout(20 * MS);
     let client = Client::connect(config).unwrap();
     eventually("the bound", || client.stats().messages_received == 1);
@@ -340,12 +340,12 @@ fn a_program_that_only_sends_survives_hundreds_of_outages() {
             read_frame(&mut stream);
         }
     });
-    let client = Client::connect(quick(&server.url()).outbox(Limit::new(10, 1 << 20))).unwrap();
+    let client = Client::connect(quick(&server.url()).outbox(QueueLimit::new(10, 1 << 20))).unwrap();
     while client.send_timeout("x", LONG).is_ok() {
         assert!(client.events().len() <= 256 + 2, "besides: what was missed, and the end");
     }
-    let why = client.wait_closed(LONG).expect("sending is stuck");
-    assert!(matches!(why, CloseReason::Refused(DisconnectReason::ClosedByServer(_))), "{why}");
+    let why = client.wait_closed_timeout(LONG).expect("sending is stuck");
+    assert!(matches!(why, CloseReason::NotRetried(DisconnectReason::ClosedByServer(_))), "{why}");
     let stats = client.stats();
     assert_eq!((stats.connects, stats.disconnects), (OUTAGES + 1, OUTAGES + 1));
 
@@ -368,7 +368,7 @@ fn a_program_that_only_sends_is_not_wedged_by_messages_it_never_takes() {
         stream.write_all(&numbered(1, 100)).unwrap();
         read_frame(&mut stream);
     });
-    let config = quick(&server.url()).events(Limit::new(BOUND, 1 << 20)).write_timeout(20 * MS);
+    let config = quick(&server.url()).events(QueueLimit::new(BOUND, 1 << 20)).write_timeout(20 * MS);
     let client = Client::connect(config).unwrap();
     let start = Instant::now();
     while client.stats().connects < 4 * BOUND as u64 {
@@ -402,7 +402,7 @@ fn a_closed_client_has_counted_every_message_it_accepted() {
         client.send("never written").unwrap();
     }
     refuse.send(()).unwrap();
-    assert!(matches!(client.wait_closed(LONG), Ok(CloseReason::Refused(_))));
+    assert!(matches!(client.wait_closed_timeout(LONG), Ok(CloseReason::NotRetried(_))));
     assert_eq!(client.close().never_written.len(), 3);
     assert_eq!(client.stats().messages_accepted, 3);
 }
@@ -415,9 +415,9 @@ fn discarded_messages_are_read_and_cost_nothing() {
         stream.write_all(&close_frame(1000, "")).unwrap();
         read_frames(&mut stream);
     });
-    let config = quick(&server.url()).inbound(Inbound::Discard).events(Limit::new(5, 1000));
+    let config = quick(&server.url()).inbound(Inbound::Discard).events(QueueLimit::new(5, 1000));
     let client = Client::connect(config).unwrap();
-    client.wait_closed(LONG).unwrap().into_result().unwrap();
+    client.wait_closed_timeout(LONG).unwrap().into_result().unwrap();
     assert_eq!(client.stats().messages_received, 20_000);
     assert!(client.events().iter().all(|event| !matches!(event, Event::Message(_))));
 }

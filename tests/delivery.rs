@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::{LONG, Nobody, Server, accept, accept_raw, fate, listen, read_frame};
 use tautline::{
-    Client, ConnectionConfig, Delivery, Error, Event, HeartbeatConfig, Limit, Message, ReconnectConfig,
+    Client, ConnectionConfig, Delivery, Error, Event, HeartbeatConfig, Message, QueueLimit, ReconnectConfig,
     SendErrorKind,
 };
 
@@ -98,7 +98,7 @@ fn room_is_given_back_when_a_message_was_written_though_the_server_says_nothing(
         let mut stream = accept_raw(stream);
         while read_frame(&mut stream).is_some() {}
     });
-    let client = Client::connect(config(&server.url()).outbox(Limit::new(1, 1 << 20))).unwrap();
+    let client = Client::connect(config(&server.url()).outbox(QueueLimit::new(1, 1 << 20))).unwrap();
     for n in 0..200 {
         client.send_timeout(message(n), LONG).unwrap();
     }
@@ -125,7 +125,7 @@ fn a_small_bound_does_not_slow_a_consumer_that_keeps_up() {
         }
         listen(socket);
     });
-    let client = Client::connect(config(&server.url()).events(Limit::new(2, 1 << 20))).unwrap();
+    let client = Client::connect(config(&server.url()).events(QueueLimit::new(2, 1 << 20))).unwrap();
     let start = Instant::now();
     for n in 0..2_000 {
         // At the longest look of 64 ms each, this would take two minutes.
@@ -238,7 +238,7 @@ fn confirmations_need_pings() {
 #[test]
 fn a_full_window_of_unconfirmed_messages_asks_for_confirmation_at_once() {
     let server = Server::start(|_, stream| listen(accept(stream)));
-    let config = config(&server.url()).delivery(Delivery::AtLeastOnce).outbox(Limit::new(8, 1 << 20));
+    let config = config(&server.url()).delivery(Delivery::AtLeastOnce).outbox(QueueLimit::new(8, 1 << 20));
     let client = Client::connect(config).unwrap();
     // Heartbeats are 30 s away; room comes only from confirmations.
     for n in 0..1_000 {
@@ -253,8 +253,8 @@ fn a_thread_that_sends_and_takes_nothing_is_told_instead_of_waiting_for_ever() {
     let heartbeat = HeartbeatConfig::default().timeout(50 * MS);
     let config = config(&server.url())
         .heartbeat(heartbeat)
-        .events(Limit::new(4, 1 << 20))
-        .outbox(Limit::new(4, 1 << 20));
+        .events(QueueLimit::new(4, 1 << 20))
+        .outbox(QueueLimit::new(4, 1 << 20));
     let client = Client::connect(config).unwrap();
     let big = Message::from(vec![0; 256 << 10]);
     let mut sent = 0;
@@ -277,7 +277,7 @@ fn a_thread_that_sends_and_takes_nothing_is_told_instead_of_waiting_for_ever() {
 fn a_thread_that_took_everything_once_and_no_more_is_told_too() {
     let server = Server::echo();
     let heartbeat = HeartbeatConfig::default().timeout(50 * MS);
-    let limit = Limit::new(4, 1 << 20);
+    let limit = QueueLimit::new(4, 1 << 20);
     let config = config(&server.url()).heartbeat(heartbeat).events(limit).outbox(limit);
     let client = Client::connect(config).unwrap();
     // As many as the bound allows are read at once.
@@ -314,7 +314,7 @@ fn a_sender_is_not_told_of_a_stalled_consumer_while_the_line_is_down() {
         stalled_in.send(()).unwrap();
     });
     let heartbeat = HeartbeatConfig::default().timeout(20 * MS);
-    let limit = Limit::new(4, 1 << 20);
+    let limit = QueueLimit::new(4, 1 << 20);
     let config =
         config(&server.url()).heartbeat(heartbeat).events(limit).outbox(limit).write_timeout(20 * MS);
     let client = Client::connect(config).unwrap();
@@ -337,7 +337,7 @@ fn a_sender_is_not_told_of_a_stalled_consumer_while_the_line_is_down() {
 #[test]
 fn what_was_accepted_is_counted_at_once_also_while_the_line_is_down() {
     let nobody = Nobody::new();
-    let client = Client::start(config(&nobody.url()).outbox(Limit::new(2, 1 << 20))).unwrap();
+    let client = Client::start(config(&nobody.url()).outbox(QueueLimit::new(2, 1 << 20))).unwrap();
     for n in 1..=2 {
         client.send("x").unwrap();
         assert_eq!(client.stats().messages_accepted, n);
@@ -421,7 +421,7 @@ fn what_waits_to_be_sent_again_is_in_doubt_when_the_client_is_closed() {
 #[test]
 fn a_message_that_waited_too_long_makes_room_and_is_named() {
     let nobody = Nobody::new();
-    let config = config(&nobody.url()).outbox(Limit::new(2, 1 << 20)).max_age(50 * MS);
+    let config = config(&nobody.url()).outbox(QueueLimit::new(2, 1 << 20)).max_age(50 * MS);
     let client = Client::start(config).unwrap();
     let sent = [client.send("a").unwrap(), client.send("b").unwrap()];
     let third = client.send_timeout("c", LONG).unwrap();
@@ -476,7 +476,7 @@ fn what_is_sent_while_the_line_is_down_may_be_refused() {
 fn a_sender_that_waits_for_room_is_refused_when_the_line_goes_down() {
     let (server, go, _seen) = reluctant(false);
     let config =
-        config(&server.url()).while_down(tautline::WhileDown::Refuse).outbox(Limit::new(64, 1 << 20));
+        config(&server.url()).while_down(tautline::WhileDown::Refuse).outbox(QueueLimit::new(64, 1 << 20));
     let client = Client::connect(config).unwrap();
     fill(&client);
     let waiting = client.clone();
@@ -498,7 +498,7 @@ fn a_sender_that_waits_for_room_is_refused_when_the_line_goes_down() {
 #[test]
 fn many_messages_go_in_at_once_and_come_out_in_order() {
     let server = Server::echo();
-    let client = Client::connect(config(&server.url()).outbox(Limit::new(10, 1 << 20))).unwrap();
+    let client = Client::connect(config(&server.url()).outbox(QueueLimit::new(10, 1 << 20))).unwrap();
     assert!(client.send_all(Vec::<String>::new()).unwrap().is_empty());
     let sent = client.send_all((0..1_000).map(|n| n.to_string())).unwrap();
     assert_eq!(sent.to_string(), "#1 to #1000", "also more than there is room for");
@@ -556,7 +556,7 @@ fn a_pong_takes_nothing_along_that_was_called_never_written() {
             go.recv().unwrap();
             ping_and_read(stream, &seen_in);
         });
-        let config = config(&server.url()).outbox(Limit::new(256, 16 << 20));
+        let config = config(&server.url()).outbox(QueueLimit::new(256, 16 << 20));
         let client = Client::connect(config).unwrap();
         fill(&client);
         go_in.send(()).unwrap();

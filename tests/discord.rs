@@ -230,8 +230,8 @@ fn what_cannot_be_mended_ends_the_client() {
             line.close(code);
         });
         let client = client(&server.url());
-        let reason = client.wait_closed(LONG).unwrap();
-        assert!(matches!(reason, CloseReason::Refused(_)), "{reason:?}");
+        let reason = client.wait_closed_timeout(LONG).unwrap();
+        assert!(matches!(reason, CloseReason::NotRetried(_)), "{reason:?}");
         let error = reason.into_result().unwrap_err();
         assert!(matches!(&error, Error::ClosedByServer(frame) if frame.code == code), "{error}");
         assert_eq!(attempts.load(SeqCst), 1);

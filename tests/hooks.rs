@@ -14,16 +14,16 @@ use std::time::Duration;
 use common::{LONG, Nobody, Server, accept, accept_raw, eventually, frame, listen, read_frame, wait_for};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use tautline::{
-    Accepted, Attempt, Client, CloseReason, ConnectionConfig, ConnectionState, Context, Delivery,
-    DisconnectReason, Down, Error, Event, HeartbeatConfig, Limit, Message, Outgoing, Protocol,
-    ReconnectConfig, Request, RequestId, Retry, Tickets,
+    Attempt, Client, CloseReason, ConnectionConfig, ConnectionState, Context, Delivery, DisconnectReason,
+    Error, Event, Handshake, HeartbeatConfig, Loss, Message, Outgoing, Protocol, QueueLimit, ReconnectConfig,
+    RequestId, Retry, Tickets, UpgradeRequest,
 };
 use tungstenite::{Message as Raw, WebSocket};
 
 const MS: Duration = Duration::from_millis(1);
 
-type OnDown = Box<dyn FnMut(&Down<'_>) -> Retry + Send>;
-type Prepare = Box<dyn FnMut(&Attempt<'_>, &mut Request) + Send>;
+type OnDown = Box<dyn FnMut(&Loss<'_>) -> Retry + Send>;
+type Prepare = Box<dyn FnMut(&Attempt<'_>, &mut UpgradeRequest) + Send>;
 type Hook<T> = Box<dyn FnMut(&mut Context<'_>, T) -> Result<(), Error> + Send>;
 
 /// A protocol in closures; what it does not say is as by default, and it is ready when it is open.
@@ -50,14 +50,14 @@ fn hook<T>(mut f: impl FnMut(&mut Context<'_>, T) + Send + 'static) -> Option<Ho
 }
 
 impl Protocol for Hooks {
-    fn prepare(&mut self, attempt: &Attempt<'_>, request: &mut Request) -> Result<(), Error> {
+    fn prepare(&mut self, attempt: &Attempt<'_>, request: &mut UpgradeRequest) -> Result<(), Error> {
         if let Some(prepare) = &mut self.prepare {
             prepare(attempt, request);
         }
         Ok(())
     }
 
-    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         if self.open.is_none() {
             cx.ready();
         }
@@ -106,7 +106,7 @@ impl Protocol for Hooks {
         self.move_failed.as_mut().map_or(Ok(()), |hook| hook(cx, error.to_string()))
     }
 
-    fn on_down(&mut self, down: &Down<'_>) -> Retry {
+    fn on_down(&mut self, down: &Loss<'_>) -> Retry {
         self.down.as_mut().map_or_else(|| down.default_retry(), |on_down| on_down(down))
     }
 }
@@ -334,13 +334,14 @@ fn a_code_that_may_not_be_sent_loses_the_line() {
 #[test]
 fn a_protocol_that_stops_ends_the_client_whatever_follows_a_loss() {
     let (server, say, heard) = puppet();
-    let text = hook(|cx: &mut Context<'_>, _: String| cx.stop(Error::refused("this account is closed")));
+    let text =
+        hook(|cx: &mut Context<'_>, _: String| cx.stop(Error::login_refused("this account is closed")));
     let down: Option<OnDown> = Some(Box::new(|_| Retry::Now));
     let client = connect(&server, Hooks { text, down, ..Hooks::default() });
     say.send(Raw::text("44")).unwrap();
     assert_eq!(next(&heard), "close Some(1000)");
-    match client.wait_closed(LONG).unwrap() {
-        CloseReason::Refused(DisconnectReason::Lost(Error::Refused { reason, .. })) => {
+    match client.wait_closed_timeout(LONG).unwrap() {
+        CloseReason::NotRetried(DisconnectReason::Lost(Error::LoginRefused { reason, .. })) => {
             assert_eq!(&*reason, "this account is closed");
         }
         other => panic!("{other:?}"),
@@ -355,11 +356,11 @@ fn a_timer_knows_whether_the_line_was_listened_to() {
         cx.ready();
     });
     let timer = hook(|cx: &mut Context<'_>, _: u32| {
-        cx.send(if cx.was_deaf() { "deaf" } else { "listening" });
+        cx.send(if cx.missed_input() { "deaf" } else { "listening" });
         cx.set_timer(1, 10 * MS);
     });
     let hooks = Hooks { open: ready, timer, ..Hooks::default() };
-    let config = config(&server.url()).events(Limit::new(10, 1 << 20));
+    let config = config(&server.url()).events(QueueLimit::new(10, 1 << 20));
     let client = Client::builder(config).protocol(hooks).connect().unwrap();
     let wait_for_word = |what: &str| while next(&heard) != what {};
     wait_for_word("listening");
@@ -486,7 +487,7 @@ fn answers_that_are_not_taken_push_back_and_none_is_lost() {
         socket.send(Raw::text("!")).unwrap();
         listen(socket);
     });
-    let config = config(&server.url()).events(Limit::new(10, 1 << 20));
+    let config = config(&server.url()).events(QueueLimit::new(10, 1 << 20));
     let client = Client::builder(config).protocol(in_order()).connect().unwrap();
     let answers = client.request_many("all", LONG).unwrap();
     eventually("as many answers as may wait", || client.stats().messages_received >= 10);

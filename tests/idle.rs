@@ -25,8 +25,8 @@ use proc::Thread;
 use serde_json::json;
 use tautline::ConnectionState::{self, Authenticated, Closing, Connected, Connecting, Disconnected};
 use tautline::{
-    Accepted, Client, ConnectionConfig, Context, Down, Error, HeartbeatConfig, JsonSession, Left, Limit,
-    Protocol, ReconnectConfig, Retry,
+    Client, ConnectionConfig, Context, Error, Handshake, HeartbeatConfig, JsonSession, Loss, Protocol,
+    QueueLimit, ReconnectConfig, Retry, Undelivered,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -49,7 +49,7 @@ struct Scene {
     servers: Vec<Server>,
     clients: Vec<Client>,
     situations: BTreeMap<u32, &'static str>,
-    closing: Vec<JoinHandle<Left>>,
+    closing: Vec<JoinHandle<Undelivered>>,
 }
 
 impl Scene {
@@ -141,7 +141,7 @@ fn config(url: &str) -> ConnectionConfig {
         .write_timeout(AGES)
         .close_timeout(AGES)
         .max_age(AGES)
-        .outbox(Limit::new(16, 64 << 20))
+        .outbox(QueueLimit::new(16, 64 << 20))
 }
 
 /// Reads, and says nothing.
@@ -164,11 +164,11 @@ fn waits_for_tcp(address: SocketAddr) -> bool {
 /// Tries again in ages.
 struct Patient;
 impl Protocol for Patient {
-    fn on_open(&mut self, _: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, _: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         Ok(())
     }
 
-    fn on_down(&mut self, _: &Down<'_>) -> Retry {
+    fn on_down(&mut self, _: &Loss<'_>) -> Retry {
         Retry::After(Duration::MAX)
     }
 }
@@ -302,7 +302,7 @@ fn stalled(scene: &mut Scene) {
     for (situation, sends) in
         [("paused: nothing is taken", false), ("paused: nothing is taken on either side", true)]
     {
-        let client = Client::connect(config(&url).events(Limit::new(10, 1 << 20))).unwrap();
+        let client = Client::connect(config(&url).events(QueueLimit::new(10, 1 << 20))).unwrap();
         stalled.recv_timeout(LONG).unwrap();
         if sends {
             client.send(vec![0; 16 << 20]).unwrap();

@@ -93,13 +93,14 @@ fn no_file_imports_from_above() {
 #[test]
 fn the_rule_finds_what_breaks_it() {
     assert!(
-        climbs("session", "use crate::config::Limit;\nuse crate::{error::Error, event::Event};").is_empty()
+        climbs("session", "use crate::config::QueueLimit;\nuse crate::{error::Error, event::Event};")
+            .is_empty()
     );
     assert_eq!(climbs("config", "use crate::client::Client;"), ["client"]);
     assert_eq!(climbs("session", "let x = crate::worker::run();"), ["worker"]);
     assert_eq!(climbs("session", "use crate::{error::Error, worker::Worker};"), ["worker"]);
     assert_eq!(climbs("transport", "use crate::session::Session;"), ["session"]);
-    assert_eq!(climbs("session", "use crate::transport::Request;"), ["transport"]);
+    assert_eq!(climbs("session", "use crate::transport::UpgradeRequest;"), ["transport"]);
     assert_eq!(climbs("error", "use crate::stats::Stats;"), ["stats"]);
     assert_eq!(climbs("error", "use crate::unheard_of::X;"), ["unheard_of"]);
 }

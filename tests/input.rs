@@ -65,5 +65,5 @@ fn waits_for_ever_and_no_time_at_all_are_fine() {
     client.send_timeout("x", Duration::MAX).unwrap();
     assert!(client.recv_timeout(Duration::MAX).is_ok());
     assert!(matches!(client.recv_timeout(Duration::ZERO), Err(Error::Timeout { .. })));
-    assert!(client.wait_closed(Duration::ZERO).is_err());
+    assert!(client.wait_closed_timeout(Duration::ZERO).is_err());
 }

@@ -14,8 +14,8 @@ use std::thread;
 use client::{config, connect, connect_only, connected, counted, echo, lost, ms, receive, server};
 use common::LONG;
 use tautline::{
-    Client, CloseFrame, CloseReason, ConnectionConfig, DisconnectReason, Error, HeartbeatConfig, Limit,
-    Message,
+    Client, CloseFrame, CloseReason, ConnectionConfig, DisconnectReason, Error, HeartbeatConfig, Message,
+    QueueLimit,
 };
 
 on_each_line! {
@@ -68,7 +68,7 @@ fn a_flood_arrives_in_order(url: &str) {
 fn a_reader_that_stops_slows_the_server_down_and_keeps_the_line(url: &str) {
     const COUNT: u64 = 500;
     let heartbeat = HeartbeatConfig::default().interval(ms(200)).timeout(ms(2000));
-    let client = connect(config(url).events(Limit::new(16, 16 << 20)).heartbeat(heartbeat));
+    let client = connect(config(url).events(QueueLimit::new(16, 16 << 20)).heartbeat(heartbeat));
     // 31 MiB: more than the system holds between the two.
     client.send(format!("flood:{COUNT}:65536")).unwrap();
     // For longer than a heartbeat may go unanswered: no answer is read, and that is not the server's fault. Not for
@@ -146,8 +146,8 @@ fn a_close_code_is_told_and_decides_what_follows(url: &str) {
         assert!(same(&reason), "{code}: {reason:?}");
         if [1000, 1008].contains(&code) {
             assert_eq!(retry_in, None, "{code}");
-            let closed = client.wait_closed(LONG);
-            assert!(matches!(&closed, Ok(CloseReason::Refused(why)) if same(why)), "{code}: {closed:?}");
+            let closed = client.wait_closed_timeout(LONG);
+            assert!(matches!(&closed, Ok(CloseReason::NotRetried(why)) if same(why)), "{code}: {closed:?}");
         } else {
             assert!(retry_in.is_some(), "{code}");
             connected(&client);
@@ -260,7 +260,7 @@ fn the_subprotocol_is_what_the_server_chose() {
         echo(&client);
     }
     let refused = Client::connect(offer("PY_CHAT", &[])).unwrap_err();
-    assert!(matches!(&refused, Error::Rejected(rejection) if rejection.status == 400), "{refused}");
+    assert!(matches!(&refused, Error::UpgradeRejected(rejection) if rejection.status == 400), "{refused}");
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn basic_credentials_open_the_line_and_wrong_ones_are_refused() {
     echo(&connect(with("").header("Authorization", "Basic Ym9iOmNvcnJlY3QgaG9yc2U=")));
     for wrong in ["", "bob@", "bob:battery@", "alice:correct%20horse@"] {
         let error = Client::connect(with(wrong)).unwrap_err();
-        let Error::Rejected(rejection) = &error else { panic!("{wrong}: {error}") };
+        let Error::UpgradeRejected(rejection) = &error else { panic!("{wrong}: {error}") };
         assert_eq!(rejection.status, 401, "{wrong}");
         let challenge = rejection.header("WWW-Authenticate").unwrap();
         assert!(challenge.contains(r#"realm="interop""#), "{challenge}");
@@ -280,11 +280,11 @@ fn basic_credentials_open_the_line_and_wrong_ones_are_refused() {
         assert!(!shown.contains("battery") && !shown.contains("horse"), "{shown}");
     }
     let client = Client::start(with("bob:battery@")).unwrap();
-    let closed = client.wait_closed(LONG);
+    let closed = client.wait_closed_timeout(LONG);
     assert!(
         matches!(
             &closed,
-            Ok(CloseReason::Refused(DisconnectReason::ConnectFailed(Error::Rejected(rejection))))
+            Ok(CloseReason::NotRetried(DisconnectReason::ConnectFailed(Error::UpgradeRejected(rejection))))
                 if rejection.status == 401
         ),
         "{closed:?}"

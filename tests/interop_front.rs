@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use client::{config, connect, connected, counted, echo, lost, ms, receive, server, variable, wait_for};
 use common::{LONG, eventually};
 use tautline::{
-    Accepted, Attempt, Client, CloseFrame, CloseReason, Context, DisconnectReason, Down, Error, Event,
-    HeartbeatConfig, Message, Protocol, Rejection, Request, Retry,
+    Attempt, Client, CloseFrame, CloseReason, Context, DisconnectReason, Error, Event, Handshake,
+    HeartbeatConfig, Loss, Message, Protocol, Rejection, Retry, UpgradeRequest,
 };
 
 on_each_line! {
@@ -102,14 +102,14 @@ fn heartbeats_keep_an_idle_line(url: &str) {
 /// What an attempt to connect is refused with.
 fn refused(url: &str) -> Arc<Rejection> {
     match Client::connect(config(url)) {
-        Err(Error::Rejected(rejection)) => rejection,
+        Err(Error::UpgradeRejected(rejection)) => rejection,
         other => panic!("{url}: {other:?}"),
     }
 }
 
 fn rejection(reason: DisconnectReason) -> Arc<Rejection> {
     match reason {
-        DisconnectReason::ConnectFailed(Error::Rejected(rejection)) => rejection,
+        DisconnectReason::ConnectFailed(Error::UpgradeRejected(rejection)) => rejection,
         other => panic!("{other:?}"),
     }
 }
@@ -148,8 +148,8 @@ fn a_refusal_is_told_in_full_and_is_final(url: &str) {
         let (reason, retry_in, _) = lost(&client);
         check(&rejection(reason));
         assert_eq!(retry_in, None, "{path}");
-        let closed = client.wait_closed(LONG);
-        let Ok(CloseReason::Refused(reason)) = closed else { panic!("{path}: {closed:?}") };
+        let closed = client.wait_closed_timeout(LONG);
+        let Ok(CloseReason::NotRetried(reason)) = closed else { panic!("{path}: {closed:?}") };
         check(&rejection(reason));
         assert_eq!(client.stats().attempts, 1, "{path}");
     }
@@ -215,21 +215,21 @@ fn credentials_open_the_line(url: &str) {
 struct Keys;
 
 impl Protocol for Keys {
-    fn prepare(&mut self, attempt: &Attempt<'_>, request: &mut Request) -> Result<(), Error> {
+    fn prepare(&mut self, attempt: &Attempt<'_>, request: &mut UpgradeRequest) -> Result<(), Error> {
         request.set_header("X-Key", if attempt.number == 1 { "first" } else { "second" });
         request.subprotocols.push("chat".into());
         Ok(())
     }
 
-    fn on_open(&mut self, cx: &mut Context<'_>, accepted: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, cx: &mut Context<'_>, accepted: &Handshake) -> Result<(), Error> {
         cx.deliver(accepted.subprotocol.as_deref().unwrap_or_default());
         cx.ready();
         Ok(())
     }
 
-    fn on_down(&mut self, down: &Down<'_>) -> Retry {
+    fn on_down(&mut self, down: &Loss<'_>) -> Retry {
         match down.reason {
-            DisconnectReason::ConnectFailed(Error::Rejected(rejection)) if rejection.status == 403 => {
+            DisconnectReason::ConnectFailed(Error::UpgradeRejected(rejection)) if rejection.status == 403 => {
                 Retry::Now
             }
             _ => down.default_retry(),

@@ -21,7 +21,7 @@ use crossbeam_channel::{Receiver, Sender, tick, unbounded};
 use native_tls::{Certificate, Identity, TlsAcceptor, TlsConnector};
 use socket2::SockRef;
 use tautline::{
-    Client, ConnectionConfig, Delivery, DisconnectReason, Error, Event, HeartbeatConfig, Jitter, Limit,
+    Client, ConnectionConfig, Delivery, DisconnectReason, Error, Event, HeartbeatConfig, Jitter, QueueLimit,
     ReconnectConfig, SendErrorKind, Ticket,
 };
 
@@ -631,7 +631,7 @@ fn config(case: &Case, server: &Server) -> ConnectionConfig {
         .delivery(case.delivery)
         .connect_timeout(CONNECT_TIMEOUT)
         .write_timeout(case.write_timeout)
-        .outbox(Limit::new(1024, 512 << 10))
+        .outbox(QueueLimit::new(1024, 512 << 10))
 }
 
 fn acceptor() -> &'static TlsAcceptor {

@@ -18,8 +18,8 @@ use client::{config, connected, counted, echo, lost, ms, receive, server, wait_f
 use common::LONG;
 use serde_json::{Value, json};
 use tautline::{
-    Accepted, Attempt, Client, CloseReason, ConnectionConfig, ConnectionState, Context, DisconnectReason,
-    Error, Event, HeartbeatConfig, JsonSession, Protocol, Request,
+    Attempt, Client, CloseReason, ConnectionConfig, ConnectionState, Context, DisconnectReason, Error, Event,
+    Handshake, HeartbeatConfig, JsonSession, Protocol, UpgradeRequest,
 };
 
 on_each_line! {
@@ -83,17 +83,23 @@ fn the_right_password_opens_the_session(url: &str) {
 
 fn a_wrong_password_is_an_error_of_connect(url: &str) {
     let error = Client::builder(config(url)).protocol(session("sesame")).connect().unwrap_err();
-    assert!(matches!(&error, Error::Refused { reason, .. } if reason.contains("wrong password")), "{error}");
+    assert!(
+        matches!(&error, Error::LoginRefused { reason, .. } if reason.contains("wrong password")),
+        "{error}"
+    );
     let shown = format!("{error} {error:?}");
     assert!(!shown.contains("sesame"), "{shown}");
 
     let client = Client::builder(config(url)).protocol(session("sesame")).start().unwrap();
     let (reason, retry_in, _) = lost(&client);
-    assert!(matches!(reason, DisconnectReason::ConnectFailed(Error::Refused { .. })), "{reason:?}");
+    assert!(matches!(reason, DisconnectReason::ConnectFailed(Error::LoginRefused { .. })), "{reason:?}");
     assert_eq!(retry_in, None);
-    let closed = client.wait_closed(LONG);
+    let closed = client.wait_closed_timeout(LONG);
     assert!(
-        matches!(closed, Ok(CloseReason::Refused(DisconnectReason::ConnectFailed(Error::Refused { .. })))),
+        matches!(
+            closed,
+            Ok(CloseReason::NotRetried(DisconnectReason::ConnectFailed(Error::LoginRefused { .. })))
+        ),
         "{closed:?}"
     );
     let stats = client.stats();
@@ -229,13 +235,13 @@ fn a_crash_is_followed_by_another_login(url: &str) {
 struct Chat;
 
 impl Protocol for Chat {
-    fn prepare(&mut self, attempt: &Attempt<'_>, request: &mut Request) -> Result<(), Error> {
+    fn prepare(&mut self, attempt: &Attempt<'_>, request: &mut UpgradeRequest) -> Result<(), Error> {
         assert!(attempt.number == 1 && attempt.last.is_none(), "{attempt:?}");
         request.subprotocols.extend(["superchat".to_owned(), "chat".to_owned()]);
         Ok(())
     }
 
-    fn on_open(&mut self, cx: &mut Context<'_>, accepted: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, cx: &mut Context<'_>, accepted: &Handshake) -> Result<(), Error> {
         if accepted.subprotocol.as_deref() != Some("chat") {
             return Err(Error::session(format!("{:?}", accepted.subprotocol)));
         }
@@ -282,7 +288,7 @@ fn fetched_credentials_are_fetched_anew_once_when_they_are_refused() {
         (builder, fetched)
     };
     let is_401 = |reason: &DisconnectReason| {
-        matches!(reason, DisconnectReason::ConnectFailed(Error::Rejected(rejection))
+        matches!(reason, DisconnectReason::ConnectFailed(Error::UpgradeRejected(rejection))
             if rejection.status == 401)
     };
 
@@ -300,8 +306,8 @@ fn fetched_credentials_are_fetched_anew_once_when_they_are_refused() {
 
     let (builder, fetched) = fetching([WRONG, WRONG]);
     let client = builder.start().unwrap();
-    let closed = client.wait_closed(LONG);
-    assert!(matches!(&closed, Ok(CloseReason::Refused(reason)) if is_401(reason)), "{closed:?}");
+    let closed = client.wait_closed_timeout(LONG);
+    assert!(matches!(&closed, Ok(CloseReason::NotRetried(reason)) if is_401(reason)), "{closed:?}");
     assert_eq!((client.stats().attempts, fetched.load(SeqCst)), (2, 2));
 
     let (builder, fetched) = fetching([RIGHT, WRONG]);

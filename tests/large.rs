@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::{LONG, Server, accept_raw, eventually, frame, good_answer, quick, read_frame, read_head};
 use crossbeam_channel::unbounded;
-use tautline::{Client, ConnectionConfig, DisconnectReason, Error, Event, HeartbeatConfig, Limit};
+use tautline::{Client, ConnectionConfig, DisconnectReason, Error, Event, HeartbeatConfig, QueueLimit};
 
 const SIZE: usize = 64 << 20;
 
@@ -23,7 +23,7 @@ fn heartbeat() -> HeartbeatConfig {
 }
 
 fn beating(url: &str) -> ConnectionConfig {
-    let room = Limit::new(16, 2 * SIZE);
+    let room = QueueLimit::new(16, 2 * SIZE);
     quick(url).outbox(room).events(room).heartbeat(heartbeat())
 }
 
@@ -110,7 +110,7 @@ fn a_slow_upload_over_tls_kills_nothing() {
         let Ok(stream) = acceptor.accept(stream) else { return };
         swallow_slowly(stream);
     });
-    let config = common::over_tls(&server).heartbeat(heartbeat()).outbox(Limit::new(16, 2 * SIZE));
+    let config = common::over_tls(&server).heartbeat(heartbeat()).outbox(QueueLimit::new(16, 2 * SIZE));
     let client = Client::builder(config).resolver(common::loopback).connect().unwrap();
     client.send(vec![7; SIZE]).unwrap();
     assert_confirmed(&client);

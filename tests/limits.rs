@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use common::{LONG, Server, accept, accept_raw, close_frame, eventually, frame, read_frames, wait_for};
 use serde_json::{Value, json};
 use tautline::{
-    Accepted, Beat, Client, CloseReason, ConnectionConfig, Context, Delivery, Error, Event, HeartbeatAction,
-    HeartbeatConfig, HeartbeatManager, Inbound, Jitter, JsonSession, Limit, Message, Protocol,
+    Beat, Client, CloseReason, ConnectionConfig, Context, Delivery, Error, Event, Handshake, HeartbeatAction,
+    HeartbeatConfig, HeartbeatManager, Inbound, Jitter, JsonSession, Message, Protocol, QueueLimit,
     ReconnectConfig, ReconnectionManager, Retry, WhileDown,
 };
 use tungstenite::Message as Frame;
@@ -142,8 +142,8 @@ fn bounds_and_choices() -> Vec<Case> {
         (1, MOST, Works),
         (MOST, MOST, Works),
     ] {
-        cases.push(("outbox", config().outbox(Limit::new(messages, bytes)), then));
-        cases.push(("events", config().events(Limit::new(messages, bytes)), then));
+        cases.push(("outbox", config().outbox(QueueLimit::new(messages, bytes)), then));
+        cases.push(("events", config().events(QueueLimit::new(messages, bytes)), then));
     }
     for (inbound, then) in [(Inbound::Deliver, Works), (Inbound::Discard, Fails)] {
         cases.push(("inbound", config().inbound(inbound), then));
@@ -245,8 +245,8 @@ fn everything() -> Vec<Case> {
             .max_frame_size(bytes)
             .max_response_size(MOST)
             .fragment(bytes)
-            .outbox(Limit::new(messages, bytes))
-            .events(Limit::new(messages, bytes))
+            .outbox(QueueLimit::new(messages, bytes))
+            .events(QueueLimit::new(messages, bytes))
             .heartbeat(HeartbeatConfig::default().interval(MAX).timeout(MAX))
             .reconnect(
                 ReconnectConfig::default()
@@ -343,7 +343,7 @@ fn no_delay_between_attempts_is_shorter_than_ten_milliseconds() {
     let start = Instant::now();
     // No line is stable, so that the attempts are counted.
     let client = Client::start(config.stable_after(MAX)).unwrap();
-    assert!(matches!(client.wait_closed(LONG), Ok(CloseReason::GaveUp { .. })));
+    assert!(matches!(client.wait_closed_timeout(LONG), Ok(CloseReason::GaveUp { .. })));
     assert_eq!(client.stats().attempts, u64::from(ATTEMPTS) + 1);
     assert!(start.elapsed() >= 10 * MS * ATTEMPTS, "{:?}", start.elapsed());
 }
@@ -384,7 +384,7 @@ fn plans_and_heartbeats_at_their_extremes_never_panic() {
 struct Extreme;
 
 impl Protocol for Extreme {
-    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         for (first, interval) in [(MAX, MAX), (ZERO, MAX), (MAX, ZERO), (ZERO, ZERO)] {
             cx.set_beats(first, interval);
         }
@@ -462,7 +462,7 @@ fn the_deepest_json_fits_the_smallest_stack() {
     let server = answering(|_| vec![deep()]);
     let session = JsonSession::new().login(json!({"login": 1})).refused(|_| true);
     let refused = Client::builder(smallest(server.url())).protocol(session).connect().unwrap_err();
-    assert!(matches!(refused, Error::Refused { .. }), "{refused:?}");
+    assert!(matches!(refused, Error::LoginRefused { .. }), "{refused:?}");
 }
 
 #[test]
@@ -488,5 +488,5 @@ fn control_frames_are_no_messages_and_have_no_other_limit_than_their_own() {
         Event::Closed { reason, .. } => Some(reason),
         _ => None,
     });
-    assert!(matches!(&reason, CloseReason::Refused(why) if why.to_string().contains("1000")), "{reason}");
+    assert!(matches!(&reason, CloseReason::NotRetried(why) if why.to_string().contains("1000")), "{reason}");
 }

@@ -30,8 +30,8 @@ fn a_client_connects_talks_and_closes() {
     let left = client.close();
     assert!(left.is_empty(), "{left:?}");
     assert_eq!(client.state(), ConnectionState::Closed);
-    assert!(matches!(client.closed(), CloseReason::ByCaller));
-    assert!(client.closed().into_result().is_ok());
+    assert!(matches!(client.wait_closed(), CloseReason::ByCaller));
+    assert!(client.wait_closed().into_result().is_ok());
 }
 
 #[test]
@@ -262,8 +262,9 @@ fn every_waiting_sender_learns_of_the_close_and_has_its_message_back() {
         let _ = stream.peek(&mut [0; 1]);
         thread::park();
     });
-    let config =
-        ConnectionConfig::new(server.url()).outbox(tautline::Limit::new(4, 8 << 20)).close_timeout(50 * MS);
+    let config = ConnectionConfig::new(server.url())
+        .outbox(tautline::QueueLimit::new(4, 8 << 20))
+        .close_timeout(50 * MS);
     let client = Client::connect(config).unwrap();
     let big = Message::from(vec![0; 1 << 20]);
     let mut accepted = 0;
@@ -321,7 +322,7 @@ fn room_that_is_made_during_a_last_look_is_used() {
 #[test]
 fn a_message_larger_than_the_outbox_goes_alone() {
     let server = Server::echo();
-    let config = ConnectionConfig::new(server.url()).outbox(tautline::Limit::new(10, 1000));
+    let config = ConnectionConfig::new(server.url()).outbox(tautline::QueueLimit::new(10, 1000));
     let client = Client::connect(config).unwrap();
     for _ in 0..3 {
         client.send(vec![7; 100_000]).unwrap();
@@ -360,7 +361,7 @@ fn a_pause_of_the_reader_stops_the_server_and_not_the_line() {
         flood.join().unwrap();
     });
     let config = ConnectionConfig::new(server.url())
-        .events(tautline::Limit::new(10, 1 << 20))
+        .events(tautline::QueueLimit::new(10, 1 << 20))
         .heartbeat(HeartbeatConfig::default().interval(50 * MS).timeout(1000 * MS));
     let client = Client::connect(config).unwrap();
     let messages = || client.stats().messages_received;

@@ -15,7 +15,7 @@ use common::{
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde_json::json;
 use tautline::{
-    Accepted, Client, CloseReason, ConnectionConfig, Context, DisconnectReason, Error, JsonSession, Message,
+    Client, CloseReason, ConnectionConfig, Context, DisconnectReason, Error, Handshake, JsonSession, Message,
     Outgoing, Protocol, SendErrorKind,
 };
 
@@ -192,7 +192,7 @@ fn a_server_that_repeats_a_json_login_is_printed_and_logged_without_its_secrets(
         frame(0x81, refusal.to_string().as_bytes())
     });
     let (reason, log) = end(&repeats, session());
-    let DisconnectReason::ConnectFailed(error @ Error::Refused { .. }) = &reason else {
+    let DisconnectReason::ConnectFailed(error @ Error::LoginRefused { .. }) = &reason else {
         panic!("{reason:?}")
     };
     let shown = format!("{error} {error:?} {reason} {reason:?} {log}");
@@ -218,7 +218,7 @@ fn a_server_that_repeats_a_json_login_is_printed_and_logged_without_its_secrets(
 struct Talker(fn(&mut Context<'_>, Message) -> Result<(), Error>);
 
 impl Protocol for Talker {
-    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         cx.secret("t0ken-login");
         cx.send("t0ken-login");
         Ok(())
@@ -237,13 +237,13 @@ fn what_a_protocol_calls_secret_is_in_no_text_of_its_errors_and_of_its_servers_c
     }
     let said: Answer = |_| frame(0x81, b"\"no t0ken%2Dlogin here\"");
     let talkers: [(Talker, Answer); 6] = [
-        (Talker(|_, message| Err(Error::refused(text(&message)))), said),
+        (Talker(|_, message| Err(Error::login_refused(text(&message)))), said),
         (Talker(|_, message| Err(Error::session(text(&message)))), said),
         (Talker(|_, message| Err(Error::answer(text(&message)))), said),
         (Talker(|_, message| Ok(message.json::<u8>().map(drop)?)), said),
         (
             Talker(|cx, message| {
-                cx.stop(Error::refused(text(&message)));
+                cx.stop(Error::login_refused(text(&message)));
                 Ok(())
             }),
             said,
@@ -262,7 +262,7 @@ fn what_a_protocol_calls_secret_is_in_no_text_of_its_errors_and_of_its_servers_c
 struct Fails;
 
 impl Protocol for Fails {
-    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         cx.secret("t0ken-login");
         cx.ready();
         Ok(())
@@ -319,7 +319,7 @@ fn a_line_that_is_well_says_nothing_at_info_or_above() {
 struct Slow;
 
 impl Protocol for Slow {
-    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         cx.ready();
         Ok(())
     }
@@ -338,7 +338,7 @@ impl Protocol for Slow {
 struct Unable;
 
 impl Protocol for Unable {
-    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         cx.ready();
         Ok(())
     }
@@ -398,7 +398,7 @@ fn a_panic_on_the_io_thread_closes_the_client_and_leaves_nobody_waiting() {
             let recv = scope.spawn(|| client.recv().unwrap_err());
             let confirm = scope.spawn(|| client.confirm(.., LONG).unwrap_err());
             let request = scope.spawn(|| client.request("{}", LONG).unwrap_err());
-            let closed = scope.spawn(|| client.closed());
+            let closed = scope.spawn(|| client.wait_closed());
             let reason = closed.join().unwrap();
             let CloseReason::Failed(Error::Panicked { callback: "internal", .. }) = reason else {
                 panic!("{reason:?}");

@@ -97,7 +97,7 @@ fn ratio(bytes: usize) -> f64 {
 #[test]
 fn a_large_message_costs_three_times_its_size_at_most_and_gives_it_back() {
     let server = Server::start(|_, stream: TcpStream| drop(serve(stream)));
-    let limit = tautline::Limit::new(16, 2 * SIZE);
+    let limit = tautline::QueueLimit::new(16, 2 * SIZE);
     let client = Client::connect(ConnectionConfig::new(server.url()).outbox(limit).events(limit)).unwrap();
     measure("plain", &client);
     client.terminate();

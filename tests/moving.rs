@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use common::{LONG, accept_raw, eventually, frame, read_frame, wait_for};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use tautline::{
-    Accepted, Attempt, Client, ConnectionConfig, Context, Delivery, Error, Event, HeartbeatConfig, Inbound,
-    Limit, Message, Outgoing, Protocol, ReconnectConfig, Request, RequestId, Tickets,
+    Attempt, Client, ConnectionConfig, Context, Delivery, Error, Event, Handshake, HeartbeatConfig, Inbound,
+    Message, Outgoing, Protocol, QueueLimit, ReconnectConfig, RequestId, Tickets, UpgradeRequest,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -98,14 +98,14 @@ impl Obedient {
 }
 
 impl Protocol for Obedient {
-    fn prepare(&mut self, attempt: &Attempt<'_>, request: &mut Request) -> Result<(), Error> {
+    fn prepare(&mut self, attempt: &Attempt<'_>, request: &mut UpgradeRequest) -> Result<(), Error> {
         if attempt.moving {
             request.url.clone_from(&self.elsewhere);
         }
         Ok(())
     }
 
-    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         self.thread.store(this_thread(), SeqCst);
         if !self.waits && !cx.is_moving() {
             cx.ready();
@@ -129,7 +129,7 @@ impl Protocol for Obedient {
 
     fn on_timer(&mut self, cx: &mut Context<'_>, id: u32) -> Result<(), Error> {
         if id == TICK {
-            let heard = if cx.was_deaf() { "deaf" } else { "listening" };
+            let heard = if cx.missed_input() { "deaf" } else { "listening" };
             drop(self.tell.send(format!("{heard} on {}", cx.connection())));
             cx.set_timer(TICK, 5 * MS);
         } else if self.go_on.try_recv().is_ok() {
@@ -303,7 +303,7 @@ const FULL: usize = 10;
 /// An application that takes nothing unless the test does; where there are heartbeats, a silent server is soon dead.
 fn slow(host: &Host) -> ConnectionConfig {
     let heartbeat = HeartbeatConfig::default().interval(AGES).timeout(100 * MS);
-    config(host).events(Limit::new(FULL, 1 << 20)).heartbeat(heartbeat)
+    config(host).events(QueueLimit::new(FULL, 1 << 20)).heartbeat(heartbeat)
 }
 
 /// A line between two servers.
@@ -546,7 +546,7 @@ fn a_timer_of_the_new_connection_knows_that_nothing_is_read() {
 // The bounds of a connection.
 
 /// The new server asks for so many messages of that size, and reads none of them.
-fn asks_for_too_much(limit: Limit, count: usize, size: usize) {
+fn asks_for_too_much(limit: QueueLimit, count: usize, size: usize) {
     let (scene, mut old) = Scene::open(|host| config(host).outbox(limit));
     let mut new = scene.begin(&mut old);
     for _ in 0..count {
@@ -564,17 +564,17 @@ fn asks_for_too_much(limit: Limit, count: usize, size: usize) {
 
 #[test]
 fn the_bytes_that_wait_where_the_line_moves_to_are_bounded_by_the_outbox() {
-    asks_for_too_much(Limit::new(1000, 4 << 20), 64, 1 << 20);
+    asks_for_too_much(QueueLimit::new(1000, 4 << 20), 64, 1 << 20);
 }
 
 #[test]
 fn the_messages_that_wait_where_the_line_moves_to_are_bounded_by_the_outbox() {
-    asks_for_too_much(Limit::new(100, 64 << 20), 8_000, 4096);
+    asks_for_too_much(QueueLimit::new(100, 64 << 20), 8_000, 4096);
 }
 
 #[test]
 fn what_the_protocol_sends_where_the_line_moves_to_arrives_as_far_as_the_outbox_allows() {
-    let (scene, mut old) = Scene::open(|host| config(host).outbox(Limit::new(4, 4 << 20)));
+    let (scene, mut old) = Scene::open(|host| config(host).outbox(QueueLimit::new(4, 4 << 20)));
     let mut new = scene.begin(&mut old);
     for _ in 0..4 {
         new.say("bytes 1000000");
@@ -994,8 +994,8 @@ fn a_line_that_moves_on_and_on_under_a_slow_consumer_loses_nothing_on_either_way
         .reconnect(ReconnectConfig::default().initial_delay(MS).max_delay(10 * MS))
         .heartbeat(heartbeat)
         .delivery(Delivery::AtLeastOnce)
-        .outbox(Limit::new(32, 1 << 20))
-        .events(Limit::new(FULL, 1 << 20))
+        .outbox(QueueLimit::new(32, 1 << 20))
+        .events(QueueLimit::new(FULL, 1 << 20))
         .close_timeout(LONG);
     let client = Client::builder(config).protocol(protocol).connect().unwrap();
     let sender = client.clone();

@@ -13,8 +13,8 @@ use common::{
     quick, read_frame, read_frames, wait_for,
 };
 use tautline::{
-    Client, CloseReason, ConnectionConfig, DisconnectReason, Error, Event, HeartbeatConfig, Limit, Message,
-    ReconnectConfig,
+    Client, CloseReason, ConnectionConfig, DisconnectReason, Error, Event, HeartbeatConfig, Message,
+    QueueLimit, ReconnectConfig,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -62,7 +62,7 @@ fn verdict(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Verdict {
     });
     match retry_in {
         Some(_) => client.wait_ready(LONG).unwrap(),
-        None => drop(client.wait_closed(LONG).unwrap()),
+        None => drop(client.wait_closed_timeout(LONG).unwrap()),
     }
     assert!(client.close().is_empty());
     Verdict { messages, reason, retry_in, sent: sent.recv_timeout(LONG).unwrap() }
@@ -298,12 +298,12 @@ fn a_close_frame_behind_many_messages_waits_until_all_are_taken() {
         stream.write_all(&bytes).unwrap();
         read_frames(&mut stream);
     });
-    for limit in [Limit::default(), Limit::new(100, 1 << 20)] {
+    for limit in [QueueLimit::default(), QueueLimit::new(100, 1 << 20)] {
         let client = Client::connect(quick(&server.url()).events(limit)).unwrap();
         let messages: Vec<_> = client.messages().map(|message| message.to_string()).collect();
         assert_eq!(messages.len(), COUNT);
         assert!(messages.iter().enumerate().all(|(n, message)| *message == n.to_string()));
-        let reason = client.closed();
+        let reason = client.wait_closed();
         assert_eq!(
             reason.to_string(),
             r#"not reconnecting: the server closed the line with close code 1000: "that was all""#
@@ -371,7 +371,7 @@ fn a_loss_with_bytes_unwritten_is_told_once() {
     let more = client.events().recv_timeout(1200 * MS);
     assert!(more.is_err(), "{more:?}");
     client.terminate();
-    assert!(matches!(client.closed(), CloseReason::ByCaller), "{}", client.closed());
+    assert!(matches!(client.wait_closed(), CloseReason::ByCaller), "{}", client.wait_closed());
 }
 
 const SERVER: tungstenite::protocol::Role = tungstenite::protocol::Role::Server;
@@ -380,12 +380,12 @@ const SERVER: tungstenite::protocol::Role = tungstenite::protocol::Role::Server;
 fn time_to_close(serve: fn(TcpStream)) -> Duration {
     let server = Server::start(move |_, stream| serve(accept_raw(stream)));
     let close = || {
-        let config = quick(&server.url()).close_timeout(80 * MS).events(Limit::new(5, 1 << 20));
+        let config = quick(&server.url()).close_timeout(80 * MS).events(QueueLimit::new(5, 1 << 20));
         let client = Client::connect(config).unwrap();
         let start = Instant::now();
         client.close();
         let took = start.elapsed();
-        assert!(matches!(client.closed(), CloseReason::ByCaller));
+        assert!(matches!(client.wait_closed(), CloseReason::ByCaller));
         took
     };
     let mut quickest = close();

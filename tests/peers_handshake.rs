@@ -174,7 +174,7 @@ fn a_refusal_with_very_many_headers_keeps_its_status_and_its_retry_after() {
         write!(stream, "HTTP/1.1 503 Busy\r\n{many}Retry-After: 7\r\nContent-Length: 0\r\n\r\n").unwrap();
         outlast(stream);
     });
-    assert!(matches!(&error, Error::Rejected(rejection) if rejection.status == 503), "{error:?}");
+    assert!(matches!(&error, Error::UpgradeRejected(rejection) if rejection.status == 503), "{error:?}");
     assert_eq!(retry_in, Some(Duration::from_secs(7)));
 }
 
@@ -266,7 +266,7 @@ fn refusal(status: &str, retry_after: Option<&str>, ever_ready: bool) -> (Arc<Re
     let config = ConnectionConfig::new(server.url()).reconnect(reconnect).retry_after_cap(1000 * 60 * MS);
     let client = Client::start(config).unwrap();
     let (rejection, retry_in) = wait_for(&client, |event| match disconnected(event)? {
-        (DisconnectReason::ConnectFailed(Error::Rejected(rejection)), retry_in) => {
+        (DisconnectReason::ConnectFailed(Error::UpgradeRejected(rejection)), retry_in) => {
             Some((rejection, retry_in))
         }
         (reason, _) => {
@@ -275,11 +275,11 @@ fn refusal(status: &str, retry_after: Option<&str>, ever_ready: bool) -> (Arc<Re
         }
     });
     if retry_in.is_none() {
-        let reason = client.wait_closed(LONG).unwrap();
+        let reason = client.wait_closed_timeout(LONG).unwrap();
         let says =
             format!("not reconnecting: the server answered {status} to the WebSocket upgrade: \"later\"");
         assert_eq!(reason.to_string(), says);
-        assert!(matches!(reason.into_result(), Err(Error::Rejected(_))));
+        assert!(matches!(reason.into_result(), Err(Error::UpgradeRejected(_))));
     }
     client.terminate();
     let (code, phrase) = status.split_once(' ').unwrap();
@@ -349,7 +349,7 @@ fn refused(config: Config, write: impl Fn(&mut TcpStream) + Send + Sync + 'stati
         read_head(stream);
         write(stream);
     });
-    let Error::Rejected(rejection) = error else { panic!("{error:?}") };
+    let Error::UpgradeRejected(rejection) = error else { panic!("{error:?}") };
     assert_eq!((rejection.status, rejection.header("server")), (503, Some("test")));
     (String::from_utf8(rejection.body.clone()).unwrap(), took)
 }
@@ -482,7 +482,7 @@ fn a_refusal_prints_no_secret_that_it_repeats_and_carries_what_was_said() {
     assert_eq!(error.to_string(), text);
     let debug = format!("{error:?}");
     assert!(!debug.contains("t0ken") && !debug.contains("p@ss") && debug.contains("No to ***"), "{debug}");
-    let Error::Rejected(rejection) = &error else { panic!("{debug}") };
+    let Error::UpgradeRejected(rejection) = &error else { panic!("{debug}") };
     assert_eq!(rejection.reason, format!("No to {SAID}"));
     assert_eq!(rejection.body, format!("{SAID}!").into_bytes());
     assert_eq!(rejection.header("location"), Some("/login?next=/rooms%3Ftoken%3Dt0ken-query"));

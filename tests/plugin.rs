@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use common::{LONG, Nobody, Server, accept, accept_raw, disconnected, eventually, listen, wait_for};
 use tautline::{
-    Accepted, Builder, Client, ConnectionConfig, Context, Error, Message, Protocol, ReconnectConfig,
+    Builder, Client, ConnectionConfig, Context, Error, Handshake, Message, Protocol, ReconnectConfig,
 };
 
 /// Stands for the plugin's code: whoever holds it may still run it.
@@ -22,7 +22,7 @@ type Code = Arc<()>;
 struct Session(Code);
 
 impl Protocol for Session {
-    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         cx.ready();
         Ok(())
     }
@@ -139,7 +139,7 @@ fn after_a_client_that_ended_by_itself_nothing_of_the_plugin_is_kept() {
     for url in [refusing.url(), speaking.url()] {
         leaves_nothing("closed", &ENDS, |code| {
             let client = plugin(&url, code).start().unwrap();
-            client.wait_closed(LONG).unwrap();
+            client.wait_closed_timeout(LONG).unwrap();
             client
         });
     }

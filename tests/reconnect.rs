@@ -153,7 +153,7 @@ fn connect_makes_one_attempt_and_says_why_it_failed() {
     let server = Server::start(|_, stream| {
         answer("HTTP/1.1 403 Forbidden\r\nX-Id: 7\r\nContent-Length: 13\r\n\r\ntoken expired")(stream);
     });
-    let Err(Error::Rejected(rejection)) = Client::connect(config(&server.url())) else { panic!() };
+    let Err(Error::UpgradeRejected(rejection)) = Client::connect(config(&server.url())) else { panic!() };
     assert_eq!((rejection.status, rejection.header("x-id")), (403, Some("7")));
     assert_eq!(rejection.body, b"token expired");
 }
@@ -260,7 +260,7 @@ fn attempts_end_at_the_maximum_with_the_last_cause() {
     let mut config = config(&nobody.url());
     config.reconnect.max_attempts = Some(3);
     let client = Client::start(config).unwrap();
-    let reason = client.wait_closed(LONG).unwrap();
+    let reason = client.wait_closed_timeout(LONG).unwrap();
     let CloseReason::GaveUp { attempts: 3, last, .. } = &reason else { panic!("{reason:?}") };
     assert!(matches!(last, DisconnectReason::ConnectFailed(Error::Connect { .. })));
     assert_eq!(client.stats().attempts, 4, "the first and three reconnects");
@@ -289,7 +289,7 @@ fn the_http_status_decides() {
         ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", true),
     ] {
         let (reason, retry_in) = first_loss(answer(head));
-        assert!(matches!(reason, DisconnectReason::ConnectFailed(Error::Rejected(_))), "{reason}");
+        assert!(matches!(reason, DisconnectReason::ConnectFailed(Error::UpgradeRejected(_))), "{reason}");
         assert_eq!(retry_in.is_some(), comes_back, "{head}");
     }
 }

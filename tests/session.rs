@@ -14,9 +14,9 @@ use common::{LONG, Server, accept, good_answer, listen, read_head};
 use serde_json::{Value, json};
 use tautline::ConnectionState::{Authenticated, Connected, Connecting, Disconnected};
 use tautline::{
-    Accepted, Attempt, Beat, Client, CloseReason, ConnectionConfig, Context, Delivery, DisconnectReason,
-    Down, Error, Event, HeartbeatConfig, JsonSession, Message, Outgoing, Phase, Protocol, ReconnectConfig,
-    Request, Retry,
+    Attempt, Beat, Client, CloseReason, ConnectionConfig, Context, Delivery, DisconnectReason, Error, Event,
+    Handshake, HeartbeatConfig, JsonSession, Loss, Message, Outgoing, Phase, Protocol, ReconnectConfig,
+    Retry, UpgradeRequest,
 };
 use tungstenite::WebSocket;
 
@@ -92,12 +92,15 @@ fn a_refused_login_is_an_error_of_connect_and_ends_a_client_that_was_never_ready
         session.accepted(|m| m["type"] == "welcome").refused(|m| m["type"] == "refused")
     };
     let error = Client::builder(server.url()).protocol(wrong()).connect().unwrap_err();
-    assert!(matches!(error, Error::Refused { .. }), "{error:?}");
+    assert!(matches!(error, Error::LoginRefused { .. }), "{error:?}");
     assert!(error.to_string().contains("wrong password"), "{error}");
     let client = Client::builder(config(&server.url())).protocol(wrong()).start().unwrap();
-    let reason = client.wait_closed(LONG).unwrap();
+    let reason = client.wait_closed_timeout(LONG).unwrap();
     assert!(
-        matches!(reason, CloseReason::Refused(DisconnectReason::ConnectFailed(Error::Refused { .. }))),
+        matches!(
+            reason,
+            CloseReason::NotRetried(DisconnectReason::ConnectFailed(Error::LoginRefused { .. }))
+        ),
         "{reason:?}"
     );
     assert_eq!(client.stats().attempts, 1);
@@ -191,7 +194,7 @@ fn a_protocol_may_refuse_how_it_is_set_up() {
             Err(Error::session("no device number"))
         }
 
-        fn on_open(&mut self, _: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+        fn on_open(&mut self, _: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
             unreachable!("it was refused")
         }
     }
@@ -338,7 +341,7 @@ fn a_fetch_completes_each_request_and_is_asked_for_fresh_credentials_once() {
     });
     let fetch = |start: u32| {
         let count = AtomicU32::new(start);
-        move |mut request: Request| {
+        move |mut request: UpgradeRequest| {
             request.set_header("Authorization", format!("Bearer {}", count.fetch_add(1, SeqCst)));
             Ok(request)
         }
@@ -355,8 +358,11 @@ fn a_fetch_completes_each_request_and_is_asked_for_fresh_credentials_once() {
     assert_eq!(client.stats().attempts, 2, "connect, too, tries fresh credentials");
     client.terminate();
     let client = Client::builder(ConnectionConfig::new(server.url())).fetch(fetch(7)).start().unwrap();
-    let reason = client.wait_closed(LONG).unwrap();
-    assert!(matches!(reason, CloseReason::Refused(DisconnectReason::ConnectFailed(Error::Rejected(_)))));
+    let reason = client.wait_closed_timeout(LONG).unwrap();
+    assert!(matches!(
+        reason,
+        CloseReason::NotRetried(DisconnectReason::ConnectFailed(Error::UpgradeRejected(_)))
+    ));
     assert_eq!(client.stats().attempts, 2, "once more, and no oftener");
 }
 
@@ -387,7 +393,7 @@ fn a_fetch_that_fails_panics_or_hangs_is_tried_again_until_it_works() {
     let server = Server::start(|_, stream| listen(accept(stream)));
     let (url, calls) = (server.url(), AtomicU32::new(0));
     let (release, held) = crossbeam_channel::bounded::<()>(0);
-    let fetch = move |mut request: Request| {
+    let fetch = move |mut request: UpgradeRequest| {
         match calls.fetch_add(1, SeqCst) {
             0 => return Err(Error::session("no token to be had")),
             // A panic, without the time that the trace of one takes.
@@ -418,12 +424,12 @@ fn a_fetch_that_fails_panics_or_hangs_is_tried_again_until_it_works() {
 fn a_protocol_decides_what_follows_a_loss() {
     struct Decided(Vec<Retry>);
     impl Protocol for Decided {
-        fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+        fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
             cx.ready();
             Ok(())
         }
 
-        fn on_down(&mut self, down: &Down<'_>) -> Retry {
+        fn on_down(&mut self, down: &Loss<'_>) -> Retry {
             assert!(down.ever_ready && down.attempts == 0, "{down:?}");
             self.0.remove(0)
         }
@@ -439,7 +445,7 @@ fn a_protocol_decides_what_follows_a_loss() {
     assert_eq!(retry_in(), Some(hour));
     client.reconnect_now();
     assert_eq!(retry_in(), None);
-    assert!(matches!(client.wait_closed(LONG), Ok(CloseReason::Refused(_))));
+    assert!(matches!(client.wait_closed_timeout(LONG), Ok(CloseReason::NotRetried(_))));
     assert_eq!(client.stats().connects, 5);
 }
 
@@ -460,12 +466,12 @@ impl Probe {
 }
 
 impl Protocol for Probe {
-    fn prepare(&mut self, _: &Attempt<'_>, request: &mut Request) -> Result<(), Error> {
+    fn prepare(&mut self, _: &Attempt<'_>, request: &mut UpgradeRequest) -> Result<(), Error> {
         request.set_header("X-Prepared", "yes");
         self.reach("prepare")
     }
 
-    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         cx.send("open");
         cx.set_timer(1, MS);
         cx.set_timer(2, MS);
@@ -504,7 +510,7 @@ impl Protocol for Probe {
         self.reach("on_closing")
     }
 
-    fn on_down(&mut self, down: &Down<'_>) -> Retry {
+    fn on_down(&mut self, down: &Loss<'_>) -> Retry {
         let _ = self.reach("on_down");
         down.default_retry()
     }
@@ -569,7 +575,7 @@ fn a_hook_that_panics_closes_its_client_and_no_other() {
             client.wait_ready(LONG).unwrap();
             client.close();
         }
-        let reason = client.wait_closed(LONG).unwrap();
+        let reason = client.wait_closed_timeout(LONG).unwrap();
         assert!(
             matches!(&reason, CloseReason::Failed(Error::Panicked { callback: "protocol", .. })),
             "{hook}: {reason:?}"
@@ -579,7 +585,7 @@ fn a_hook_that_panics_closes_its_client_and_no_other() {
     let client = broken(&server.url(), "on_down", true);
     client.wait_ready(LONG).unwrap();
     server.cut();
-    assert!(matches!(client.wait_closed(LONG), Ok(CloseReason::Failed(_))));
+    assert!(matches!(client.wait_closed_timeout(LONG), Ok(CloseReason::Failed(_))));
     drop(other);
 }
 
@@ -602,14 +608,14 @@ fn a_hook_that_fails_ends_the_connection_and_the_line_is_tried_again() {
     let client = broken(&server.url(), "on_closing", false);
     client.wait_ready(LONG).unwrap();
     client.close();
-    assert!(matches!(client.closed(), CloseReason::ByCaller), "a failed goodbye is still a close");
+    assert!(matches!(client.wait_closed(), CloseReason::ByCaller), "a failed goodbye is still a close");
 }
 
 #[test]
 fn a_protocol_that_sends_without_end_loses_the_line_and_not_the_memory() {
     struct Flood;
     impl Protocol for Flood {
-        fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+        fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
             for _ in 0..2_000 {
                 cx.send("x");
             }
@@ -625,7 +631,7 @@ fn a_protocol_that_sends_without_end_loses_the_line_and_not_the_memory() {
 fn every_call_from_within_a_hook_is_defined() {
     struct Caller(Arc<Mutex<Option<Client>>>, crossbeam_channel::Sender<()>);
     impl Protocol for Caller {
-        fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+        fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
             cx.ready();
             Ok(())
         }
@@ -640,7 +646,7 @@ fn every_call_from_within_a_hook_is_defined() {
             assert!(client.try_recv().is_ok());
             let _ = (client.state(), client.stats());
             client.reconnect_now();
-            assert!(matches!(client.wait_closed(LONG), Err(Error::WouldDeadlock)));
+            assert!(matches!(client.wait_closed_timeout(LONG), Err(Error::WouldDeadlock)));
             assert!(client.close().unfinished && client.terminate().unfinished);
             self.1.send(()).unwrap();
             Ok(())
@@ -654,14 +660,14 @@ fn every_call_from_within_a_hook_is_defined() {
     *slot.lock().unwrap() = Some(client.clone());
     client.send("call me").unwrap();
     done.recv_timeout(LONG).unwrap();
-    assert!(matches!(client.wait_closed(LONG), Ok(CloseReason::ByCaller)));
+    assert!(matches!(client.wait_closed_timeout(LONG), Ok(CloseReason::ByCaller)));
 }
 
 #[test]
 fn a_message_that_a_protocol_lets_fall_takes_no_room_and_waits_for_nothing() {
     struct Sieve;
     impl Protocol for Sieve {
-        fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+        fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
             cx.ready();
             Ok(())
         }
@@ -674,7 +680,7 @@ fn a_message_that_a_protocol_lets_fall_takes_no_room_and_waits_for_nothing() {
         }
     }
     let (server, heard) = parrot();
-    let config = config(&server.url()).outbox(tautline::Limit::new(4, 1000));
+    let config = config(&server.url()).outbox(tautline::QueueLimit::new(4, 1000));
     let client = Client::builder(config).protocol(Sieve).connect().unwrap();
     for _ in 0..20 {
         client.send_timeout("drop", LONG).unwrap();
@@ -691,7 +697,7 @@ fn a_message_that_a_protocol_lets_fall_takes_no_room_and_waits_for_nothing() {
 fn confirm_says_which_message_a_protocol_failed_to_send_and_the_others_arrive() {
     struct Choosy;
     impl Protocol for Choosy {
-        fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+        fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
             cx.ready();
             Ok(())
         }
@@ -738,7 +744,7 @@ fn a_number_that_a_request_brought_along_is_not_given_to_another() {
 fn a_protocol_may_not_send_more_than_the_limit_allows() {
     struct Large;
     impl Protocol for Large {
-        fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+        fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
             cx.send(vec![0; 101]);
             Ok(())
         }

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use common::{LONG, Nobody, Server, accept, accept_raw, listen, read_frame};
 use tautline::ConnectionState::{Closing, Connected, Connecting, Disconnected};
 use tautline::{
-    Accepted, Client, CloseReason, ConnectionConfig, ConnectionState, Context, Error, Event, HeartbeatConfig,
-    Protocol, ReconnectConfig,
+    Client, CloseReason, ConnectionConfig, ConnectionState, Context, Error, Event, Handshake,
+    HeartbeatConfig, Protocol, ReconnectConfig,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -126,7 +126,7 @@ fn ends_from(phase: &str, client: impl Fn() -> Client) {
         thread::spawn(move || left_in.send(end(&ending)));
         let left = left.recv_timeout(LONG).unwrap_or_else(|_| panic!("no end while {phase}"));
         assert_eq!(left.never_written.len(), 1, "{phase}");
-        assert!(matches!(client.closed(), CloseReason::ByCaller), "{phase}");
+        assert!(matches!(client.wait_closed(), CloseReason::ByCaller), "{phase}");
         assert!(matches!(client.events().iter().last(), Some(Event::Closed { .. })), "{phase}");
     }
     let client = client();
@@ -177,7 +177,7 @@ fn a_line_that_waits_for_tcp_ends_too() {
 fn a_line_that_is_logging_in_ends_too() {
     struct Mute;
     impl Protocol for Mute {
-        fn on_open(&mut self, _: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+        fn on_open(&mut self, _: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
             Ok(())
         }
     }
@@ -249,7 +249,7 @@ fn an_open_line_is_terminated_at_once_also_with_a_consumer_that_takes_nothing() 
         let mut socket = accept(stream);
         while socket.send("flood".into()).is_ok() {}
     });
-    let config = ConnectionConfig::new(server.url()).events(tautline::Limit::new(5, 1000));
+    let config = ConnectionConfig::new(server.url()).events(tautline::QueueLimit::new(5, 1000));
     let client = Client::connect(config).unwrap();
     common::eventually("the bound", || client.stats().messages_received >= 5);
     client.terminate();
@@ -353,7 +353,7 @@ fn a_handle_dropped_in_a_callback_does_not_wait_for_itself() {
         if let Ok(client) = handle.try_recv() {
             assert!(matches!(client.recv(), Err(Error::WouldDeadlock)));
             assert!(matches!(client.wait_ready(LONG), Err(Error::WouldDeadlock)));
-            assert!(matches!(client.closed(), CloseReason::Failed(Error::WouldDeadlock)));
+            assert!(matches!(client.wait_closed(), CloseReason::Failed(Error::WouldDeadlock)));
             assert!(matches!(Client::connect("ws://h"), Err(Error::WouldDeadlock)));
             drop(client);
         }
@@ -377,7 +377,7 @@ fn a_close_in_a_callback_returns_at_once_and_happens() {
     let client = Client::builder(server.url()).on_event_ready(callback).connect().unwrap();
     handle_in.send(client.clone()).unwrap();
     client.send("call back").unwrap();
-    assert!(matches!(client.wait_closed(LONG), Ok(CloseReason::ByCaller)));
+    assert!(matches!(client.wait_closed_timeout(LONG), Ok(CloseReason::ByCaller)));
 }
 
 #[test]
@@ -385,7 +385,7 @@ fn a_callback_that_panics_closes_its_client_and_no_other() {
     let server = Server::echo();
     let other = Client::connect(server.url()).unwrap();
     let client = Client::builder(server.url()).on_event_ready(|| panic!("on purpose")).start().unwrap();
-    let reason = client.wait_closed(LONG).unwrap();
+    let reason = client.wait_closed_timeout(LONG).unwrap();
     assert!(
         matches!(reason, CloseReason::Failed(Error::Panicked { callback: "on_event_ready", .. })),
         "{reason:?}"
@@ -444,5 +444,5 @@ fn an_iterator_of_messages_ends_with_the_client() {
     });
     let client = Client::connect(server.url()).unwrap();
     assert_eq!(client.messages().map(|message| message.to_string()).collect::<Vec<_>>(), ["one", "two"]);
-    client.closed().into_result().unwrap();
+    client.wait_closed().into_result().unwrap();
 }

@@ -180,7 +180,7 @@ impl Losses {
     fn count(&mut self, reason: &DisconnectReason) {
         match reason {
             DisconnectReason::ClosedByServer(_) => self.goodbyes += 1,
-            DisconnectReason::ConnectFailed(Error::Rejected(_)) => self.refusals += 1,
+            DisconnectReason::ConnectFailed(Error::UpgradeRejected(_)) => self.refusals += 1,
             DisconnectReason::ConnectFailed(Error::Connect { .. }) => self.nobody += 1,
             DisconnectReason::Lost(Error::HeartbeatTimeout { .. }) => self.stalls += 1,
             _ => self.breaks += 1,

@@ -12,8 +12,9 @@ use std::time::Duration;
 use common::{LONG, Nobody, Server, accept_raw, eventually, frame, quick, read_frame};
 use crossbeam_channel::{Receiver, Sender};
 use tautline::{
-    Accepted, Attempt, Beat, Builder, Client, ConnectionConfig, ConnectionState, Context, Down, Error,
-    HeartbeatConfig, Left, Message, Outgoing, Protocol, ReconnectConfig, Request, RequestId, Retry,
+    Attempt, Beat, Builder, Client, ConnectionConfig, ConnectionState, Context, Error, Handshake,
+    HeartbeatConfig, Loss, Message, Outgoing, Protocol, ReconnectConfig, RequestId, Retry, Undelivered,
+    UpgradeRequest,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -64,12 +65,12 @@ impl Drop for Dropped {
 struct Busy(Code, #[expect(dead_code, reason = "its drop is what counts")] Dropped);
 
 impl Protocol for Busy {
-    fn prepare(&mut self, _: &Attempt<'_>, _: &mut Request) -> Result<(), Error> {
+    fn prepare(&mut self, _: &Attempt<'_>, _: &mut UpgradeRequest) -> Result<(), Error> {
         self.0.pass("prepare");
         Ok(())
     }
 
-    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         self.0.pass("on_open");
         let code = self.0.clone();
         cx.work(1, move || {
@@ -136,7 +137,7 @@ impl Protocol for Busy {
         Ok(())
     }
 
-    fn on_down(&mut self, down: &Down<'_>) -> Retry {
+    fn on_down(&mut self, down: &Loss<'_>) -> Retry {
         self.0.pass("on_down");
         down.default_retry()
     }
@@ -243,7 +244,7 @@ fn comes_to_nothing(code: &Code, lock: MutexGuard<'_, ()>) {
 }
 
 /// Ends a client that is stuck at each of these places, and shows that this returns and what it says.
-fn ends_at(places: &[(&'static str, &str)], close_timeout: Duration, end: fn(Client) -> Option<Left>) {
+fn ends_at(places: &[(&'static str, &str)], close_timeout: Duration, end: fn(Client) -> Option<Undelivered>) {
     thread::scope(|scope| {
         for (place, name) in places {
             scope.spawn(move || {
@@ -311,7 +312,7 @@ fn a_drop_keeps_its_bound_whatever_code_it_meets() {
 struct Late(#[expect(dead_code, reason = "its count is what counts")] Arc<()>, Sender<()>);
 
 impl Protocol for Late {
-    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         cx.ready();
         Ok(())
     }
@@ -326,11 +327,11 @@ impl Protocol for Late {
 
 #[test]
 fn a_callback_that_is_only_late_is_waited_for() {
-    let ends: [fn(Client) -> Left; 2] = [
+    let ends: [fn(Client) -> Undelivered; 2] = [
         |client| client.terminate(),
         |client| {
             drop(client);
-            Left::default()
+            Undelivered::default()
         },
     ];
     for end in ends {
@@ -440,7 +441,7 @@ fn logger() -> &'static Logger {
 struct Failing;
 
 impl Protocol for Failing {
-    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         cx.ready();
         Ok(())
     }

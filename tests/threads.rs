@@ -23,7 +23,7 @@ const CALLS: [(&str, Call); 14] = [
     ("recv_timeout", |client| drop(client.recv_timeout(MS))),
     ("try_messages", |client| client.try_messages().for_each(drop)),
     ("wait_ready", |client| drop(client.wait_ready(MS))),
-    ("wait_closed", |client| drop(client.wait_closed(MS))),
+    ("wait_closed", |client| drop(client.wait_closed_timeout(MS))),
     ("flush", |client| drop(client.flush(MS))),
     ("confirm", |client| drop(client.confirm(.., MS))),
     ("request", |client| drop(client.request("x", MS))),

@@ -15,7 +15,7 @@ use common::{
     read_head, tls_acceptor, tls_acceptor_with, tls_connector, wait_for,
 };
 use native_tls::{Certificate, TlsConnector, TlsStream};
-use tautline::{Client, ConnectionConfig, DisconnectReason, Error, HeartbeatConfig, Limit};
+use tautline::{Client, ConnectionConfig, DisconnectReason, Error, HeartbeatConfig, QueueLimit};
 
 /// A server over TLS that does `serve` once a connection is upgraded.
 fn server(serve: impl Fn(TlsStream<TcpStream>) + Send + Sync + 'static) -> Server {
@@ -102,7 +102,7 @@ fn messages_in_one_record_arrive_though_the_socket_falls_silent() {
         while read_frame(&mut stream).is_some() {}
     });
     // With the smaller bound, reading stops while TLS still holds nearly all of them.
-    for limit in [Limit::default(), Limit::new(1, 1 << 20)] {
+    for limit in [QueueLimit::default(), QueueLimit::new(1, 1 << 20)] {
         let client = connect(over_tls(&server).events(limit));
         for n in 0..COUNT {
             assert_eq!(client.recv_timeout(LONG).unwrap().as_bytes(), [n; 10]);
@@ -136,7 +136,8 @@ fn a_large_message_takes_no_more_work_than_its_parts() {
         }
     });
     let (io_in, io) = crossbeam_channel::unbounded();
-    let config = over_tls(&server).outbox(Limit::new(4, 4 * PARTS * PART)).heartbeat(HeartbeatConfig::off());
+    let config =
+        over_tls(&server).outbox(QueueLimit::new(4, 4 * PARTS * PART)).heartbeat(HeartbeatConfig::off());
     let client = Client::builder(config).resolver(loopback);
     let client = client.on_event_ready(move || io_in.send(proc::this_thread()).unwrap()).connect().unwrap();
     let send = |size: usize| {
@@ -235,7 +236,12 @@ fn tls_to_a_port_that_speaks_plain_says_so_and_what_to_do() {
     for (how, server, says, cause) in [
         ("resets", raw(drop), "ended the connection instead of answering", ""),
         ("ends", raw(|mut stream| hear(&mut stream)), "ended the connection instead of answering", ""),
-        ("answers", answers(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "is not TLS", "HTTP/1.1 400 Bad Request"),
+        (
+            "answers",
+            answers(b"HTTP/1.1 400 Bad UpgradeRequest\r\n\r\n"),
+            "is not TLS",
+            "HTTP/1.1 400 Bad UpgradeRequest",
+        ),
         ("answers with a byte", answers(b"\n"), "is not TLS", r"\n"),
         ("speaks first", speaks_first, "is not TLS", "SSH-2.0-OpenSSH_9.9"),
     ] {

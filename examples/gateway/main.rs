@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     println!("\n-- closing");
     let left = client.close(); // within close_timeout
-    println!("{}; undelivered: {}", client.closed(), left.never_written.len());
+    println!("{}; undelivered: {}", client.wait_closed(), left.never_written.len());
     Ok(())
 }
 

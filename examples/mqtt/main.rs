@@ -15,7 +15,7 @@ use std::{collections::HashMap, error::Error as StdError, num::NonZeroU16, time:
 
 use packets::{connect, cut, outgoing, packet, published};
 use tautline::{
-    Accepted, Beat, Client, ConnectionConfig, Context, Error, Event, HeartbeatConfig, Message, Outgoing,
+    Beat, Client, ConnectionConfig, Context, Error, Event, Handshake, HeartbeatConfig, Message, Outgoing,
     Protocol, ReconnectConfig, RequestId,
 };
 
@@ -30,7 +30,7 @@ pub(crate) struct Mqtt {
 }
 
 impl Protocol for Mqtt {
-    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         (self.inbox, self.open) = Default::default(); // they belonged to the last connection
         send(cx, self.keepalive, self.connect.clone());
         Ok(())
@@ -42,7 +42,7 @@ impl Protocol for Mqtt {
                 (0x20, [0, 0]) => cx.ready(), // CONNACK
                 (0x20, [1, 0]) => cx.resumed(),
                 (0x20, [_, 3]) => return Err(Error::session("the server is unavailable for now")),
-                (0x20, [_, code]) => cx.stop(Error::refused(format!("CONNACK with code {code}"))),
+                (0x20, [_, code]) => cx.stop(Error::login_refused(format!("CONNACK with code {code}"))),
                 (0x30, _) => {
                     let (line, ack) = published(head, &body).ok_or(Error::session("a broken PUBLISH"))?;
                     cx.deliver(line);
@@ -141,5 +141,5 @@ fn main() -> Result<(), Box<dyn StdError>> {
         }
     }
     client.close();
-    Ok(client.closed().into_result().map_err(|error| error.to_string())?)
+    Ok(client.wait_closed().into_result().map_err(|error| error.to_string())?)
 }

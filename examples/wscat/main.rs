@@ -231,7 +231,7 @@ impl Session {
         self.look();
         self.screen.tell(Closed, &self.status());
 
-        let (reason, tally, options) = (self.client.closed(), self.tally, self.options);
+        let (reason, tally, options) = (self.client.wait_closed(), self.tally, self.options);
         // Only pings confirm, and a server that closes with 1000 has read what it wanted to read.
         let pings = options.config.heartbeat.beat == Beat::WebSocketPing;
         let confirmable = pings && matches!(reason, CloseReason::ByCaller);

@@ -12,7 +12,7 @@ use crate::client::{Client, LineHandle};
 use crate::config::{Beat, ConnectionConfig, WhileDown};
 use crate::error::Error;
 use crate::intake::{Gate, Intake, LATE, Looks, Status, Thread};
-use crate::protocol::{Protocol, Request};
+use crate::protocol::{Protocol, UpgradeRequest};
 use crate::state::ConnectionState;
 use crate::timer::Timer;
 use crate::transport::stream::Poller;
@@ -116,7 +116,7 @@ impl Builder {
     /// ```
     pub fn fetch(
         mut self,
-        fetch: impl Fn(Request) -> Result<Request, Error> + Send + Sync + 'static,
+        fetch: impl Fn(UpgradeRequest) -> Result<UpgradeRequest, Error> + Send + Sync + 'static,
     ) -> Self {
         self.fetch = Some(Box::new(fetch));
         self

@@ -17,7 +17,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Timeout`], with why the line is down, if it is; [`Error::Closed`]: the client is closed, and some was
-    /// never written, see [`Left::never_written`](crate::Left::never_written).
+    /// never written, see [`Undelivered::never_written`](crate::Undelivered::never_written).
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -127,7 +127,7 @@ mod tests {
     use std::sync::Arc;
 
     use crate::error::INTERNAL;
-    use crate::event::{CloseReason, Left, Ticket};
+    use crate::event::{CloseReason, Ticket, Undelivered};
     use crate::intake::Status;
     use crate::session::{Doubt, Watermarks};
 
@@ -146,7 +146,7 @@ mod tests {
             status.read(|status| [flushed(ticket, status), fates(&tickets, status)])
         };
         assert!(matches!(ask(2), [None, None]));
-        let left = Left { unfinished: true, ..Left::default() };
+        let left = Undelivered { unfinished: true, ..Undelivered::default() };
         let reason = CloseReason::Failed(Error::Panicked { callback: INTERNAL });
         status.update(|status| status.closed = Some((reason, Arc::new(left))));
         assert!(matches!(ask(2), [Some(Err(Error::Closed)), Some(Err(Error::Closed))]));

@@ -12,7 +12,7 @@ use log::warn;
 use crate::client::{Client, LineHandle, not_on_io_thread};
 use crate::config::deadline;
 use crate::error::{CloseFrame, Error};
-use crate::event::{CloseReason, Left};
+use crate::event::{CloseReason, Undelivered};
 use crate::intake::{Command, LATE, Thread};
 use crate::session::LOG;
 use crate::state::ConnectionState;
@@ -22,14 +22,14 @@ const PROMPT: Duration = Duration::from_millis(50);
 
 impl Client {
     /// Closes the line with code 1000, after everything that was accepted has gone out, and returns what is left: see
-    /// [`Left`]. Nothing is accepted any more from the moment of the call. CLOSED is final.
+    /// [`Undelivered`]. Nothing is accepted any more from the moment of the call. CLOSED is final.
     ///
     /// Blocks until the close handshake is done and the I/O thread is gone: for `close_timeout` (3 s) in all, and up to 50 ms
     /// for the end of the thread. While no line is open, and no callback runs on the I/O thread, it takes those 50 ms at most;
     /// a line whose login is pending is open. A callback has until that bound in any case, since it may be about to open
     /// the line; one that does not return within a second more is left behind, and named: see [`Client`]. Only
     /// [`terminate`](Self::terminate) does not wait that long for it. Made on the I/O thread of a client, the call returns at
-    /// once, with [`unfinished`](Left::unfinished) set.
+    /// once, with [`unfinished`](Undelivered::unfinished) set.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -39,7 +39,7 @@ impl Client {
     /// println!("{} never written, maybe delivered: {}", left.never_written.len(), left.maybe_delivered);
     /// # Ok::<(), tautline::Error>(())
     /// ```
-    pub fn close(&self) -> Left {
+    pub fn close(&self) -> Undelivered {
         self.line.close(CloseFrame::new(1000, ""))
     }
 
@@ -54,15 +54,15 @@ impl Client {
     /// client.close_with(4001, "done for today")?;
     /// # Ok::<(), tautline::Error>(())
     /// ```
-    pub fn close_with(&self, code: u16, reason: &str) -> Result<Left, Error> {
+    pub fn close_with(&self, code: u16, reason: &str) -> Result<Undelivered, Error> {
         let frame = CloseFrame::checked(code, reason)?;
         Ok(self.line.close(frame))
     }
 
-    /// Ends the line at once, without a flush and without a close handshake, and returns what is left: see [`Left`].
+    /// Ends the line at once, without a flush and without a close handshake, and returns what is left: see [`Undelivered`].
     ///
     /// Blocks until the I/O thread is gone: 50 ms at most. A callback that does not return within a second more is left behind,
-    /// and named: see [`Client`]. Made on the I/O thread of a client, the call returns at once, with [`unfinished`](Left::unfinished) set.
+    /// and named: see [`Client`]. Made on the I/O thread of a client, the call returns at once, with [`unfinished`](Undelivered::unfinished) set.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -70,7 +70,7 @@ impl Client {
     /// client.terminate();
     /// # Ok::<(), tautline::Error>(())
     /// ```
-    pub fn terminate(&self) -> Left {
+    pub fn terminate(&self) -> Undelivered {
         self.line.end(Command::Terminate, PROMPT)
     }
 
@@ -83,10 +83,10 @@ impl Client {
     #[doc = include_str!("echo.txt")]
     /// # let client = tautline::Client::connect(&url)?;
     /// client.close();
-    /// client.closed().into_result()?;
+    /// client.wait_closed().into_result()?;
     /// # Ok::<(), tautline::Error>(())
     /// ```
-    pub fn closed(&self) -> CloseReason {
+    pub fn wait_closed(&self) -> CloseReason {
         if let Err(error) = not_on_io_thread() {
             return error.into();
         }
@@ -94,7 +94,7 @@ impl Client {
         reason.unwrap_or(CloseReason::ByCaller)
     }
 
-    /// Blocks like [`closed`](Self::closed), for `timeout` at most.
+    /// Blocks like [`wait_closed`](Self::wait_closed), for `timeout` at most.
     ///
     /// # Errors
     /// [`Error::Timeout`]: the client isn't closed yet.
@@ -103,10 +103,10 @@ impl Client {
     #[doc = include_str!("echo.txt")]
     /// # let client = tautline::Client::connect(&url)?;
     /// # use std::time::Duration;
-    /// assert!(client.wait_closed(Duration::from_millis(10)).is_err(), "it is open");
+    /// assert!(client.wait_closed_timeout(Duration::from_millis(10)).is_err(), "it is open");
     /// # Ok::<(), tautline::Error>(())
     /// ```
-    pub fn wait_closed(&self, timeout: Duration) -> Result<CloseReason, Error> {
+    pub fn wait_closed_timeout(&self, timeout: Duration) -> Result<CloseReason, Error> {
         not_on_io_thread()?;
         let reason =
             self.line.wait(Some(timeout), |status| status.closed.as_ref().map(|(reason, _)| reason.clone()));
@@ -115,23 +115,23 @@ impl Client {
 }
 
 impl LineHandle {
-    fn close(&self, frame: CloseFrame) -> Left {
+    fn close(&self, frame: CloseFrame) -> Undelivered {
         let command = self.close_command(frame, true);
         self.end(command, self.close_timeout.saturating_add(PROMPT))
     }
 
     /// Ends the line, and waits for that until its bound.
-    fn end(&self, command: Command, bound: Duration) -> Left {
+    fn end(&self, command: Command, bound: Duration) -> Undelivered {
         self.shared.intake.close();
         self.command(command);
         if Thread::current() == Some(Thread::Io) {
-            return Left { unfinished: true, ..Left::default() };
+            return Undelivered { unfinished: true, ..Undelivered::default() };
         }
         let outlives = self.outlives(bound, Duration::ZERO);
         let left = self.shared.status.read(|status| status.closed.as_ref().map(|(_, left)| Arc::clone(left)));
         let mut left = match left {
             Some(left) => Arc::unwrap_or_clone(left),
-            None => Left { unfinished: true, ..Left::default() },
+            None => Undelivered { unfinished: true, ..Undelivered::default() },
         };
         left.still_inside = outlives.or(left.still_inside);
         left

@@ -99,7 +99,7 @@ impl Client {
     }
 
     /// The messages as they come: each `next` blocks as [`recv`](Self::recv) does; ends when the client is closed.
-    /// [`closed`](Self::closed) tells why it ended. On an I/O thread, where `recv` fails, it ends at once.
+    /// [`wait_closed`](Self::wait_closed) tells why it ended. On an I/O thread, where `recv` fails, it ends at once.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]

@@ -43,7 +43,7 @@ pub enum Beat {
 /// arrive, the one that reaches the bound may cross it, by its own size: that is known only once it is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Limit {
+pub struct QueueLimit {
     /// At most this many messages.
     pub messages: usize,
     /// At most this many bytes of payload.
@@ -94,14 +94,14 @@ pub enum Inbound {
     Discard,
 }
 
-impl Limit {
+impl QueueLimit {
     /// At most `messages` messages of at most `bytes` bytes together.
     pub const fn new(messages: usize, bytes: usize) -> Self {
         Self { messages, bytes }
     }
 }
 
-impl Default for Limit {
+impl Default for QueueLimit {
     fn default() -> Self {
         Self::new(1024, 16 << 20)
     }

@@ -57,10 +57,16 @@ fn a_bad_setting_is_named_with_what_it_is_and_what_is_allowed() {
         (config().max_message_size(0), "max_message_size can't be used: it is 0; at least 1 is needed"),
         (config().max_frame_size(0), "max_frame_size can't be used: it is 0; at least 1 is needed"),
         (config().max_response_size(0), "max_response_size can't be used: it is 0; at least 1 is needed"),
-        (config().outbox(Limit::new(0, 1)), "outbox.messages can't be used: it is 0; at least 1 is needed"),
-        (config().outbox(Limit::new(1, 0)), "outbox.bytes can't be used: it is 0; at least 1 is needed"),
-        (config().events(Limit::new(0, 1)), "events.messages can't be used: it is 0; at least 1 is needed"),
-        (config().events(Limit::new(1, 0)), "events.bytes can't be used: it is 0; at least 1 is needed"),
+        (
+            config().outbox(QueueLimit::new(0, 1)),
+            "outbox.messages can't be used: it is 0; at least 1 is needed",
+        ),
+        (config().outbox(QueueLimit::new(1, 0)), "outbox.bytes can't be used: it is 0; at least 1 is needed"),
+        (
+            config().events(QueueLimit::new(0, 1)),
+            "events.messages can't be used: it is 0; at least 1 is needed",
+        ),
+        (config().events(QueueLimit::new(1, 0)), "events.bytes can't be used: it is 0; at least 1 is needed"),
         (config().fragment(0), "fragment can't be used: it is 0; at least 1 is needed"),
         (
             config().delivery(Delivery::AtLeastOnce).heartbeat(HeartbeatConfig::off()),

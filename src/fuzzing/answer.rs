@@ -10,7 +10,7 @@ use super::input::{Input, cut};
 use crate::config::ConnectionConfig;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Phase};
-use crate::protocol::Request;
+use crate::protocol::UpgradeRequest;
 use crate::transport::pipe::{End, Pipe};
 use crate::transport::stream::{Link, Wire};
 use crate::transport::tls::Connector;
@@ -102,7 +102,7 @@ fn attempt(
         Err(error) => {
             check(&error, limit);
             let body = match &error {
-                Error::Rejected(rejection) => rejection.body.clone(),
+                Error::UpgradeRejected(rejection) => rejection.body.clone(),
                 _ => Vec::new(),
             };
             // The key is another in each attempt.
@@ -113,7 +113,7 @@ fn attempt(
 }
 
 fn dial(config: ConnectionConfig, pipe: Pipe, server: &mut Server<'_>) -> Result<Upgraded, Error> {
-    let request = Request::new(&config);
+    let request = UpgradeRequest::new(&config);
     let settings = Settings { config, fetch: None, resolver: None, tls: Connector::default() };
     let target = Target { endpoint: request.check().expect("a good URL"), request, settings: &settings };
     upgrade(&mut Link::Plain(Wire::new(pipe)), &target, server)
@@ -121,7 +121,7 @@ fn dial(config: ConnectionConfig, pipe: Pipe, server: &mut Server<'_>) -> Result
 
 fn check(error: &Error, limit: usize) {
     let told = format!("{error} {error:?}");
-    if let Error::Rejected(rejection) = error {
+    if let Error::UpgradeRejected(rejection) = error {
         assert_ne!(rejection.status, 101);
         assert!(rejection.body.len() <= limit, "{} bytes of a body", rejection.body.len());
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::event::{Left, Ticket, Tickets};
+use crate::event::{Ticket, Tickets, Undelivered};
 use crate::message::Message;
 use crate::session::outbox::FAILURES;
 use crate::session::{ConnectionId, Doubt, Watermarks};
@@ -193,7 +193,7 @@ impl Ledger {
     }
 
     /// The client is closed, and this is left. Returns how many messages it has let go.
-    pub(super) fn close(&mut self, left: &Left) -> usize {
+    pub(super) fn close(&mut self, left: &Undelivered) -> usize {
         for message in &left.never_written {
             let ticket = label(message.as_bytes()).expect("one of ours");
             let fate = self.fate(ticket);

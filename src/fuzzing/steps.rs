@@ -11,7 +11,8 @@ use super::peer::Peer;
 use super::rig::{Line, Opening, Rig};
 use super::wild::{Fallen, Wild};
 use crate::config::{
-    Beat, ConnectionConfig, Delivery, HeartbeatConfig, Inbound, Jitter, Limit, ReconnectConfig, WhileDown,
+    Beat, ConnectionConfig, Delivery, HeartbeatConfig, Inbound, Jitter, QueueLimit, ReconnectConfig,
+    WhileDown,
 };
 use crate::error::{CloseFrame, Error, Rejection, SendErrorKind};
 use crate::intake::{Command, Offer, Reply};
@@ -90,7 +91,8 @@ fn config(input: &mut Input<'_>, speaks: Speaks) -> ConnectionConfig {
         ..ReconnectConfig::default().jitter(Jitter::None)
     };
     let keeps = input.flag() && beat == Beat::WebSocketPing;
-    let limits = [Limit::default(), Limit::new(1, 1), Limit::new(3, 200), Limit::new(16, 40_000)];
+    let limits =
+        [QueueLimit::default(), QueueLimit::new(1, 1), QueueLimit::new(3, 200), QueueLimit::new(16, 40_000)];
     let mut config = ConnectionConfig::new("ws://h")
         .heartbeat(heartbeat)
         .reconnect(reconnect)
@@ -251,7 +253,7 @@ fn dialled(rig: &mut Rig, step: u8, input: &mut Input<'_>) {
             status => {
                 let headers = vec![("Retry-After".to_owned(), input.byte().to_string())];
                 let rejection = Rejection::new(status, "", headers);
-                Error::Rejected(Arc::new(rejection))
+                Error::UpgradeRejected(Arc::new(rejection))
             }
         };
         rig.turn.host.results.push_back((generation, Err(error)));

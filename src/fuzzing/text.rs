@@ -9,7 +9,7 @@ use crate::config::{ConnectionConfig, Jitter, ReconnectConfig};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Rejection};
 use crate::event::{DisconnectReason, Event};
-use crate::protocol::{Down, Request};
+use crate::protocol::{Loss, UpgradeRequest};
 use crate::session::{Action, Mode, Session};
 
 /// A refusal with this `Retry-After`, at any time of the wall clock.
@@ -22,9 +22,9 @@ pub(super) fn retry_after(data: &[u8], now: Instant) {
     let value = String::from_utf8_lossy(input.rest()).into_owned();
     let headers = vec![("Retry-After".to_owned(), value.clone())];
     let rejection = Rejection::new(status, "", headers);
-    let error = Error::Rejected(Arc::new(rejection));
+    let error = Error::UpgradeRejected(Arc::new(rejection));
     let reason = DisconnectReason::ConnectFailed(error.clone());
-    let down = Down {
+    let down = Loss {
         reason: &reason,
         ever_ready: true,
         ready_for: None,
@@ -101,7 +101,7 @@ pub(super) fn url_and_headers(data: &[u8]) {
         };
     }
     let checked = config.check();
-    let request = Request::new(&config);
+    let request = UpgradeRequest::new(&config);
     let mut shown = format!("{config:?} {request:?}");
     match (&checked, request.check()) {
         (Ok(endpoint), Ok(again)) => {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::message::Message;
-use crate::protocol::{Accepted, Attempt, Context, Down, Outgoing, Protocol, Request, RequestId, Retry};
+use crate::protocol::{
+    Attempt, Context, Handshake, Loss, Outgoing, Protocol, RequestId, Retry, UpgradeRequest,
+};
 
 /// It asks for no longer time between two heartbeats.
 pub(super) const LONGEST_TOLD: Duration = Duration::from_millis(2 * 39 * 7);
@@ -115,7 +117,7 @@ impl Wild {
             20 => cx.set_beats(ms, ms + ms),
             17 => drop(cx.random()),
             18 if self.choose(4) == 1 => return Err(Error::session("enough")),
-            19 if self.choose(4) == 1 => return Err(Error::refused("enough")),
+            19 if self.choose(4) == 1 => return Err(Error::login_refused("enough")),
             21..=27 => cx.move_line(),
             _ => {}
         }
@@ -124,12 +126,12 @@ impl Wild {
 }
 
 impl Protocol for Wild {
-    fn prepare(&mut self, _: &Attempt<'_>, request: &mut Request) -> Result<(), Error> {
+    fn prepare(&mut self, _: &Attempt<'_>, request: &mut UpgradeRequest) -> Result<(), Error> {
         request.set_header("X-Wild", "1");
         if self.choose(9) == 5 { Err(Error::session("not now")) } else { Ok(()) }
     }
 
-    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         if self.choose(2) == 0 {
             cx.ready();
         }
@@ -192,7 +194,7 @@ impl Protocol for Wild {
         self.effect(cx)
     }
 
-    fn on_down(&mut self, down: &Down<'_>) -> Retry {
+    fn on_down(&mut self, down: &Loss<'_>) -> Retry {
         self.requests.clear();
         match self.choose(6) {
             0 => Retry::After(Duration::from_millis(u64::from(self.choose(100)) + 1)),

@@ -78,7 +78,7 @@ impl Line {
     fn new(messages: usize) -> Arc<Self> {
         Arc::new(Self {
             gate: Gate::new(Alarm::default()),
-            intake: Intake::new(Limit::new(messages, 1 << 20), 1 << 20),
+            intake: Intake::new(QueueLimit::new(messages, 1 << 20), 1 << 20),
             status: Status::new(),
             commands: AtomicUsize::new(0),
             accepted: Count::new(0),

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::event::{CloseReason, Left};
+use crate::event::{CloseReason, Undelivered};
 use crate::intake::losses::Losses;
 use crate::intake::sync::{Condvar, Mutex, MutexGuard};
 use crate::session::{Doubt, Watermarks};
@@ -22,7 +22,7 @@ pub(crate) struct Inner {
     pub(crate) ready: bool,
     /// Why the line is down, if it is.
     pub(crate) trouble: Option<Error>,
-    pub(crate) closed: Option<(CloseReason, Arc<Left>)>,
+    pub(crate) closed: Option<(CloseReason, Arc<Undelivered>)>,
     pub(crate) stats: Stats,
     pub(crate) watermarks: Watermarks,
     pub(crate) losses: Losses,

@@ -31,7 +31,7 @@ pub(crate) struct Moment {
     /// It is the one that the line has moved from.
     pub(crate) old: bool,
     /// For a timer: the line was not heard all the time while it ran.
-    pub(crate) deaf: bool,
+    pub(crate) missed_input: bool,
 }
 
 /// A message of the application that is to go out.
@@ -114,10 +114,10 @@ impl<'a> Context<'a> {
     /// password of the URL, tokens in the query, in headers and in subprotocols) the library knows by itself.
     ///
     /// ```
-    /// # use tautline::{Accepted, Context, Error, Message, Protocol};
+    /// # use tautline::{Handshake, Context, Error, Message, Protocol};
     /// # struct Password(String);
     /// # impl Protocol for Password {
-    /// fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    /// fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
     ///     cx.secret(&self.0);
     ///     cx.send(format!("login {}", self.0));
     ///     Ok(())
@@ -125,7 +125,7 @@ impl<'a> Context<'a> {
     ///
     /// fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
     ///     match message.as_text() {
-    ///         Some(text) if text.starts_with("wrong ") => return Err(Error::refused(text)), // "wrong ***"
+    ///         Some(text) if text.starts_with("wrong ") => return Err(Error::login_refused(text)), // "wrong ***"
     ///         _ => cx.ready(),
     ///     }
     ///     Ok(())
@@ -209,8 +209,8 @@ impl<'a> Context<'a> {
     /// Whether the line was not listened to all the time while the timer ran that this hook is about: the application did
     /// not take its messages, so that none were read, or the machine slept. What the timer has waited for may be there
     /// unheard. A timer that takes silence for death asks this first, and waits once more.
-    pub fn was_deaf(&self) -> bool {
-        self.moment.deaf
+    pub fn missed_input(&self) -> bool {
+        self.moment.missed_input
     }
 
     /// Has the heartbeats of this connection go out as the server wants them: the first after `first` from now, or from

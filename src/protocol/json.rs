@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::error::Error;
 use crate::message::Message;
-use crate::protocol::{Accepted, Context, Down, Outgoing, Protocol, RequestId, Retry};
+use crate::protocol::{Context, Handshake, Loss, Outgoing, Protocol, RequestId, Retry};
 use crate::secrets::Secrets;
 
 /// The common JSON session: a login that is the first message, and answers paired with requests by a field or by their
@@ -137,7 +137,7 @@ impl JsonSession {
             let said: String = value.to_string().chars().take(LOOKED_AT).collect();
             // Before it is cut: half a secret is one, too.
             let said = self.secrets.hide(&said);
-            return Some(Err(Error::refused(said.chars().take(SAID).collect::<String>())));
+            return Some(Err(Error::login_refused(said.chars().take(SAID).collect::<String>())));
         }
         self.accepted.as_mut().is_none_or(|accepted| accepted(value)).then_some(Ok(()))
     }
@@ -207,7 +207,7 @@ impl Protocol for JsonSession {
         Err(Error::InvalidConfig { setting: "JsonSession", reason: wrong.into() })
     }
 
-    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         match &mut self.login {
             Some(login) => {
                 let message = login();
@@ -266,7 +266,7 @@ impl Protocol for JsonSession {
         Ok(())
     }
 
-    fn on_down(&mut self, down: &Down<'_>) -> Retry {
+    fn on_down(&mut self, down: &Loss<'_>) -> Retry {
         self.open.clear();
         down.default_retry()
     }

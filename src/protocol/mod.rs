@@ -9,8 +9,8 @@ mod retry;
 pub use context::{Context, Outgoing, RequestId};
 pub(crate) use context::{Effect, Moment, Work};
 pub use json::JsonSession;
-pub use request::{Accepted, Attempt, Request};
-pub use retry::{Down, Retry};
+pub use request::{Attempt, Handshake, UpgradeRequest};
+pub use retry::{Loss, Retry};
 
 use crate::error::Error;
 use crate::message::Message;
@@ -53,13 +53,13 @@ use crate::message::Message;
 /// scripted server and a virtual clock, in `tautline::testing`.
 ///
 /// ```
-/// use tautline::{Accepted, Context, Error, Message, Protocol};
+/// use tautline::{Handshake, Context, Error, Message, Protocol};
 ///
 /// /// A server that says "hello" and wants a password before anything else.
 /// struct Password(String);
 ///
 /// impl Protocol for Password {
-///     fn on_open(&mut self, _: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+///     fn on_open(&mut self, _: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
 ///         Ok(()) // the server speaks first; not ready yet
 ///     }
 ///
@@ -70,7 +70,7 @@ use crate::message::Message;
 ///                 cx.send(self.0.as_str());
 ///             }
 ///             Some("welcome") if !cx.is_ready() => cx.ready(),
-///             Some("wrong") if !cx.is_ready() => return Err(Error::refused("wrong password")),
+///             Some("wrong") if !cx.is_ready() => return Err(Error::login_refused("wrong password")),
 ///             _ => cx.deliver(message),
 ///         }
 ///         Ok(())
@@ -86,7 +86,7 @@ pub trait Protocol: Send {
     }
 
     /// Before each attempt: says what to ask for. `request` holds what the configuration says.
-    fn prepare(&mut self, attempt: &Attempt<'_>, request: &mut Request) -> Result<(), Error> {
+    fn prepare(&mut self, attempt: &Attempt<'_>, request: &mut UpgradeRequest) -> Result<(), Error> {
         let _ = (attempt, request);
         Ok(())
     }
@@ -94,7 +94,7 @@ pub trait Protocol: Send {
     /// The WebSocket is open. A protocol that need not log in calls [`Context::ready`] here, and the line is ready in
     /// the state CONNECTED; one that calls it later makes it AUTHENTICATED. Until it does, within `login_timeout`, the
     /// application's messages wait.
-    fn on_open(&mut self, cx: &mut Context<'_>, accepted: &Accepted) -> Result<(), Error>;
+    fn on_open(&mut self, cx: &mut Context<'_>, accepted: &Handshake) -> Result<(), Error>;
 
     /// A message arrived. By default the application gets it.
     fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
@@ -129,7 +129,7 @@ pub trait Protocol: Send {
     #[doc = include_str!("../client/echo.txt")]
     /// use std::collections::HashMap;
     /// use std::time::Duration;
-    /// use tautline::{Accepted, Client, Context, Down, Error, Message, Outgoing, Protocol, RequestId, Retry};
+    /// use tautline::{Handshake, Client, Context, Loss, Error, Message, Outgoing, Protocol, RequestId, Retry};
     ///
     /// /// A number stands in front of each message, and in front of its answer.
     /// #[derive(Default)]
@@ -138,7 +138,7 @@ pub trait Protocol: Send {
     /// }
     ///
     /// impl Protocol for Numbered {
-    ///     fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    ///     fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
     ///         cx.ready();
     ///         Ok(())
     ///     }
@@ -163,7 +163,7 @@ pub trait Protocol: Send {
     ///         Ok(())
     ///     }
     ///
-    ///     fn on_down(&mut self, down: &Down<'_>) -> Retry {
+    ///     fn on_down(&mut self, down: &Loss<'_>) -> Retry {
     ///         self.open.clear(); // they failed with the line
     ///         down.default_retry()
     ///     }
@@ -231,7 +231,7 @@ pub trait Protocol: Send {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tautline::{Accepted, CloseFrame, Context, DisconnectReason, Down, Error, Protocol, Retry};
+    /// use tautline::{Handshake, CloseFrame, Context, DisconnectReason, Loss, Error, Protocol, Retry};
     ///
     /// /// A server that says by its close codes what it wants.
     /// struct Tracker {
@@ -239,14 +239,14 @@ pub trait Protocol: Send {
     /// }
     ///
     /// impl Protocol for Tracker {
-    ///     fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    ///     fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
     ///         cx.send("subscribe");
     ///         self.subscribed = true;
     ///         cx.ready();
     ///         Ok(())
     ///     }
     ///
-    ///     fn on_down(&mut self, down: &Down<'_>) -> Retry {
+    ///     fn on_down(&mut self, down: &Loss<'_>) -> Retry {
     ///         self.subscribed = false;
     ///         match down.reason {
     ///             // Logged in elsewhere: to come back would throw that one out.
@@ -261,7 +261,7 @@ pub trait Protocol: Send {
     /// }
     /// # let _ = Tracker { subscribed: false };
     /// ```
-    fn on_down(&mut self, down: &Down<'_>) -> Retry {
+    fn on_down(&mut self, down: &Loss<'_>) -> Retry {
         down.default_retry()
     }
 }

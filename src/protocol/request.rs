@@ -12,7 +12,7 @@ use crate::secrets::{shown_name, shown_subprotocols};
 /// What an attempt asks for. `Debug` shows no secret.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Request {
+pub struct UpgradeRequest {
     /// `ws://` or `wss://`.
     pub url: String,
     /// Headers of the upgrade, in order.
@@ -38,14 +38,14 @@ pub struct Attempt<'a> {
 /// A connection that was opened. `Debug` shows no subprotocol that looks like a token.
 #[derive(Clone)]
 #[non_exhaustive]
-pub struct Accepted {
+pub struct Handshake {
     /// The address that was reached.
     pub address: SocketAddr,
     /// The subprotocol that the server chose, if it chose one.
     pub subprotocol: Option<Box<str>>,
 }
 
-impl Request {
+impl UpgradeRequest {
     pub(crate) fn new(config: &ConnectionConfig) -> Self {
         Self {
             url: config.url.clone(),
@@ -57,7 +57,7 @@ impl Request {
     /// Sets a header, in place of any of that name.
     ///
     /// ```
-    /// # fn _prepare(request: &mut tautline::Request) {
+    /// # fn _prepare(request: &mut tautline::UpgradeRequest) {
     /// request.set_header("Authorization", "Bearer …");
     /// # }
     /// ```
@@ -75,19 +75,22 @@ impl Request {
     }
 }
 
-impl fmt::Debug for Accepted {
+impl fmt::Debug for Handshake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let subprotocol =
             self.subprotocol.as_deref().map(|name| shown_subprotocols(&[name.to_owned()]).concat());
-        f.debug_struct("Accepted").field("address", &self.address).field("subprotocol", &subprotocol).finish()
+        f.debug_struct("Handshake")
+            .field("address", &self.address)
+            .field("subprotocol", &subprotocol)
+            .finish()
     }
 }
 
-impl fmt::Debug for Request {
+impl fmt::Debug for UpgradeRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let headers: Vec<_> = self.headers.iter().map(|(name, _)| shown_name(name)).collect();
         let subprotocols = shown_subprotocols(&self.subprotocols);
-        f.debug_struct("Request")
+        f.debug_struct("UpgradeRequest")
             .field("url", &Endpoint::redacted(&self.url))
             .field("headers", &headers)
             .field("subprotocols", &subprotocols)
@@ -103,7 +106,7 @@ mod tests {
     fn debug_output_keeps_secrets() {
         let config = ConnectionConfig::new("wss://bob:s3cret@h/x?token=s3cret").header("Cookie", "s3cret");
         let config = config.header("Authorization: Bearer s3cret", "").subprotocol("bearer s3cret");
-        let shown = format!("{:?}", Request::new(&config));
+        let shown = format!("{:?}", UpgradeRequest::new(&config));
         assert!(!shown.contains("s3cret") && shown.contains("wss://h:443"), "{shown}");
         assert!(shown.contains(r#"["Cookie", "Authorization"]"#), "{shown}");
     }
@@ -111,10 +114,10 @@ mod tests {
     #[test]
     fn debug_output_keeps_a_token_that_is_offered_as_a_subprotocol() {
         let config = ConnectionConfig::new("ws://h").subprotocol("v12.stomp").subprotocol("bearer.s3cret");
-        let shown = format!("{:?}", Request::new(&config));
+        let shown = format!("{:?}", UpgradeRequest::new(&config));
         assert!(shown.contains(r#"["v12.stomp", "bearer.***"]"#), "{shown}");
         let address = ([127, 0, 0, 1], 80).into();
-        let accepted = |name: &str| format!("{:?}", Accepted { address, subprotocol: Some(name.into()) });
+        let accepted = |name: &str| format!("{:?}", Handshake { address, subprotocol: Some(name.into()) });
         assert!(accepted("mqtt").contains(r#"Some("mqtt")"#));
         assert!(accepted("bearer.s3cret").contains(r#"Some("bearer.***")"#));
     }

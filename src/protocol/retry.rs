@@ -32,7 +32,7 @@ pub enum Retry {
 /// A failed attempt or a loss, with what the decision about it needs.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub struct Down<'a> {
+pub struct Loss<'a> {
     /// What happened.
     pub reason: &'a DisconnectReason,
     /// Whether the line was ever ready.
@@ -50,7 +50,7 @@ pub struct Down<'a> {
     pub(crate) can_refresh: bool,
 }
 
-impl Down<'_> {
+impl Loss<'_> {
     /// What the library would do: see [`Retry`].
     pub fn default_retry(&self) -> Retry {
         let refused = if self.ever_ready { Retry::After(self.max_delay) } else { Retry::Never };
@@ -59,7 +59,7 @@ impl Down<'_> {
         }
         match self.reason {
             DisconnectReason::ClosedByServer(CloseFrame { code: 1000 | 1008, .. }) => Retry::Never,
-            DisconnectReason::ConnectFailed(Error::Rejected(rejection)) => match rejection.status {
+            DisconnectReason::ConnectFailed(Error::UpgradeRejected(rejection)) => match rejection.status {
                 408 | 425 | 429 => Retry::Backoff,
                 300..=499 => refused,
                 _ => Retry::Backoff,
@@ -71,11 +71,11 @@ impl Down<'_> {
     /// Whether the server turned our credentials down.
     pub(crate) fn is_about_credentials(&self) -> bool {
         match self.reason {
-            DisconnectReason::ConnectFailed(Error::Rejected(rejection)) => {
+            DisconnectReason::ConnectFailed(Error::UpgradeRejected(rejection)) => {
                 matches!(rejection.status, 401 | 403)
             }
             DisconnectReason::ConnectFailed(error) | DisconnectReason::Lost(error) => {
-                matches!(error, Error::Refused { .. })
+                matches!(error, Error::LoginRefused { .. })
             }
             DisconnectReason::ClosedByServer(_) => false,
         }
@@ -83,7 +83,9 @@ impl Down<'_> {
 
     /// How long the server asked us to stay away: `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3).
     pub(crate) fn retry_after(&self, wall: SystemTime) -> Option<Duration> {
-        let DisconnectReason::ConnectFailed(Error::Rejected(rejection)) = self.reason else { return None };
+        let DisconnectReason::ConnectFailed(Error::UpgradeRejected(rejection)) = self.reason else {
+            return None;
+        };
         let value = rejection.header("Retry-After")?.trim();
         if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
             return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
@@ -103,12 +105,12 @@ mod tests {
         let headers =
             retry_after.map(|value| ("retry-after".to_owned(), value.to_owned())).into_iter().collect();
         let rejection = Rejection::new(status, "", headers);
-        DisconnectReason::ConnectFailed(Error::Rejected(Arc::new(rejection)))
+        DisconnectReason::ConnectFailed(Error::UpgradeRejected(Arc::new(rejection)))
     }
 
-    fn down(reason: &DisconnectReason, ever_ready: bool) -> Down<'_> {
+    fn down(reason: &DisconnectReason, ever_ready: bool) -> Loss<'_> {
         let max_delay = Duration::from_secs(30);
-        Down { reason, ever_ready, ready_for: None, attempts: 1, failures: 1, max_delay, can_refresh: false }
+        Loss { reason, ever_ready, ready_for: None, attempts: 1, failures: 1, max_delay, can_refresh: false }
     }
 
     #[test]
@@ -129,14 +131,14 @@ mod tests {
 
     #[test]
     fn fresh_credentials_are_tried_once_where_there_are_any() {
-        let refusal = DisconnectReason::ConnectFailed(Error::refused("no"));
+        let refusal = DisconnectReason::ConnectFailed(Error::login_refused("no"));
         for reason in [rejected(401, None), rejected(403, None), refusal] {
-            let down = Down { can_refresh: true, ..down(&reason, false) };
+            let down = Loss { can_refresh: true, ..down(&reason, false) };
             assert_eq!(down.default_retry(), Retry::Now);
-            assert_eq!(Down { can_refresh: false, ..down }.default_retry(), Retry::Never);
+            assert_eq!(Loss { can_refresh: false, ..down }.default_retry(), Retry::Never);
         }
         let gone = rejected(404, None);
-        assert_eq!(Down { can_refresh: true, ..down(&gone, false) }.default_retry(), Retry::Never);
+        assert_eq!(Loss { can_refresh: true, ..down(&gone, false) }.default_retry(), Retry::Never);
     }
 
     #[test]

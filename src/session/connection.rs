@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::config::{ConnectionConfig, deadline};
-use crate::protocol::Accepted;
+use crate::protocol::Handshake;
 use crate::secrets::Secrets;
 use crate::session::closing::Closing;
 use crate::session::heartbeat::HeartbeatManager;
@@ -43,14 +43,14 @@ pub(super) struct Connection {
 pub(super) enum Stage {
     LoggingIn {
         until: Instant,
-        accepted: Accepted,
+        accepted: Handshake,
     },
     /// A successor that is ready. What went out on the current connection is being confirmed, until then at the latest;
     /// `asked`: the server was asked to confirm it.
     Standby {
         since: Instant,
         until: Instant,
-        accepted: Accepted,
+        accepted: Handshake,
         asked: bool,
     },
     Ready,

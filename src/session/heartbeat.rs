@@ -22,7 +22,7 @@ use crate::session::unanswered::Unanswered;
 ///
 /// ```
 /// use std::time::{Duration, Instant};
-/// use tautline::{HeartbeatAction, HeartbeatConfig, HeartbeatManager, Pulse, Response};
+/// use tautline::{HeartbeatAction, HeartbeatConfig, HeartbeatManager, HeartbeatFrame, HeartbeatResponse};
 ///
 /// let mut heartbeat = HeartbeatManager::new(HeartbeatConfig::default())?;
 /// let start = Instant::now();
@@ -30,11 +30,11 @@ use crate::session::unanswered::Unanswered;
 ///
 /// let due = start + Duration::from_secs(30);
 /// assert_eq!(heartbeat.next_deadline(), Some(due));
-/// let Some(HeartbeatAction::Send(Pulse::Ping(counter))) = heartbeat.handle_timeout(due) else { panic!() };
+/// let Some(HeartbeatAction::Send(HeartbeatFrame::Ping(counter))) = heartbeat.handle_timeout(due) else { panic!() };
 /// heartbeat.handle_written(due, heartbeat.sent());
 ///
 /// let answered = due + Duration::from_millis(3);
-/// let round_trip = heartbeat.handle_response(answered, Response::Pong(&counter));
+/// let round_trip = heartbeat.handle_response(answered, HeartbeatResponse::Pong(&counter));
 /// assert_eq!(round_trip, Some(Duration::from_millis(3)));
 /// # Ok::<(), tautline::Error>(())
 /// ```
@@ -76,7 +76,7 @@ struct Sent {
 #[non_exhaustive]
 pub enum HeartbeatAction {
     /// Send this now.
-    Send(Pulse),
+    Send(HeartbeatFrame),
     /// The peer is dead.
     #[non_exhaustive]
     Dead {
@@ -88,7 +88,7 @@ pub enum HeartbeatAction {
 /// One heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Pulse {
+pub enum HeartbeatFrame {
     /// A WebSocket ping with this payload.
     Ping([u8; 8]),
     /// The JSON text of [`Beat::Json`].
@@ -100,7 +100,7 @@ pub enum Pulse {
 /// What may be the answer to a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Response<'a> {
+pub enum HeartbeatResponse<'a> {
     /// A WebSocket pong with this payload.
     Pong(&'a [u8]),
     /// An answer without a number: a JSON pong, or the protocol's.
@@ -189,7 +189,7 @@ impl HeartbeatManager {
     }
 
     /// A beat outside the schedule, which starts the interval anew.
-    pub(crate) fn beat(&mut self, now: Instant) -> Pulse {
+    pub(crate) fn beat(&mut self, now: Instant) -> HeartbeatFrame {
         self.sent += 1;
         let number = self.sent;
         let interval = self.interval();
@@ -200,9 +200,9 @@ impl HeartbeatManager {
             running.assess();
         }
         match self.config.beat {
-            Beat::Json => Pulse::Json,
-            Beat::Protocol => Pulse::Protocol,
-            Beat::WebSocketPing | Beat::Off => Pulse::Ping(number.to_be_bytes()),
+            Beat::Json => HeartbeatFrame::Json,
+            Beat::Protocol => HeartbeatFrame::Protocol,
+            Beat::WebSocketPing | Beat::Off => HeartbeatFrame::Ping(number.to_be_bytes()),
         }
     }
 
@@ -249,11 +249,11 @@ impl HeartbeatManager {
 
     /// An answer arrived. Returns the round trip; `None` for an answer to nothing that was sent, or to one of so many
     /// unanswered beats that this one is not remembered.
-    pub fn handle_response(&mut self, now: Instant, response: Response<'_>) -> Option<Duration> {
+    pub fn handle_response(&mut self, now: Instant, response: HeartbeatResponse<'_>) -> Option<Duration> {
         let running = self.running.as_mut()?;
         let number = match response {
-            Response::Pong(payload) => counter(payload)?,
-            Response::Json => running.answered + 1,
+            HeartbeatResponse::Pong(payload) => counter(payload)?,
+            HeartbeatResponse::Json => running.answered + 1,
         };
         if number <= running.answered || number > self.sent {
             return None;

@@ -8,9 +8,9 @@ use crate::config::deadline;
 use crate::error::Error;
 use crate::event::{CloseReason, Event};
 use crate::message::Message;
-use crate::protocol::{Attempt, Context, Effect, Moment, Protocol, Request, RequestId};
+use crate::protocol::{Attempt, Context, Effect, Moment, Protocol, RequestId, UpgradeRequest};
 use crate::session::connection::{Connection, Role, Stage};
-use crate::session::heartbeat::Response;
+use crate::session::heartbeat::HeartbeatResponse;
 use crate::session::requests::Withdrawn;
 use crate::session::timers::MOST_TIMERS;
 use crate::session::{ConnectionId, Line, Piece, Session};
@@ -25,7 +25,7 @@ pub(super) enum During {
     /// The connection has just been opened.
     Opening,
     /// A timer ran out; the connection was not listened to all the time while it ran.
-    DeafTimer,
+    TimerThatMissedInput,
     /// A move has failed: one that moves again at once would do nothing else.
     MoveFailed,
     Anything,
@@ -96,7 +96,7 @@ impl Session {
             ready: matches!(connection.stage, Stage::Standby { .. } | Stage::Ready | Stage::Leaving { .. }),
             moving: role == Role::Successor,
             old: role == Role::Predecessor,
-            deaf: during == During::DeafTimer,
+            missed_input: during == During::TimerThatMissedInput,
         })
     }
 
@@ -119,8 +119,8 @@ impl Session {
     }
 
     /// What the next attempt asks for. `None` if the client was closed over it.
-    pub(super) fn prepare(&mut self, moving: bool) -> Option<Result<Request, Error>> {
-        let mut request = Request::new(&self.config);
+    pub(super) fn prepare(&mut self, moving: bool) -> Option<Result<UpgradeRequest, Error>> {
+        let mut request = UpgradeRequest::new(&self.config);
         if self.protocol.is_none() {
             return Some(Ok(request));
         }
@@ -207,7 +207,7 @@ impl Session {
                 }
             }
             Effect::CancelTimer(timer) => connection.timers.cancel(timer),
-            Effect::BeatAnswered => self.note_round_trip(now, id, Response::Json),
+            Effect::BeatAnswered => self.note_round_trip(now, id, HeartbeatResponse::Json),
             Effect::Beats { first, interval } => connection.heartbeat.set_beats(now, first, interval),
             Effect::Hold(time) => connection.hold = Some(deadline(now, time)),
             Effect::Release => connection.hold = None,
@@ -274,7 +274,7 @@ impl Session {
             // It may have died with the connection.
             let Some(connection) = self.line.connection_mut(id) else { return };
             let Some(missed_input) = connection.timers.take_due(now, timer) else { continue };
-            let during = if missed_input { During::DeafTimer } else { During::Anything };
+            let during = if missed_input { During::TimerThatMissedInput } else { During::Anything };
             self.hook_during(now, id, during, |protocol, cx| protocol.on_timer(cx, timer));
         }
     }

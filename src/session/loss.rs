@@ -9,7 +9,7 @@ use log::{info, warn};
 
 use crate::error::Error;
 use crate::event::{CloseReason, DisconnectReason, Event, Tickets};
-use crate::protocol::{Down, Retry};
+use crate::protocol::{Loss, Retry};
 use crate::session::connection::{Role, Stage};
 use crate::session::line::{Line, Up};
 use crate::session::moving::Goodbye;
@@ -29,7 +29,7 @@ impl Session {
         if ready_for.is_some_and(|time| time >= self.config.stable_after.max(AGAIN)) {
             self.reconnect.reset_backoff();
         }
-        let down = Down {
+        let down = Loss {
             reason: &reason,
             ever_ready: self.ever_ready,
             ready_for,
@@ -55,7 +55,7 @@ impl Session {
         let never = self.stopped || self.mode.one_attempt && !self.ever_ready && !refresh;
         let retry = if never { Retry::Never } else { retry };
         if retry == Retry::Never {
-            return self.close_for_good(CloseReason::Refused(reason));
+            return self.close_for_good(CloseReason::NotRetried(reason));
         }
         if self.reconnect.has_given_up() {
             let attempts = self.reconnect.attempts();
@@ -128,7 +128,7 @@ impl Session {
         self.left.maybe_delivered = maybe_delivered.clone();
         self.line = Line::Closed;
         self.go(ConnectionState::Closed, was_up.then_some(&reason as &dyn Display));
-        if let CloseReason::Refused(last) | CloseReason::GaveUp { last, .. } = &reason {
+        if let CloseReason::NotRetried(last) | CloseReason::GaveUp { last, .. } = &reason {
             let reason = last.clone();
             self.events.push_back(Event::Disconnected { reason, retry_in: None, maybe_delivered });
         }

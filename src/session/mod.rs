@@ -37,18 +37,18 @@ use log::info;
 
 use crate::config::{Beat, ConnectionConfig, deadline};
 use crate::error::{CloseFrame, Error, Fault};
-use crate::event::{CloseReason, DisconnectReason, Event, Left};
+use crate::event::{CloseReason, DisconnectReason, Event, Undelivered};
 use crate::message::Message;
-use crate::protocol::{Accepted, Effect, Protocol, Request, Work};
+use crate::protocol::{Effect, Handshake, Protocol, UpgradeRequest, Work};
 pub(crate) use crate::session::connection::ConnectionId;
 use crate::session::connection::{Connection, Role, Stage};
-use crate::session::heartbeat::{HeartbeatAction, Response};
+use crate::session::heartbeat::{HeartbeatAction, HeartbeatResponse};
 use crate::session::hooks::During;
 use crate::session::line::{Line, Up};
 use crate::session::moving::Goodbye;
 use crate::session::outbox::Outbox;
 use crate::session::pings::Wanted;
-use crate::session::reconnect::{Plan, ReconnectionManager};
+use crate::session::reconnect::{ReconnectPlan, ReconnectionManager};
 pub(crate) use crate::session::requests::Reply;
 use crate::session::requests::Requests;
 pub(crate) use crate::session::sender::Frame;
@@ -64,13 +64,13 @@ pub(crate) const LOG: &str = "tautline";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Start an attempt.
-    Dial { generation: u64, request: Request },
+    Dial { generation: u64, request: UpgradeRequest },
     /// The attempt took too long: abandon it, and report it as failed.
     TimeOutDial { generation: u64 },
     /// Abandon the attempt; its result is not wanted.
     AbandonDial,
     /// Have `handle_retry` called at the time of the plan.
-    Schedule(Plan),
+    Schedule(ReconnectPlan),
     /// Forget the plan.
     Unschedule,
     /// Drop the socket of this connection.
@@ -130,7 +130,7 @@ pub(crate) struct Session {
     ever_ready: bool,
     /// Fresh credentials have been asked for since the line was last ready.
     refreshed: bool,
-    left: Left,
+    left: Undelivered,
     /// Why the line is down, until it is ready again.
     last: Option<DisconnectReason>,
     close_reason: Option<CloseReason>,
@@ -171,7 +171,7 @@ impl Session {
             attempts: 0,
             ever_ready: false,
             refreshed: false,
-            left: Left::default(),
+            left: Undelivered::default(),
             last: None,
             close_reason: None,
             stats: Stats::default(),
@@ -191,7 +191,7 @@ impl Session {
         &mut self,
         now: Instant,
         generation: u64,
-        accepted: Accepted,
+        accepted: Handshake,
         taken: u64,
     ) -> bool {
         let id = ConnectionId(generation);
@@ -253,7 +253,7 @@ impl Session {
     pub(crate) fn handle_message(&mut self, now: Instant, id: ConnectionId, message: Message) {
         self.handle_activity(now, id);
         if self.config.heartbeat.beat == Beat::Json && is_json_pong(&message) {
-            self.note_round_trip(now, id, Response::Json);
+            self.note_round_trip(now, id, HeartbeatResponse::Json);
             return;
         }
         if !self.accepts_input(id) {
@@ -277,7 +277,7 @@ impl Session {
     /// A pong arrived: on the line's connection, it confirms every message handed over before its ping.
     pub(crate) fn handle_pong(&mut self, now: Instant, id: ConnectionId, payload: &[u8]) {
         self.handle_activity(now, id);
-        self.note_round_trip(now, id, Response::Pong(payload));
+        self.note_round_trip(now, id, HeartbeatResponse::Pong(payload));
         self.confirm(now, id, payload);
         if self.accepts_input(id) {
             self.hook(now, id, |protocol, cx| protocol.on_pong(cx, payload));
@@ -410,7 +410,7 @@ impl Session {
         }
     }
 
-    fn ready(&mut self, now: Instant, accepted: Accepted, resumed: bool) {
+    fn ready(&mut self, now: Instant, accepted: Handshake, resumed: bool) {
         let Some(up) = self.line.up_mut() else { return };
         up.ready_since = Some(now);
         up.current.stage = Stage::Ready;
@@ -420,7 +420,7 @@ impl Session {
         self.last = None;
         self.stats.connects += 1;
         let attempts = std::mem::take(&mut self.attempts);
-        let Accepted { address, subprotocol } = accepted;
+        let Handshake { address, subprotocol } = accepted;
         self.events.push_back(Event::Connected { address, subprotocol, attempts, resumed });
     }
 
@@ -434,7 +434,7 @@ impl Session {
         self.line.connection(id).is_some()
     }
 
-    fn note_round_trip(&mut self, now: Instant, id: ConnectionId, response: Response<'_>) {
+    fn note_round_trip(&mut self, now: Instant, id: ConnectionId, response: HeartbeatResponse<'_>) {
         let Some(connection) = self.line.connection_mut(id) else { return };
         if let Some(round_trip) = connection.heartbeat.handle_response(now, response) {
             self.stats.round_trip = Some(round_trip);

@@ -12,7 +12,7 @@ use log::{info, warn};
 use crate::config::deadline;
 use crate::error::{CloseFrame, Error};
 use crate::event::Event;
-use crate::protocol::Accepted;
+use crate::protocol::Handshake;
 use crate::session::closing::LINGER;
 use crate::session::connection::{Connection, ConnectionId, Stage};
 use crate::session::hooks::During;
@@ -67,7 +67,7 @@ impl Session {
     }
 
     /// The connection that the line is to move to is open.
-    pub(super) fn successor_opened(&mut self, now: Instant, connection: Connection, accepted: &Accepted) {
+    pub(super) fn successor_opened(&mut self, now: Instant, connection: Connection, accepted: &Handshake) {
         let id = connection.id;
         if let Some(up) = self.line.up_mut() {
             up.successor = Some(Successor::Open(Box::new(connection)));
@@ -176,7 +176,7 @@ impl Session {
         self.leave(until, predecessor, true);
         self.outbox.begin(handed);
         self.wanted.ask_again(self.outbox.confirmed());
-        let Accepted { address, subprotocol } = accepted;
+        let Handshake { address, subprotocol } = accepted;
         info!(target: LOG, "Moved to another connection");
         self.events.push_back(Event::Moved { address, subprotocol, maybe_delivered });
         if is_blocked {

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::time::Instant;
 
-use crate::config::{Delivery, Limit};
+use crate::config::{Delivery, QueueLimit};
 use crate::event::Tickets;
 use crate::message::Message;
 
@@ -437,7 +437,7 @@ impl Outbox {
     }
 
     /// Whether messages are kept, and what waits for a confirmation takes half of `limit`.
-    pub(crate) fn is_half_full(&self, limit: Limit) -> bool {
+    pub(crate) fn is_half_full(&self, limit: QueueLimit) -> bool {
         self.keeps && (self.held.messages * 2 >= limit.messages || self.held.bytes * 2 >= limit.bytes)
     }
 

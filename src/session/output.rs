@@ -2,7 +2,7 @@
 
 use crate::config::{ConnectionConfig, Inbound};
 use crate::error::Error;
-use crate::event::{CloseReason, DisconnectReason, Event, Left};
+use crate::event::{CloseReason, DisconnectReason, Event, Undelivered};
 #[cfg(feature = "testing")]
 use crate::session::backoff::ExponentialBackoff;
 use crate::session::connection::{Connection, Stage};
@@ -153,7 +153,7 @@ impl Session {
     }
 
     /// What a closed session could not deliver.
-    pub(crate) fn take_left(&mut self) -> Left {
+    pub(crate) fn take_left(&mut self) -> Undelivered {
         let mut left = std::mem::take(&mut self.left);
         let (unwritten, doubtful) = self.outbox.drain();
         let (tickets, never_written): (Vec<_>, _) = unwritten.into_iter().unzip();

@@ -38,7 +38,7 @@ pub struct ReconnectionManager {
 /// An attempt that is planned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Plan {
+pub struct ReconnectPlan {
     /// Which attempt since the last reset, from 1.
     pub attempt: u32,
     /// How long from now.
@@ -65,7 +65,7 @@ impl ReconnectionManager {
 
     /// Plans the next attempt, in place of one that was planned before. Returns `None`, with nothing planned, for
     /// [`Retry::Never`] and when all attempts have been made.
-    pub fn schedule_reconnect(&mut self, now: Instant, retry: Retry) -> Option<Plan> {
+    pub fn schedule_reconnect(&mut self, now: Instant, retry: Retry) -> Option<ReconnectPlan> {
         self.schedule_not_before(now, retry, Duration::ZERO)
     }
 
@@ -75,7 +75,7 @@ impl ReconnectionManager {
         now: Instant,
         retry: Retry,
         floor: Duration,
-    ) -> Option<Plan> {
+    ) -> Option<ReconnectPlan> {
         self.cancel_reconnect();
         if retry == Retry::Never || self.has_given_up() {
             return None;
@@ -89,7 +89,7 @@ impl ReconnectionManager {
         let attempt = self.backoff.attempts();
         self.scheduled = true;
         info!(target: LOG, "Scheduling reconnect attempt {attempt} in {}ms", delay.as_millis());
-        Some(Plan { attempt, delay, at: deadline(now, delay), generation: self.generation })
+        Some(ReconnectPlan { attempt, delay, at: deadline(now, delay), generation: self.generation })
     }
 
     /// Takes note that the time of a plan has come: `true` if its attempt is to be made now.
@@ -173,7 +173,7 @@ mod tests {
     fn each_decision_has_its_delay() {
         let now = Instant::now();
         let mut manager = manager(ReconnectConfig::default());
-        let ms = |plan: Option<Plan>| plan.unwrap().delay.as_millis();
+        let ms = |plan: Option<ReconnectPlan>| plan.unwrap().delay.as_millis();
         assert_eq!(ms(manager.schedule_reconnect(now, Retry::Now)), 0);
         assert_eq!(ms(manager.schedule_reconnect(now, Retry::After(Duration::from_millis(17)))), 17);
         assert_eq!(ms(manager.schedule_not_before(now, Retry::Backoff, Duration::from_secs(60))), 60_000);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::config::Limit;
+use crate::config::QueueLimit;
 use crate::error::{CloseFrame, Error};
 use crate::message::{Fragment, Message, Position};
 use crate::session::unanswered::REMEMBERED;
@@ -47,7 +47,7 @@ impl Sender {
     ///
     /// # Errors
     /// There is none.
-    pub(super) fn push_bounded(&mut self, message: Message, limit: Limit) -> Result<(), Error> {
+    pub(super) fn push_bounded(&mut self, message: Message, limit: QueueLimit) -> Result<(), Error> {
         let bytes: usize = self.frames.iter().map(|queued| queued.frame.len()).sum();
         let is_full = self.frames.len() >= limit.messages
             || (bytes + message.len() > limit.bytes && !self.frames.is_empty());
@@ -246,10 +246,10 @@ mod tests {
     #[test]
     fn a_protocol_is_bounded_by_count_and_by_bytes_but_a_large_message_goes_alone() {
         let mut sender = Sender::default();
-        assert!(sender.push_bounded("a large one".into(), Limit::new(3, 4)).is_ok());
-        assert!(sender.push_bounded("x".into(), Limit::new(3, 4)).is_err());
+        assert!(sender.push_bounded("a large one".into(), QueueLimit::new(3, 4)).is_ok());
+        assert!(sender.push_bounded("x".into(), QueueLimit::new(3, 4)).is_err());
         sender.clear();
-        assert!((0..3).all(|_| sender.push_bounded("x".into(), Limit::new(3, 4)).is_ok()));
-        assert!(sender.push_bounded("".into(), Limit::new(3, 4)).is_err());
+        assert!((0..3).all(|_| sender.push_bounded("x".into(), QueueLimit::new(3, 4)).is_ok()));
+        assert!(sender.push_bounded("".into(), QueueLimit::new(3, 4)).is_err());
     }
 }

@@ -16,8 +16,8 @@ use crate::config::{ConnectionConfig, HeartbeatConfig, Jitter, ReconnectConfig};
 use crate::error::{CloseFrame, Error, Phase, Rejection};
 use crate::event::{CloseReason, DisconnectReason, Event, Ticket, Tickets};
 use crate::message::Message;
-use crate::protocol::Accepted;
-use crate::session::reconnect::Plan;
+use crate::protocol::Handshake;
+use crate::session::reconnect::ReconnectPlan;
 use crate::session::{Action, ConnectionId, Frame, Mode, Session};
 use crate::state::ConnectionState;
 
@@ -48,7 +48,7 @@ struct Rig {
     /// The attempt that was asked for last.
     generation: u64,
     /// The plan that was made last, until it is used.
-    plan: Option<Plan>,
+    plan: Option<ReconnectPlan>,
 }
 
 /// Delays of 1, 2, 4, 8, 16, 30, 30 s; heartbeats as by default.
@@ -116,7 +116,7 @@ impl Rig {
     }
 
     fn try_open(&mut self, generation: u64) -> bool {
-        let opened = Accepted { address: address(), subprotocol: Some("chat".into()) };
+        let opened = Handshake { address: address(), subprotocol: Some("chat".into()) };
         let wanted = self.session.handle_opened(self.now, generation, opened, UPGRADE);
         if wanted {
             (self.handed, self.taken) = (UPGRADE, UPGRADE);
@@ -356,5 +356,5 @@ fn broken() -> Error {
 fn rejected(status: u16, retry_after: Option<&str>) -> Error {
     let headers = retry_after.map(|value| ("Retry-After".to_owned(), value.to_owned()));
     let headers = headers.into_iter().collect();
-    Error::Rejected(Arc::new(Rejection::new(status, "", headers)))
+    Error::UpgradeRejected(Arc::new(Rejection::new(status, "", headers)))
 }

@@ -8,7 +8,7 @@ use crate::event::{Event, Ticket, Tickets};
 use crate::message::Message;
 use crate::protocol::{Outgoing, RequestId};
 use crate::session::connection::{Connection, Role};
-use crate::session::heartbeat::Pulse;
+use crate::session::heartbeat::HeartbeatFrame;
 use crate::session::outbox::FAILURES;
 use crate::session::sender::Queued;
 use crate::session::{ConnectionId, Frame, LOG, Session};
@@ -206,20 +206,20 @@ impl Session {
     }
 
     /// A beat goes out on the line's connection.
-    pub(super) fn beat(&mut self, now: Instant, pulse: Pulse) {
+    pub(super) fn beat(&mut self, now: Instant, pulse: HeartbeatFrame) {
         let unix = self.wall_at(now).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let Some(current) = self.line.current_mut() else { return };
         self.stats.heartbeats += 1;
         let number = current.heartbeat.sent();
         let frame = match pulse {
-            Pulse::Ping(payload) => {
+            HeartbeatFrame::Ping(payload) => {
                 let handed = self.outbox.last_handed();
                 current.pings.send(number, handed);
                 self.wanted.ask(handed);
                 Frame::Ping(payload)
             }
-            Pulse::Json => Frame::Message(json_ping(unix)),
-            Pulse::Protocol => return self.protocol_beat(now),
+            HeartbeatFrame::Json => Frame::Message(json_ping(unix)),
+            HeartbeatFrame::Protocol => return self.protocol_beat(now),
         };
         current.sender.push_beat(frame, number);
     }

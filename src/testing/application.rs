@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::deadline;
 use crate::error::{CloseFrame, Error, SendError};
-use crate::event::{CloseReason, Event, Left, Ticket, Tickets};
+use crate::event::{CloseReason, Event, Ticket, Tickets, Undelivered};
 use crate::intake::{Command, Offer, Reply};
 use crate::message::Message;
 use crate::state::ConnectionState;
@@ -249,7 +249,7 @@ impl Line {
     }
 
     /// What the line could not deliver, once it is closed.
-    pub fn left(&self) -> Option<&Left> {
+    pub fn left(&self) -> Option<&Undelivered> {
         self.left.as_ref()
     }
 }

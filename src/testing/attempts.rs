@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::dial::Dialled;
 use crate::error::{Error, Rejection};
-use crate::protocol::{Accepted, Request};
+use crate::protocol::{Handshake, UpgradeRequest};
 use crate::session::ConnectionId;
 use crate::testing::{Line, turn};
 use crate::transport::Connection;
@@ -17,7 +17,7 @@ impl Line {
     /// # Panics
     /// No attempt is under way.
     #[track_caller]
-    pub fn attempt(&self) -> &Request {
+    pub fn attempt(&self) -> &UpgradeRequest {
         match &self.turn.host.attempt {
             Some((_, request)) => request,
             None => self.no_attempt(),
@@ -52,7 +52,7 @@ impl Line {
     #[track_caller]
     fn accept(&mut self, subprotocol: Option<Box<str>>) {
         let (generation, _) = self.take_attempt();
-        let accepted = Accepted { address: ([192, 0, 2, 1], 443).into(), subprotocol };
+        let accepted = Handshake { address: ([192, 0, 2, 1], 443).into(), subprotocol };
         let moves = self.turn.session.current().is_some();
         let server = if moves { &mut self.beside } else { &mut self.server };
         let link = Link::Plain(Wire::new(server.begin(ConnectionId(generation))));
@@ -86,7 +86,7 @@ impl Line {
         assert!((200..600).contains(&status), "no server refuses with {status}: take 200 to 599");
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let rejection = Rejection::new(status, "", headers);
-        self.fail(|_| Error::Rejected(Arc::new(rejection)));
+        self.fail(|_| Error::UpgradeRejected(Arc::new(rejection)));
     }
 
     /// The attempt under way finds nobody: there is no TCP connection.
@@ -96,7 +96,7 @@ impl Line {
     }
 
     #[track_caller]
-    fn fail(&mut self, error: impl FnOnce(&Request) -> Error) {
+    fn fail(&mut self, error: impl FnOnce(&UpgradeRequest) -> Error) {
         let (generation, request) = self.take_attempt();
         let result = Err(error(&request));
         self.turn.host.results.push_back(Dialled { generation, result });
@@ -104,7 +104,7 @@ impl Line {
     }
 
     #[track_caller]
-    fn take_attempt(&mut self) -> (u64, Request) {
+    fn take_attempt(&mut self) -> (u64, UpgradeRequest) {
         match self.turn.host.attempt.take() {
             Some(attempt) => attempt,
             None => self.no_attempt(),

@@ -9,8 +9,8 @@ use crate::dial::Dialled;
 use crate::error::{Error, Phase};
 use crate::intake::{Command, Sleep};
 use crate::message::Message;
-use crate::protocol::{Request, Work};
-use crate::session::reconnect::Plan;
+use crate::protocol::{UpgradeRequest, Work};
+use crate::session::reconnect::ReconnectPlan;
 use crate::session::{ConnectionId, Piece};
 use crate::testing::server::{Arrival, Server};
 use crate::testing::{Fetch, Line, host};
@@ -37,8 +37,8 @@ impl Role {
 pub(super) struct Script {
     pub(super) now: Instant,
     pub(super) fetch: Option<Fetch>,
-    pub(super) attempt: Option<(u64, Request)>,
-    pub(super) plan: Option<Plan>,
+    pub(super) attempt: Option<(u64, UpgradeRequest)>,
+    pub(super) plan: Option<ReconnectPlan>,
     pub(super) jobs: VecDeque<Piece>,
     pub(super) results: VecDeque<Dialled<Pipe>>,
     pub(super) commands: VecDeque<Command>,
@@ -81,7 +81,7 @@ impl Host for Script {
         due.map(|plan| News::Due { generation: plan.generation })
     }
 
-    fn dial(&mut self, _: Instant, generation: u64, request: Request) {
+    fn dial(&mut self, _: Instant, generation: u64, request: UpgradeRequest) {
         let fetched = match &self.fetch {
             None => Ok(request),
             Some(fetch) => catch_unwind(AssertUnwindSafe(|| fetch(request)))
@@ -98,7 +98,7 @@ impl Host for Script {
         (Phase::Upgrade, host)
     }
 
-    fn schedule(&mut self, plan: Plan) {
+    fn schedule(&mut self, plan: ReconnectPlan) {
         self.plan = Some(plan);
     }
 
@@ -256,7 +256,7 @@ pub(super) fn run(work: Work) -> Result<Message, Error> {
 }
 
 /// An attempt that nobody listened to.
-pub(super) fn refused(request: &Request) -> Error {
+pub(super) fn refused(request: &UpgradeRequest) -> Error {
     let source = Arc::new(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
     Error::Connect { host: host(request), source }
 }

@@ -26,7 +26,7 @@ use mio::net::TcpStream;
 use crate::config::ConnectionConfig;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Phase};
-use crate::protocol::{Accepted, Request};
+use crate::protocol::{Handshake, UpgradeRequest};
 use crate::secrets::Secrets;
 use crate::transport::socket::Socket;
 use crate::transport::stream::{Link, Raw, Wire};
@@ -43,7 +43,7 @@ pub(crate) struct Settings {
 }
 
 /// Completes a request. May block.
-pub(crate) type Fetch = Box<dyn Fn(Request) -> Result<Request, Error> + Send + Sync>;
+pub(crate) type Fetch = Box<dyn Fn(UpgradeRequest) -> Result<UpgradeRequest, Error> + Send + Sync>;
 
 /// Looks a host name and a port up. May block.
 pub(crate) type Resolver = Box<dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
@@ -51,7 +51,7 @@ pub(crate) type Resolver = Box<dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> 
 /// What one attempt asks for, and of whom.
 pub(crate) struct Target<'a> {
     pub(crate) endpoint: Endpoint,
-    pub(crate) request: Request,
+    pub(crate) request: UpgradeRequest,
     pub(crate) settings: &'a Settings,
 }
 
@@ -65,7 +65,7 @@ impl Target<'_> {
 /// What an attempt brought.
 pub(crate) struct Connection<T: Raw = TcpStream> {
     pub(crate) socket: Socket<T>,
-    pub(crate) accepted: Accepted,
+    pub(crate) accepted: Handshake,
 }
 
 /// The thread that makes an attempt: it waits, and can be told to stop waiting.
@@ -91,7 +91,7 @@ pub(crate) trait Attempt<T: Raw = TcpStream> {
 }
 
 pub(crate) fn connect(
-    request: Request,
+    request: UpgradeRequest,
     settings: &Settings,
     attempt: &mut impl Attempt,
 ) -> Result<Connection, Error> {
@@ -118,7 +118,7 @@ pub(crate) fn connect(
     let mut socket = Socket::new(link, upgraded.rest, &settings.config);
     socket.secrets = target.secrets();
     socket.deregister(attempt.registry()).map_err(|source| system("a socket's registration", source))?;
-    Ok(Connection { socket, accepted: Accepted { address, subprotocol: upgraded.subprotocol } })
+    Ok(Connection { socket, accepted: Handshake { address, subprotocol: upgraded.subprotocol } })
 }
 
 fn system(what: &'static str, source: io::Error) -> Error {

@@ -103,7 +103,7 @@ pub(crate) fn upgrade<T: Raw>(
             answer.truncate(limit);
             rejection.body = body.decode(answer);
             rejection.secrets = target.secrets();
-            return Err(Error::Rejected(Arc::new(rejection.clone())));
+            return Err(Error::UpgradeRejected(Arc::new(rejection.clone())));
         }
     }
 }
@@ -174,7 +174,7 @@ fn request_head(target: &Target<'_>, key: &str) -> Vec<u8> {
 pub(crate) mod tests {
     use super::*;
     use crate::config::ConnectionConfig;
-    use crate::protocol::Request;
+    use crate::protocol::UpgradeRequest;
     use crate::transport::Settings;
     use crate::transport::tls::Connector;
 
@@ -185,7 +185,7 @@ pub(crate) mod tests {
     }
 
     fn target(settings: &Settings) -> Target<'_> {
-        let request = Request::new(&settings.config);
+        let request = UpgradeRequest::new(&settings.config);
         Target { endpoint: request.check().unwrap(), request, settings }
     }
 

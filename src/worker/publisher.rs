@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
-use crate::config::Limit;
+use crate::config::QueueLimit;
 use crate::event::Event;
 use crate::intake::{self, Burst};
 use crate::message::Message;
@@ -20,7 +20,7 @@ use crate::state::ConnectionState;
 pub(crate) struct Publisher {
     channel: Sender<Event>,
     burst: Arc<Burst>,
-    limit: Limit,
+    limit: QueueLimit,
     /// What stands in the channel: the size of each message, `None` for anything else.
     standing: VecDeque<Option<usize>>,
     messages: usize,
@@ -28,13 +28,13 @@ pub(crate) struct Publisher {
     missed: Option<(u64, ConnectionState)>,
     state: ConnectionState,
     /// Where the answers to requests go, by ticket.
-    requests: HashMap<u64, Request>,
+    requests: HashMap<u64, Asker>,
     /// As many answers, and as many bytes of them, stand untaken of any request at most.
     fullest: (usize, usize),
 }
 
 /// A caller who waits for answers.
-struct Request {
+struct Asker {
     reply: Box<intake::Reply>,
     /// The sizes of the answers that stand in the channel, where there may be many.
     standing: VecDeque<usize>,
@@ -48,7 +48,7 @@ const MANY: usize = 8;
 const UNREAD: usize = 256;
 
 impl Publisher {
-    pub(crate) fn new(channel: Sender<Event>, limit: Limit, burst: Arc<Burst>) -> Self {
+    pub(crate) fn new(channel: Sender<Event>, limit: QueueLimit, burst: Arc<Burst>) -> Self {
         Self {
             channel,
             burst,
@@ -80,7 +80,7 @@ impl Publisher {
         let limit = self.limit;
         let fits = |(standing, size)| standing + messages < limit.messages && size + bytes < limit.bytes;
         here && (fits(self.fullest) || {
-            let standing = self.requests.values_mut().map(Request::settle);
+            let standing = self.requests.values_mut().map(Asker::settle);
             self.fullest = standing
                 .fold((0, 0), |fullest, standing| (fullest.0.max(standing.0), fullest.1.max(standing.1)));
             fits(self.fullest)
@@ -89,7 +89,7 @@ impl Publisher {
 
     /// A request was accepted: its answers go there.
     pub(crate) fn expect(&mut self, ticket: u64, reply: Box<intake::Reply>) {
-        self.requests.insert(ticket, Request { reply, standing: VecDeque::new(), bytes: 0 });
+        self.requests.insert(ticket, Asker { reply, standing: VecDeque::new(), bytes: 0 });
     }
 
     /// Nobody waits for the answers to this request any more.
@@ -179,7 +179,7 @@ impl Publisher {
     }
 }
 
-impl Request {
+impl Asker {
     /// Forgets what its caller has taken. Returns how much stands.
     fn settle(&mut self) -> (usize, usize) {
         let taken = self.standing.len().saturating_sub(self.reply.way.len());
@@ -195,7 +195,7 @@ mod tests {
     use ConnectionState::{Connecting, Disconnected};
     use crossbeam_channel::Receiver;
 
-    fn publisher(limit: Limit) -> (Publisher, Receiver<Event>) {
+    fn publisher(limit: QueueLimit) -> (Publisher, Receiver<Event>) {
         let (sender, receiver) = crossbeam_channel::unbounded();
         (Publisher::new(sender, limit, Arc::default()), receiver)
     }
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn messages_push_back_by_count_and_by_bytes() {
-        let (mut publisher, receiver) = publisher(Limit::new(3, 100));
+        let (mut publisher, receiver) = publisher(QueueLimit::new(3, 100));
         publisher.put(message(1));
         publisher.put(message(1));
         assert!(publisher.has_room() && !publisher.has_room_behind(1, 0));
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_program_that_never_reads_costs_no_memory() {
-        let (mut publisher, receiver) = publisher(Limit::default());
+        let (mut publisher, receiver) = publisher(QueueLimit::default());
         for _ in 0..10_000 {
             publisher.put(change(Connecting));
             publisher.put(change(Disconnected));
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn what_was_left_out_is_counted_in_its_place_and_the_end_always_arrives() {
-        let (mut publisher, receiver) = publisher(Limit::default());
+        let (mut publisher, receiver) = publisher(QueueLimit::default());
         for _ in 0..UNREAD / 2 + 5 {
             publisher.put(change(Connecting));
             publisher.put(change(Disconnected));

@@ -157,11 +157,11 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 
-    use crate::config::{ConnectionConfig, Limit};
+    use crate::config::{ConnectionConfig, QueueLimit};
     use crate::error::{CloseFrame, Error};
     use crate::event::Event;
     use crate::message::Message;
-    use crate::protocol::{Accepted, Context, Outgoing, Protocol};
+    use crate::protocol::{Context, Handshake, Outgoing, Protocol};
     use crate::session::{ConnectionId, Mode};
     use crate::transport::fake::Fake;
     use crate::transport::socket::Socket;
@@ -171,7 +171,7 @@ mod tests {
     struct Picky;
 
     impl Protocol for Picky {
-        fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+        fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
             cx.ready();
             Ok(())
         }
@@ -209,7 +209,7 @@ mod tests {
             let mut session =
                 Session::new(config, Some(Box::new(protocol)), Mode::default(), (now, wall)).unwrap();
             session.start(now);
-            let accepted = Accepted { address: ([127, 0, 0, 1], 80).into(), subprotocol: None };
+            let accepted = Handshake { address: ([127, 0, 0, 1], 80).into(), subprotocol: None };
             assert!(session.handle_opened(now, 1, accepted, 0));
             Self { session, open: Open::new(ConnectionId(1), socket), system, now, accepted: 0 }
         }
@@ -231,7 +231,7 @@ mod tests {
 
         fn read(&mut self) {
             let (events, _inbox) = crossbeam_channel::unbounded();
-            self.read_for(&mut Publisher::new(events, Limit::default(), Arc::default()));
+            self.read_for(&mut Publisher::new(events, QueueLimit::default(), Arc::default()));
         }
 
         fn read_for(&mut self, publisher: &mut Publisher) {
@@ -289,7 +289,7 @@ mod tests {
     struct Mover;
 
     impl Protocol for Mover {
-        fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+        fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
             if !cx.is_moving() {
                 cx.ready();
             }
@@ -313,7 +313,7 @@ mod tests {
             let mut bench = Bench::with(Mover, usize::MAX);
             bench.send(&["not confirmed yet"]);
             bench.session.handle_message(bench.now, ConnectionId(1), "move".into());
-            let accepted = Accepted { address: ([127, 0, 0, 1], 80).into(), subprotocol: None };
+            let accepted = Handshake { address: ([127, 0, 0, 1], 80).into(), subprotocol: None };
             assert!(bench.session.handle_opened(bench.now, 2, accepted, 0));
             bench.session.handle_message(bench.now, ConnectionId(2), "welcome".into());
             for bytes in end {
@@ -331,7 +331,7 @@ mod tests {
     struct Herald;
 
     impl Protocol for Herald {
-        fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+        fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
             cx.ready();
             Ok(())
         }
@@ -357,7 +357,7 @@ mod tests {
         for flush in [false, true] {
             let mut bench = Bench::with(Herald, usize::MAX);
             let (events, inbox) = crossbeam_channel::unbounded();
-            let mut publisher = Publisher::new(events, Limit::new(2, 1000), Arc::default());
+            let mut publisher = Publisher::new(events, QueueLimit::new(2, 1000), Arc::default());
             bench.session.handle_close(bench.now, CloseFrame::new(1000, ""), flush);
             let taken = || inbox.try_iter().filter_map(Event::into_message).map(|m| m.to_string());
             let mut delivered = Vec::new();

@@ -9,8 +9,8 @@ use crate::config::WhileDown;
 use crate::dial::Dialled;
 use crate::error::{Error, Phase};
 use crate::intake::{Command, Intake, Item, Sleep, Status};
-use crate::protocol::Request;
-use crate::session::reconnect::Plan;
+use crate::protocol::UpgradeRequest;
+use crate::session::reconnect::ReconnectPlan;
 use crate::session::{Action, ConnectionId, Piece, Session, Watermarks};
 use crate::state::ConnectionState;
 use crate::stats::Stats;
@@ -33,13 +33,13 @@ pub(crate) trait Host {
     fn poll(&mut self) -> Option<News<Self::Raw>>;
 
     /// Starts an attempt.
-    fn dial(&mut self, now: Instant, generation: u64, request: Request);
+    fn dial(&mut self, now: Instant, generation: u64, request: UpgradeRequest);
 
     /// Nobody wants the attempt under way any more. Returns what it was doing, and with whom.
     fn abandon_dial(&mut self) -> (Phase, Box<str>);
 
     /// Brings [`News::Due`] at the time of this plan, which is the only one.
-    fn schedule(&mut self, plan: Plan);
+    fn schedule(&mut self, plan: ReconnectPlan);
 
     fn unschedule(&mut self);
 

@@ -12,7 +12,9 @@ use log::warn;
 use crate::error::Error;
 use crate::intake::{Callback, Calls};
 use crate::message::Message;
-use crate::protocol::{Accepted, Attempt, Context, Down, Outgoing, Protocol, Request, RequestId, Retry};
+use crate::protocol::{
+    Attempt, Context, Handshake, Loss, Outgoing, Protocol, RequestId, Retry, UpgradeRequest,
+};
 use crate::session::LOG;
 
 /// A callback that takes longer than this is told of in the log.
@@ -69,11 +71,11 @@ impl Protocol for Watched {
         self.protocol.as_ref().map_or(Ok(()), |protocol| protocol.check())
     }
 
-    fn prepare(&mut self, attempt: &Attempt<'_>, request: &mut Request) -> Result<(), Error> {
+    fn prepare(&mut self, attempt: &Attempt<'_>, request: &mut UpgradeRequest) -> Result<(), Error> {
         self.hook(Callback::Prepare, |protocol| protocol.prepare(attempt, request))
     }
 
-    fn on_open(&mut self, cx: &mut Context<'_>, accepted: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, cx: &mut Context<'_>, accepted: &Handshake) -> Result<(), Error> {
         self.hook(Callback::OnOpen, |protocol| protocol.on_open(cx, accepted))
     }
 
@@ -122,7 +124,7 @@ impl Protocol for Watched {
         self.hook(Callback::OnClosing, |protocol| protocol.on_closing(cx))
     }
 
-    fn on_down(&mut self, down: &Down<'_>) -> Retry {
+    fn on_down(&mut self, down: &Loss<'_>) -> Retry {
         let Some(protocol) = &mut self.protocol else { return Retry::Never };
         timed(&self.calls, Callback::OnDown, || protocol.on_down(down)).unwrap_or(Retry::Never)
     }

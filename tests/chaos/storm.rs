@@ -10,9 +10,9 @@ use crossbeam_channel::{Receiver, Sender};
 use fastrand::Rng;
 use native_tls::{TlsAcceptor, TlsConnector};
 use tautline::{
-    Accepted, Client, CloseReason, ConnectionConfig, Context, Delivery, DisconnectReason, Error, Event,
-    HeartbeatConfig, Left, Limit, Message, Protocol, ReconnectConfig, SendErrorKind, Stats, Ticket, Tickets,
-    WhileDown,
+    Client, CloseReason, ConnectionConfig, Context, Delivery, DisconnectReason, Error, Event, Handshake,
+    HeartbeatConfig, Message, Protocol, QueueLimit, ReconnectConfig, SendErrorKind, Stats, Ticket, Tickets,
+    Undelivered, WhileDown,
 };
 
 use crate::common::faults::{Plan, Proxy};
@@ -116,7 +116,7 @@ impl Setup {
             .close_timeout(300 * MS)
             .delivery(self.delivery)
             .while_down(self.while_down)
-            .outbox(Limit::new(self.outbox, 16 << 20));
+            .outbox(QueueLimit::new(self.outbox, 16 << 20));
         let config = if let Some(size) = self.fragment { config.fragment(size) } else { config };
         let config = if let Some(age) = self.max_age { config.max_age(age) } else { config };
         if self.tls { config.tls(tls().1.clone()) } else { config }
@@ -138,7 +138,7 @@ fn tls() -> &'static (TlsAcceptor, TlsConnector) {
 struct Mover(u32);
 
 impl Protocol for Mover {
-    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         cx.ready();
         Ok(())
     }
@@ -389,7 +389,7 @@ pub(crate) struct Outcome {
     pub(crate) setup: Setup,
     pub(crate) sent: Vec<Sent>,
     pub(crate) told: Told,
-    pub(crate) left: Left,
+    pub(crate) left: Undelivered,
     pub(crate) record: Record,
     pub(crate) stats: Stats,
 }

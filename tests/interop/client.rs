@@ -112,7 +112,7 @@ pub fn counted(client: &Client, what: &str, enough: impl Fn(&Stats) -> bool) {
         }
         assert!(Instant::now() < end, "waited for {what}: {stats:?}");
         // Returns at once should the client be closed.
-        let _ = client.wait_closed(ms(5));
+        let _ = client.wait_closed_timeout(ms(5));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Hooks that do what they should not: the table of `Protocol`.
 
 use tautline::ConnectionState::{Authenticated, Closed, Closing, Connected, Disconnected};
-use tautline::{CloseReason, Delivery, Event, Limit, Ticket};
+use tautline::{CloseReason, Delivery, Event, QueueLimit, Ticket};
 
 use super::*;
 
@@ -89,7 +89,7 @@ fn a_message_that_was_written_before_on_send_failed_over_it_is_named_as_maybe_de
     /// It sends the message once; then it closes, or fails.
     struct Failing(u32, bool);
     impl Protocol for Failing {
-        fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+        fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
             cx.ready();
             Ok(())
         }
@@ -107,7 +107,7 @@ fn a_message_that_was_written_before_on_send_failed_over_it_is_named_as_maybe_de
             Ok(())
         }
 
-        fn on_down(&mut self, _: &Down<'_>) -> Retry {
+        fn on_down(&mut self, _: &Loss<'_>) -> Retry {
             Retry::After(5 * S)
         }
     }
@@ -136,7 +136,7 @@ fn a_request_that_on_send_ends_with_its_connection_is_not_sent_again() {
     /// It fails the request, and then the connection over it.
     struct Refusing;
     impl Protocol for Refusing {
-        fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+        fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
             cx.ready();
             Ok(())
         }
@@ -146,7 +146,7 @@ fn a_request_that_on_send_ends_with_its_connection_is_not_sent_again() {
             Err(Error::session("no"))
         }
 
-        fn on_down(&mut self, _: &Down<'_>) -> Retry {
+        fn on_down(&mut self, _: &Loss<'_>) -> Retry {
             Retry::After(S)
         }
     }
@@ -270,7 +270,7 @@ fn so_much_work_may_wait_and_no_more() {
 
 #[test]
 fn a_protocol_that_sends_more_than_may_wait_loses_the_line() {
-    let mut line = Line::new(quiet().outbox(Limit::new(2, 1000)), Obedient::ready()).unwrap();
+    let mut line = Line::new(quiet().outbox(QueueLimit::new(2, 1000)), Obedient::ready()).unwrap();
     line.open();
     line.say("send 1 send 2");
     assert_eq!(line.heard(), ["1", "2"]);
@@ -292,7 +292,7 @@ fn a_stop_is_the_end_whatever_on_down_says() {
 struct Last(Option<tautline::RequestId>);
 
 impl Protocol for Last {
-    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         cx.ready();
         Ok(())
     }

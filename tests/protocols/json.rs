@@ -217,7 +217,7 @@ fn a_request_that_was_not_written_goes_out_on_the_next_connection_only_if_the_li
 struct Numbers(u32);
 
 impl Protocol for Numbers {
-    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         self.0 = 0;
         cx.ready();
         Ok(())

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tautline::ConnectionState::{Authenticated, Closed, Closing, Connected, Connecting, Disconnected};
-use tautline::{CloseReason, Delivery, DisconnectReason, Event, Limit, SendErrorKind, WhileDown};
+use tautline::{CloseReason, Delivery, DisconnectReason, Event, QueueLimit, SendErrorKind, WhileDown};
 
 use super::*;
 
@@ -43,7 +43,7 @@ fn an_attempt_asks_and_ends_as_the_test_says() {
 
 #[test]
 fn a_fetch_completes_the_request_and_may_fail() {
-    let fetch = |mut request: Request| {
+    let fetch = |mut request: UpgradeRequest| {
         request.url = if request.url == URL { "ws://fetched.example".into() } else { "nonsense".into() };
         Ok(request)
     };
@@ -58,7 +58,7 @@ fn a_fetch_completes_the_request_and_may_fail() {
     line.reject(401);
     assert!(line.is_dialling());
     line.reject(401);
-    assert!(matches!(line.close_reason(), Some(CloseReason::Refused(_))));
+    assert!(matches!(line.close_reason(), Some(CloseReason::NotRetried(_))));
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn what_was_left_is_there_after_the_end() {
 
 #[test]
 fn the_outbox_is_bounded_and_may_refuse() {
-    let config = quiet().outbox(Limit::new(2, 1000)).while_down(WhileDown::Refuse);
+    let config = quiet().outbox(QueueLimit::new(2, 1000)).while_down(WhileDown::Refuse);
     let mut line = Line::new(config, Obedient::ready()).unwrap();
     assert!(matches!(line.try_send("down").unwrap_err().kind(), SendErrorKind::NotReady { .. }));
     line.open();
@@ -451,11 +451,11 @@ fn a_move_that_fails_at_once_is_not_tried_again_in_the_same_breath() {
     struct Restless(bool);
 
     impl Protocol for Restless {
-        fn prepare(&mut self, attempt: &Attempt<'_>, _: &mut Request) -> Result<(), Error> {
+        fn prepare(&mut self, attempt: &Attempt<'_>, _: &mut UpgradeRequest) -> Result<(), Error> {
             if attempt.moving && self.0 { Err(Error::session("no URL")) } else { Ok(()) }
         }
 
-        fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+        fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
             cx.ready();
             Ok(())
         }

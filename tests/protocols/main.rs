@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use tautline::testing::Line;
 use tautline::{
-    Accepted, Attempt, ConnectionConfig, Context, Down, Error, HeartbeatConfig, Message, Outgoing, Protocol,
-    Request, RequestId, Retry,
+    Attempt, ConnectionConfig, Context, Error, Handshake, HeartbeatConfig, Loss, Message, Outgoing, Protocol,
+    RequestId, Retry, UpgradeRequest,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -70,7 +70,7 @@ impl Obedient {
                     cx.set_beats(interval, interval);
                 }
                 "close" => cx.close(u16::try_from(number(next())).unwrap(), "as told"),
-                "stop" => cx.stop(Error::refused("as told")),
+                "stop" => cx.stop(Error::login_refused("as told")),
                 "fail" => return Err(Error::session("as told")),
                 "panic" => panic!("as told"),
                 "move" => cx.move_line(),
@@ -88,14 +88,14 @@ impl Obedient {
 }
 
 impl Protocol for Obedient {
-    fn prepare(&mut self, attempt: &Attempt<'_>, request: &mut Request) -> Result<(), Error> {
+    fn prepare(&mut self, attempt: &Attempt<'_>, request: &mut UpgradeRequest) -> Result<(), Error> {
         if attempt.moving {
             self.elsewhere.clone_into(&mut request.url);
         }
         if self.elsewhere == "fails" { Err(Error::session("no attempt")) } else { Ok(()) }
     }
 
-    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         if cx.is_moving() { Ok(()) } else { Self::obey(cx, self.on_open) }
     }
 
@@ -139,7 +139,7 @@ impl Protocol for Obedient {
         Self::obey(cx, self.on_closing)
     }
 
-    fn on_down(&mut self, down: &Down<'_>) -> Retry {
+    fn on_down(&mut self, down: &Loss<'_>) -> Retry {
         self.retry.unwrap_or_else(|| down.default_retry())
     }
 }

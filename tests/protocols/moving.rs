@@ -83,11 +83,11 @@ fn a_lost_line_was_ready_since_before_its_moves() {
     struct Curious(Obedient);
 
     impl Protocol for Curious {
-        fn prepare(&mut self, attempt: &Attempt<'_>, request: &mut Request) -> Result<(), Error> {
+        fn prepare(&mut self, attempt: &Attempt<'_>, request: &mut UpgradeRequest) -> Result<(), Error> {
             self.0.prepare(attempt, request)
         }
 
-        fn on_open(&mut self, cx: &mut Context<'_>, accepted: &Accepted) -> Result<(), Error> {
+        fn on_open(&mut self, cx: &mut Context<'_>, accepted: &Handshake) -> Result<(), Error> {
             self.0.on_open(cx, accepted)
         }
 
@@ -95,7 +95,7 @@ fn a_lost_line_was_ready_since_before_its_moves() {
             self.0.on_message(cx, message)
         }
 
-        fn on_down(&mut self, down: &Down<'_>) -> Retry {
+        fn on_down(&mut self, down: &Loss<'_>) -> Retry {
             Retry::After(down.ready_for.unwrap_or_default())
         }
     }
@@ -413,7 +413,7 @@ fn a_stop_in_a_hook_that_fails_is_a_stop_wherever_the_line_is() {
             line.answer_close(true);
             line.step(HOURS);
             assert!(
-                matches!(line.close_reason(), Some(CloseReason::Refused(_))),
+                matches!(line.close_reason(), Some(CloseReason::NotRetried(_))),
                 "{stage:?}, the {side} one: {:?}",
                 line.close_reason()
             );

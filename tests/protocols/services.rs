@@ -34,14 +34,14 @@ impl Gateway {
 }
 
 impl Protocol for Gateway {
-    fn prepare(&mut self, _: &Attempt<'_>, request: &mut Request) -> Result<(), Error> {
+    fn prepare(&mut self, _: &Attempt<'_>, request: &mut UpgradeRequest) -> Result<(), Error> {
         if let Some((_, url)) = &self.session {
             request.url.clone_from(url);
         }
         Ok(())
     }
 
-    fn on_open(&mut self, _: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, _: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         Ok(()) // the server speaks first
     }
 
@@ -89,7 +89,7 @@ impl Protocol for Gateway {
         Ok(())
     }
 
-    fn on_down(&mut self, down: &Down<'_>) -> Retry {
+    fn on_down(&mut self, down: &Loss<'_>) -> Retry {
         match down.reason {
             DisconnectReason::ClosedByServer(CloseFrame { code: 4004 | 4010..=4014, .. }) => Retry::Never,
             DisconnectReason::ClosedByServer(CloseFrame { code: 4007 | 4009, .. }) => {
@@ -184,7 +184,7 @@ fn the_gateway_says_by_code_and_by_message_what_follows() {
 struct Pinged(Duration);
 
 impl Protocol for Pinged {
-    fn on_open(&mut self, _: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, _: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         Ok(())
     }
 
@@ -202,7 +202,7 @@ impl Protocol for Pinged {
         } else if text.starts_with("40") {
             cx.ready();
         } else if text.starts_with("44") {
-            cx.stop(Error::refused(text));
+            cx.stop(Error::login_refused(text));
         } else {
             cx.deliver(message);
         }
@@ -213,7 +213,7 @@ impl Protocol for Pinged {
         Err(Error::session("the server pings no more"))
     }
 
-    fn on_down(&mut self, _: &Down<'_>) -> Retry {
+    fn on_down(&mut self, _: &Loss<'_>) -> Retry {
         Retry::Backoff // close codes say nothing
     }
 }
@@ -275,7 +275,7 @@ const KEEP_ALIVE: u32 = 1;
 const ANSWER: u32 = 2;
 
 impl Protocol for IdleOnSend {
-    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         cx.send(CONNECT);
         Ok(())
     }
@@ -286,7 +286,7 @@ impl Protocol for IdleOnSend {
                 cx.set_timer(KEEP_ALIVE, 20 * S);
                 cx.ready();
             }
-            [0x20, 2, _, code] => return Err(Error::refused(format!("code {code}"))),
+            [0x20, 2, _, code] => return Err(Error::login_refused(format!("code {code}"))),
             [0xD0, 0] => cx.cancel_timer(ANSWER),
             _ => cx.deliver(message),
         }
@@ -363,7 +363,7 @@ struct Limited {
 }
 
 impl Protocol for Limited {
-    fn on_open(&mut self, cx: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         self.sent.clear();
         cx.set_timer(1, 4 * S);
         cx.ready();
@@ -442,7 +442,7 @@ struct Moving {
 }
 
 impl Protocol for Moving {
-    fn prepare(&mut self, attempt: &Attempt<'_>, request: &mut Request) -> Result<(), Error> {
+    fn prepare(&mut self, attempt: &Attempt<'_>, request: &mut UpgradeRequest) -> Result<(), Error> {
         match self.to.take() {
             Some(url) if attempt.moving => request.url = url,
             _ => {}
@@ -450,7 +450,7 @@ impl Protocol for Moving {
         Ok(())
     }
 
-    fn on_open(&mut self, _: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, _: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         Ok(())
     }
 
@@ -664,7 +664,7 @@ fn an_old_server_that_ends_at_the_new_welcome_ends_no_line() {
 struct Idle;
 
 impl Protocol for Idle {
-    fn on_open(&mut self, _: &mut Context<'_>, _: &Accepted) -> Result<(), Error> {
+    fn on_open(&mut self, _: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         Ok(())
     }
 

@@ -55,7 +55,7 @@ proptest! {
             _ => rejection.headers.push((said.clone(), String::new())),
         }
         rejection.secrets = Secrets::of(&url, &headers, &[]);
-        let error = Error::Rejected(Arc::new(rejection.clone()));
+        let error = Error::UpgradeRejected(Arc::new(rejection.clone()));
         let told = format!("{error} {error:?} {rejection}");
         for (part, how, _) in &mixture {
             let part = parts[*part].trim_end_matches('=');

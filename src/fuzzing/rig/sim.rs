@@ -9,8 +9,8 @@ use crate::dial::Dialled;
 use crate::error::{Error, Phase};
 use crate::fuzzing::peer::Peer;
 use crate::intake::Command;
-use crate::protocol::{Accepted, Request};
-use crate::session::reconnect::Plan;
+use crate::protocol::{Handshake, UpgradeRequest};
+use crate::session::reconnect::ReconnectPlan;
 use crate::session::{ConnectionId, Piece};
 use crate::transport::Connection;
 use crate::transport::pipe::{End, Pipe};
@@ -30,7 +30,7 @@ pub(in crate::fuzzing) struct Sim {
     pub(in crate::fuzzing) dialling: Option<u64>,
     /// The newest attempt there was.
     pub(in crate::fuzzing) newest: u64,
-    pub(in crate::fuzzing) plan: Option<Plan>,
+    pub(in crate::fuzzing) plan: Option<ReconnectPlan>,
     /// The delays of the plans that were made since somebody has looked.
     pub(in crate::fuzzing) planned: Vec<Duration>,
     pub(in crate::fuzzing) lines: Vec<Line>,
@@ -114,7 +114,7 @@ impl Sim {
             taken: 0,
             blocked: false,
         });
-        let accepted = Accepted { address: ([127, 0, 0, 1], 80).into(), subprotocol: None };
+        let accepted = Handshake { address: ([127, 0, 0, 1], 80).into(), subprotocol: None };
         Box::new(Connection { socket, accepted })
     }
 }
@@ -144,7 +144,7 @@ impl Host for Sim {
         due.map(|plan| News::Due { generation: plan.generation })
     }
 
-    fn dial(&mut self, now: Instant, generation: u64, _: Request) {
+    fn dial(&mut self, now: Instant, generation: u64, _: UpgradeRequest) {
         self.work += 1;
         assert_eq!(now, self.now);
         assert!(self.dialling.replace(generation).is_none(), "two attempts");
@@ -158,7 +158,7 @@ impl Host for Sim {
         (Phase::Tls, "h".into())
     }
 
-    fn schedule(&mut self, plan: Plan) {
+    fn schedule(&mut self, plan: ReconnectPlan) {
         self.work += 1;
         assert_eq!(plan.at, self.now + plan.delay);
         self.planned.push(plan.delay);

@@ -15,7 +15,7 @@ fn started(config: HeartbeatConfig) -> (HeartbeatManager, Instant) {
 }
 
 fn ping(n: u64) -> HeartbeatAction {
-    Send(Pulse::Ping(n.to_be_bytes()))
+    Send(HeartbeatFrame::Ping(n.to_be_bytes()))
 }
 
 /// Lets the beat that is due at `now` out, and onto the wire.
@@ -79,7 +79,7 @@ fn strict_demands_the_answer_itself() {
     let (mut heartbeat, t) = started(HeartbeatConfig::default().strict(true));
     beat(&mut heartbeat, t + 30 * S);
     heartbeat.handle_activity(t + 35 * S);
-    heartbeat.handle_response(t + 36 * S, Response::Pong(b"other"));
+    heartbeat.handle_response(t + 36 * S, HeartbeatResponse::Pong(b"other"));
     assert_eq!(heartbeat.handle_timeout(t + 40 * S), Some(Dead { silence: 10 * S }));
 }
 
@@ -87,7 +87,7 @@ fn strict_demands_the_answer_itself() {
 fn the_answer_gives_the_round_trip_and_satisfies_strict() {
     let (mut heartbeat, t) = started(HeartbeatConfig::default().strict(true));
     beat(&mut heartbeat, t + 30 * S);
-    let answer = Response::Pong(&[0, 0, 0, 0, 0, 0, 0, 1]);
+    let answer = HeartbeatResponse::Pong(&[0, 0, 0, 0, 0, 0, 0, 1]);
     assert_eq!(heartbeat.handle_response(t + 30 * S + 7 * MS, answer), Some(7 * MS));
     assert_eq!(heartbeat.handle_response(t + 31 * S, answer), None, "once");
     assert_eq!(heartbeat.next_deadline(), Some(t + 60 * S));
@@ -99,9 +99,15 @@ fn a_pong_answers_every_beat_up_to_its_own() {
     for n in 1..=3 {
         beat(&mut heartbeat, t + 30 * n * S);
     }
-    assert_eq!(heartbeat.handle_response(t + 91 * S, Response::Pong(&2u64.to_be_bytes())), Some(31 * S));
-    assert_eq!(heartbeat.handle_response(t + 91 * S, Response::Pong(&1u64.to_be_bytes())), None);
-    assert_eq!(heartbeat.handle_response(t + 92 * S, Response::Pong(&3u64.to_be_bytes())), Some(2 * S));
+    assert_eq!(
+        heartbeat.handle_response(t + 91 * S, HeartbeatResponse::Pong(&2u64.to_be_bytes())),
+        Some(31 * S)
+    );
+    assert_eq!(heartbeat.handle_response(t + 91 * S, HeartbeatResponse::Pong(&1u64.to_be_bytes())), None);
+    assert_eq!(
+        heartbeat.handle_response(t + 92 * S, HeartbeatResponse::Pong(&3u64.to_be_bytes())),
+        Some(2 * S)
+    );
 }
 
 #[test]
@@ -109,18 +115,18 @@ fn an_unknown_or_forged_answer_confirms_nothing() {
     let (mut heartbeat, t) = started(HeartbeatConfig::default());
     beat(&mut heartbeat, t + 30 * S);
     for payload in [&b""[..], b"x", &[0; 8], &[0xFF; 8], &[0; 125]] {
-        assert_eq!(heartbeat.handle_response(t + 31 * S, Response::Pong(payload)), None);
+        assert_eq!(heartbeat.handle_response(t + 31 * S, HeartbeatResponse::Pong(payload)), None);
     }
 }
 
 #[test]
 fn a_json_answer_has_no_number_and_answers_the_oldest() {
     let (mut heartbeat, t) = started(HeartbeatConfig::json().timeout(100 * S));
-    assert_eq!(heartbeat.handle_timeout(t + 30 * S), Some(Send(Pulse::Json)));
-    assert_eq!(heartbeat.handle_timeout(t + 60 * S), Some(Send(Pulse::Json)));
-    assert_eq!(heartbeat.handle_response(t + 61 * S, Response::Json), Some(31 * S));
-    assert_eq!(heartbeat.handle_response(t + 61 * S, Response::Json), Some(S));
-    assert_eq!(heartbeat.handle_response(t + 61 * S, Response::Json), None);
+    assert_eq!(heartbeat.handle_timeout(t + 30 * S), Some(Send(HeartbeatFrame::Json)));
+    assert_eq!(heartbeat.handle_timeout(t + 60 * S), Some(Send(HeartbeatFrame::Json)));
+    assert_eq!(heartbeat.handle_response(t + 61 * S, HeartbeatResponse::Json), Some(31 * S));
+    assert_eq!(heartbeat.handle_response(t + 61 * S, HeartbeatResponse::Json), Some(S));
+    assert_eq!(heartbeat.handle_response(t + 61 * S, HeartbeatResponse::Json), None);
 }
 
 #[test]
@@ -187,7 +193,7 @@ fn an_answer_that_arrives_late_does_not_touch_the_next_connection() {
     heartbeat.stop();
     assert_eq!((heartbeat.is_running(), heartbeat.next_deadline()), (false, None));
     heartbeat.start(t + 35 * S);
-    assert_eq!(heartbeat.handle_response(t + 36 * S, Response::Pong(&1u64.to_be_bytes())), None);
+    assert_eq!(heartbeat.handle_response(t + 36 * S, HeartbeatResponse::Pong(&1u64.to_be_bytes())), None);
     assert_eq!(heartbeat.handle_timeout(t + 40 * S), None, "the old timeout died with its connection");
     assert_eq!(heartbeat.handle_timeout(t + 65 * S), Some(ping(2)));
 }
@@ -231,7 +237,11 @@ fn answers_to_many_beats_under_way_keep_a_strict_judge_content_and_measure_the_r
             beat(&mut heartbeat, t + n * S);
             if let Some(answered) = n.checked_sub(100).filter(|answered| *answered > 0) {
                 let counter = u64::from(answered).to_be_bytes();
-                let response = if kind == Beat::Json { Response::Json } else { Response::Pong(&counter) };
+                let response = if kind == Beat::Json {
+                    HeartbeatResponse::Json
+                } else {
+                    HeartbeatResponse::Pong(&counter)
+                };
                 let round_trip = heartbeat.handle_response(t + n * S, response);
                 assert!(round_trip.is_none_or(|time| time == 100 * S), "{round_trip:?} of #{answered}");
                 measured += u32::from(round_trip.is_some());

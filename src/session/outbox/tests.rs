@@ -264,12 +264,12 @@ fn the_window_is_half_full_by_count_or_by_bytes() {
     let mut outbox = kept(1..=4);
     outbox.begin(0);
     hand(&mut outbox, 1, 10);
-    assert!(!outbox.is_half_full(Limit::new(4, 1000)) && outbox.is_half_full(Limit::new(4, 18)));
+    assert!(!outbox.is_half_full(QueueLimit::new(4, 1000)) && outbox.is_half_full(QueueLimit::new(4, 18)));
     hand(&mut outbox, 1, 20);
-    assert!(outbox.is_half_full(Limit::new(4, 1000)));
+    assert!(outbox.is_half_full(QueueLimit::new(4, 1000)));
     outbox.progress(20);
     outbox.confirm(1);
-    assert!(!outbox.is_half_full(Limit::new(4, 1000)));
+    assert!(!outbox.is_half_full(QueueLimit::new(4, 1000)));
 }
 
 #[test]

@@ -88,11 +88,11 @@ fn a_client_that_connects_is_closed_by_its_first_failure() {
     let cause = DisconnectReason::ConnectFailed(refused()).to_string();
     let Event::Disconnected { reason, retry_in: None, .. } = &events[1] else { panic!("{events:?}") };
     assert_eq!(reason.to_string(), cause);
-    let Event::Closed { reason: CloseReason::Refused(reason) } = &events[2] else { panic!("{events:?}") };
+    let Event::Closed { reason: CloseReason::NotRetried(reason) } = &events[2] else { panic!("{events:?}") };
     assert_eq!(reason.to_string(), cause);
     assert!(matches!(
         rig.session.take_close_reason(),
-        Some(CloseReason::Refused(DisconnectReason::ConnectFailed(Error::Connect { .. })))
+        Some(CloseReason::NotRetried(DisconnectReason::ConnectFailed(Error::Connect { .. })))
     ));
 }
 
@@ -255,7 +255,7 @@ fn the_close_code_decides_whether_there_is_another_attempt() {
         rig.lose();
         assert_eq!(rig.actions(), [HANG_UP, Stop]);
         let reason = rig.closed();
-        let CloseReason::Refused(DisconnectReason::ClosedByServer(frame)) = reason else {
+        let CloseReason::NotRetried(DisconnectReason::ClosedByServer(frame)) = reason else {
             panic!("{reason:?}")
         };
         assert_eq!(frame.code, code);
@@ -303,7 +303,8 @@ fn a_refusal_is_final_before_the_line_was_ever_ready() {
     let mut rig = Rig::dialling(config());
     rig.fail(rejected(403, None));
     let reason = rig.closed();
-    let CloseReason::Refused(DisconnectReason::ConnectFailed(Error::Rejected(rejection))) = reason else {
+    let CloseReason::NotRetried(DisconnectReason::ConnectFailed(Error::UpgradeRejected(rejection))) = reason
+    else {
         panic!("{reason:?}")
     };
     assert_eq!(rejection.status, 403);

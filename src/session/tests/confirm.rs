@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::*;
-use crate::config::{Delivery, Limit};
+use crate::config::{Delivery, QueueLimit};
 
 /// A server that answers each ping a round trip after it went out.
 struct Far {
@@ -93,7 +93,7 @@ fn a_confirmation_is_asked_for_though_newer_messages_wait() {
 fn at_least_once_goes_on_while_many_heartbeats_are_under_way() {
     let heartbeat = HeartbeatConfig::default().interval(20 * MS).timeout(60 * S);
     let config =
-        config().delivery(Delivery::AtLeastOnce).heartbeat(heartbeat).outbox(Limit::new(20, 1 << 20));
+        config().delivery(Delivery::AtLeastOnce).heartbeat(heartbeat).outbox(QueueLimit::new(20, 1 << 20));
     let mut far = Far::new(config, S);
     let mut released = 0;
     for _ in 0..1_200 {
