@@ -24,11 +24,11 @@ pub use crate::client::requests::Answers;
 use crate::config::{ConnectionConfig, deadline};
 use crate::error::Error;
 use crate::event::{Event, Ticket};
-use crate::intake::{Command, Inner, Looks, Thread, ThreadHandle};
 use crate::message::Message;
+use crate::shared::Shared;
+use crate::shared::{AdaptiveSpin, Command, Inner, Thread, ThreadHandle};
 use crate::state::ConnectionState;
 use crate::stats::Stats;
-use crate::worker::Shared;
 
 /// A line to a WebSocket server, held by a thread of its own.
 ///
@@ -95,7 +95,7 @@ struct LineHandle {
     answers: bool,
     /// How long a caller looks for what is on its way before it sleeps, in ns, and whether that pays.
     look: u64,
-    looks: Looks,
+    looks: AdaptiveSpin,
     began: Instant,
     /// When a caller last took something after a wait, in ns since then.
     taken_at: AtomicU64,
@@ -106,7 +106,7 @@ struct LineHandle {
 }
 
 /// A caller who waits again so soon, in ns, works from answer to answer.
-const BUSY: u64 = 50_000;
+const BUSY_NS: u64 = 50_000;
 
 impl Client {
     /// Makes one attempt to connect, and returns a client whose line is ready; later losses are followed by reconnects.
@@ -180,7 +180,7 @@ impl Client {
     pub fn stats(&self) -> Stats {
         let Shared { intake, status, .. } = &self.line.shared;
         let stats = status.read(|status| status.stats.clone());
-        // The worker may learn of them much later.
+        // The I/O thread may learn of them much later.
         Stats { messages_accepted: intake.last_ticket(), ..stats }
     }
 
@@ -251,7 +251,7 @@ impl LineHandle {
         patience: Duration,
         receive: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
-        self.shared.burst.stand_back();
+        self.shared.burst.wait_out_burst();
         if let Ok(there) = channel.try_recv() {
             return Ok(there);
         }
@@ -268,7 +268,7 @@ impl LineHandle {
     fn look<T>(&self, channel: &Receiver<T>, patience: Duration) -> Option<T> {
         let start = self.now();
         let look = self.look.min(u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX));
-        let busy = start.saturating_sub(self.taken_at.load(Ordering::Relaxed)) < BUSY;
+        let busy = start.saturating_sub(self.taken_at.load(Ordering::Relaxed)) < BUSY_NS;
         if !busy || look == 0 || !self.looks.wants() {
             return None;
         }
@@ -290,7 +290,7 @@ impl LineHandle {
     }
 
     fn command(&self, command: Command) {
-        // A worker that is gone has nothing left to do.
+        // An I/O thread that is gone has nothing left to do.
         let _ = self.commands.send(command);
         self.shared.gate.urgent();
     }
@@ -311,8 +311,8 @@ impl LineHandle {
     }
 
     fn timeout(&self, waiting_for: &'static str, after: Duration) -> Error {
-        let trouble = self.shared.status.read(|status| status.trouble.clone());
-        Error::Timeout { waiting_for, after, source: trouble.map(Arc::new) }
+        let last_failure = self.shared.status.read(|status| status.last_failure.clone());
+        Error::Timeout { waiting_for, after, source: last_failure.map(Arc::new) }
     }
 }
 

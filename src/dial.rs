@@ -18,8 +18,8 @@ use mio::{Registry, Waker};
 
 use crate::endpoint::Endpoint;
 use crate::error::{Error, INTERNAL, Phase};
-use crate::intake::{self, Calls, Gate, ThreadHandle};
 use crate::protocol::UpgradeRequest;
+use crate::shared::{self, Calls, Gate, ThreadHandle};
 use crate::transport::stream::{Poller, Raw, Wire};
 use crate::transport::{Attempt, Connection, Settings, Target, connect};
 
@@ -92,7 +92,7 @@ impl Dialler {
             Err(source) => {
                 let error =
                     Error::System { what: "a thread or a descriptor to dial with", source: Arc::new(source) };
-                // The worker holds the other end while it lives.
+                // The I/O thread holds the other end while it lives.
                 let _ = self.results.send(Dialled { generation, result: Err(error) });
             }
         }
@@ -111,7 +111,7 @@ impl Dialler {
             results: self.results.clone(),
             gate: Arc::clone(&self.gate),
         };
-        let handle = intake::Thread::Dial.spawn(stack, move || thread.run())?;
+        let handle = shared::Thread::Dial.spawn(stack, move || thread.run())?;
         Ok(DialThread { shared, handle })
     }
 
@@ -130,7 +130,7 @@ impl Dialler {
         // If it fails, the thread ends at its next readiness instead.
         let _ = thread.shared.waker.wake();
         let calls = &self.calls;
-        self.thread.take_if(|thread| calls.keeps(intake::Thread::Dial, &thread.handle).is_none());
+        self.thread.take_if(|thread| calls.keeps(shared::Thread::Dial, &thread.handle).is_none());
     }
 
     /// The attempt has brought its result: its thread is about to end.
@@ -138,13 +138,13 @@ impl Dialler {
         let calls = &self.calls;
         self.thread.take_if(|thread| {
             let gone = thread.shared.lock().gone;
-            gone && calls.keeps(intake::Thread::Dial, &thread.handle).is_none()
+            gone && calls.keeps(shared::Thread::Dial, &thread.handle).is_none()
         });
     }
 
     /// What keeps the thread of an attempt that was abandoned: a call that can't be interrupted.
     pub(crate) fn still_inside(&self) -> Option<Box<str>> {
-        self.calls.keeps(intake::Thread::Dial, &self.thread.as_ref()?.handle)
+        self.calls.keeps(shared::Thread::Dial, &self.thread.as_ref()?.handle)
     }
 }
 
@@ -199,13 +199,13 @@ impl Thread {
             let result = catch_unwind(AssertUnwindSafe(|| connect(request, &settings, self)))
                 .unwrap_or_else(|_| Err(Error::Panicked { callback: self.callback() }));
             // If it panicked, nothing else has said so.
-            self.shared.calls.leave(intake::Thread::Dial);
+            self.shared.calls.leave(shared::Thread::Dial);
             let mut state = self.shared.lock();
             if state.job.as_ref().is_some_and(|wanted| wanted.generation == generation) {
                 state.job = None;
                 state.gone = true;
                 drop(state);
-                // A worker that is gone wants no result.
+                // An I/O thread that is gone wants no result.
                 let _ = self.results.send(Dialled { generation, result: result.map(Box::new) });
                 self.gate.urgent();
                 return;
@@ -254,12 +254,12 @@ impl Attempt for Thread {
     fn uninterruptible<R>(&mut self, what: &str, call: impl FnOnce() -> R) -> Result<R, Error> {
         let calls = &self.shared.calls;
         let wanted = self.still_wanted()?;
-        if !calls.enter(intake::Thread::Dial, what) {
+        if !calls.enter(shared::Thread::Dial, what) {
             return Err(Error::Closed);
         }
         drop(wanted);
         let result = call();
-        calls.leave(intake::Thread::Dial);
+        calls.leave(shared::Thread::Dial);
         Ok(result)
     }
 

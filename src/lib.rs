@@ -61,11 +61,13 @@ mod event;
 pub mod fuzzing;
 #[doc = include_str!("guide.md")]
 pub mod guide {}
-mod intake;
+mod io;
+mod jobs;
 mod message;
 mod protocol;
 mod secrets;
 mod session;
+mod shared;
 mod state;
 mod stats;
 #[cfg(feature = "testing")]
@@ -73,8 +75,6 @@ pub mod testing;
 mod ticket;
 mod timer;
 mod transport;
-mod work;
-mod worker;
 
 pub use crossbeam_channel::Receiver;
 pub use native_tls::TlsConnector;

@@ -126,14 +126,14 @@ use crate::config::ConnectionConfig;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::event::{CloseReason, Event, Undelivered};
-use crate::intake::{Intake, Status};
+use crate::io::publisher::Publisher;
+use crate::io::turn::Turn;
 use crate::message::Message;
 use crate::protocol::{Protocol, UpgradeRequest};
-use crate::session::{Mode, Session};
+use crate::session::{Session, Startup};
+use crate::shared::{Intake, Status};
 use crate::testing::server::Server;
 use crate::testing::turn::Script;
-use crate::worker::publisher::Publisher;
-use crate::worker::turn::Turn;
 
 type Fetch = Box<dyn Fn(UpgradeRequest) -> Result<UpgradeRequest, Error>>;
 
@@ -210,7 +210,7 @@ impl Line {
         let now = Instant::now();
         let random = Arc::new(AtomicU64::new(0.5_f64.to_bits()));
         let source = Arc::clone(&random);
-        let mode = Mode { one_attempt: false, fetches: fetch.is_some() };
+        let mode = Startup { one_attempt: false, fetches: fetch.is_some() };
         let wall = SystemTime::UNIX_EPOCH + Self::BEGINS;
         let session = Session::new(config.clone(), Some(protocol), mode, (now, wall))?
             .with_random(move || f64::from_bits(source.load(SeqCst)))?;

@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use crate::intake::Gate;
+use crate::shared::Gate;
 
 /// A share in the timer thread.
 pub(crate) struct Timer {
@@ -149,11 +149,11 @@ impl Ord for Entry {
 mod tests {
     use super::*;
     use crate::config::QueueLimit;
-    use crate::intake::{Intake, Sleep};
+    use crate::shared::{Intake, Sleep};
     use crate::transport::stream::Poller;
     use std::time::Duration;
 
-    /// The gate of a worker that sleeps in `Poller::wait`.
+    /// The gate of an I/O thread that sleeps in `Poller::wait`.
     fn sleeper() -> (Poller, Arc<Gate>) {
         let poller = Poller::new().unwrap();
         let gate = Arc::new(Gate::new(poller.waker().unwrap()));

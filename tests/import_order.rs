@@ -11,11 +11,11 @@ const FLOORS: [&str; 20] = [
     "testing",
     "fuzzing",
     "client",
-    "worker",
-    "work",
+    "io",
+    "jobs",
     "dial",
     "timer",
-    "intake",
+    "shared",
     "transport",
     "session",
     "protocol",
@@ -97,8 +97,8 @@ fn the_rule_finds_what_breaks_it() {
             .is_empty()
     );
     assert_eq!(climbs("config", "use crate::client::Client;"), ["client"]);
-    assert_eq!(climbs("session", "let x = crate::worker::run();"), ["worker"]);
-    assert_eq!(climbs("session", "use crate::{error::Error, worker::Worker};"), ["worker"]);
+    assert_eq!(climbs("session", "let x = crate::io::run();"), ["io"]);
+    assert_eq!(climbs("session", "use crate::{error::Error, io::Turn};"), ["io"]);
     assert_eq!(climbs("transport", "use crate::session::Session;"), ["session"]);
     assert_eq!(climbs("session", "use crate::transport::UpgradeRequest;"), ["transport"]);
     assert_eq!(climbs("error", "use crate::stats::Stats;"), ["stats"]);

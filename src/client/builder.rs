@@ -11,14 +11,15 @@ use std::time::{Duration, Instant};
 use crate::client::{Client, LineHandle};
 use crate::config::{Beat, ConnectionConfig, WhileDown};
 use crate::error::Error;
-use crate::intake::{Gate, Intake, LATE, Looks, Status, Thread};
+use crate::io::thread::{IoThread, Notify, Setup};
 use crate::protocol::{Protocol, UpgradeRequest};
+use crate::shared::Shared;
+use crate::shared::{AdaptiveSpin, Gate, Intake, LATE, Status, Thread};
 use crate::state::ConnectionState;
 use crate::timer::Timer;
 use crate::transport::stream::Poller;
 use crate::transport::tls::Connector;
 use crate::transport::{Fetch, Resolver, Settings};
-use crate::worker::{Notify, Setup, Shared, Worker};
 
 /// A client to be: what [`ConnectionConfig`] holds, and behaviour.
 ///
@@ -197,7 +198,7 @@ impl Builder {
         let patience = config.heartbeat.timeout;
         let confirms = config.heartbeat.beat == Beat::WebSocketPing;
         let settings = Settings { config, fetch, resolver, tls: Connector::default() };
-        let worker = Worker::new(Setup {
+        let worker = IoThread::new(Setup {
             settings,
             protocol,
             one_attempt,
@@ -217,7 +218,7 @@ impl Builder {
             confirms,
             answers,
             look,
-            looks: Looks::default(),
+            looks: AdaptiveSpin::default(),
             began: Instant::now(),
             taken_at: AtomicU64::new(0),
             max_age,

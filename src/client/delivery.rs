@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::client::{Client, not_on_io_thread};
 use crate::error::Error;
 use crate::event::Tickets;
-use crate::intake::{Command, Inner};
+use crate::shared::{Command, Inner};
 
 impl Client {
     /// Blocks until none of the messages that were accepted before the call waits to be written to the operating system, the
@@ -128,12 +128,13 @@ mod tests {
 
     use crate::error::INTERNAL;
     use crate::event::{CloseReason, Ticket, Undelivered};
-    use crate::intake::Status;
-    use crate::session::{Doubt, Watermarks};
+    use crate::session::{LostMessages, Watermarks};
+    use crate::shared::Status;
 
     fn status(written: u64, settled: u64, lost: &[(u64, bool)]) -> Status {
         let status = Status::new();
-        let doubt = |&(ticket, expired): &(u64, bool)| Doubt { tickets: Ticket(ticket).into(), expired };
+        let doubt =
+            |&(ticket, expired): &(u64, bool)| LostMessages { tickets: Ticket(ticket).into(), expired };
         status.set_watermarks(Watermarks { written, settled }, lost.iter().map(doubt).collect());
         status
     }

@@ -13,8 +13,8 @@ use crate::client::{Client, LineHandle, not_on_io_thread};
 use crate::config::deadline;
 use crate::error::{CloseFrame, Error};
 use crate::event::{CloseReason, Undelivered};
-use crate::intake::{Command, LATE, Thread};
 use crate::session::LOG;
+use crate::shared::{Command, LATE, Thread};
 use crate::state::ConnectionState;
 
 /// So long does the I/O thread have for its end, where nothing is to be waited for.

@@ -12,8 +12,8 @@ use crate::client::{Client, not_on_io_thread, remaining};
 use crate::config::deadline;
 use crate::error::{Error, SendErrorKind};
 use crate::event::Ticket;
-use crate::intake::{Command, Offer, Reply};
 use crate::message::Message;
+use crate::shared::{Command, Offer, Reply};
 
 impl Client {
     /// Sends a request, and returns the answer to it, as the protocol pairs them: see

@@ -13,9 +13,9 @@ use crate::client::{Client, remaining};
 use crate::config::deadline;
 use crate::error::{Error, SendError, SendErrorKind};
 use crate::event::{Ticket, Tickets};
-use crate::intake::{Offer, Thread};
 use crate::message::Message;
-use crate::worker::Shared;
+use crate::shared::Shared;
+use crate::shared::{Offer, Thread};
 
 /// So many messages of `send_all` are handed over at once, and no more once they have so many bytes.
 const BATCH: usize = 64;

@@ -143,7 +143,7 @@ impl Check {
         }
     }
 
-    /// What holds while the worker sleeps. `blocked`: bytes wait, since then; `ready`: messages go out.
+    /// What holds while the I/O thread sleeps. `blocked`: bytes wait, since then; `ready`: messages go out.
     pub(super) fn asleep(
         &self,
         now: Instant,

@@ -9,7 +9,7 @@ use crate::transport::pipe::{End, Pipe, frame};
 use crate::transport::socket::{Incoming, Socket};
 use crate::transport::stream::{Link, Wire};
 
-/// What a server sent, as the worker gets it.
+/// What a server sent, as the I/O thread gets it.
 #[derive(Debug, PartialEq)]
 enum Seen {
     Message(Message),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::event::{Ticket, Tickets, Undelivered};
 use crate::message::Message;
-use crate::session::outbox::FAILURES;
-use crate::session::{ConnectionId, Doubt, Watermarks};
+use crate::session::outbox::MOST_FAILURES;
+use crate::session::{ConnectionId, LostMessages, Watermarks};
 
 pub(super) struct Ledger {
     fates: Vec<Fate>,
@@ -102,8 +102,8 @@ impl Ledger {
     }
 
     /// Who waits for their confirmation is told that it will not come.
-    pub(super) fn tell(&mut self, doubts: &[Doubt]) {
-        for Doubt { tickets, expired } in doubts {
+    pub(super) fn tell(&mut self, doubts: &[LostMessages]) {
+        for LostMessages { tickets, expired } in doubts {
             for ticket in tickets.iter().map(Ticket::number) {
                 let fate = self.fate(ticket);
                 assert!(!fate.confirmed && !fate.told && *expired == fate.expired, "#{ticket}: {fate:?}");
@@ -117,7 +117,7 @@ impl Ledger {
         for ticket in tickets.iter().map(Ticket::number) {
             let fate = self.fate(ticket);
             assert!(
-                (fate.expires || times(ticket) >= FAILURES)
+                (fate.expires || times(ticket) >= MOST_FAILURES)
                     && fate.connections == 0
                     && !fate.expired
                     && !fate.doubted,

@@ -16,14 +16,14 @@ use super::wild::Fallen;
 use crate::config::{ConnectionConfig, Delivery};
 use crate::error::Error;
 use crate::event::Event;
-use crate::intake::{Intake, Sleep, Status};
+use crate::io::publisher::Publisher;
+use crate::io::thread::IDLE_BEFORE_SHRINK;
+use crate::io::traffic::HIGH_WATER;
+use crate::io::turn::{Next, Turn};
 use crate::message::Message;
 use crate::protocol::Protocol;
-use crate::session::{Mode, Reply, Session};
-use crate::worker::QUIET;
-use crate::worker::publisher::Publisher;
-use crate::worker::traffic::HIGH_WATER;
-use crate::worker::turn::{Next, Turn};
+use crate::session::{Reply, Session, Startup};
+use crate::shared::{Intake, Sleep, Status};
 pub(super) use sim::{Line, Opening, Sim};
 
 /// So many turns in a row that change nothing are a spin.
@@ -54,7 +54,7 @@ impl Rig {
     pub(super) fn new(
         config: ConnectionConfig,
         protocol: Option<Box<dyn Protocol>>,
-        mode: Mode,
+        mode: Startup,
         (now, wall): (Instant, SystemTime),
     ) -> Self {
         let (outbox, inbox) = crossbeam_channel::unbounded();
@@ -87,7 +87,7 @@ impl Rig {
         self.turn.host.now
     }
 
-    /// Turns until the worker would sleep. Returns how long it would.
+    /// Turns until the I/O thread would sleep. Returns how long it would.
     pub(super) fn settle(&mut self) -> Option<Instant> {
         let mut idle = 0;
         while !self.stopped {
@@ -220,7 +220,7 @@ impl Rig {
             }
         }
         self.check.published(session.state());
-        self.ledger.tell(session.pending_doubts());
+        self.ledger.tell(session.pending_lost());
         self.ledger.settle(&session.watermarks());
         self.turn.host.lines.retain(|line| !line.pipe.state().hung_up);
         let standing = self.config.events.messages.saturating_add(300);
@@ -237,13 +237,13 @@ impl Rig {
         }
     }
 
-    /// So much time passes while the worker sleeps.
+    /// So much time passes while the I/O thread sleeps.
     pub(super) fn sleep(&mut self, time: Duration) {
         self.turn.host.now += time;
         self.wall += time;
         self.turn.host.work_on();
-        if time >= QUIET {
-            self.turn.rest(self.turn.host.now);
+        if time >= IDLE_BEFORE_SHRINK {
+            self.turn.shrink(self.turn.host.now);
             self.follow();
         }
     }

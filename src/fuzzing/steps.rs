@@ -15,12 +15,12 @@ use crate::config::{
     WhileDown,
 };
 use crate::error::{CloseFrame, Error, Rejection, SendErrorKind};
-use crate::intake::{Command, Offer, Reply};
+use crate::io::turn::Turn;
 use crate::message::Message;
 use crate::protocol::{JsonSession, Protocol};
-use crate::session::Mode;
+use crate::session::Startup;
+use crate::shared::{Command, Offer, Reply};
 use crate::transport::pipe::{End, frame};
-use crate::worker::turn::Turn;
 
 /// Which protocol the line has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub(super) fn run(data: &[u8], speaks: Speaks, now: Instant) {
     let mut input = Input::new(data);
     let config = config(&mut input, speaks);
     let mode = input.byte();
-    let mode = Mode { one_attempt: mode & 0xF == 1, fetches: mode & 0x10 != 0 };
+    let mode = Startup { one_attempt: mode & 0xF == 1, fetches: mode & 0x10 != 0 };
     let fallen = Fallen::default();
     let mut pairs_by_id = false;
     let protocol: Option<Box<dyn Protocol>> = match speaks {
@@ -135,7 +135,7 @@ fn json_session(choice: u8, pairs_by_id: &mut bool) -> JsonSession {
     }
 }
 
-/// `due`: when the worker would wake up.
+/// `due`: when the I/O thread would wake up.
 fn act(rig: &mut Rig, step: u8, input: &mut Input<'_>, due: Option<Instant>) {
     match step % 32 {
         0 => {}

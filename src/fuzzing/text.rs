@@ -10,7 +10,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{Error, Rejection};
 use crate::event::{DisconnectReason, Event};
 use crate::protocol::{Loss, UpgradeRequest};
-use crate::session::{Action, Mode, Session};
+use crate::session::{Action, Session, Startup};
 
 /// A refusal with this `Retry-After`, at any time of the wall clock.
 pub(super) fn retry_after(data: &[u8], now: Instant) {
@@ -47,7 +47,8 @@ pub(super) fn retry_after(data: &[u8], now: Instant) {
     let config = ConnectionConfig::new("ws://h")
         .retry_after_cap(cap)
         .reconnect(ReconnectConfig::default().jitter(Jitter::None));
-    let mut session = Session::new(config, None, Mode::default(), (now, wall)).expect("a good configuration");
+    let mut session =
+        Session::new(config, None, Startup::default(), (now, wall)).expect("a good configuration");
     session.start(now);
     session.handle_dial_failed(later, 1, error);
     let mut planned = None;

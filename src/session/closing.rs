@@ -238,7 +238,7 @@ impl Session {
             Outcome::ClosedByCaller => None,
             Outcome::Down(reason) => Some(reason),
         };
-        self.go(ConnectionState::Closing, why);
+        self.set_state(ConnectionState::Closing, why);
         if let Some(current) = self.line.current_mut() {
             let (goodbye, overflowed) = (false, false);
             current.stage = Stage::Closing(Closing { until, step, outcome, since: now, goodbye, overflowed });
@@ -290,7 +290,7 @@ impl Session {
                 // A server that answers no ping must leave time for the handshake itself.
                 let patience = until.saturating_duration_since(now) / 2;
                 *confirmation = Confirmation::Asked { until: deadline(now, patience) };
-                self.ask(now);
+                self.ping_to_confirm(now);
             }
             Confirmation::NotAsked if flushed => *confirmation = Confirmation::Over,
             Confirmation::Asked { until } if *until <= now => *confirmation = Confirmation::Over,

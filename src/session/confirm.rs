@@ -21,7 +21,7 @@ impl Session {
         let Some(current) = self.line.current_mut().filter(|current| current.id == id) else { return };
         match current.pings.handle_pong(payload) {
             Pong::Confirms(ticket) => self.outbox.confirm(ticket),
-            Pong::IsDoubtful if current.heartbeat.is_running() => self.ask(now),
+            Pong::IsDoubtful if current.heartbeat.is_running() => self.ping_to_confirm(now),
             Pong::IsMute if !std::mem::replace(&mut self.warned_of_mute, true) => warn!(
                 target: LOG,
                 "The server answers pings without repeating their payload (RFC 6455, section 5.5.3): nothing can be \
@@ -51,7 +51,7 @@ impl Session {
     }
 
     /// A ping outside the schedule: its answer confirms what went before it.
-    pub(super) fn ask(&mut self, now: Instant) {
+    pub(super) fn ping_to_confirm(&mut self, now: Instant) {
         if let Some(current) = self.line.current_mut() {
             let pulse = current.heartbeat.beat(now);
             self.beat(now, pulse);

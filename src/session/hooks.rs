@@ -13,7 +13,7 @@ use crate::session::connection::{Connection, Role, Stage};
 use crate::session::heartbeat::HeartbeatResponse;
 use crate::session::requests::Withdrawn;
 use crate::session::timers::MOST_TIMERS;
-use crate::session::{ConnectionId, Line, Piece, Session};
+use crate::session::{ConnectionId, Job, Line, Session};
 use crate::state::ConnectionState;
 
 /// So many jobs of the protocol's may be under way for a connection.
@@ -124,7 +124,7 @@ impl Session {
         if self.protocol.is_none() {
             return Some(Ok(request));
         }
-        let last = self.last.clone();
+        let last = self.last_failure.clone();
         let attempt =
             Attempt { number: self.attempts, ever_ready: self.ever_ready, last: last.as_ref(), moving };
         let outcome = self.guarded(|protocol| protocol.prepare(&attempt, &mut request))?;
@@ -217,7 +217,7 @@ impl Session {
             }
             Effect::Work(work_id, work) => {
                 connection.jobs += 1;
-                self.pieces.push_back(Piece { connection: id, id: work_id, work });
+                self.pieces.push_back(Job { connection: id, id: work_id, work });
             }
             Effect::Deliver(_) | Effect::Part(..) | Effect::End(..) | Effect::Secret(_) => {}
         }
@@ -262,7 +262,7 @@ impl Session {
         }
         // Ready as soon as it is open: there was no login.
         if during != During::Opening {
-            self.go(ConnectionState::Authenticated, None);
+            self.set_state(ConnectionState::Authenticated, None);
         }
         self.ready(now, accepted, resumed);
     }

@@ -17,7 +17,7 @@ use crate::session::{Action, ConnectionId, LOG, Session};
 use crate::state::ConnectionState;
 
 /// The time between two attempts that are to be made at once.
-const AGAIN: Duration = Duration::from_millis(100);
+const BETWEEN_IMMEDIATE_ATTEMPTS: Duration = Duration::from_millis(100);
 
 impl Session {
     /// The attempt failed, or the line is lost: plans the next attempt, or closes.
@@ -26,7 +26,7 @@ impl Session {
         let ready_for = ready_since.map(|since| now.saturating_duration_since(since));
         // A server that accepts and drops must not be hammered: only a line that stayed up proves itself, and one that was
         // lost at once does not, whatever counts as stable.
-        if ready_for.is_some_and(|time| time >= self.config.stable_after.max(AGAIN)) {
+        if ready_for.is_some_and(|time| time >= self.config.stable_after.max(BETWEEN_IMMEDIATE_ATTEMPTS)) {
             self.reconnect.reset_backoff();
         }
         let down = Loss {
@@ -51,7 +51,7 @@ impl Session {
         // The one attempt of `connect` may be made again with fresh credentials.
         // A server that is not there, or a hook that fails, would be asked without end.
         let in_vain = retry == Retry::Now && self.reconnect.attempts() > 0;
-        let retry = if in_vain { Retry::After(AGAIN) } else { retry };
+        let retry = if in_vain { Retry::After(BETWEEN_IMMEDIATE_ATTEMPTS) } else { retry };
         let never = self.stopped || self.mode.one_attempt && !self.ever_ready && !refresh;
         let retry = if never { Retry::Never } else { retry };
         if retry == Retry::Never {
@@ -62,9 +62,9 @@ impl Session {
             return self.close_for_good(CloseReason::GaveUp { attempts, last: reason });
         }
         let maybe_delivered = self.end_connection(&reason.to_error(), false);
-        self.last = Some(reason.clone());
+        self.last_failure = Some(reason.clone());
         self.line = Line::Down;
-        self.go(ConnectionState::Disconnected, Some(&reason));
+        self.set_state(ConnectionState::Disconnected, Some(&reason));
         let attempt = match self.reconnect.attempts() {
             0 => "The first attempt".to_owned(),
             reconnects => format!("Attempt {reconnects}"),
@@ -127,7 +127,7 @@ impl Session {
         let maybe_delivered = self.end_connection(&reason.clone().into_error(), true);
         self.left.maybe_delivered = maybe_delivered.clone();
         self.line = Line::Closed;
-        self.go(ConnectionState::Closed, was_up.then_some(&reason as &dyn Display));
+        self.set_state(ConnectionState::Closed, was_up.then_some(&reason as &dyn Display));
         if let CloseReason::NotRetried(last) | CloseReason::GaveUp { last, .. } = &reason {
             let reason = last.clone();
             self.events.push_back(Event::Disconnected { reason, retry_in: None, maybe_delivered });

@@ -53,14 +53,14 @@ pub(crate) use crate::session::requests::Reply;
 use crate::session::requests::Requests;
 pub(crate) use crate::session::sender::Frame;
 use crate::session::transmit::is_json_pong;
-pub(crate) use crate::session::transmit::{Doubt, Watermarks};
+pub(crate) use crate::session::transmit::{LostMessages, Watermarks};
 use crate::state::ConnectionState;
 use crate::stats::Stats;
 
 /// What the log says comes from the library, not from one of its files.
 pub(crate) const LOG: &str = "tautline";
 
-/// Something for the worker to do.
+/// Something for the I/O thread to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Start an attempt.
@@ -80,7 +80,7 @@ pub(crate) enum Action {
 }
 
 /// Something to be done elsewhere, with a call of `handle_work` for its result.
-pub(crate) struct Piece {
+pub(crate) struct Job {
     pub(crate) connection: ConnectionId,
     pub(crate) id: u32,
     pub(crate) work: Work,
@@ -88,7 +88,7 @@ pub(crate) struct Piece {
 
 /// How a client was started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Mode {
+pub(crate) struct Startup {
     /// `connect`: a first attempt that fails closes the client.
     pub(crate) one_attempt: bool,
     /// There is a callback that can fetch fresh credentials.
@@ -97,7 +97,7 @@ pub(crate) struct Mode {
 
 pub(crate) struct Session {
     config: ConnectionConfig,
-    mode: Mode,
+    mode: Startup,
     /// The wall clock at an instant; unix time is reckoned from it.
     wall: (Instant, SystemTime),
     state: ConnectionState,
@@ -116,13 +116,13 @@ pub(crate) struct Session {
     outbox: Outbox,
     events: VecDeque<Event>,
     actions: VecDeque<Action>,
-    pieces: VecDeque<Piece>,
+    pieces: VecDeque<Job>,
     /// What callers want confirmed.
     wanted: Wanted,
     /// It was said in the log that a server's pongs confirm nothing.
     warned_of_mute: bool,
     /// Messages that will not be confirmed any more, for those who wait for that.
-    doubts: Vec<Doubt>,
+    lost_messages: Vec<LostMessages>,
     /// Numbers the attempts, so that a result that comes late is known as such.
     generation: u64,
     /// Attempts since the line was last ready.
@@ -132,7 +132,7 @@ pub(crate) struct Session {
     refreshed: bool,
     left: Undelivered,
     /// Why the line is down, until it is ready again.
-    last: Option<DisconnectReason>,
+    last_failure: Option<DisconnectReason>,
     close_reason: Option<CloseReason>,
     stats: Stats,
 }
@@ -143,7 +143,7 @@ impl Session {
     pub(crate) fn new(
         config: ConnectionConfig,
         protocol: Option<Box<dyn Protocol>>,
-        mode: Mode,
+        mode: Startup,
         (now, wall): (Instant, SystemTime),
     ) -> Result<Self, Error> {
         config.heartbeat.check()?;
@@ -163,7 +163,7 @@ impl Session {
             line: Line::Down,
             wanted: Wanted::default(),
             warned_of_mute: false,
-            doubts: Vec::new(),
+            lost_messages: Vec::new(),
             events: VecDeque::new(),
             actions: VecDeque::new(),
             pieces: VecDeque::new(),
@@ -172,7 +172,7 @@ impl Session {
             ever_ready: false,
             refreshed: false,
             left: Undelivered::default(),
-            last: None,
+            last_failure: None,
             close_reason: None,
             stats: Stats::default(),
         })
@@ -205,7 +205,7 @@ impl Session {
         if !matches!(self.line, Line::Dialling(_)) || generation != self.generation {
             return false;
         }
-        self.go(ConnectionState::Connected, None);
+        self.set_state(ConnectionState::Connected, None);
         self.outbox.begin(taken);
         self.wanted.ask_again(self.outbox.confirmed());
         let up = Up { current: connection, successor: None, leaving: Vec::new(), ready_since: None };
@@ -396,7 +396,7 @@ impl Session {
     }
 
     fn dial(&mut self, now: Instant) {
-        self.go(ConnectionState::Connecting, None);
+        self.set_state(ConnectionState::Connecting, None);
         self.generation += 1;
         self.attempts += 1;
         self.stats.attempts += 1;
@@ -417,7 +417,7 @@ impl Session {
         up.current.heartbeat.start(now);
         self.ever_ready = true;
         self.refreshed = false;
-        self.last = None;
+        self.last_failure = None;
         self.stats.connects += 1;
         let attempts = std::mem::take(&mut self.attempts);
         let Handshake { address, subprotocol } = accepted;
@@ -448,7 +448,7 @@ impl Session {
     }
 
     /// The one place where the state changes; an illegal transition is not made.
-    fn go(&mut self, to: ConnectionState, why: Option<&dyn Display>) {
+    fn set_state(&mut self, to: ConnectionState, why: Option<&dyn Display>) {
         let from = self.state;
         debug_assert!(from.may_become(to), "{from} -> {to}");
         if !from.may_become(to) {

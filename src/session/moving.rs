@@ -105,7 +105,7 @@ impl Session {
                     self.promote(now);
                 } else if step == Some(Standby::Asks) {
                     *asked = true;
-                    self.ask(now);
+                    self.ping_to_confirm(now);
                 }
             }
         }

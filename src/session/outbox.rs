@@ -67,13 +67,13 @@ struct Entry {
 
 /// So many runs are remembered. Only who never gets confirmations comes to have more; then the oldest ones count as
 /// written.
-const GONE: usize = 1024;
+const MOST_GONE_RUNS: usize = 1024;
 
 /// So often a message may be written at the most.
-const SENDS: u8 = 3;
+const MOST_SENDS: u8 = 3;
 
 /// So often a protocol may fail to send a message.
-pub(crate) const FAILURES: u8 = 3;
+pub(crate) const MOST_FAILURES: u8 = 3;
 
 /// Everything up to `ticket` and up to beat `beat` lies before byte `end`, and nothing after ticket `begun`.
 #[derive(Debug)]
@@ -200,7 +200,7 @@ impl Outbox {
         let at = self.waiting(ticket)?;
         let entry = self.entries.get_mut(at)?;
         entry.failures += 1;
-        if entry.failures < FAILURES { None } else { self.drop_unsent(ticket) }
+        if entry.failures < MOST_FAILURES { None } else { self.drop_unsent(ticket) }
     }
 
     /// Whether this message is a request, and waits for a socket.
@@ -244,7 +244,7 @@ impl Outbox {
             Some(run) if run.end() + 1 == first => *run = *run.start()..=last,
             _ => self.gone.insert(at, first..=last),
         }
-        if self.gone.len() > GONE {
+        if self.gone.len() > MOST_GONE_RUNS {
             self.gone.pop_front();
         }
     }
@@ -354,7 +354,7 @@ impl Outbox {
         for entry in handed.take_while(|entry| entry.ticket <= touched) {
             entry.losses += 1;
             // Older messages have been sent at least as often, so these come first.
-            if entry.losses >= SENDS {
+            if entry.losses >= MOST_SENDS {
                 settled = entry.ticket;
             }
         }
@@ -378,7 +378,7 @@ impl Outbox {
     }
 
     /// Gives back the memory that a burst has left.
-    pub(crate) fn rest(&mut self) {
+    pub(crate) fn shrink(&mut self) {
         self.entries.shrink_to_fit();
         self.marks.shrink_to_fit();
     }

@@ -1,4 +1,4 @@
-//! What the worker asks of a session.
+//! What the I/O thread asks of a session.
 
 use crate::config::{ConnectionConfig, Inbound};
 use crate::error::Error;
@@ -9,9 +9,9 @@ use crate::session::connection::{Connection, Stage};
 use crate::session::outbox::Released;
 #[cfg(feature = "testing")]
 use crate::session::reconnect::ReconnectionManager;
-use crate::session::{Action, ConnectionId, Piece, Reply, Session};
+use crate::session::{Action, ConnectionId, Job, Reply, Session};
 #[cfg(any(test, fuzzing))]
-use crate::session::{Doubt, line::Successor};
+use crate::session::{LostMessages, line::Successor};
 use crate::state::ConnectionState;
 use crate::stats::Stats;
 #[cfg(any(test, fuzzing))]
@@ -47,8 +47,8 @@ impl Session {
     }
 
     #[cfg(any(test, fuzzing))]
-    pub(crate) fn pending_doubts(&self) -> &[Doubt] {
-        &self.doubts
+    pub(crate) fn pending_lost(&self) -> &[LostMessages] {
+        &self.lost_messages
     }
 
     /// The next thing to do.
@@ -57,7 +57,7 @@ impl Session {
     }
 
     /// The next thing to be done elsewhere.
-    pub(crate) fn poll_work(&mut self) -> Option<Piece> {
+    pub(crate) fn poll_job(&mut self) -> Option<Job> {
         self.pieces.pop_front()
     }
 
@@ -102,7 +102,7 @@ impl Session {
 
     /// Whether the server may still send messages on the line's connection.
     #[cfg(any(test, fuzzing))]
-    pub(crate) fn hears(&self) -> bool {
+    pub(crate) fn accepts_messages(&self) -> bool {
         self.line.current().is_some_and(Connection::accepts_input)
     }
 
@@ -118,7 +118,7 @@ impl Session {
     }
 
     /// Whether messages are to come in while they can't go out: they may grow too old.
-    pub(crate) fn ages(&self) -> bool {
+    pub(crate) fn has_expiry(&self) -> bool {
         self.config.max_age.is_some()
     }
 
@@ -133,8 +133,8 @@ impl Session {
     }
 
     /// Why the line is down, if it is.
-    pub(crate) fn trouble(&self) -> Option<Error> {
-        self.last.as_ref().map(DisconnectReason::to_error)
+    pub(crate) fn last_failure(&self) -> Option<Error> {
+        self.last_failure.as_ref().map(DisconnectReason::to_error)
     }
 
     /// Why the session is closed, once it is.
@@ -157,16 +157,16 @@ impl Session {
         let mut left = std::mem::take(&mut self.left);
         let (unwritten, doubtful) = self.outbox.drain();
         let (tickets, never_written): (Vec<_>, _) = unwritten.into_iter().unzip();
-        self.doubt(&tickets.into_iter().map(|ticket| ticket..=ticket).collect(), true);
-        self.doubt(&doubtful, false);
+        self.name_lost(&tickets.into_iter().map(|ticket| ticket..=ticket).collect(), true);
+        self.name_lost(&doubtful, false);
         left.never_written = never_written;
         left.maybe_delivered = left.maybe_delivered.and(doubtful);
         left
     }
 
     /// Gives back the memory that a burst has left.
-    pub(crate) fn rest(&mut self) {
-        self.outbox.rest();
+    pub(crate) fn shrink(&mut self) {
+        self.outbox.shrink();
         self.line.connections_mut().for_each(|connection| connection.sender.shrink());
         self.events.shrink_to_fit();
     }

@@ -47,7 +47,7 @@ impl Requests {
     }
 
     /// The message goes to the protocol, for this connection. Says whether many answers are wanted, if it is a request.
-    pub(crate) fn hand(&mut self, ticket: u64, connection: ConnectionId) -> Option<bool> {
+    pub(crate) fn mark_handed(&mut self, ticket: u64, connection: ConnectionId) -> Option<bool> {
         let waiting = self.waiting.get_mut(&ticket)?;
         waiting.handed = Some(connection);
         Some(waiting.many)
@@ -137,7 +137,7 @@ mod tests {
         let mut requests = Requests::default();
         requests.add(7, false);
         assert_eq!(
-            (requests.hand(7, ConnectionId(1)), requests.hand(8, ConnectionId(1))),
+            (requests.mark_handed(7, ConnectionId(1)), requests.mark_handed(8, ConnectionId(1))),
             (Some(false), None),
             "8 is a message like any other"
         );
@@ -151,7 +151,7 @@ mod tests {
     fn a_request_for_many_answers_has_them_until_it_ends() {
         let mut requests = Requests::default();
         requests.add(7, true);
-        assert_eq!(requests.hand(7, ConnectionId(1)), Some(true));
+        assert_eq!(requests.mark_handed(7, ConnectionId(1)), Some(true));
         requests.part(7, "first".into());
         requests.part(7, "second".into());
         requests.end(7, Ok(None));
@@ -174,7 +174,7 @@ mod tests {
         for ticket in 1..=3 {
             requests.add(ticket, ticket == 2);
         }
-        requests.hand(2, ConnectionId(1));
+        requests.mark_handed(2, ConnectionId(1));
         assert_eq!(requests.fail(false, &Error::Closed), [2]);
         assert_eq!(requests.withdraw(3), Withdrawn::Queued);
         assert_eq!(requests.withdraw(3), Withdrawn::Ended);

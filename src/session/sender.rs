@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::config::QueueLimit;
 use crate::error::{CloseFrame, Error};
 use crate::message::{Fragment, Message, Position};
-use crate::session::unanswered::REMEMBERED;
+use crate::session::unanswered::MOST_UNANSWERED;
 
 /// A frame for the socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl Sender {
     /// never the oldest, which the next answer belongs to.
     pub(super) fn push_beat(&mut self, frame: Frame, number: u64) {
         let is_beat = |queued: &Queued| queued.beat.is_some();
-        if self.frames.iter().filter(|queued| is_beat(queued)).count() >= REMEMBERED {
+        if self.frames.iter().filter(|queued| is_beat(queued)).count() >= MOST_UNANSWERED {
             let second = self.frames.iter().enumerate().filter(|(_, queued)| is_beat(queued)).nth(1);
             second.map(|(at, _)| at).and_then(|at| self.frames.remove(at));
         }
@@ -188,7 +188,7 @@ mod tests {
         for number in 1..=1000_u64 {
             sender.push_beat(Frame::Ping(number.to_be_bytes()), number);
         }
-        assert_eq!(sender.waiting(), REMEMBERED + 1);
+        assert_eq!(sender.waiting(), MOST_UNANSWERED + 1);
         let mut next = || sender.next(usize::MAX).map(|(frame, _)| frame);
         assert_eq!(next(), Some(Frame::Message("first".into())));
         assert_eq!(next(), Some(Frame::Ping(1_u64.to_be_bytes())));

@@ -18,7 +18,7 @@ use crate::event::{CloseReason, DisconnectReason, Event, Ticket, Tickets};
 use crate::message::Message;
 use crate::protocol::Handshake;
 use crate::session::reconnect::ReconnectPlan;
-use crate::session::{Action, ConnectionId, Frame, Mode, Session};
+use crate::session::{Action, ConnectionId, Frame, Session, Startup};
 use crate::state::ConnectionState;
 
 const MS: Duration = Duration::from_millis(1);
@@ -69,7 +69,8 @@ impl Rig {
         let now = Instant::now();
         let wall = SystemTime::UNIX_EPOCH + Duration::from_millis(WALL_MS);
         Self {
-            session: Session::new(config, None, Mode { one_attempt, fetches: false }, (now, wall)).unwrap(),
+            session: Session::new(config, None, Startup { one_attempt, fetches: false }, (now, wall))
+                .unwrap(),
             now,
             start: now,
             handed: 0,

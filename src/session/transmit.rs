@@ -9,7 +9,7 @@ use crate::message::Message;
 use crate::protocol::{Outgoing, RequestId};
 use crate::session::connection::{Connection, Role};
 use crate::session::heartbeat::HeartbeatFrame;
-use crate::session::outbox::FAILURES;
+use crate::session::outbox::MOST_FAILURES;
 use crate::session::sender::Queued;
 use crate::session::{ConnectionId, Frame, LOG, Session};
 use crate::state::ConnectionState;
@@ -24,7 +24,7 @@ pub(crate) struct Watermarks {
 
 /// Messages that will not be confirmed any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Doubt {
+pub(crate) struct LostMessages {
     pub(crate) tickets: Tickets,
     /// They were never written; else they may have arrived or not.
     pub(crate) expired: bool,
@@ -38,13 +38,13 @@ impl Session {
     }
 
     /// What became doubtful since the last call.
-    pub(crate) fn take_doubts(&mut self) -> Vec<Doubt> {
-        std::mem::take(&mut self.doubts)
+    pub(crate) fn take_lost(&mut self) -> Vec<LostMessages> {
+        std::mem::take(&mut self.lost_messages)
     }
 
-    pub(super) fn doubt(&mut self, tickets: &Tickets, expired: bool) {
+    pub(super) fn name_lost(&mut self, tickets: &Tickets, expired: bool) {
         if !tickets.is_empty() {
-            self.doubts.push(Doubt { tickets: tickets.clone(), expired });
+            self.lost_messages.push(LostMessages { tickets: tickets.clone(), expired });
         }
     }
 
@@ -62,7 +62,7 @@ impl Session {
 
     fn never_sent(&mut self, tickets: Tickets) {
         self.stats.messages_expired += tickets.len();
-        self.doubt(&tickets, true);
+        self.name_lost(&tickets, true);
         self.events.push_back(Event::Expired { tickets });
     }
 
@@ -76,7 +76,7 @@ impl Session {
                 self.outbox.withdraw(ticket);
             } else if !closed && let Some(may_have_arrived) = self.outbox.fail(ticket) {
                 let tickets = Tickets::between(ticket - 1, ticket);
-                warn!(target: LOG, "Message {tickets} is given up: the protocol failed {FAILURES} times to send it");
+                warn!(target: LOG, "Message {tickets} is given up: the protocol failed {MOST_FAILURES} times to send it");
                 if may_have_arrived {
                     maybe_delivered = maybe_delivered.and(tickets);
                 } else {
@@ -84,7 +84,7 @@ impl Session {
                 }
             }
         }
-        self.doubt(&maybe_delivered, false);
+        self.name_lost(&maybe_delivered, false);
         maybe_delivered
     }
 
@@ -149,7 +149,7 @@ impl Session {
             }
             let held = current.hold.is_some() || self.line.has_standby();
             if self.should_ask() {
-                self.ask(now);
+                self.ping_to_confirm(now);
                 continue;
             }
             if held && self.outbox.has_waiting() {
@@ -170,7 +170,7 @@ impl Session {
 
     /// The protocol frames the next message of the outbox.
     fn frame(&mut self, now: Instant, id: ConnectionId, ticket: u64, message: Message) {
-        let handed = self.requests.hand(ticket, id);
+        let handed = self.requests.mark_handed(ticket, id);
         let outgoing = Outgoing {
             message,
             ticket: Ticket(ticket),
@@ -190,7 +190,7 @@ impl Session {
         } else if goes_on {
             current.framed = None;
             if self.outbox.drop_unsent(ticket) == Some(true) {
-                self.doubt(&Tickets::between(ticket - 1, ticket), false);
+                self.name_lost(&Tickets::between(ticket - 1, ticket), false);
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 /// So many are remembered; a peer that never answers must not make memory grow.
-pub(crate) const REMEMBERED: usize = 32;
+pub(crate) const MOST_UNANSWERED: usize = 32;
 
 /// What is remembered of each question, oldest first. The answer to one answers all before it.
 ///
@@ -21,7 +21,7 @@ impl<T> Unanswered<T> {
 
     /// Question `number` goes out; numbers rise. The first behind `spared` stays, too.
     pub(crate) fn push(&mut self, number: u64, value: T, spared: u64) {
-        if self.entries.len() == REMEMBERED
+        if self.entries.len() == MOST_UNANSWERED
             && let Some(at) = self.closest(spared)
         {
             self.entries.remove(at);
@@ -91,7 +91,7 @@ mod tests {
     fn of_too_many_the_oldest_and_the_newest_stay_and_the_rest_is_spread() {
         for questions in 1..1_000 {
             let kept = numbers(&asked(questions, 0));
-            assert!(kept.len() <= REMEMBERED);
+            assert!(kept.len() <= MOST_UNANSWERED);
             assert_eq!((kept[0], kept[kept.len() - 1]), (1, questions));
             let widest = kept.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(1);
             assert!(widest <= (questions / 8).max(1), "{kept:?}");

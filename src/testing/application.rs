@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::config::deadline;
 use crate::error::{CloseFrame, Error, SendError};
 use crate::event::{CloseReason, Event, Ticket, Tickets, Undelivered};
-use crate::intake::{Command, Offer, Reply};
 use crate::message::Message;
+use crate::shared::{Command, Offer, Reply};
 use crate::state::ConnectionState;
 use crate::testing::{Asked, Line, turn};
 
@@ -62,9 +62,9 @@ impl Line {
     }
 
     /// Why the line is down, or closed; `None` while it is up, or before anything went wrong.
-    pub fn trouble(&self) -> Option<Error> {
+    pub fn last_failure(&self) -> Option<Error> {
         let closed = self.reason.clone().map(CloseReason::into_error);
-        closed.or_else(|| self.turn.session.trouble())
+        closed.or_else(|| self.turn.session.last_failure())
     }
 
     /// Why the line is closed, once it is.

@@ -7,16 +7,16 @@ use std::time::Instant;
 
 use crate::dial::Dialled;
 use crate::error::{Error, Phase};
-use crate::intake::{Command, Sleep};
+use crate::io::turn::{Host, News, Next};
+use crate::jobs::JobResult;
 use crate::message::Message;
 use crate::protocol::{UpgradeRequest, Work};
 use crate::session::reconnect::ReconnectPlan;
-use crate::session::{ConnectionId, Piece};
+use crate::session::{ConnectionId, Job};
+use crate::shared::{Command, Sleep};
 use crate::testing::server::{Arrival, Server};
 use crate::testing::{Fetch, Line, host};
 use crate::transport::pipe::{End, Pipe};
-use crate::work::Worked;
-use crate::worker::turn::{Host, News, Next};
 
 /// So many turns at one instant are a circle.
 const TURNS: usize = 10_000;
@@ -39,10 +39,10 @@ pub(super) struct Script {
     pub(super) fetch: Option<Fetch>,
     pub(super) attempt: Option<(u64, UpgradeRequest)>,
     pub(super) plan: Option<ReconnectPlan>,
-    pub(super) jobs: VecDeque<Piece>,
+    pub(super) jobs: VecDeque<Job>,
     pub(super) results: VecDeque<Dialled<Pipe>>,
     pub(super) commands: VecDeque<Command>,
-    pub(super) worked: VecDeque<Worked>,
+    pub(super) worked: VecDeque<JobResult>,
 }
 
 impl Script {
@@ -72,7 +72,7 @@ impl Host for Script {
             return Some(News::Dialled(dialled));
         }
         if let Some(worked) = self.worked.pop_front() {
-            return Some(News::Worked(worked));
+            return Some(News::JobResult(worked));
         }
         if let Some(command) = self.commands.pop_front() {
             return Some(News::Command(command));
@@ -106,7 +106,7 @@ impl Host for Script {
         self.plan = None;
     }
 
-    fn run(&mut self, job: Piece) {
+    fn run(&mut self, job: Job) {
         self.jobs.push_back(job);
     }
 
@@ -232,13 +232,13 @@ impl Line {
     pub(super) fn worked(&mut self, id: u32, result: impl FnOnce(Work) -> Result<Message, Error>) {
         let jobs = &mut self.turn.host.jobs;
         let found = jobs.iter().position(|job| job.id == id);
-        let Some(Piece { connection, work, .. }) = found.and_then(|at| jobs.remove(at)) else {
+        let Some(Job { connection, work, .. }) = found.and_then(|at| jobs.remove(at)) else {
             panic!(
                 "no work {id} is to be done, but {:?}: the protocol asks for it with Context::work",
                 self.work()
             );
         };
-        self.turn.host.worked.push_back(Worked { connection, id, result: result(work) });
+        self.turn.host.worked.push_back(JobResult { connection, id, result: result(work) });
         self.settle();
     }
 

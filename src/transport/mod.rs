@@ -11,7 +11,8 @@ mod body;
 #[cfg(test)]
 pub(crate) mod fake;
 mod frame;
-mod tap;
+mod frame_scanner;
+mod scanned;
 mod tcp;
 pub(crate) mod upgrade;
 

@@ -1,6 +1,6 @@
 //! An open WebSocket: frames in and out, and the one place that knows tungstenite's errors.
 
-use std::io::{self, Cursor, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,12 +16,13 @@ use crate::error::{CloseFrame, Error, Fault};
 use crate::message::{Binary, Fragment, Message, Position, Text};
 use crate::secrets::Secrets;
 use crate::transport::frame::{self, Masks};
+use crate::transport::frame_scanner::{self, Violation};
+use crate::transport::scanned::Scanned;
 use crate::transport::stream::{Link, Poller, Raw};
-use crate::transport::tap::{self, Tap, Violation};
 
 pub(crate) struct Socket<T: Raw = TcpStream> {
     context: WebSocketContext,
-    stream: Tapped<T>,
+    stream: Scanned<T>,
     config: WebSocketConfig,
     /// Frames on their way to the link. tungstenite writes only what it says by itself, pongs and close frames: it would
     /// take two allocations and a copy more for each message, into a buffer that never shrinks.
@@ -42,18 +43,6 @@ pub(crate) struct Socket<T: Raw = TcpStream> {
     pub(crate) secrets: Secrets,
 }
 
-/// What tungstenite reads and writes: the link, with an eye on the frames that come.
-struct Tapped<T: Raw> {
-    link: Link<T>,
-    tap: Tap,
-    /// What came behind the answer to the upgrade, as far as it was not read.
-    behind: Cursor<Vec<u8>>,
-    /// How much may still be read in this burst.
-    budget: usize,
-    /// A read has filled the whole buffer: there is more traffic than it is made for.
-    filled: bool,
-}
-
 /// What a read brought.
 #[derive(Debug)]
 pub(crate) enum Incoming {
@@ -66,15 +55,15 @@ pub(crate) enum Incoming {
 }
 
 /// How much is read and dropped after a violation, for a reset not to overtake the close code.
-const DRAINED: usize = 1 << 20;
+const MOST_DRAINED_BYTES: usize = 1 << 20;
 
 /// So many bytes of answers may wait; a server that pings on and takes none is not heard further.
-const OWED: u64 = 64 << 10;
+const MOST_OWED_BYTES: u64 = 64 << 10;
 
 /// The read buffer of a quiet line, and of one with traffic: it halves the speed of large messages, and is zeroed at each
 /// read.
-const AT_REST: usize = 4 << 10;
-const AT_WORK: usize = 16 << 10;
+pub(super) const READ_BUFFER_AT_REST: usize = 4 << 10;
+const READ_BUFFER_AT_WORK: usize = 16 << 10;
 
 /// A batch of this size is handed to the link.
 const BATCH: usize = 64 << 10;
@@ -88,13 +77,15 @@ const SMALL: usize = 1024;
 impl<T: Raw> Socket<T> {
     /// `rest` came behind the answer to the upgrade.
     pub(crate) fn new(link: Link<T>, rest: Vec<u8>, config: &ConnectionConfig) -> Self {
-        let tap = Tap::new(config);
-        // The tap keeps the limits: tungstenite would measure control frames by them too.
-        let config =
-            WebSocketConfig::default().read_buffer_size(AT_REST).max_message_size(None).max_frame_size(None);
+        let stream = Scanned::new(link, rest, config);
+        // The scanner keeps the limits: tungstenite would measure control frames by them too.
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER_AT_REST)
+            .max_message_size(None)
+            .max_frame_size(None);
         Self {
             context: WebSocketContext::new(Role::Client, Some(config)),
-            stream: Tapped { link, tap, behind: Cursor::new(rest), budget: usize::MAX, filled: false },
+            stream,
             config,
             batch: Vec::new(),
             masks: Masks::default(),
@@ -135,8 +126,9 @@ impl<T: Raw> Socket<T> {
             Ok(Frame::Frame(_)) => Ok(None),
             Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
                 self.emptied = true;
-                if self.swollen || (self.stream.filled && self.config.read_buffer_size < AT_WORK) {
-                    self.renew(AT_WORK);
+                if self.swollen || (self.stream.filled && self.config.read_buffer_size < READ_BUFFER_AT_WORK)
+                {
+                    self.renew(READ_BUFFER_AT_WORK);
                 }
                 Ok(None)
             }
@@ -152,8 +144,8 @@ impl<T: Raw> Socket<T> {
     }
 
     /// The line is quiet: it needs no large buffers.
-    pub(crate) fn rest(&mut self) {
-        self.renew(AT_REST);
+    pub(crate) fn shrink(&mut self) {
+        self.renew(READ_BUFFER_AT_REST);
         self.batch.shrink_to_fit();
     }
 
@@ -161,7 +153,7 @@ impl<T: Raw> Socket<T> {
     /// the context.
     fn renew(&mut self, read_buffer: usize) {
         if self.emptied
-            && self.stream.tap.is_between_messages()
+            && self.stream.scanner.is_between_messages()
             && self.context.can_write()
             && self.context.flush(&mut self.stream).is_ok()
         {
@@ -191,7 +183,7 @@ impl<T: Raw> Socket<T> {
 
     /// Whether so many answers to pings wait for the system to take them that nothing more should be read.
     pub(crate) fn owes_answers(&self) -> bool {
-        self.owed > OWED && self.spilled() > 0
+        self.owed > MOST_OWED_BYTES && self.spilled() > 0
     }
 
     /// Queues a message.
@@ -327,7 +319,7 @@ impl<T: Raw> Socket<T> {
     /// The server's close frame, as the server sent it.
     fn close_frame(&mut self, frame: Option<tungstenite::protocol::CloseFrame>) -> Result<CloseFrame, Fault> {
         // An empty close frame counts as 1005 (RFC 6455, section 7.1.5).
-        let (Some(frame), Some((code, reason))) = (frame, self.stream.tap.close()) else {
+        let (Some(frame), Some((code, reason))) = (frame, self.stream.scanner.close()) else {
             return Ok(CloseFrame::new(1005, ""));
         };
         let sent = self.as_sent(code, reason);
@@ -338,8 +330,8 @@ impl<T: Raw> Socket<T> {
             self.answer_close(&sent);
             return Ok(sent);
         }
-        let reason = format!("{}, {}", self.named(code, reason), tap::misused(code)).into();
-        self.draining = Some(DRAINED);
+        let reason = format!("{}, {}", self.named(code, reason), frame_scanner::misused(code)).into();
+        self.draining = Some(MOST_DRAINED_BYTES);
         Err(Fault::Violation { code: 1002, reason })
     }
 
@@ -347,7 +339,7 @@ impl<T: Raw> Socket<T> {
     fn answer_close(&mut self, frame: &CloseFrame) {
         self.answered = true;
         // Its next read would write its own answer.
-        self.draining = Some(DRAINED);
+        self.draining = Some(MOST_DRAINED_BYTES);
         frame::append(&mut self.batch, 0x88, self.masks.next(), &frame.code.to_be_bytes());
         // A write to the link always succeeds; one that TLS refuses shows at the next read.
         let _ = self.pass_on();
@@ -384,13 +376,13 @@ impl<T: Raw> Socket<T> {
             E::Protocol(error) => (1002, error.to_string().into()),
             other => return Fault::Broken(Error::ConnectionLost { source: Some(Arc::new(other)) }),
         };
-        self.draining = Some(DRAINED);
+        self.draining = Some(MOST_DRAINED_BYTES);
         Fault::Violation { code, reason }
     }
 
     /// What it was that should have been UTF-8.
     fn not_utf8(&self) -> Box<str> {
-        match self.stream.tap.close() {
+        match self.stream.scanner.close() {
             Some((code, reason)) if std::str::from_utf8(reason).is_err() => {
                 format!("{}, a reason that is not UTF-8", self.named(code, reason)).into()
             }
@@ -435,65 +427,6 @@ impl Socket {
         let wire = self.link().wire_mut();
         wire.arm(poller.registry())?;
         poller.wait(Some(wire), timeout)
-    }
-}
-
-impl<T: Raw> Tapped<T> {
-    /// The bytes that come next, whatever they mean.
-    fn next(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.behind.read(buffer)?;
-        if n > 0 {
-            return Ok(n);
-        }
-        self.behind = Cursor::default();
-        if self.budget == 0 {
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        let n = self.link.read(buffer)?;
-        self.budget = self.budget.saturating_sub(n);
-        Ok(n)
-    }
-}
-
-impl<T: Raw> Read for Tapped<T> {
-    /// `buffer` has room for a frame's header: tungstenite reserves as much.
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            if let Some(violation) = self.tap.violation() {
-                return Err(io::Error::new(ErrorKind::InvalidData, violation.clone()));
-            }
-            if self.tap.is_closed() {
-                // To tungstenite this is the end: a header behind a close frame would be believed.
-                return self.next(buffer).map(|_| 0);
-            }
-            if let Some(head) = self.tap.due() {
-                return (&mut *buffer).write_all(&head).map(|()| head.len());
-            }
-            let held = self.tap.held().len();
-            let room = self.tap.room();
-            let (front, fresh) = buffer.split_at_mut_checked(held).ok_or(ErrorKind::InvalidInput)?;
-            front.copy_from_slice(self.tap.held());
-            let size = fresh.len().min(room);
-            let n = self.next(&mut fresh[..size])?;
-            if n == 0 {
-                return Ok(0);
-            }
-            self.filled |= n == size && n >= AT_REST;
-            let passed = self.tap.feed(&mut buffer[..held + n]);
-            if passed > 0 {
-                return Ok(passed);
-            }
-        }
-    }
-}
-
-impl<T: Raw> Write for Tapped<T> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.link.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.link.flush()
     }
 }
 

@@ -104,7 +104,7 @@ pub(crate) struct Wire<T: Raw = TcpStream> {
 }
 
 /// A spill of up to this size keeps its memory when it is empty.
-const KEPT: usize = 16 << 10;
+const MOST_KEPT_SPILL: usize = 16 << 10;
 
 impl<T: Raw> Wire<T> {
     pub(crate) fn new(raw: T) -> Self {
@@ -206,7 +206,7 @@ impl<T: Raw> Wire<T> {
                 Err(error) => self.fail(error),
             }
         }
-        if self.spill.is_empty() && self.spill.capacity() > KEPT {
+        if self.spill.is_empty() && self.spill.capacity() > MOST_KEPT_SPILL {
             self.spill = VecDeque::new();
         }
     }

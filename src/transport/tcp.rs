@@ -47,7 +47,7 @@ fn connect_one(
     let mut wire = Wire::new(tcp);
     wire.register_connecting(attempt.registry())
         .map_err(|source| system("a socket's registration", source))?;
-    // The last one may have all the time there is: the attempt's own end is the worker's business.
+    // The last one may have all the time there is: the attempt's own end is the I/O thread's business.
     let patience = (share > 1).then(|| attempt.time_left() / share);
     loop {
         if !attempt.wait(&mut wire, patience)? {

@@ -46,7 +46,7 @@ fn assert_refused(mut line: Line, unfit: &[&str], fit: &str) {
         let why = answer(&mut line, asked);
         assert!(why.starts_with("the message can't be used: it is n"), "{message:?}: {why}");
         assert_eq!(
-            (line.trouble().map(|error| error.to_string()), line.heard_messages()),
+            (line.last_failure().map(|error| error.to_string()), line.heard_messages()),
             (None, vec![]),
             "{message:?}"
         );

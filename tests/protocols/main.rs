@@ -153,7 +153,7 @@ fn opened(protocol: impl Protocol + 'static) -> Line {
 
 /// Why the line is down or closed.
 fn trouble(line: &Line) -> String {
-    line.trouble().expect("it is down").to_string()
+    line.last_failure().expect("it is down").to_string()
 }
 
 /// The one answer that a request has got, or why it has none.

@@ -48,13 +48,16 @@ impl Rig {
             let goes_out = session.wants_outbox() && !session.holds() && !open.socket.is_blocked();
             if Some(open.id) == current && goes_out {
                 self.ledger.check_out(open.id);
-                assert!(!reads || !session.hears() || line.peer.is_answered(), "a ping without its pong");
+                assert!(
+                    !reads || !session.accepts_messages() || line.peer.is_answered(),
+                    "a ping without its pong"
+                );
             }
         }
         assert_eq!(count, self.turn.host.lines.len(), "a connection without a socket");
     }
 
-    /// The worker's end, and what comes too late.
+    /// The I/O thread's end, and what comes too late.
     pub(super) fn stop(&mut self) {
         self.stopped = true;
         self.turn.close_intake();

@@ -8,16 +8,16 @@ use crate::config::ConnectionConfig;
 use crate::dial::Dialled;
 use crate::error::{Error, Phase};
 use crate::fuzzing::peer::Peer;
-use crate::intake::Command;
+use crate::io::turn::{Host, News};
+use crate::jobs::JobResult;
 use crate::protocol::{Handshake, UpgradeRequest};
 use crate::session::reconnect::ReconnectPlan;
-use crate::session::{ConnectionId, Piece};
+use crate::session::{ConnectionId, Job};
+use crate::shared::Command;
 use crate::transport::Connection;
 use crate::transport::pipe::{End, Pipe};
 use crate::transport::socket::Socket;
 use crate::transport::stream::{Link, Wire};
-use crate::work::Worked;
-use crate::worker::turn::{Host, News};
 
 pub(in crate::fuzzing) struct Sim {
     pub(in crate::fuzzing) now: Instant,
@@ -25,8 +25,8 @@ pub(in crate::fuzzing) struct Sim {
     pub(in crate::fuzzing) results: VecDeque<(u64, Result<Opening, Error>)>,
     pub(in crate::fuzzing) commands: VecDeque<Command>,
     /// What is being done elsewhere, and takes a moment.
-    jobs: Vec<Piece>,
-    worked: VecDeque<Worked>,
+    jobs: Vec<Job>,
+    worked: VecDeque<JobResult>,
     pub(in crate::fuzzing) dialling: Option<u64>,
     /// The newest attempt there was.
     pub(in crate::fuzzing) newest: u64,
@@ -84,12 +84,12 @@ impl Sim {
 
     /// The jobs are done.
     pub(super) fn work_on(&mut self) {
-        for Piece { connection, id, work } in self.jobs.drain(..) {
-            self.worked.push_back(Worked { connection, id, result: work() });
+        for Job { connection, id, work } in self.jobs.drain(..) {
+            self.worked.push_back(JobResult { connection, id, result: work() });
         }
     }
 
-    /// Whether the worker would be woken.
+    /// Whether the I/O thread would be woken.
     pub(super) fn has_news(&self) -> bool {
         let flies = |line: &Line| !line.flight.is_empty() || line.end.is_some();
         !self.worked.is_empty() || self.lines.iter().any(flies)
@@ -134,7 +134,7 @@ impl Host for Sim {
             return Some(News::Dialled(Dialled { generation, result }));
         }
         if let Some(worked) = self.worked.pop_front() {
-            return Some(News::Worked(worked));
+            return Some(News::JobResult(worked));
         }
         if let Some(command) = self.commands.pop_front() {
             return Some(News::Command(command));
@@ -170,7 +170,7 @@ impl Host for Sim {
         self.plan = None;
     }
 
-    fn run(&mut self, job: Piece) {
+    fn run(&mut self, job: Job) {
         self.work += 1;
         self.jobs.push(job);
     }

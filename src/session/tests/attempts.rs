@@ -39,8 +39,9 @@ fn a_start_makes_no_second_attempt() {
 
 #[test]
 fn a_setting_that_cannot_be_used_is_named() {
-    let new =
-        |config| Session::new(config, None, Mode::default(), (Instant::now(), SystemTime::UNIX_EPOCH)).err();
+    let new = |config| {
+        Session::new(config, None, Startup::default(), (Instant::now(), SystemTime::UNIX_EPOCH)).err()
+    };
     let backoff = new(config().reconnect(reconnect().multiplier(0.5)));
     assert!(matches!(backoff, Some(Error::InvalidConfig { setting: "reconnect.multiplier", .. })));
     let heartbeat = new(config().heartbeat(HeartbeatConfig::default().interval(Duration::ZERO)));
@@ -125,7 +126,7 @@ fn a_failed_attempt_is_made_again_after_the_backoff() {
     };
     assert!(matches!(error, Error::Connect { .. }));
     assert_eq!(*retry_in, Some(S));
-    assert_eq!(rig.deadline(), None, "the timer waits, not the worker");
+    assert_eq!(rig.deadline(), None, "the timer waits, not the I/O thread");
     rig.step(S);
     assert_eq!(rig.actions(), [], "nor does it dial by itself");
 
@@ -363,16 +364,16 @@ fn a_retry_now_does_nothing_while_an_attempt_is_made() {
 #[test]
 fn the_trouble_is_known_until_the_line_is_ready_again() {
     let mut rig = Rig::opened(config());
-    assert!(rig.session.trouble().is_none());
+    assert!(rig.session.last_failure().is_none());
     rig.server_closes(1001);
     rig.lose();
-    assert!(matches!(rig.session.trouble(), Some(Error::ClosedByServer(frame)) if frame.code == 1001));
+    assert!(matches!(rig.session.last_failure(), Some(Error::ClosedByServer(frame)) if frame.code == 1001));
     rig.redial();
-    assert!(rig.session.trouble().is_some(), "an attempt is not yet a line");
+    assert!(rig.session.last_failure().is_some(), "an attempt is not yet a line");
     rig.fail(unresolved());
-    assert!(matches!(rig.session.trouble(), Some(Error::Resolve { .. })));
+    assert!(matches!(rig.session.last_failure(), Some(Error::Resolve { .. })));
     rig.open();
-    assert!(rig.session.trouble().is_none());
+    assert!(rig.session.last_failure().is_none());
 }
 
 #[test]

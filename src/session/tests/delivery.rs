@@ -275,7 +275,7 @@ fn at_least_once_a_request_in_doubt_is_left_among_the_messages_in_order() {
     rig.session.handle_withdrawn(rig.now, 5);
     rig.session.handle_terminate();
     assert_eq!(rig.left(), (vec![], vec![1, 2, 3, 5]));
-    let doubts = rig.session.take_doubts();
+    let doubts = rig.session.take_lost();
     let doubts: Vec<_> = doubts.iter().map(|doubt| numbers(&doubt.tickets)).collect();
     assert_eq!(doubts, [[2, 5], [1, 3]], "all that is left in doubt is told to who waits");
 }

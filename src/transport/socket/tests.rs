@@ -193,7 +193,7 @@ fn a_peer_that_floods_after_its_violation_is_left() {
     fake.feed([0xC1, 1, b'A']);
     let mut socket = socket(&fake, &config());
     assert!(socket.read().is_err());
-    for _ in 0..DRAINED / 4096 {
+    for _ in 0..MOST_DRAINED_BYTES / 4096 {
         fake.feed(vec![0; 4096]);
     }
     socket.link().wire_mut().edge();
@@ -296,7 +296,7 @@ fn a_rest_loses_nothing_that_was_not_read() {
     fake.feed([0x81, 1, b'A', 0x81, 1, b'B']);
     let mut socket = socket(&fake, &config());
     assert!(matches!(socket.read(), Ok(Some(Incoming::Message(_)))));
-    socket.rest();
+    socket.shrink();
     let Ok(Some(Incoming::Message(message))) = socket.read() else { panic!("the second message is gone") };
     assert_eq!(message.as_text(), Some("B"));
 }

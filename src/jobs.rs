@@ -9,20 +9,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crossbeam_channel::Sender;
 
 use crate::error::Error;
-use crate::intake::{Calls, Gate, Thread, ThreadHandle};
 use crate::message::Message;
-use crate::session::{ConnectionId, Piece};
+use crate::session::{ConnectionId, Job};
+use crate::shared::{Calls, Gate, Thread, ThreadHandle};
 
 /// What came of a piece of work.
-pub(crate) struct Worked {
+pub(crate) struct JobResult {
     pub(crate) connection: ConnectionId,
     pub(crate) id: u32,
     pub(crate) result: Result<Message, Error>,
 }
 
 /// Does the work of one client's protocol.
-pub(crate) struct Workshop {
-    results: Sender<Worked>,
+pub(crate) struct Jobs {
+    results: Sender<JobResult>,
     gate: Arc<Gate>,
     /// The thread enters a piece under the lock of `shared`.
     calls: Arc<Calls>,
@@ -32,18 +32,18 @@ pub(crate) struct Workshop {
 
 #[derive(Default)]
 struct State {
-    pieces: VecDeque<Piece>,
+    pieces: VecDeque<Job>,
     /// The thread takes the next piece when it is through with this one.
     running: bool,
 }
 
-impl Workshop {
-    pub(crate) fn new(results: Sender<Worked>, gate: Arc<Gate>, calls: Arc<Calls>) -> Self {
+impl Jobs {
+    pub(crate) fn new(results: Sender<JobResult>, gate: Arc<Gate>, calls: Arc<Calls>) -> Self {
         Self { results, gate, calls, shared: Arc::default(), thread: None }
     }
 
     /// Has this done.
-    pub(crate) fn take(&mut self, piece: Piece, stack: usize) {
+    pub(crate) fn take(&mut self, piece: Job, stack: usize) {
         let (connection, id) = (piece.connection, piece.id);
         let mut state = lock(&self.shared);
         state.pieces.push_back(piece);
@@ -58,8 +58,8 @@ impl Workshop {
                 self.drop_pieces(|_| true);
                 let error =
                     Error::System { what: "a thread for the protocol's work", source: Arc::new(source) };
-                // The worker, which is the caller, holds the other end.
-                let _ = self.results.send(Worked { connection, id, result: Err(error) });
+                // The I/O thread, which is the caller, holds the other end.
+                let _ = self.results.send(JobResult { connection, id, result: Err(error) });
             }
         }
     }
@@ -75,7 +75,7 @@ impl Workshop {
         self.drop_pieces(|piece| piece.connection == connection);
     }
 
-    fn drop_pieces(&mut self, those: impl Fn(&Piece) -> bool) {
+    fn drop_pieces(&mut self, those: impl Fn(&Job) -> bool) {
         let mut state = lock(&self.shared);
         let (dropped, kept): (VecDeque<_>, _) =
             std::mem::take(&mut state.pieces).into_iter().partition(those);
@@ -92,18 +92,18 @@ impl Workshop {
     }
 }
 
-impl Drop for Workshop {
+impl Drop for Jobs {
     fn drop(&mut self) {
         // Where the I/O thread has panicked, some may wait.
         self.drop_pieces(|_| true);
     }
 }
 
-fn run(shared: &Mutex<State>, results: &Sender<Worked>, gate: &Gate, calls: &Calls) {
+fn run(shared: &Mutex<State>, results: &Sender<JobResult>, gate: &Gate, calls: &Calls) {
     loop {
         let mut state = lock(shared);
         calls.leave(Thread::Work);
-        let Some(Piece { connection, id, work }) = state.pieces.pop_front() else {
+        let Some(Job { connection, id, work }) = state.pieces.pop_front() else {
             state.running = false;
             return;
         };
@@ -111,8 +111,8 @@ fn run(shared: &Mutex<State>, results: &Sender<Worked>, gate: &Gate, calls: &Cal
         drop(state);
         let result = if may { catch_unwind(AssertUnwindSafe(work)) } else { Ok(Err(Error::Closed)) };
         let result = result.unwrap_or(Err(Error::Panicked { callback: "work" }));
-        // A worker that is gone wants no result.
-        let _ = results.send(Worked { connection, id, result });
+        // An I/O thread that is gone wants no result.
+        let _ = results.send(JobResult { connection, id, result });
         gate.urgent();
     }
 }

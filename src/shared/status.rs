@@ -1,17 +1,17 @@
-//! What the worker tells of itself.
+//! What the I/O thread tells of itself.
 
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::event::{CloseReason, Undelivered};
-use crate::intake::losses::Losses;
-use crate::intake::sync::{Condvar, Mutex, MutexGuard};
-use crate::session::{Doubt, Watermarks};
+use crate::session::{LostMessages, Watermarks};
+use crate::shared::losses::Losses;
+use crate::shared::sync::{Condvar, Mutex, MutexGuard};
 use crate::state::ConnectionState;
 use crate::stats::Stats;
 
-/// What the worker tells of itself.
+/// What the I/O thread tells of itself.
 pub(crate) struct Status {
     pub(super) inner: Mutex<Inner>,
     changed: Condvar,
@@ -21,7 +21,7 @@ pub(crate) struct Inner {
     pub(crate) state: ConnectionState,
     pub(crate) ready: bool,
     /// Why the line is down, if it is.
-    pub(crate) trouble: Option<Error>,
+    pub(crate) last_failure: Option<Error>,
     pub(crate) closed: Option<(CloseReason, Arc<Undelivered>)>,
     pub(crate) stats: Stats,
     pub(crate) watermarks: Watermarks,
@@ -35,7 +35,7 @@ impl Status {
         let inner = Inner {
             state: ConnectionState::Disconnected,
             ready: false,
-            trouble: None,
+            last_failure: None,
             closed: None,
             stats: Stats::default(),
             watermarks: Watermarks::default(),
@@ -61,7 +61,7 @@ impl Status {
     }
 
     /// Says how far the messages have come, and wakes who watches for that.
-    pub(crate) fn set_watermarks(&self, watermarks: Watermarks, doubts: Vec<Doubt>) {
+    pub(crate) fn set_watermarks(&self, watermarks: Watermarks, doubts: Vec<LostMessages>) {
         let mut inner = self.lock();
         let wake = inner.watching > 0 && (inner.watermarks != watermarks || !doubts.is_empty());
         // What is known stays known, also of what the outbox does not remember any more.
@@ -116,7 +116,7 @@ impl Status {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Whatever a panic under the lock left is still a value; the worker's end is told by its guard.
+        // Whatever a panic under the lock left is still a value; the I/O thread's end is told by its guard.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

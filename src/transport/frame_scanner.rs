@@ -10,7 +10,7 @@ use crate::config::ConnectionConfig;
 
 /// Follows the frames of a stream, and passes them on until one that breaks the protocol, or a close frame.
 #[derive(Debug)]
-pub(crate) struct Tap {
+pub(crate) struct FrameScanner {
     max_message: u64,
     max_frame: u64,
     /// The start of a header whose end has not come. It is passed on with its end.
@@ -60,7 +60,7 @@ struct Header {
     length: u64,
 }
 
-impl Tap {
+impl FrameScanner {
     pub(crate) fn new(config: &ConnectionConfig) -> Self {
         Self {
             max_message: config.max_message_size.min(MOST) as u64,
@@ -269,12 +269,14 @@ mod tests {
         stream
     }
 
-    fn tap() -> Tap {
-        Tap::new(&ConnectionConfig::new("ws://h").max_message_size(usize::MAX).max_frame_size(usize::MAX))
+    fn tap() -> FrameScanner {
+        FrameScanner::new(
+            &ConnectionConfig::new("ws://h").max_message_size(usize::MAX).max_frame_size(usize::MAX),
+        )
     }
 
     /// Feeds `bytes` as a reader does, up to `size` at a time; returns what is passed on.
-    fn passed(tap: &mut Tap, mut bytes: &[u8], size: usize) -> Vec<u8> {
+    fn passed(tap: &mut FrameScanner, mut bytes: &[u8], size: usize) -> Vec<u8> {
         let mut passed = Vec::new();
         while !bytes.is_empty() && tap.violation().is_none() && !tap.is_closed() {
             if let Some(due) = tap.due() {

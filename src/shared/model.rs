@@ -6,15 +6,23 @@
 #![expect(clippy::disallowed_methods, reason = "a deadline that never comes is still an `Instant`")]
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize as Count;
+use std::time::{Duration, Instant};
 
-use loom::sync::atomic::{AtomicUsize, Ordering::Relaxed, fence};
+use loom::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst, fence};
 use loom::thread;
 
+use std::io;
+
 use super::*;
-use crate::event::CloseReason;
+use crate::config::QueueLimit;
+use crate::error::SendError;
+use crate::event::{CloseReason, Ticket};
 use crate::session::Watermarks;
+use crate::shared::gate::Wake;
+use crate::shared::sync::{Condvar, Mutex};
 
 /// At most so many threads are stopped at a point where they could go on: for the models that would take hours
 /// otherwise. Of the faults that were put in to try the models, none needed more.
@@ -60,7 +68,7 @@ impl Wake for Alarm {
     }
 }
 
-/// What a worker shares with its callers.
+/// What an I/O thread shares with its callers.
 struct Line {
     gate: Gate<Alarm>,
     intake: Intake,
@@ -68,7 +76,7 @@ struct Line {
     /// In place of the channels of commands and results, of which it knows less than any channel promises: only the
     /// gate puts it in order.
     commands: AtomicUsize,
-    /// How many messages the senders know to be accepted, and how many the worker has drained.
+    /// How many messages the senders know to be accepted, and how many the I/O thread has drained.
     accepted: Count,
     drained: Count,
 }
@@ -133,8 +141,8 @@ impl Drop for Line {
     }
 }
 
-/// The worker, as far as it meets its callers. It writes at once what it has taken.
-struct Worker {
+/// The I/O thread, as far as it meets its callers. It writes at once what it has taken.
+struct IoThread {
     line: Arc<Line>,
     commands: usize,
     messages: usize,
@@ -142,7 +150,7 @@ struct Worker {
     released: (usize, usize),
 }
 
-impl Worker {
+impl IoThread {
     fn new(line: Arc<Line>) -> Self {
         Self { line, commands: 0, messages: 0, mine: VecDeque::new(), released: (0, 0) }
     }
@@ -189,10 +197,10 @@ fn a_message_wakes_a_worker_that_waits_for_messages() {
     explore("two messages", None, || {
         let line = Line::new(9);
         (0..2).for_each(|_| spawn(&line, Line::try_send));
-        let mut worker = Worker::new(line);
-        while worker.messages < 2 {
-            worker.park(Sleep::ForAll);
-            worker.exchange();
+        let mut thread = IoThread::new(line);
+        while thread.messages < 2 {
+            thread.park(Sleep::ForAll);
+            thread.exchange();
         }
     });
 }
@@ -203,10 +211,10 @@ fn a_command_wakes_a_worker_however_it_sleeps() {
         explore("two commands", None, move || {
             let line = Line::new(9);
             (0..2).for_each(|_| spawn(&line, Line::command));
-            let mut worker = Worker::new(line);
-            while worker.commands < 2 {
-                worker.park(sleep);
-                worker.take_commands();
+            let mut thread = IoThread::new(line);
+            while thread.commands < 2 {
+                thread.park(sleep);
+                thread.take_commands();
             }
         });
     }
@@ -218,12 +226,12 @@ fn a_plan_that_is_due_wakes_a_worker_and_so_does_what_comes_with_it() {
         let line = Line::new(9);
         spawn(&line, |line| line.gate.retry(7));
         spawn(&line, Line::command);
-        let mut worker = Worker::new(line);
+        let mut thread = IoThread::new(line);
         let mut due = None;
-        while due.is_none() || worker.commands == 0 {
-            worker.park(Sleep::Light);
-            worker.take_commands();
-            due = due.or(worker.line.gate.take_due());
+        while due.is_none() || thread.commands == 0 {
+            thread.park(Sleep::Light);
+            thread.take_commands();
+            due = due.or(thread.line.gate.take_due());
         }
         assert_eq!(due, Some(7));
     });
@@ -234,11 +242,11 @@ fn of_two_plans_that_come_due_the_newer_is_not_lost() {
     explore("two plans", None, || {
         let line = Line::new(9);
         spawn(&line, |line| (1..=2).for_each(|generation| line.gate.retry(generation)));
-        let worker = Worker::new(line);
+        let thread = IoThread::new(line);
         let mut last = 0;
         while last < 2 {
-            worker.park(Sleep::Light);
-            let due = worker.line.gate.take_due();
+            thread.park(Sleep::Light);
+            let due = thread.line.gate.take_due();
             assert!(due.is_none_or(|due| due > last));
             last = due.unwrap_or(last);
         }
@@ -252,13 +260,13 @@ fn a_plan_that_is_due_a_command_and_a_message_wake_the_worker_together() {
         spawn(&line, |line| line.gate.retry(7));
         spawn(&line, Line::command);
         spawn(&line, Line::try_send);
-        let mut worker = Worker::new(line);
+        let mut thread = IoThread::new(line);
         let mut due = None;
-        while due.is_none() || worker.commands == 0 || worker.messages == 0 {
-            worker.park(Sleep::ForAll);
-            worker.take_commands();
-            due = due.or(worker.line.gate.take_due());
-            worker.exchange();
+        while due.is_none() || thread.commands == 0 || thread.messages == 0 {
+            thread.park(Sleep::ForAll);
+            thread.take_commands();
+            due = due.or(thread.line.gate.take_due());
+            thread.exchange();
         }
         assert_eq!(due, Some(7));
     });
@@ -270,14 +278,14 @@ fn a_message_that_came_while_the_line_was_down_goes_out_once_it_is_ready() {
         let line = Line::new(9);
         spawn(&line, Line::try_send);
         spawn(&line, Line::command);
-        let mut worker = Worker::new(line);
-        while worker.commands == 0 {
-            worker.park(Sleep::Light);
-            worker.take_commands();
+        let mut thread = IoThread::new(line);
+        while thread.commands == 0 {
+            thread.park(Sleep::Light);
+            thread.take_commands();
         }
-        while worker.messages == 0 {
-            worker.park(Sleep::ForAll);
-            worker.exchange();
+        while thread.messages == 0 {
+            thread.park(Sleep::ForAll);
+            thread.exchange();
         }
     });
 }
@@ -287,9 +295,9 @@ fn a_closing_intake_has_refused_or_given_out_every_message() {
     explore("a close and two senders", None, || {
         let line = Line::new(9);
         (0..2).for_each(|_| spawn(&line, |line| (0..2).for_each(|_| line.try_send())));
-        let mut worker = Worker::new(line);
-        worker.line.intake.close();
-        worker.exchange();
+        let mut thread = IoThread::new(line);
+        thread.line.intake.close();
+        thread.exchange();
     });
 }
 
@@ -299,10 +307,10 @@ fn a_sender_that_waits_for_room_is_woken_by_room() {
         let line = Line::new(1);
         line.try_send();
         spawn(&line, Line::send);
-        let mut worker = Worker::new(line);
-        while worker.messages < 2 {
-            worker.park(Sleep::ForAll);
-            worker.exchange();
+        let mut thread = IoThread::new(line);
+        while thread.messages < 2 {
+            thread.park(Sleep::ForAll);
+            thread.exchange();
         }
     });
 }
@@ -313,10 +321,10 @@ fn senders_that_wait_for_room_are_all_woken_in_the_end() {
         let line = Line::new(1);
         spawn(&line, Line::send);
         spawn(&line, |line| (0..2).for_each(|_| line.send()));
-        let mut worker = Worker::new(line);
-        while worker.messages < 3 {
-            worker.park(Sleep::ForAll);
-            worker.exchange();
+        let mut thread = IoThread::new(line);
+        while thread.messages < 3 {
+            thread.park(Sleep::ForAll);
+            thread.exchange();
         }
     });
 }
@@ -327,9 +335,9 @@ fn room_for_two_wakes_two() {
         let line = Line::new(2);
         (0..2).for_each(|_| line.try_send());
         (0..2).for_each(|_| spawn(&line, Line::send));
-        let mut worker = Worker::new(line);
-        worker.exchange();
-        worker.exchange();
+        let mut thread = IoThread::new(line);
+        thread.exchange();
+        thread.exchange();
     });
 }
 
@@ -339,9 +347,9 @@ fn senders_that_wait_for_room_are_told_of_the_end() {
         let line = Line::new(1);
         line.try_send();
         (0..2).for_each(|_| spawn(&line, Line::send));
-        let mut worker = Worker::new(line);
-        worker.line.intake.close();
-        worker.exchange();
+        let mut thread = IoThread::new(line);
+        thread.line.intake.close();
+        thread.exchange();
     });
 }
 
@@ -352,11 +360,11 @@ fn a_sender_whose_time_is_up_keeps_nobody_from_room_or_the_end() {
         line.try_send();
         spawn(&line, Line::send);
         spawn(&line, Line::send_hastily);
-        let mut worker = Worker::new(line);
-        worker.exchange();
-        worker.exchange();
-        worker.line.intake.close();
-        worker.exchange();
+        let mut thread = IoThread::new(line);
+        thread.exchange();
+        thread.exchange();
+        thread.line.intake.close();
+        thread.exchange();
     });
 }
 
@@ -424,13 +432,13 @@ fn a_consumer_that_empties_the_channel_ends_the_pause() {
         let channel = Arc::new(Channel(AtomicUsize::new(1)));
         let theirs = Arc::clone(&channel);
         spawn(&line, move |line| (0..2).for_each(|_| theirs.take(&line.gate)));
-        let worker = Worker::new(line);
+        let thread = IoThread::new(line);
         for _ in 0..2 {
-            worker.line.gate.set_stalled(true);
+            thread.line.gate.set_stalled(true);
             while channel.len() == 1 {
-                worker.park_unless(Sleep::Light, || channel.len() == 0);
+                thread.park_unless(Sleep::Light, || channel.len() == 0);
             }
-            worker.line.gate.set_stalled(false);
+            thread.line.gate.set_stalled(false);
             channel.put();
         }
     });
@@ -445,10 +453,10 @@ fn of_two_consumers_the_last_ends_the_pause() {
             let theirs = Arc::clone(&channel);
             spawn(&line, move |line| theirs.take(&line.gate));
         }
-        let worker = Worker::new(line);
-        worker.line.gate.set_stalled(true);
+        let thread = IoThread::new(line);
+        thread.line.gate.set_stalled(true);
         while channel.len() > 0 {
-            worker.park_unless(Sleep::Light, || channel.len() == 0);
+            thread.park_unless(Sleep::Light, || channel.len() == 0);
         }
     });
 }
@@ -463,15 +471,15 @@ fn a_line_that_closes_between_senders_has_counted_every_message() {
             line.status.wait(None, |_| Duration::MAX, |status| status.closed.clone());
             assert!(line.intake.try_push(offer()).is_err());
         });
-        let mut worker = Worker::new(line);
-        while worker.commands == 0 {
-            worker.park(Sleep::ForAll);
-            worker.take_commands();
-            worker.exchange();
+        let mut thread = IoThread::new(line);
+        while thread.commands == 0 {
+            thread.park(Sleep::ForAll);
+            thread.take_commands();
+            thread.exchange();
         }
-        worker.line.intake.close();
-        worker.exchange();
+        thread.line.intake.close();
+        thread.exchange();
         let end = (CloseReason::ByCaller, Arc::default());
-        worker.line.status.update(|status| status.closed = Some(end));
+        thread.line.status.update(|status| status.closed = Some(end));
     });
 }

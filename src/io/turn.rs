@@ -8,19 +8,19 @@ use std::time::Instant;
 use crate::config::WhileDown;
 use crate::dial::Dialled;
 use crate::error::{Error, Phase};
-use crate::intake::{Command, Intake, Item, Sleep, Status};
+use crate::io::backpressure::Backpressure;
+use crate::io::publisher::Publisher;
+use crate::io::sockets::{Open, Sockets};
+use crate::io::traffic::{self, BURST_BYTES};
+use crate::jobs::JobResult;
 use crate::protocol::UpgradeRequest;
 use crate::session::reconnect::ReconnectPlan;
-use crate::session::{Action, ConnectionId, Piece, Session, Watermarks};
+use crate::session::{Action, ConnectionId, Job, Session, Watermarks};
+use crate::shared::{Command, Intake, Item, Sleep, Status};
 use crate::state::ConnectionState;
 use crate::stats::Stats;
 use crate::transport::Connection;
 use crate::transport::stream::Raw;
-use crate::work::Worked;
-use crate::worker::pause::Pause;
-use crate::worker::publisher::Publisher;
-use crate::worker::sockets::{Open, Sockets};
-use crate::worker::traffic::{self, BURST_BYTES};
 
 /// What a turn needs from outside.
 pub(crate) trait Host {
@@ -44,7 +44,7 @@ pub(crate) trait Host {
     fn unschedule(&mut self);
 
     /// Has a job of the protocol's done.
-    fn run(&mut self, job: Piece);
+    fn run(&mut self, job: Job);
 
     /// Drops the jobs for a connection that were not begun.
     fn drop_jobs(&mut self, connection: ConnectionId);
@@ -61,7 +61,7 @@ pub(crate) trait Host {
 /// Something that has come in.
 pub(crate) enum News<T: Raw> {
     Dialled(Dialled<T>),
-    Worked(Worked),
+    JobResult(JobResult),
     Command(Command),
     /// The time of this plan has come.
     Due {
@@ -98,7 +98,7 @@ pub(crate) struct Turn<H: Host> {
     pub(crate) status: Arc<Status>,
     /// Exchanged with the intake's queue.
     accepted: VecDeque<Item>,
-    pause: Pause,
+    pause: Backpressure,
     /// A look before the sleep has read already, in place of the next turn.
     pub(crate) already_read: bool,
     /// What moved in this turn, if anything.
@@ -125,7 +125,7 @@ impl<H: Host> Turn<H> {
             intake,
             status,
             accepted: VecDeque::new(),
-            pause: Pause::default(),
+            pause: Backpressure::default(),
             already_read: false,
             moved: None,
             watermarks: Watermarks::default(),
@@ -167,7 +167,7 @@ impl<H: Host> Turn<H> {
                 News::Dialled(Dialled { generation, result: Err(error) }) => {
                     self.session.handle_dial_failed(now, generation, error);
                 }
-                News::Worked(Worked { connection, id, result }) => {
+                News::JobResult(JobResult { connection, id, result }) => {
                     self.session.handle_work(now, connection, id, result);
                 }
                 News::Command(command) => self.obey(now, command),
@@ -196,7 +196,7 @@ impl<H: Host> Turn<H> {
 
     /// What was accepted goes to the session, once it can go out.
     fn take_messages(&mut self) {
-        if self.session.has_released() || self.session.wants_outbox() || self.session.ages() {
+        if self.session.has_released() || self.session.wants_outbox() || self.session.has_expiry() {
             self.exchange();
         }
     }
@@ -273,7 +273,7 @@ impl<H: Host> Turn<H> {
                 Action::Stop => return true,
             }
         }
-        while let Some(job) = self.session.poll_work() {
+        while let Some(job) = self.session.poll_job() {
             self.host.run(job);
         }
         false
@@ -286,14 +286,14 @@ impl<H: Host> Turn<H> {
             self.published = self.session.state();
             let state = self.published;
             let ready = self.session.wants_outbox() && state != ConnectionState::Closing;
-            let trouble = self.session.trouble();
+            let last_failure = self.session.last_failure();
             if self.session.config().while_down == WhileDown::Refuse {
                 self.intake.set_refusing((!ready).then_some(state));
             }
             self.status.update(|status| {
                 status.state = state;
                 status.ready = ready;
-                status.trouble = trouble;
+                status.last_failure = last_failure;
             });
         }
         while let Some(reply) = self.session.poll_reply() {
@@ -309,7 +309,7 @@ impl<H: Host> Turn<H> {
     }
 
     pub(crate) fn tell_watermarks(&mut self) {
-        let (watermarks, doubts) = (self.session.watermarks(), self.session.take_doubts());
+        let (watermarks, doubts) = (self.session.watermarks(), self.session.take_lost());
         if watermarks != self.watermarks || !doubts.is_empty() {
             self.watermarks = watermarks.clone();
             self.status.set_watermarks(watermarks, doubts);
@@ -343,7 +343,7 @@ impl<H: Host> Turn<H> {
             return Next::Turn;
         }
         let blocked = self.sockets.is_full(self.session.current());
-        let all = (self.session.wants_outbox() && !blocked) || self.session.ages();
+        let all = (self.session.wants_outbox() && !blocked) || self.session.has_expiry();
         Next::Sleep { until, wakes: if all { Sleep::ForAll } else { Sleep::Light } }
     }
 
@@ -359,11 +359,11 @@ impl<H: Host> Turn<H> {
     }
 
     /// What a burst of traffic has left behind is given back.
-    pub(crate) fn rest(&mut self, now: Instant) {
-        self.session.rest();
-        self.sockets.iter_mut().for_each(|open| traffic::rest(&mut self.session, open, now));
+    pub(crate) fn shrink(&mut self, now: Instant) {
+        self.session.shrink();
+        self.sockets.iter_mut().for_each(|open| traffic::shrink(&mut self.session, open, now));
         self.accepted.shrink_to_fit();
-        self.publisher.rest();
-        self.intake.rest();
+        self.publisher.shrink();
+        self.intake.shrink();
     }
 }

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 /// waited for, when there are few), or nothing is on its way, a look is in vain and costs its time, so that each in vain
 /// doubles the number of those left out.
 #[derive(Debug, Default)]
-pub(crate) struct Looks {
+pub(crate) struct AdaptiveSpin {
     left_out: AtomicU32,
     /// How many are left out after the next in vain.
     next: AtomicU32,
 }
 
-impl Looks {
+impl AdaptiveSpin {
     /// Whether it is time for a look.
     pub(crate) fn wants(&self) -> bool {
         let left_out = self.left_out.load(Relaxed);
@@ -32,13 +32,13 @@ impl Looks {
     }
 }
 
-/// Whether the worker is handing many events over. One who takes each as it comes would fight with it over the memory
+/// Whether the I/O thread is handing many events over. One who takes each as it comes would fight with it over the memory
 /// in which both meet, and make each several times as dear; when the burst is over, all of it is there for the taking.
 #[derive(Debug, Default)]
 pub(crate) struct Burst {
     /// Odd while one is under way.
     number: AtomicU32,
-    /// The one that somebody has waited for in vain: the worker may be off its processor.
+    /// The one that somebody has waited for in vain: the I/O thread may be off its processor.
     given_up: AtomicU32,
 }
 
@@ -55,7 +55,7 @@ impl Burst {
     }
 
     /// Stands back while a burst is under way, for some microseconds at most.
-    pub(crate) fn stand_back(&self) {
+    pub(crate) fn wait_out_burst(&self) {
         const MOST: u32 = 200;
         let number = self.number.load(Relaxed);
         if number & 1 == 0 || self.given_up.load(Relaxed) == number {
@@ -79,16 +79,16 @@ mod tests {
     fn who_stands_back_goes_on_when_the_burst_is_over_or_takes_too_long() {
         let burst = Burst::default();
         burst.end();
-        burst.stand_back();
+        burst.wait_out_burst();
         assert_eq!(burst.given_up.load(Relaxed), 0, "there is none");
         burst.begin();
-        burst.stand_back();
-        assert_eq!(burst.given_up.load(Relaxed), 1, "the worker is off its processor");
+        burst.wait_out_burst();
+        assert_eq!(burst.given_up.load(Relaxed), 1, "the I/O thread is off its processor");
         burst.end();
         burst.begin();
         assert_eq!(burst.number.load(Relaxed), 3);
         std::thread::scope(|scope| {
-            scope.spawn(|| burst.stand_back());
+            scope.spawn(|| burst.wait_out_burst());
             burst.end();
         });
         assert_eq!(burst.number.load(Relaxed), 4);
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn looks_in_vain_grow_rare_and_one_that_pays_is_repeated() {
-        let looks = Looks::default();
+        let looks = AdaptiveSpin::default();
         let made = |turns: u32, found: bool| {
             (0..turns)
                 .filter(|_| {

@@ -10,18 +10,18 @@ use std::time::{Duration, Instant};
 use log::warn;
 
 use crate::error::Error;
-use crate::intake::{Callback, Calls};
 use crate::message::Message;
 use crate::protocol::{
     Attempt, Context, Handshake, Loss, Outgoing, Protocol, RequestId, Retry, UpgradeRequest,
 };
 use crate::session::LOG;
+use crate::shared::{Callback, Calls};
 
 /// A callback that takes longer than this is told of in the log.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// A protocol whose hooks are timed, and named while they run.
-pub(super) struct Watched {
+pub(super) struct Timed {
     /// There until this is dropped.
     protocol: Option<Box<dyn Protocol>>,
     calls: Arc<Calls>,
@@ -44,7 +44,7 @@ pub(super) fn timed<R>(calls: &Calls, callback: Callback, call: impl FnOnce() ->
     Some(result)
 }
 
-impl Watched {
+impl Timed {
     pub(super) fn new(protocol: Box<dyn Protocol>, calls: Arc<Calls>) -> Self {
         Self { protocol: Some(protocol), calls }
     }
@@ -60,13 +60,13 @@ impl Watched {
     }
 }
 
-impl Drop for Watched {
+impl Drop for Timed {
     fn drop(&mut self) {
         self.calls.dispose(self.protocol.take());
     }
 }
 
-impl Protocol for Watched {
+impl Protocol for Timed {
     fn check(&self) -> Result<(), Error> {
         self.protocol.as_ref().map_or(Ok(()), |protocol| protocol.check())
     }

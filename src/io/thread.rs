@@ -6,14 +6,6 @@
     reason = "this thread reads the clocks, once a turn, and hands the time on"
 )]
 
-mod looks;
-mod pause;
-pub(crate) mod publisher;
-pub(crate) mod sockets;
-pub(crate) mod traffic;
-pub(crate) mod turn;
-mod watch;
-
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -26,63 +18,53 @@ use mio::net::TcpStream;
 use crate::dial::{Dialled, Dialler};
 use crate::error::{Error, Fault, INTERNAL, Phase};
 use crate::event::{CloseReason, Event, Undelivered};
-use crate::intake::{Burst, Callback, Calls, Command, Gate, Intake, Looks, Status, list};
+use crate::io::publisher::Publisher;
+use crate::io::slow_callbacks::{Timed, timed};
+use crate::io::turn::{Host, News, Next, Turn};
+use crate::jobs::{JobResult, Jobs};
 use crate::protocol::{Protocol, UpgradeRequest};
 use crate::session::reconnect::ReconnectPlan;
-use crate::session::{ConnectionId, LOG, Mode, Piece, Session};
+use crate::session::{ConnectionId, Job, LOG, Session, Startup};
+use crate::shared::{AdaptiveSpin, Callback, Command, Shared, Status, list};
 use crate::state::ConnectionState;
 use crate::timer::Timer;
 use crate::transport::stream::Poller;
 use crate::transport::{Connection, Settings};
-use crate::work::{Worked, Workshop};
-use crate::worker::publisher::Publisher;
-use crate::worker::turn::{Host, News, Next, Turn};
-use crate::worker::watch::{Watched, timed};
 
 /// So long at most goes by before the sockets are asked what has come, however much there is to do besides: a steady sender
 /// would keep the answers from being read.
-const LISTEN: Duration = Duration::from_millis(1);
+const LONGEST_UNHEARD: Duration = Duration::from_millis(1);
 
 /// A line on which nothing happened for so long is at rest: what a burst has left behind is given back.
-pub(crate) const QUIET: Duration = Duration::from_secs(1);
+pub(crate) const IDLE_BEFORE_SHRINK: Duration = Duration::from_secs(1);
 
 /// Called on the I/O thread after events were enqueued.
 pub(crate) type Notify = Box<dyn Fn() + Send>;
 
-/// What a worker shares with its callers.
-#[derive(Clone)]
-pub(crate) struct Shared {
-    pub(crate) gate: Arc<Gate>,
-    pub(crate) intake: Arc<Intake>,
-    pub(crate) status: Arc<Status>,
-    pub(crate) burst: Arc<Burst>,
-    pub(crate) calls: Arc<Calls>,
-}
-
 /// The thread's turn, and how it waits for the next one.
-pub(crate) struct Worker {
-    turn: Turn<Threads>,
+pub(crate) struct IoThread {
+    pub(super) turn: Turn<Threads>,
     /// When the sockets were last asked what has come.
     listened: Instant,
     /// Whether a last look before the sleep pays, after each kind of turn.
-    looks: [Looks; 2],
+    pub(super) looks: [AdaptiveSpin; 2],
 }
 
 /// The other threads of a client, and the clock.
-struct Threads {
-    poller: Poller,
+pub(super) struct Threads {
+    pub(super) poller: Poller,
     shared: Shared,
     commands: Receiver<Command>,
     results: Receiver<Dialled>,
     dialler: Dialler,
     timer: Arc<Timer>,
     settings: Arc<Settings>,
-    workshop: Workshop,
-    worked: Receiver<Worked>,
+    jobs: Jobs,
+    worked: Receiver<JobResult>,
     notify: Option<Notify>,
 }
 
-/// What it takes to start a worker.
+/// What it takes to start an I/O thread.
 pub(crate) struct Setup {
     pub(crate) settings: Settings,
     pub(crate) protocol: Option<Box<dyn Protocol>>,
@@ -109,7 +91,7 @@ impl Host for Threads {
             return Some(News::Dialled(Dialled { generation, result }));
         }
         if let Ok(worked) = self.worked.try_recv() {
-            return Some(News::Worked(worked));
+            return Some(News::JobResult(worked));
         }
         if let Ok(command) = self.commands.try_recv() {
             return Some(News::Command(command));
@@ -135,12 +117,12 @@ impl Host for Threads {
         self.timer.cancel(&self.shared.gate);
     }
 
-    fn run(&mut self, job: Piece) {
-        self.workshop.take(job, self.settings.config.thread_stack);
+    fn run(&mut self, job: Job) {
+        self.jobs.take(job, self.settings.config.thread_stack);
     }
 
     fn drop_jobs(&mut self, connection: ConnectionId) {
-        self.workshop.forget(connection);
+        self.jobs.forget(connection);
     }
 
     fn set_paused(&mut self, paused: bool) {
@@ -172,12 +154,12 @@ impl Threads {
     }
 
     /// Whether something has come in that wakes nobody who is awake.
-    fn have_news(&self) -> bool {
+    pub(super) fn have_news(&self) -> bool {
         !self.commands.is_empty() || !self.results.is_empty() || !self.worked.is_empty()
     }
 }
 
-impl Worker {
+impl IoThread {
     /// # Errors
     /// A setting can't be used.
     pub(crate) fn new(setup: Setup) -> Result<Box<Self>, Error> {
@@ -185,11 +167,11 @@ impl Worker {
             setup;
         let (results_in, results) = crossbeam_channel::unbounded();
         let (worked_in, worked) = crossbeam_channel::unbounded();
-        let mode = Mode { one_attempt, fetches: settings.fetch.is_some() };
+        let mode = Startup { one_attempt, fetches: settings.fetch.is_some() };
         let clocks = (Instant::now(), SystemTime::now());
         let protocol = protocol.map(|protocol| {
             let calls = Arc::clone(&shared.calls);
-            Box::new(Watched::new(protocol, calls)) as Box<dyn Protocol>
+            Box::new(Timed::new(protocol, calls)) as Box<dyn Protocol>
         });
         let session = Session::new(settings.config.clone(), protocol, mode, clocks)?;
         let publisher = Publisher::new(events, settings.config.events, Arc::clone(&shared.burst));
@@ -197,7 +179,7 @@ impl Worker {
         let threads = Threads {
             poller,
             dialler: Dialler::new(results_in, Arc::clone(&shared.gate), Arc::clone(&shared.calls)),
-            workshop: Workshop::new(worked_in, Arc::clone(&shared.gate), Arc::clone(&shared.calls)),
+            jobs: Jobs::new(worked_in, Arc::clone(&shared.gate), Arc::clone(&shared.calls)),
             worked,
             shared,
             commands,
@@ -243,7 +225,7 @@ impl Worker {
     fn park(&mut self) {
         let now = Instant::now();
         let slept = self.sleep(now);
-        if !slept && now.saturating_duration_since(self.listened) >= LISTEN {
+        if !slept && now.saturating_duration_since(self.listened) >= LONGEST_UNHEARD {
             self.wait(now, Some(Duration::ZERO));
         }
     }
@@ -258,7 +240,7 @@ impl Worker {
             Next::Turn => return false,
             Next::Sleep { until, wakes } => (until, wakes),
         };
-        if self.turn.moved.take().is_some_and(|moved| self.linger(now, moved)) {
+        if self.turn.moved.take().is_some_and(|moved| self.spin_before_park(now, moved)) {
             return false;
         }
         let (gate, intake) = (Arc::clone(&self.turn.host.shared.gate), Arc::clone(&self.turn.intake));
@@ -282,8 +264,8 @@ impl Worker {
             }
         }
         let slept = after.saturating_duration_since(now);
-        if slept >= QUIET {
-            self.turn.rest(after);
+        if slept >= IDLE_BEFORE_SHRINK {
+            self.turn.shrink(after);
         }
         // The clocks are compared when a beat may be due, not at each message.
         if timeout.is_some_and(|timeout| slept >= timeout) {
@@ -296,7 +278,7 @@ impl Worker {
         let turn = &mut self.turn;
         turn.close_intake();
         let mut left = turn.session.take_left();
-        left.still_inside = list([turn.host.dialler.still_inside(), turn.host.workshop.end()]);
+        left.still_inside = list([turn.host.dialler.still_inside(), turn.host.jobs.end()]);
         if let Some(inside) = &left.still_inside {
             warn!(target: LOG, "Left behind, in a call that can't be interrupted: {inside}");
         }

@@ -7,15 +7,15 @@ use crossbeam_channel::Sender;
 
 use crate::config::QueueLimit;
 use crate::event::Event;
-use crate::intake::{self, Burst};
 use crate::message::Message;
 use crate::session::Reply;
+use crate::shared::{self, Burst};
 use crate::state::ConnectionState;
 
 /// Puts events into the channel that the application reads.
 ///
-/// Messages push back: above the bound there is no room, and the worker stops reading. Everything else always finds
-/// room; beyond [`UNREAD`] of them the newest are merged into one [`Event::Missed`], so that a program that never reads
+/// Messages push back: above the bound there is no room, and the I/O thread stops reading. Everything else always finds
+/// room; beyond [`MOST_UNREAD_EVENTS`] of them the newest are merged into one [`Event::Missed`], so that a program that never reads
 /// costs no memory. What the application has taken shows in the channel's length.
 pub(crate) struct Publisher {
     channel: Sender<Event>,
@@ -35,17 +35,17 @@ pub(crate) struct Publisher {
 
 /// A caller who waits for answers.
 struct Asker {
-    reply: Box<intake::Reply>,
+    reply: Box<shared::Reply>,
     /// The sizes of the answers that stand in the channel, where there may be many.
     standing: VecDeque<usize>,
     bytes: usize,
 }
 
 /// So many events at once are a burst.
-const MANY: usize = 8;
+const BURST_EVENTS: usize = 8;
 
 /// How many events other than messages may stand unread.
-const UNREAD: usize = 256;
+const MOST_UNREAD_EVENTS: usize = 256;
 
 impl Publisher {
     pub(crate) fn new(channel: Sender<Event>, limit: QueueLimit, burst: Arc<Burst>) -> Self {
@@ -88,7 +88,7 @@ impl Publisher {
     }
 
     /// A request was accepted: its answers go there.
-    pub(crate) fn expect(&mut self, ticket: u64, reply: Box<intake::Reply>) {
+    pub(crate) fn expect(&mut self, ticket: u64, reply: Box<shared::Reply>) {
         self.requests.insert(ticket, Asker { reply, standing: VecDeque::new(), bytes: 0 });
     }
 
@@ -128,10 +128,10 @@ impl Publisher {
             self.state = to;
         }
         let last = matches!(event, Event::Closed { .. });
-        if self.standing.len() - self.messages >= UNREAD {
+        if self.standing.len() - self.messages >= MOST_UNREAD_EVENTS {
             self.settle();
         }
-        if self.standing.len() - self.messages >= UNREAD && !last {
+        if self.standing.len() - self.messages >= MOST_UNREAD_EVENTS && !last {
             let count = self.missed.map_or(0, |(count, _)| count);
             self.missed = Some((count + 1, self.state));
             return;
@@ -149,7 +149,7 @@ impl Publisher {
         let mut count = 0;
         for event in events {
             count += 1;
-            if count == MANY {
+            if count == BURST_EVENTS {
                 self.burst.begin();
             }
             self.put(event);
@@ -159,7 +159,7 @@ impl Publisher {
     }
 
     /// Gives back what a burst has left.
-    pub(crate) fn rest(&mut self) {
+    pub(crate) fn shrink(&mut self) {
         self.settle();
         self.standing.shrink_to_fit();
     }
@@ -232,13 +232,13 @@ mod tests {
             publisher.put(change(Connecting));
             publisher.put(change(Disconnected));
         }
-        assert_eq!((receiver.len(), publisher.standing.len()), (UNREAD, UNREAD));
+        assert_eq!((receiver.len(), publisher.standing.len()), (MOST_UNREAD_EVENTS, MOST_UNREAD_EVENTS));
     }
 
     #[test]
     fn what_was_left_out_is_counted_in_its_place_and_the_end_always_arrives() {
         let (mut publisher, receiver) = publisher(QueueLimit::default());
-        for _ in 0..UNREAD / 2 + 5 {
+        for _ in 0..MOST_UNREAD_EVENTS / 2 + 5 {
             publisher.put(change(Connecting));
             publisher.put(change(Disconnected));
         }

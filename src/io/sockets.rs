@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use mio::net::TcpStream;
 
+use crate::io::traffic::HIGH_WATER;
 use crate::session::ConnectionId;
 use crate::transport::socket::Socket;
 use crate::transport::stream::{Poller, Raw};
-use crate::worker::traffic::HIGH_WATER;
 
 /// The socket of a connection, and what the next turn is to do with it.
 pub(crate) struct Open<T: Raw = TcpStream> {

@@ -1,170 +1,22 @@
-//! Where callers meet the worker: the gate that wakes it, the queue of messages, and what it tells of itself.
-
-mod calls;
-mod looks;
-mod losses;
-#[cfg(all(test, loom))]
-mod model;
-mod status;
-mod sync;
-mod thread;
+//! The queue of accepted messages, and what else callers put where the I/O thread looks.
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::PoisonError;
 #[cfg(not(all(test, loom)))]
 use std::sync::TryLockError;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use mio::Waker;
 
 use crate::config::QueueLimit;
 use crate::error::{CloseFrame, Error, SendError, SendErrorKind};
 use crate::event::Ticket;
-pub(crate) use crate::intake::calls::{Callback, Calls, LATE, list};
-pub(crate) use crate::intake::looks::{Burst, Looks};
-pub(crate) use crate::intake::status::{Inner, Status};
-use crate::intake::sync::{AtomicBool, AtomicU8, AtomicU64, Condvar, Mutex, MutexGuard};
-pub(crate) use crate::intake::thread::{Thread, ThreadHandle};
 use crate::message::Message;
+use crate::shared::sync::{Condvar, Mutex, MutexGuard};
 use crate::state::ConnectionState;
 
-/// The one way to wake the worker: put something where it looks, then call one of the methods here.
-///
-/// The worker says how it sleeps, looks at every queue once more, and only then parks. So either it sees what was put
-/// there, or whoever put it there sees it sleep; and a worker that is awake costs no system call.
-pub(crate) struct Gate<W = Waker> {
-    /// Only ever swapped, never stored: swaps of one place stand in one order, and each sees all that was done before
-    /// those ahead of it. So the worker sees what was put anywhere before a swap that is ahead of its own, and a swap
-    /// that comes later sees the worker asleep.
-    sleep: AtomicU8,
-    waker: W,
-    /// The generation of the plan whose time has come; 0 for none. Set before the swap of `sleep` that tells of it.
-    due: AtomicU64,
-    /// Reading is paused, until the application takes its messages. The worker sets this and then looks at the channel
-    /// of events; the application takes from the channel and then looks at this. Only the single order of `SeqCst`,
-    /// which the channel keeps too, rules out that both see the old.
-    stalled: AtomicBool,
-}
-
-/// What ends the worker's sleep, or the next one, if it is awake.
-pub(crate) trait Wake {
-    fn wake(&self) -> io::Result<()>;
-}
-
-impl Wake for Waker {
-    fn wake(&self) -> io::Result<()> {
-        Self::wake(self)
-    }
-}
-
-/// What wakes the worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Sleep {
-    /// It is awake.
-    Awake = 0,
-    /// Only what is urgent: messages could not go out anyway.
-    Light = 1,
-    /// Messages too.
-    ForAll = 2,
-}
-
-impl<W: Wake> Gate<W> {
-    pub(crate) fn new(waker: W) -> Self {
-        Self {
-            sleep: AtomicU8::new(Sleep::Awake as u8),
-            waker,
-            due: AtomicU64::new(0),
-            stalled: AtomicBool::new(false),
-        }
-    }
-
-    /// Something urgent waits: a command, a result, a plan that is due.
-    pub(crate) fn urgent(&self) {
-        if self.sleep.swap(Sleep::Awake as u8, SeqCst) != Sleep::Awake as u8 {
-            self.wake();
-        }
-    }
-
-    /// A message waits.
-    pub(crate) fn data(&self) {
-        let all = Sleep::ForAll as u8;
-        // The plain load keeps a burst of sends from fighting over the cache line. It sees no less than the worker had
-        // said when it looked into the queue in vain: the queue's lock was the worker's then, and the sender's later.
-        if self.sleep.load(SeqCst) == all
-            && self.sleep.compare_exchange(all, Sleep::Awake as u8, SeqCst, SeqCst).is_ok()
-        {
-            self.wake();
-        }
-    }
-
-    /// The time of plan `generation` has come.
-    pub(crate) fn retry(&self, generation: u64) {
-        // A swap, too: to loom, a plan that is taken meanwhile could hide one that is only stored.
-        self.due.swap(generation, SeqCst);
-        self.urgent();
-    }
-
-    /// Says whether reading is paused.
-    pub(crate) fn set_stalled(&self, stalled: bool) {
-        self.stalled.store(stalled, SeqCst);
-    }
-
-    /// Whether reading is paused.
-    pub(crate) fn is_stalled(&self) -> bool {
-        self.stalled.load(SeqCst)
-    }
-
-    /// The application has emptied the channel: a paused reader goes on at once.
-    pub(crate) fn drained(&self) {
-        // The worker takes the mark back: one who is slow to come here might take that of the next pause.
-        if self.is_stalled() {
-            self.urgent();
-        }
-    }
-
-    /// Takes the plan that is due, if one is.
-    pub(crate) fn take_due(&self) -> Option<u64> {
-        if !self.is_due() {
-            return None;
-        }
-        Some(self.due.swap(0, SeqCst)).filter(|generation| *generation != 0)
-    }
-
-    /// The worker wants to sleep. Looks once more at what may have come before that was said, and so without a wake-up:
-    /// a plan, a message in `intake`, or what `missed` finds. Returns whether it may park, and then say that it is
-    /// [`awake`](Self::awake).
-    pub(crate) fn falls_asleep(&self, sleep: Sleep, intake: &Intake, missed: impl FnOnce() -> bool) -> bool {
-        self.sleep.swap(sleep as u8, SeqCst);
-        let missed = missed() || self.is_due() || (sleep == Sleep::ForAll && !intake.is_empty());
-        if missed {
-            self.awake();
-        }
-        !missed
-    }
-
-    /// The worker is awake, whatever woke it.
-    pub(crate) fn awake(&self) {
-        self.sleep.swap(Sleep::Awake as u8, SeqCst);
-    }
-
-    /// Whether a plan is due.
-    fn is_due(&self) -> bool {
-        self.due.load(SeqCst) != 0
-    }
-
-    fn wake(&self) {
-        // A failed wake-up would leave the worker to its next deadline; the system gives no reason for one.
-        if let Err(error) = self.waker.wake() {
-            log::error!("waking the I/O thread failed: {error}");
-        }
-    }
-}
-
-/// What callers ask of the worker, besides messages.
+/// What callers ask of the I/O thread, besides messages.
 pub(crate) enum Command {
     /// Nobody waits for the answer to this request any more.
     Withdraw {
@@ -192,7 +44,7 @@ pub(crate) struct Reply {
     pub(crate) many: bool,
 }
 
-/// A message on its way to the worker.
+/// A message on its way to the I/O thread.
 pub(crate) struct Item {
     pub(crate) ticket: u64,
     pub(crate) message: Message,
@@ -206,7 +58,7 @@ pub(crate) struct Item {
 #[cfg(not(all(test, loom)))]
 const YIELDS: usize = 32;
 
-/// So often a thread makes way for the worker, who makes room, before it sleeps until there is some.
+/// So often a thread makes way for the I/O thread, who makes room, before it sleeps until there is some.
 const YIELDS_FOR_ROOM: usize = 100;
 
 /// A message that a caller wants accepted.
@@ -217,11 +69,11 @@ pub(crate) struct Offer {
     pub(crate) expires: Option<Instant>,
 }
 
-/// Accepted messages on their way to the worker. One short lock gives each message its place, its ticket and its share
+/// Accepted messages on their way to the I/O thread. One short lock gives each message its place, its ticket and its share
 /// of the bound at once: order and count are exact, and closing loses nothing, since whoever holds the lock is either
 /// counted or refused.
 pub(crate) struct Intake {
-    queue: Mutex<Queue>,
+    pub(super) queue: Mutex<Queue>,
     /// Whether messages are in the queue: a hint, for who looks often. Nothing is put in order by it, so that it is no
     /// part of the models.
     news: std::sync::atomic::AtomicBool,
@@ -233,17 +85,17 @@ pub(crate) struct Intake {
 }
 
 #[derive(Default)]
-struct Queue {
-    messages: VecDeque<Item>,
+pub(super) struct Queue {
+    pub(super) messages: VecDeque<Item>,
     last_ticket: u64,
-    /// Accepted and not yet written, here or with the worker.
+    /// Accepted and not yet written, here or with the I/O thread.
     held: usize,
     held_bytes: usize,
     /// Callers that wait for room.
-    waiting: usize,
+    pub(super) waiting: usize,
     /// The line is in this state, and nothing is accepted meanwhile.
     refusing: Option<ConnectionState>,
-    closed: bool,
+    pub(super) closed: bool,
 }
 
 impl Intake {
@@ -323,7 +175,7 @@ impl Intake {
         accepted
     }
 
-    /// Exchanges the worker's empty queue for the one with all that was accepted, and returns the room of what it has
+    /// Exchanges the I/O thread's empty queue for the one with all that was accepted, and returns the room of what it has
     /// written since.
     pub(crate) fn exchange(&self, mine: &mut VecDeque<Item>, released: (usize, usize)) {
         let mut queue = self.lock();
@@ -351,7 +203,7 @@ impl Intake {
         self.news.load(Relaxed)
     }
 
-    /// How many are accepted and not written yet, as far as the worker has said.
+    /// How many are accepted and not written yet, as far as the I/O thread has said.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn held(&self) -> usize {
         self.lock().held
@@ -362,7 +214,7 @@ impl Intake {
     }
 
     /// Gives back the memory that a burst has left.
-    pub(crate) fn rest(&self) {
+    pub(crate) fn shrink(&self) {
         self.lock().messages.shrink_to_fit();
     }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
 use crate::event::Tickets;
-use crate::session::Doubt;
+use crate::session::LostMessages;
 
 /// The losses of a client's life: apart from each other and rising; neighbours of one kind are one run.
 #[derive(Default)]
@@ -20,10 +20,10 @@ struct Run {
 
 /// So many runs are kept apart. Then the two oldest become one, with what lies between them: of all that, it is only known
 /// that it may have arrived or not.
-const KEPT: usize = 1024;
+const MOST_RUNS: usize = 1024;
 
 impl Losses {
-    pub(super) fn add(&mut self, doubt: &Doubt) {
+    pub(super) fn add(&mut self, doubt: &LostMessages) {
         for tickets in doubt.tickets.runs() {
             self.insert(Run { first: *tickets.start(), last: *tickets.end(), never_sent: doubt.expired });
         }
@@ -38,7 +38,7 @@ impl Losses {
         self.0.insert(at, run);
         self.join(at);
         self.join(at.wrapping_sub(1));
-        if self.0.len() > KEPT
+        if self.0.len() > MOST_RUNS
             && let Some(oldest) = self.0.pop_front()
             && let Some(next) = self.0.front_mut()
         {
@@ -101,7 +101,7 @@ mod tests {
     fn losses(runs: &[(RangeInclusive<u64>, bool)]) -> Losses {
         let mut losses = Losses::default();
         for (run, expired) in runs {
-            losses.add(&Doubt { tickets: tickets(std::slice::from_ref(run)), expired: *expired });
+            losses.add(&LostMessages { tickets: tickets(std::slice::from_ref(run)), expired: *expired });
         }
         losses
     }
@@ -134,8 +134,8 @@ mod tests {
         for n in 1..=10_000 {
             losses.insert(Run { first: 2 * n, last: 2 * n, never_sent: n % 2 == 0 });
         }
-        assert_eq!(losses.0.len(), KEPT);
-        let merged = 2 * (10_001 - KEPT as u64);
+        assert_eq!(losses.0.len(), MOST_RUNS);
+        let merged = 2 * (10_001 - MOST_RUNS as u64);
         let (maybe, never) = losses.among(&tickets(&[1..=20_000]));
         assert!(maybe.runs()[0] == (2..=merged) && never.runs()[0].start() % 4 == 0, "{maybe}; {never}");
         // What is lost in there later has that name already.

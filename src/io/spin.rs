@@ -1,15 +1,16 @@
 //! A last look before a sleep.
+#![expect(clippy::disallowed_methods, reason = "it looks for some microseconds of the clock")]
 
 use std::time::{Duration, Instant};
 
 use crate::config::deadline;
-use crate::worker::Worker;
-use crate::worker::turn::Moved;
+use crate::io::thread::IoThread;
+use crate::io::turn::Moved;
 
-impl Worker {
+impl IoThread {
     /// Looks again for a few microseconds: the answer to what has just moved, or the next message, is often on its way,
     /// and to sleep and be woken costs more.
-    pub(super) fn linger(&mut self, now: Instant, moved: Moved) -> bool {
+    pub(super) fn spin_before_park(&mut self, now: Instant, moved: Moved) -> bool {
         let spin = self.turn.session.config().spin;
         if spin.is_zero() || !self.looks[moved as usize].wants() {
             return false;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::intake::thread::{Thread, ThreadHandle};
+use crate::shared::thread_mark::{Thread, ThreadHandle};
 
 /// A call of the application's code on the I/O thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

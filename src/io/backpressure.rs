@@ -7,12 +7,12 @@ const SHORTEST_LOOK: Duration = Duration::from_millis(1);
 const LONGEST_LOOK: Duration = Duration::from_millis(64);
 
 #[derive(Default)]
-pub(crate) struct Pause {
+pub(crate) struct Backpressure {
     /// The time to the next look, while there is a pause.
     look: Option<Duration>,
 }
 
-impl Pause {
+impl Backpressure {
     pub(crate) fn is_on(&self) -> bool {
         self.look.is_some()
     }

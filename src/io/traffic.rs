@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use crate::error::Fault;
+use crate::io::publisher::Publisher;
+use crate::io::sockets::Open;
 use crate::session::{Frame, Session};
 use crate::transport::socket::Incoming;
 use crate::transport::stream::Raw;
-use crate::worker::publisher::Publisher;
-use crate::worker::sockets::Open;
 
 /// Above this many bytes that the system has not taken, no more messages are handed to a socket.
 pub(crate) const HIGH_WATER: usize = 64 << 10;
@@ -100,10 +100,10 @@ pub(crate) fn drain<T: Raw>(session: &mut Session, open: &mut Open<T>, now: Inst
 }
 
 /// The line is quiet: what a burst of traffic has left behind is given back.
-pub(crate) fn rest<T: Raw>(session: &mut Session, open: &mut Open<T>, now: Instant) {
+pub(crate) fn shrink<T: Raw>(session: &mut Session, open: &mut Open<T>, now: Instant) {
     // It may let bytes out: none of a connection that was given up.
     if session.has(open.id) {
-        open.socket.rest();
+        open.socket.shrink();
         progress(session, open, now);
     }
 }
@@ -162,7 +162,7 @@ mod tests {
     use crate::event::Event;
     use crate::message::Message;
     use crate::protocol::{Context, Handshake, Outgoing, Protocol};
-    use crate::session::{ConnectionId, Mode};
+    use crate::session::{ConnectionId, Startup};
     use crate::transport::fake::Fake;
     use crate::transport::socket::Socket;
     use crate::transport::stream::{Link, Wire};
@@ -207,7 +207,7 @@ mod tests {
             let system = Fake::with_room(room);
             let socket = Socket::new(Link::Plain(Wire::new(system.clone())), Vec::new(), &config);
             let mut session =
-                Session::new(config, Some(Box::new(protocol)), Mode::default(), (now, wall)).unwrap();
+                Session::new(config, Some(Box::new(protocol)), Startup::default(), (now, wall)).unwrap();
             session.start(now);
             let accepted = Handshake { address: ([127, 0, 0, 1], 80).into(), subprotocol: None };
             assert!(session.handle_opened(now, 1, accepted, 0));
@@ -384,7 +384,7 @@ mod tests {
         // A rest exchanges what is known to be empty.
         bench.read();
         bench.make_room();
-        rest(&mut bench.session, &mut bench.open, bench.now);
+        shrink(&mut bench.session, &mut bench.open, bench.now);
         assert!(bench.bytes_out() > 0);
         bench.session.handle_terminate();
         assert_eq!(bench.session.take_left().maybe_delivered.len(), 1);
@@ -398,7 +398,7 @@ mod tests {
         bench.make_room();
         bench.session.handle_terminate();
         bench.hear();
-        rest(&mut bench.session, &mut bench.open, bench.now);
+        shrink(&mut bench.session, &mut bench.open, bench.now);
         assert_eq!(bench.bytes_out(), 0, "it counts as never written");
     }
 }

@@ -1,0 +1,31 @@
+//! Where callers meet the I/O thread: the gate that wakes it, the queue of messages, and what it says of itself.
+
+mod calls;
+mod gate;
+mod losses;
+#[cfg(all(test, loom))]
+mod model;
+mod queue;
+mod spin;
+mod status;
+mod sync;
+mod thread_mark;
+
+use std::sync::Arc;
+
+pub(crate) use crate::shared::calls::{Callback, Calls, LATE, list};
+pub(crate) use crate::shared::gate::{Gate, Sleep};
+pub(crate) use crate::shared::queue::{Command, Intake, Item, Offer, Reply};
+pub(crate) use crate::shared::spin::{AdaptiveSpin, Burst};
+pub(crate) use crate::shared::status::{Inner, Status};
+pub(crate) use crate::shared::thread_mark::{Thread, ThreadHandle};
+
+/// What the I/O thread shares with its callers.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) intake: Arc<Intake>,
+    pub(crate) status: Arc<Status>,
+    pub(crate) burst: Arc<Burst>,
+    pub(crate) calls: Arc<Calls>,
+}

@@ -1,0 +1,84 @@
+//! The stream that tungstenite reads and writes: the link, with an eye on the frames that come.
+
+use std::io::{self, Cursor, ErrorKind, Read, Write};
+
+use crate::config::ConnectionConfig;
+use crate::transport::frame_scanner::FrameScanner;
+use crate::transport::socket::READ_BUFFER_AT_REST;
+use crate::transport::stream::{Link, Raw};
+
+pub(super) struct Scanned<T: Raw> {
+    pub(super) link: Link<T>,
+    pub(super) scanner: FrameScanner,
+    /// What came behind the answer to the upgrade, as far as it was not read.
+    behind: Cursor<Vec<u8>>,
+    /// How much may still be read in this burst.
+    pub(super) budget: usize,
+    /// A read has filled the whole buffer: there is more traffic than it is made for.
+    pub(super) filled: bool,
+}
+
+impl<T: Raw> Scanned<T> {
+    /// `rest` came behind the answer to the upgrade.
+    pub(super) fn new(link: Link<T>, rest: Vec<u8>, config: &ConnectionConfig) -> Self {
+        let (scanner, behind) = (FrameScanner::new(config), Cursor::new(rest));
+        Self { link, scanner, behind, budget: usize::MAX, filled: false }
+    }
+
+    /// The bytes that come next, whatever they mean.
+    fn next(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.behind.read(buffer)?;
+        if n > 0 {
+            return Ok(n);
+        }
+        self.behind = Cursor::default();
+        if self.budget == 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let n = self.link.read(buffer)?;
+        self.budget = self.budget.saturating_sub(n);
+        Ok(n)
+    }
+}
+
+impl<T: Raw> Read for Scanned<T> {
+    /// `buffer` has room for a frame's header: tungstenite reserves as much.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(violation) = self.scanner.violation() {
+                return Err(io::Error::new(ErrorKind::InvalidData, violation.clone()));
+            }
+            if self.scanner.is_closed() {
+                // To tungstenite this is the end: a header behind a close frame would be believed.
+                return self.next(buffer).map(|_| 0);
+            }
+            if let Some(head) = self.scanner.due() {
+                return (&mut *buffer).write_all(&head).map(|()| head.len());
+            }
+            let held = self.scanner.held().len();
+            let room = self.scanner.room();
+            let (front, fresh) = buffer.split_at_mut_checked(held).ok_or(ErrorKind::InvalidInput)?;
+            front.copy_from_slice(self.scanner.held());
+            let size = fresh.len().min(room);
+            let n = self.next(&mut fresh[..size])?;
+            if n == 0 {
+                return Ok(0);
+            }
+            self.filled |= n == size && n >= READ_BUFFER_AT_REST;
+            let passed = self.scanner.feed(&mut buffer[..held + n]);
+            if passed > 0 {
+                return Ok(passed);
+            }
+        }
+    }
+}
+
+impl<T: Raw> Write for Scanned<T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.link.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.link.flush()
+    }
+}
