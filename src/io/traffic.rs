@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::error::Fault;
 use crate::io::publisher::Publisher;
 use crate::io::sockets::Open;
-use crate::session::{Frame, Session};
+use crate::session::{Frame, Progress, Session};
 use crate::transport::socket::Incoming;
 use crate::transport::stream::Raw;
 
@@ -14,11 +14,12 @@ pub(crate) const HIGH_WATER: usize = 64 << 10;
 
 /// A turn reads at most so much, so that what is sent never waits behind a flood.
 const BURST_MESSAGES: usize = 256;
-pub(super) const BURST_BYTES: usize = 256 << 10;
+const BURST_BYTES: usize = 256 << 10;
 
-/// Tells the session how far the system has come with a socket.
-pub(crate) fn progress<T: Raw>(session: &mut Session, open: &Open<T>, now: Instant) {
-    session.handle_progress(now, open.id, open.socket.taken(), open.socket.is_blocked());
+/// Says how far a socket has come, once all that was polled for it is with the link.
+fn progress<T: Raw>(session: &mut Session, open: &Open<T>, now: Instant) {
+    let (handed, taken, blocked) = (open.socket.handed(), open.socket.taken(), open.socket.is_blocked());
+    session.handle_progress(now, open.id, Progress { handed, taken, blocked });
 }
 
 /// Reads what there is, up to the burst's bounds, as far as there is room for it. Returns how many frames that were.
@@ -108,18 +109,44 @@ pub(crate) fn shrink<T: Raw>(session: &mut Session, open: &mut Open<T>, now: Ins
     }
 }
 
-/// Hands frames to a socket.
-pub(crate) fn transmit<T: Raw>(session: &mut Session, open: &mut Open<T>, now: Instant) -> Result<(), Fault> {
-    let (id, socket) = (open.id, &mut open.socket);
-    let mut unflushed = std::mem::take(&mut open.needs_flush) || socket.spilled() > 0;
+/// Hands frames to a socket until there are no more or the system takes no more, with one flush for all. `later` is the
+/// time when a large message has taken some. Returns whether there were any.
+pub(crate) fn transmit<T: Raw>(
+    session: &mut Session,
+    open: &mut Open<T>,
+    now: Instant,
+    later: impl Fn() -> Instant,
+) -> bool {
+    let before = open.socket.handed();
+    let outcome = hand_over(session, open, now, &later);
+    let handed = open.socket.handed() - before;
+    // What a large message took is not the peer's.
+    let now = if handed > BURST_BYTES as u64 { later() } else { now };
+    progress(session, open, now);
+    if let Err(fault) = outcome {
+        session.handle_fault(now, open.id, fault);
+    }
+    handed > 0
+}
+
+fn hand_over<T: Raw>(
+    session: &mut Session,
+    open: &mut Open<T>,
+    now: Instant,
+    later: &impl Fn() -> Instant,
+) -> Result<(), Fault> {
+    let id = open.id;
+    let mut unflushed = std::mem::take(&mut open.needs_flush) || open.socket.spilled() > 0;
     loop {
         let mut exhausted = false;
-        while !exhausted && socket.spilled() < HIGH_WATER {
+        while !exhausted && open.socket.spilled() < HIGH_WATER {
+            let socket = &mut open.socket;
             let before = socket.handed();
             if let Some(message) = session.poll_message(id) {
                 socket.write(message)?;
             } else {
                 match session.poll_transmit(now, id) {
+                    None if session.frame_message(now, id) => continue,
                     None => exhausted = true,
                     Some(Frame::Message(message)) => socket.write(&message)?,
                     Some(Frame::Fragment(fragment)) => socket.write_fragment(&fragment)?,
@@ -129,9 +156,9 @@ pub(crate) fn transmit<T: Raw>(session: &mut Session, open: &mut Open<T>, now: I
             }
             unflushed |= !exhausted;
             // The socket passed its batch on: a mark in between makes a loss more exact.
-            if socket.handed() > before {
-                session.handle_handed(id, socket.handed());
-                session.handle_taken(id, socket.taken());
+            let passed = open.socket.handed() - before;
+            if passed > 0 {
+                progress(session, open, if passed > BURST_BYTES as u64 { later() } else { now });
             }
         }
         // A hook has given the connection up, and it is accounted for: nothing more of it may go out.
@@ -139,12 +166,11 @@ pub(crate) fn transmit<T: Raw>(session: &mut Session, open: &mut Open<T>, now: I
             return Ok(());
         }
         if unflushed {
-            socket.flush()?;
-            session.handle_handed(id, socket.handed());
-            session.handle_taken(id, socket.taken());
+            open.socket.flush()?;
+            progress(session, open, now);
         }
         // A flush that made room goes on: nothing else would come back for what still waits.
-        if exhausted || socket.spilled() >= HIGH_WATER {
+        if exhausted || open.socket.spilled() >= HIGH_WATER {
             return Ok(());
         }
     }
@@ -219,8 +245,7 @@ mod tests {
                 self.accepted += 1;
                 self.session.handle_accepted(self.accepted, (*message).into(), None);
             }
-            transmit(&mut self.session, &mut self.open, self.now).unwrap();
-            progress(&mut self.session, &self.open, self.now);
+            transmit(&mut self.session, &mut self.open, self.now, || self.now);
         }
 
         /// The server sends a ping and a bad message.

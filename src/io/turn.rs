@@ -11,7 +11,7 @@ use crate::error::{Error, Phase};
 use crate::io::backpressure::Backpressure;
 use crate::io::publisher::Publisher;
 use crate::io::sockets::{Open, Sockets};
-use crate::io::traffic::{self, BURST_BYTES};
+use crate::io::traffic;
 use crate::jobs::JobResult;
 use crate::protocol::UpgradeRequest;
 use crate::session::reconnect::ReconnectPlan;
@@ -234,20 +234,10 @@ impl<H: Host> Turn<H> {
         }
     }
 
-    /// Hands frames to each socket until there are no more or the system takes no more; one flush for all.
     fn transmit(&mut self, now: Instant) {
         for open in self.sockets.iter_mut() {
-            let before = open.socket.handed();
-            let result = traffic::transmit(&mut self.session, open, now);
-            let handed = open.socket.handed() - before;
-            if handed > 0 {
+            if traffic::transmit(&mut self.session, open, now, || self.host.now()) {
                 self.moved.get_or_insert(Moved::Out);
-            }
-            // A large message takes its time, which is not the peer's.
-            let now = if handed > BURST_BYTES as u64 { self.host.now() } else { now };
-            traffic::progress(&mut self.session, open, now);
-            if let Err(fault) = result {
-                self.session.handle_fault(now, open.id, fault);
             }
         }
     }

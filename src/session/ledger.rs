@@ -4,13 +4,22 @@ use std::time::{Duration, Instant};
 
 use crate::config::deadline;
 
+/// How far a socket has come with what it is to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Bytes that it has, those of everything that was polled for it included.
+    pub(crate) handed: u64,
+    /// Bytes that the system has taken of these.
+    pub(crate) taken: u64,
+    /// The others wait for the system.
+    pub(crate) blocked: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct WriteLedger {
     /// Bytes handed to the socket.
     pub(super) handed: u64,
     taken: u64,
-    /// The same, where it is known ahead of a report of progress.
-    taken_ahead: u64,
     /// Since when bytes wait and the system takes none.
     blocked_since: Option<Instant>,
 }
@@ -18,20 +27,16 @@ pub(super) struct WriteLedger {
 impl WriteLedger {
     /// The system has taken all of the first `taken` bytes.
     pub(super) fn new(taken: u64) -> Self {
-        Self { handed: taken, taken, taken_ahead: taken, blocked_since: None }
+        Self { handed: taken, taken, blocked_since: None }
     }
 
-    /// The system has taken `taken` bytes, while more is handed over: a loss before the next progress counts with it.
-    pub(super) fn take_ahead(&mut self, taken: u64) {
-        self.taken_ahead = taken;
-    }
-
-    /// The system has taken `taken` bytes; `blocked` says that more wait. Returns whether it took any, and whether it had
-    /// been blocked.
-    pub(super) fn progress(&mut self, now: Instant, taken: u64, blocked: bool) -> (bool, bool) {
+    /// The socket has `handed` bytes, of which the system has taken `taken`; `blocked` says that more wait. Returns whether
+    /// it took any, and whether it had been blocked.
+    pub(super) fn progress(&mut self, now: Instant, progress: Progress) -> (bool, bool) {
+        let Progress { handed, taken, blocked } = progress;
         let moved = taken > self.taken;
         let was_blocked = self.is_blocked();
-        self.taken = taken;
+        (self.handed, self.taken) = (handed, taken);
         if !blocked {
             self.blocked_since = None;
         } else if moved || !was_blocked {
@@ -40,9 +45,8 @@ impl WriteLedger {
         (moved, was_blocked)
     }
 
-    /// How much the system has taken, as far as is known.
     pub(super) fn taken(&self) -> u64 {
-        self.taken.max(self.taken_ahead)
+        self.taken
     }
 
     pub(super) fn is_blocked(&self) -> bool {
@@ -60,6 +64,10 @@ impl WriteLedger {
 mod tests {
     use super::*;
 
+    fn progress(taken: u64, blocked: bool) -> Progress {
+        Progress { handed: 200, taken, blocked }
+    }
+
     const S: Duration = Duration::from_secs(1);
 
     #[test]
@@ -67,26 +75,17 @@ mod tests {
         let start = Instant::now();
         let mut ledger = WriteLedger::new(100);
         assert_eq!((ledger.is_blocked(), ledger.deadline(S)), (false, None));
-        assert_eq!(ledger.progress(start, 100, true), (false, false));
+        assert_eq!(ledger.progress(start, progress(100, true)), (false, false));
         assert_eq!(ledger.deadline(S), Some(start + S));
         assert_eq!(
-            ledger.progress(start + S / 2, 100, true),
+            ledger.progress(start + S / 2, progress(100, true)),
             (false, true),
             "nothing taken: the time runs on"
         );
         assert_eq!(ledger.deadline(S), Some(start + S));
-        assert_eq!(ledger.progress(start + S / 2, 101, true), (true, true));
+        assert_eq!(ledger.progress(start + S / 2, progress(101, true)), (true, true));
         assert_eq!(ledger.deadline(S), Some(start + S / 2 + S));
-        assert_eq!(ledger.progress(start + S, 200, false), (true, true));
+        assert_eq!(ledger.progress(start + S, progress(200, false)), (true, true));
         assert_eq!(ledger.deadline(S), None);
-    }
-
-    #[test]
-    fn what_is_known_ahead_of_a_report_counts() {
-        let mut ledger = WriteLedger::new(100);
-        ledger.take_ahead(150);
-        assert_eq!(ledger.taken(), 150);
-        ledger.progress(Instant::now(), 170, false);
-        assert_eq!(ledger.taken(), 170);
     }
 }

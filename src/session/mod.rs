@@ -44,6 +44,7 @@ pub(crate) use crate::session::connection::ConnectionId;
 use crate::session::connection::{Connection, Role, Stage};
 use crate::session::heartbeat::{HeartbeatAction, HeartbeatResponse};
 use crate::session::hooks::During;
+pub(crate) use crate::session::ledger::Progress;
 use crate::session::line::{Line, Up};
 use crate::session::moving::Goodbye;
 use crate::session::outbox::Outbox;

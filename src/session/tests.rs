@@ -18,7 +18,7 @@ use crate::event::{CloseReason, DisconnectReason, Event, Ticket, Tickets};
 use crate::message::Message;
 use crate::protocol::Handshake;
 use crate::session::reconnect::ReconnectPlan;
-use crate::session::{Action, ConnectionId, Frame, Session, Startup};
+use crate::session::{Action, ConnectionId, Frame, Progress, Session, Startup};
 use crate::state::ConnectionState;
 
 const MS: Duration = Duration::from_millis(1);
@@ -190,15 +190,25 @@ impl Rig {
         while let Some(frame) = self.session.poll_transmit(self.now, self.id()) {
             frames.push(frame);
             self.handed += FRAME;
-            self.session.handle_handed(self.id(), self.handed);
+            self.report();
         }
         frames
+    }
+
+    /// The socket says how far it has come.
+    fn report(&mut self) {
+        let (handed, taken) = (self.handed, self.taken);
+        self.session.handle_progress(
+            self.now,
+            self.id(),
+            Progress { handed, taken, blocked: taken < handed },
+        );
     }
 
     /// The system takes so many bytes of what was handed over.
     fn take(&mut self, bytes: u64) {
         self.taken = self.handed.min(self.taken + bytes);
-        self.session.handle_progress(self.now, self.id(), self.taken, self.taken < self.handed);
+        self.report();
     }
 
     /// Hands over all frames, and the system takes them.

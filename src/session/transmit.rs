@@ -9,6 +9,7 @@ use crate::message::Message;
 use crate::protocol::{Outgoing, RequestId};
 use crate::session::connection::{Connection, Role};
 use crate::session::heartbeat::HeartbeatFrame;
+use crate::session::ledger::Progress;
 use crate::session::outbox::MOST_FAILURES;
 use crate::session::sender::Queued;
 use crate::session::{ConnectionId, Frame, LOG, Session};
@@ -88,36 +89,21 @@ impl Session {
         maybe_delivered
     }
 
-    /// Everything polled so far for this connection has been handed to its socket, and ends at its byte `end`.
-    pub(crate) fn handle_handed(&mut self, id: ConnectionId, end: u64) {
-        let is_current = self.line.role(id) == Some(Role::Current);
-        let Some(connection) = self.line.connection_mut(id) else { return };
-        connection.ledger.handed = end;
-        if is_current {
-            self.outbox.mark(end, connection.sender.beat_handed);
-        }
-    }
-
-    /// The system has taken `taken` bytes of the connection, while more is handed over: a loss before the next
-    /// `handle_progress` counts with it.
-    pub(crate) fn handle_taken(&mut self, id: ConnectionId, taken: u64) {
-        if let Some(connection) = self.line.connection_mut(id) {
-            connection.ledger.take_ahead(taken);
-        }
-    }
-
-    /// The system has taken `taken` bytes of the connection; `blocked` says that more wait.
-    pub(crate) fn handle_progress(&mut self, now: Instant, id: ConnectionId, taken: u64, blocked: bool) {
+    /// A socket has all that was polled for it so far, and has come so far with it.
+    pub(crate) fn handle_progress(&mut self, now: Instant, id: ConnectionId, progress: Progress) {
         let is_current = self.line.role(id) == Some(Role::Current);
         // A connection that was given up in the same turn reports once more before its socket is dropped.
         let Some(connection) = self.line.connection_mut(id) else { return };
-        let (moved, was_blocked) = connection.ledger.progress(now, taken, blocked);
+        if is_current {
+            self.outbox.mark(progress.handed, connection.sender.beat_handed);
+        }
+        let (moved, was_blocked) = connection.ledger.progress(now, progress);
         if moved && was_blocked {
             connection.heartbeat.handle_progress(now);
         }
         if moved
             && is_current
-            && let Some(beat) = self.outbox.progress(taken)
+            && let Some(beat) = self.outbox.progress(progress.taken)
         {
             connection.heartbeat.handle_written(now, beat);
             connection.pings.handle_written(beat);
@@ -136,36 +122,47 @@ impl Session {
         self.outbox.pop_whole()
     }
 
-    /// The next frame for the socket of this connection.
+    /// The next frame for the socket of this connection. When there is none, [`frame_message`](Self::frame_message) may
+    /// bring more.
     pub(crate) fn poll_transmit(&mut self, now: Instant, id: ConnectionId) -> Option<Frame> {
-        loop {
-            if let Some(frame) = self.next_frame(id) {
-                return Some(frame);
-            }
-            // Another connection than the line's carries no more than that.
-            let current = self.line.current().filter(|current| current.id == id)?;
-            if !self.wants_outbox() {
-                return None;
-            }
-            let held = current.hold.is_some() || self.line.has_standby();
-            if self.should_ask() {
-                self.ping_to_confirm(now);
-                continue;
-            }
-            if held && self.outbox.has_waiting() {
-                return self.poll_closing();
-            }
-            let Some((ticket, message)) = self.outbox.next() else { return self.poll_closing() };
-            let message = message.clone();
-            if self.protocol.is_none() {
-                self.outbox.pop();
-                if let Some(current) = self.line.current_mut() {
-                    current.sender.push(Queued { completes: true, ..Frame::Message(message).into() });
-                }
-                continue;
-            }
-            self.frame(now, id, ticket, message);
+        if let Some(frame) = self.next_frame(id) {
+            return Some(frame);
         }
+        // Another connection than the line's carries no more than that.
+        if self.current() != Some(id) || !self.wants_outbox() {
+            return None;
+        }
+        if self.should_ask() {
+            self.ping_to_confirm(now);
+            return self.next_frame(id);
+        }
+        if self.waiting_message().is_none() {
+            return self.poll_closing();
+        }
+        if self.protocol.is_some() {
+            return None;
+        }
+        let message = self.outbox.pop()?.1.clone();
+        let current = self.line.current_mut()?;
+        current.sender.push(Queued { completes: true, ..Frame::Message(message).into() });
+        self.next_frame(id)
+    }
+
+    /// The message of the outbox that goes out next, unless the protocol or a move holds it back.
+    fn waiting_message(&self) -> Option<(u64, &Message)> {
+        let held = self.line.current()?.hold.is_some() || self.line.has_standby();
+        self.outbox.next().filter(|_| !held)
+    }
+
+    /// Has the protocol frame the next message of the outbox for this connection. Returns whether there was one.
+    pub(crate) fn frame_message(&mut self, now: Instant, id: ConnectionId) -> bool {
+        if self.protocol.is_none() || self.current() != Some(id) || !self.wants_outbox() {
+            return false;
+        }
+        let Some((ticket, message)) = self.waiting_message() else { return false };
+        let message = message.clone();
+        self.frame(now, id, ticket, message);
+        true
     }
 
     /// The protocol frames the next message of the outbox.

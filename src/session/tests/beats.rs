@@ -162,7 +162,7 @@ fn a_beat_that_waits_behind_a_blocked_write_is_not_counted_as_written() {
     rig.step(MS);
     // The answer to a server's ping is handed over by the socket itself, while the beat has not been asked for yet.
     rig.handed += FRAME;
-    rig.session.handle_handed(rig.id(), rig.handed);
+    rig.report();
     rig.step(S);
     rig.take(u64::MAX - rig.taken);
     rig.step(5 * S);
@@ -177,7 +177,7 @@ fn an_upload_that_moves_is_no_dead_peer() {
     rig.accept(&["large"]);
     rig.hand();
     rig.handed += 1000;
-    rig.session.handle_handed(rig.id(), rig.handed);
+    rig.report();
     for _ in 0..20 {
         rig.take(1);
         rig.step(6 * S);
@@ -195,7 +195,7 @@ fn a_peer_that_makes_room_lives_though_its_answer_stands_behind_what_it_has_to_r
         rig.accept(&["large"]);
         rig.hand();
         rig.handed += 1000;
-        rig.session.handle_handed(rig.id(), rig.handed);
+        rig.report();
         rig.take(1);
         for _ in 0..4 {
             rig.step(6 * S);

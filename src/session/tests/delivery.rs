@@ -43,7 +43,7 @@ fn a_loss_names_exactly_what_was_touched_and_the_rest_goes_out_first() {
     for _ in 0..5 {
         rig.session.poll_transmit(rig.now, rig.id()).unwrap();
         rig.handed += FRAME;
-        rig.session.handle_handed(rig.id(), rig.handed);
+        rig.report();
     }
     rig.take(2 * FRAME + 1);
     rig.lose();
@@ -86,7 +86,7 @@ fn a_pong_confirms_what_was_handed_over_before_its_ping_and_nothing_else() {
 
 #[test]
 fn a_pong_confirms_nothing_that_was_not_written() {
-    let mut rig = Rig::opened(config());
+    let mut rig = Rig::opened(config().write_timeout(60 * S));
     rig.accept(&["1", "2"]);
     rig.hand();
     rig.step(30 * S);
@@ -130,7 +130,7 @@ fn a_forged_pong_confirms_nothing() {
 
 #[test]
 fn a_pong_of_the_old_connection_confirms_nothing_on_the_new_one() {
-    let mut rig = Rig::opened(config());
+    let mut rig = Rig::opened(config().write_timeout(60 * S));
     rig.accept(&["1"]);
     rig.hand();
     rig.step(30 * S);
@@ -189,7 +189,7 @@ fn a_beat_ahead_of_a_message_that_waits_again_says_nothing_about_it() {
     rig.step(30 * S);
     assert_eq!(rig.session.poll_transmit(rig.now, rig.id()), Some(ping(1)));
     rig.handed += FRAME;
-    rig.session.handle_handed(rig.id(), rig.handed);
+    rig.report();
     rig.take(FRAME);
     rig.pong(1);
     assert_eq!(rig.session.stats().messages_written, 0);
@@ -216,8 +216,8 @@ fn progress_that_is_reported_after_the_loss_changes_nothing() {
     rig.take(0);
     rig.lose();
     assert_eq!(rig.deadline(), None);
-    rig.session.handle_handed(rig.id(), rig.handed);
-    rig.session.handle_progress(rig.now, rig.id(), rig.taken, true);
+    rig.report();
+    rig.report();
     assert_eq!(rig.deadline(), None, "what a lost connection could not write is not late");
     rig.forget();
     rig.step(60 * S);

@@ -436,8 +436,8 @@ fn closed_is_final() {
         rig.receive("late");
         rig.pong(1);
         rig.session.handle_activity(rig.now, rig.id());
-        rig.session.handle_handed(rig.id(), rig.handed + FRAME);
-        rig.session.handle_progress(rig.now, rig.id(), rig.taken, true);
+        rig.handed += FRAME;
+        rig.report();
         rig.session.handle_paused(rig.now, true);
         rig.session.handle_paused(rig.now, false);
         rig.server_closes(1000);
