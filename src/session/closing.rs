@@ -7,10 +7,8 @@ use crate::config::deadline;
 use crate::error::{CloseFrame, Error};
 use crate::event::{CloseReason, DisconnectReason};
 use crate::session::connection::{Connection, Role, Stage};
-use crate::session::line::Line;
 use crate::session::moving::Goodbye;
 use crate::session::{ConnectionId, Frame, Session};
-use crate::state::ConnectionState;
 
 /// How long the server has to end the TCP connection once both close frames are through (RFC 6455, section 7.1.1: it
 /// should do so first, and at once).
@@ -90,7 +88,7 @@ impl Session {
     pub(crate) fn handle_close(&mut self, now: Instant, frame: CloseFrame, flush: bool) {
         let until = deadline(now, self.config.close_timeout);
         let Some(current) = self.line.current_mut() else {
-            if !matches!(self.line, Line::Closed) {
+            if !self.line.is_closed() {
                 self.close_for_good(CloseReason::ByCaller);
             }
             return;
@@ -204,8 +202,8 @@ impl Session {
                 Some(Role::Current) | None => {}
             }
         }
-        let stops = error.is_some() && !self.stopped;
-        self.stopped |= error.is_some();
+        let stops = error.is_some() && !self.hooks.stopped;
+        self.hooks.stopped |= error.is_some();
         let frame = match CloseFrame::checked(code, reason) {
             Ok(frame) => frame,
             Err(wrong) => {
@@ -215,7 +213,7 @@ impl Session {
         let error = error.unwrap_or_else(|| Error::session(format!("the protocol closed it with {frame}")));
         let until = deadline(now, self.config.close_timeout);
         let Some(up) = self.line.up_mut() else { return };
-        let reason = match up.ready_since {
+        let reason = match up.ready {
             Some(_) => DisconnectReason::Lost(error),
             None => DisconnectReason::ConnectFailed(error),
         };
@@ -238,11 +236,12 @@ impl Session {
             Outcome::ClosedByCaller => None,
             Outcome::Down(reason) => Some(reason),
         };
-        self.set_state(ConnectionState::Closing, why);
+        let why = why.map(ToString::to_string);
         if let Some(current) = self.line.current_mut() {
             let (goodbye, overflowed) = (false, false);
             current.stage = Stage::Closing(Closing { until, step, outcome, since: now, goodbye, overflowed });
         }
+        self.announce(why.as_ref().map(|why| why as &dyn Display));
     }
 
     /// The close frame's turn has come when the outbox is out and its last message confirmed, as far as pings can tell.
@@ -305,7 +304,7 @@ impl Session {
             Outcome::ClosedByCaller => self.close_for_good(CloseReason::ByCaller),
             Outcome::Down(reason) => {
                 let reason = reason.clone();
-                self.down(now, reason);
+                self.on_loss(now, reason);
             }
         }
     }

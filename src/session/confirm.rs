@@ -22,7 +22,7 @@ impl Session {
         match current.pings.handle_pong(payload) {
             Pong::Confirms(ticket) => self.outbox.confirm(ticket),
             Pong::IsDoubtful if current.heartbeat.is_running() => self.ping_to_confirm(now),
-            Pong::IsMute if !std::mem::replace(&mut self.warned_of_mute, true) => warn!(
+            Pong::IsMute if !std::mem::replace(&mut self.wanted.warned_of_mute, true) => warn!(
                 target: LOG,
                 "The server answers pings without repeating their payload (RFC 6455, section 5.5.3): nothing can be \
                  confirmed. `confirm` will time out, and with Delivery::AtLeastOnce the outbox fills up"

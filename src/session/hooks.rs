@@ -13,8 +13,7 @@ use crate::session::connection::{Connection, Role, Stage};
 use crate::session::heartbeat::HeartbeatResponse;
 use crate::session::requests::Withdrawn;
 use crate::session::timers::MOST_TIMERS;
-use crate::session::{ConnectionId, Job, Line, Session};
-use crate::state::ConnectionState;
+use crate::session::{ConnectionId, Job, Session, WallClock};
 
 /// So many jobs of the protocol's may be under way for a connection.
 const MOST_JOBS: usize = 64;
@@ -29,6 +28,23 @@ pub(super) enum During {
     /// A move has failed: one that moves again at once would do nothing else.
     MoveFailed,
     Anything,
+}
+
+/// The protocol, and what it is called with.
+pub(super) struct Hooks {
+    /// `None` for a plain session.
+    pub(super) protocol: Option<Box<dyn Protocol>>,
+    /// The protocol wants no other connection.
+    pub(super) stopped: bool,
+    pub(super) random: Box<dyn FnMut() -> f64 + Send>,
+    /// What a hook asks for; kept for its memory.
+    effects: Vec<Effect>,
+}
+
+impl Hooks {
+    pub(super) fn new(protocol: Option<Box<dyn Protocol>>) -> Self {
+        Self { protocol, stopped: false, random: Box::new(fastrand::f64), effects: Vec::new() }
+    }
 }
 
 impl Session {
@@ -51,10 +67,10 @@ impl Session {
         call: impl FnOnce(&mut dyn Protocol, &mut Context<'_>) -> Result<(), Error>,
     ) {
         let Some(moment) = self.moment(now, id, during) else { return };
-        let Some(mut protocol) = self.protocol.take() else { return };
-        let mut effects = std::mem::take(&mut self.effects);
+        let Some(mut protocol) = self.hooks.protocol.take() else { return };
+        let mut effects = std::mem::take(&mut self.hooks.effects);
         let waiting = |request| self.requests.is_waiting(request);
-        let mut cx = Context::new(&mut effects, &waiting, &mut *self.random, moment);
+        let mut cx = Context::new(&mut effects, &waiting, &mut *self.hooks.random, moment);
         let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut *protocol, &mut cx)));
         let Some(outcome) = self.give_back(protocol, outcome) else { return };
         let outcome = self.hide_secrets(id, &mut effects, outcome);
@@ -62,7 +78,7 @@ impl Session {
         for effect in effects.drain(..) {
             self.apply(now, id, during, effect);
         }
-        self.effects = effects;
+        self.hooks.effects = effects;
         if let Err(error) = outcome {
             self.lose(now, id, error);
         }
@@ -74,7 +90,7 @@ impl Session {
         if outcome.is_err() {
             effects.retain(|effect| {
                 if let Effect::Close { error: Some(error), .. } = effect
-                    && !std::mem::replace(&mut self.stopped, true)
+                    && !std::mem::replace(&mut self.hooks.stopped, true)
                 {
                     outcome = Err(error.clone());
                 }
@@ -102,14 +118,14 @@ impl Session {
 
     /// Calls the protocol. `None` if there is none, or if it panicked: then it is never called again.
     pub(super) fn guarded<R>(&mut self, call: impl FnOnce(&mut dyn Protocol) -> R) -> Option<R> {
-        let mut protocol = self.protocol.take()?;
+        let mut protocol = self.hooks.protocol.take()?;
         let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut *protocol)));
         self.give_back(protocol, outcome)
     }
 
     fn give_back<R>(&mut self, protocol: Box<dyn Protocol>, outcome: thread::Result<R>) -> Option<R> {
         if let Ok(result) = outcome {
-            self.protocol = Some(protocol);
+            self.hooks.protocol = Some(protocol);
             return Some(result);
         }
         // Its drop is its code, too.
@@ -121,12 +137,16 @@ impl Session {
     /// What the next attempt asks for. `None` if the client was closed over it.
     pub(super) fn prepare(&mut self, moving: bool) -> Option<Result<UpgradeRequest, Error>> {
         let mut request = UpgradeRequest::new(&self.config);
-        if self.protocol.is_none() {
+        if self.hooks.protocol.is_none() {
             return Some(Ok(request));
         }
-        let last = self.last_failure.clone();
-        let attempt =
-            Attempt { number: self.attempts, ever_ready: self.ever_ready, last: last.as_ref(), moving };
+        let last = self.retries.last_failure.clone();
+        let attempt = Attempt {
+            number: self.retries.attempts,
+            ever_ready: self.retries.ever_ready,
+            last: last.as_ref(),
+            moving,
+        };
         let outcome = self.guarded(|protocol| protocol.prepare(&attempt, &mut request))?;
         Some(outcome.map(|()| request))
     }
@@ -134,7 +154,7 @@ impl Session {
     /// A request was accepted from a caller, who wants `many` answers or one. Returns whether there will be a reply: not on
     /// a closed line, whose end the caller learns by itself.
     pub(crate) fn handle_request(&mut self, ticket: u64, message: Message, many: bool) -> bool {
-        let is_closed = matches!(self.line, Line::Closed);
+        let is_closed = self.line.is_closed();
         if !is_closed {
             self.requests.add(ticket, many);
             // The caller waits with a timeout of its own.
@@ -217,7 +237,7 @@ impl Session {
             }
             Effect::Work(work_id, work) => {
                 connection.jobs += 1;
-                self.pieces.push_back(Job { connection: id, id: work_id, work });
+                self.out.jobs.push_back(Job { connection: id, id: work_id, work });
             }
             Effect::Deliver(_) | Effect::Part(..) | Effect::End(..) | Effect::Secret(_) => {}
         }
@@ -246,7 +266,7 @@ impl Session {
     pub(super) fn deliver(&mut self, message: Message) {
         let accepts = self.line.current().is_some_and(Connection::accepts_input);
         if accepts && !self.discards() {
-            self.events.push_back(Event::Message(message));
+            self.out.events.push_back(Event::Message(message));
         }
     }
 
@@ -261,10 +281,7 @@ impl Session {
             return;
         }
         // Ready as soon as it is open: there was no login.
-        if during != During::Opening {
-            self.set_state(ConnectionState::Authenticated, None);
-        }
-        self.ready(now, accepted, resumed);
+        self.ready(now, accepted, during != During::Opening, resumed);
     }
 
     /// Calls for the timers that have run out on a connection.
@@ -283,7 +300,7 @@ impl Session {
     pub(crate) fn handle_clock(&mut self, now: Instant, wall: SystemTime) {
         const SLEPT: Duration = Duration::from_secs(5);
         let ran_ahead = wall.duration_since(self.wall_at(now)).unwrap_or_default();
-        self.wall = (now, wall);
+        self.clock = WallClock(now, wall);
         if ran_ahead > SLEPT {
             for connection in self.line.connections_mut() {
                 connection.timers.miss_input();

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::session::connection::{Connection, ConnectionId, Role, Stage};
+use crate::state::ConnectionState;
 
 #[derive(Debug)]
 pub(super) enum Line {
@@ -21,8 +22,16 @@ pub(super) struct Up {
     /// Those that the line is done with, the oldest first: predecessors that are heard to their end, and successors that
     /// were dismissed.
     pub(super) leaving: Vec<Connection>,
-    /// Since when the line is ready, if it was. A move does not begin it anew.
-    pub(super) ready_since: Option<Instant>,
+    /// A move does not begin it anew.
+    pub(super) ready: Option<Ready>,
+}
+
+/// A line that is ready, or was before it began to close.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ready {
+    pub(super) since: Instant,
+    /// There was a login.
+    pub(super) authenticated: bool,
 }
 
 /// The connection that the line is to move to.
@@ -37,6 +46,23 @@ pub(super) enum Successor {
 }
 
 impl Line {
+    pub(super) fn state(&self) -> ConnectionState {
+        match self {
+            Self::Down => ConnectionState::Disconnected,
+            Self::Dialling(_) => ConnectionState::Connecting,
+            Self::Up(up) if up.current.closing().is_some() => ConnectionState::Closing,
+            Self::Up(up) if up.ready.is_some_and(|ready| ready.authenticated) => {
+                ConnectionState::Authenticated
+            }
+            Self::Up(_) => ConnectionState::Connected,
+            Self::Closed => ConnectionState::Closed,
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self, Self::Closed)
+    }
+
     pub(super) fn up(&self) -> Option<&Up> {
         match self {
             Self::Up(up) => Some(up),

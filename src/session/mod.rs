@@ -13,13 +13,13 @@ pub(crate) mod heartbeat;
 mod hooks;
 mod ledger;
 mod line;
-mod loss;
 mod moving;
 pub(crate) mod outbox;
-mod output;
+mod outputs;
 mod pings;
 pub(crate) mod reconnect;
 mod requests;
+mod retries;
 mod secrets;
 mod sender;
 mod timers;
@@ -29,7 +29,6 @@ pub(crate) mod unanswered;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::fmt::Display;
 use std::time::{Instant, SystemTime};
 
@@ -37,25 +36,26 @@ use log::info;
 
 use crate::config::{Beat, ConnectionConfig, deadline};
 use crate::error::{CloseFrame, Error, Fault};
-use crate::event::{CloseReason, DisconnectReason, Event, Undelivered};
+use crate::event::{DisconnectReason, Event};
 use crate::message::Message;
-use crate::protocol::{Effect, Handshake, Protocol, UpgradeRequest, Work};
+use crate::protocol::{Handshake, Protocol, UpgradeRequest, Work};
 pub(crate) use crate::session::connection::ConnectionId;
 use crate::session::connection::{Connection, Role, Stage};
 use crate::session::heartbeat::{HeartbeatAction, HeartbeatResponse};
-use crate::session::hooks::During;
+use crate::session::hooks::{During, Hooks};
 pub(crate) use crate::session::ledger::Progress;
-use crate::session::line::{Line, Up};
+use crate::session::line::{Line, Ready, Up};
 use crate::session::moving::Goodbye;
 use crate::session::outbox::Outbox;
+use crate::session::outputs::Outputs;
 use crate::session::pings::Wanted;
 use crate::session::reconnect::{ReconnectPlan, ReconnectionManager};
 pub(crate) use crate::session::requests::Reply;
 use crate::session::requests::Requests;
+use crate::session::retries::Retries;
 pub(crate) use crate::session::sender::Frame;
 use crate::session::transmit::is_json_pong;
 pub(crate) use crate::session::transmit::{LostMessages, Watermarks};
-use crate::state::ConnectionState;
 use crate::stats::Stats;
 
 /// What the log says comes from the library, not from one of its files.
@@ -98,45 +98,24 @@ pub(crate) struct Startup {
 
 pub(crate) struct Session {
     config: ConnectionConfig,
-    mode: Startup,
-    /// The wall clock at an instant; unix time is reckoned from it.
-    wall: (Instant, SystemTime),
-    state: ConnectionState,
+    startup: Startup,
+    clock: WallClock,
+    hooks: Hooks,
     line: Line,
-    reconnect: ReconnectionManager,
-    /// `None` for a plain session.
-    protocol: Option<Box<dyn Protocol>>,
-    requests: Requests,
+    retries: Retries,
     /// Reading is paused.
     paused: bool,
-    /// The protocol wants no other connection.
-    stopped: bool,
-    random: Box<dyn FnMut() -> f64 + Send>,
-    /// What a hook asks for; kept for its memory.
-    effects: Vec<Effect>,
+    requests: Requests,
     outbox: Outbox,
-    events: VecDeque<Event>,
-    actions: VecDeque<Action>,
-    pieces: VecDeque<Job>,
     /// What callers want confirmed.
     wanted: Wanted,
-    /// It was said in the log that a server's pongs confirm nothing.
-    warned_of_mute: bool,
-    /// Messages that will not be confirmed any more, for those who wait for that.
-    lost_messages: Vec<LostMessages>,
-    /// Numbers the attempts, so that a result that comes late is known as such.
-    generation: u64,
-    /// Attempts since the line was last ready.
-    attempts: u32,
-    ever_ready: bool,
-    /// Fresh credentials have been asked for since the line was last ready.
-    refreshed: bool,
-    left: Undelivered,
-    /// Why the line is down, until it is ready again.
-    last_failure: Option<DisconnectReason>,
-    close_reason: Option<CloseReason>,
+    out: Outputs,
     stats: Stats,
 }
+
+/// The wall clock at an instant; unix time is reckoned from it.
+#[derive(Clone, Copy, Debug)]
+struct WallClock(Instant, SystemTime);
 
 impl Session {
     /// # Errors
@@ -144,44 +123,29 @@ impl Session {
     pub(crate) fn new(
         config: ConnectionConfig,
         protocol: Option<Box<dyn Protocol>>,
-        mode: Startup,
+        startup: Startup,
         (now, wall): (Instant, SystemTime),
     ) -> Result<Self, Error> {
         config.heartbeat.check()?;
         Ok(Self {
-            reconnect: ReconnectionManager::new(config.reconnect.clone())?,
-            outbox: Outbox::new(config.delivery),
-            config,
-            protocol,
-            mode,
-            requests: Requests::default(),
-            paused: false,
-            stopped: false,
-            random: Box::new(fastrand::f64),
-            effects: Vec::new(),
-            wall: (now, wall),
-            state: ConnectionState::Disconnected,
+            startup,
+            clock: WallClock(now, wall),
+            hooks: Hooks::new(protocol),
             line: Line::Down,
+            retries: Retries::new(ReconnectionManager::new(config.reconnect.clone())?),
+            paused: false,
+            requests: Requests::default(),
+            outbox: Outbox::new(config.delivery),
             wanted: Wanted::default(),
-            warned_of_mute: false,
-            lost_messages: Vec::new(),
-            events: VecDeque::new(),
-            actions: VecDeque::new(),
-            pieces: VecDeque::new(),
-            generation: 0,
-            attempts: 0,
-            ever_ready: false,
-            refreshed: false,
-            left: Undelivered::default(),
-            last_failure: None,
-            close_reason: None,
+            out: Outputs::new(),
             stats: Stats::default(),
+            config,
         })
     }
 
     /// Makes the first attempt.
     pub(crate) fn start(&mut self, now: Instant) {
-        if self.state == ConnectionState::Disconnected && !self.reconnect.is_scheduled() {
+        if matches!(self.line, Line::Down) && !self.retries.manager.is_scheduled() {
             self.dial(now);
         }
     }
@@ -203,16 +167,16 @@ impl Session {
             self.successor_opened(now, connection, &accepted);
             return self.line.connection(id).is_some();
         }
-        if !matches!(self.line, Line::Dialling(_)) || generation != self.generation {
+        if !matches!(self.line, Line::Dialling(_)) || generation != self.retries.generation {
             return false;
         }
-        self.set_state(ConnectionState::Connected, None);
+        let up = Up { current: connection, successor: None, leaving: Vec::new(), ready: None };
+        self.line = Line::Up(Box::new(up));
+        self.announce(None);
         self.outbox.begin(taken);
         self.wanted.ask_again(self.outbox.confirmed());
-        let up = Up { current: connection, successor: None, leaving: Vec::new(), ready_since: None };
-        self.line = Line::Up(Box::new(up));
-        if self.protocol.is_none() {
-            self.ready(now, accepted, false);
+        if self.hooks.protocol.is_none() {
+            self.ready(now, accepted, false, false);
             return true;
         }
         self.hook_during(now, id, During::Opening, |protocol, cx| protocol.on_open(cx, &accepted));
@@ -223,22 +187,22 @@ impl Session {
     pub(crate) fn handle_dial_failed(&mut self, now: Instant, generation: u64, error: Error) {
         if self.line.is_dialling_successor(ConnectionId(generation)) {
             self.move_failed(now, &error, Goodbye::None);
-        } else if matches!(self.line, Line::Dialling(_)) && generation == self.generation {
-            self.down(now, DisconnectReason::ConnectFailed(error));
+        } else if matches!(self.line, Line::Dialling(_)) && generation == self.retries.generation {
+            self.on_loss(now, DisconnectReason::ConnectFailed(error));
         }
     }
 
     /// The time of a planned attempt has come.
     pub(crate) fn handle_retry(&mut self, now: Instant, generation: u64) {
-        if self.reconnect.handle_due(generation) {
+        if self.retries.manager.handle_due(generation) {
             self.dial(now);
         }
     }
 
     /// The caller wants no more waiting: an attempt at once, or, on an open line, a heartbeat at once.
     pub(crate) fn handle_reconnect_now(&mut self, now: Instant) {
-        if self.reconnect.cancel_reconnect() {
-            self.actions.push_back(Action::Unschedule);
+        if self.retries.manager.cancel_reconnect() {
+            self.out.actions.push_back(Action::Unschedule);
             self.dial(now);
         } else if let Some(current) = self.line.current_mut() {
             current.heartbeat.probe(now);
@@ -261,7 +225,7 @@ impl Session {
             return;
         }
         self.stats.messages_received += 1;
-        if self.protocol.is_some() {
+        if self.hooks.protocol.is_some() {
             self.hook(now, id, |protocol, cx| protocol.on_message(cx, message));
         } else {
             self.deliver(message);
@@ -327,7 +291,7 @@ impl Session {
         if let Line::Dialling(limit) = &mut self.line
             && limit.take_if(|at| *at <= now).is_some()
         {
-            self.actions.push_back(Action::TimeOutDial { generation: self.generation });
+            self.out.actions.push_back(Action::TimeOutDial { generation: self.retries.generation });
         }
         self.expire(now);
         self.moving_timeout(now);
@@ -397,32 +361,31 @@ impl Session {
     }
 
     fn dial(&mut self, now: Instant) {
-        self.set_state(ConnectionState::Connecting, None);
-        self.generation += 1;
-        self.attempts += 1;
+        self.retries.generation += 1;
+        self.retries.attempts += 1;
         self.stats.attempts += 1;
         self.line = Line::Dialling(Some(deadline(now, self.config.connect_timeout)));
+        self.announce(None);
         match self.prepare(false) {
             Some(Ok(request)) => {
-                self.actions.push_back(Action::Dial { generation: self.generation, request });
+                self.out.actions.push_back(Action::Dial { generation: self.retries.generation, request });
             }
-            Some(Err(error)) => self.down(now, DisconnectReason::ConnectFailed(error)),
+            Some(Err(error)) => self.on_loss(now, DisconnectReason::ConnectFailed(error)),
             None => {}
         }
     }
 
-    fn ready(&mut self, now: Instant, accepted: Handshake, resumed: bool) {
+    /// The line is ready; `authenticated`: after a login.
+    fn ready(&mut self, now: Instant, accepted: Handshake, authenticated: bool, resumed: bool) {
         let Some(up) = self.line.up_mut() else { return };
-        up.ready_since = Some(now);
+        up.ready = Some(Ready { since: now, authenticated });
         up.current.stage = Stage::Ready;
         up.current.heartbeat.start(now);
-        self.ever_ready = true;
-        self.refreshed = false;
-        self.last_failure = None;
+        self.announce(None);
+        let attempts = self.retries.succeed();
         self.stats.connects += 1;
-        let attempts = std::mem::take(&mut self.attempts);
         let Handshake { address, subprotocol } = accepted;
-        self.events.push_back(Event::Connected { address, subprotocol, attempts, resumed });
+        self.out.events.push_back(Event::Connected { address, subprotocol, attempts, resumed });
     }
 
     /// Whether there is a connection.
@@ -443,23 +406,23 @@ impl Session {
     }
 
     fn wall_at(&self, now: Instant) -> SystemTime {
-        let (then, wall) = self.wall;
+        let WallClock(then, wall) = self.clock;
         // A clock can be set to any time, the last there is among them.
         wall.checked_add(now.saturating_duration_since(then)).unwrap_or(wall)
     }
 
-    /// The one place where the state changes; an illegal transition is not made.
-    fn set_state(&mut self, to: ConnectionState, why: Option<&dyn Display>) {
-        let from = self.state;
-        debug_assert!(from.may_become(to), "{from} -> {to}");
-        if !from.may_become(to) {
+    /// Says so if the state of the line is another than before.
+    fn announce(&mut self, why: Option<&dyn Display>) {
+        let to = self.line.state();
+        let from = std::mem::replace(&mut self.out.state, to);
+        if from == to {
             return;
         }
+        debug_assert!(from.may_become(to), "{from} -> {to}");
         match why {
             Some(why) => info!(target: LOG, "Connection state: {from} -> {to} ({why})"),
             None => info!(target: LOG, "Connection state: {from} -> {to}"),
         }
-        self.state = to;
-        self.events.push_back(Event::StateChanged { from, to });
+        self.out.events.push_back(Event::StateChanged { from, to });
     }
 }

@@ -52,15 +52,15 @@ impl Session {
             return;
         }
         info!(target: LOG, "Moving to another connection");
-        self.generation += 1;
+        self.retries.generation += 1;
         self.stats.attempts += 1;
-        let generation = self.generation;
+        let generation = self.retries.generation;
         let until = Some(deadline(now, self.config.connect_timeout));
         if let Some(up) = self.line.up_mut() {
             up.successor = Some(Successor::Dialling { id: ConnectionId(generation), until });
         }
         match self.prepare(true) {
-            Some(Ok(request)) => self.actions.push_back(Action::Dial { generation, request }),
+            Some(Ok(request)) => self.out.actions.push_back(Action::Dial { generation, request }),
             Some(Err(error)) => self.move_failed(now, &error, Goodbye::None),
             None => {}
         }
@@ -96,7 +96,7 @@ impl Session {
         match successor {
             Successor::Dialling { id, until } => {
                 if until.take_if(|at| *at <= now).is_some() {
-                    self.actions.push_back(Action::TimeOutDial { generation: id.0 });
+                    self.out.actions.push_back(Action::TimeOutDial { generation: id.0 });
                 }
             }
             Successor::Open(successor) => {
@@ -178,7 +178,7 @@ impl Session {
         self.wanted.ask_again(self.outbox.confirmed());
         let Handshake { address, subprotocol } = accepted;
         info!(target: LOG, "Moved to another connection");
-        self.events.push_back(Event::Moved { address, subprotocol, maybe_delivered });
+        self.out.events.push_back(Event::Moved { address, subprotocol, maybe_delivered });
         if is_blocked {
             self.end_leaving(id);
         }
@@ -227,7 +227,7 @@ impl Session {
 
     pub(super) fn drop_successor(&mut self, successor: Option<Successor>) {
         match successor {
-            Some(Successor::Dialling { .. }) => self.actions.push_back(Action::AbandonDial),
+            Some(Successor::Dialling { .. }) => self.out.actions.push_back(Action::AbandonDial),
             Some(Successor::Open(connection)) => self.drop_connection(connection.id),
             None => {}
         }

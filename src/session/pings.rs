@@ -130,6 +130,8 @@ pub(super) struct Wanted {
     first: Option<u64>,
     /// The last one that is wanted.
     last: u64,
+    /// It was said in the log that a server's pongs confirm nothing.
+    pub(super) warned_of_mute: bool,
 }
 
 impl Wanted {

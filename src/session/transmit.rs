@@ -13,7 +13,6 @@ use crate::session::ledger::Progress;
 use crate::session::outbox::MOST_FAILURES;
 use crate::session::sender::Queued;
 use crate::session::{ConnectionId, Frame, LOG, Session};
-use crate::state::ConnectionState;
 
 /// How far the messages have come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,19 +39,19 @@ impl Session {
 
     /// What became doubtful since the last call.
     pub(crate) fn take_lost(&mut self) -> Vec<LostMessages> {
-        std::mem::take(&mut self.lost_messages)
+        std::mem::take(&mut self.out.lost)
     }
 
     pub(super) fn name_lost(&mut self, tickets: &Tickets, expired: bool) {
         if !tickets.is_empty() {
-            self.lost_messages.push(LostMessages { tickets: tickets.clone(), expired });
+            self.out.lost.push(LostMessages { tickets: tickets.clone(), expired });
         }
     }
 
     /// Lets fall what has waited too long.
     pub(super) fn expire(&mut self, now: Instant) {
         // What a closed session holds is counted as left.
-        while self.config.max_age.is_some() && self.state != ConnectionState::Closed {
+        while self.config.max_age.is_some() && !self.line.is_closed() {
             let tickets = self.outbox.expire(now);
             if tickets.is_empty() {
                 return;
@@ -64,7 +63,7 @@ impl Session {
     fn never_sent(&mut self, tickets: Tickets) {
         self.stats.messages_expired += tickets.len();
         self.name_lost(&tickets, true);
-        self.events.push_back(Event::Expired { tickets });
+        self.out.events.push_back(Event::Expired { tickets });
     }
 
     /// The line is done with this connection: what is not settled yet waits again, or is named. What a closed session
@@ -115,7 +114,7 @@ impl Session {
     pub(crate) fn poll_message(&mut self, id: ConnectionId) -> Option<&Message> {
         let fits = self.outbox.next()?.1.len() <= self.config.fragment.unwrap_or(usize::MAX);
         let current = self.line.current().filter(|current| current.id == id)?;
-        let is_plain = self.protocol.is_none() && current.sender.is_empty();
+        let is_plain = self.hooks.protocol.is_none() && current.sender.is_empty();
         if !is_plain || !fits || !self.wants_outbox() || self.should_ask() {
             return None;
         }
@@ -139,7 +138,7 @@ impl Session {
         if self.waiting_message().is_none() {
             return self.poll_closing();
         }
-        if self.protocol.is_some() {
+        if self.hooks.protocol.is_some() {
             return None;
         }
         let message = self.outbox.pop()?.1.clone();
@@ -156,7 +155,7 @@ impl Session {
 
     /// Has the protocol frame the next message of the outbox for this connection. Returns whether there was one.
     pub(crate) fn frame_message(&mut self, now: Instant, id: ConnectionId) -> bool {
-        if self.protocol.is_none() || self.current() != Some(id) || !self.wants_outbox() {
+        if self.hooks.protocol.is_none() || self.current() != Some(id) || !self.wants_outbox() {
             return false;
         }
         let Some((ticket, message)) = self.waiting_message() else { return false };

@@ -13,33 +13,61 @@ use crate::protocol::{Loss, Retry};
 use crate::session::connection::{Role, Stage};
 use crate::session::line::{Line, Up};
 use crate::session::moving::Goodbye;
+use crate::session::reconnect::ReconnectionManager;
 use crate::session::{Action, ConnectionId, LOG, Session};
-use crate::state::ConnectionState;
 
 /// The time between two attempts that are to be made at once.
 const BETWEEN_IMMEDIATE_ATTEMPTS: Duration = Duration::from_millis(100);
 
+/// What is known of the attempts so far.
+pub(super) struct Retries {
+    pub(super) manager: ReconnectionManager,
+    /// Numbers the attempts, so that a result that comes late is known as such.
+    pub(super) generation: u64,
+    /// Attempts since the line was last ready.
+    pub(super) attempts: u32,
+    pub(super) ever_ready: bool,
+    /// Fresh credentials have been asked for since the line was last ready.
+    pub(super) refreshed: bool,
+    /// Why the line is down, until it is ready again.
+    pub(super) last_failure: Option<DisconnectReason>,
+}
+
+impl Retries {
+    pub(super) fn new(manager: ReconnectionManager) -> Self {
+        Self { manager, generation: 0, attempts: 0, ever_ready: false, refreshed: false, last_failure: None }
+    }
+
+    /// The line is ready. Returns how many attempts that took.
+    pub(super) fn succeed(&mut self) -> u32 {
+        self.ever_ready = true;
+        self.refreshed = false;
+        self.last_failure = None;
+        std::mem::take(&mut self.attempts)
+    }
+}
+
 impl Session {
     /// The attempt failed, or the line is lost: plans the next attempt, or closes.
-    pub(super) fn down(&mut self, now: Instant, reason: DisconnectReason) {
-        let ready_since = self.line.up().and_then(|up| up.ready_since);
-        let ready_for = ready_since.map(|since| now.saturating_duration_since(since));
+    pub(super) fn on_loss(&mut self, now: Instant, reason: DisconnectReason) {
+        let ready = self.line.up().and_then(|up| up.ready);
+        let ready_for = ready.map(|ready| now.saturating_duration_since(ready.since));
         // A server that accepts and drops must not be hammered: only a line that stayed up proves itself, and one that was
         // lost at once does not, whatever counts as stable.
         if ready_for.is_some_and(|time| time >= self.config.stable_after.max(BETWEEN_IMMEDIATE_ATTEMPTS)) {
-            self.reconnect.reset_backoff();
+            self.retries.manager.reset_backoff();
         }
         let down = Loss {
             reason: &reason,
-            ever_ready: self.ever_ready,
+            ever_ready: self.retries.ever_ready,
             ready_for,
-            attempts: self.attempts,
-            failures: self.reconnect.attempts().saturating_add(1),
-            max_delay: self.reconnect.max_delay(),
-            can_refresh: self.mode.fetches && !self.refreshed,
+            attempts: self.retries.attempts,
+            failures: self.retries.manager.attempts().saturating_add(1),
+            max_delay: self.retries.manager.max_delay(),
+            can_refresh: self.startup.fetches && !self.retries.refreshed,
         };
         let floor = down.retry_after(self.wall_at(now)).unwrap_or_default().min(self.config.retry_after_cap);
-        let retry = if self.protocol.is_some() {
+        let retry = if self.hooks.protocol.is_some() {
             // One that panics has closed the client.
             let Some(retry) = self.guarded(|protocol| protocol.on_down(&down)) else { return };
             retry
@@ -47,43 +75,43 @@ impl Session {
             down.default_retry()
         };
         let refresh = retry == Retry::Now && down.is_about_credentials() && down.can_refresh;
-        self.refreshed |= refresh;
+        self.retries.refreshed |= refresh;
         // The one attempt of `connect` may be made again with fresh credentials.
         // A server that is not there, or a hook that fails, would be asked without end.
-        let in_vain = retry == Retry::Now && self.reconnect.attempts() > 0;
+        let in_vain = retry == Retry::Now && self.retries.manager.attempts() > 0;
         let retry = if in_vain { Retry::After(BETWEEN_IMMEDIATE_ATTEMPTS) } else { retry };
-        let never = self.stopped || self.mode.one_attempt && !self.ever_ready && !refresh;
+        let never = self.hooks.stopped || self.startup.one_attempt && !self.retries.ever_ready && !refresh;
         let retry = if never { Retry::Never } else { retry };
         if retry == Retry::Never {
             return self.close_for_good(CloseReason::NotRetried(reason));
         }
-        if self.reconnect.has_given_up() {
-            let attempts = self.reconnect.attempts();
+        if self.retries.manager.has_given_up() {
+            let attempts = self.retries.manager.attempts();
             return self.close_for_good(CloseReason::GaveUp { attempts, last: reason });
         }
         let maybe_delivered = self.end_connection(&reason.to_error(), false);
-        self.last_failure = Some(reason.clone());
+        self.retries.last_failure = Some(reason.clone());
         self.line = Line::Down;
-        self.set_state(ConnectionState::Disconnected, Some(&reason));
-        let attempt = match self.reconnect.attempts() {
+        self.announce(Some(&reason));
+        let attempt = match self.retries.manager.attempts() {
             0 => "The first attempt".to_owned(),
             reconnects => format!("Attempt {reconnects}"),
         };
-        let plan = self.reconnect.schedule_not_before(now, retry, floor);
+        let plan = self.retries.manager.schedule_not_before(now, retry, floor);
         let retry_in = plan.map(|plan| plan.delay);
-        self.actions.extend(plan.map(Action::Schedule));
+        self.out.actions.extend(plan.map(Action::Schedule));
         if matches!(reason, DisconnectReason::ConnectFailed(_)) {
             let delay = retry_in.unwrap_or_default().as_millis();
             warn!(target: LOG, "{attempt} failed: {reason}; next try in {delay}ms");
         }
-        self.events.push_back(Event::Disconnected { reason, retry_in, maybe_delivered });
+        self.out.events.push_back(Event::Disconnected { reason, retry_in, maybe_delivered });
     }
 
     /// A connection is lost: the line with it, or a move, or what was left of an old one.
     pub(super) fn lose(&mut self, now: Instant, id: ConnectionId, error: Error) {
         match self.line.role(id) {
             // Who stops the client means it, wherever that was said.
-            Some(_) if self.stopped => self.line_lost(now, error),
+            Some(_) if self.hooks.stopped => self.line_lost(now, error),
             Some(Role::Current) => self.line_lost(now, error),
             Some(Role::Successor) => self.move_failed(now, &error, Goodbye::None),
             Some(Role::Predecessor) => {
@@ -100,44 +128,44 @@ impl Session {
         let Some(current) = self.line.current() else { return };
         match current.stage {
             Stage::Closing(_) => self.finish_closing(now),
-            Stage::Ready if self.line.has_standby() && !self.stopped => {
+            Stage::Ready if self.line.has_standby() && !self.hooks.stopped => {
                 let id = current.id;
                 self.promote(now);
                 self.end_leaving(id);
             }
             // Not ready yet, so this attempt has failed.
-            Stage::LoggingIn { .. } => self.down(now, DisconnectReason::ConnectFailed(error)),
-            _ => self.down(now, DisconnectReason::Lost(error)),
+            Stage::LoggingIn { .. } => self.on_loss(now, DisconnectReason::ConnectFailed(error)),
+            _ => self.on_loss(now, DisconnectReason::Lost(error)),
         }
     }
 
     /// CLOSED, from any state.
     pub(super) fn close_for_good(&mut self, reason: CloseReason) {
-        if self.state == ConnectionState::Closed {
+        if self.line.is_closed() {
             return;
         }
         let was_up = self.is_up();
         if matches!(self.line, Line::Dialling(_)) {
-            self.actions.push_back(Action::AbandonDial);
+            self.out.actions.push_back(Action::AbandonDial);
         }
-        if self.reconnect.is_scheduled() {
-            self.actions.push_back(Action::Unschedule);
+        if self.retries.manager.is_scheduled() {
+            self.out.actions.push_back(Action::Unschedule);
         }
-        self.reconnect.cleanup();
+        self.retries.manager.cleanup();
         let maybe_delivered = self.end_connection(&reason.clone().into_error(), true);
-        self.left.maybe_delivered = maybe_delivered.clone();
+        self.out.undelivered.maybe_delivered = maybe_delivered.clone();
         self.line = Line::Closed;
-        self.set_state(ConnectionState::Closed, was_up.then_some(&reason as &dyn Display));
+        self.announce(was_up.then_some(&reason as &dyn Display));
         if let CloseReason::NotRetried(last) | CloseReason::GaveUp { last, .. } = &reason {
             let reason = last.clone();
-            self.events.push_back(Event::Disconnected { reason, retry_in: None, maybe_delivered });
+            self.out.events.push_back(Event::Disconnected { reason, retry_in: None, maybe_delivered });
         }
         if !was_up {
             info!(target: LOG, "Closed: {reason}");
         }
-        self.close_reason = Some(reason.clone());
-        self.events.push_back(Event::Closed { reason });
-        self.actions.push_back(Action::Stop);
+        self.out.close_reason = Some(reason.clone());
+        self.out.events.push_back(Event::Closed { reason });
+        self.out.actions.push_back(Action::Stop);
     }
 
     /// Forgets all that belongs to the connection, if there is one, and settles what was written to it. The requests
@@ -163,15 +191,15 @@ impl Session {
 
     /// Drops the socket of a connection, and the jobs for it that were not begun.
     pub(super) fn drop_connection(&mut self, id: ConnectionId) {
-        self.actions.push_back(Action::Drop(id));
+        self.out.actions.push_back(Action::Drop(id));
         self.drop_jobs(id);
     }
 
     /// Drops the jobs for a connection that were not begun.
     pub(super) fn drop_jobs(&mut self, id: ConnectionId) {
         let (dropped, kept): (VecDeque<_>, _) =
-            std::mem::take(&mut self.pieces).into_iter().partition(|piece| piece.connection == id);
-        self.pieces = kept;
+            std::mem::take(&mut self.out.jobs).into_iter().partition(|piece| piece.connection == id);
+        self.out.jobs = kept;
         // Their drop is the protocol's code.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(dropped)));
     }

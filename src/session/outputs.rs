@@ -1,21 +1,48 @@
 //! What the I/O thread asks of a session.
 
+use std::collections::VecDeque;
+
 use crate::config::{ConnectionConfig, Inbound};
 use crate::error::Error;
 use crate::event::{CloseReason, DisconnectReason, Event, Undelivered};
 #[cfg(feature = "testing")]
 use crate::session::backoff::ExponentialBackoff;
 use crate::session::connection::{Connection, Stage};
+#[cfg(any(test, fuzzing))]
+use crate::session::line::Successor;
 use crate::session::outbox::Released;
 #[cfg(feature = "testing")]
 use crate::session::reconnect::ReconnectionManager;
-use crate::session::{Action, ConnectionId, Job, Reply, Session};
-#[cfg(any(test, fuzzing))]
-use crate::session::{LostMessages, line::Successor};
+use crate::session::{Action, ConnectionId, Job, LostMessages, Reply, Session};
 use crate::state::ConnectionState;
 use crate::stats::Stats;
-#[cfg(any(test, fuzzing))]
-use std::collections::VecDeque;
+
+/// What the I/O thread has not taken yet.
+pub(super) struct Outputs {
+    pub(super) events: VecDeque<Event>,
+    pub(super) actions: VecDeque<Action>,
+    pub(super) jobs: VecDeque<Job>,
+    /// Messages that will not be confirmed any more, for those who wait for that.
+    pub(super) lost: Vec<LostMessages>,
+    pub(super) undelivered: Undelivered,
+    pub(super) close_reason: Option<CloseReason>,
+    /// The state that the events so far have led to.
+    pub(super) state: ConnectionState,
+}
+
+impl Outputs {
+    pub(super) fn new() -> Self {
+        Self {
+            events: VecDeque::new(),
+            actions: VecDeque::new(),
+            jobs: VecDeque::new(),
+            lost: Vec::new(),
+            undelivered: Undelivered::default(),
+            close_reason: None,
+            state: ConnectionState::Disconnected,
+        }
+    }
+}
 
 impl Session {
     /// The same, with this random source for its protocol and its backoff.
@@ -25,20 +52,20 @@ impl Session {
         random: impl Fn() -> f64 + Clone + Send + 'static,
     ) -> Result<Self, Error> {
         let backoff = ExponentialBackoff::with_random(self.config.reconnect.clone(), random.clone())?;
-        self.reconnect = ReconnectionManager::with_backoff(backoff);
-        self.random = Box::new(random);
+        self.retries.manager = ReconnectionManager::with_backoff(backoff);
+        self.hooks.random = Box::new(random);
         Ok(self)
     }
 
     /// The next event for the application.
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        self.out.events.pop_front()
     }
 
     /// Those that come next, for who looks and does not take.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn pending_events(&self) -> &VecDeque<Event> {
-        &self.events
+        &self.out.events
     }
 
     #[cfg(any(test, fuzzing))]
@@ -48,17 +75,17 @@ impl Session {
 
     #[cfg(any(test, fuzzing))]
     pub(crate) fn pending_lost(&self) -> &[LostMessages] {
-        &self.lost_messages
+        &self.out.lost
     }
 
     /// The next thing to do.
     pub(crate) fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        self.out.actions.pop_front()
     }
 
     /// The next thing to be done elsewhere.
     pub(crate) fn poll_job(&mut self) -> Option<Job> {
-        self.pieces.pop_front()
+        self.out.jobs.pop_front()
     }
 
     /// The next reply to a request.
@@ -71,7 +98,7 @@ impl Session {
     }
 
     pub(crate) fn state(&self) -> ConnectionState {
-        self.state
+        self.line.state()
     }
 
     /// The connection that carries the line.
@@ -129,17 +156,17 @@ impl Session {
 
     /// Whether there is an event or an action to ask for.
     pub(crate) fn has_output(&self) -> bool {
-        !self.events.is_empty() || !self.actions.is_empty() || !self.pieces.is_empty()
+        !self.out.events.is_empty() || !self.out.actions.is_empty() || !self.out.jobs.is_empty()
     }
 
     /// Why the line is down, if it is.
     pub(crate) fn last_failure(&self) -> Option<Error> {
-        self.last_failure.as_ref().map(DisconnectReason::to_error)
+        self.retries.last_failure.as_ref().map(DisconnectReason::to_error)
     }
 
     /// Why the session is closed, once it is.
     pub(crate) fn take_close_reason(&mut self) -> Option<CloseReason> {
-        self.close_reason.take()
+        self.out.close_reason.take()
     }
 
     /// Whether room became free in the outbox.
@@ -154,7 +181,7 @@ impl Session {
 
     /// What a closed session could not deliver.
     pub(crate) fn take_left(&mut self) -> Undelivered {
-        let mut left = std::mem::take(&mut self.left);
+        let mut left = std::mem::take(&mut self.out.undelivered);
         let (unwritten, doubtful) = self.outbox.drain();
         let (tickets, never_written): (Vec<_>, _) = unwritten.into_iter().unzip();
         self.name_lost(&tickets.into_iter().map(|ticket| ticket..=ticket).collect(), true);
@@ -168,7 +195,7 @@ impl Session {
     pub(crate) fn shrink(&mut self) {
         self.outbox.shrink();
         self.line.connections_mut().for_each(|connection| connection.sender.shrink());
-        self.events.shrink_to_fit();
+        self.out.events.shrink_to_fit();
     }
 
     pub(crate) fn stats(&self) -> Stats {
