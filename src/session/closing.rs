@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::config::deadline;
 use crate::error::{CloseFrame, Error};
 use crate::event::{CloseReason, DisconnectReason};
+use crate::session::confirm::{Inquiry, Matter};
 use crate::session::connection::{Connection, Role, Stage};
 use crate::session::moving::Goodbye;
 use crate::session::{ConnectionId, Frame, Session};
@@ -31,22 +32,11 @@ pub(crate) struct Closing {
 #[derive(Debug)]
 enum Step {
     /// The outbox goes out first, then `frame`.
-    Flushing { frame: CloseFrame, confirmation: Confirmation },
+    Flushing { frame: CloseFrame, inquiry: Inquiry },
     /// Our close frame is out, or on its way; the server's is awaited.
     Sent,
     /// The server's close frame has come, and is answered: the end of the stream is awaited.
     Answered,
-}
-
-/// Whether the last messages arrived: the server is asked before the goodbye.
-#[derive(Debug)]
-enum Confirmation {
-    NotAsked,
-    /// A ping is out; its pong is awaited until then.
-    Asked {
-        until: Instant,
-    },
-    Over,
 }
 
 /// What comes after the handshake.
@@ -57,15 +47,20 @@ enum Outcome {
 }
 
 impl Closing {
-    /// `flushed`: the outbox has nothing more to hand over.
-    pub(super) fn next_deadline(&self, flushed: bool, held: bool) -> Instant {
-        match self.step {
-            Step::Flushing { confirmation: Confirmation::NotAsked, .. } if held => self.patience_with_hold(),
+    /// `matter` is what the server is asked about; `held`: the protocol holds the outbox.
+    pub(super) fn next_deadline(&self, matter: Matter, held: bool) -> Instant {
+        let Step::Flushing { inquiry, .. } = &self.step else { return self.until };
+        match inquiry {
             // Due already, and served by the next `handle_timeout`.
-            Step::Flushing { confirmation: Confirmation::NotAsked, .. } if flushed => self.since,
-            Step::Flushing { confirmation: Confirmation::Asked { until }, .. } => until.min(self.until),
-            _ => self.until,
+            _ if inquiry.is_due(matter) => self.since,
+            Inquiry::NotAsked if held => self.patience_with_hold(),
+            _ => inquiry.until().map_or(self.until, |until| until.min(self.until)),
         }
+    }
+
+    /// Whether a ping is out, and its answer decides what follows.
+    pub(super) fn awaits_answer(&self) -> bool {
+        matches!(&self.step, Step::Flushing { inquiry, .. } if inquiry.until().is_some())
     }
 
     /// Until when messages that the protocol holds back are waited for: the goodbye needs its time, too.
@@ -97,7 +92,7 @@ impl Session {
             closing.outcome = Outcome::ClosedByCaller;
             closing.until = closing.until.min(until);
         } else if current.is_ready() && flush {
-            let step = Step::Flushing { frame, confirmation: Confirmation::NotAsked };
+            let step = Step::Flushing { frame, inquiry: Inquiry::default() };
             self.begin_closing(now, until, step, Outcome::ClosedByCaller);
         } else {
             let id = current.id;
@@ -248,23 +243,11 @@ impl Session {
     pub(super) fn poll_closing(&mut self) -> Option<Frame> {
         let current = self.line.current_mut()?;
         let closing = current.closing_mut()?;
-        let Step::Flushing { frame, confirmation: Confirmation::Over } = &closing.step else { return None };
-        let frame = frame.clone();
+        let Step::Flushing { frame, inquiry } = &closing.step else { return None };
+        let frame = Some(frame).filter(|_| inquiry.is_over())?.clone();
         closing.step = Step::Sent;
         current.stop_sending();
         Some(Frame::Close(frame))
-    }
-
-    /// A pong came in: perhaps the one that the goodbye waits for.
-    pub(super) fn close_after_confirmation(&mut self) {
-        let awaited = self.outbox.has_unconfirmed() && self.confirms();
-        if let Some(Closing { step: Step::Flushing { confirmation, .. }, .. }) =
-            self.line.current_mut().and_then(|current| current.closing_mut())
-            && matches!(confirmation, Confirmation::Asked { .. })
-            && !awaited
-        {
-            *confirmation = Confirmation::Over;
-        }
     }
 
     pub(super) fn closing_timeout(&mut self, now: Instant) {
@@ -272,29 +255,28 @@ impl Session {
         let Some(current) = self.line.current_mut() else { return };
         let (id, holds) = (current.id, current.hold.is_some());
         let Some(closing) = current.closing_mut() else { return };
-        let flushed = !waits || (holds && closing.patience_with_hold() <= now);
-        let not_asked = matches!(closing.step, Step::Flushing { confirmation: Confirmation::NotAsked, .. });
-        if not_asked && flushed && !std::mem::replace(&mut closing.goodbye, true) {
+        let out = !waits || (holds && closing.patience_with_hold() <= now);
+        let not_asked = matches!(closing.step, Step::Flushing { inquiry: Inquiry::NotAsked, .. });
+        if not_asked && out && !std::mem::replace(&mut closing.goodbye, true) {
             self.hook(now, id, |protocol, cx| protocol.on_closing(cx));
         }
-        let asks = self.confirms() && self.outbox.has_unconfirmed();
+        let matter = Matter { out, ..self.closing_matter() };
         let Some(closing) = self.line.current_mut().and_then(|current| current.closing_mut()) else { return };
         if closing.until <= now {
             return self.finish_closing(now);
         }
-        let until = closing.until;
-        let Step::Flushing { confirmation, .. } = &mut closing.step else { return };
-        match confirmation {
-            Confirmation::NotAsked if flushed && asks => {
-                // A server that answers no ping must leave time for the handshake itself.
-                let patience = until.saturating_duration_since(now) / 2;
-                *confirmation = Confirmation::Asked { until: deadline(now, patience) };
-                self.ping_to_confirm(now);
-            }
-            Confirmation::NotAsked if flushed => *confirmation = Confirmation::Over,
-            Confirmation::Asked { until } if *until <= now => *confirmation = Confirmation::Over,
-            Confirmation::NotAsked | Confirmation::Asked { .. } | Confirmation::Over => {}
+        // A server that answers no ping must leave time for the handshake itself.
+        let patience = deadline(now, closing.until.saturating_duration_since(now) / 2);
+        let Step::Flushing { inquiry, .. } = &mut closing.step else { return };
+        if inquiry.advance(now, matter, patience) {
+            self.ping_to_confirm(now);
         }
+    }
+
+    /// What the server is asked about before the goodbye.
+    pub(super) fn closing_matter(&self) -> Matter {
+        let open = self.confirms() && self.outbox.has_unconfirmed();
+        Matter { out: !self.outbox.has_waiting(), open, can_ask: true }
     }
 
     /// The handshake is through, or its time is.

@@ -6,6 +6,7 @@ use crate::config::{ConnectionConfig, deadline};
 use crate::protocol::Handshake;
 use crate::secrets::Secrets;
 use crate::session::closing::Closing;
+use crate::session::confirm::Inquiry;
 use crate::session::heartbeat::HeartbeatManager;
 use crate::session::ledger::WriteLedger;
 use crate::session::pings::Pings;
@@ -45,13 +46,12 @@ pub(super) enum Stage {
         until: Instant,
         accepted: Handshake,
     },
-    /// A successor that is ready. What went out on the current connection is being confirmed, until then at the latest;
-    /// `asked`: the server was asked to confirm it.
+    /// A successor that is ready. What went out on the current connection is being confirmed, until then at the latest.
     Standby {
         since: Instant,
         until: Instant,
         accepted: Handshake,
-        asked: bool,
+        inquiry: Inquiry,
     },
     Ready,
     Closing(Closing),

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::event::{CloseReason, Event};
 use crate::message::Message;
 use crate::protocol::{Attempt, Context, Effect, Moment, Protocol, RequestId, UpgradeRequest};
+use crate::session::confirm::Inquiry;
 use crate::session::connection::{Connection, Role, Stage};
 use crate::session::heartbeat::HeartbeatResponse;
 use crate::session::requests::Withdrawn;
@@ -277,7 +278,7 @@ impl Session {
         let Stage::LoggingIn { accepted, .. } = &connection.stage else { return };
         let accepted = accepted.clone();
         if !is_current {
-            connection.stage = Stage::Standby { since: now, until, accepted, asked: false };
+            connection.stage = Stage::Standby { since: now, until, accepted, inquiry: Inquiry::default() };
             return;
         }
         // Ready as soon as it is open: there was no login.

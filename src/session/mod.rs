@@ -340,10 +340,8 @@ impl Session {
         let line = match &self.line {
             Line::Dialling(limit) => *limit,
             Line::Up(up) => {
-                let waits = self.outbox.has_waiting();
-                up.current
-                    .closing()
-                    .map(|closing| closing.next_deadline(!waits, waits && up.current.hold.is_some()))
+                let held = self.outbox.has_waiting() && up.current.hold.is_some();
+                up.current.closing().map(|closing| closing.next_deadline(self.closing_matter(), held))
             }
             Line::Down | Line::Closed => None,
         };

@@ -14,6 +14,7 @@ use crate::error::{CloseFrame, Error};
 use crate::event::Event;
 use crate::protocol::Handshake;
 use crate::session::closing::LINGER;
+use crate::session::confirm::Matter;
 use crate::session::connection::{Connection, ConnectionId, Stage};
 use crate::session::hooks::During;
 use crate::session::line::{Successor, Up};
@@ -31,17 +32,6 @@ pub(super) enum Goodbye {
     Say(CloseFrame),
     /// By the answer to its own close frame, which is on its way.
     Answer,
-}
-
-/// What a successor that stands by needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standby {
-    /// What goes out on the current connection is not out, or not confirmed.
-    Waits,
-    /// The server is to confirm it.
-    Asks,
-    /// Nothing more: it may take over.
-    Done,
 }
 
 impl Session {
@@ -80,9 +70,9 @@ impl Session {
         match &self.line.up()?.successor {
             Some(Successor::Dialling { until, .. }) => *until,
             Some(Successor::Open(successor)) => match &successor.stage {
-                Stage::Standby { until, .. } if self.standby_step() == Some(Standby::Waits) => Some(*until),
                 // Due already.
-                Stage::Standby { since, .. } => Some(*since),
+                Stage::Standby { since, inquiry, .. } if inquiry.is_due(self.moving_matter()) => Some(*since),
+                Stage::Standby { until, .. } => Some(*until),
                 _ => None,
             },
             None => None,
@@ -91,7 +81,7 @@ impl Session {
 
     /// Does what is due for a line that moves.
     pub(super) fn moving_timeout(&mut self, now: Instant) {
-        let step = self.standby_step();
+        let matter = self.moving_matter();
         let Some(Up { successor: Some(successor), .. }) = self.line.up_mut() else { return };
         match successor {
             Successor::Dialling { id, until } => {
@@ -100,34 +90,24 @@ impl Session {
                 }
             }
             Successor::Open(successor) => {
-                let Stage::Standby { until, asked, .. } = &mut successor.stage else { return };
-                if *until <= now || step == Some(Standby::Done) {
+                let Stage::Standby { until, inquiry, .. } = &mut successor.stage else { return };
+                let asks = inquiry.advance(now, matter, *until);
+                if *until <= now || inquiry.is_over() {
                     self.promote(now);
-                } else if step == Some(Standby::Asks) {
-                    *asked = true;
+                } else if asks {
                     self.ping_to_confirm(now);
                 }
             }
         }
     }
 
-    /// What a successor that stands by needs.
-    fn standby_step(&self) -> Option<Standby> {
-        let Up { current, successor: Some(Successor::Open(successor)), .. } = self.line.up()? else {
-            return None;
-        };
-        let Stage::Standby { asked, .. } = successor.stage else { return None };
-        let confirms = self.confirms();
-        let settled = if confirms { !self.outbox.has_unconfirmed() } else { !current.ledger.is_blocked() };
-        Some(if !current.sender.is_empty() {
-            Standby::Waits
-        } else if settled {
-            Standby::Done
-        } else if confirms && !asked {
-            Standby::Asks
-        } else {
-            Standby::Waits
-        })
+    /// What the server of the current connection is asked about before the successor takes over.
+    fn moving_matter(&self) -> Matter {
+        let can_ask = self.confirms();
+        let current = self.line.current();
+        let blocked = current.is_some_and(|current| current.ledger.is_blocked());
+        let open = if can_ask { self.outbox.has_unconfirmed() } else { blocked };
+        Matter { out: current.is_some_and(|current| current.sender.is_empty()), open, can_ask }
     }
 
     /// The line stays where it is.
