@@ -26,7 +26,7 @@ use crate::error::Error;
 use crate::event::{Event, Ticket};
 use crate::message::Message;
 use crate::shared::Shared;
-use crate::shared::{AdaptiveSpin, Command, Inner, Thread, ThreadHandle};
+use crate::shared::{AdaptiveSpin, Between, Command, IN_CONVERSATION_NS, Inner, Thread, ThreadHandle, spin};
 use crate::state::ConnectionState;
 use crate::stats::Stats;
 
@@ -104,9 +104,6 @@ struct LineHandle {
     close_timeout: Duration,
     thread: ThreadHandle,
 }
-
-/// A caller who waits again so soon, in ns, works from answer to answer.
-const BUSY_NS: u64 = 50_000;
 
 impl Client {
     /// Makes one attempt to connect, and returns a client whose line is ready; later losses are followed by reconnects.
@@ -268,18 +265,21 @@ impl LineHandle {
     fn look<T>(&self, channel: &Receiver<T>, patience: Duration) -> Option<T> {
         let start = self.now();
         let look = self.look.min(u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX));
-        let busy = start.saturating_sub(self.taken_at.load(Ordering::Relaxed)) < BUSY_NS;
+        let busy = start.saturating_sub(self.taken_at.load(Ordering::Relaxed)) < IN_CONVERSATION_NS;
         if !busy || look == 0 || !self.looks.wants() {
             return None;
         }
-        let found = loop {
-            match channel.try_recv() {
-                Ok(there) => break Some(there),
-                // Whoever brings it may share this processor.
-                Err(TryRecvError::Empty) if self.now() < start + look => std::thread::yield_now(),
-                Err(_) => break None,
-            }
-        };
+        // Whoever brings it may share this processor.
+        let found = spin(
+            Between::Yield,
+            || match channel.try_recv() {
+                Ok(there) => Some(Some(there)),
+                Err(TryRecvError::Empty) => None,
+                Err(TryRecvError::Disconnected) => Some(None),
+            },
+            || self.now() < start + look,
+        );
+        let found = found.flatten();
         self.looks.note(found.is_some());
         found
     }

@@ -16,7 +16,9 @@ use std::sync::Arc;
 pub(crate) use crate::shared::calls::{Callback, Calls, LATE, list};
 pub(crate) use crate::shared::gate::{Gate, Sleep};
 pub(crate) use crate::shared::queue::{Command, Intake, Item, Offer, Reply};
-pub(crate) use crate::shared::spin::{AdaptiveSpin, Burst};
+pub(crate) use crate::shared::spin::{
+    AdaptiveSpin, Between, Burst, CALLERS_FACTOR, IN_CONVERSATION_NS, spin,
+};
 pub(crate) use crate::shared::status::{Inner, Status};
 pub(crate) use crate::shared::thread_mark::{Thread, ThreadHandle};
 

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::io::thread::{IoThread, Notify, Setup};
 use crate::protocol::{Protocol, UpgradeRequest};
 use crate::shared::Shared;
-use crate::shared::{AdaptiveSpin, Gate, Intake, LATE, Status, Thread};
+use crate::shared::{AdaptiveSpin, CALLERS_FACTOR, Gate, Intake, LATE, Status, Thread};
 use crate::state::ConnectionState;
 use crate::timer::Timer;
 use crate::transport::stream::Poller;
@@ -191,7 +191,7 @@ impl Builder {
         let stack = config.thread_stack;
         let answers = protocol.is_some();
         let (max_age, close_timeout) = (config.max_age, config.close_timeout);
-        let look = u64::try_from(config.spin.as_nanos()).unwrap_or(u64::MAX).saturating_mul(CALLERS_SPIN);
+        let look = u64::try_from(config.spin.as_nanos()).unwrap_or(u64::MAX).saturating_mul(CALLERS_FACTOR);
         if config.while_down == WhileDown::Refuse {
             shared.intake.set_refusing(Some(ConnectionState::Disconnected));
         }
@@ -228,10 +228,6 @@ impl Builder {
         Ok(Client { line: Arc::new(line) })
     }
 }
-
-/// A caller who waits for an answer looks so many times as long as the I/O thread does: both that thread and the server
-/// may have to be woken meanwhile.
-const CALLERS_SPIN: u64 = 20;
 
 /// Asked of the system once: the answer may take it some file reads.
 fn has_one_processor() -> bool {

@@ -1,11 +1,13 @@
 //! A last look before a sleep.
 #![expect(clippy::disallowed_methods, reason = "it looks for some microseconds of the clock")]
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use crate::config::deadline;
 use crate::io::thread::IoThread;
 use crate::io::turn::Moved;
+use crate::shared::{Between, spin};
 
 impl IoThread {
     /// Looks again for a few microseconds: the answer to what has just moved, or the next message, is often on its way,
@@ -21,23 +23,22 @@ impl IoThread {
     }
 
     fn look(&mut self, until: Instant, moved: Moved) -> bool {
-        loop {
-            let now = Instant::now();
-            if self.hears(now) {
-                return true;
-            }
-            if self.turn.host.have_news() || self.turn.intake.has_news() {
-                return true;
-            }
-            if now >= until {
-                return false;
-            }
-            match moved {
-                // The server may share this processor.
-                Moved::Out => std::thread::yield_now(),
-                Moved::In => std::hint::spin_loop(),
-            }
-        }
+        let between = match moved {
+            // The server may share this processor.
+            Moved::Out => Between::Yield,
+            Moved::In => Between::Hint,
+        };
+        let now = Cell::new(Instant::now());
+        let look = || {
+            let news = self.hears(now.get()) || self.turn.host.have_news() || self.turn.intake.has_news();
+            news.then_some(())
+        };
+        let goes_on = || {
+            let spins = now.get() < until;
+            now.set(Instant::now());
+            spins
+        };
+        spin(between, look, goes_on).is_some()
     }
 
     /// Whether there is anything from the sockets, some of which may have been read already.

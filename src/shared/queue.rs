@@ -13,6 +13,9 @@ use crate::config::QueueLimit;
 use crate::error::{CloseFrame, Error, SendError, SendErrorKind};
 use crate::event::Ticket;
 use crate::message::Message;
+use crate::shared::spin::spin_for_room;
+#[cfg(not(all(test, loom)))]
+use crate::shared::spin::{Between, YIELDS_FOR_LOCK, spin};
 use crate::shared::sync::{Condvar, Mutex, MutexGuard};
 use crate::state::ConnectionState;
 
@@ -53,13 +56,6 @@ pub(crate) struct Item {
     /// When it is too old to be written.
     pub(crate) expires: Option<Instant>,
 }
-
-/// So often a thread makes way for whoever holds the queue, before it sleeps until he leaves it.
-#[cfg(not(all(test, loom)))]
-const YIELDS: usize = 32;
-
-/// So often a thread makes way for the I/O thread, who makes room, before it sleeps until there is some.
-const YIELDS_FOR_ROOM: usize = 100;
 
 /// A message that a caller wants accepted.
 pub(crate) struct Offer {
@@ -123,7 +119,7 @@ impl Intake {
         remaining: impl Fn(Instant) -> Duration,
     ) -> Result<Ticket, SendError> {
         let mut queue = self.lock();
-        let mut yields = YIELDS_FOR_ROOM;
+        let mut spins = true;
         loop {
             let full = match self.admit(&queue, offer.message.len()) {
                 Ok(()) => {
@@ -137,15 +133,11 @@ impl Intake {
             if left.is_zero() {
                 return Err(SendError::new(offer.message, full));
             }
-            if yields > 0 {
+            if std::mem::take(&mut spins) {
                 // There may be room sooner than a thread is woken.
                 self.full.store(true, Relaxed);
                 drop(queue);
-                while yields > 0 && self.full.load(Relaxed) {
-                    yields -= 1;
-                    std::thread::yield_now();
-                }
-                yields = 0;
+                spin_for_room(&self.full);
                 queue = self.lock();
                 continue;
             }
@@ -251,18 +243,29 @@ impl Intake {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        // It is held for some tens of ns. To sleep for it, and be woken by whoever leaves it, makes it several times as slow
-        // where more threads send than there are processors.
         #[cfg(not(all(test, loom)))]
-        for _ in 0..YIELDS {
-            match self.queue.try_lock() {
-                Ok(queue) => return queue,
-                Err(TryLockError::Poisoned(error)) => return error.into_inner(),
-                Err(TryLockError::WouldBlock) => std::thread::yield_now(),
-            }
+        if let Some(queue) = self.spin_for_lock() {
+            return queue;
         }
         // No code that can panic runs under the lock.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(not(all(test, loom)))]
+impl Intake {
+    fn spin_for_lock(&self) -> Option<MutexGuard<'_, Queue>> {
+        let mut yields = YIELDS_FOR_LOCK;
+        let look = || match self.queue.try_lock() {
+            Ok(queue) => Some(queue),
+            Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        let goes_on = || {
+            yields -= 1;
+            yields > 0
+        };
+        spin(Between::Yield, look, goes_on)
     }
 }
 

@@ -1,10 +1,72 @@
-//! Whether a last look before a sleep pays.
+//! All waiting by spinning: who looks again for some microseconds, for what, and when that is left out.
+//!
+//! To sleep and to be woken takes two system calls and a change of threads. What is on its way already is often there
+//! sooner. Each kind says how it makes room for whoever brings it: it yields its processor, or only hints that it spins.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
-/// When to look again for a few microseconds before a sleep. Where the processors are taken (by the very threads that are
-/// waited for, when there are few), or nothing is on its way, a look is in vain and costs its time, so that each in vain
-/// doubles the number of those left out.
+/// What a thread that spins does between two looks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Between {
+    /// Whoever brings what is looked for may need this processor.
+    Yield,
+    /// He has one of his own.
+    Hint,
+}
+
+/// A thread makes way so often for whoever holds the queue of messages, before it sleeps until he leaves it. He holds it
+/// for some tens of nanoseconds: where more threads send than there are processors, to sleep makes it several times as slow.
+#[cfg(not(all(test, loom)))]
+pub(crate) const YIELDS_FOR_LOCK: usize = 32;
+
+/// A thread that finds no room in the outbox makes way so often for the I/O thread, before it sleeps until there is some.
+const YIELDS_FOR_ROOM: usize = 100;
+
+/// A caller who takes something, and waits again within this time, in ns, is in a conversation: he looks before he sleeps.
+pub(crate) const IN_CONVERSATION_NS: u64 = 50_000;
+
+/// A caller looks so many times as long as the I/O thread does: that thread and the server may have to be woken meanwhile.
+pub(crate) const CALLERS_FACTOR: u64 = 20;
+
+impl Between {
+    fn relax(self) {
+        match self {
+            Self::Yield => std::thread::yield_now(),
+            Self::Hint => std::hint::spin_loop(),
+        }
+    }
+}
+
+/// Looks until something is found, or until `goes_on` says no.
+pub(crate) fn spin<T>(
+    between: Between,
+    mut look: impl FnMut() -> Option<T>,
+    mut goes_on: impl FnMut() -> bool,
+) -> Option<T> {
+    loop {
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        if !goes_on() {
+            return None;
+        }
+        between.relax();
+    }
+}
+
+/// Looks again for room in the outbox, until `full` is not so or it took long enough.
+pub(crate) fn spin_for_room(full: &AtomicBool) {
+    let mut yields = YIELDS_FOR_ROOM;
+    let goes_on = || {
+        yields -= 1;
+        yields > 0
+    };
+    let _ = spin(Between::Yield, || (!full.load(Relaxed)).then_some(()), goes_on);
+}
+
+/// When to look again before a sleep. Where the processors are taken (by the very threads that are waited for, when there are
+/// few), or nothing is on its way, a look finds nothing and costs its time: each such look doubles the number of those left
+/// out, up to 256.
 #[derive(Debug, Default)]
 pub(crate) struct AdaptiveSpin {
     left_out: AtomicU32,
@@ -61,13 +123,15 @@ impl Burst {
         if number & 1 == 0 || self.given_up.load(Relaxed) == number {
             return;
         }
-        for _ in 0..MOST {
-            std::hint::spin_loop();
-            if self.number.load(Relaxed) != number {
-                return;
-            }
+        let mut left = MOST;
+        let goes_on = || {
+            left -= 1;
+            left > 0
+        };
+        let over = || (self.number.load(Relaxed) != number).then_some(());
+        if spin(Between::Hint, over, goes_on).is_none() {
+            self.given_up.store(number, Relaxed);
         }
-        self.given_up.store(number, Relaxed);
     }
 }
 
