@@ -268,7 +268,7 @@ fn echoed(config: ConnectionConfig) -> Result<(), Error> {
     // The end comes behind the echo, if there is one.
     let echo = wait_for(&client, |event| match event {
         Event::Message(message) => Some(Some(message)),
-        Event::Disconnected { .. } | Event::Closed { .. } => Some(None),
+        Event::Expired { .. } | Event::Disconnected { .. } | Event::Closed { .. } => Some(None),
         _ => None,
     });
     client.close();
