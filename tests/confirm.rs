@@ -10,15 +10,184 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use common::{LONG, Server, accept_raw, eventually, fate, frame, quick, read_frame, wait_for};
+use common::{
+    CLOSE, LONG, MS, Nobody, PING, PONG, Server, TEXT, accept, accept_raw, config, eventually, fate, frame,
+    listen, parrot, quick, read_frame, wait_for,
+};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde_json::json;
-use tautline::{Beat, Client, Error, Event, HeartbeatConfig, JsonSession, Ticket, Tickets};
+use tautline::{
+    Beat, Client, ConnectionConfig, Context, Delivery, Error, Event, Handshake, HeartbeatConfig, JsonSession,
+    Outgoing, Protocol, QueueLimit, Ticket, Tickets,
+};
 
-const PING: u8 = 9;
-const CLOSE: u8 = 8;
-const TEXT: u8 = 1;
-const PONG: u8 = 0x8A;
+#[test]
+fn confirm_waits_for_the_server_and_flush_for_the_system() {
+    let (pong_in, pong) = crossbeam_channel::bounded::<()>(0);
+    let server = Server::start(move |_, stream| {
+        let mut stream = accept_raw(stream);
+        while let Some((opcode, payload)) = read_frame(&mut stream) {
+            if opcode == 9 && pong.recv().is_ok() {
+                let mut frame = vec![0x8A, 8];
+                frame.extend(payload);
+                stream.write_all(&frame).unwrap();
+            }
+        }
+    });
+    let client = Client::connect(config(&server.url())).unwrap();
+    client.confirm(.., LONG).unwrap();
+    client.send("x").unwrap();
+    client.flush(LONG).unwrap();
+    let error = client.confirm(.., 20 * MS).unwrap_err();
+    assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
+    pong_in.send(()).unwrap();
+    client.confirm(.., LONG).unwrap();
+}
+
+#[test]
+fn confirm_says_when_the_line_was_lost_over_a_message() {
+    let server = Server::start(|n, stream| {
+        let mut stream = accept_raw(stream);
+        if n == 0 {
+            read_frame(&mut stream);
+        } else {
+            while read_frame(&mut stream).is_some() {}
+        }
+    });
+    let client = Client::connect(config(&server.url())).unwrap();
+    client.send("x").unwrap();
+    common::eventually("the loss", || client.stats().connects == 2);
+    assert_eq!(fate(&client, ..), "maybe #1");
+    client.terminate();
+}
+
+#[test]
+fn what_was_lost_and_what_expired_are_told_apart_and_exactly() {
+    let (go_in, go) = crossbeam_channel::bounded::<()>(0);
+    let server = Server::start(move |n, stream| {
+        if n > 0 && go.recv().is_err() {
+            return;
+        }
+        let mut socket = accept(stream);
+        while socket.read().is_ok_and(|message| message != "die".into()) {}
+    });
+    // Long enough for what is sent on an open line to go out.
+    let client = Client::connect(config(&server.url()).max_age(1000 * MS)).unwrap();
+    let mut sent = Vec::new();
+    for round in 0..2 {
+        sent.push(client.send("die").unwrap());
+        common::wait_for(&client, common::disconnected);
+        sent.push(client.send("old").unwrap());
+        common::wait_for(&client, |event| matches!(event, Event::Expired { .. }).then_some(()));
+        go_in.send(()).unwrap();
+        client.wait_ready(LONG).unwrap();
+        let fine = client.send("fine").unwrap();
+        sent.push(fine);
+        let told = ["maybe #1, never #2", "maybe #1, #4, never #2, #5"];
+        assert_eq!(fate(&client, ..), told[round]);
+        assert_eq!(fate(&client, fine), "received");
+        client.flush(LONG).unwrap();
+    }
+    let [lost, expired, fine, ..] = sent[..] else { panic!("{sent:?}") };
+    assert_eq!(fate(&client, lost), "maybe #1");
+    assert_eq!(fate(&client, expired), "never #2");
+    assert_eq!(fate(&client, [fine, expired]), "never #2");
+    assert_eq!(fate(&client, expired..), "maybe #4, never #2, #5");
+    client.terminate();
+}
+
+#[test]
+fn confirmations_need_pings() {
+    let server = Server::echo();
+    let json = || ConnectionConfig::new(server.url()).heartbeat(HeartbeatConfig::json());
+    let error = Client::connect(json().delivery(Delivery::AtLeastOnce)).unwrap_err();
+    assert!(error.to_string().contains("delivery"), "{error}");
+    let error = Client::connect(json()).unwrap().confirm(.., LONG).unwrap_err();
+    assert!(matches!(error, Error::InvalidArgument { .. }), "{error:?}");
+}
+
+#[test]
+fn a_full_window_of_unconfirmed_messages_asks_for_confirmation_at_once() {
+    let server = Server::start(|_, stream| listen(accept(stream)));
+    let config = config(&server.url()).delivery(Delivery::AtLeastOnce).outbox(QueueLimit::new(8, 1 << 20));
+    let client = Client::connect(config).unwrap();
+    // Heartbeats are 30 s away; room comes only from confirmations.
+    for n in 0..1_000 {
+        client.send_timeout(n.to_string(), LONG).unwrap();
+    }
+    assert!(client.close().is_empty());
+}
+
+#[test]
+fn what_a_closed_client_never_wrote_is_neither_flushed_nor_confirmed() {
+    let nobody = Nobody::new();
+    let client = Client::start(config(&nobody.url())).unwrap();
+    client.send("x").unwrap();
+    let waiting = client.clone();
+    let confirming = std::thread::spawn(move || waiting.confirm(.., LONG));
+    assert_eq!(client.close().never_written.len(), 1);
+    let error = confirming.join().unwrap().unwrap_err();
+    assert!(matches!(&error, Error::Unconfirmed { never_sent, .. } if never_sent.len() == 1), "{error:?}");
+    assert_eq!(fate(&client, ..), "never #1");
+    assert!(matches!(client.flush(LONG), Err(Error::Closed)));
+}
+
+/// What `flush` and `confirm` say of a closed client.
+fn fates(client: &Client) -> [String; 2] {
+    let flushed = match client.flush(LONG) {
+        Ok(()) => "flushed".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    [flushed, fate(client, ..)]
+}
+
+#[test]
+fn a_closed_client_still_tells_what_became_of_its_messages() {
+    let echo = Server::echo();
+    let client = Client::connect(echo.url()).unwrap();
+    assert!(client.close().is_empty());
+    assert_eq!(fates(&client), ["flushed", "received"], "nothing was accepted");
+
+    let client = Client::connect(echo.url()).unwrap();
+    client.send("x").unwrap();
+    assert!(client.close().is_empty());
+    assert_eq!(fates(&client), ["flushed", "received"]);
+    assert_eq!(client.recv().unwrap().as_text(), Some("x"), "so does recv");
+    assert!(matches!(client.recv(), Err(Error::Closed)));
+    assert!(client.send("y").is_err(), "what is to be done is refused");
+    assert_eq!(fates(&client), ["flushed", "received"], "it was never accepted");
+
+    let silent = Server::start(|_, stream| {
+        let mut stream = accept_raw(stream);
+        while read_frame(&mut stream).is_some() {}
+    });
+    let client = Client::connect(config(&silent.url()).close_timeout(20 * MS)).unwrap();
+    client.send("x").unwrap();
+    client.flush(LONG).unwrap();
+    client.close();
+    assert_eq!(fates(&client), ["flushed", "maybe #1"]);
+
+    let nobody = Nobody::new();
+    let client = Client::start(config(&nobody.url())).unwrap();
+    client.send("x").unwrap();
+    assert_eq!(client.close().never_written.len(), 1);
+    assert_eq!(fates(&client), ["the client is closed", "never #1"]);
+}
+
+#[test]
+fn what_waits_to_be_sent_again_is_in_doubt_when_the_client_is_closed() {
+    let server = Server::start(|n, stream| {
+        if n == 0 {
+            read_frame(&mut accept_raw(stream));
+        }
+    });
+    let client = Client::connect(config(&server.url()).delivery(Delivery::AtLeastOnce)).unwrap();
+    client.send("x").unwrap();
+    common::wait_for(&client, common::disconnected);
+    let left = client.terminate();
+    assert_eq!((left.never_written.len(), left.maybe_delivered.len()), (0, 1));
+    assert_eq!(fates(&client), ["flushed", "maybe #1"]);
+}
 
 /// The warnings of this file's clients.
 struct Warnings(Mutex<Vec<String>>);
@@ -239,4 +408,44 @@ fn a_message_that_was_never_accepted_is_no_question() {
     }
     client.close();
     other.close();
+}
+
+#[test]
+fn confirm_says_which_message_a_protocol_failed_to_send_and_the_others_arrive() {
+    struct Choosy;
+    impl Protocol for Choosy {
+        fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
+            cx.ready();
+            Ok(())
+        }
+
+        fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
+            let text = outgoing.message.as_text().ok_or(Error::session("that is no text"))?;
+            cx.send(text);
+            Ok(())
+        }
+    }
+    for delivery in [Delivery::AtMostOnce, Delivery::AtLeastOnce] {
+        let (server, heard) = parrot();
+        let config = common::quick(&server.url()).delivery(delivery);
+        let client = Client::builder(config).protocol(Choosy).connect().unwrap();
+        let never = client.send([0xFF]).unwrap();
+        let text = client.send("text").unwrap();
+        assert_eq!(common::fate(&client, ..), format!("never {never}"));
+        client.confirm(text, LONG).unwrap();
+        assert_eq!((client.stats().messages_expired, client.stats().disconnects), (1, 3));
+        assert!(client.close().is_empty());
+        assert_eq!(*heard.lock().unwrap(), ["text"]);
+    }
+}
+
+#[test]
+fn a_close_confirms_what_the_server_received() {
+    let server = Server::start(|_, stream| listen(accept(stream)));
+    let client = Client::connect(server.url()).unwrap();
+    client.send("swallowed").unwrap();
+    assert!(
+        client.close().is_empty(),
+        "the pong before the close frame confirms what the server has received"
+    );
 }

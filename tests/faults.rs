@@ -4,14 +4,11 @@ mod common;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use common::faults::{Fault, Pace, Plan, Point, Proxy, Way};
-use common::{LONG, Server, eventually};
+use common::{LONG, MS, Server, eventually};
 use crossbeam_channel::Receiver;
 use fastrand::Rng;
-
-const MS: Duration = Duration::from_millis(1);
 
 /// A server that sends everything back and tells what it got, in pieces; an empty one is the end of a connection.
 fn echo() -> (Server, Receiver<Vec<u8>>) {

@@ -16,7 +16,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use common::{
-    LONG, Nobody, Server, accept, accept_raw, disconnected, eventually, frame, good_answer, listen,
+    LONG, MS, Nobody, Server, accept, accept_raw, disconnected, eventually, frame, good_answer, listen,
 };
 use common::{read_frame, read_head, wait_for};
 use crossbeam_channel::{Receiver, Sender};
@@ -28,8 +28,6 @@ use tautline::{
     Client, ConnectionConfig, Context, Error, Handshake, HeartbeatConfig, JsonSession, Loss, Protocol,
     QueueLimit, ReconnectConfig, Retry, Undelivered,
 };
-
-const MS: Duration = Duration::from_millis(1);
 
 /// Nothing that is due then comes up in this test.
 const AGES: Duration = Duration::from_secs(3600);

@@ -16,7 +16,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{LONG, Server, frame, wait_for};
+use common::{LONG, MS, Server, frame, wait_for};
 use crossbeam_channel::{Receiver, Sender, tick, unbounded};
 use native_tls::{Certificate, Identity, TlsAcceptor, TlsConnector};
 use socket2::SockRef;
@@ -24,8 +24,6 @@ use tautline::{
     Client, ConnectionConfig, Delivery, DisconnectReason, Error, Event, HeartbeatConfig, Jitter, QueueLimit,
     ReconnectConfig, SendErrorKind, Ticket,
 };
-
-const MS: Duration = Duration::from_millis(1);
 
 const S: Duration = Duration::from_secs(1);
 

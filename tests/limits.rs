@@ -6,7 +6,7 @@ mod common;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use common::{LONG, Server, accept, accept_raw, close_frame, eventually, frame, read_frames, wait_for};
+use common::{LONG, MS, Server, accept, accept_raw, close_frame, eventually, frame, read_frames, wait_for};
 use serde_json::{Value, json};
 use tautline::{
     Beat, Client, CloseReason, ConnectionConfig, Context, Delivery, Error, Event, Handshake, HeartbeatAction,
@@ -16,7 +16,6 @@ use tautline::{
 use tungstenite::Message as Frame;
 
 const NS: Duration = Duration::from_nanos(1);
-const MS: Duration = Duration::from_millis(1);
 const ZERO: Duration = Duration::ZERO;
 const MAX: Duration = Duration::MAX;
 const JUST_TOO_SHORT: Duration = Duration::from_nanos(999_999);

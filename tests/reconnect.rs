@@ -1,59 +1,24 @@
-//! Losses, and what follows them.
+//! Losses, and what follows them: the next attempt, its delay, close codes and statuses that decide.
 #![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
 
 mod common;
-#[cfg(target_os = "linux")]
-#[path = "common/full.rs"]
-mod full;
 
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
-use std::time::{Duration, Instant};
+use std::net::TcpStream;
+use std::time::Duration;
 
-use common::{LONG, Nobody, Server, accept, accept_raw, echo, read_frame, read_head};
+use common::{LONG, MS, Nobody, Server, accept, answer, close_frame, config, disconnected, echo, wait_for};
 use tautline::ConnectionState::{Connected, Connecting, Disconnected};
 use tautline::{
-    Client, CloseReason, ConnectionConfig, ConnectionState, DisconnectReason, Error, Event,
-    ExponentialBackoff, HeartbeatConfig, Jitter, Phase, ReconnectConfig,
+    Client, CloseReason, ConnectionConfig, ConnectionState, Context, DisconnectReason, Error, Event,
+    ExponentialBackoff, Handshake, Jitter, Loss, Protocol, ReconnectConfig, Retry,
 };
-
-const MS: Duration = Duration::from_millis(1);
-
-/// Reconnects after 1 to 10 ms.
-fn config(url: &str) -> ConnectionConfig {
-    ConnectionConfig::new(url).reconnect(ReconnectConfig::default().initial_delay(MS).max_delay(10 * MS))
-}
-
-/// Events until the one that `wanted` maps to something.
-fn wait_for<T>(client: &Client, mut wanted: impl FnMut(Event) -> Option<T>) -> T {
-    loop {
-        let event = client.events().recv_timeout(LONG).expect("the awaited event never came");
-        if let Some(found) = wanted(event) {
-            return found;
-        }
-    }
-}
-
-fn disconnected(event: Event) -> Option<(DisconnectReason, Option<Duration>)> {
-    match event {
-        Event::Disconnected { reason, retry_in, .. } => Some((reason, retry_in)),
-        _ => None,
-    }
-}
 
 /// The first loss of a client of a server that does `serve` on its first connection and echoes on the others.
 fn first_loss(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> (DisconnectReason, Option<Duration>) {
     let server = Server::start(move |n, stream| if n == 0 { serve(stream) } else { echo(accept(stream)) });
     let client = Client::start(config(&server.url())).unwrap();
     wait_for(&client, disconnected)
-}
-
-/// Answers the upgrade with these bytes.
-fn answer(text: &'static str) -> impl Fn(TcpStream) + Send + Sync {
-    move |mut stream| {
-        read_head(&mut stream);
-        stream.write_all(text.as_bytes()).unwrap();
-    }
 }
 
 fn close_with(code: u16) -> impl Fn(TcpStream) + Send + Sync {
@@ -100,143 +65,6 @@ fn the_states_are_published_in_order() {
         }
     }
     assert_eq!(states, [Disconnected, Connecting, Connected, Disconnected, Connecting, Connected]);
-}
-
-#[test]
-fn an_address_with_a_zone_is_dialled_and_its_zone_is_not_sent() {
-    // Where the system has no IPv6, there is nothing to reach.
-    let Ok(listener) = TcpListener::bind("[::1]:0") else { return };
-    let port = listener.local_addr().unwrap().port();
-    let (head_in, head) = crossbeam_channel::unbounded();
-    let _server = Server::start_on(listener, move |_, mut stream| {
-        let request = read_head(&mut stream);
-        stream.write_all(common::good_answer(&request, "").as_bytes()).unwrap();
-        head_in.send(request).unwrap();
-        while read_frame(&mut stream).is_some() {}
-    });
-    let client = Client::builder(config(&format!("ws://[::1%251]:{port}")))
-        .resolver(|_, _| panic!("an address is no name"))
-        .connect()
-        .unwrap();
-    let request = head.recv_timeout(LONG).unwrap();
-    assert!(request.contains(&format!("\r\nHost: [::1]:{port}\r\n")), "{request}");
-    client.terminate();
-}
-
-#[test]
-fn only_the_system_is_asked_for_the_interface_of_an_address() {
-    let connect = |url| {
-        let config = config(url).connect_timeout(Duration::from_millis(200));
-        Client::builder(config).resolver(|_, _| panic!("an address is no name")).connect().unwrap_err()
-    };
-    let unknown = connect("ws://[fe80::1%25nosuch0]:9");
-    let Error::Resolve { host, .. } = &unknown else { panic!("{unknown:?}") };
-    assert_eq!(&**host, "fe80::1%nosuch0");
-    if cfg!(target_os = "linux") {
-        // Nobody has that address, but the interface is found.
-        let known = connect("ws://[fe80::1%25lo]:9");
-        assert!(matches!(known, Error::Connect { .. } | Error::ConnectTimeout { .. }), "{known:?}");
-    }
-}
-
-#[test]
-fn connect_makes_one_attempt_and_says_why_it_failed() {
-    let nobody = Nobody::new();
-    let error = Client::connect(config(&nobody.url())).unwrap_err();
-    assert!(matches!(error, Error::Connect { .. }), "{error:?}");
-    assert!(error.to_string().contains(&nobody.address().to_string()), "{error}");
-
-    let unknown = |_: &str, _| Err(std::io::Error::other("no such host"));
-    let error = Client::builder("ws://gateway.invalid").resolver(unknown).connect().unwrap_err();
-    assert_eq!(error.to_string(), "looking up gateway.invalid: no such host");
-
-    let server = Server::start(|_, stream| {
-        answer("HTTP/1.1 403 Forbidden\r\nX-Id: 7\r\nContent-Length: 13\r\n\r\ntoken expired")(stream);
-    });
-    let Err(Error::UpgradeRejected(rejection)) = Client::connect(config(&server.url())) else { panic!() };
-    assert_eq!((rejection.status, rejection.header("x-id")), (403, Some("7")));
-    assert_eq!(rejection.body, b"token expired");
-}
-
-/// The time for an attempt of which one phase hangs. A busy machine needs some of it for the phases before.
-const STALL: Duration = Duration::from_secs(1);
-
-#[test]
-fn each_phase_that_stalls_is_named_by_the_timeout() {
-    let stalled = |serve: fn(TcpStream), scheme: &str| {
-        let server = Server::start(move |_, stream| serve(stream));
-        let config = config(&server.url().replace("ws", scheme)).connect_timeout(STALL);
-        match Client::connect(config).unwrap_err() {
-            Error::ConnectTimeout { phase, after, .. } if after == STALL => phase,
-            other => panic!("{other:?}"),
-        }
-    };
-    let silent: fn(TcpStream) =
-        |mut stream| while std::io::Read::read(&mut stream, &mut [0; 512]).is_ok_and(|n| n > 0) {};
-    assert_eq!(stalled(silent, "ws"), Phase::Upgrade);
-    assert_eq!(stalled(silent, "wss"), Phase::Tls);
-    let half: fn(TcpStream) = |mut stream| {
-        stream.write_all(b"HTTP/1.1 101 Switching").unwrap();
-        while std::io::Read::read(&mut stream, &mut [0; 512]).is_ok_and(|n| n > 0) {}
-    };
-    assert_eq!(stalled(half, "ws"), Phase::Upgrade);
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_server_that_does_not_answer_at_all_is_a_timeout_of_tcp() {
-    let full = full::Full::listen();
-    let config = config(&format!("ws://{}", full.address)).connect_timeout(STALL);
-    let error = Client::connect(config).unwrap_err();
-    assert!(matches!(error, Error::ConnectTimeout { phase: Phase::Connect, .. }), "{error:?}");
-    assert!(error.to_string().contains("while waiting for the TCP connection"), "{error}");
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn an_address_that_does_not_answer_does_not_hide_the_next() {
-    let (full, server) = (full::Full::listen(), Server::echo());
-    let addresses = vec![full.address, server.address()];
-    // Half of it goes to the first.
-    let config = config("ws://h").connect_timeout(2 * STALL);
-    let client = Client::builder(config).resolver(move |_, _| Ok(addresses.clone())).connect().unwrap();
-    assert!(client.close().is_empty());
-}
-
-#[test]
-fn a_look_up_that_hangs_is_abandoned_and_then_joined_by_the_next_attempt() {
-    let server = Server::echo();
-    let address = server.address();
-    let (asked_in, asked) = crossbeam_channel::unbounded();
-    let (answer_in, answer) = crossbeam_channel::bounded::<()>(0);
-    let client = Client::builder(config("ws://gateway.invalid").connect_timeout(20 * MS))
-        .resolver(move |_, _| {
-            asked_in.send(()).unwrap();
-            let _ = answer.recv();
-            Ok(vec![address])
-        })
-        .start()
-        .unwrap();
-    for _ in 0..3 {
-        let (reason, _) = wait_for(&client, disconnected);
-        let DisconnectReason::ConnectFailed(Error::ConnectTimeout { phase, .. }) = reason else {
-            panic!("{reason}")
-        };
-        assert_eq!(phase, Phase::Resolve);
-    }
-    assert_eq!(asked.len(), 1, "one look-up for all attempts");
-    drop(answer_in);
-    client.wait_ready(LONG).unwrap();
-    assert!(client.close().is_empty());
-}
-
-#[test]
-fn an_address_that_refuses_does_not_hide_the_next() {
-    let server = Server::echo();
-    let nobody = Nobody::new();
-    let addresses = vec![nobody.address(), server.address()];
-    let client = Client::builder("ws://h").resolver(move |_, _| Ok(addresses.clone())).connect().unwrap();
-    assert!(client.close().is_empty());
 }
 
 #[test]
@@ -353,145 +181,6 @@ fn reconnect_now_ends_the_wait() {
 }
 
 #[test]
-fn a_silent_peer_is_noticed_within_interval_and_timeout() {
-    let server = Server::start(|n, stream| {
-        if n == 0 {
-            // Reads, and never answers.
-            let mut stream = accept_raw(stream);
-            while read_frame(&mut stream).is_some() {}
-        } else {
-            echo(accept(stream));
-        }
-    });
-    let heartbeat = HeartbeatConfig::default().interval(40 * MS).timeout(20 * MS);
-    let start = Instant::now();
-    let client = Client::connect(config(&server.url()).heartbeat(heartbeat)).unwrap();
-    let (reason, _) = wait_for(&client, disconnected);
-    let DisconnectReason::Lost(Error::HeartbeatTimeout { silence, .. }) = reason else { panic!("{reason}") };
-    assert!(silence >= 20 * MS && start.elapsed() >= 60 * MS, "{silence:?} after {:?}", start.elapsed());
-    client.wait_ready(LONG).unwrap();
-}
-
-/// A server that answers each ping by saying something, but never with a pong; the client of a `strict` configuration,
-/// or of one that is not.
-fn talkative(strict: bool) -> (Server, Client) {
-    let server = Server::start(|_, stream| {
-        let mut stream = accept_raw(stream);
-        while let Some((opcode, _)) = read_frame(&mut stream) {
-            if opcode == 9 && stream.write_all(b"\x81\x05hello").is_err() {
-                return;
-            }
-        }
-    });
-    let heartbeat = HeartbeatConfig::default().interval(10 * MS).timeout(1000 * MS).strict(strict);
-    let client = Client::connect(config(&server.url()).heartbeat(heartbeat)).unwrap();
-    (server, client)
-}
-
-#[test]
-fn a_server_that_talks_is_alive_though_it_answers_no_ping_unless_only_the_answer_counts() {
-    let (_server, client) = talkative(false);
-    // For more than twice as long as an answer may take.
-    for _ in 0..220 {
-        assert_eq!(client.recv_timeout(LONG).unwrap().as_text(), Some("hello"));
-    }
-    assert_eq!((client.stats().disconnects, client.stats().round_trip), (0, None));
-    client.terminate();
-
-    let (_server, client) = talkative(true);
-    let (reason, _) = wait_for(&client, disconnected);
-    assert!(matches!(reason, DisconnectReason::Lost(Error::HeartbeatTimeout { .. })), "{reason}");
-    client.terminate();
-}
-
-#[test]
-fn a_beat_that_was_never_answered_does_not_judge_the_next_connection() {
-    let server = Server::start(|n, stream| {
-        if n == 0 {
-            // Gone with the beat unanswered.
-            let mut stream = accept_raw(stream);
-            while read_frame(&mut stream).is_some_and(|(opcode, _)| opcode != 9) {}
-        } else {
-            echo(accept(stream));
-        }
-    });
-    let heartbeat = HeartbeatConfig::default().interval(Duration::from_secs(3600)).timeout(1000 * MS);
-    let client = Client::connect(config(&server.url()).heartbeat(heartbeat.strict(true))).unwrap();
-    client.reconnect_now();
-    wait_for(&client, disconnected);
-    wait_for(&client, |event| matches!(event, Event::Connected { .. }).then_some(()));
-    // The old beat's time runs out meanwhile.
-    let judged = client.events().recv_timeout(1200 * MS);
-    assert!(judged.is_err(), "{judged:?}");
-    client.reconnect_now();
-    common::eventually("an answer", || client.stats().round_trip.is_some());
-    assert_eq!((client.stats().connects, client.stats().disconnects), (2, 1));
-    client.terminate();
-}
-
-#[test]
-fn reconnect_now_on_an_open_line_asks_the_peer_at_once() {
-    let (frames_in, frames) = crossbeam_channel::unbounded();
-    let server = Server::start(move |_, stream| {
-        let mut stream = accept_raw(stream);
-        while let Some((opcode, _)) = read_frame(&mut stream) {
-            frames_in.send(opcode).unwrap();
-        }
-    });
-    let heartbeat = HeartbeatConfig::default().interval(Duration::from_secs(3600)).timeout(20 * MS);
-    let client = Client::connect(config(&server.url()).heartbeat(heartbeat)).unwrap();
-    client.reconnect_now();
-    assert_eq!(frames.recv_timeout(LONG).unwrap(), 9, "a ping");
-    let (reason, _) = wait_for(&client, disconnected);
-    assert!(matches!(reason, DisconnectReason::Lost(Error::HeartbeatTimeout { .. })), "{reason}");
-    client.terminate();
-}
-
-#[test]
-fn a_peer_that_takes_no_bytes_is_noticed() {
-    let server = Server::start(|n, stream| {
-        if n == 0 {
-            // Upgrades, and never reads again.
-            let stream = accept_raw(stream);
-            std::thread::park();
-            drop(stream);
-        } else {
-            echo(accept(stream));
-        }
-    });
-    let config = config(&server.url()).heartbeat(HeartbeatConfig::off()).write_timeout(50 * MS);
-    let client = Client::connect(config).unwrap();
-    client.send(vec![0; 32 << 20]).unwrap();
-    let (reason, _) = wait_for(&client, disconnected);
-    assert!(matches!(reason, DisconnectReason::Lost(Error::WriteStalled { .. })), "{reason}");
-}
-
-#[test]
-fn what_was_written_before_a_loss_is_named_and_the_rest_goes_out_after_it() {
-    let server = Server::start(|n, stream| {
-        if n == 0 {
-            let mut stream = accept_raw(stream);
-            read_frame(&mut stream);
-        } else {
-            echo(accept(stream));
-        }
-    });
-    let client = Client::connect(config(&server.url())).unwrap();
-    let ticket = client.send("swallowed").unwrap();
-    let doubtful = wait_for(&client, |event| match event {
-        Event::Disconnected { maybe_delivered, .. } => Some(maybe_delivered),
-        _ => None,
-    });
-    assert!(doubtful.contains(ticket) && doubtful.len() == 1, "{doubtful}");
-    client.send("after").unwrap();
-    assert_eq!(
-        client.recv_timeout(LONG).unwrap().as_text(),
-        Some("after"),
-        "and not 'swallowed', which went out once"
-    );
-}
-
-#[test]
 fn a_server_that_accepts_and_drops_is_not_hammered() {
     let server = Server::start(|_, stream| drop(accept(stream)));
     let reconnect =
@@ -501,4 +190,56 @@ fn a_server_that_accepts_and_drops_is_not_hammered() {
     let longest = (0..6).map(|_| wait_for(&client, disconnected).1.unwrap()).max().unwrap();
     assert!(longest > 20 * MS, "{longest:?}");
     client.terminate();
+}
+
+#[test]
+fn a_protocol_decides_what_follows_a_loss() {
+    struct Decided(Vec<Retry>);
+    impl Protocol for Decided {
+        fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
+            cx.ready();
+            Ok(())
+        }
+
+        fn on_down(&mut self, down: &Loss<'_>) -> Retry {
+            assert!(down.ever_ready && down.attempts == 0, "{down:?}");
+            self.0.remove(0)
+        }
+    }
+    let server = Server::start(|_, stream| drop(accept(stream)));
+    let hour = Duration::from_secs(3600);
+    let decided =
+        Decided(vec![Retry::Now, Retry::After(17 * MS), Retry::Backoff, Retry::After(hour), Retry::Never]);
+    let client = Client::builder(config(&server.url())).protocol(decided).start().unwrap();
+    let retry_in = || common::wait_for(&client, common::disconnected).1;
+    assert_eq!([retry_in(), retry_in()], [Some(Duration::ZERO), Some(17 * MS)]);
+    assert_eq!(retry_in(), Some(10 * MS));
+    assert_eq!(retry_in(), Some(hour));
+    client.reconnect_now();
+    assert_eq!(retry_in(), None);
+    assert!(matches!(client.wait_closed_timeout(LONG), Ok(CloseReason::NotRetried(_))));
+    assert_eq!(client.stats().connects, 5);
+}
+
+/// The delays of a client whose connections end one after the other, in milliseconds.
+fn delays(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Vec<u128> {
+    let server = Server::start(move |_, stream| serve(stream));
+    let reconnect = ReconnectConfig::default().initial_delay(MS).max_delay(50 * MS).jitter(Jitter::None);
+    let client = Client::start(ConnectionConfig::new(server.url()).reconnect(reconnect)).unwrap();
+    let delays = (0..8).map(|_| wait_for(&client, disconnected).1.unwrap().as_millis()).collect();
+    client.terminate();
+    delays
+}
+
+#[test]
+fn a_server_that_accepts_and_closes_for_ever_is_not_hammered() {
+    let growing = [10, 10, 10, 10, 16, 32, 50, 50];
+    assert_eq!(delays(drop), growing, "without a word");
+    assert_eq!(delays(|stream| drop(accept(stream))), growing, "after the upgrade");
+    let goodbye = |stream| {
+        let mut stream = common::accept_raw(stream);
+        stream.write_all(&close_frame(1001, "restarting")).unwrap();
+        common::read_frames(&mut stream);
+    };
+    assert_eq!(delays(goodbye), growing, "with a close frame");
 }

@@ -10,14 +10,12 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{LONG, Nobody, Server, accept, accept_raw, listen, read_frame};
+use common::{LONG, MS, Nobody, Server, accept, accept_raw, listen, read_frame};
 use tautline::ConnectionState::{Closing, Connected, Connecting, Disconnected};
 use tautline::{
     Client, CloseReason, ConnectionConfig, ConnectionState, Context, Error, Event, Handshake,
     HeartbeatConfig, Protocol, ReconnectConfig,
 };
-
-const MS: Duration = Duration::from_millis(1);
 
 fn silent(mut stream: TcpStream) {
     while std::io::Read::read(&mut stream, &mut [0; 512]).is_ok_and(|n| n > 0) {}

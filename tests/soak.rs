@@ -14,11 +14,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use common::{BareServer, LONG, Nobody, loopback, quick, read_head, wait_for};
+use common::{BareServer, LONG, MS, Nobody, loopback, quick, read_head, wait_for};
 use tautline::{Client, ConnectionConfig, DisconnectReason, Error, Event, HeartbeatConfig, TlsConnector};
 use tungstenite::protocol::frame::coding::CloseCode;
-
-const MS: Duration = Duration::from_millis(1);
 
 /// How much more memory may be in use after 10,000 reconnects, or 2,000 clients, than after the first few hundred: 26
 /// bytes each, or 131. Measured was less than 100 KiB.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use common::{LONG, Nobody, Server, accept_raw, eventually, frame, quick, read_frame};
+use common::{LONG, MS, Nobody, Server, accept_raw, eventually, frame, quick, read_frame};
 use crossbeam_channel::{Receiver, Sender};
 use tautline::{
     Attempt, Beat, Builder, Client, ConnectionConfig, ConnectionState, Context, Error, Handshake,
@@ -17,7 +17,6 @@ use tautline::{
     UpgradeRequest,
 };
 
-const MS: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Code of the application: at one place, or more, it waits for the lock. Whoever holds it may still run it.

@@ -5,13 +5,10 @@ mod common;
 
 use std::sync::Mutex;
 use std::thread;
-use std::time::Duration;
 
-use common::{LONG, Server, quick};
+use common::{LONG, MS, Server, quick};
 use crossbeam_channel::bounded;
 use tautline::{Client, CloseReason, Event, JsonSession, SendErrorKind};
-
-const MS: Duration = Duration::from_millis(1);
 
 type Call = fn(Client);
 

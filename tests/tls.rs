@@ -15,7 +15,35 @@ use common::{
     read_head, tls_acceptor, tls_acceptor_with, tls_connector, wait_for,
 };
 use native_tls::{Certificate, TlsConnector, TlsStream};
-use tautline::{Client, ConnectionConfig, DisconnectReason, Error, HeartbeatConfig, QueueLimit};
+use tautline::{Client, ConnectionConfig, DisconnectReason, Error, HeartbeatConfig, Message, QueueLimit};
+
+#[test]
+fn over_tls_with_a_root_of_our_own() {
+    let acceptor = common::tls_acceptor();
+    let server = Server::start(move |_, stream| {
+        let Ok(stream) = acceptor.accept(stream) else { return };
+        let mut socket = tungstenite::accept(stream).unwrap();
+        while let Ok(message) = socket.read() {
+            if (message.is_text() || message.is_binary()) && socket.send(message).is_err() {
+                return;
+            }
+        }
+    });
+    let url = server.url().replace("ws://127.0.0.1", "wss://localhost");
+
+    let error = Client::builder(&url).resolver(loopback).connect().unwrap_err();
+    assert!(matches!(error, Error::Tls { .. }), "{error:?}");
+    let at = url.trim_start_matches("wss://");
+    assert!(error.to_string().starts_with(&format!("TLS with {at}: ")), "{error}");
+
+    let client = Client::builder(common::over_tls(&server)).resolver(loopback).connect().unwrap();
+    for size in [0, 5, 16 << 10, (16 << 10) + 1, 3 << 20] {
+        let message = Message::from(vec![1; size]);
+        client.send(message.clone()).unwrap();
+        assert_eq!(client.recv_timeout(LONG).unwrap(), message);
+    }
+    assert!(client.close().is_empty());
+}
 
 /// A server over TLS that does `serve` once a connection is upgraded.
 fn server(serve: impl Fn(TlsStream<TcpStream>) + Send + Sync + 'static) -> Server {

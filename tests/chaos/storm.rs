@@ -17,11 +17,9 @@ use tautline::{
 
 use crate::common::faults::{Plan, Proxy};
 use crate::common::{
-    BareServer, LONG, close_frame, eventually, frame, good_answer, loopback, read_frame, read_head,
+    BareServer, LONG, MS, close_frame, eventually, frame, good_answer, loopback, read_frame, read_head,
     tls_acceptor, tls_connector,
 };
-
-const MS: Duration = Duration::from_millis(1);
 
 /// A message: its sender, and its number among that sender's.
 pub(crate) type Id = (u8, u32);

@@ -4,6 +4,9 @@
 #![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
 
 pub mod faults;
+pub mod hooks;
+pub mod json;
+pub mod reluctant;
 pub mod watchdog;
 
 use std::io::{Read, Write};
@@ -16,6 +19,8 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Socket, Type};
 use tautline::{Client, ConnectionConfig, DisconnectReason, Error, Event, ReconnectConfig, Tickets};
 use tungstenite::WebSocket;
+
+pub const MS: Duration = Duration::from_millis(1);
 
 /// Long enough for any machine; a test that waits this long has failed.
 pub const LONG: Duration = Duration::from_secs(20);
@@ -105,6 +110,22 @@ pub fn echo(mut socket: WebSocket<TcpStream>) {
     }
 }
 
+/// A server that echoes texts, and what it has heard so far.
+pub fn parrot() -> (Server, Arc<Mutex<Vec<String>>>) {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let all = Arc::clone(&heard);
+    let server = Server::start(move |_, stream| {
+        let mut socket = accept(stream);
+        while let Ok(message) = socket.read() {
+            if let tungstenite::Message::Text(text) = message {
+                all.lock().unwrap().push(text.to_string());
+                let _ = socket.send(tungstenite::Message::Text(text));
+            }
+        }
+    });
+    (server, heard)
+}
+
 /// Reads until the connection ends, answering pings and closes.
 pub fn listen(mut socket: WebSocket<TcpStream>) {
     while socket.read().is_ok() {}
@@ -130,12 +151,29 @@ pub fn good_answer(head: &str, more: &str) -> String {
     )
 }
 
+/// Answers the upgrade with these bytes.
+pub fn answer(text: &'static str) -> impl Fn(TcpStream) + Send + Sync {
+    move |mut stream| {
+        read_head(&mut stream);
+        stream.write_all(text.as_bytes()).unwrap();
+    }
+}
+
 /// Upgrades, and returns the raw stream: what goes over it is the test's business.
 pub fn accept_raw(mut stream: TcpStream) -> TcpStream {
     let head = read_head(&mut stream);
     stream.write_all(good_answer(&head, "").as_bytes()).unwrap();
     stream
 }
+
+/// The opcodes of frames, as [`read_frame`] reads them.
+pub const TEXT: u8 = 1;
+pub const BINARY: u8 = 2;
+pub const CLOSE: u8 = 8;
+pub const PING: u8 = 9;
+
+/// The first byte of a pong that is a frame of its own, for [`frame`].
+pub const PONG: u8 = 0x8A;
 
 /// The next frame of a client on a raw stream, unmasked: opcode and payload; `None` at the end of the stream.
 pub fn read_frame(stream: &mut impl Read) -> Option<(u8, Vec<u8>)> {
@@ -284,10 +322,16 @@ pub fn read_frames(stream: &mut TcpStream) -> Vec<(u8, Vec<u8>)> {
     frames
 }
 
+/// Reconnects after 1 to 10 ms.
+pub fn config(url: &str) -> ConnectionConfig {
+    watchdog::watch();
+    ConnectionConfig::new(url).reconnect(ReconnectConfig::default().initial_delay(MS).max_delay(10 * MS))
+}
+
 /// Reconnects after ten milliseconds.
 pub fn quick(url: &str) -> ConnectionConfig {
     watchdog::watch();
-    let delay = Duration::from_millis(10);
+    let delay = 10 * MS;
     ConnectionConfig::new(url).reconnect(ReconnectConfig::default().initial_delay(delay).max_delay(delay))
 }
 
@@ -319,6 +363,15 @@ pub fn wait_for<T>(client: &Client, mut wanted: impl FnMut(Event) -> Option<T>) 
 pub fn disconnected(event: Event) -> Option<(DisconnectReason, Option<Duration>)> {
     match event {
         Event::Disconnected { reason, retry_in, .. } => Some((reason, retry_in)),
+        _ => None,
+    }
+}
+
+/// A move: what it left in doubt. A loss in its place is a failure.
+pub fn moved(event: Event) -> Option<Tickets> {
+    match event {
+        Event::Moved { maybe_delivered, .. } => Some(maybe_delivered),
+        Event::Disconnected { reason, .. } => panic!("{reason}"),
         _ => None,
     }
 }

@@ -9,15 +9,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    BareServer, LONG, Server, accept, accept_raw, await_unread, close_frame, disconnected, echo, frame,
+    BareServer, LONG, MS, Server, accept, accept_raw, await_unread, close_frame, disconnected, echo, frame,
     quick, read_frame, read_frames, wait_for,
 };
 use tautline::{
     Client, CloseReason, ConnectionConfig, DisconnectReason, Error, Event, HeartbeatConfig, Message,
     QueueLimit, ReconnectConfig,
 };
-
-const MS: Duration = Duration::from_millis(1);
 
 /// What a client made of a connection.
 struct Verdict {

@@ -5,20 +5,82 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use common::{
-    BareServer, LONG, Server, accept_raw, await_unread, close_frame, disconnected, eventually, frame,
-    good_answer, quick, read_frame, read_frames, read_head, wait_for,
+    BareServer, LONG, MS, Server, accept, accept_raw, await_unread, close_frame, config, disconnected,
+    eventually, frame, good_answer, listen, quick, read_frame, read_frames, read_head, wait_for,
 };
 use crossbeam_channel::{Receiver, Sender};
 use tautline::{
     Client, CloseReason, ConnectionConfig, ConnectionState, DisconnectReason, Error, Event, HeartbeatConfig,
-    Inbound, QueueLimit, SendErrorKind,
+    Inbound, Message, QueueLimit, SendErrorKind,
 };
 
-const MS: Duration = Duration::from_millis(1);
+#[test]
+fn a_program_that_only_sends_may_discard_what_arrives() {
+    let server = Server::echo();
+    let config = ConnectionConfig::new(server.url()).inbound(Inbound::Discard);
+    let client = Client::connect(config).unwrap();
+    for _ in 0..5_000 {
+        client.send("x").unwrap();
+    }
+    assert!(client.close().is_empty());
+    assert!(client.events().iter().all(|event| !matches!(event, Event::Message(_))));
+}
+
+#[test]
+fn a_pause_of_the_reader_stops_the_server_and_not_the_line() {
+    let arrived = Arc::new(Mutex::new(0_usize));
+    let count = Arc::clone(&arrived);
+    let server = Server::start(move |_, stream| {
+        let mut reader = accept_raw(stream);
+        let mut writer: TcpStream = reader.try_clone().unwrap();
+        let flooded = Arc::new(AtomicBool::new(false));
+        let done = Arc::clone(&flooded);
+        let mut answers = reader.try_clone().unwrap();
+        let flood = thread::spawn(move || {
+            for n in 0..2_000_u32 {
+                let mut frame = vec![0x82, 126, 0x10, 0x00];
+                frame.extend(n.to_be_bytes());
+                frame.resize(4 + 4096, 0);
+                if writer.write_all(&frame).is_err() {
+                    return;
+                }
+            }
+            done.store(true, SeqCst);
+        });
+        // Pings are counted, and answered once nothing else is sent: silence would be held against us.
+        while read_frame(&mut reader).is_some() {
+            *count.lock().unwrap() += 1;
+            if flooded.load(SeqCst) {
+                let _ = answers.write_all(&[0x8A, 0]);
+            }
+        }
+        flood.join().unwrap();
+    });
+    let config = ConnectionConfig::new(server.url())
+        .events(tautline::QueueLimit::new(10, 1 << 20))
+        .heartbeat(HeartbeatConfig::default().interval(50 * MS).timeout(1000 * MS));
+    let client = Client::connect(config).unwrap();
+    let messages = || client.stats().messages_received;
+    common::eventually("the bound is reached", || messages() >= 10);
+    // More than a timeout passes while the application takes nothing; sends and beats go on, and the peer is not judged.
+    common::eventually("beats go on", || *arrived.lock().unwrap() >= 30);
+    client.send("sends go on").unwrap();
+    let before = *arrived.lock().unwrap();
+    common::eventually("the message arrives", || *arrived.lock().unwrap() > before);
+    assert!(messages() <= 10, "no more is read than the bound allows");
+    for n in 0..2_000_u32 {
+        assert_eq!(client.recv_timeout(LONG).unwrap().as_bytes()[..4], n.to_be_bytes());
+    }
+    assert_eq!(client.stats().disconnects, 0);
+    client.terminate();
+}
 
 /// What may be read beyond the bound: what came with the answer to the upgrade (64 KiB), and a read buffer.
 const SLACK: u64 = 128 << 10;
@@ -387,27 +449,6 @@ fn a_program_that_only_sends_is_not_wedged_by_messages_it_never_takes() {
 }
 
 #[test]
-fn a_closed_client_has_counted_every_message_it_accepted() {
-    let (asked_in, asked) = crossbeam_channel::bounded(1);
-    let (refuse, refusal) = crossbeam_channel::bounded(1);
-    let server = Server::start(move |_, mut stream| {
-        common::read_head(&mut stream);
-        asked_in.send(()).unwrap();
-        refusal.recv_timeout(LONG).unwrap();
-        stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").unwrap();
-    });
-    let client = Client::start(quick(&server.url())).unwrap();
-    asked.recv_timeout(LONG).unwrap();
-    for _ in 0..3 {
-        client.send("never written").unwrap();
-    }
-    refuse.send(()).unwrap();
-    assert!(matches!(client.wait_closed_timeout(LONG), Ok(CloseReason::NotRetried(_))));
-    assert_eq!(client.close().never_written.len(), 3);
-    assert_eq!(client.stats().messages_accepted, 3);
-}
-
-#[test]
 fn discarded_messages_are_read_and_cost_nothing() {
     let server = Server::start(|_, stream| {
         let mut stream = accept_raw(stream);
@@ -443,4 +484,109 @@ fn a_client_that_is_dropped_while_nothing_is_taken_says_goodbye() {
     let events: Vec<_> = events.iter().collect();
     assert_eq!(events.iter().filter(|event| matches!(event, Event::Message(_))).count(), 10);
     assert!(matches!(events.last(), Some(Event::Closed { reason: CloseReason::ByCaller, .. })));
+}
+
+#[test]
+fn a_small_bound_does_not_slow_a_consumer_that_keeps_up() {
+    let server = Server::start(|_, stream| {
+        let mut socket = accept(stream);
+        for n in 0..2_000 {
+            socket.send(n.to_string().into()).unwrap();
+        }
+        listen(socket);
+    });
+    let client = Client::connect(config(&server.url()).events(QueueLimit::new(2, 1 << 20))).unwrap();
+    let start = Instant::now();
+    for n in 0..2_000 {
+        // At the longest look of 64 ms each, this would take two minutes.
+        let message = client.recv_timeout(LONG.saturating_sub(start.elapsed())).unwrap();
+        assert_eq!(message.as_text(), Some(n.to_string().as_str()));
+    }
+}
+
+#[test]
+fn a_thread_that_sends_and_takes_nothing_is_told_instead_of_waiting_for_ever() {
+    let server = Server::echo();
+    let heartbeat = HeartbeatConfig::default().timeout(50 * MS);
+    let config = config(&server.url())
+        .heartbeat(heartbeat)
+        .events(QueueLimit::new(4, 1 << 20))
+        .outbox(QueueLimit::new(4, 1 << 20));
+    let client = Client::connect(config).unwrap();
+    let big = Message::from(vec![0; 256 << 10]);
+    let mut sent = 0;
+    let error = loop {
+        match client.send(big.clone()) {
+            Ok(_) => sent += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error.kind(), SendErrorKind::ConsumerStalled { .. }), "{error:?}");
+    // The line is well: who takes the messages can send again.
+    for _ in 0..sent {
+        client.recv_timeout(LONG).unwrap();
+    }
+    client.send("on we go").unwrap();
+    client.terminate();
+}
+
+#[test]
+fn a_thread_that_took_everything_once_and_no_more_is_told_too() {
+    let server = Server::echo();
+    let heartbeat = HeartbeatConfig::default().timeout(50 * MS);
+    let limit = QueueLimit::new(4, 1 << 20);
+    let config = config(&server.url()).heartbeat(heartbeat).events(limit).outbox(limit);
+    let client = Client::connect(config).unwrap();
+    // As many as the bound allows are read at once.
+    let big = Message::from(vec![0; 16 << 10]);
+    for _ in 0..3 {
+        let (sender, big) = (client.clone(), big.clone());
+        let (told_in, told) = crossbeam_channel::bounded(1);
+        std::thread::spawn(move || {
+            told_in.send(std::iter::repeat_with(|| sender.send(big.clone())).find_map(Result::err))
+        });
+        let error = told.recv_timeout(LONG).expect("it waits for ever").unwrap();
+        assert!(matches!(error.kind(), SendErrorKind::ConsumerStalled { .. }), "{error:?}");
+        // More is on its way, and is not taken.
+        for _ in 0..4 {
+            client.recv_timeout(LONG).unwrap();
+        }
+    }
+    client.terminate();
+}
+
+#[test]
+fn a_sender_is_not_told_of_a_stalled_consumer_while_the_line_is_down() {
+    let (release, held) = crossbeam_channel::bounded::<()>(0);
+    let (stalled_in, stalled) = crossbeam_channel::bounded(1);
+    let server = Server::start(move |n, stream| {
+        if n > 0 {
+            // No answer to the upgrade.
+            let _ = held.recv();
+            return;
+        }
+        let mut stream = accept_raw(stream);
+        stream.set_write_timeout(Some(100 * MS)).unwrap();
+        while stream.write_all(&common::frame(0x82, &[7; 1000]).repeat(100)).is_ok() {}
+        stalled_in.send(()).unwrap();
+    });
+    let heartbeat = HeartbeatConfig::default().timeout(20 * MS);
+    let limit = QueueLimit::new(4, 1 << 20);
+    let config =
+        config(&server.url()).heartbeat(heartbeat).events(limit).outbox(limit).write_timeout(20 * MS);
+    let client = Client::connect(config).unwrap();
+    stalled.recv_timeout(LONG).unwrap();
+    // The client reads nothing, and learns of the end when it writes.
+    common::eventually("the loss", || {
+        let _ = client.try_send("x");
+        client.stats().disconnects == 1
+    });
+    while client.try_send("waits").is_ok() {}
+    let sender = client.clone();
+    let sending = std::thread::spawn(move || sender.send("waits").unwrap_err().kind());
+    // Ten times as long as a stalled consumer would be waited for.
+    std::thread::sleep(200 * MS);
+    client.terminate();
+    assert_eq!(sending.join().unwrap(), SendErrorKind::Closed);
+    drop(release);
 }
