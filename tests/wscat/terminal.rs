@@ -1,15 +1,10 @@
 //! The example `wscat` on a terminal: what a server can do to it, and what becomes of what is typed.
-#![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
-
-mod common;
-#[path = "../examples/wscat/main.rs"]
-#[allow(dead_code, reason = "the program is run as one")]
-mod wscat;
 
 use tautline::Message;
-use wscat::terminal::is_wild;
-use wscat::typing::{Key, Line, tail};
-use wscat::{Options, print};
+
+use crate::wscat::terminal::is_wild;
+use crate::wscat::typing::{Key, Line, tail};
+use crate::wscat::{Options, print};
 
 /// What is printed of a message on a terminal, or where there is none.
 fn printed(flag: Option<&str>, message: impl Into<Message>, tame: bool) -> String {
@@ -158,8 +153,8 @@ mod on_a_terminal {
     use crossbeam_channel::{Receiver, bounded, unbounded};
     use nix::pty::{OpenptyResult, openpty};
 
-    use super::common::{LONG, Server, accept, echo, listen};
     use super::is_wild;
+    use crate::common::{LONG, Server, accept, echo, listen};
 
     /// The program, and the user of its terminal.
     struct Terminal {
@@ -223,12 +218,12 @@ mod on_a_terminal {
 
         /// Waits until the program takes the keys: before, the device shows what is typed by itself.
         fn takes_keys(&self) {
-            super::common::eventually("the program takes the keys", || !self.is_as_before());
+            crate::common::eventually("the program takes the keys", || !self.is_as_before());
         }
 
         /// The end of the program: its exit code.
         fn end(&mut self) -> i32 {
-            super::common::eventually("the end of the program", || self.child.try_wait().unwrap().is_some());
+            crate::common::eventually("the end of the program", || self.child.try_wait().unwrap().is_some());
             self.child.wait().unwrap().code().unwrap()
         }
     }

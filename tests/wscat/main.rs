@@ -1,0 +1,13 @@
+//! The example `wscat`, run as a program against servers of this process, and on a terminal.
+#![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod ends;
+mod lines;
+mod options;
+mod program;
+mod terminal;
+#[path = "../../examples/wscat/main.rs"]
+#[allow(dead_code, reason = "the program is run as one")]
+mod wscat;
