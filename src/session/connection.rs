@@ -158,3 +158,6 @@ impl Connection {
         judged.into_iter().flatten().min()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -148,3 +148,6 @@ impl Line {
         self.successor().is_some_and(|successor| matches!(successor.stage, Stage::Standby { .. }))
     }
 }
+
+#[cfg(test)]
+mod tests;

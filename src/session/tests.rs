@@ -2,10 +2,10 @@
 #![expect(clippy::disallowed_methods, reason = "an Instant has no other source; the tests step from it")]
 
 mod attempts;
-mod beats;
+mod closing;
 mod confirm;
 mod delivery;
-mod goodbye;
+mod heartbeat;
 
 use std::io;
 use std::net::SocketAddr;
