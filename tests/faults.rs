@@ -216,7 +216,7 @@ fn a_seed_draws_the_same_faults_again() {
     };
     assert_eq!(draw(1), draw(1));
     assert_ne!(draw(1), draw(2));
-    for kind in ["Refused", "Cut", "Reset", "Stalled", "Muted", "Late", "Trickle", "Delayed", "Up", "Loss"] {
+    for kind in ["Refused", "Cut", "Reset", "Stalled", "Muted", "Late", "Trickle", "Delayed", "Up", "Down"] {
         assert!(draw(1).contains(kind), "{kind}");
     }
 }
