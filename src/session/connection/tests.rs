@@ -1,6 +1,7 @@
 #![expect(clippy::disallowed_methods, reason = "an Instant has no other source; the tests step from it")]
 
 use super::*;
+use crate::session::ledger::Progress;
 
 const S: Duration = Duration::from_secs(1);
 
@@ -33,7 +34,7 @@ fn a_login_and_an_end_are_judged_by_what_the_server_says_and_not_while_reading_i
 fn a_server_that_takes_nothing_is_judged_also_while_reading_is_paused() {
     let now = Instant::now();
     let mut connection = connection(logging_in(now + 5 * S));
-    connection.ledger.progress(now, 100, true);
+    connection.ledger.progress(now, Progress { handed: 200, taken: 100, blocked: true });
     assert_eq!([true, false].map(|paused| connection.next_judgement(paused, S)), [Some(now + S); 2]);
     assert_eq!(connection.next_judgement(true, 9 * S), Some(now + 9 * S));
     assert_eq!(connection.next_judgement(false, 9 * S), Some(now + 5 * S), "whichever comes first");

@@ -15,7 +15,7 @@ fn leaving(id: u64, heard: bool) -> Connection {
 /// Connection 3 carries the line; 1 and 2 are being left, and 2 is not heard.
 fn line(successor: Option<Successor>) -> Line {
     let leaving = vec![leaving(1, true), leaving(2, false)];
-    Line::Up(Box::new(Up { current: open(3, Stage::Ready), successor, leaving, ready_since: None }))
+    Line::Up(Box::new(Up { current: open(3, Stage::Ready), successor, leaving, ready: None }))
 }
 
 fn roles(line: &Line) -> [Option<Role>; 4] {
