@@ -45,6 +45,10 @@
 #![forbid(unsafe_code)]
 // The programs of the docs and of the README compile without a warning.
 #![doc(test(attr(deny(warnings))))]
+#![cfg_attr(
+    all(test, not(feature = "oracle")),
+    allow(dead_code, reason = "some of what is there for tests is only used by the oracle of the fuzzers")
+)]
 
 // Its name makes its test the first: it starts what watches over all the others.
 #[cfg(all(test, not(loom)))]
