@@ -1,15 +1,17 @@
 //! Settings: plain data, with defaults and chained setters.
 
 mod choices;
+mod upgrade;
 
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 pub use crate::config::choices::{Beat, Delivery, Inbound, Jitter, QueueLimit, WhileDown};
+pub(crate) use crate::config::upgrade::{check_headers, check_subprotocols, is_token};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
-use crate::secrets::{is_token_char, misnamed, shown_name, shown_subprotocols};
+use crate::secrets::{shown_name, shown_subprotocols};
 
 /// Where to connect and how to behave. Plain data; [`Client::connect`](crate::Client::connect) and
 /// [`Client::start`](crate::Client::start) check it.
@@ -426,67 +428,6 @@ const STACKS: RangeInclusive<usize> = 384 << 10..=1 << 30;
 
 /// The shortest delay before another attempt.
 pub(crate) const SHORTEST_DELAY: Duration = Duration::from_millis(10);
-
-/// RFC 9110, section 5.6.2.
-pub(crate) fn is_token(name: &str) -> bool {
-    !name.is_empty() && name.chars().all(is_token_char)
-}
-
-/// The headers of the upgrade that are the client's business.
-const OURS: [&str; 9] = [
-    "Connection",
-    "Upgrade",
-    "Sec-WebSocket-Key",
-    "Sec-WebSocket-Version",
-    "Sec-WebSocket-Accept",
-    "Sec-WebSocket-Extensions",
-    "Sec-WebSocket-Protocol",
-    "Content-Length",
-    "Transfer-Encoding",
-];
-
-pub(crate) fn check_headers(headers: &[(String, String)]) -> Result<(), Error> {
-    for (at, (name, value)) in headers.iter().enumerate() {
-        check_header(name, value)?;
-        let single = ["Host", "Authorization"].iter().any(|single| single.eq_ignore_ascii_case(name));
-        if single && headers[..at].iter().any(|(other, _)| other.eq_ignore_ascii_case(name)) {
-            return invalid("headers", format!("{name} is there twice"));
-        }
-    }
-    Ok(())
-}
-
-fn check_header(name: &str, value: &str) -> Result<(), Error> {
-    if !is_token(name) {
-        return invalid("headers", misnamed(name, shown_name(name)));
-    }
-    if OURS.iter().any(|ours| ours.eq_ignore_ascii_case(name)) {
-        let instead =
-            if name.eq_ignore_ascii_case("Sec-WebSocket-Protocol") { "; use subprotocol" } else { "" };
-        return invalid("headers", format!("{name} is set by the client itself{instead}"));
-    }
-    // RFC 9110, section 5.5: CR, LF and NUL would let a value add lines of its own.
-    if let Some(at) = value.bytes().position(|b| b != b'\t' && (b < b' ' || b == 0x7f)) {
-        return invalid(
-            "headers",
-            format!("the value of {name} has a control character (CR or LF?) at byte {at}"),
-        );
-    }
-    Ok(())
-}
-
-pub(crate) fn check_subprotocols(names: &[String]) -> Result<(), Error> {
-    let shown = shown_subprotocols(names);
-    for (at, (name, shown)) in names.iter().zip(&shown).enumerate() {
-        if !is_token(name) {
-            return invalid("subprotocols", misnamed(name, shown));
-        }
-        if names[..at].contains(name) {
-            return invalid("subprotocols", format!("{shown:?} is offered twice"));
-        }
-    }
-    Ok(())
-}
 
 fn not_zero(setting: &'static str, duration: Duration) -> Result<(), Error> {
     if duration.is_zero() { invalid(setting, "it is zero; it must be longer") } else { Ok(()) }

@@ -1,0 +1,66 @@
+//! What may stand in the request for the upgrade.
+
+use crate::config::invalid;
+use crate::error::Error;
+use crate::secrets::{is_token_char, misnamed, shown_name, shown_subprotocols};
+
+/// RFC 9110, section 5.6.2.
+pub(crate) fn is_token(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(is_token_char)
+}
+
+/// The headers of the upgrade that are the client's business.
+const OURS: [&str; 9] = [
+    "Connection",
+    "Upgrade",
+    "Sec-WebSocket-Key",
+    "Sec-WebSocket-Version",
+    "Sec-WebSocket-Accept",
+    "Sec-WebSocket-Extensions",
+    "Sec-WebSocket-Protocol",
+    "Content-Length",
+    "Transfer-Encoding",
+];
+
+pub(crate) fn check_headers(headers: &[(String, String)]) -> Result<(), Error> {
+    for (at, (name, value)) in headers.iter().enumerate() {
+        check_header(name, value)?;
+        let single = ["Host", "Authorization"].iter().any(|single| single.eq_ignore_ascii_case(name));
+        if single && headers[..at].iter().any(|(other, _)| other.eq_ignore_ascii_case(name)) {
+            return invalid("headers", format!("{name} is there twice"));
+        }
+    }
+    Ok(())
+}
+
+fn check_header(name: &str, value: &str) -> Result<(), Error> {
+    if !is_token(name) {
+        return invalid("headers", misnamed(name, shown_name(name)));
+    }
+    if OURS.iter().any(|ours| ours.eq_ignore_ascii_case(name)) {
+        let instead =
+            if name.eq_ignore_ascii_case("Sec-WebSocket-Protocol") { "; use subprotocol" } else { "" };
+        return invalid("headers", format!("{name} is set by the client itself{instead}"));
+    }
+    // RFC 9110, section 5.5: CR, LF and NUL would let a value add lines of its own.
+    if let Some(at) = value.bytes().position(|b| b != b'\t' && (b < b' ' || b == 0x7f)) {
+        return invalid(
+            "headers",
+            format!("the value of {name} has a control character (CR or LF?) at byte {at}"),
+        );
+    }
+    Ok(())
+}
+
+pub(crate) fn check_subprotocols(names: &[String]) -> Result<(), Error> {
+    let shown = shown_subprotocols(names);
+    for (at, (name, shown)) in names.iter().zip(&shown).enumerate() {
+        if !is_token(name) {
+            return invalid("subprotocols", misnamed(name, shown));
+        }
+        if names[..at].contains(name) {
+            return invalid("subprotocols", format!("{shown:?} is offered twice"));
+        }
+    }
+    Ok(())
+}
