@@ -1,4 +1,5 @@
-//! The tests that `README.md`, beside this file, names do exist, and no row of its tables is without one.
+//! The tests that `README.md`, beside this file, names do exist, and no row of its tables is without one. So do the files
+//! and functions that `ARCHITECTURE.md` and `CONTRIBUTING.md` name.
 
 #[path = "common/watchdog.rs"]
 mod watchdog;
@@ -20,7 +21,9 @@ fn missing(text: &str) -> Vec<(&str, &str)> {
     let exists = |(file, function): &(&str, &str)| {
         let folder = if file.starts_with("src/") { "" } else { "tests" };
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(file);
-        fs::read_to_string(file).is_ok_and(|source| source.contains(&format!("fn {function}(")))
+        let begins = |open: &str| format!("fn {function}{open}");
+        fs::read_to_string(file)
+            .is_ok_and(|source| source.contains(&begins("(")) || source.contains(&begins("<")))
     };
     named(text).into_iter().filter(|test| !exists(test)).collect()
 }
@@ -52,10 +55,34 @@ fn every_row_names_a_test_and_every_complaint_has_a_row() {
     assert!(rows.len() > complaints.len() + 15, "and the traps");
 }
 
+/// The files and folders that a text names in backquotes, and that don't exist. A published package does without the tools.
+fn missing_paths(text: &str) -> Vec<&str> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let code = text.split('`').skip(1).step_by(2);
+    let paths = code.map(|code| code.split("::").next().unwrap_or(code)).filter(|path| {
+        let is_path = path.contains('/') && path.chars().all(|c| c.is_alphanumeric() || "/._".contains(c));
+        is_path && (root.join(".ci").exists() || !(path.starts_with("fuzz/") || path.starts_with(".ci/")))
+    });
+    paths.filter(|path| !root.join(path).exists()).collect()
+}
+
+#[test]
+fn every_place_that_the_papers_name_exists() {
+    for (paper, places) in [("ARCHITECTURE.md", 80), ("CONTRIBUTING.md", 0)] {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(paper)).unwrap();
+        let files: Vec<_> = named(&text).into_iter().filter(|(file, _)| file.contains('/')).collect();
+        assert!(files.len() >= places, "{paper} names {} places", files.len());
+        let gone: Vec<_> = missing(&text).into_iter().filter(|place| files.contains(place)).collect();
+        assert_eq!((gone, missing_paths(&text)), (vec![], vec![]), "{paper} names what is gone");
+    }
+}
+
 #[test]
 fn the_look_finds_what_is_missing() {
     let text = "`idle.rs::no_such_test`, `no_file.rs::no_thread_wakes_up_for_nothing_in_any_state`, `a::b`, `code`, \
                 `idle.rs::no_thread_wakes_up_for_nothing_in_any_state`, `src/timer.rs::sleeper`";
     let files: Vec<_> = missing(text).into_iter().map(|(file, _)| file).collect();
     assert_eq!(files, ["idle.rs", "no_file.rs", "a"]);
+    let text = "`src/lib.rs`, `src/no_file.rs::run`, `src/io/`, `tests/no_folder/`, `cargo run --bin a/b`";
+    assert_eq!(missing_paths(text), ["src/no_file.rs", "tests/no_folder/"]);
 }
