@@ -82,7 +82,7 @@ const FOLDERS: [Folder; 6] = [
         name: "session",
         in_parts: Some("Session"),
         floors: &[
-            "circle: mod closing confirm hooks loss moving output secrets transmit",
+            "circle: mod closing confirm hooks moving outputs retries secrets transmit",
             "line",
             "requests",
             "connection",
