@@ -1,82 +1,16 @@
 //! The close handshake (RFC 6455, section 7), whoever begins it.
 
 use std::fmt::Display;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::config::deadline;
 use crate::error::{CloseFrame, Error};
 use crate::event::{CloseReason, DisconnectReason};
-use crate::session::confirm::{Inquiry, Matter};
+use crate::session::inquiry::{Inquiry, Matter};
+use crate::session::close_handshake::{Closing, LINGER, Outcome, Step};
 use crate::session::connection::{Connection, Role, Stage};
 use crate::session::moving::Goodbye;
 use crate::session::{ConnectionId, Frame, Session};
-
-/// How long the server has to end the TCP connection once both close frames are through (RFC 6455, section 7.1.1: it
-/// should do so first, and at once).
-pub(super) const LINGER: Duration = Duration::from_secs(1);
-
-#[derive(Debug)]
-pub(crate) struct Closing {
-    /// When the connection is dropped, whatever has become of it.
-    until: Instant,
-    step: Step,
-    outcome: Outcome,
-    /// When this began.
-    since: Instant,
-    /// The protocol has been asked for its goodbye.
-    goodbye: bool,
-    /// A message found no room and was dropped: what is delivered has no holes.
-    overflowed: bool,
-}
-
-#[derive(Debug)]
-enum Step {
-    /// The outbox goes out first, then `frame`.
-    Flushing { frame: CloseFrame, inquiry: Inquiry },
-    /// Our close frame is out, or on its way; the server's is awaited.
-    Sent,
-    /// The server's close frame has come, and is answered: the end of the stream is awaited.
-    Answered,
-}
-
-/// What comes after the handshake.
-#[derive(Debug)]
-enum Outcome {
-    ClosedByCaller,
-    Down(DisconnectReason),
-}
-
-impl Closing {
-    /// `matter` is what the server is asked about; `held`: the protocol holds the outbox.
-    pub(super) fn next_deadline(&self, matter: Matter, held: bool) -> Instant {
-        let Step::Flushing { inquiry, .. } = &self.step else { return self.until };
-        match inquiry {
-            // Due already, and served by the next `handle_timeout`.
-            _ if inquiry.is_due(matter) => self.since,
-            Inquiry::NotAsked if held => self.patience_with_hold(),
-            _ => inquiry.until().map_or(self.until, |until| until.min(self.until)),
-        }
-    }
-
-    /// Whether a ping is out, and its answer decides what follows.
-    pub(super) fn awaits_answer(&self) -> bool {
-        matches!(&self.step, Step::Flushing { inquiry, .. } if inquiry.until().is_some())
-    }
-
-    /// Until when messages that the protocol holds back are waited for: the goodbye needs its time, too.
-    fn patience_with_hold(&self) -> Instant {
-        self.since + self.until.saturating_duration_since(self.since) / 2
-    }
-
-    /// Whether what still arrives is for the application.
-    pub(super) fn accepts_input(&self) -> bool {
-        !matches!(self.step, Step::Answered) && !self.overflowed
-    }
-
-    pub(super) fn is_flushing(&self) -> bool {
-        matches!(self.step, Step::Flushing { .. })
-    }
-}
 
 impl Session {
     /// The caller closes the line, after the outbox has gone out if `flush` says so.

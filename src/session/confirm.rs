@@ -5,70 +5,10 @@ use std::time::Instant;
 use log::warn;
 
 use crate::config::Beat;
-use crate::session::closing::Closing;
+use crate::session::close_handshake::Closing;
 use crate::session::connection::Connection;
 use crate::session::pings::Pong;
 use crate::session::{ConnectionId, LOG, Session};
-
-/// Asks the server by a ping whether what went out has arrived, and waits for the answer: a line that closes does so before
-/// its goodbye, and one that moves before its successor takes over.
-#[derive(Debug, Default)]
-pub(super) enum Inquiry {
-    #[default]
-    NotAsked,
-    /// A ping is out. Its answer is awaited until then.
-    Asked {
-        until: Instant,
-    },
-    Over,
-}
-
-/// What an inquiry is about.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Matter {
-    /// All of it has been handed over.
-    pub(super) out: bool,
-    /// Some of it is not settled.
-    pub(super) open: bool,
-    /// A ping can settle it.
-    pub(super) can_ask: bool,
-}
-
-impl Inquiry {
-    /// Whether [`advance`](Self::advance) has something to do at any time.
-    pub(super) fn is_due(&self, matter: Matter) -> bool {
-        match self {
-            Self::NotAsked => matter.out && (!matter.open || matter.can_ask),
-            Self::Asked { .. } => !matter.open,
-            Self::Over => false,
-        }
-    }
-
-    /// Goes on. Returns whether a ping is to go out; its answer is awaited until `patience`.
-    pub(super) fn advance(&mut self, now: Instant, matter: Matter, patience: Instant) -> bool {
-        let asks = matches!(self, Self::NotAsked) && matter.open;
-        if self.is_due(matter) {
-            *self = if asks { Self::Asked { until: patience } } else { Self::Over };
-            return asks;
-        }
-        if self.until().is_some_and(|until| until <= now) {
-            *self = Self::Over;
-        }
-        false
-    }
-
-    /// Until when an answer is awaited.
-    pub(super) fn until(&self) -> Option<Instant> {
-        match self {
-            Self::Asked { until } => Some(*until),
-            Self::NotAsked | Self::Over => None,
-        }
-    }
-
-    pub(super) fn is_over(&self) -> bool {
-        matches!(self, Self::Over)
-    }
-}
 
 impl Session {
     /// The caller wants to know whether everything up to ticket `through` has arrived: the server is asked as soon as it
@@ -120,47 +60,5 @@ impl Session {
             let pulse = current.heartbeat.beat(now);
             self.beat(now, pulse);
         }
-    }
-}
-
-#[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "an Instant has no other source")]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    const OUT: Matter = Matter { out: true, open: true, can_ask: true };
-
-    #[test]
-    fn an_inquiry_asks_once_when_everything_is_out_and_is_over_with_the_answer_or_the_patience() {
-        let now = Instant::now();
-        let patience = now + Duration::from_secs(1);
-        let waiting = Matter { out: false, ..OUT };
-        let settled = Matter { open: false, ..OUT };
-        for answered in [true, false] {
-            let mut inquiry = Inquiry::default();
-            assert!(!inquiry.is_due(waiting) && !inquiry.advance(now, waiting, patience));
-            assert!(inquiry.is_due(OUT) && inquiry.advance(now, OUT, patience));
-            assert!(!inquiry.is_due(OUT) && !inquiry.advance(now, OUT, patience), "it has asked");
-            assert_eq!((inquiry.until(), inquiry.is_over()), (Some(patience), false));
-            if answered {
-                assert!(inquiry.is_due(settled) && !inquiry.advance(now, settled, patience));
-            } else {
-                assert!(!inquiry.advance(patience, OUT, patience));
-            }
-            assert!(inquiry.is_over() && !inquiry.is_due(OUT));
-        }
-    }
-
-    #[test]
-    fn what_is_settled_needs_no_ping_and_what_no_ping_can_settle_is_waited_for() {
-        let now = Instant::now();
-        let mut inquiry = Inquiry::default();
-        assert!(!inquiry.advance(now, Matter { open: false, ..OUT }, now));
-        assert!(inquiry.is_over());
-        let mut inquiry = Inquiry::default();
-        let stuck = Matter { can_ask: false, ..OUT };
-        assert!(!inquiry.is_due(stuck) && !inquiry.advance(now, stuck, now));
-        assert!(!inquiry.is_over());
     }
 }

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::event::{CloseReason, Event};
 use crate::message::Message;
 use crate::protocol::{Attempt, Context, Effect, Moment, Protocol, RequestId, UpgradeRequest};
-use crate::session::confirm::Inquiry;
+use crate::session::inquiry::Inquiry;
 use crate::session::connection::{Connection, Role, Stage};
 use crate::session::heartbeat::HeartbeatResponse;
 use crate::session::requests::Withdrawn;

@@ -6,11 +6,13 @@
 //! [`Session::handle_timeout`], which is harmless when early.
 
 pub(crate) mod backoff;
+mod close_handshake;
 mod closing;
 mod confirm;
 mod connection;
 pub(crate) mod heartbeat;
 mod hooks;
+mod inquiry;
 mod ledger;
 mod line;
 mod moving;
