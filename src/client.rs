@@ -30,26 +30,35 @@ use crate::shared::{AdaptiveSpin, Between, Command, IN_CONVERSATION_NS, Inner, T
 use crate::state::ConnectionState;
 use crate::stats::Stats;
 
-/// A line to a WebSocket server, held by a thread of its own.
+/// A WebSocket client: one line to one server, run by a thread of its own.
 ///
-/// Cheap to clone; all clones are the same line, and any thread may use any of them. When the last one is dropped, the
-/// line is closed with a close frame but without a flush, which takes up to `close_timeout`, and nobody is told what was
-/// left; use [`close`](Self::close) to have everything that was accepted go out first, and to learn what did not.
+/// The *line* is the client's link to the server as the application sees it. It outlives the TCP connection under it:
+/// when that connection is lost, the client reconnects and the line goes on.
+///
+/// A `Client` is a handle, and cheap to clone. All clones share the same line, and any thread may use any of them.
 ///
 /// # Callbacks
-/// A call that would block on the I/O thread of any client, where callbacks run, fails with [`Error::WouldDeadlock`]; a
-/// handle that is dropped there signals and does not wait.
+/// Callbacks and protocol hooks run on the client's I/O thread. A blocking call made there, on this client or on any
+/// other, fails with [`Error::WouldDeadlock`]. A handle that is dropped there starts the close and does not wait for
+/// it.
 ///
-/// # Ends
-/// [`close`](Self::close), [`terminate`](Self::terminate), a drop and a `connect` that fails return when the I/O thread
-/// has gone: no callback runs any more, and all of them are dropped. That holds for each caller, also when several end
-/// the client at once. A callback that does not return, perhaps since it waits for a lock that the caller holds, makes
-/// none of them longer than its bound and a second: the thread is left behind, named in [`Undelivered::still_inside`](crate::Undelivered::still_inside)
-/// and in the log, and ends when that callback returns. Nothing else of the application's is called from then on. Only who
-/// waits in [`recv`](Self::recv) or [`wait_closed`](Self::wait_closed) waits until then.
+/// # Ending
+/// [`close`](Self::close), [`terminate`](Self::terminate), a drop, and a failed `connect` return once the I/O thread
+/// has ended. From then on no callback runs, and all callbacks have been dropped. This holds for each caller when
+/// several threads end the client at once.
 ///
-/// A drop waits, so that a collection of clients whose servers hang takes as many times `close_timeout` to drop. To close
-/// many, do so at once, or [`terminate`](Self::terminate) them first:
+/// A callback that does not return makes these calls at most one second longer than their bound. After that second the
+/// thread is left behind: [`Undelivered::still_inside`](crate::Undelivered::still_inside) and the log name it, the
+/// client calls no other application code, and the thread ends when the callback returns. Until then,
+/// [`recv`](Self::recv) and [`wait_closed`](Self::wait_closed) keep blocking.
+///
+/// # Dropping
+/// Dropping the last handle closes the line with a close frame, within `close_timeout`. It does not flush the outbox,
+/// and it does not report what was undelivered. Call [`close`](Self::close) to have the accepted messages written first
+/// and to get back what could not be delivered.
+///
+/// A drop blocks. Dropping many clients one after the other therefore takes up to `close_timeout` for each. Close them
+/// in parallel, as below, or [`terminate`](Self::terminate) them first.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -106,16 +115,20 @@ struct LineHandle {
 }
 
 impl Client {
-    /// Makes one attempt to connect, and returns a client whose line is ready; later losses are followed by reconnects.
+    /// Makes one attempt to connect and returns a client whose line is ready. Later losses are followed by reconnects.
+    /// To wait for a server that isn't up yet, use [`start`](Self::start).
     ///
-    /// Blocks until the line is ready or the attempt has failed: for `connect_timeout` (10 s) at most; with a protocol, for
-    /// `login_timeout` (10 s) and, when it says goodbye, `close_timeout` (3 s) more; with a `fetch`, twice as long, for an
-    /// attempt with fresh credentials. To wait for a server that isn't there yet, use [`start`](Self::start).
+    /// Blocks until the line is ready or the attempt has failed. The bounds are:
+    /// * `connect_timeout` (10 s) for the attempt;
+    /// * with a protocol, also `login_timeout` (10 s), and `close_timeout` (3 s) if the protocol closes the connection
+    ///   itself;
+    /// * with a `fetch`, twice that time, because refused credentials are followed by a second attempt with fresh ones.
     ///
     /// # Errors
-    /// Why the attempt failed; no thread is left behind, but for one inside a call that can't be interrupted, which the log
-    /// names. [`Error::Timeout`], a second after that time: a callback does not return. A URL or a setting that can't
-    /// be used.
+    /// * The reason the attempt failed. No thread is left behind, except one inside a call that can't be interrupted;
+    ///   the log names it.
+    /// * [`Error::Timeout`]: a callback did not return within the bound and one more second.
+    /// * [`Error::InvalidUrl`] or [`Error::InvalidConfig`]: the URL or a setting is invalid.
     ///
     /// ```
     /// use tautline::{Client, Error};
@@ -129,12 +142,12 @@ impl Client {
         Self::builder(config).connect()
     }
 
-    /// Starts a client and returns at once; the line comes up in the background, however long it takes.
+    /// Starts a client and returns at once. The client connects in the background, and retries for as long as it takes.
     ///
-    /// What is sent meanwhile waits in the outbox.
+    /// Messages sent before the line is ready wait in the outbox.
     ///
     /// # Errors
-    /// A URL or a setting that can't be used, or the system refused a thread or a descriptor.
+    /// The URL or a setting is invalid, or the operating system refused a thread or a file descriptor.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -148,12 +161,12 @@ impl Client {
         Self::builder(config).start()
     }
 
-    /// A builder, to add behaviour to the configuration.
+    /// Returns a builder, which adds behaviour to the configuration: a protocol, callbacks, a resolver.
     pub fn builder(config: impl Into<ConnectionConfig>) -> Builder {
         Builder::new(config.into())
     }
 
-    /// Where the line stands now.
+    /// Returns the current state of the line.
     ///
     /// ```
     #[doc = include_str!("client/echo.txt")]
@@ -166,7 +179,7 @@ impl Client {
         self.line.shared.status.read(|status| status.state)
     }
 
-    /// What the client has done so far.
+    /// Returns the client's counters.
     ///
     /// ```
     #[doc = include_str!("client/echo.txt")]
@@ -181,10 +194,11 @@ impl Client {
         Stats { messages_accepted: intake.last_ticket(), ..stats }
     }
 
-    /// Blocks until the line is ready, the client is closed, or `timeout` is over.
+    /// Blocks until the line is ready, the client is closed, or `timeout` has passed.
     ///
     /// # Errors
-    /// [`Error::Timeout`], with why the line is down, if it is; or why the client is closed.
+    /// [`Error::Timeout`], whose source says why the line is down, if it is down. If the client is closed, the reason
+    /// for that.
     ///
     /// ```
     #[doc = include_str!("client/echo.txt")]
@@ -202,10 +216,12 @@ impl Client {
         outcome.unwrap_or_else(|| Err(self.line.timeout("the line to be ready", timeout)))
     }
 
-    /// Ends a wait for the next attempt: it is made at once. On an open line a heartbeat goes out at once, so that a
-    /// dead peer is noticed within the heartbeat's timeout; during an attempt nothing happens. Never blocks.
+    /// Skips the wait for the next attempt: the client tries at once. Never blocks.
     ///
-    /// For programs that learn that the network is back, or has changed.
+    /// On an open line it sends a heartbeat at once, so that a dead peer is noticed within the heartbeat's timeout.
+    /// While an attempt is under way it does nothing.
+    ///
+    /// Meant for programs that learn that the network is back or has changed.
     ///
     /// ```
     #[doc = include_str!("client/echo.txt")]

@@ -13,7 +13,7 @@ use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::secrets::{shown_name, shown_subprotocols};
 
-/// Where to connect and how to behave. Plain data; [`Client::connect`](crate::Client::connect) and
+/// Where to connect and how to behave. A configuration is plain data; [`Client::connect`](crate::Client::connect) and
 /// [`Client::start`](crate::Client::start) check it.
 ///
 /// ```
@@ -30,71 +30,72 @@ use crate::secrets::{shown_name, shown_subprotocols};
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ConnectionConfig {
-    /// `ws://` or `wss://`, with an optional user and password, percent-encoded, which are sent as HTTP Basic credentials:
-    /// the user without a colon. The interface of an IPv6 address stands behind `%25`: `ws://[fe80::1%25eth0]`.
+    /// The URL, with the scheme `ws://` or `wss://`. A percent-encoded user and password are sent as HTTP Basic
+    /// credentials; the user must not contain a colon. Write the zone of an IPv6 address behind `%25`:
+    /// `ws://[fe80::1%25eth0]`.
     pub url: String,
     /// Headers to send with the upgrade, in order. A `Host` or `Authorization` here replaces the client's own.
     pub headers: Vec<(String, String)>,
-    /// Subprotocols to offer, the preferred one first. A server may choose one or none. `Debug` hides tokens.
+    /// Subprotocols to offer, in order of preference. The server may choose one or none. `Debug` hides tokens.
     pub subprotocols: Vec<String>,
-    /// The TLS set-up for `wss://`: other roots, a client certificate. Default: the system's roots.
+    /// The TLS settings for `wss://`: other roots, a client certificate. Default: the system's roots.
     pub tls: Option<native_tls::TlsConnector>,
     /// How to reconnect.
     pub reconnect: ReconnectConfig,
     /// How to notice a dead peer.
     pub heartbeat: HeartbeatConfig,
-    /// How long one attempt may take in all: look-up, TCP, TLS, upgrade. Default 10 s.
+    /// The time limit for one attempt: DNS lookup, TCP, TLS and upgrade together. Default 10 s.
     pub connect_timeout: Duration,
-    /// How long a protocol's login may take once the WebSocket is open. Default 10 s.
+    /// The time limit for a protocol's login, counted from when the WebSocket is open. Default 10 s.
     pub login_timeout: Duration,
-    /// How long [`close`](crate::Client::close) may take in all. Default 3 s.
+    /// The time limit for [`close`](crate::Client::close): flush and close handshake together. Default 3 s.
     pub close_timeout: Duration,
-    /// How long the operating system may take no byte of what waits to be written. Default 30 s.
+    /// How long the operating system may accept no byte of the pending output before the connection is given up.
+    /// Default 30 s.
     pub write_timeout: Duration,
-    /// How long a line must have been ready for the backoff to start anew; less than 100 ms counts as that. Default 5 s.
+    /// How long the line must have been ready for the backoff to start over; at least 100 ms. Default 5 s.
     pub stable_after: Duration,
-    /// The longest `Retry-After` of a server that is waited out. Default 1 h.
+    /// The longest `Retry-After` that the client honours. A longer one is cut to this. Default 1 h.
     pub retry_after_cap: Duration,
-    /// The largest message, in bytes, that is sent or received. Default 64 MiB. A message takes memory as its bytes arrive,
-    /// whatever its header announces, and up to this bound: `usize::MAX` lets a server take all there is.
+    /// The largest message to send or receive, in bytes. Default 64 MiB. Memory is allocated as bytes arrive, not as
+    /// the frame header announces; `usize::MAX` lets a server use all of the memory.
     pub max_message_size: usize,
-    /// The largest frame of a message, in bytes, that is received. Default 64 MiB.
+    /// The largest data frame to receive, in bytes. Default 64 MiB.
     pub max_frame_size: usize,
-    /// How much of a server's answer to the upgrade is read, in bytes. Default 64 KiB.
+    /// The largest HTTP response to the upgrade that is read, in bytes. Default 64 KiB.
     pub max_response_size: usize,
-    /// How much may be accepted from callers and not yet written. Default 1,024 messages, 16 MiB.
+    /// The bound on messages that are accepted and not yet written. Default 1,024 messages, 16 MiB.
     pub outbox: QueueLimit,
-    /// How much may be received and not yet taken by the application. Default 1,024 messages, 16 MiB.
+    /// The bound on messages that are received and not yet taken by the application. Default 1,024 messages, 16 MiB.
     pub events: QueueLimit,
-    /// What becomes of messages that arrive. Default: they are delivered.
+    /// Whether incoming messages are delivered. Default: they are.
     pub inbound: Inbound,
-    /// What becomes of messages that a lost connection leaves in doubt. Default [`Delivery::AtMostOnce`].
+    /// Whether messages that a lost connection left unconfirmed are sent again. Default [`Delivery::AtMostOnce`].
     pub delivery: Delivery,
-    /// What becomes of messages that are sent while the line is not ready. Default [`WhileDown::Queue`].
+    /// Whether messages are queued or refused while the line is not ready. Default [`WhileDown::Queue`].
     pub while_down: WhileDown,
-    /// How long a message may wait to be written for the first time, counted from the call of `send`, a wait for room
-    /// included, and with `send_all` from when its batch was handed over. One that waits longer is never sent;
-    /// [`Event::Expired`](crate::Event::Expired) names it. Requests have timeouts of their own instead. Default: any
-    /// time.
+    /// How long a message may wait before it is first written. A message that waits longer is never sent, and
+    /// [`Event::Expired`](crate::Event::Expired) lists it. The time starts with the call of `send` and includes a wait
+    /// for room; with `send_all` it starts when the batch is handed over. Requests have timeouts of their own instead.
+    /// Default `None`: no limit.
     pub max_age: Option<Duration>,
-    /// Messages larger than this many bytes go out in fragments of this size, between which WebSocket pings and pongs
-    /// pass; some servers refuse fragments. Default `None`: each message is one frame.
+    /// Messages larger than this many bytes are sent in fragments of this size, so that WebSocket pings and pongs can
+    /// pass in between. Some servers reject fragments. Default `None`: each message is one frame.
     pub fragment: Option<usize>,
-    /// How long the I/O thread looks for more before it goes to sleep, when messages have just moved and the look is
-    /// likely to pay. A caller who waits again within 50 µs of what he took last, as one does who works from answer to
-    /// answer, looks up to twenty times as long. It shortens round trips at the price of some processor time; looks in
-    /// vain grow rare. Zero turns it off, and on a machine with one processor it is off. At most 1 ms. Default 5 µs.
+    /// How long the I/O thread polls for more work before it sleeps, when messages have just moved and polling is
+    /// likely to pay. A caller that waits again within 50 µs of its last message polls up to 20 times as long. Polling
+    /// shortens round trips and costs processor time; when it finds nothing, it becomes rare. Zero turns it off, and it
+    /// is off on a machine with one processor. At most 1 ms. Default 5 µs.
     pub spin: Duration,
-    /// The stack of the client's threads, in bytes: 384 KiB to 1 GiB. Virtual memory. Default 512 KiB. What the library
-    /// does with a message fits the smallest, JSON of the greatest depth in a build without optimisation too; callbacks
-    /// may need more.
+    /// The stack size of the client's threads, in bytes of virtual memory: 384 KiB to 1 GiB. Default 512 KiB. The
+    /// smallest size is enough for the library itself, in a debug build too; callbacks may need more.
     pub thread_stack: usize,
 }
 
 /// How to reconnect after a loss.
 ///
-/// The first attempt after a loss comes after 1 s to 3 s with the defaults. For large fleets, whose members all
-/// lose their line at once, raise `initial_delay`: the first retry is the worst moment for the server.
+/// With the defaults, the first attempt comes 1 s to 3 s after the loss. For large fleets, whose clients all lose their
+/// lines at once, raise `initial_delay`: the first retry puts the highest load on the server.
 ///
 /// ```
 /// use std::time::Duration;
@@ -106,20 +107,19 @@ pub struct ConnectionConfig {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ReconnectConfig {
-    /// The shortest delay before an attempt. Default 1 s. No delay is shorter than 10 ms, whatever is set here: a server
-    /// must not be hammered.
+    /// The shortest delay before an attempt. Default 1 s. No delay is shorter than 10 ms, whatever is set here.
     pub initial_delay: Duration,
     /// The longest delay before an attempt, at least `initial_delay`. Default 30 s.
     pub max_delay: Duration,
-    /// What the delay grows by with each failed attempt. At least 1. Default 2.
+    /// The factor by which the delay grows with each failed attempt. At least 1. Default 2.
     pub multiplier: f64,
-    /// How many reconnects to try in a row before the client gives up; 0 never reconnects. Default: no end.
+    /// How many reconnects may fail in a row before the client gives up; 0 never reconnects. Default: no limit.
     pub max_attempts: Option<u32>,
-    /// How the delay is spread. Default [`Jitter::Decorrelated`].
+    /// How the delay is randomized. Default [`Jitter::Decorrelated`].
     pub jitter: Jitter,
 }
 
-/// How to keep the line alive and to notice a dead peer.
+/// How to keep the line alive and to detect a dead peer.
 ///
 /// ```
 /// use std::time::Duration;
@@ -132,19 +132,19 @@ pub struct ReconnectConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HeartbeatConfig {
-    /// The time between two beats. Default 30 s.
+    /// The time between two heartbeats. Default 30 s.
     pub interval: Duration,
-    /// How long a beat may stay unanswered once it has been written. Default 10 s.
+    /// How long a heartbeat may stay unanswered after it was written. Default 10 s.
     pub timeout: Duration,
-    /// What is sent. Default [`Beat::WebSocketPing`].
+    /// What is sent as a heartbeat. Default [`Beat::WebSocketPing`].
     pub beat: Beat,
-    /// Whether only the answer to the beat itself counts as life. Default `false`: any byte that arrives does. A pong
-    /// that does not repeat the payload of a ping answers none.
+    /// Whether only the answer to a heartbeat counts as a sign of life. Default `false`: any byte received does. A pong
+    /// that does not repeat the payload of a ping does not answer it.
     pub strict: bool,
 }
 
 impl ConnectionConfig {
-    /// The defaults, for this URL.
+    /// Returns the default configuration for this URL.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -310,7 +310,7 @@ impl From<&Self> for ConnectionConfig {
     }
 }
 
-/// Leaves out what may be secret: of the URL all but the host, and the values of the headers.
+/// Omits what may be secret: everything in the URL but the host, and the header values.
 impl fmt::Debug for ConnectionConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let url = Endpoint::redacted(&self.url);
@@ -346,7 +346,7 @@ impl fmt::Debug for ConnectionConfig {
 }
 
 impl ReconnectConfig {
-    /// Never reconnects: the first loss closes the client.
+    /// Returns a configuration that never reconnects: the first loss closes the client.
     pub fn never() -> Self {
         Self::default().max_attempts(0)
     }
@@ -381,12 +381,12 @@ impl Default for ReconnectConfig {
 }
 
 impl HeartbeatConfig {
-    /// JSON heartbeats: see [`Beat::Json`].
+    /// Returns a configuration with JSON heartbeats: see [`Beat::Json`].
     pub fn json() -> Self {
         Self::default().beat(Beat::Json)
     }
 
-    /// No heartbeats: see [`Beat::Off`].
+    /// Returns a configuration without heartbeats: see [`Beat::Off`].
     pub fn off() -> Self {
         Self::default().beat(Beat::Off)
     }

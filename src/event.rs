@@ -10,7 +10,7 @@ use crate::message::Message;
 use crate::state::ConnectionState;
 pub use crate::ticket::{Ticket, Tickets};
 
-/// Something that happened on the line, in the order in which it happened.
+/// Something that happened on the line. Events arrive in the order in which they happened.
 ///
 /// ```no_run
 /// use tautline::{Client, Event};
@@ -29,76 +29,75 @@ pub use crate::ticket::{Ticket, Tickets};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// The line went from one state to the next.
+    /// The line changed its state.
     #[non_exhaustive]
     StateChanged {
-        /// The state before.
+        /// The previous state.
         from: ConnectionState,
-        /// The state now.
+        /// The new state.
         to: ConnectionState,
     },
-    /// The line is ready: what is sent goes out.
+    /// The line is ready: messages are now written.
     #[non_exhaustive]
     Connected {
-        /// The address that was reached.
+        /// The address of the server.
         address: SocketAddr,
         /// The subprotocol that the server chose, if it chose one.
         subprotocol: Option<Box<str>>,
-        /// How many attempts this took since the line was last ready, this one included.
+        /// How many attempts this took since the line was last ready, including this one.
         attempts: u32,
-        /// The session goes on where the last connection left it: see [`Context::resumed`](crate::Context::resumed).
+        /// Whether the session continues where the last connection left it: see
+        /// [`Context::resumed`](crate::Context::resumed).
         resumed: bool,
     },
-    /// The line has moved to another connection, without a gap: see [`Context::move_line`](crate::Context::move_line).
-    /// Messages that arrived on the new one may stand before this.
+    /// The line has moved to another connection without a gap: see [`Context::move_line`](crate::Context::move_line).
+    /// Messages that arrived on the new connection may precede this event.
     #[non_exhaustive]
     Moved {
-        /// The address that was reached.
+        /// The address of the new server.
         address: SocketAddr,
         /// The subprotocol that the server chose, if it chose one.
         subprotocol: Option<Box<str>>,
-        /// The messages that were written to the old connection without a confirmation that they arrived, and that are
-        /// not sent again.
+        /// Messages that were written to the old connection, were not confirmed, and are not sent again.
         maybe_delivered: Tickets,
     },
     /// A message arrived.
     Message(Message),
-    /// An attempt failed, or an open line was lost.
+    /// An attempt failed, or an open connection was lost.
     #[non_exhaustive]
     Disconnected {
         /// Why.
         reason: DisconnectReason,
-        /// When the next attempt will be made, or `None` if there will be none.
+        /// The delay until the next attempt, or `None` if there will be none.
         retry_in: Option<Duration>,
-        /// The messages that were written to this connection without a confirmation that they arrived, and that are
-        /// not sent again.
+        /// Messages that were written to this connection, were not confirmed, and are not sent again.
         maybe_delivered: Tickets,
     },
-    /// Messages were never sent, and never will be. Each waited longer than
-    /// [`max_age`](crate::ConnectionConfig::max_age), or the protocol's [`on_send`](crate::Protocol::on_send) failed three
-    /// times over it; the log has a warning for each of these.
+    /// Messages were given up before they were sent. There are two reasons:
+    /// * The message waited longer than [`max_age`](crate::ConnectionConfig::max_age).
+    /// * The protocol's [`on_send`](crate::Protocol::on_send) failed for this message on three connections. The log has
+    ///   a warning for each such message.
     #[non_exhaustive]
     Expired {
-        /// Which.
+        /// The messages.
         tickets: Tickets,
     },
-    /// The line is closed for good. Always the last event.
+    /// The client is closed for good. This is always the last event.
     #[non_exhaustive]
     Closed {
         /// Why.
         reason: CloseReason,
     },
-    /// Events other than messages were left out, since more than 256 of them stood unread. The tickets that they named are
-    /// gone with them; [`confirm`](crate::Client::confirm) still tells.
+    /// Events other than messages were dropped, because more than 256 of them were unread. The tickets listed in them
+    /// are lost, but [`confirm`](crate::Client::confirm) still knows the fate of those messages.
     ///
-    /// It stands directly before the next event other than a message that finds room, which [`Closed`](Self::Closed) always
-    /// does, and comes with that one. What came before the left-out events stands before it; so do the messages that have
-    /// arrived since.
+    /// This event precedes the next event that is not a message and finds room; [`Closed`](Self::Closed) always finds
+    /// room. Messages that arrived after the dropped events precede it.
     #[non_exhaustive]
     Missed {
-        /// How many were left out.
+        /// How many events were dropped.
         count: u64,
-        /// The state after the last of them.
+        /// The state after the last dropped event.
         state: ConnectionState,
     },
 }
@@ -107,11 +106,11 @@ pub enum Event {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum DisconnectReason {
-    /// The attempt to connect failed.
+    /// An attempt to connect failed.
     ConnectFailed(Error),
-    /// The server closed the line with a close frame.
+    /// The server closed the connection with a close frame.
     ClosedByServer(CloseFrame),
-    /// The open line broke: see the error.
+    /// An open connection was lost.
     Lost(Error),
 }
 
@@ -119,12 +118,12 @@ pub enum DisconnectReason {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// By [`close`](crate::Client::close), [`close_with`](crate::Client::close_with),
-    /// [`terminate`](crate::Client::terminate), or because the last handle was dropped.
+    /// The application called [`close`](crate::Client::close), [`close_with`](crate::Client::close_with) or
+    /// [`terminate`](crate::Client::terminate), or dropped the last handle.
     ByCaller,
-    /// The line was lost, and the rules say not to reconnect: see [`Retry`](crate::Retry).
+    /// The line was lost, and the retry rules forbid a reconnect: see [`Retry`](crate::Retry).
     NotRetried(DisconnectReason),
-    /// `max_attempts` reconnects have failed in a row.
+    /// `max_attempts` reconnects failed in a row.
     #[non_exhaustive]
     GaveUp {
         /// How many reconnects were tried.
@@ -132,36 +131,42 @@ pub enum CloseReason {
         /// Why the last one failed.
         last: DisconnectReason,
     },
-    /// The client itself could not go on.
+    /// The client itself failed.
     Failed(Error),
 }
 
-/// What is left of the outbox and of the last connection when a client is closed.
+/// What could not be delivered from the outbox and from the last connection when the client was closed.
 ///
-/// When the server closed the line or the client gave up, the same tickets stand in the last
-/// [`Event::Disconnected`] too. What earlier connections lost, and what expired, is not in here: it was told by events
-/// and by [`confirm`](crate::Client::confirm).
+/// Losses on earlier connections and expired messages are not included: events and [`confirm`](crate::Client::confirm)
+/// report those. When the server closed the line or the client gave up, the last [`Event::Disconnected`] lists the same
+/// tickets.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Undelivered {
     /// Messages that were accepted and never written to a connection, in order.
     pub never_written: Vec<Message>,
-    /// Messages that were written to the last connection without a confirmation that they arrived; at least once, those
-    /// of connections before it, too, that waited to be sent again.
+    /// Messages that were written to the last connection and not confirmed. With
+    /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce), also messages of earlier connections that were waiting
+    /// to be sent again.
     pub maybe_delivered: Tickets,
-    /// The threads that are still inside a call that can't be interrupted, and which call: a look-up in the system's
-    /// resolver, a `fetch`, a protocol's work (`tautline-dial: looking up gateway.example`), or a callback that did not
-    /// return within the bound of the end (`tautline-io: on_message`). Each does no harm, and ends when that call returns.
-    /// The code and the data of that call must stay until then; nothing else of the application's is called.
+    /// The threads still inside a call that can't be interrupted, with the name of the call; `None` if there are none.
+    /// The call is one of these:
+    /// * a DNS lookup in the system's resolver, a `fetch`, or a protocol's work, such as `tautline-dial: looking up
+    ///   gateway.example`;
+    /// * a callback that did not return in time, such as `tautline-io: on_message`.
+    ///
+    /// Each thread ends when its call returns, and calls no other application code. Until then, the code and the data
+    /// that the call uses must stay in place.
     pub still_inside: Option<Box<str>>,
-    /// What is left is not known: the call was made on the I/O thread of a client, so that the close is still under way; a
-    /// callback did not return, and that thread is still inside; or it ended by a defect of this library, and what it held
-    /// is gone.
+    /// Whether the list is incomplete. There are three reasons:
+    /// * The call was made on the I/O thread of a client, so the close is still under way.
+    /// * A callback did not return, and the I/O thread is still inside it.
+    /// * The I/O thread ended because of a defect in this library, and what it held is lost.
     pub unfinished: bool,
 }
 
 impl Event {
-    /// The message, if this event is one.
+    /// Returns the message, if this event is one.
     pub fn into_message(self) -> Option<Message> {
         match self {
             Self::Message(message) => Some(message),
@@ -171,7 +176,7 @@ impl Event {
 }
 
 impl DisconnectReason {
-    /// The same as an [`Error`].
+    /// Returns the reason as an [`Error`].
     pub fn to_error(&self) -> Error {
         match self {
             Self::ConnectFailed(error) | Self::Lost(error) => error.clone(),
@@ -181,10 +186,11 @@ impl DisconnectReason {
 }
 
 impl CloseReason {
-    /// `Ok` if the caller closed the line, or the server closed it normally (1000); else why it ended.
+    /// Returns `Ok` if the caller closed the client or the server closed the line normally (1000), and otherwise the
+    /// reason as an error.
     ///
     /// # Errors
-    /// Why the line ended.
+    /// The reason the client was closed.
     pub fn into_result(self) -> Result<(), Error> {
         match self {
             Self::ByCaller
@@ -211,8 +217,8 @@ impl From<Error> for CloseReason {
 }
 
 impl Undelivered {
-    /// Whether nothing is left: nothing was in the outbox, and nothing that was written to the last connection is in
-    /// doubt. It says nothing of earlier losses, nor of what expired; see [`Undelivered`].
+    /// Whether nothing was left: no message in the outbox, and none written to the last connection without a
+    /// confirmation. Earlier losses and expired messages don't count: see [`Undelivered`].
     pub fn is_empty(&self) -> bool {
         self.never_written.is_empty() && self.maybe_delivered.is_empty() && !self.unfinished
     }

@@ -11,7 +11,7 @@ use tungstenite::{Bytes, Utf8Bytes};
 
 /// A message, as the application sends and receives it.
 ///
-/// Cloning one, or passing it on, copies no payload, but for one of up to 80 bytes, which has no memory of its own.
+/// Cloning a message shares the payload. A payload of up to 80 bytes is stored in the message itself and copied.
 ///
 /// ```
 /// use tautline::Message;
@@ -29,17 +29,17 @@ use tungstenite::{Bytes, Utf8Bytes};
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Message {
-    /// A text message; always valid UTF-8.
+    /// A text message. The payload is always valid UTF-8.
     Text(Text),
     /// A binary message.
     Binary(Binary),
 }
 
-/// The payload of a text message: derefs to [`str`].
+/// The payload of a text message. Dereferences to [`str`].
 #[derive(Clone)]
 pub struct Text(Payload<ArrayString<SMALL>, Utf8Bytes>);
 
-/// The payload of a binary message: derefs to `[u8]`.
+/// The payload of a binary message. Dereferences to `[u8]`.
 #[derive(Clone)]
 pub struct Binary(Payload<ArrayVec<u8, SMALL>, Bytes>);
 
@@ -70,7 +70,7 @@ pub(crate) enum Position {
 }
 
 impl Message {
-    /// The payload as bytes, of either kind.
+    /// Returns the payload as bytes, whichever kind the message has.
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Text(text) => text.as_bytes(),
@@ -78,7 +78,7 @@ impl Message {
         }
     }
 
-    /// The payload of a text message, or `None` for a binary one.
+    /// Returns the payload of a text message, or `None` for a binary one.
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -86,12 +86,12 @@ impl Message {
         }
     }
 
-    /// The payload's length in bytes.
+    /// Returns the length of the payload in bytes.
     pub fn len(&self) -> usize {
         self.as_bytes().len()
     }
 
-    /// Whether the payload has no bytes.
+    /// Whether the payload is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -105,11 +105,11 @@ impl Message {
         })
     }
 
-    /// Parses the payload, text or binary, as JSON. A byte-order mark in front of it is ignored, as RFC 8259, section 8.1,
-    /// allows.
+    /// Parses the payload, text or binary, as JSON. A byte-order mark at its start is ignored, as RFC 8259 (section
+    /// 8.1) allows.
     ///
     /// # Errors
-    /// What `serde_json` found wrong with it.
+    /// The error of `serde_json`.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         let bytes = self.as_bytes();
         serde_json::from_slice(bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes))

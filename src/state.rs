@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Where a line stands.
+/// The state of a line.
 ///
 /// ```text
 ///                 ┌──────────────── retry ────────────┐
@@ -31,7 +31,7 @@ use std::fmt;
 pub enum ConnectionState {
     /// No connection; another attempt will follow.
     Disconnected,
-    /// An attempt is being made: look-up, TCP, TLS, upgrade.
+    /// An attempt is under way: DNS lookup, TCP, TLS, upgrade.
     Connecting,
     /// The WebSocket is open.
     Connected,
@@ -39,12 +39,12 @@ pub enum ConnectionState {
     Authenticated,
     /// The close handshake is under way.
     Closing,
-    /// Final: closed by the caller, given up, or refused for good.
+    /// Final: the caller closed the client, the client gave up, or the server refused it for good.
     Closed,
 }
 
 impl ConnectionState {
-    /// Whether a line in this state may go straight to `next`.
+    /// Whether `next` may directly follow this state.
     pub const fn may_become(self, next: Self) -> bool {
         use ConnectionState::{Authenticated, Closed, Closing, Connected, Connecting, Disconnected};
         match next {

@@ -3,13 +3,15 @@
 use std::fmt;
 use std::ops::{RangeFrom, RangeFull, RangeInclusive, RangeToInclusive};
 
-/// The number of an accepted message: rises by one with each message of a client, in the order in which they go out.
-/// Displayed as `#7`; for an id on the wire use [`number`](Self::number).
+/// The number of an accepted message. It rises by one with each message of a client, in the order in which they are
+/// written. Displayed as `#7`; for an id on the wire use [`number`](Self::number).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub(crate) u64);
 
-/// Some [`Ticket`]s; may be none. Made from a [`Ticket`], a list or a range of them, or collected; `..` are all, and
-/// `first..` that one and all behind it, as many as there are when a call takes them.
+/// A set of [`Ticket`]s; may be empty.
+///
+/// Make one from a single ticket, from a list or a range, or by collecting an iterator. `..` stands for all tickets,
+/// and `first..` for `first` and all after it; the range ends at the newest message accepted when a call takes it.
 ///
 /// ```no_run
 /// # use tautline::Event;
@@ -29,7 +31,7 @@ const OPEN: u64 = u64::MAX;
 const APART: usize = 1024;
 
 impl Ticket {
-    /// The number itself. The first message of a client has 1.
+    /// Returns the number. The first message of a client has the number 1.
     pub fn number(self) -> u64 {
         self.0
     }
@@ -78,30 +80,30 @@ impl Tickets {
         }
     }
 
-    /// Whether there are none.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// How many there are.
+    /// Returns how many tickets the set has.
     pub fn len(&self) -> u64 {
         self.0.iter().map(|run| run.end() - run.start() + 1).sum()
     }
 
-    /// Whether `ticket` is among them.
+    /// Whether `ticket` is in the set.
     pub fn contains(&self, ticket: Ticket) -> bool {
         let at = self.0.partition_point(|run| *run.end() < ticket.0);
         self.0.get(at).is_some_and(|run| *run.start() <= ticket.0)
     }
 
-    /// Each of them, rising.
+    /// Returns the tickets in rising order.
     pub fn iter(&self) -> impl Iterator<Item = Ticket> {
         self.0.iter().cloned().flatten().map(Ticket)
     }
 }
 
 impl FromIterator<RangeInclusive<u64>> for Tickets {
-    /// The tickets of these runs, in whatever order those come; some may be empty.
+    /// Collects the tickets of these runs, in any order. Runs may be empty.
     fn from_iter<I: IntoIterator<Item = RangeInclusive<u64>>>(runs: I) -> Self {
         let mut runs: Vec<_> = runs.into_iter().filter(|run| !run.is_empty()).collect();
         runs.sort_unstable_by_key(|run| *run.start());

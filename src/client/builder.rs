@@ -21,7 +21,7 @@ use crate::transport::stream::Poller;
 use crate::transport::tls::Connector;
 use crate::transport::{Fetch, Resolver, Settings};
 
-/// A client to be: what [`ConnectionConfig`] holds, and behaviour.
+/// Builds a client from a [`ConnectionConfig`] and from behaviour: a protocol, callbacks, a resolver.
 ///
 /// ```no_run
 /// use tautline::Client;
@@ -44,10 +44,13 @@ impl Builder {
         Self { config, notify: None, resolver: None, fetch: None, protocol: None }
     }
 
-    /// Calls `callback` after events were enqueued, on the I/O thread: once for any number of them, to wake a loop that
-    /// then takes them all with [`try_messages`](Client::try_messages) or from [`events`](Client::events). One that takes
-    /// a single message for each call leaves the rest until something else happens on the line. It must not block. If it
-    /// panics, the client is closed.
+    /// Calls `callback` on the I/O thread after events were queued, once for any number of them.
+    ///
+    /// Use it to wake an event loop. The loop must then take everything that is there, with
+    /// [`try_messages`](Client::try_messages) or from [`events`](Client::events): what it leaves in the queue causes no
+    /// further call.
+    ///
+    /// The callback must not block. If it panics, the client is closed.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -67,8 +70,10 @@ impl Builder {
         self
     }
 
-    /// Looks host names up with `resolver` instead of the system's resolver. It gets host and port, runs on the dial
-    /// thread, and may block: an attempt that ends meanwhile abandons it. Addresses are tried in the order given.
+    /// Resolves host names with `resolver` instead of the system's resolver.
+    ///
+    /// The resolver gets the host and the port. It runs on the dial thread and may block; an attempt that ends
+    /// meanwhile abandons it. The client tries the addresses in the order returned.
     ///
     /// ```no_run
     /// # use tautline::Client;
@@ -86,21 +91,23 @@ impl Builder {
         self
     }
 
-    /// Speaks `protocol` on every connection. Default: a plain session, ready as soon as it is open.
-    ///
-    /// See [`Protocol`] and [`JsonSession`](crate::JsonSession) for examples.
+    /// Runs `protocol` on every connection. By default there is none: the line is ready as soon as the WebSocket is
+    /// open, and every message is delivered.
     pub fn protocol(mut self, protocol: impl Protocol + 'static) -> Self {
         self.protocol = Some(Box::new(protocol));
         self
     }
 
-    /// Completes each attempt's request by blocking: a one-use URL or a token from an HTTP call. It gets the request
-    /// that the configuration and the protocol have prepared, runs on the dial thread, and counts against
-    /// `connect_timeout`; an attempt that ends meanwhile abandons it, and while such a call still runs, no other is made:
-    /// give it a timeout of its own. An error or a panic is a failed attempt.
+    /// Completes the upgrade request of each attempt with something that takes a blocking call, such as a token or a
+    /// one-use URL from an HTTP request.
     ///
-    /// With it, a refusal of the credentials (HTTP 401 or 403, or a refused login) is followed by one more attempt at
-    /// once, with fresh ones.
+    /// The closure gets the request as the configuration and the protocol have prepared it. It runs on the dial thread,
+    /// and its time counts against `connect_timeout`. An attempt that ends meanwhile abandons the call; no other
+    /// attempt is made while the call still runs, so give it a timeout of its own. If it returns an error or panics,
+    /// the attempt has failed.
+    ///
+    /// With a `fetch`, refused credentials (HTTP 401 or 403, or a refused login) are followed at once by one more
+    /// attempt with fresh ones.
     ///
     /// ```no_run
     /// # use tautline::Client;

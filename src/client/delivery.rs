@@ -8,16 +8,16 @@ use crate::event::Tickets;
 use crate::shared::{Command, Inner};
 
 impl Client {
-    /// Blocks until none of the messages that were accepted before the call waits to be written to the operating system, the
-    /// client is closed, or `timeout` is over.
+    /// Blocks until every message accepted before the call has been written to the operating system or has been given
+    /// up, the client is closed, or `timeout` has passed.
     ///
-    /// What became of them is another question: a message that was lost or given up waits no longer. See
-    /// [`confirm`](Self::confirm). On a closed client the call waits for nothing, and returns `Ok` when nothing was left
-    /// unwritten.
+    /// A flush does not say whether messages arrived: for that, see [`confirm`](Self::confirm). On a closed client it
+    /// returns at once: `Ok` if nothing was left unwritten.
     ///
     /// # Errors
-    /// [`Error::Timeout`], with why the line is down, if it is; [`Error::Closed`]: the client is closed, and some was
-    /// never written, see [`Undelivered::never_written`](crate::Undelivered::never_written).
+    /// * [`Error::Timeout`], whose source says why the line is down, if it is down.
+    /// * [`Error::Closed`]: the client is closed, and some messages were never written: see
+    ///   [`Undelivered::never_written`](crate::Undelivered::never_written).
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -34,36 +34,43 @@ impl Client {
         flushed.unwrap_or_else(|| Err(self.line.timeout("the messages to be written", timeout)))
     }
 
-    /// Blocks until it is known of each of these messages whether the server has received it. `Ok` says that it has received
-    /// them all; else [`Error::Unconfirmed`] names those that it has not, or perhaps not.
+    /// Blocks until it is known of each of these messages whether the server received it. Returns `Ok` if the server
+    /// received all of them; otherwise [`Error::Unconfirmed`] lists those that were not received and those that may not
+    /// have been.
     ///
-    /// The answer is about these messages only, whichever thread or handle sent them. It is final: nothing is used up by a
-    /// call, and the same question gets the same answer. `tickets` are one [`Ticket`](crate::Ticket), a list, a range, or
-    /// what [`send_all`](Self::send_all) returns; `..` are all that were accepted before the call, and `first..` those of
-    /// them from `first` on. With a `timeout` of zero it says what is known already.
+    /// `tickets` is one [`Ticket`](crate::Ticket), a list, a range, or the result of [`send_all`](Self::send_all). `..`
+    /// means all messages accepted before the call, and `first..` means those of them from `first` on. A `timeout` of
+    /// zero returns what is known already.
     ///
-    /// # How it is known
-    /// The server is asked with a ping, which it answers behind everything that was sent before it; where the line is
-    /// down, it is asked after the reconnect. That takes one round trip; callers that wait at once share pings, and wait
-    /// for two at most. An answer to a [`request`](Self::request) confirms that request.
+    /// The result concerns these messages only, whichever thread or handle sent them. It is final: the same question
+    /// gets the same answer, however often it is asked.
     ///
-    /// An intermediary that answers pings itself confirms only up to itself. A server whose pongs do not repeat the payload
-    /// of the ping, as RFC 6455 (section 5.5.3) asks, confirms nothing: the call times out, and the log says so once.
+    /// # How it works
+    /// The client sends a WebSocket ping behind the messages. The server answers in order, so the pong confirms
+    /// everything written before the ping. This takes one round trip; if the line is down, the ping follows the
+    /// reconnect. Callers that wait at the same time share pings, and wait for two round trips at most. The answer to a
+    /// [`request`](Self::request) confirms that request.
     ///
-    /// The pong lies behind the messages that arrived before it. When those fill their bound, the application must take
-    /// them meanwhile, or it is not read.
+    /// * An intermediary that answers pings itself confirms only that it has the messages.
+    /// * A server whose pongs do not repeat the ping's payload, as RFC 6455 (section 5.5.3) requires, confirms nothing:
+    ///   the call times out, and the log says so once.
+    /// * The pong arrives behind the messages that the server sent before it. When those fill the `events` bound, the
+    ///   client stops reading, so the application must take messages for the pong to be read.
+    /// * A message that a protocol's [`on_send`](crate::Protocol::on_send) drops needs no confirmation, nor does a
+    ///   request that was withdrawn before it was sent.
+    /// * On a closed client everything is known, and the call returns at once.
     ///
-    /// A message that a protocol's [`on_send`](crate::Protocol::on_send) drops, and a request that was given up before it
-    /// was sent, need no confirmation. On a closed client everything is known, and the call waits for nothing.
-    ///
-    /// The client remembers 1,024 runs of lost tickets. Of more, the two oldest become one with what lies between them,
-    /// so that a message between them is named in `maybe_delivered` though it has arrived, or was never sent. Never is
-    /// a lost one called received.
+    /// The client remembers 1,024 runs of lost tickets. Beyond that it merges the two oldest runs, with the tickets
+    /// between them: such a ticket is reported in `maybe_delivered` although it arrived, or was never sent. A lost
+    /// message is never reported as received.
     ///
     /// # Errors
-    /// [`Error::Unconfirmed`]; [`Error::Timeout`]: of some it is not known yet; [`Error::InvalidArgument`]: this client has
-    /// not accepted one of them, or its heartbeats are not WebSocket pings; [`Error::Closed`]: the client has ended by a
-    /// defect, and what became of some is not known.
+    /// * [`Error::Unconfirmed`]: some messages were lost or never sent.
+    /// * [`Error::Timeout`]: the fate of some messages is not known yet.
+    /// * [`Error::InvalidArgument`]: this client has not accepted one of the tickets, or its heartbeats are not
+    ///   WebSocket pings.
+    /// * [`Error::Closed`]: the client ended because of a defect in this library, and the fate of some messages is
+    ///   unknown.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]

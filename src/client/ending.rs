@@ -21,15 +21,19 @@ use crate::state::ConnectionState;
 const PROMPT: Duration = Duration::from_millis(50);
 
 impl Client {
-    /// Closes the line with code 1000, after everything that was accepted has gone out, and returns what is left: see
-    /// [`Undelivered`]. Nothing is accepted any more from the moment of the call. CLOSED is final.
+    /// Closes the line with close code 1000, after everything accepted has been written. Returns what could not be
+    /// delivered: see [`Undelivered`]. The client accepts no message from the moment of the call. The state CLOSED is
+    /// final.
     ///
-    /// Blocks until the close handshake is done and the I/O thread is gone: for `close_timeout` (3 s) in all, and up to 50 ms
-    /// for the end of the thread. While no line is open, and no callback runs on the I/O thread, it takes those 50 ms at most;
-    /// a line whose login is pending is open. A callback has until that bound in any case, since it may be about to open
-    /// the line; one that does not return within a second more is left behind, and named: see [`Client`]. Only
-    /// [`terminate`](Self::terminate) does not wait that long for it. Made on the I/O thread of a client, the call returns at
-    /// once, with [`unfinished`](Undelivered::unfinished) set.
+    /// Blocks until the close handshake is done and the I/O thread has ended:
+    /// * Open line: `close_timeout` (3 s) in all, and up to 50 ms for the thread to end. A line whose login is pending
+    ///   is open.
+    /// * No open line, and no callback running: 50 ms at most.
+    /// * A callback running: the bound of an open line, since the callback may be about to open it. A callback that
+    ///   does not return within one more second is left behind and named: see [`Client`].
+    ///   [`terminate`](Self::terminate) waits less for it.
+    ///
+    /// Called on the I/O thread of a client, it returns at once, with [`unfinished`](Undelivered::unfinished) set.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -43,10 +47,10 @@ impl Client {
         self.line.close(CloseFrame::new(1000, ""))
     }
 
-    /// Closes the line like [`close`](Self::close), with a code and a reason of your own.
+    /// Closes the line like [`close`](Self::close), with this close code and reason.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`]: the code may not be sent, or the reason is longer than 123 bytes. Nothing was done.
+    /// [`Error::InvalidArgument`]: the code may not be sent, or the reason is longer than 123 bytes. The client stays open.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -59,10 +63,12 @@ impl Client {
         Ok(self.line.close(frame))
     }
 
-    /// Ends the line at once, without a flush and without a close handshake, and returns what is left: see [`Undelivered`].
+    /// Ends the line at once, without a flush and without a close handshake. Returns what could not be delivered: see
+    /// [`Undelivered`].
     ///
-    /// Blocks until the I/O thread is gone: 50 ms at most. A callback that does not return within a second more is left behind,
-    /// and named: see [`Client`]. Made on the I/O thread of a client, the call returns at once, with [`unfinished`](Undelivered::unfinished) set.
+    /// Blocks until the I/O thread has ended: 50 ms at most. A callback that does not return within one more second is
+    /// left behind and named: see [`Client`]. Called on the I/O thread of a client, it returns at once, with
+    /// [`unfinished`](Undelivered::unfinished) set.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -74,10 +80,9 @@ impl Client {
         self.line.end(Command::Terminate, PROMPT)
     }
 
-    /// Blocks until the client is closed, for however long that takes, and tells why it is. Does not close it.
+    /// Blocks until the client is closed, however long that takes, and returns why it was closed. Does not close it.
     ///
-    /// Made on the I/O thread of a client, it returns [`CloseReason::Failed`] with
-    /// [`Error::WouldDeadlock`].
+    /// Called on the I/O thread of a client, it returns [`CloseReason::Failed`] with [`Error::WouldDeadlock`].
     ///
     /// ```
     #[doc = include_str!("echo.txt")]

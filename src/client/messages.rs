@@ -15,12 +15,12 @@ use crate::event::Event;
 use crate::message::Message;
 
 impl Client {
-    /// The next message. Events other than messages are taken and dropped.
+    /// Returns the next message. Other events that stand before it in the queue are dropped.
     ///
     /// Blocks until a message arrives, through any number of reconnects, or until the client is closed.
     ///
     /// # Errors
-    /// [`Error::Closed`]: every message has been taken, and no more will come.
+    /// [`Error::Closed`]: the client is closed, and every message has been taken.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -43,7 +43,7 @@ impl Client {
         }
     }
 
-    /// The next message, like [`recv`](Self::recv), but blocks for `timeout` at most.
+    /// Returns the next message, like [`recv`](Self::recv), but blocks for `timeout` at most.
     ///
     /// # Errors
     /// As `recv`, and [`Error::Timeout`].
@@ -73,7 +73,7 @@ impl Client {
         }
     }
 
-    /// The next message, or `None` if there is none now; never blocks.
+    /// Returns the next message, or `None` if there is none now. Never blocks.
     ///
     /// # Errors
     /// As [`recv`](Self::recv).
@@ -98,8 +98,10 @@ impl Client {
         }
     }
 
-    /// The messages as they come: each `next` blocks as [`recv`](Self::recv) does; ends when the client is closed.
-    /// [`wait_closed`](Self::wait_closed) tells why it ended. On an I/O thread, where `recv` fails, it ends at once.
+    /// Returns an iterator over the messages as they arrive. Each `next` blocks as [`recv`](Self::recv) does.
+    ///
+    /// The iterator ends when the client is closed; [`wait_closed`](Self::wait_closed) returns why. On an I/O thread,
+    /// where `recv` fails, it ends at once.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -115,7 +117,7 @@ impl Client {
         Messages { client: self }
     }
 
-    /// The messages that are there now; never blocks.
+    /// Returns an iterator over the messages that are there now. Never blocks.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -130,10 +132,11 @@ impl Client {
         TryMessages { client: self }
     }
 
-    /// Everything that happens, in order. The channel ends after [`Event::Closed`].
+    /// Returns the receiver of all events, in order. The channel ends after [`Event::Closed`].
     ///
-    /// There is one queue: an event taken here is not seen by [`recv`](Self::recv) and its kin, nor by another clone of
-    /// this receiver, and those drop what isn't a message. A program reads one or the other.
+    /// Messages and other events share one queue. An event taken here is not returned by [`recv`](Self::recv) and its
+    /// relatives, nor by another clone of this receiver; and `recv` drops events that aren't messages. A program should
+    /// read one or the other.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -148,7 +151,7 @@ impl Client {
     }
 }
 
-/// The messages of a client: see [`Client::messages`].
+/// An iterator over a client's messages: see [`Client::messages`].
 #[derive(Debug)]
 #[must_use = "an iterator does nothing until it is asked"]
 pub struct Messages<'a> {
@@ -163,7 +166,7 @@ impl Iterator for Messages<'_> {
     }
 }
 
-/// The messages that a client has now: see [`Client::try_messages`].
+/// An iterator over the messages that a client has now: see [`Client::try_messages`].
 #[derive(Debug)]
 #[must_use = "an iterator does nothing until it is asked"]
 pub struct TryMessages<'a> {

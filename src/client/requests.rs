@@ -16,17 +16,23 @@ use crate::message::Message;
 use crate::shared::{Command, Offer, Reply};
 
 impl Client {
-    /// Sends a request, and returns the answer to it, as the protocol pairs them: see
+    /// Sends a request and returns the answer to it. The protocol pairs answers with requests: see
     /// [`JsonSession`](crate::JsonSession).
     ///
-    /// Blocks until the answer is there, the line is lost, the client is closed, or `timeout` is over; it covers the
-    /// wait for room and for the line to be ready, too. A request is never sent twice; one that times out before it
-    /// went out is withdrawn. An answer that comes after that is for the protocol alone.
+    /// Blocks until the answer arrives, the line is lost, the client is closed, or `timeout` has passed. The timeout
+    /// includes the waits for room in the outbox and for the line to be ready.
+    ///
+    /// A request is never sent twice. One that times out before it was sent is withdrawn. An answer that arrives after
+    /// the timeout goes to the protocol only.
     ///
     /// # Errors
-    /// [`Error::Timeout`]; why the line was lost; what the protocol saw; or the request was not accepted.
-    /// [`Error::Unanswered`] when the line has [moved](crate::Context::move_line) and the answer did not come on the old
-    /// connection: ask again.
+    /// * [`Error::Timeout`].
+    /// * The reason the line was lost.
+    /// * The error with which the protocol ended the request, such as [`Error::Answer`].
+    /// * [`Error::Unanswered`]: the line has [moved](crate::Context::move_line), and the answer did not arrive on the
+    ///   old connection. Send the request again.
+    /// * [`Error::Send`]: the request was not accepted.
+    /// * [`Error::InvalidArgument`]: the client has no protocol, or the protocol can't send the request.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -52,15 +58,17 @@ impl Client {
         }
     }
 
-    /// Sends a request that has many answers, such as a subscription, and returns an iterator over them.
+    /// Sends a request that has many answers, such as a subscription. Returns an iterator over the answers.
     ///
-    /// Blocks while the outbox is full, for `timeout` at most; the iterator then blocks for up to `timeout` for each
-    /// answer, the wait for the line to be ready included. A request is never sent twice: when the line is lost the
-    /// iterator ends with that error, and the application asks again. So it does when the line has moved and the old server
-    /// has ended its connection: then the error is [`Error::Unanswered`].
+    /// Blocks while the outbox is full, for `timeout` at most. The iterator blocks for up to `timeout` for each answer,
+    /// including the wait for the line to be ready.
     ///
-    /// The answers wait for the iterator, as many as [`events`](crate::ConnectionConfig::events) allows; then reading
-    /// pauses until it takes some. Dropping the iterator withdraws the request, and tells the protocol so.
+    /// A request is never sent twice. When the line is lost, the iterator ends with the reason, and the application
+    /// must send the request again. When the line has moved and the old server has ended its connection, the iterator
+    /// ends with [`Error::Unanswered`].
+    ///
+    /// Answers queue up until the iterator takes them, as many as [`events`](crate::ConnectionConfig::events) allows;
+    /// then reading pauses. Dropping the iterator withdraws the request, and the protocol is notified.
     ///
     /// # Errors
     /// The request was not accepted.
@@ -102,10 +110,11 @@ impl Client {
     }
 }
 
-/// The answers to a request, from [`Client::request_many`].
+/// An iterator over the answers to a request, from [`Client::request_many`].
 ///
-/// An answer that does not come in time is [`Error::Timeout`], and the next call waits on. Any other error is the last
-/// item; without one, the request has ended well. Dropping it withdraws the request.
+/// An answer that does not arrive in time is [`Error::Timeout`], and the next call keeps waiting. Any other error is
+/// the last item. If the iterator ends without an error, the request has ended normally. Dropping the iterator
+/// withdraws the request.
 #[derive(Debug)]
 #[must_use = "dropping it withdraws the request"]
 pub struct Answers {
@@ -117,10 +126,11 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// The next answer, if it is there. Never blocks.
+    /// Returns the next answer, or `None` if there is none now. Never blocks. Once the request has ended, returns
+    /// `None`.
     ///
     /// # Errors
-    /// Why the request ended. Once it has, `None` is returned.
+    /// The reason the request ended.
     pub fn try_next(&mut self) -> Result<Option<Message>, Error> {
         match self.inbox.try_recv() {
             Ok(answer) => self.taken(answer).map(Some),
@@ -132,12 +142,12 @@ impl Answers {
         }
     }
 
-    /// Whether the request has ended, and everything was taken.
+    /// Whether the request has ended and all its answers have been taken.
     pub fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// The request's ticket.
+    /// Returns the request's ticket.
     pub fn ticket(&self) -> Ticket {
         self.ticket
     }

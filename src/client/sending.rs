@@ -22,17 +22,21 @@ const BATCH: usize = 64;
 const BATCH_BYTES: usize = 256 << 10;
 
 impl Client {
-    /// Accepts a message, which goes out in its turn: at once if the line is ready, else when it is.
+    /// Accepts a message into the outbox. It is written at once if the line is ready, and otherwise when the line is.
     ///
-    /// Blocks while the outbox is full, until there is room or the client is closed; but when the application takes none
-    /// of its messages meanwhile, so that the server may never take ours, only for the heartbeat's timeout. See
-    /// [`send_timeout`](Self::send_timeout) and [`try_send`](Self::try_send).
+    /// Blocks while the outbox is full, until there is room or the client is closed. There is one exception: if the
+    /// application takes none of the messages that have arrived, the server may never read ours, so the call then fails
+    /// after the heartbeat's timeout. See also [`send_timeout`](Self::send_timeout) and [`try_send`](Self::try_send).
     ///
     /// # Errors
-    /// The client is closing or closed, the message is larger than `max_message_size`,
-    /// [`SendErrorKind::ConsumerStalled`], or [`SendErrorKind::NotReady`], where
-    /// [`while_down`](crate::ConnectionConfig::while_down) refuses; in a callback, on an I/O thread,
-    /// [`SendErrorKind::WouldDeadlock`] instead of a wait. The message is in the error.
+    /// The error contains the message. Its [kind](SendError::kind) is one of these:
+    /// * [`SendErrorKind::Closed`]: the client is closing or closed.
+    /// * [`SendErrorKind::TooLarge`]: the message is larger than `max_message_size`.
+    /// * [`SendErrorKind::ConsumerStalled`]: the exception above.
+    /// * [`SendErrorKind::NotReady`]: the line is not ready, and [`while_down`](crate::ConnectionConfig::while_down) is
+    ///   `Refuse`.
+    /// * [`SendErrorKind::WouldDeadlock`]: the outbox is full, and the call was made on an I/O thread, where it must
+    ///   not block.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -46,7 +50,7 @@ impl Client {
         self.push(message.into(), None)
     }
 
-    /// Accepts a message, like [`send`](Self::send), but blocks for `timeout` at most.
+    /// Accepts a message like [`send`](Self::send), but blocks for `timeout` at most.
     ///
     /// # Errors
     /// As `send`, with [`SendErrorKind::Timeout`] instead of `ConsumerStalled`.
@@ -62,10 +66,10 @@ impl Client {
         self.push(message.into(), Some(timeout))
     }
 
-    /// Accepts a message if there is room; never blocks.
+    /// Accepts a message if there is room in the outbox. Never blocks.
     ///
     /// # Errors
-    /// As [`send`](Self::send), with [`SendErrorKind::Full`] where that would wait.
+    /// As [`send`](Self::send), with [`SendErrorKind::Full`] where `send` would block.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -81,18 +85,19 @@ impl Client {
         self.line.shared.intake.try_push(offer).map(|ticket| self.accepted(ticket))
     }
 
-    /// Accepts all of these messages, in order, and returns their tickets. Blocks as [`send`](Self::send) does. Many are
-    /// handed over at once, which is faster than one `send` each. Another thread's may come to stand between them, which are
-    /// not among these; only when they do so more than 1,024 times, the oldest of them are.
+    /// Accepts all of these messages, in order, and returns their tickets. Blocks as [`send`](Self::send) does.
+    /// Messages are handed over in batches, which is faster than one `send` each.
     ///
-    /// So many are gathered from the iterator before they are accepted: as many as it promises by its
-    /// [`size_hint`](Iterator::size_hint), but 64 at most, and none more once 256 KiB are there; from one that promises
-    /// nothing, each is accepted before the next is asked for. If the iterator panics, what was gathered is lost with it.
+    /// Other threads' messages may be accepted in between. Their tickets are not part of the result, unless that
+    /// happens more than 1,024 times: then the oldest gaps are filled.
+    ///
+    /// A batch holds as many messages as the iterator promises by its [`size_hint`](Iterator::size_hint), but at most
+    /// 64, and it is not filled further once it holds 256 KiB. If the iterator promises nothing, each message is
+    /// accepted before the next is taken. If the iterator panics, the batch that was being filled is lost.
     ///
     /// # Errors
-    /// As `send`. The message that failed is in the error, with those that were taken from the iterator behind it:
-    /// [`SendError::into_unsent`]. Those before it were accepted; what the iterator still has is untouched, when it is
-    /// given by `&mut`.
+    /// As `send`. The error contains the message that failed and those already taken from the iterator after it: see
+    /// [`SendError::into_unsent`]. Earlier messages were accepted. Pass the iterator by `&mut` to keep the rest of it.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -131,7 +136,7 @@ impl Client {
     /// Sends a value as JSON text. Blocks as [`send`](Self::send) does.
     ///
     /// # Errors
-    /// As `send`, or the value can't be written as JSON.
+    /// As `send`, or [`Error::Json`]: the value can't be written as JSON.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]

@@ -1,21 +1,24 @@
 //! What a setting can be.
 
-/// How a delay is spread around its base, so that clients cut off together don't come back together.
+/// How a delay is randomized around its base, so that clients that lost their connections together do not reconnect
+/// together.
 ///
 /// `base` is `min(initial_delay * multiplier^attempts, max_delay)`, and `random` is uniform in [0, 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Jitter {
-    /// `min(random * (3 * base - initial_delay) + initial_delay, max_delay)`. Once `base` has reached `max_delay`,
-    /// two delays in three are exactly `max_delay`; in a simulation of 200,000 clients cut off together that does no
-    /// harm (after 600 s the worst 100 ms sees 0.42 % of them, against 0.67 % with `Full`).
+    /// `min(random * (3 * base - initial_delay) + initial_delay, max_delay)`.
+    ///
+    /// Once `base` has reached `max_delay`, two delays in three equal `max_delay`. That does no harm in a simulation of
+    /// 200,000 clients that lost their connections together: after 600 s the worst 100 ms sees 0.42 % of them, against
+    /// 0.67 % with `Full`.
     #[default]
     Decorrelated,
-    /// Uniform in `[0, base]`: the fastest return, at the price of more attempts.
+    /// Uniform in `[0, base]`. The fastest return, at the price of more attempts.
     Full,
-    /// `base / 2` and uniform in `[0, base / 2]` on top.
+    /// `base / 2`, plus a part uniform in `[0, base / 2]`.
     Equal,
-    /// `base` itself. For tests and for a client that is alone.
+    /// `base` itself. For tests, and for a client that is alone.
     None,
 }
 
@@ -29,18 +32,18 @@ pub enum Beat {
     /// The text message `{"type":"ping","timestamp":<unix ms>}`, answered by `{"type":"pong"}`, which is not
     /// delivered to the application.
     Json,
-    /// What the protocol's [`on_beat`](crate::Protocol::on_beat) sends: for a protocol of your own that has this hook.
-    /// Refused for a client without a protocol; a [`JsonSession`](crate::JsonSession) has heartbeats by
-    /// [`Json`](Self::Json) instead.
+    /// Whatever the protocol's [`on_beat`](crate::Protocol::on_beat) sends. For a protocol of your own that implements
+    /// this hook. A client without a protocol rejects this setting. A [`JsonSession`](crate::JsonSession) does not
+    /// implement the hook: use [`Json`](Self::Json) with it.
     Protocol,
-    /// Nothing: a dead peer is noticed only when a write stalls or the system reports an error.
+    /// No heartbeats. A dead peer is detected only when a write stalls or the operating system reports an error.
     Off,
 }
 
 /// A bound by count and by bytes.
 ///
-/// The outbox lets a message in that fits, and one larger than `bytes` when nothing else is there. Of the messages that
-/// arrive, the one that reaches the bound may cross it, by its own size: that is known only once it is there.
+/// The outbox accepts a message that fits, and a message larger than `bytes` when the outbox is empty. Incoming
+/// messages may exceed the bound by the size of one message, because its size is known only once it has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueLimit {
@@ -50,52 +53,55 @@ pub struct QueueLimit {
     pub bytes: usize,
 }
 
-/// What becomes of a message that was written to a connection which was lost before the server confirmed it.
+/// What happens to a message that was written to a connection that was lost before the server confirmed the message.
 ///
-/// The answer to a WebSocket ping confirms every message that was written before the ping. An intermediary that answers
-/// pings itself confirms only up to itself.
+/// A WebSocket pong confirms every message written before its ping. An intermediary that answers pings itself confirms
+/// only that it has the messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Delivery {
-    /// It is not sent again, and its payload is let go once it is written;
-    /// [`Event::Disconnected`](crate::Event::Disconnected) names its ticket.
+    /// The message is not sent again. Its payload is freed once it is written.
+    /// [`Event::Disconnected`](crate::Event::Disconnected) lists its ticket.
     #[default]
     AtMostOnce,
-    /// It is kept until it is confirmed, and sent again on the next connections, in order and ahead of newer ones, three
-    /// times in all; after that it is named as above. The server may receive it more than once. Kept messages count
-    /// against the outbox. A [`request`](crate::Client::request) is never sent again, and is named at once.
+    /// The message is kept until it is confirmed. After a loss it is sent again, in order and ahead of newer messages,
+    /// up to three times in all; then it is listed as above. The server may receive it more than once.
     ///
-    /// A server whose pongs do not repeat the payload of their pings confirms nothing: the log says so once, and the outbox
-    /// fills up.
+    /// Kept messages count against the outbox. A [`request`](crate::Client::request) is never sent again, and is listed
+    /// at once.
+    ///
+    /// A server whose pongs do not repeat the payload of the ping confirms nothing: the log says so once, and the
+    /// outbox fills up.
     AtLeastOnce,
 }
 
-/// What becomes of messages that are sent while the line is not ready.
+/// What happens to messages that are sent while the line is not ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum WhileDown {
-    /// They wait in the outbox, and go out in order once the line is ready; see
+    /// They wait in the outbox and are written in order once the line is ready. See also
     /// [`max_age`](crate::ConnectionConfig::max_age).
     #[default]
     Queue,
-    /// They are refused, with [`SendErrorKind::NotReady`](crate::SendErrorKind::NotReady). One that was accepted just
-    /// before the line was lost, and was not written any more, waits all the same.
+    /// They are refused with [`SendErrorKind::NotReady`](crate::SendErrorKind::NotReady). A message that was accepted
+    /// just before the loss and not yet written still waits in the outbox.
     Refuse,
 }
 
-/// What becomes of messages that arrive.
+/// What happens to incoming messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Inbound {
-    /// They are delivered; when the application does not take them, reading stops and the server is slowed down.
+    /// They are delivered. When the application does not take them, the client stops reading, and TCP flow control
+    /// slows the server down.
     #[default]
     Deliver,
-    /// They are read and dropped: for a program that only sends.
+    /// They are read and dropped. For a program that only sends.
     Discard,
 }
 
 impl QueueLimit {
-    /// At most `messages` messages of at most `bytes` bytes together.
+    /// A bound of `messages` messages and `bytes` bytes in all.
     pub const fn new(messages: usize, bytes: usize) -> Self {
         Self { messages, bytes }
     }
