@@ -218,14 +218,14 @@ impl ConnectionConfig {
         }
         if self.delivery == Delivery::AtLeastOnce && self.heartbeat.beat != Beat::WebSocketPing {
             let why = format!(
-                "it is AtLeastOnce, which only the confirmations of Beat::WebSocketPing allow, and heartbeat.beat is {:?}",
+                "it is AtLeastOnce, which needs the confirmations of Beat::WebSocketPing, but heartbeat.beat is {:?}",
                 self.heartbeat.beat
             );
             return invalid("delivery", why);
         }
         if self.spin > LONGEST_SPIN {
             let why = format!(
-                "it is {:?}; at most {LONGEST_SPIN:?} is allowed, since a longer look only burns a processor that sleep would leave free",
+                "it is {:?}; at most {LONGEST_SPIN:?} is allowed, because longer polling costs more than the sleep that it avoids",
                 self.spin
             );
             return invalid("spin", why);

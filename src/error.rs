@@ -19,23 +19,29 @@ pub use crate::error::send::{SendError, SendErrorKind};
 use crate::secrets::Secrets;
 use crate::ticket::Tickets;
 
-/// What went wrong: what happened, where, and what to do.
+/// What went wrong, where, and what to do about it. Cheap to clone.
 ///
-/// Cheap to clone. The text names the cause, too, so that `{error}` says it all; [`source`](StdError::source) returns only
-/// what the text does not say already, and a chain that is printed says nothing twice. To look at the cause itself, such
-/// as the kind of an [`io::Error`], match the variant: its field `source` has it. No text holds what was
-/// secret in what the server was sent, also where the server repeats it: `***` stands there.
+/// The text includes the cause, so `{error}` is the whole message. [`source`](StdError::source) returns only causes
+/// that the text does not already contain, so printing the chain repeats nothing. To inspect the cause, such as the
+/// kind of an [`io::Error`], match the variant and read its field `source`.
 ///
-/// * Of the request: user and password of the URL, the values of its query, what looks random in its path, tokens that are
-///   offered as subprotocols, the values of cookies and of all headers but harmless ones, such as `User-Agent`.
-/// * Of a login: what [`JsonSession::login`](crate::JsonSession::login) sends, but for words, and what another protocol calls
-///   [`secret`](crate::Context::secret).
+/// # Secrets
+/// No error text contains a secret that the client sent, even where the server repeats it. `***` stands in its place.
+/// These are treated as secret:
 ///
-/// To look random is to have a piece, between what is neither letter nor digit, that is neither a word nor a number nor one
-/// behind the other: `graphql-ws`, `v2` and `room42` stay, a key, a hash, a JWT and a UUID do not, so that the identifier of
-/// a room may be hidden as well. Secrets are found as they were sent, decoded, percent-encoded, and escaped as in JSON and
-/// HTML; one of 4 to 7 bytes where it is no piece of a longer word, a shorter one not at all, unless it stands in
-/// `user:password`. The fields of a [`Rejection`] and of a [`CloseFrame`] hold what the server said.
+/// * In the request: the user and password of the URL, the values of its query, random-looking parts of its path,
+///   tokens offered as subprotocols, and the values of cookies and of all headers except harmless ones such as
+///   `User-Agent`.
+/// * In a login: what [`JsonSession::login`](crate::JsonSession::login) sends, except plain words, and what another
+///   protocol passes to [`Context::secret`](crate::Context::secret).
+///
+/// A text looks random if, after a split at everything that is neither letter nor digit, one part is neither a word,
+/// nor a number, nor one followed by the other. `graphql-ws`, `v2` and `room42` are shown; a key, a hash, a JWT and a
+/// UUID are hidden, and so may be the identifier of a room.
+///
+/// A secret is found as it was sent, decoded, percent-encoded, and escaped as in JSON and HTML. A secret of 4 to 7
+/// bytes is found only where it is not part of a longer word. A shorter one is found only in the form `user:password`.
+/// The fields of a [`Rejection`] and of a [`CloseFrame`] hold the server's words unchanged.
 ///
 /// ```
 /// use tautline::{Client, Error};
@@ -47,13 +53,13 @@ use crate::ticket::Tickets;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The URL can't be used. Nothing was tried.
+    /// The URL is invalid. No attempt was made.
     #[non_exhaustive]
     InvalidUrl {
         /// What is wrong with it.
         reason: Box<str>,
     },
-    /// A setting can't be used. Nothing was tried.
+    /// A setting is invalid. No attempt was made.
     #[non_exhaustive]
     InvalidConfig {
         /// The setting.
@@ -61,7 +67,7 @@ pub enum Error {
         /// What is wrong with it.
         reason: Box<str>,
     },
-    /// An argument of a call can't be used. Nothing was done.
+    /// An argument of a call is invalid. The call had no effect.
     #[non_exhaustive]
     InvalidArgument {
         /// The argument.
@@ -74,7 +80,7 @@ pub enum Error {
     Resolve {
         /// The host name.
         host: Box<str>,
-        /// What the resolver said.
+        /// The resolver's error.
         source: Arc<io::Error>,
     },
     /// No address of the host accepted a TCP connection.
@@ -82,7 +88,7 @@ pub enum Error {
     Connect {
         /// Host and port.
         host: Box<str>,
-        /// What the last address that was tried said.
+        /// The error for the last address tried.
         source: Arc<io::Error>,
     },
     /// The TLS handshake failed, or TLS could not be set up.
@@ -92,19 +98,19 @@ pub enum Error {
         host: Box<str>,
         /// What is wrong, and what to do.
         reason: Box<str>,
-        /// What the TLS library or the operating system said; the text has words of its own where they are known.
+        /// The error of the TLS library or the operating system. The text uses clearer words where it has them.
         source: Cause,
     },
     /// The server answered the upgrade with an HTTP status other than 101.
     UpgradeRejected(Arc<Rejection>),
-    /// What came back to the upgrade is not the answer of a WebSocket server.
+    /// The response to the upgrade is not that of a WebSocket server.
     #[non_exhaustive]
     Upgrade {
         /// Host and port.
         host: Box<str>,
-        /// What is wrong with the answer.
+        /// What is wrong with the response.
         reason: Box<str>,
-        /// What the operating system or the TLS library said, if the connection broke.
+        /// The error of the operating system or the TLS library, if the connection was lost.
         source: Option<Cause>,
     },
     /// The whole attempt took longer than `connect_timeout`.
@@ -120,7 +126,7 @@ pub enum Error {
     /// The server refused the login.
     #[non_exhaustive]
     LoginRefused {
-        /// What it said.
+        /// What the server said.
         reason: Box<str>,
     },
     /// The server did not accept the login within `login_timeout`.
@@ -129,14 +135,14 @@ pub enum Error {
         /// The configured timeout.
         after: Duration,
     },
-    /// The protocol could not go on.
+    /// The protocol ended the connection with an error.
     #[non_exhaustive]
     Session {
         /// Why.
         reason: Box<str>,
     },
-    /// A request was sent, and will not be answered, though the line goes on. It may be asked again; whether the server
-    /// has acted on it is not known.
+    /// A request was sent and will not be answered, although the line is up. Whether the server acted on it is unknown.
+    /// The application may send it again.
     #[non_exhaustive]
     Unanswered {
         /// Why.
@@ -145,39 +151,39 @@ pub enum Error {
     /// The server answered a request with an error.
     #[non_exhaustive]
     Answer {
-        /// What it said.
+        /// What the server said.
         reason: Box<str>,
     },
-    /// The server closed the line with a close frame.
+    /// The server closed the connection with a close frame.
     ClosedByServer(CloseFrame),
-    /// The connection broke, or the server ended it without a close frame (RFC 6455's code 1006).
+    /// The connection was lost without a close frame (RFC 6455's code 1006).
     #[non_exhaustive]
     ConnectionLost {
-        /// What the operating system or the TLS library said; `None` for a plain end of the stream.
+        /// The error of the operating system or the TLS library; `None` if the server ended the stream.
         source: Option<Cause>,
     },
-    /// The peer is taken for dead: it answered nothing.
+    /// The peer did not answer a heartbeat in time and is considered dead.
     #[non_exhaustive]
     HeartbeatTimeout {
-        /// How long the oldest beat that was not answered has waited, from when it was written: the heartbeat's timeout,
-        /// as a rule. The last sign of life may be older, by up to an interval.
+        /// How long the oldest unanswered heartbeat has waited since it was written. Usually this is the heartbeat's
+        /// timeout. The last sign of life may be older, by up to one interval.
         silence: Duration,
     },
-    /// The operating system took no more bytes: the peer does not read.
+    /// The operating system accepted no more bytes, because the peer does not read.
     #[non_exhaustive]
     WriteStalled {
-        /// How long nothing was taken: the configured `write_timeout`.
+        /// How long it accepted none: the configured `write_timeout`.
         after: Duration,
     },
-    /// The server broke the WebSocket protocol; it was told so with a close frame.
+    /// The server violated the WebSocket protocol. The client closed the connection with a close frame.
     #[non_exhaustive]
     Protocol {
-        /// The close code it was told: 1002, 1007 or 1009.
+        /// The close code that the client sent: 1002, 1007 or 1009.
         code: u16,
-        /// What it did.
+        /// The violation.
         reason: Box<str>,
     },
-    /// All attempts that the configuration allows have failed.
+    /// The client has made all reconnect attempts that the configuration allows.
     #[non_exhaustive]
     GaveUp {
         /// How many reconnects were tried.
@@ -185,54 +191,58 @@ pub enum Error {
         /// Why the last one failed.
         source: Arc<Error>,
     },
-    /// A wait reached its deadline.
+    /// A wait timed out.
     #[non_exhaustive]
     Timeout {
         /// What was waited for.
         waiting_for: &'static str,
-        /// The deadline that was given.
+        /// The timeout that the caller gave.
         after: Duration,
         /// Why the line is down, if it is.
         source: Option<Arc<Error>>,
     },
-    /// The server has not confirmed these of the messages that [`confirm`](crate::Client::confirm) was asked about, and it
+    /// The server did not confirm some of the messages that [`confirm`](crate::Client::confirm) was called for, and
     /// will not: they are not sent again.
     #[non_exhaustive]
     Unconfirmed {
-        /// Those that may have arrived or not: their connection ended before the server confirmed them.
+        /// Messages that may or may not have arrived: their connection ended before the server confirmed them.
         maybe_delivered: Tickets,
-        /// Those that were never sent: each waited longer than `max_age`, or the protocol's
-        /// [`on_send`](crate::Protocol::on_send) failed three times over it, for each of which the log has a warning, or the
-        /// client was closed first.
+        /// Messages that were never sent. There are three reasons:
+        /// * The message waited longer than `max_age`.
+        /// * The protocol's [`on_send`](crate::Protocol::on_send) failed for it on three connections. The log has a
+        ///   warning for each such message.
+        /// * The client was closed first.
         never_sent: Tickets,
     },
-    /// A message was not accepted. The message itself is in the [`SendError`] this came from.
+    /// A message was not accepted. The [`SendError`] that this error was made from holds the message.
     Send(SendErrorKind),
-    /// A value could not be turned into JSON, or read from it.
+    /// A value could not be written as JSON or read from it.
     Json(Arc<serde_json::Error>),
-    /// The client is closed; [`Client::wait_closed`](crate::Client::wait_closed) tells why.
+    /// The client is closed. [`Client::wait_closed`](crate::Client::wait_closed) returns why.
     Closed,
-    /// A blocking call was made in a callback or in a hook of a protocol. These run on the I/O thread of their client,
-    /// where a wait would stop its line, whether the call is made on that client or on another. Make the call on another
-    /// thread, or use the `try_` form.
+    /// A blocking call was made in a callback or a protocol hook. These run on the I/O thread of their client, where
+    /// blocking would stop its line. It does not matter whether the call is made on that client or another. Make the
+    /// call on another thread, or use its `try_` form.
     ///
-    /// A resolver, a [`fetch`](crate::Builder::fetch) and a protocol's [`work`](crate::Context::work) have threads of their
-    /// own, where calls may block; but one that waits for what it is itself to bring, such as a `fetch` for the line to
-    /// be ready, waits for its whole timeout.
+    /// A resolver, a [`fetch`](crate::Builder::fetch) and a protocol's [`work`](crate::Context::work) run on threads of
+    /// their own and may block. If such code waits for its own result, such as a `fetch` that waits for the line to be
+    /// ready, it waits until its timeout.
     WouldDeadlock,
-    /// A callback of the application panicked; the client was closed, or, over a resolver or a fetch, the attempt failed.
-    /// Work of a protocol that panicked has this as its result, and nothing else happens.
+    /// A callback of the application panicked. What follows depends on the callback:
+    /// * After a panic of a resolver or a `fetch`, the attempt has failed.
+    /// * After a panic of a protocol's work, this error is the work's result.
+    /// * After any other panic, the client is closed.
     #[non_exhaustive]
     Panicked {
-        /// Which callback; `internal` for none of them, but a defect of this library. Please report it.
+        /// The name of the callback. `internal` means a defect in this library; please report it.
         callback: &'static str,
     },
-    /// The operating system refused what the client itself needs: a thread or its wake-up descriptor.
+    /// The operating system refused a resource that the client needs: a thread or a file descriptor.
     #[non_exhaustive]
     System {
-        /// What was asked for.
+        /// The resource.
         what: &'static str,
-        /// What the operating system said.
+        /// The operating system's error.
         source: Arc<io::Error>,
     },
 }
@@ -240,16 +250,16 @@ pub enum Error {
 /// The `callback` of a panic that is no callback's.
 pub(crate) const INTERNAL: &str = "internal";
 
-/// A cause from another library.
+/// The error of another library, as the cause of an [`Error`].
 pub type Cause = Arc<dyn StdError + Send + Sync>;
 
-/// What an attempt to connect was doing when its time ran out.
+/// What an attempt to connect was doing when it timed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Phase {
     /// In the application's [`fetch`](crate::Builder::fetch).
     Fetch,
-    /// Looking the host name up.
+    /// Looking up the host name.
     Resolve,
     /// Waiting for the TCP connection.
     Connect,
@@ -260,25 +270,26 @@ pub enum Phase {
 }
 
 impl Error {
-    /// For a [`Protocol`](crate::Protocol): the server refused the login, and said this. After it, the client closes
+    /// For a [`Protocol`](crate::Protocol): the server refused the login, with these words. The client is then closed
     /// if the line was never ready; see [`Retry`](crate::Retry).
     pub fn login_refused(reason: impl Into<String>) -> Self {
         Self::LoginRefused { reason: reason.into().into() }
     }
 
-    /// For a [`Protocol`](crate::Protocol): the server answered a request with an error, and said this. What
-    /// [`Context::fail_request`](crate::Context::fail_request) takes; the line goes on.
+    /// For a [`Protocol`](crate::Protocol): the server answered a request with an error, with these words. Pass it to
+    /// [`Context::fail_request`](crate::Context::fail_request). The line stays up.
     pub fn answer(reason: impl Into<String>) -> Self {
         Self::Answer { reason: reason.into().into() }
     }
 
-    /// For a [`Protocol`](crate::Protocol): the application's message can't be sent in this session, for this reason. What
-    /// [`Context::fail_request`](crate::Context::fail_request) takes in `on_send`; the line goes on.
+    /// For a [`Protocol`](crate::Protocol): the application's message can't be sent in this session, for this reason.
+    /// Pass it to [`Context::fail_request`](crate::Context::fail_request) in `on_send`. The line stays up.
     pub fn invalid_message(reason: impl Into<String>) -> Self {
         Self::InvalidArgument { argument: "message", reason: reason.into().into() }
     }
 
-    /// For a [`Protocol`](crate::Protocol): the session can't go on, for this reason.
+    /// For a [`Protocol`](crate::Protocol): the session can't continue, for this reason. Return it from a hook to end
+    /// the connection.
     pub fn session(reason: impl Into<String>) -> Self {
         Self::Session { reason: reason.into().into() }
     }
@@ -377,7 +388,7 @@ impl fmt::Display for Error {
             Self::Protocol { code, reason } => {
                 write!(
                     f,
-                    "the server broke the WebSocket protocol: {reason} (told so with close code {code})"
+                    "the server violated the WebSocket protocol: {reason} (closed with code {code})"
                 )
             }
             Self::GaveUp { attempts: 0, source } => write!(f, "not reconnecting: {source}"),
@@ -386,32 +397,32 @@ impl fmt::Display for Error {
                 write!(f, "gave up after {attempts} reconnect attempts; the last: {source}")
             }
             Self::Timeout { waiting_for, after, source: None } => {
-                write!(f, "waited {after:?} in vain for {waiting_for}")
+                write!(f, "timed out after {after:?} waiting for {waiting_for}")
             }
             Self::Timeout { waiting_for, after, source: Some(source) } => {
-                write!(f, "waited {after:?} in vain for {waiting_for}: {source}")
+                write!(f, "timed out after {after:?} waiting for {waiting_for}: {source}")
             }
             Self::Unconfirmed { maybe_delivered, never_sent } => {
                 if !maybe_delivered.is_empty() {
                     let why = "their connection ended before the server confirmed them";
                     let then = if never_sent.is_empty() { "" } else { "; " };
-                    write!(f, "{maybe_delivered} may have arrived or not: {why}{then}")?;
+                    write!(f, "{maybe_delivered} may or may not have arrived: {why}{then}")?;
                 }
                 if never_sent.is_empty() {
                     return Ok(());
                 }
-                let why = "each waited longer than max_age, or the protocol's on_send failed three times over it, which \
-                           the log says, or the client was closed first";
+                let why = "each waited longer than max_age, or the protocol's on_send failed for it on three connections (see the log), \
+                           or the client was closed first";
                 write!(f, "{never_sent} will never be sent: {why}")
             }
             Self::Send(kind) => kind.fmt(f),
             Self::Json(source) => write!(f, "the JSON can't be read or written: {source}"),
             Self::Closed => f.write_str("the client is closed"),
             Self::WouldDeadlock => f.write_str(
-                "a blocking call in a callback, on the I/O thread of this client or another, would stop its line; make it on another thread",
+                "a blocking call was made in a callback, on an I/O thread, where it would stop the line; make it on another thread",
             ),
             Self::Panicked { callback: INTERNAL } => f.write_str(
-                "tautline itself panicked, or the program's logger did; if not the logger, it is a defect of the library, please report it",
+                "tautline itself panicked, or the program's logger did; unless it was the logger, this is a defect in the library: please report it",
             ),
             Self::Panicked { callback } => write!(f, "the application's {callback} callback panicked"),
             Self::System { what, source } => write!(f, "the system refused {what}: {source}"),

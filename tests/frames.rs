@@ -76,8 +76,8 @@ fn violates(bytes: &[u8], code: u16, says: &str) {
     };
     assert_eq!(*told, code, "{says}");
     let text = error.to_string();
-    assert!(text.starts_with("the server broke the WebSocket protocol: "), "{text}");
-    assert!(text.contains(says) && text.ends_with(&format!("(told so with close code {code})")), "{text}");
+    assert!(text.starts_with("the server violated the WebSocket protocol: "), "{text}");
+    assert!(text.contains(says) && text.ends_with(&format!("(closed with code {code})")), "{text}");
     assert!(verdict.retry_in.is_some(), "{says}");
     assert_eq!(verdict.messages, [Message::from("before")], "{says}");
 }
@@ -238,8 +238,9 @@ fn an_illegal_close_code_is_the_servers_violation_and_not_its_word() {
             panic!("{code}: the server never said 1002, the code for what its peer did wrong")
         };
         let text = error.to_string();
-        let says = format!("the server broke the WebSocket protocol: close code {code}: \"because\", which ");
-        assert!(text.starts_with(&says) && text.ends_with("(told so with close code 1002)"), "{text}");
+        let says =
+            format!("the server violated the WebSocket protocol: close code {code}: \"because\", which ");
+        assert!(text.starts_with(&says) && text.ends_with("(closed with code 1002)"), "{text}");
     }
 }
 

@@ -355,7 +355,7 @@ fn a_message_that_the_protocol_fails_over_is_named_in_the_log_as_the_error_says(
         let client = Client::builder(quick(&server.url())).protocol(Unable).connect().unwrap();
         client.send("x").unwrap();
         let error = client.confirm(.., LONG).unwrap_err().to_string();
-        let says = "the protocol's on_send failed three times over it, which the log says";
+        let says = "the protocol's on_send failed for it on three connections (see the log)";
         assert!(error.starts_with("#1 will never be sent: ") && error.contains(says), "{error}");
         client.terminate();
     });

@@ -173,7 +173,7 @@ impl Builder {
         match &protocol {
             Some(protocol) => protocol.check()?,
             None if config.heartbeat.beat == Beat::Protocol => {
-                let reason = "it is Protocol, which needs a protocol that sends the heartbeats, and there is none; WebSocketPing, Json and Off need none";
+                let reason = "it is Protocol, but the client has no protocol to send the heartbeats; use WebSocketPing, Json or Off";
                 return Err(Error::InvalidConfig { setting: "heartbeat.beat", reason: reason.into() });
             }
             None => {}

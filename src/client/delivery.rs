@@ -87,7 +87,10 @@ impl Client {
         not_on_io_thread()?;
         let wrong = |argument, reason: &str| Error::InvalidArgument { argument, reason: reason.into() };
         if !self.line.confirms {
-            return Err(wrong("confirm", "only WebSocket pings as heartbeats bring confirmations"));
+            return Err(wrong(
+                "confirm",
+                "confirmations need WebSocket pings as heartbeats; heartbeat.beat is something else",
+            ));
         }
         let tickets = tickets.into().of_accepted(self.line.shared.intake.last_ticket());
         let tickets = tickets

@@ -168,8 +168,8 @@ impl LineHandle {
         let names = calls.names();
         warn!(
             target: LOG,
-            "The client was to end, and is left behind in a call that does not return: {names}; \
-             nothing else of it runs any more, and it ends when that call does"
+            "The client is left behind, because a call does not return: {names}; \
+             it runs no other application code, and ends when that call returns"
         );
         Some(names)
     }

@@ -98,7 +98,7 @@ impl Client {
     ) -> Result<Ticket, Error> {
         not_on_io_thread()?;
         if !self.line.answers {
-            let reason = "a plain session pairs no answers; give the builder a protocol that does, such as JsonSession";
+            let reason = "a client without a protocol can't pair answers with requests; give the builder one that does, such as JsonSession";
             return Err(Error::InvalidArgument { argument: "request", reason: reason.into() });
         }
         let offer = Offer { message, reply: Some(Box::new(reply)), expires: None };

@@ -5,16 +5,16 @@ use std::fmt;
 use crate::error::Error;
 use crate::secrets::Secrets;
 
-/// A close frame (RFC 6455, section 5.5.1): code and reason.
+/// A close frame (RFC 6455, section 5.5.1): close code and reason.
 ///
-/// The code 1005 stands for a frame without one (section 7.1.5). `Display` and `Debug` put `***` in place of what was secret
-/// in the request for the connection and in its login, where the server repeats it: see [`Error`].
+/// Code 1005 means that the frame had no code (section 7.1.5). `Display` and `Debug` replace secrets of the request and
+/// the login that the server repeats with `***`: see [`Error`].
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct CloseFrame {
     /// The close code.
     pub code: u16,
-    /// The reason, 123 bytes at most; often empty.
+    /// The reason, at most 123 bytes. Often empty.
     pub reason: Box<str>,
     secrets: Secrets,
 }

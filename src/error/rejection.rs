@@ -4,21 +4,22 @@ use std::fmt::{self, Write};
 
 use crate::secrets::Secrets;
 
-/// The HTTP answer of a server that refused the upgrade.
+/// The HTTP response of a server that rejected the upgrade.
 ///
-/// The fields hold what the server said, and it may repeat what it was asked. `Display` shows the start of that, and `Debug`
-/// leaves the header values and the body out; both put `***` in place of what was secret in the request: see
+/// The fields hold the response unchanged, and it may repeat secrets of the request. `Display` shows the status and the
+/// start of the body. `Debug` omits the header values and the body. Both replace secrets of the request with `***`: see
 /// [`Error`](crate::Error).
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rejection {
     /// The status code, such as 403.
     pub status: u16,
-    /// The reason phrase, such as `Forbidden`; may be empty.
+    /// The reason phrase, such as `Forbidden`. May be empty.
     pub reason: String,
-    /// The headers, in order, names as they came; bytes that are not UTF-8 are replaced.
+    /// The headers, in order, with their names as received. Bytes that are not UTF-8 are replaced.
     pub headers: Vec<(String, String)>,
-    /// The start of the body: what arrived until it ended, until `max_response_size`, or until the attempt's time ran out.
+    /// The start of the body: what arrived before the body ended, `max_response_size` was reached, or the attempt timed
+    /// out.
     pub body: Vec<u8>,
     /// What was asked, and must not be shown when it is repeated.
     pub(crate) secrets: Secrets,
@@ -36,7 +37,7 @@ impl Rejection {
         Self { status, reason: reason.into(), headers, body: Vec::new(), secrets: Secrets::default() }
     }
 
-    /// The value of the first header of this name, in any case of letters.
+    /// Returns the value of the first header with this name. The comparison ignores case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }

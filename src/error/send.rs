@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::message::Message;
 use crate::state::ConnectionState;
 
-/// A message that was not accepted, with the message.
+/// A message was not accepted. The error holds the message.
 ///
 /// ```
 /// # use tautline::{Client, SendErrorKind};
@@ -35,28 +35,28 @@ pub enum SendErrorKind {
     /// The outbox is full, by count or by bytes.
     #[non_exhaustive]
     Full {
-        /// How many messages it holds.
+        /// How many messages the outbox holds.
         messages: usize,
         /// How many bytes they have.
         bytes: usize,
     },
-    /// The outbox stayed full until the deadline.
+    /// The outbox stayed full until the timeout.
     #[non_exhaustive]
     Timeout {
-        /// The deadline that was given.
+        /// The timeout that the caller gave.
         after: Duration,
     },
-    /// The outbox is full, and the application takes none of the messages that have arrived: the server may wait for
-    /// that before it takes ours. Take messages, or send from another thread.
+    /// The outbox is full, and the application takes none of the messages that have arrived. The server may be waiting
+    /// for that before it reads more. Take messages, or send from another thread.
     #[non_exhaustive]
     ConsumerStalled {
-        /// How long neither side took anything: the heartbeat's timeout.
+        /// How long neither side took a message: the heartbeat's timeout.
         after: Duration,
     },
     /// The line is not ready, and [`WhileDown::Refuse`](crate::WhileDown::Refuse) is configured.
     #[non_exhaustive]
     NotReady {
-        /// Where the line stands.
+        /// The state of the line.
         state: ConnectionState,
     },
     /// The client is closing or closed.
@@ -69,8 +69,8 @@ pub enum SendErrorKind {
         /// The limit in bytes.
         limit: usize,
     },
-    /// The outbox is full, and the call was made in a callback, on the I/O thread of this client or another, where a wait
-    /// would stop that client's line. Send from another thread, or use [`try_send`](crate::Client::try_send).
+    /// The outbox is full, and the call was made in a callback, on the I/O thread of this client or another, where
+    /// blocking would stop that client's line. Send from another thread, or use [`try_send`](crate::Client::try_send).
     WouldDeadlock,
 }
 
@@ -90,23 +90,23 @@ impl SendError {
         self
     }
 
-    /// Why the message was not accepted.
+    /// Returns why the message was not accepted.
     pub fn kind(&self) -> SendErrorKind {
         self.kind
     }
 
-    /// The message that was not accepted.
+    /// Returns the message that was not accepted.
     pub fn message(&self) -> &Message {
         &self.message
     }
 
-    /// Takes the message out, to send it later or elsewhere.
+    /// Returns the message, to send it later or elsewhere.
     pub fn into_message(self) -> Message {
         *self.message
     }
 
-    /// Takes out every message that was not accepted: that of [`message`](Self::message), and those that
-    /// [`send_all`](crate::Client::send_all) had taken from its iterator behind it.
+    /// Returns every message that was not accepted: the [`message`](Self::message), and those that
+    /// [`send_all`](crate::Client::send_all) had already taken from its iterator after it.
     pub fn into_unsent(self) -> Vec<Message> {
         let mut unsent = vec![*self.message];
         unsent.extend(self.rest);
@@ -133,15 +133,15 @@ impl fmt::Display for SendErrorKind {
             Self::Timeout { after } => write!(f, "the outbox stayed full for {after:?}"),
             Self::ConsumerStalled { after } => write!(
                 f,
-                "the outbox is full, and none of the messages that arrived were taken for {after:?}: take them, or send elsewhere"
+                "the outbox is full, and none of the messages that arrived were taken for {after:?}; take messages, or send from another thread"
             ),
-            Self::NotReady { state } => write!(f, "the line is {state}, and while_down refuses messages then"),
+            Self::NotReady { state } => write!(f, "the line is {state}, and while_down is Refuse"),
             Self::Closed => f.write_str("the client is closed"),
             Self::TooLarge { size, limit } => {
                 write!(f, "the message has {size} bytes; max_message_size allows {limit}")
             }
             Self::WouldDeadlock => f.write_str(
-                "the outbox is full, and a wait in a callback, on the I/O thread of this client or another, would stop its line; use try_send here",
+                "the outbox is full, and blocking in a callback, on an I/O thread, would stop the line; use try_send here",
             ),
         }
     }

@@ -64,7 +64,7 @@ fn what_was_lost_or_expired_is_named() {
     };
     let (none, other) = (Tickets::default(), [3..=3].into_iter().collect());
     let lost = text(&tickets, &none);
-    assert!(lost.starts_with("#1 to #2, #5 may have arrived or not: ") && !lost.contains(';'), "{lost}");
+    assert!(lost.starts_with("#1 to #2, #5 may or may not have arrived: ") && !lost.contains(';'), "{lost}");
     let unsent = text(&none, &tickets);
     assert!(
         unsent.starts_with("#1 to #2, #5 will never be sent: each waited longer than max_age, "),
@@ -88,9 +88,9 @@ fn a_short_wait_is_shown_in_milliseconds() {
 fn a_wait_in_vain_says_for_what_and_why() {
     let timeout =
         |source| Error::Timeout { waiting_for: "a message", after: Duration::from_millis(300), source };
-    assert_eq!(timeout(None).to_string(), "waited 300ms in vain for a message");
+    assert_eq!(timeout(None).to_string(), "timed out after 300ms waiting for a message");
     let down = timeout(Some(Arc::new(Error::Closed))).to_string();
-    assert_eq!(down, "waited 300ms in vain for a message: the client is closed");
+    assert_eq!(down, "timed out after 300ms waiting for a message: the client is closed");
 }
 
 /// Says something of its own, and nothing of its cause.

@@ -8,9 +8,11 @@ use crate::event::Ticket;
 use crate::message::Message;
 use crate::secrets::Secrets;
 
-/// What a hook of a [`Protocol`](crate::Protocol) works with. Everything asked for happens after the hook has returned,
-/// in the order in which it was asked for. Of a hook that returns an error, messages are delivered and requests answered,
-/// but nothing is sent any more; to say something first, [`send`](Self::send) and [`close`](Self::close).
+/// What a hook of a [`Protocol`](crate::Protocol) works with. Its methods record requests, which the client carries out
+/// after the hook has returned, in the order in which they were made.
+///
+/// If the hook returns an error, its messages are still delivered and its requests are still answered, but nothing more
+/// is sent. To send something first, use [`send`](Self::send) and [`close`](Self::close), and return `Ok`.
 pub struct Context<'a> {
     effects: &'a mut Vec<Effect>,
     waiting: &'a dyn Fn(u64) -> bool,
@@ -34,21 +36,21 @@ pub(crate) struct Moment {
     pub(crate) missed_input: bool,
 }
 
-/// A message of the application that is to go out.
+/// A message of the application that is about to be sent.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Outgoing {
-    /// The message, as it was given to `send` or `request`.
+    /// The message, as passed to `send` or `request`.
     pub message: Message,
     /// Its ticket.
     pub ticket: Ticket,
-    /// Names the request, if it is one: hand it to [`Context::answer`] with the answer.
+    /// The id of the request, if the message is one. Pass it to [`Context::answer`] with the answer.
     pub request: Option<RequestId>,
-    /// The request is one for many answers: of [`Client::request_many`](crate::Client::request_many).
+    /// Whether the request expects many answers: it came from [`Client::request_many`](crate::Client::request_many).
     pub many: bool,
 }
 
-/// Names a request that waits for its answer.
+/// Identifies a request that waits for its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub(crate) u64);
 
@@ -95,23 +97,28 @@ impl<'a> Context<'a> {
         Self { effects, waiting, random, moment }
     }
 
-    /// Sends a message, ahead of the application's.
+    /// Sends a message, ahead of the application's messages.
     ///
-    /// What waits to be sent is bounded as the outbox is; a protocol that exceeds that bound loses the line. On a line
-    /// that is gone, as in the same hook after [`close`](Self::close), nothing is sent.
+    /// The pending messages are bounded like the outbox. A protocol that exceeds the bound loses the connection. Once
+    /// the connection is gone, as after [`close`](Self::close) in the same hook, nothing is sent.
     pub fn send(&mut self, message: impl Into<Message>) {
         self.effects.push(Effect::Send(message.into()));
     }
 
-    /// Says that a text is secret: a password or a token of the login, each by itself, before or after it is sent. Where the
-    /// server repeats it on this connection, `***` stands in its place in what is printed and logged: in the reason of a
-    /// close frame (the field itself stays as it came), and in the text of an error that a hook returns from then on, or
-    /// gives to [`stop`](Self::stop) or [`fail_request`](Self::fail_request). It is found also where it is percent-encoded
-    /// or escaped as in JSON or HTML, and, if it has 4 to 7 bytes, where it is no piece of a longer word; a shorter one is
-    /// not hidden. Such an error must hold what the server said whole: half of a secret is found only at its end.
+    /// Marks a text as secret, such as a password or a token of the login. Mark each secret by itself, before or after
+    /// it is sent.
     ///
-    /// Known until the connection ends are the last of them, some hundreds. What the request for the connection held (the
-    /// password of the URL, tokens in the query, in headers and in subprotocols) the library knows by itself.
+    /// Where the server repeats the secret on this connection, `***` replaces it in what is printed and logged:
+    /// * in the reason of a close frame; the field itself is unchanged;
+    /// * in the text of an error that a hook returns from then on, or passes to [`stop`](Self::stop) or
+    ///   [`fail_request`](Self::fail_request). Such an error must contain the server's words in full, because half of a
+    ///   secret is found only at the end.
+    ///
+    /// The secret is also found percent-encoded, and escaped as in JSON or HTML. One of 4 to 7 bytes is found only
+    /// where it is not part of a longer word. A shorter one is not hidden.
+    ///
+    /// The client remembers the last few hundred secrets until the connection ends. It hides those of the upgrade
+    /// request by itself: the password in the URL, and tokens in the query, headers and subprotocols.
     ///
     /// ```
     /// # use tautline::{Handshake, Context, Error, Message, Protocol};
@@ -141,20 +148,20 @@ impl<'a> Context<'a> {
         self.effects.push(Effect::Secret(secrets));
     }
 
-    /// Gives a message to the application, also before the line is ready.
+    /// Delivers a message to the application, even before the line is ready.
     pub fn deliver(&mut self, message: impl Into<Message>) {
         self.effects.push(Effect::Deliver(message.into()));
     }
 
-    /// Declares the line ready: logged in. The application's messages flow and the heartbeats start. Once it is ready,
-    /// this does nothing.
+    /// Declares the line ready, for example because the login was accepted. The application's messages are now sent,
+    /// and heartbeats start. If the line is ready already, this does nothing.
     pub fn ready(&mut self) {
         self.moment.ready = true;
         self.effects.push(Effect::Ready { resumed: false });
     }
 
-    /// The same, for a session that goes on where the last connection left it: [`Event::Connected`] says so, and an
-    /// application that subscribed to something need not do it again.
+    /// Declares the line ready like [`ready`](Self::ready), with a session that continues where the last connection
+    /// left it. [`Event::Connected`] says so, and the application need not subscribe again.
     ///
     /// [`Event::Connected`]: crate::Event::Connected
     pub fn resumed(&mut self) {
@@ -167,157 +174,174 @@ impl<'a> Context<'a> {
         self.moment.ready
     }
 
-    /// Gives a request its answer, the only one or the last. A request that has ended (answered, timed out, failed,
-    /// lost) is past answering, and this does nothing.
+    /// Answers a request, with its only answer or its last. If the request has ended (answered, timed out, failed, or
+    /// lost), this does nothing.
     pub fn answer(&mut self, request: RequestId, answer: impl Into<Message>) {
         self.effects.push(Effect::End(request, Ok(Some(answer.into()))));
     }
 
-    /// Gives a request of [`Client::request_many`](crate::Client::request_many) one of its answers; more may follow. To
-    /// one that waits for a single answer, this is it.
+    /// Passes one of many answers to a request of [`Client::request_many`](crate::Client::request_many). A request that
+    /// expects a single answer ends with it.
     pub fn answer_part(&mut self, request: RequestId, answer: impl Into<Message>) {
         self.effects.push(Effect::Part(request, answer.into()));
     }
 
-    /// Ends a request that has had all its answers.
+    /// Ends a request whose answers are complete.
     pub fn end_request(&mut self, request: RequestId) {
         self.effects.push(Effect::End(request, Ok(None)));
     }
 
-    /// Ends a request with an error: [`Error::answer`], if that is what the server said.
+    /// Ends a request with an error. Use [`Error::answer`] if the server answered with one.
     pub fn fail_request(&mut self, request: RequestId, error: Error) {
         self.effects.push(Effect::End(request, Err(error)));
     }
 
-    /// Whether a request still waits for an answer: it has not ended.
+    /// Whether a request still waits for an answer.
     pub fn is_waiting(&self, request: RequestId) -> bool {
         (self.waiting)(request.0)
     }
 
-    /// Has [`on_timer`](crate::Protocol::on_timer) called with `id` after this long (1 ms at least), once, in place of
-    /// an earlier timer of that `id`. Timers belong to the connection and die with it. There may be 1,024; a protocol
-    /// that sets more loses the line.
+    /// Starts a timer: [`on_timer`](crate::Protocol::on_timer) is called once with `id` after this time (at least 1
+    /// ms). It replaces an earlier timer with the same `id`.
+    ///
+    /// Timers belong to the connection and are dropped with it. There may be 1,024 of them. A protocol that sets more
+    /// loses the connection.
     pub fn set_timer(&mut self, id: u32, after: Duration) {
         self.effects.push(Effect::SetTimer(id, after));
     }
 
-    /// Forgets the timer `id`.
+    /// Cancels the timer `id`.
     pub fn cancel_timer(&mut self, id: u32) {
         self.effects.push(Effect::CancelTimer(id));
     }
 
-    /// Whether the line was not listened to all the time while the timer ran that this hook is about: the application did
-    /// not take its messages, so that none were read, or the machine slept. What the timer has waited for may be there
-    /// unheard. A timer that takes silence for death asks this first, and waits once more.
+    /// Whether input may be unread although it has arrived, in a hook called for a timer: reading was paused while the
+    /// timer ran because the application did not take its messages, or the machine was suspended.
+    ///
+    /// A timer that treats silence as the peer's death must check this first, and wait once more if it is `true`.
     pub fn missed_input(&self) -> bool {
         self.moment.missed_input
     }
 
-    /// Has the heartbeats of this connection go out as the server wants them: the first after `first` from now, or from
-    /// when the line is ready, then one each `interval` (1 ms at
-    /// least), in place of the configuration's. With
-    /// [`Beat::Protocol`](crate::Beat::Protocol) they are what [`on_beat`](crate::Protocol::on_beat) sends. Called each
-    /// time that something is sent, or that something arrives, it makes a heartbeat for a line that is idle on send or on
-    /// receive.
+    /// Sets when this connection sends heartbeats, instead of the configured interval: the first after `first` from
+    /// now, or from when the line is ready; then one every `interval` (at least 1 ms).
+    ///
+    /// With [`Beat::Protocol`](crate::Beat::Protocol), the heartbeats are what [`on_beat`](crate::Protocol::on_beat)
+    /// sends. Called whenever something is sent, this makes a heartbeat for a line that is idle on send. Called
+    /// whenever something arrives, it makes one for a line that is idle on receive.
     pub fn set_beats(&mut self, first: Duration, interval: Duration) {
         self.effects.push(Effect::Beats { first, interval });
     }
 
-    /// The oldest heartbeat of [`Beat::Protocol`](crate::Beat::Protocol) was answered.
+    /// Reports that the oldest heartbeat of [`Beat::Protocol`](crate::Beat::Protocol) was answered.
     pub fn beat_answered(&mut self) {
         self.effects.push(Effect::BeatAnswered);
     }
 
-    /// Holds the application's messages back for this long from now, in place of an earlier hold: a server's rate limit.
-    /// They wait in the outbox; what the protocol sends goes out. A message whose
-    /// [`on_send`](crate::Protocol::on_send) asks for this is still sent. The hold dies with the connection. A caller who
-    /// closes waits for it for half of `close_timeout`; what is held then counts as never written.
+    /// Holds back the application's messages for this long from now, for a server with a rate limit. It replaces an
+    /// earlier hold.
+    ///
+    /// Held messages wait in the outbox; the protocol's own messages are sent. If [`on_send`](crate::Protocol::on_send)
+    /// calls this, the message that it was called for is still sent. The hold ends with the connection. A caller that
+    /// closes the client waits for the hold for half of `close_timeout`; messages still held then count as never
+    /// written.
     pub fn hold(&mut self, time: Duration) {
         self.effects.push(Effect::Hold(time));
     }
 
-    /// Ends a hold before its time.
+    /// Ends a hold early.
     pub fn release(&mut self) {
         self.effects.push(Effect::Release);
     }
 
-    /// Has `work`, which may block, done on a thread of the client's own, and its result brought to
-    /// [`on_work`](crate::Protocol::on_work) with `id`: a token or a signature that is to be fetched over HTTP for this
-    /// connection. Once the connection is gone its result is dropped. One piece is done after the other, also behind one of
-    /// an earlier connection that still runs: give it a timeout of its own. There may be 64, and a protocol that asks for
-    /// more loses the line. One that panics has [`Error::Panicked`] as its result.
+    /// Runs `work`, which may block, on a thread of the client, and passes its result to
+    /// [`on_work`](crate::Protocol::on_work) with `id`. Use it for a token or a signature that this connection needs
+    /// from an HTTP request.
+    ///
+    /// The result is dropped if the connection is gone. Jobs run one after the other, even behind a job of an earlier
+    /// connection that still runs: give each a timeout of its own. 64 jobs may be pending. A protocol that requests
+    /// more loses the connection. A job that panics has [`Error::Panicked`] as its result.
     pub fn work(&mut self, id: u32, work: impl FnOnce() -> Result<Message, Error> + Send + 'static) {
         self.effects.push(Effect::Work(id, Box::new(work)));
     }
 
-    /// Closes this connection with a close frame, after what was sent before, within `close_timeout`. What follows is for
-    /// [`on_down`](crate::Protocol::on_down) to say, which hears of a lost line whatever the code was: by default the line
-    /// comes back, also after 1000. To end the connection without a close handshake, return an error from the hook, which
-    /// goes before this. While the line closes already, this does nothing.
+    /// Closes this connection with a close frame, after everything sent before, within `close_timeout`.
     ///
-    /// A code that may not be sent (RFC 6455, section 7.4) loses the line.
+    /// This counts as a loss, whatever the code: [`on_down`](crate::Protocol::on_down) decides what follows, and by
+    /// default the client reconnects, even after 1000. To end the connection without a close handshake, return an error
+    /// from the hook; the error takes precedence over this call. If the connection is closing already, this does
+    /// nothing.
+    ///
+    /// A code that may not be sent (RFC 6455, section 7.4) ends the connection without a close frame.
     pub fn close(&mut self, code: u16, reason: impl Into<String>) {
         self.effects.push(Effect::Close { code, reason: reason.into().into(), error: None });
     }
 
-    /// Closes this connection with code 1000, and the client for good: there is no coming back.
-    /// [`on_down`](crate::Protocol::on_down) is called, but what it decides is ignored. The application learns `error` from
-    /// [`CloseReason`](crate::CloseReason). After [`close`](Self::close) this still counts, and in a hook that returns an
-    /// error, too.
+    /// Closes this connection with code 1000, and the client for good: it does not reconnect. The application gets
+    /// `error` in the [`CloseReason`](crate::CloseReason).
+    ///
+    /// [`on_down`](crate::Protocol::on_down) is called, but its result is ignored. The call still counts after
+    /// [`close`](Self::close), and in a hook that returns an error.
     pub fn stop(&mut self, error: Error) {
         self.effects.push(Effect::Close { code: 1000, reason: Box::default(), error: Some(error) });
     }
 
-    /// Moves the session to another connection without a gap: one is dialled beside this one, which goes on meanwhile.
-    /// [`prepare`](crate::Protocol::prepare) says where to; the new connection's hooks are called with
-    /// [`is_moving`](Self::is_moving), and what they send goes out there. Once it is ready, and the server has confirmed
-    /// what went out on the old one (with pings as heartbeats; `close_timeout` at most), the application's messages go
-    /// out on the new one, [`Event::Moved`](crate::Event::Moved) says so, and the old one is closed with code 1000. What
-    /// still arrives there until its end is heard, by hooks with [`is_old`](Self::is_old). A request that the old server does
-    /// not answer until then fails with [`Error::Unanswered`]; an application that subscribes with
-    /// [`request_many`](crate::Client::request_many) asks again at [`Event::Moved`](crate::Event::Moved).
+    /// Moves the session to another connection without a gap. The steps are these:
+    /// 1. A second connection is dialled while this one stays in use. [`prepare`](crate::Protocol::prepare) names its
+    ///   URL. Hooks for it are called with [`is_moving`](Self::is_moving), and what they send is sent there.
+    /// 2. Once the new connection is ready, the client waits for the server to confirm what was sent on the old one.
+    ///   This needs pings as heartbeats, and takes at most `close_timeout`.
+    /// 3. The application's messages are sent on the new connection, and [`Event::Moved`](crate::Event::Moved) is
+    ///   emitted. The old connection is closed with code 1000.
+    /// 4. Messages that still arrive on the old connection are handled by hooks with [`is_old`](Self::is_old). The old
+    ///   server has `close_timeout` to finish; a pause in reading does not count.
     ///
-    /// A move that fails, by an error or by [`close`](Self::close) in a hook of the new connection too, leaves the line as
-    /// it is: see [`on_move_failed`](crate::Protocol::on_move_failed). With `close`, what was sent there before still goes
-    /// out, and then the close frame. If the old connection is lost before the new one is ready, the move is off, and
-    /// [`on_down`](crate::Protocol::on_down) says what follows, as after any loss. On a line that is not ready, or is moving
-    /// already, and in `on_move_failed`, this does nothing.
+    /// A request that the old server does not answer in that time fails with [`Error::Unanswered`]. An application that
+    /// subscribes with [`request_many`](crate::Client::request_many) must subscribe again at
+    /// [`Event::Moved`](crate::Event::Moved).
     ///
-    /// Both connections have the same bounds: what waits to be sent, `write_timeout`, `login_timeout`, `fragment`. The old
-    /// server has `close_timeout` to say what it still has to say; a pause of the reader does not count. Each hook acts on
-    /// the connection that it is about: a [`hold`](Self::hold) of the new connection holds back what goes out there.
+    /// A move can fail by an error, or by [`close`](Self::close) in a hook of the new connection; `close` lets the new
+    /// connection write what was sent before. Then the line stays on the old connection: see
+    /// [`on_move_failed`](crate::Protocol::on_move_failed). If the old connection is lost before the new one is ready,
+    /// the move is cancelled, and [`on_down`](crate::Protocol::on_down) decides as after any loss.
+    ///
+    /// Both connections have the same limits: pending output, `write_timeout`, `login_timeout`, `fragment`. Each hook
+    /// acts on the connection that it was called for: a [`hold`](Self::hold) requested by the new connection holds back
+    /// what is sent there.
+    ///
+    /// If the line is not ready or is moving already, and in `on_move_failed`, this does nothing.
     pub fn move_line(&mut self) {
         self.effects.push(Effect::Move);
     }
 
-    /// Whether this hook is about the connection that the line is to move to, and has not yet.
+    /// Whether this hook was called for the new connection of a move that is under way.
     pub fn is_moving(&self) -> bool {
         self.moment.moving
     }
 
-    /// Whether this hook is about the connection that the line has moved from, and that is heard to its end. What it
-    /// delivers and answers counts; what it sends and what it sets is dropped, and an error ends that connection alone.
+    /// Whether this hook was called for the old connection after a move. Messages that it delivers and answers that it
+    /// gives count. Anything it sends or sets is dropped. An error ends the old connection only.
     pub fn is_old(&self) -> bool {
         self.moment.old
     }
 
-    /// A random number of at least 0 and below 1.
+    /// Returns a random number of at least 0 and below 1.
     pub fn random(&mut self) -> f64 {
         (self.random)()
     }
 
-    /// A number for the connection that this hook is about. The one that the line is to move to has another, and while the
-    /// old one is heard to its end after a move, its messages come with the old number.
+    /// Returns the number of the connection that this hook was called for. The new connection of a move has another
+    /// number, and messages that arrive late on the old one come with the old number.
     pub fn connection(&self) -> u64 {
         self.moment.connection
     }
 
-    /// The time by the clock of timers, which does not jump.
+    /// Returns the time of the monotonic clock that timers use.
     pub fn now(&self) -> Instant {
         self.moment.now
     }
 
-    /// The time since 1970 by the wall clock.
+    /// Returns the wall-clock time since 1970.
     pub fn unix_time(&self) -> Duration {
         self.moment.unix
     }

@@ -10,17 +10,19 @@ use crate::message::Message;
 use crate::protocol::{Context, Handshake, Loss, Outgoing, Protocol, RequestId, Retry};
 use crate::secrets::Secrets;
 
-/// The common JSON session: a login that is the first message, and answers paired with requests by a field or by their
-/// order. For JSON heartbeats, add [`HeartbeatConfig::json`](crate::HeartbeatConfig::json) to the configuration; like
-/// all heartbeats they start only when the login has been accepted.
+/// The common JSON session: the login is the first message, and answers are paired with requests by a field or by their
+/// order.
 ///
-/// * Without a login the line is ready as soon as it is open.
-/// * The message that accepts the login is consumed, also when the server repeats it later.
-/// * A message that is the answer to a request goes to [`Client::request`](crate::Client::request); every other one,
-///   also one that isn't JSON, to the application.
-/// * An answer whose request has timed out is dropped.
+/// * Without a login, the line is ready as soon as the WebSocket is open.
+/// * The message that accepts the login is not delivered, even if the server repeats it later.
+/// * The answer to a request goes to [`Client::request`](crate::Client::request). Every other message, including one
+///   that isn't JSON, is delivered to the application.
+/// * The answer to a request that has timed out is dropped.
 ///
-/// One that can't work is refused, by `connect` and `start`, with [`Error::InvalidConfig`].
+/// For JSON heartbeats, add [`HeartbeatConfig::json`](crate::HeartbeatConfig::json) to the configuration. Like all
+/// heartbeats, they start when the login has been accepted.
+///
+/// `connect` and `start` reject a session that can't work with [`Error::InvalidConfig`].
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -77,55 +79,62 @@ const LOOKED_AT: usize = 8 << 10;
 const OPEN: usize = 1024;
 
 impl JsonSession {
-    /// A session without a login and without requests.
+    /// Returns a session without a login and without requests.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Logs in with this message. No error, `Debug` or log line shows what is secret in it, also where the server repeats it
-    /// in its refusal or a close reason: each text and number under a name that ends like `password`, `token`, `secret`,
-    /// `key` or `auth`, and under any name each text that is more than words of letters (such as `me@example.com` and
-    /// `hunter2`, but not `POST_LOGIN`), if it has at least 4 bytes. Unless [`accepted`](Self::accepted) says otherwise, the next message that is not a
-    /// refusal accepts it.
+    /// Logs in with this message. Unless [`accepted`](Self::accepted) is set, the next message that is not a refusal
+    /// accepts the login.
+    ///
+    /// Secrets in the message are hidden from errors, `Debug` and the log, even where the server repeats them in a
+    /// refusal or a close reason. A value of at least 4 bytes is secret in two cases:
+    /// * It is a text or a number, and its name ends like `password`, `token`, `secret`, `key` or `auth`.
+    /// * It is a text under any name, and more than words of letters: `me@example.com` and `hunter2` are secret,
+    ///   `POST_LOGIN` is not.
     pub fn login(self, message: Value) -> Self {
         self.login_with(move || message.clone())
     }
 
-    /// Logs in with the message that `make` makes for each connection anew: for credentials that expire. It must not
-    /// block; see [`Builder::fetch`](crate::Builder::fetch).
+    /// Logs in with a message that `make` creates for each connection, for credentials that expire. `make` must not
+    /// block; for that, see [`Builder::fetch`](crate::Builder::fetch).
     pub fn login_with(mut self, make: impl FnMut() -> Value + Send + 'static) -> Self {
         self.login = Some(Box::new(make));
         self
     }
 
-    /// Which message says that the login is accepted.
+    /// Sets the test for the message that accepts the login.
     pub fn accepted(mut self, test: impl FnMut(&Value) -> bool + Send + 'static) -> Self {
         self.accepted = Some(Box::new(test));
         self
     }
 
-    /// Which message says that the login is refused. Asked only before it is accepted.
+    /// Sets the test for the message that refuses the login. It is applied only until the login is accepted.
     pub fn refused(mut self, test: impl FnMut(&Value) -> bool + Send + 'static) -> Self {
         self.refused = Some(Box::new(test));
         self
     }
 
-    /// An answer carries, in this field at its top, the value that the request has there. A request without the field
-    /// is given one, a number that rises with each, and is written anew for that, in which its fields may change their
-    /// order and numbers beyond 64 bits lose digits: give it the field yourself to have it sent as it is. A value is taken until its answer has
-    /// come or the line is lost, also when the request has timed out. JSON nested deeper than 128 levels counts as none.
-    /// Instead of [`answers_in_order`](Self::answers_in_order), not together with it.
+    /// Pairs an answer with the request that has the same value in this top-level field. Use either this or
+    /// [`answers_in_order`](Self::answers_in_order).
     ///
-    /// Every message with the value of a [`request_many`](crate::Client::request_many) is one of its answers, until the
-    /// iterator is dropped or the line is lost: a subscription.
+    /// A request without the field gets a rising number there. Adding it rewrites the JSON: the order of the fields may
+    /// change, and numbers beyond 64 bits lose digits. Set the field yourself to have the request sent unchanged.
+    ///
+    /// A value stays in use until its answer has arrived or the line is lost, even if the request has timed out. JSON
+    /// nested deeper than 128 levels is not read as JSON.
+    ///
+    /// For a [`request_many`](crate::Client::request_many), such as a subscription, every message with its value is one
+    /// of its answers, until the iterator is dropped or the line is lost.
     pub fn answers_by(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into().into());
         self
     }
 
-    /// Answers come in the order of their requests, and `test` tells which messages are answers. Everything that the
-    /// server answers must then go out as a request: the answer to a message that was sent would be taken for the
-    /// answer to the next request.
+    /// Pairs answers with requests by their order. `test` tells which messages are answers.
+    ///
+    /// Everything that the server answers must then be sent as a request. The answer to a message sent with `send`
+    /// would be taken for the answer to the next request.
     pub fn answers_in_order(mut self, test: impl FnMut(&Value) -> bool + Send + 'static) -> Self {
         self.in_order = Some(Box::new(test));
         self
@@ -165,7 +174,7 @@ impl JsonSession {
             self.open.retain(|open| cx.is_waiting(open.request));
         }
         if self.open.len() >= OPEN {
-            return Err("1,024 requests wait for their answers already");
+            return Err("1,024 requests are already waiting for their answers");
         }
         let field = match (&self.field, &self.in_order) {
             (Some(field), _) => field,
@@ -173,7 +182,7 @@ impl JsonSession {
             (None, None) => return Err("the session pairs no answers: see answers_by and answers_in_order"),
         };
         let Ok(Value::Object(mut object)) = message.json() else {
-            return Err("it can't be read as a JSON object, so it has no field to be answered by");
+            return Err("it is not a JSON object, so it has no field to pair the answer by");
         };
         if let Some(value) = object.get(&**field) {
             let key = value.to_string();
@@ -200,7 +209,7 @@ impl Protocol for JsonSession {
         } else if self.field.as_ref().is_some_and(|field| field.is_empty()) {
             "answers_by needs the name of a field"
         } else if self.login.is_none() && (self.accepted.is_some() || self.refused.is_some()) {
-            "accepted and refused judge the answer to a login, and there is none: see login and login_with"
+            "accepted and refused test the answer to a login, but the session has none; set login or login_with"
         } else {
             return Ok(());
         };

@@ -15,42 +15,46 @@ pub use retry::{Loss, Retry};
 use crate::error::Error;
 use crate::message::Message;
 
-/// A session protocol: one object for all connections of a client.
+/// A session protocol. One object serves all connections of a client, one after the other.
 ///
-/// The hooks are called on the I/O thread and must not block; what must be fetched by blocking goes into
-/// [`Builder::fetch`](crate::Builder::fetch). Through its [`Context`] a hook asks for what is to happen: send, deliver,
-/// declare the line ready. What it sends goes out ahead of the application's messages, and only a ready line carries
-/// those, so a login is the first message on the line.
+/// The hooks are called on the I/O thread and must not block. Calls that need to block belong in
+/// [`Builder::fetch`](crate::Builder::fetch) or in [`Context::work`]. Through its [`Context`], a hook requests what is
+/// to happen: send a message, deliver one, declare the line ready. The protocol's messages are sent ahead of the
+/// application's, which wait until the line is ready. So a login is the first message on the connection.
 ///
-/// Hooks that do what they should not, and what comes of it:
+/// A client without a protocol is *plain*: it is ready as soon as the WebSocket is open, and every message is
+/// delivered. [`JsonSession`] covers the common JSON session by configuration. The feature `testing` has a test kit in
+/// `tautline::testing`, with a scripted server and a virtual clock.
 ///
-/// | a hook | comes of it |
+/// # Errors
+/// A hook that returns an error ends the connection. If the line was not ready, the attempt has failed; if it was, the
+/// line is lost. [`on_down`](Self::on_down) decides what follows.
+///
+/// # Secrets
+/// What a protocol sends may be secret, and servers repeat what they refuse. A protocol that logs in passes its secrets
+/// to [`Context::secret`], so that they are not printed or logged. The client hides the secrets of the upgrade request
+/// by itself, including those set in [`prepare`](Self::prepare).
+///
+/// # Blocking calls
+/// In a hook, calls that would block fail with [`Error::WouldDeadlock`]. These calls are allowed: `try_send`, `send`
+/// while there is room, `reconnect_now`, and `close` and `terminate`, which return at once there.
+///
+/// # Misbehaving hooks
+/// | a hook | the result |
 /// |---|---|
-/// | returns an error | the connection ends: see below |
-/// | ends the connection in `on_send` without sending the message, by an error, a close or a fault of this table | the message meets it again on the next connection; after the third time it is given up and named: see [`on_send`](Self::on_send) |
+/// | returns an error | the connection ends: see above |
+/// | ends the connection in `on_send` without sending the message | the message is passed to `on_send` again on the next connection; after the third time it is given up: see [`on_send`](Self::on_send) |
 /// | panics | the client is closed with [`Error::Panicked`], and the protocol is not called again |
-/// | takes longer than 100 ms | a warning in the log that names it: nothing else happens on the line meanwhile |
-/// | does not return | an end of the client waits until its bound, names the hook, and calls nothing more: see [`Client`](crate::Client) |
-/// | sends, sets timers or asks for work when the line is gone | nothing |
-/// | calls [`Context::ready`] twice | the second does nothing |
-/// | closes twice, or while the caller or the server closes | nothing; a stop after a close counts |
-/// | asks for anything but messages and answers about the old connection of a line that has moved | nothing |
-/// | sends more than the outbox's bound, sets over 1,024 timers, or asks for over 64 pieces of work at a time | the line is lost |
-/// | answers a request that has ended, or one twice | nothing |
+/// | takes longer than 100 ms | a warning in the log names it; nothing else happens on the line meanwhile |
+/// | does not return | a call that ends the client waits until its bound, names the hook, and calls no other application code: see [`Client`](crate::Client) |
+/// | sends, sets timers or requests work when the connection is gone | nothing |
+/// | calls [`Context::ready`] twice | the second call does nothing |
+/// | closes twice, or while the caller or the server closes | nothing; a `stop` after a `close` counts |
+/// | requests anything but messages and answers for the old connection of a line that has moved | nothing |
+/// | sends more than the outbox's bound, sets over 1,024 timers, or has over 64 jobs pending | the connection is lost |
+/// | answers a request that has ended, or answers one twice | nothing |
 ///
-/// A hook that returns an error ends the connection with it: a failed attempt before the line was ready, a loss
-/// after; [`on_down`](Self::on_down) says what follows.
-///
-/// What it sends may be secret, and servers repeat what they refuse: a protocol that logs in says to
-/// [`Context::secret`] what must not be printed or logged. Of [`prepare`](Self::prepare) the library knows by itself what is
-/// secret in the request.
-///
-/// Calls that would block fail with [`Error::WouldDeadlock`] in a hook; `try_send`, `send` while there is room,
-/// `reconnect_now`, and `close` and `terminate`, which then return at once, are fine.
-///
-/// A client without a protocol of its own is *plain*: ready as soon as it is open, every message delivered.
-/// [`JsonSession`] covers the common JSON session by configuration alone. To test one, the feature `testing` brings a
-/// scripted server and a virtual clock, in `tautline::testing`.
+/// # Example
 ///
 /// ```
 /// use tautline::{Handshake, Context, Error, Message, Protocol};
@@ -79,51 +83,59 @@ use crate::message::Message;
 /// # drop(Password(String::new()));
 /// ```
 pub trait Protocol: Send {
-    /// Whether it can be used as it is set up. Asked once, by `connect` and `start`, on their caller's thread and before
-    /// anything else; its error is theirs. By default it can.
+    /// Checks the protocol's own settings. `connect` and `start` call it once, on the caller's thread, before anything
+    /// else, and return its error. By default the settings are valid.
     fn check(&self) -> Result<(), Error> {
         Ok(())
     }
 
-    /// Before each attempt: says what to ask for. `request` holds what the configuration says.
+    /// Called before each attempt, to change what the attempt requests. `request` starts with the values of the
+    /// configuration.
     fn prepare(&mut self, attempt: &Attempt<'_>, request: &mut UpgradeRequest) -> Result<(), Error> {
         let _ = (attempt, request);
         Ok(())
     }
 
-    /// The WebSocket is open. A protocol that need not log in calls [`Context::ready`] here, and the line is ready in
-    /// the state CONNECTED; one that calls it later makes it AUTHENTICATED. Until it does, within `login_timeout`, the
+    /// Called when the WebSocket is open.
+    ///
+    /// A protocol that does not log in calls [`Context::ready`] here, and the line is ready in the state CONNECTED. A
+    /// protocol that calls it later makes the line AUTHENTICATED. Until then, for at most `login_timeout`, the
     /// application's messages wait.
     fn on_open(&mut self, cx: &mut Context<'_>, accepted: &Handshake) -> Result<(), Error>;
 
-    /// A message arrived. By default the application gets it.
+    /// Called for each message. By default it is delivered to the application.
     fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
         cx.deliver(message);
         Ok(())
     }
 
-    /// A WebSocket ping arrived. Its pong, with the same payload, goes out by itself.
+    /// Called for a WebSocket ping. The client sends the pong with the same payload by itself.
     fn on_ping(&mut self, cx: &mut Context<'_>, payload: &[u8]) -> Result<(), Error> {
         let _ = (cx, payload);
         Ok(())
     }
 
-    /// A WebSocket pong arrived: the answer to a heartbeat, or one that nobody asked for.
+    /// Called for a WebSocket pong, whether it answers a heartbeat or is unsolicited.
     fn on_pong(&mut self, cx: &mut Context<'_>, payload: &[u8]) -> Result<(), Error> {
         let _ = (cx, payload);
         Ok(())
     }
 
-    /// A message of the application is to go out: frame it, sign it, number it. By default it is sent as it is.
+    /// Called for each message of the application that is about to be sent, to frame it, sign it or number it. By
+    /// default it is sent unchanged.
     ///
-    /// What is sent here takes the message's place; if nothing is, the message is dropped, and nobody waits for it. So to
-    /// refuse one message, send nothing and return `Ok`: an error ends the connection, as does [`close`](Context::close), and
-    /// the message meets this hook again on the next, as does each that could not be written. A message over which three
-    /// connections have ended in this hook is given up: [`Event::Expired`](crate::Event::Expired) names it, or, if it was written before, `maybe_delivered`
-    /// of [`Event::Disconnected`](crate::Event::Disconnected), and [`confirm`](crate::Client::confirm) says so. A request
-    /// that can't be sent is ended with [`Context::fail_request`] and [`Error::invalid_message`].
+    /// What this hook sends replaces the message. If it sends nothing, the message is dropped, and no confirmation is
+    /// awaited for it. So to refuse one message, send nothing and return `Ok`.
     ///
-    /// To pair answers with requests, remember here what the answer will be known by:
+    /// An error ends the connection, as does [`close`](Context::close). The message is then passed to this hook again
+    /// on the next connection, and so is every message that could not be written. When three connections have ended in
+    /// this hook for the same message, the message is given up: [`Event::Expired`](crate::Event::Expired) lists it, or,
+    /// if it was written before, `maybe_delivered` of [`Event::Disconnected`](crate::Event::Disconnected) does.
+    /// [`confirm`](crate::Client::confirm) reports it too.
+    ///
+    /// To refuse a request, end it with [`Context::fail_request`] and [`Error::invalid_message`].
+    ///
+    /// To pair answers with requests, store the request's id under a key that the answer will carry:
     ///
     /// ```
     #[doc = include_str!("../client/echo.txt")]
@@ -179,14 +191,14 @@ pub trait Protocol: Send {
         Ok(())
     }
 
-    /// Nobody waits any more for the answer to this request, which was sent: its caller's time ran out, or he dropped his
-    /// [`Answers`](crate::Answers). The chance to tell the server.
+    /// Called when a request that was sent waits for no answer any more: its timeout has passed, or the caller dropped
+    /// its [`Answers`](crate::Answers). The protocol can notify the server here.
     fn on_withdrawn(&mut self, cx: &mut Context<'_>, request: RequestId) -> Result<(), Error> {
         let _ = (cx, request);
         Ok(())
     }
 
-    /// What was asked for with [`Context::work`] on this connection is done.
+    /// Called with the result of a job that [`Context::work`] started on this connection.
     fn on_work(
         &mut self,
         cx: &mut Context<'_>,
@@ -197,37 +209,41 @@ pub trait Protocol: Send {
         Ok(())
     }
 
-    /// The line was to move, and can't: the attempt failed, the login there did, or a hook about it returned this error.
-    /// The old connection goes on. To try again, set a timer: [`Context::move_line`] does nothing here.
+    /// Called when the line could not move, with the error of the attempt, of the login, or of a hook of the new
+    /// connection. The line stays on the old connection. To try again, set a timer: [`Context::move_line`] does nothing
+    /// here.
     fn on_move_failed(&mut self, cx: &mut Context<'_>, error: &Error) -> Result<(), Error> {
         let _ = (cx, error);
         Ok(())
     }
 
-    /// A timer that was set with [`Context::set_timer`] on this connection has run out.
+    /// Called when a timer that was set with [`Context::set_timer`] on this connection has expired.
     fn on_timer(&mut self, cx: &mut Context<'_>, id: u32) -> Result<(), Error> {
         let _ = (cx, id);
         Ok(())
     }
 
-    /// A heartbeat is due, with [`Beat::Protocol`](crate::Beat::Protocol): send it. Its answer is told with
-    /// [`Context::beat_answered`]. By default an error, which ends the connection: a protocol that sends no heartbeats
-    /// can't be used with that setting.
+    /// Called when a heartbeat of [`Beat::Protocol`](crate::Beat::Protocol) is due, to send it. Report its answer with
+    /// [`Context::beat_answered`].
+    ///
+    /// By default this returns an error, which ends the connection: a protocol without this hook can't be used with
+    /// that setting.
     fn on_beat(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         let _ = cx;
-        Err(Error::session(
-            "the heartbeats are Beat::Protocol, and this protocol sends none: it has no on_beat",
-        ))
+        Err(Error::session("heartbeat.beat is Protocol, but this protocol has no on_beat to send heartbeats"))
     }
 
-    /// The caller closes the line, and everything else is out, or is [held](Context::hold): the last chance to say goodbye.
+    /// Called when the caller closes the client and everything else has been sent or is [held](Context::hold). The
+    /// protocol can send a last message here.
     fn on_closing(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         let _ = cx;
         Ok(())
     }
 
-    /// The attempt failed or the line is lost: forget what belonged to the connection, and say what follows. By default
-    /// the rules of [`Retry`] do. Not called when the caller closes the line, nor for a move that fails.
+    /// Called when an attempt failed or a connection was lost. Drop here what belonged to the connection, and return
+    /// what is to follow. By default the rules of [`Retry`] apply.
+    ///
+    /// Not called when the caller closes the client, nor when a move fails.
     ///
     /// ```
     /// use std::time::Duration;

@@ -9,37 +9,37 @@ use crate::error::Error;
 use crate::event::DisconnectReason;
 use crate::secrets::{shown_name, shown_subprotocols};
 
-/// What an attempt asks for. `Debug` shows no secret.
+/// What an attempt requests. `Debug` shows no secret.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UpgradeRequest {
-    /// `ws://` or `wss://`.
+    /// The URL, with the scheme `ws://` or `wss://`.
     pub url: String,
     /// Headers of the upgrade, in order.
     pub headers: Vec<(String, String)>,
-    /// Subprotocols to offer, the preferred one first.
+    /// Subprotocols to offer, in order of preference.
     pub subprotocols: Vec<String>,
 }
 
-/// An attempt that is about to be made.
+/// An attempt that is about to start.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Attempt<'a> {
-    /// Which attempt since the line was last ready, from 1.
+    /// The number of the attempt since the line was last ready, from 1.
     pub number: u32,
     /// Whether the line was ever ready.
     pub ever_ready: bool,
-    /// Why the line went down, or the last attempt failed.
+    /// Why the line was lost or the last attempt failed.
     pub last: Option<&'a DisconnectReason>,
-    /// The line is up, and is to move: see [`Context::move_line`](crate::Context::move_line).
+    /// Whether the line is up and about to move: see [`Context::move_line`](crate::Context::move_line).
     pub moving: bool,
 }
 
-/// A connection that was opened. `Debug` shows no subprotocol that looks like a token.
+/// The result of the opening handshake. `Debug` shows no subprotocol that looks like a token.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Handshake {
-    /// The address that was reached.
+    /// The address of the server.
     pub address: SocketAddr,
     /// The subprotocol that the server chose, if it chose one.
     pub subprotocol: Option<Box<str>>,
@@ -54,7 +54,7 @@ impl UpgradeRequest {
         }
     }
 
-    /// Sets a header, in place of any of that name.
+    /// Sets a header, replacing any with this name.
     ///
     /// ```
     /// # fn _prepare(request: &mut tautline::UpgradeRequest) {

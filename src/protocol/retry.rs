@@ -5,31 +5,31 @@ use std::time::{Duration, SystemTime};
 use crate::error::{CloseFrame, Error};
 use crate::event::DisconnectReason;
 
-/// What to do after an attempt failed or a line was lost.
+/// What to do after a failed attempt or a loss.
 ///
-/// The rules, in the order in which they are asked:
+/// The first rule that matches applies:
 ///
 /// | what happened | what follows |
 /// |---|---|
 /// | close code 1000 or 1008 | `Never` |
-/// | HTTP 401 or 403, or a refused login, and there is a [`fetch`](crate::Builder::fetch) to ask | `Now`, once since the line was last ready: with fresh credentials |
-/// | HTTP 408, 425, 429 or 5xx | `Backoff`, not before the server's `Retry-After` (capped at an hour) |
-/// | another HTTP 4xx, a 3xx, or a refused login | `Never` if the line was never ready, else `After(max_delay)`: a server that is being replaced must not end a line for good |
+/// | HTTP 401 or 403, or a refused login, and there is a [`fetch`](crate::Builder::fetch) | `Now`, with fresh credentials, once since the line was last ready |
+/// | HTTP 408, 425, 429 or 5xx | `Backoff`, but not before the server's `Retry-After` (at most [`retry_after_cap`](crate::ConnectionConfig::retry_after_cap)) |
+/// | another HTTP 4xx, a 3xx, or a refused login | `Never` if the line was never ready; otherwise `After(max_delay)`, because a server that is being replaced must not end the client for good |
 /// | anything else | `Backoff` |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Retry {
     /// Try again after the next delay of the backoff.
     Backoff,
-    /// Try again at once; after a `Now` that did not bring the line back for good, 100 ms later.
+    /// Try again at once. If the line was not stable since the last `Now`, try again after 100 ms.
     Now,
-    /// Try again after exactly this long, 10 ms at least.
+    /// Try again after exactly this time, at least 10 ms.
     After(Duration),
     /// Close the client.
     Never,
 }
 
-/// A failed attempt or a loss, with what the decision about it needs.
+/// A failed attempt or a lost connection, with what is needed to decide what follows.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Loss<'a> {
@@ -37,12 +37,12 @@ pub struct Loss<'a> {
     pub reason: &'a DisconnectReason,
     /// Whether the line was ever ready.
     pub ever_ready: bool,
-    /// How long the line that is lost was ready; `None` for an attempt that failed.
+    /// How long the lost line was ready; `None` for a failed attempt.
     pub ready_for: Option<Duration>,
-    /// Attempts since the line was last ready.
+    /// How many attempts were made since the line was last ready.
     pub attempts: u32,
-    /// Failed attempts and lost lines in a row, this one included, since a line was ready for as long as
-    /// [`stable_after`](crate::ConnectionConfig::stable_after).
+    /// How many attempts failed or connections were lost in a row, including this one, since the line was ready for at
+    /// least [`stable_after`](crate::ConnectionConfig::stable_after).
     pub failures: u32,
     /// The longest delay of the backoff.
     pub(crate) max_delay: Duration,
@@ -51,7 +51,7 @@ pub struct Loss<'a> {
 }
 
 impl Loss<'_> {
-    /// What the library would do: see [`Retry`].
+    /// Returns what the rules of [`Retry`] say.
     pub fn default_retry(&self) -> Retry {
         let refused = if self.ever_ready { Retry::After(self.max_delay) } else { Retry::Never };
         if self.is_about_credentials() {

@@ -6,12 +6,13 @@ use std::time::Duration;
 use crate::config::{Jitter, ReconnectConfig, SHORTEST_DELAY};
 use crate::error::Error;
 
-/// Delays that grow with each failed attempt, spread by jitter.
+/// Delays that grow with each failed attempt, randomized by jitter.
 ///
-/// `base = min(initial_delay * multiplier^attempts, max_delay)`, then [`Jitter`], floored to whole milliseconds, and
-/// 10 ms at least.
-/// The default jitter is decorrelated in the sense of Brooker, *Exponential Backoff And Jitter* (AWS, 2015), drawn
-/// around the base rather than around the delay before.
+/// A delay is `min(initial_delay * multiplier^attempts, max_delay)`, to which the [`Jitter`] is applied. It is rounded
+/// down to whole milliseconds, and is at least 10 ms.
+///
+/// The default jitter is the decorrelated one of Brooker, *Exponential Backoff And Jitter* (AWS, 2015), applied to that
+/// base instead of the previous delay.
 ///
 /// ```
 /// use std::time::Duration;
@@ -36,18 +37,18 @@ pub struct ExponentialBackoff {
 type Random = Box<dyn FnMut() -> f64 + Send>;
 
 impl ExponentialBackoff {
-    /// A backoff at its beginning.
+    /// Returns a backoff before its first attempt.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] names the setting that can't be used.
+    /// [`Error::InvalidConfig`] names the invalid setting.
     pub fn new(config: ReconnectConfig) -> Result<Self, Error> {
         Self::with_random(config, fastrand::f64)
     }
 
-    /// The same, with a random source of your own: it returns numbers uniform in [0, 1).
+    /// Like [`new`](Self::new), with a random source of your own. The source returns numbers uniform in [0, 1).
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] names the setting that can't be used.
+    /// [`Error::InvalidConfig`] names the invalid setting.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -64,7 +65,7 @@ impl ExponentialBackoff {
         Ok(Self { config, attempts: 0, random: Box::new(random) })
     }
 
-    /// The delay before the next attempt, which is counted.
+    /// Returns the delay before the next attempt, and counts that attempt.
     pub fn next_delay(&mut self) -> Duration {
         let initial = self.config.initial_delay.as_secs_f64();
         let max = self.config.max_delay.as_secs_f64();
@@ -85,12 +86,12 @@ impl ExponentialBackoff {
         Duration::new(delay.as_secs(), delay.subsec_millis() * 1_000_000).max(SHORTEST_DELAY)
     }
 
-    /// Starts anew: the next delay is the first again.
+    /// Starts over: the next delay is that of the first attempt.
     pub fn reset(&mut self) {
         self.attempts = 0;
     }
 
-    /// How many delays were given out since the beginning or the last reset.
+    /// Returns how many delays were returned since the start or the last reset.
     pub fn attempts(&self) -> u32 {
         self.attempts
     }

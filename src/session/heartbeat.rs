@@ -6,19 +6,20 @@ use crate::config::{Beat, HeartbeatConfig, deadline};
 use crate::error::Error;
 use crate::session::unanswered::Unanswered;
 
-/// Decides when to send a heartbeat and when a silent peer is dead. Driven by time, never by threads; it lives and
-/// dies with one connection, so that what is left of an old one can't kill the next.
+/// Decides when to send a heartbeat and when a silent peer is dead. It has no thread and no clock. Use one for each
+/// connection, so that nothing left over from one can end the next.
 ///
-/// * A beat goes out every `interval`, whether or not the last was answered: it also keeps intermediaries awake.
-/// * The timeout of a beat starts when the beat has left the client's buffers. One that can't leave is late when
-///   nothing moved for the timeout.
-/// * Any byte that arrives is life, unless the configuration is `strict`: then only the answer is.
-/// * A WebSocket ping carries a counter of 8 bytes, and pong *k* answers all beats up to *k*, since a peer may answer
-///   the newest ping alone (RFC 6455, section 5.5.3). A JSON pong has no number and answers the oldest beat.
+/// * A heartbeat is due every `interval`, whether or not the last was answered, because it also keeps intermediaries
+///   from dropping the connection.
+/// * The timeout of a heartbeat starts when it has left the client's buffers. If it can't leave, it is late once no
+///   byte has moved for the timeout.
+/// * Any byte received is a sign of life. With a `strict` configuration, only the answer to the heartbeat is.
+/// * A WebSocket ping carries a counter of 8 bytes. Pong *k* answers all heartbeats up to *k*, because a peer may
+///   answer only the latest ping (RFC 6455, section 5.5.3). A JSON pong has no number and answers the oldest heartbeat.
 ///
-/// A peer that died is noticed within `interval + timeout`. Calling [`handle_timeout`](Self::handle_timeout) early is
-/// harmless; calling it more than 5 s late means that the process or the machine slept, so the peer is asked anew
-/// instead of judged.
+/// A dead peer is detected within `interval + timeout`. Calling [`handle_timeout`](Self::handle_timeout) early has no
+/// effect. Calling it more than 5 s late means that the process or the machine was suspended: the manager then sends a
+/// new heartbeat and judges the peer by that one.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -71,7 +72,7 @@ struct Sent {
     written: Option<Instant>,
 }
 
-/// What [`HeartbeatManager::handle_timeout`] asks for.
+/// What [`HeartbeatManager::handle_timeout`] asks the caller to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeartbeatAction {
@@ -80,12 +81,12 @@ pub enum HeartbeatAction {
     /// The peer is dead.
     #[non_exhaustive]
     Dead {
-        /// How long the oldest beat has waited.
+        /// How long the oldest unanswered heartbeat has waited.
         silence: Duration,
     },
 }
 
-/// One heartbeat.
+/// A heartbeat to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeartbeatFrame {
@@ -97,7 +98,7 @@ pub enum HeartbeatFrame {
     Protocol,
 }
 
-/// What may be the answer to a heartbeat.
+/// A possible answer to a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeartbeatResponse<'a> {
@@ -114,10 +115,10 @@ const CLOSEST: Duration = Duration::from_millis(1);
 const OVERSLEPT: Duration = Duration::from_secs(5);
 
 impl HeartbeatManager {
-    /// A manager that is not running.
+    /// Returns a manager that is not running.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] names the setting that can't be used.
+    /// [`Error::InvalidConfig`] names the invalid setting.
     pub fn new(config: HeartbeatConfig) -> Result<Self, Error> {
         config.check()?;
         Ok(Self::on_connection(config, false))
@@ -128,7 +129,8 @@ impl HeartbeatManager {
         Self { config, sent: 0, running: None, paused, told: None }
     }
 
-    /// Starts on a connection that is ready; the first beat is due after one interval. Does nothing with [`Beat::Off`].
+    /// Starts on a connection that is ready. The first heartbeat is due after one interval. Does nothing with
+    /// [`Beat::Off`].
     pub fn start(&mut self, now: Instant) {
         self.running = (self.config.beat != Beat::Off).then(|| Running {
             next_beat: deadline(now, self.told.map_or(self.config.interval, |(first, _)| first)),
@@ -140,7 +142,7 @@ impl HeartbeatManager {
         });
     }
 
-    /// Stops, and forgets the connection.
+    /// Stops, and clears the state of the connection.
     pub fn stop(&mut self) {
         self.running = None;
         self.told = None;
@@ -151,7 +153,7 @@ impl HeartbeatManager {
         self.running.is_some()
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) has something to do next.
+    /// Returns when [`handle_timeout`](Self::handle_timeout) must be called next.
     pub fn next_deadline(&self) -> Option<Instant> {
         let running = self.running.as_ref()?;
         let judged = self.judged_at(running).unwrap_or(running.next_beat);
@@ -163,7 +165,7 @@ impl HeartbeatManager {
         Some(deadline(since, self.config.timeout))
     }
 
-    /// Sends a beat or gives the peer up, if one of them is due.
+    /// Returns the heartbeat to send or the verdict that the peer is dead, if one of them is due.
     pub fn handle_timeout(&mut self, now: Instant) -> Option<HeartbeatAction> {
         let due = self.next_deadline().filter(|due| *due <= now)?;
         if now.saturating_duration_since(due) > OVERSLEPT {
@@ -206,12 +208,12 @@ impl HeartbeatManager {
         }
     }
 
-    /// The number of the newest beat, for [`handle_written`](Self::handle_written).
+    /// Returns the number of the latest heartbeat, for [`handle_written`](Self::handle_written).
     pub fn sent(&self) -> u64 {
         self.sent
     }
 
-    /// All beats up to number `through` have left the client's buffers: their timeout starts.
+    /// Reports that all heartbeats up to number `through` have left the client's buffers. Their timeout starts.
     pub fn handle_written(&mut self, now: Instant, through: u64) {
         let Some(running) = &mut self.running else { return };
         let mut changed = false;
@@ -226,7 +228,7 @@ impl HeartbeatManager {
         }
     }
 
-    /// Bytes arrived, or a message did.
+    /// Reports that bytes or a message arrived.
     pub fn handle_activity(&mut self, now: Instant) {
         let strict = self.config.strict;
         let Some(running) = &mut self.running else { return };
@@ -236,8 +238,8 @@ impl HeartbeatManager {
         running.live(now);
     }
 
-    /// The system took more of what waits to be written: the peer has made room, and lives. Its answer to a beat that is
-    /// out may stand behind megabytes that wait for it over there.
+    /// Reports that the operating system accepted more output. The peer has made room, so it is alive, although its
+    /// answer to a heartbeat may come behind megabytes that it has not read yet.
     pub fn handle_progress(&mut self, now: Instant) {
         let strict = self.config.strict;
         let Some(running) = &mut self.running else { return };
@@ -247,8 +249,8 @@ impl HeartbeatManager {
         }
     }
 
-    /// An answer arrived. Returns the round trip; `None` for an answer to nothing that was sent, or to one of so many
-    /// unanswered beats that this one is not remembered.
+    /// Reports an answer, and returns the round trip. Returns `None` if the answer belongs to no heartbeat that was
+    /// sent, or to one that is no longer remembered among many unanswered ones.
     pub fn handle_response(&mut self, now: Instant, response: HeartbeatResponse<'_>) -> Option<Duration> {
         let running = self.running.as_mut()?;
         let number = match response {
@@ -266,8 +268,8 @@ impl HeartbeatManager {
         Some(now.saturating_duration_since(beat.at))
     }
 
-    /// The application stopped taking its messages, so that none are read (`true`), or takes them again (`false`).
-    /// The peer is not judged in between.
+    /// Reports that the application stopped taking its messages, so that none are read (`true`), or takes them again
+    /// (`false`). The peer is not judged while reading is paused.
     pub fn handle_paused(&mut self, now: Instant, paused: bool) {
         let ends = std::mem::replace(&mut self.paused, paused) && !paused;
         if let Some(running) = self.running.as_mut().filter(|_| ends) {
@@ -275,7 +277,7 @@ impl HeartbeatManager {
         }
     }
 
-    /// Asks the peer at once, unless it is being asked already.
+    /// Sends a heartbeat at the next [`handle_timeout`](Self::handle_timeout), unless one is unanswered already.
     pub fn probe(&mut self, now: Instant) {
         if let Some(running) = &mut self.running
             && running.waiting_since.is_none()

@@ -10,10 +10,11 @@ use crate::protocol::Retry;
 use crate::session::LOG;
 use crate::session::backoff::ExponentialBackoff;
 
-/// Plans the attempts after a loss. Driven by its caller, never by a thread: it says when an attempt is due, and is
-/// told when that time has come.
+/// Plans the attempts after a loss. It has no thread and no clock: it says when an attempt is due, and the caller
+/// reports when that time has come.
 ///
-/// Each plan has a generation. A timer that fires late, for a plan that was cancelled or replaced, changes nothing.
+/// Each plan has a generation number. A timer that fires late, for a plan that was cancelled or replaced, has no
+/// effect.
 ///
 /// ```
 /// use std::time::Instant;
@@ -35,36 +36,36 @@ pub struct ReconnectionManager {
     generation: u64,
 }
 
-/// An attempt that is planned.
+/// A planned attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReconnectPlan {
-    /// Which attempt since the last reset, from 1.
+    /// The time of the attempt.
     pub attempt: u32,
-    /// How long from now.
+    /// The delay until the attempt.
     pub delay: Duration,
     /// When.
     pub at: Instant,
-    /// What to hand to [`handle_due`](ReconnectionManager::handle_due).
+    /// The number to pass to [`handle_due`](ReconnectionManager::handle_due).
     pub generation: u64,
 }
 
 impl ReconnectionManager {
-    /// A manager with nothing planned.
+    /// Returns a manager without a plan.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] names the setting that can't be used.
+    /// [`Error::InvalidConfig`] names the invalid setting.
     pub fn new(config: ReconnectConfig) -> Result<Self, Error> {
         ExponentialBackoff::new(config).map(Self::with_backoff)
     }
 
-    /// The same, over a backoff of your own.
+    /// Like [`new`](Self::new), with a backoff of your own.
     pub fn with_backoff(backoff: ExponentialBackoff) -> Self {
         Self { backoff, scheduled: false, generation: 0 }
     }
 
-    /// Plans the next attempt, in place of one that was planned before. Returns `None`, with nothing planned, for
-    /// [`Retry::Never`] and when all attempts have been made.
+    /// Plans the next attempt, replacing an earlier plan. For [`Retry::Never`], and when all attempts have been made,
+    /// it removes the plan and returns `None`.
     pub fn schedule_reconnect(&mut self, now: Instant, retry: Retry) -> Option<ReconnectPlan> {
         self.schedule_not_before(now, retry, Duration::ZERO)
     }
@@ -92,23 +93,23 @@ impl ReconnectionManager {
         Some(ReconnectPlan { attempt, delay, at: deadline(now, delay), generation: self.generation })
     }
 
-    /// Takes note that the time of a plan has come: `true` if its attempt is to be made now.
+    /// Reports that the time of a plan has come. Returns `true` if the attempt is to be made now.
     pub fn handle_due(&mut self, generation: u64) -> bool {
         self.scheduled && generation == self.generation && self.cancel_reconnect()
     }
 
-    /// Drops the plan: `true` if there was one.
+    /// Removes the plan. Returns `true` if there was one.
     pub fn cancel_reconnect(&mut self) -> bool {
         self.generation += 1;
         std::mem::replace(&mut self.scheduled, false)
     }
 
-    /// Starts the backoff anew, after the line has proved itself.
+    /// Restarts the backoff, once the line has been stable.
     pub fn reset_backoff(&mut self) {
         self.backoff.reset();
     }
 
-    /// Drops the plan and starts the backoff anew.
+    /// Removes the plan and restarts the backoff.
     pub fn cleanup(&mut self) {
         self.cancel_reconnect();
         self.reset_backoff();
@@ -119,7 +120,7 @@ impl ReconnectionManager {
         self.scheduled
     }
 
-    /// How many attempts were planned since the last reset.
+    /// Returns how many attempts were planned since the last reset.
     pub fn attempts(&self) -> u32 {
         self.backoff.attempts()
     }
