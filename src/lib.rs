@@ -1,47 +1,80 @@
-//! A blocking WebSocket client whose line stays taut: it connects, keeps itself alive, notices a dead peer, reconnects
-//! with jittered backoff, and tells the fate of every message, on plain threads and no async runtime.
+//! A blocking WebSocket client that keeps its line up. It sends heartbeats, detects a dead server, reconnects with
+//! jittered backoff, and reports what happened to every message. It runs on plain threads, without an async runtime.
+//!
+//! # Connecting
 //!
 //! ```no_run
 //! use tautline::Client;
 //!
 //! fn main() -> Result<(), tautline::Error> {
-//!     let client = Client::connect("wss://example.com/socket")?; // blocks until the line is ready, or says why not
+//!     let client = Client::connect("wss://example.com/socket")?; // blocks until connected, or returns the reason
 //!     client.send("hello")?;
-//!     for message in client.messages() {                         // blocks; lives through reconnects
+//!     for message in client.messages() {                         // blocks; survives reconnects; ends when closed
 //!         println!("{message}");
 //!     }
-//!     client.wait_closed().into_result()                              // why it ended
+//!     client.wait_closed().into_result()                         // the reason; `Ok` after a normal close
 //! }
 //! ```
 //!
-//! [`Client`] is the handle; [`ConnectionConfig`] says where to connect and how to behave; [`Event`] is what happens.
-//! [`ConnectionState`] has the diagram of the states, and [`Retry`] the rules for what follows a loss. The parts that
-//! decide can be used by themselves: [`ExponentialBackoff`], [`ReconnectionManager`], [`HeartbeatManager`].
+//! [`Client::connect`] makes one attempt and returns the reason if it fails. [`Client::start`] returns at once, and keeps
+//! trying until the server is there. Both take a URL or a [`ConnectionConfig`]. [`Client::builder`] adds behaviour: a
+//! [`Protocol`], a resolver, a callback that wakes an event loop.
 //!
-//! A session of your own, with a login, heartbeats and answers, is a [`Protocol`]; the [`guide`] writes one, from its first
-//! line to its test.
+//! A *connection* is one TCP connection with its WebSocket. The *line* is the client's link to the server, which outlives
+//! its connections: when one is lost, the client opens the next, and the line goes on. The line is *ready* when the
+//! WebSocket is open or, with a protocol that logs in, when the login is accepted.
 //!
-//! # The threads
+//! # Where to find what
+//!
+//! | you want to | see |
+//! |---|---|
+//! | send, receive, close | [`Client`] |
+//! | set timeouts, limits, heartbeats, reconnects | [`ConnectionConfig`], [`HeartbeatConfig`], [`ReconnectConfig`] |
+//! | know what happens on the line | [`Event`], [`ConnectionState`], [`Stats`] |
+//! | know whether a message arrived | [`Client::confirm`], [`Delivery`] |
+//! | send a request and get its answer | [`Client::request`], [`Client::request_many`] |
+//! | log in with JSON | [`JsonSession`] |
+//! | implement a session of your own | [`Protocol`], and the [`guide`], which develops one from its first line to its test |
+//! | know when the client reconnects | [`Retry`] |
+//! | use the logic without a client | [`ExponentialBackoff`], [`ReconnectionManager`], [`HeartbeatManager`] |
+//!
+//! # What happens when…
+//!
+#![doc = include_str!("docs/what_happens.md")]
+//!
+//! # Shutdown
+//!
+#![doc = include_str!("docs/shutdown.md")]
+//!
+//! # Defaults
+//!
+#![doc = include_str!("docs/defaults.md")]
+//!
+//! # Limits
+//!
+#![doc = include_str!("docs/limits.md")]
+//!
+//! # Threads
 //!
 //! ```text
-//!  callers (any number)                   tautline-io (one a client)                 server
-//!    send ──▶ intake ──gate──▶  worker: a blocking read with a deadline  ◀──TLS/TCP──▶
-//!    recv ◀── events ────────   session (pure) decides, worker does
-//!                                 │ dial              ▲ a finished socket, or why not
+//!  callers (any number)                   tautline-io (one per client)               server
+//!    send ──▶ outbox ──────────▶  waits for the socket, callers, timers  ◀──TLS/TCP──▶
+//!    recv ◀── events ───────────  session logic, without I/O of its own
+//!                                 │ dial              ▲ a connection, or the error
 //!                                 ▼                   │
-//!                         tautline-dial (lives for one attempt: look-up, TCP, TLS, upgrade)
+//!                         tautline-dial (one per attempt: DNS lookup, TCP, TLS, upgrade)
 //!                                 │ schedule          ▲ retry now
 //!                                 ▼                   │
-//!                         tautline-timer (one a process: backoff for all clients)
+//!                         tautline-timer (one per process: backoff for all clients)
 //! ```
 //!
-//! N clients need N + 1 threads, and one more for each line that is being dialled or whose protocol has
-//! [work](Context::work) done. An idle client makes no system call between two heartbeats.
+//! N clients use N + 1 threads, and one more for each line that is being dialled or whose protocol has pending
+//! [work](Context::work). An idle client makes no system call between two heartbeats.
 //!
 //! # The log
 //!
-//! State changes, attempts and reasons are logged at info and warn under the target `tautline`; nothing in the steady
-//! state, and never a password, a token, a query string or a payload.
+//! State changes, attempts and reasons are logged at the levels info and warn under the target `tautline`. Nothing is
+//! logged while messages flow normally. The log never contains a password, a token, a query string or a payload.
 #![forbid(unsafe_code)]
 // The programs of the docs and of the README compile without a warning.
 #![doc(test(attr(deny(warnings))))]

@@ -1,5 +1,6 @@
 //! The tests that `README.md`, beside this file, names do exist, and no row of its tables is without one. So do the files
 //! and functions that `ARCHITECTURE.md` and `CONTRIBUTING.md` name.
+//! The README of the library says what the front page of its docs says.
 
 #[path = "common/watchdog.rs"]
 mod watchdog;
@@ -85,4 +86,23 @@ fn the_look_finds_what_is_missing() {
     assert_eq!(files, ["idle.rs", "no_file.rs", "a"]);
     let text = "`src/lib.rs`, `src/no_file.rs::run`, `src/io/`, `tests/no_folder/`, `cargo run --bin a/b`";
     assert_eq!(missing_paths(text), ["src/no_file.rs", "tests/no_folder/"]);
+}
+
+#[test]
+fn the_readme_has_the_tables_of_the_docs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &Path| fs::read_to_string(path).unwrap();
+    let (readme, front) = (read(&root.join("README.md")), read(&root.join("src/lib.rs")));
+    let mut parts = 0;
+    for part in fs::read_dir(root.join("src/docs")).unwrap() {
+        let part = part.unwrap();
+        let name = part.file_name().into_string().unwrap();
+        assert!(readme.contains(&read(&part.path())), "README.md and src/docs/{name} differ");
+        assert!(
+            front.contains(&format!("include_str!(\"docs/{name}\")")),
+            "src/lib.rs lacks src/docs/{name}"
+        );
+        parts += 1;
+    }
+    assert_eq!(parts, 4);
 }
