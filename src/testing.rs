@@ -1,25 +1,25 @@
 //! A test kit for protocols: a scripted server and a virtual clock around a real line, without a socket, a thread or a
-//! sleep. With the feature `testing`, off by default; a program that tests its [`Protocol`] turns it on for its tests:
+//! sleep. It needs the feature `testing`, which is off by default. Turn it on for the tests of your program:
 //!
 //! ```toml
 //! [dev-dependencies]
 //! tautline = { version = "0.1", features = ["testing"] }
 //! ```
 //!
-//! A [`Line`] holds the same session that a [`Client`](crate::Client) has: the same rules of logging in, of heartbeats,
-//! losses, reconnects and deliveries. The test is its server, its network, its clock and its application. Each call
-//! happens at one instant, and everything that follows from it at that instant is done when it returns; time goes by in
-//! [`step`](Line::step) alone. So a test says what happens and sees what comes of it, always the same.
+//! A [`Line`] runs the same session logic as a [`Client`](crate::Client): logins, heartbeats, losses, reconnects and
+//! deliveries follow the same rules. The test acts as the server, the network, the clock and the application. Time passes
+//! only in [`step`](Line::step). Every other call happens at one instant, and everything that follows from it at that
+//! instant is done when it returns. So a test always has the same result.
 //!
-//! A call that makes no sense, such as [`open`](Line::open) while no attempt is under way, panics with a sentence that
-//! says what to do instead: here that is a failed test.
+//! A call that makes no sense, such as [`open`](Line::open) while no attempt is under way, panics with a message that says
+//! what to do instead.
 //!
-//! What it leaves out: TLS and HTTP below the WebSocket; a network that delays; an application that does not take what
-//! arrives; the threads. For those, use a real server on a loopback socket.
+//! The kit does not simulate TLS, HTTP, a slow network, an application that does not take its messages, or threads. To
+//! test those, use a real server on a loopback socket.
 //!
 //! # A whole test
 //!
-//! A server that wants a token and says how often it wants to hear `alive`; a session that was broken off is resumed.
+//! The server of this example wants a token, says how often it expects `alive`, and resumes a session after a loss.
 //!
 //! ```
 //! use std::time::Duration;
@@ -71,7 +71,7 @@
 //! let mut line = Line::new("wss://tracker.example", Tracker::default())?;
 //! assert_eq!(line.attempt().url, "wss://tracker.example");
 //!
-//! // It logs in first; what the application has sent waits until it may go.
+//! // The protocol logs in first. The application's message waits until then.
 //! line.send("position");
 //! line.open();
 //! assert_eq!(line.heard_json(), [json!({"token": "secret"})]);
@@ -79,20 +79,20 @@
 //! assert_eq!(line.state(), ConnectionState::Authenticated);
 //! assert_eq!(line.heard(), ["position"]);
 //!
-//! // Its heartbeat is the server's word.
+//! // The server sets the interval of the heartbeat.
 //! line.step(Duration::from_secs(19));
 //! assert!(line.heard().is_empty());
 //! line.step(Duration::from_secs(21));
 //! assert_eq!(line.heard(), ["alive", "alive"]);
 //!
-//! // The connection breaks in the middle of a message, which thus may have arrived and is not sent again.
+//! // The connection breaks in the middle of a message. It may have arrived, so it is not sent again.
 //! line.break_after(10);
 //! let doubtful = line.send("a long message");
 //! line.send("another");
 //! assert_eq!(line.state(), ConnectionState::Disconnected);
 //! assert!(line.doubtful().contains(doubtful));
 //!
-//! // A moment later it is back, and resumes.
+//! // Two seconds later the client reconnects and resumes the session.
 //! assert_eq!(line.next_attempt(), Some(Duration::from_secs(2)));
 //! line.step(Duration::from_secs(2));
 //! line.open();
@@ -164,13 +164,13 @@ pub struct Line {
 }
 
 impl Line {
-    /// When each test begins by the wall clock, as time since 1970: 2025-01-01 00:00 UTC.
+    /// The wall-clock time at which each test starts, as time since 1970: 2025-01-01 00:00 UTC.
     pub const BEGINS: Duration = Duration::from_secs(1_735_689_600);
 
-    /// A line as [`Client::start`](crate::Client::start) makes it, with the first attempt under way.
+    /// Creates a line as [`Client::start`](crate::Client::start) does, with the first attempt under way.
     ///
     /// # Errors
-    /// The configuration or the protocol's [`check`](Protocol::check) says no.
+    /// The configuration is invalid, or the protocol's [`check`](Protocol::check) failed.
     ///
     /// ```
     /// use tautline::testing::Line;
@@ -188,7 +188,7 @@ impl Line {
         Self::begin(&config.into(), Box::new(protocol), None)
     }
 
-    /// The same, with a [`fetch`](crate::Builder::fetch): it is called at once, for each attempt.
+    /// Like [`new`](Self::new), with a [`fetch`](crate::Builder::fetch) that is called at once for each attempt.
     ///
     /// # Errors
     /// As with [`new`](Self::new).

@@ -12,7 +12,7 @@ use crate::state::ConnectionState;
 use crate::testing::{Asked, Line, turn};
 
 impl Line {
-    /// Time goes by, and everything falls due on the way in its order, attempts included.
+    /// Lets this much time pass. Everything that falls due in it happens in order, including attempts.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -34,50 +34,51 @@ impl Line {
         self.settle();
     }
 
-    /// The virtual time since the line was made.
+    /// Returns the virtual time since the line was created.
     pub fn elapsed(&self) -> Duration {
         self.now().saturating_duration_since(self.start)
     }
 
-    /// What [`Context::random`](crate::Context::random) says from now on, and what the backoff draws: 0.5, unless told
-    /// otherwise. With the default jitter and 0.5, the first reconnect comes after 2 s.
+    /// Sets the value that [`Context::random`](crate::Context::random) returns and the backoff uses from now on. It is
+    /// 0.5 by default. With the default jitter and 0.5, the first reconnect comes after 2 s.
     ///
     /// # Panics
-    /// The number is not at least 0 and below 1.
+    /// If the value is not at least 0 and below 1.
     #[track_caller]
     pub fn set_random(&mut self, number: f64) {
         assert!((0.0..1.0).contains(&number), "{number} is no number of at least 0 and below 1");
         self.random.store(number.to_bits(), SeqCst);
     }
 
-    /// The state of the line.
+    /// Returns the state of the line.
     pub fn state(&self) -> ConnectionState {
         self.turn.session.state()
     }
 
-    /// How long from now the next attempt is due, if one is planned.
+    /// Returns the time until the next attempt, if one is planned.
     pub fn next_attempt(&self) -> Option<Duration> {
         let plan = self.turn.host.plan.as_ref();
         plan.map(|plan| plan.at.saturating_duration_since(self.now()))
     }
 
-    /// Why the line is down, or closed; `None` while it is up, or before anything went wrong.
+    /// Returns why the line is down or closed; `None` while it is up, and before anything failed.
     pub fn last_failure(&self) -> Option<Error> {
         let closed = self.reason.clone().map(CloseReason::into_error);
         closed.or_else(|| self.turn.session.last_failure())
     }
 
-    /// Why the line is closed, once it is.
+    /// Returns why the line is closed, once it is.
     pub fn close_reason(&self) -> Option<&CloseReason> {
         self.reason.as_ref()
     }
 
-    /// What the application sees since the last call: all events, messages included.
+    /// Returns the application's events since the last call, including messages.
     pub fn events(&mut self) -> Vec<Event> {
         self.events.drain(..).collect()
     }
 
-    /// The messages among them, as they are displayed; the other events stay for [`events`](Self::events).
+    /// Returns the messages among the events, as they are displayed. The other events stay for
+    /// [`events`](Self::events).
     pub fn messages(&mut self) -> Vec<String> {
         let mut messages = Vec::new();
         for event in std::mem::take(&mut self.events) {
@@ -89,8 +90,8 @@ impl Line {
         messages
     }
 
-    /// The tickets in doubt of the last loss or move that is still among the events: written, never confirmed, and not
-    /// sent again.
+    /// Returns `maybe_delivered` of the latest loss or move that is still among the events: messages that were written,
+    /// were not confirmed, and are not sent again.
     pub fn doubtful(&self) -> Tickets {
         let doubtful = |event: &Event| match event {
             Event::Disconnected { maybe_delivered, .. } | Event::Moved { maybe_delivered, .. } => {
@@ -101,10 +102,10 @@ impl Line {
         self.events.iter().rev().find_map(doubtful).unwrap_or_default()
     }
 
-    /// The application sends this.
+    /// Sends a message as the application.
     ///
     /// # Panics
-    /// It is not accepted: see [`try_send`](Self::try_send).
+    /// If the message is not accepted: see [`try_send`](Self::try_send).
     #[track_caller]
     pub fn send(&mut self, message: impl Into<Message>) -> Ticket {
         match self.try_send(message) {
@@ -113,7 +114,7 @@ impl Line {
         }
     }
 
-    /// The same, where it may not be accepted.
+    /// Sends a message as the application, where it may not be accepted.
     ///
     /// # Errors
     /// The message, and why it was not accepted.
@@ -125,8 +126,8 @@ impl Line {
         Ok(ticket)
     }
 
-    /// The application sends a request, and waits for its answer: see [`answers`](Self::answers). It waits without end;
-    /// a timeout is a [`withdraw`](Self::withdraw).
+    /// Sends a request as the application, which then waits for its answer without a timeout: see
+    /// [`answers`](Self::answers). To simulate a timeout, call [`withdraw`](Self::withdraw).
     ///
     /// ```
     /// # use serde_json::json;
@@ -145,7 +146,7 @@ impl Line {
         self.ask(message.into(), false)
     }
 
-    /// The same for a request with many answers.
+    /// Sends a request with many answers as the application.
     #[track_caller]
     pub fn request_many(&mut self, message: impl Into<Message>) -> Ticket {
         self.ask(message.into(), true)
@@ -165,8 +166,8 @@ impl Line {
         }
     }
 
-    /// What a request has got since the last call: answers, or why it failed. Nothing follows when it
-    /// [has ended](Self::has_ended).
+    /// Returns what a request has received since the last call: answers, or the error that ended it. Nothing follows
+    /// once it [has ended](Self::has_ended).
     #[track_caller]
     pub fn answers(&mut self, asked: Ticket) -> Vec<Result<Message, Error>> {
         let is_closed = self.state() == ConnectionState::Closed;
@@ -180,10 +181,10 @@ impl Line {
         answers
     }
 
-    /// Whether a request waits no longer: it has had its answers, or failed, or was withdrawn.
+    /// Whether a request has ended: all its answers have arrived, it failed, or it was withdrawn.
     ///
     /// # Panics
-    /// Some of its answers were not taken yet.
+    /// If some of its answers have not been taken yet.
     #[track_caller]
     pub fn has_ended(&self, asked: Ticket) -> bool {
         match self
@@ -198,7 +199,7 @@ impl Line {
         }
     }
 
-    /// The application waits no longer for the answer to a request: its timeout is over, or it has dropped the
+    /// Withdraws a request, as the application does when its timeout has passed or it drops the
     /// [`Answers`](crate::Answers).
     #[track_caller]
     pub fn withdraw(&mut self, asked: Ticket) {
@@ -211,44 +212,44 @@ impl Line {
         self.asked.get_mut(&asked.number()).unwrap_or_else(|| no_request(asked))
     }
 
-    /// What the protocol wants done with [`Context::work`](crate::Context::work), and has no result yet: the ids, in the
-    /// order in which it asked.
+    /// Returns the ids of the jobs that the protocol has requested with [`Context::work`](crate::Context::work) and
+    /// that have no result yet, in the order of the requests.
     pub fn work(&self) -> Vec<u32> {
         self.turn.host.jobs.iter().map(|job| job.id).collect()
     }
 
-    /// Does a piece of work, here and now, and brings its result.
+    /// Runs a job now and passes its result to the protocol.
     #[track_caller]
     pub fn do_work(&mut self, id: u32) {
         self.worked(id, turn::run);
     }
 
-    /// Brings this result of a piece of work, which is not done.
+    /// Passes this result of a job to the protocol, without running the job.
     #[track_caller]
     pub fn finish_work(&mut self, id: u32, result: Result<impl Into<Message>, Error>) {
         self.worked(id, |_| result.map(Into::into));
     }
 
-    /// The application wants no more waiting: see [`Client::reconnect_now`](crate::Client::reconnect_now).
+    /// Skips the wait for the next attempt: see [`Client::reconnect_now`](crate::Client::reconnect_now).
     #[track_caller]
     pub fn reconnect_now(&mut self) {
         self.command(Command::ReconnectNow);
     }
 
-    /// The application closes the line: see [`Client::close`](crate::Client::close).
+    /// Closes the line as the application: see [`Client::close`](crate::Client::close).
     #[track_caller]
     pub fn close_client(&mut self) {
         let until = deadline(self.now(), self.turn.session.config().close_timeout);
         self.command(Command::Close { frame: CloseFrame::new(1000, ""), flush: true, until });
     }
 
-    /// The application ends the line: see [`Client::terminate`](crate::Client::terminate).
+    /// Ends the line as the application: see [`Client::terminate`](crate::Client::terminate).
     #[track_caller]
     pub fn terminate(&mut self) {
         self.command(Command::Terminate);
     }
 
-    /// What the line could not deliver, once it is closed.
+    /// Returns what could not be delivered, once the line is closed.
     pub fn left(&self) -> Option<&Undelivered> {
         self.left.as_ref()
     }

@@ -12,10 +12,10 @@ use crate::transport::socket::Socket;
 use crate::transport::stream::{Link, Wire};
 
 impl Line {
-    /// What the attempt under way asks for: the first, a later one, or that of a move.
+    /// Returns the request of the attempt under way: the first, a later one, or that of a move.
     ///
     /// # Panics
-    /// No attempt is under way.
+    /// If no attempt is under way.
     #[track_caller]
     pub fn attempt(&self) -> &UpgradeRequest {
         match &self.turn.host.attempt {
@@ -29,16 +29,16 @@ impl Line {
         self.turn.host.attempt.is_some()
     }
 
-    /// The server accepts the attempt under way, and chooses no subprotocol.
+    /// Accepts the attempt under way as the server, without a subprotocol.
     #[track_caller]
     pub fn open(&mut self) {
         self.accept(None);
     }
 
-    /// The server accepts the attempt under way, with this subprotocol.
+    /// Accepts the attempt under way as the server, with this subprotocol.
     ///
     /// # Panics
-    /// It was not offered.
+    /// If the subprotocol was not offered.
     #[track_caller]
     pub fn open_with(&mut self, subprotocol: &str) {
         let offered = &self.attempt().subprotocols;
@@ -62,16 +62,16 @@ impl Line {
         self.settle();
     }
 
-    /// The server answers the attempt under way with this HTTP status.
+    /// Answers the attempt under way with this HTTP status.
     #[track_caller]
     pub fn reject(&mut self, status: u16) {
         self.reject_with(status, &[]);
     }
 
-    /// The server answers the attempt under way with this HTTP status and these headers.
+    /// Answers the attempt under way with this HTTP status and these headers.
     ///
     /// # Panics
-    /// The status is none with which a server refuses.
+    /// If a server can't reject an upgrade with this status.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -89,7 +89,7 @@ impl Line {
         self.fail(|_| Error::UpgradeRejected(Arc::new(rejection)));
     }
 
-    /// The attempt under way finds nobody: there is no TCP connection.
+    /// Fails the attempt under way: no TCP connection is made.
     #[track_caller]
     pub fn refuse(&mut self) {
         self.fail(turn::refused);

@@ -7,25 +7,26 @@ use crate::testing::turn::Role;
 use crate::transport::pipe::End;
 
 impl Line {
-    /// Whether the line is on its way to another connection: see [`Context::move_line`](crate::Context::move_line). The
-    /// attempt of the move is answered as any other is; then there is a server beside the line's.
+    /// Whether the line is moving to another connection: see [`Context::move_line`](crate::Context::move_line). Answer
+    /// the attempt of the move like any other; then there are two servers.
     pub fn is_moving(&self) -> bool {
         self.is_dialling() && self.turn.session.current().is_some() || self.beside.is_open
     }
 
-    /// The server that the line is to move to says this.
+    /// Sends a message as the server that the line is moving to.
     #[track_caller]
     pub fn say_beside(&mut self, message: impl Into<Message>) {
         self.has_beside();
         self.say_at(Role::Beside, &message.into());
     }
 
-    /// The messages that it has got since the last call. After the move, [`heard`](Self::heard) has them.
+    /// Returns the messages that the server that the line is moving to has received since the last call. After the
+    /// move, [`heard`](Self::heard) returns them.
     pub fn heard_beside(&mut self) -> Vec<String> {
         self.beside.heard.drain(..).map(|message| message.to_string()).collect()
     }
 
-    /// It closes its connection.
+    /// Closes the connection of the server that the line is moving to.
     #[track_caller]
     pub fn close_beside(&mut self, code: u16, reason: &str) {
         self.has_beside();
@@ -34,7 +35,7 @@ impl Line {
         self.settle();
     }
 
-    /// Its connection breaks.
+    /// Breaks the connection to the server that the line is moving to.
     #[track_caller]
     pub fn break_off_beside(&mut self) {
         self.has_beside();
@@ -42,11 +43,11 @@ impl Line {
         self.settle();
     }
 
-    /// The server that the line has moved from says this, late. It can while it has not answered the client's close
-    /// frame: see [`answer_close`](Self::answer_close).
+    /// Sends a message as the server that the line has moved from. It can still send until it has answered the client's
+    /// close frame: see [`answer_close`](Self::answer_close).
     ///
     /// # Panics
-    /// That connection has ended.
+    /// If that connection has ended.
     #[track_caller]
     pub fn say_old(&mut self, message: impl Into<Message>) {
         assert!(
@@ -57,7 +58,7 @@ impl Line {
         self.say_at(Role::Old, &message.into());
     }
 
-    /// The messages that the server has got from which the line has moved.
+    /// Returns the messages that the old server has received after a move.
     pub fn heard_old(&mut self) -> Vec<String> {
         self.old.heard.drain(..).map(|message| message.to_string()).collect()
     }

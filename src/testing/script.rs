@@ -12,7 +12,7 @@ use crate::transport::pipe::End;
 const CONTROL: usize = 125;
 
 impl Line {
-    /// The server says this: text, bytes, or JSON.
+    /// Sends a message as the server: text, bytes, or JSON.
     #[track_caller]
     pub fn say(&mut self, message: impl Into<Message>) {
         self.connected();
@@ -26,7 +26,7 @@ impl Line {
         self.settle();
     }
 
-    /// The server sends a WebSocket ping. The answer is in [`pongs`](Self::pongs).
+    /// Sends a WebSocket ping as the server. The answer appears in [`pongs`](Self::pongs).
     #[track_caller]
     pub fn ping(&mut self, payload: impl AsRef<[u8]>) {
         let payload = self.control(payload.as_ref());
@@ -34,7 +34,7 @@ impl Line {
         self.settle();
     }
 
-    /// The server sends a WebSocket pong, such as the answer to one of [`pings`](Self::pings).
+    /// Sends a WebSocket pong as the server, such as the answer to one of [`pings`](Self::pings).
     #[track_caller]
     pub fn pong(&mut self, payload: impl AsRef<[u8]>) {
         let payload = self.control(payload.as_ref());
@@ -53,16 +53,16 @@ impl Line {
         payload.to_vec()
     }
 
-    /// The messages that the server has got since the last call, as they are displayed: a binary one as its length.
-    /// What it got on a connection that has ended since is among them.
+    /// Returns the messages that the server has received since the last call, as they are displayed: a binary message
+    /// as its length. It includes messages received on a connection that has ended since.
     pub fn heard(&mut self) -> Vec<String> {
         self.server.heard.drain(..).map(|message| message.to_string()).collect()
     }
 
-    /// The same as JSON.
+    /// Like [`heard`](Self::heard), as JSON.
     ///
     /// # Panics
-    /// A message is none.
+    /// If a message is not JSON.
     #[track_caller]
     pub fn heard_json(&mut self) -> Vec<Value> {
         let read = |message: Message| match message.json() {
@@ -72,40 +72,40 @@ impl Line {
         self.server.heard.drain(..).map(read).collect()
     }
 
-    /// The same as messages, for a protocol with binary ones.
+    /// Like [`heard`](Self::heard), as messages, for a protocol that sends binary ones.
     pub fn heard_messages(&mut self) -> Vec<Message> {
         std::mem::take(&mut self.server.heard)
     }
 
-    /// The payloads of the WebSocket pings that the server has got since the last call.
+    /// Returns the payloads of the WebSocket pings that the server has received since the last call.
     pub fn pings(&mut self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.server.pings)
     }
 
-    /// The same for pongs.
+    /// Returns the payloads of the WebSocket pongs that the server has received since the last call.
     pub fn pongs(&mut self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.server.pongs)
     }
 
-    /// The close frame that the server got on this connection, or on the one that has ended.
+    /// Returns the close frame that the server received on this connection, or on the last one.
     pub fn goodbye(&self) -> Option<&CloseFrame> {
         self.server.goodbye.as_ref()
     }
 
-    /// Whether the server answers the client's WebSocket pings by itself, at once. It does, unless told otherwise.
+    /// Sets whether the server answers WebSocket pings at once. By default it does.
     pub fn answer_pings(&mut self, answers: bool) {
         self.answers_pings = answers;
     }
 
-    /// Whether the server answers the client's close frame by itself, at once. It does, unless told otherwise.
+    /// Sets whether the server answers a close frame at once. By default it does.
     pub fn answer_close(&mut self, answers: bool) {
         self.answers_close = answers;
     }
 
-    /// The server closes the connection with this code, and ends it when the client has answered.
+    /// Closes the connection as the server with this code. The server ends the connection when the client has answered.
     ///
     /// # Panics
-    /// The code may not be sent (RFC 6455, section 7.4), or the reason is longer than 123 bytes.
+    /// If the code may not be sent (RFC 6455, section 7.4), or the reason is longer than 123 bytes.
     #[track_caller]
     pub fn close(&mut self, code: u16, reason: &str) {
         self.connected();
@@ -119,7 +119,7 @@ impl Line {
         self.settle();
     }
 
-    /// The connection breaks.
+    /// Breaks the connection.
     #[track_caller]
     pub fn break_off(&mut self) {
         self.connected();
@@ -127,12 +127,12 @@ impl Line {
         self.settle();
     }
 
-    /// The connection breaks when the server has taken so many more bytes of the client's, frames as they are on the
-    /// wire: a text of up to 125 bytes takes six more than its length. While an attempt is under way, this is about the
-    /// connection that it brings.
+    /// Breaks the connection when the server has received this many more bytes from the client. Count frames as they
+    /// are on the wire: a text of up to 125 bytes takes six bytes more than its length. While an attempt is under way,
+    /// this applies to the connection that it opens.
     ///
-    /// Messages that go out together share their fate, as on a real line: when the server took a byte of the first, each
-    /// may have been delivered; when it took none, none was ever written.
+    /// Messages that are written together share their fate, as on a real connection. If the server received a byte of
+    /// the first, each may have been delivered. If it received none, none was written.
     #[track_caller]
     pub fn break_after(&mut self, bytes: u64) {
         self.connected_or_dialling();
@@ -140,15 +140,15 @@ impl Line {
         self.settle();
     }
 
-    /// The server, and whatever lies on the way to it, takes no bytes any more; it may still speak. While an attempt is
-    /// under way, this is about the connection that it brings.
+    /// Makes the server accept no more bytes; it can still send. While an attempt is under way, this applies to the
+    /// connection that it opens.
     #[track_caller]
     pub fn stall(&mut self) {
         self.connected_or_dialling();
         self.server.stalled = true;
     }
 
-    /// The server takes bytes again.
+    /// Makes the server accept bytes again.
     #[track_caller]
     pub fn resume(&mut self) {
         self.server.stalled = false;
