@@ -1,8 +1,8 @@
-//! The client side of the Autobahn conformance cases: it echoes what each case sends, through the library's own path.
+//! The client side of the Autobahn conformance cases: it echoes what each case sends, through the whole library.
 //!
 //! ```sh
-//! cargo run --example autobahn -- ws://127.0.0.1:9001 [AGENT]      # against a running fuzzing server
-//! tests/interop/run.sh conformance                                  # brings one of its own
+//! cargo run --example autobahn -- ws://127.0.0.1:9001 [AGENT]      # against a fuzzing server that runs already
+//! tests/interop/run.sh conformance                                  # starts one itself
 //! ```
 
 use std::error::Error;
@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Answers each message with itself, in the order of the wire: also one with a violation right behind it.
+/// Echoes each message in the order of the wire, even if a protocol violation follows it.
 struct Echo;
 
 impl Protocol for Echo {
@@ -43,7 +43,7 @@ impl Protocol for Echo {
     }
 }
 
-/// Nothing on the wire but what the case asks for, and no second try.
+/// Sends nothing but what the case asks for, and does not reconnect.
 fn config(url: String) -> ConnectionConfig {
     ConnectionConfig::new(url).heartbeat(HeartbeatConfig::off()).reconnect(ReconnectConfig::never())
 }

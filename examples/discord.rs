@@ -1,8 +1,8 @@
-//! A session of Discord's gateway, version 10: the server says how often it wants a beat, a beat that is not acknowledged
-//! ends the connection, and the session goes on over another one, at a URL that the server told.
+//! A session of Discord's gateway, version 10. The server sets the heartbeat interval. A heartbeat that is not acknowledged
+//! ends the connection, and the session is resumed on another one, at a URL that the server gave.
 //!
 //! ```sh
-//! cargo run --example discord -- wss://gateway.discord.gg TOKEN [COUNT]     # shows so many events; 10 by default
+//! cargo run --example discord -- wss://gateway.discord.gg TOKEN [COUNT]     # shows COUNT events; 10 by default
 //! ```
 
 use std::time::Duration;
@@ -13,15 +13,15 @@ use tautline::{
     Loss, Message, Outgoing, Protocol, Retry, UpgradeRequest,
 };
 
-/// The server takes 120 messages in any 60 s. At this pace there is room for the protocol's own.
+/// The server accepts 120 messages in any 60 s. This interval leaves room for the protocol's own.
 const PACE: Duration = Duration::from_millis(550);
 
-/// The application hears the server's events, and says payloads such as `{"op": 3, "d": {…}}`.
+/// The application receives the server's events, and sends payloads such as `{"op": 3, "d": {…}}`.
 #[derive(Default)]
 pub(crate) struct Discord {
     token: String,
-    session: Option<Value>, // what READY said of it
-    seen: Option<u64>,      // the number of the last event
+    session: Option<Value>, // the READY event's data
+    seen: Option<u64>,      // the sequence number of the last event
     interval: Duration,
     unanswered: bool,
 }
@@ -70,7 +70,7 @@ impl Protocol for Discord {
                 Some(request) => cx.fail_request(request, Error::invalid_message("it is no payload")),
                 None => log::error!("{} is not sent: it is no payload", outgoing.ticket),
             }
-            return Ok(()); // an error would end the connection, and the message meet it again on the next
+            return Ok(()); // an error would end the connection, now and again after the reconnect
         }
         cx.send(outgoing.message);
         cx.hold(PACE);
@@ -79,7 +79,7 @@ impl Protocol for Discord {
 
     fn on_timer(&mut self, cx: &mut Context<'_>, _: u32) -> Result<(), Error> {
         if std::mem::replace(&mut self.unanswered, true) && !cx.missed_input() {
-            cx.close(4000, "a beat was not acknowledged"); // and nothing is sent behind it
+            cx.close(4000, "a beat was not acknowledged"); // nothing is sent after it
         }
         cx.send(json!({"op": 1, "d": self.seen}));
         cx.set_timer(0, self.interval);
@@ -101,13 +101,13 @@ fn interval(hello: &Value) -> Duration {
     Duration::from_millis(hello["d"]["heartbeat_interval"].as_u64().unwrap_or(41_250))
 }
 
-/// At a random time, for all that were cut off together not to beat together.
+/// The first heartbeat is sent at a random time, so that clients that reconnect together don't send theirs together.
 fn first_beat(cx: &mut Context<'_>, interval: Duration) {
     let share = cx.random();
     cx.set_timer(0, interval.mul_f64(share));
 }
 
-/// Resumes the session, or identifies for a new one.
+/// Resumes the session, or starts a new one.
 fn login(token: &str, session: Option<&Value>, seen: Option<u64>) -> Value {
     if let Some(session) = session {
         return json!({"op": 6, "d": {"token": token, "session_id": session["session_id"], "seq": seen}});
@@ -123,7 +123,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("usage: discord URL TOKEN [COUNT]".into());
     };
     let mut left: u32 = args.next().as_deref().unwrap_or("10").parse()?;
-    // The session has beats of its own. The first delays, 1 s to 3 s, are what the server asks for.
+    // The session has its own heartbeats. The default first delay of 1 s to 3 s is what the server asks for.
     let config = ConnectionConfig::new(url).heartbeat(HeartbeatConfig::off());
     let client =
         Client::builder(config).protocol(session(token)).connect().map_err(|error| error.to_string())?;

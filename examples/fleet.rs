@@ -1,5 +1,5 @@
-//! Many clients in one process: opens them to a loopback server of its own, shows where they stand and what they cost,
-//! idle and at work, and ends with a table.
+//! Many clients in one process. The program connects them to its own loopback server, shows their states, and measures what
+//! they cost while idle and while busy. It ends with a table.
 //!
 //! ```sh
 //! cargo run --release --example fleet            # 500 clients
@@ -18,10 +18,10 @@ use std::time::{Duration, Instant};
 
 use tautline::{Client, ConnectionConfig, HeartbeatConfig, QueueLimit};
 
-/// How long the idle fleet is watched.
+/// How long the idle fleet is measured.
 const WATCH: Duration = Duration::from_secs(5);
 
-/// Between two heartbeats: longer than it takes to open the fleet and to watch it.
+/// The heartbeat interval. It is longer than it takes to open the fleet and to measure it.
 const BEAT: Duration = Duration::from_secs(120);
 
 /// How often each client sends and waits for its echo.
@@ -58,7 +58,7 @@ fn run(count: usize) -> Result<(), Box<dyn Error>> {
     table.push(("opened in", format!("{:.2?}", start.elapsed())));
     table.push(("states", states(&fleet)));
 
-    // Dial threads and their memory are gone soon.
+    // The dial threads end soon and free their memory.
     thread::sleep(Duration::from_millis(500));
     let open = Usage::now();
     if let (Some(open), Some(before)) = (&open, &before) {
@@ -98,7 +98,7 @@ fn run(count: usize) -> Result<(), Box<dyn Error>> {
 
     table.push(("states", states(&fleet)));
     let start = Instant::now();
-    // Each close takes its handshake; together they take little longer than one.
+    // Each close waits for its handshake; in parallel they take little longer than one.
     let closing: Vec<_> = fleet.chunks(count.div_ceil(8)).map(<[Client]>::to_vec).collect();
     drop(fleet);
     let closing: Vec<_> = closing
@@ -117,7 +117,7 @@ fn run(count: usize) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// How many clients stand where.
+/// How many clients are in each state.
 fn states(fleet: &[Client]) -> String {
     let mut states = BTreeMap::new();
     for client in fleet {
@@ -126,7 +126,7 @@ fn states(fleet: &[Client]) -> String {
     states.iter().map(|(state, count)| format!("{count} {state}")).collect::<Vec<_>>().join(", ")
 }
 
-/// What this process uses, where the system tells (Linux).
+/// What this process uses, where the system reports it (Linux).
 struct Usage {
     /// In KiB.
     resident: u64,
@@ -155,7 +155,7 @@ impl Usage {
     }
 }
 
-/// The server runs in a process of its own, whose costs are not counted.
+/// The server runs in its own process, whose costs are not counted.
 fn start_server() -> Result<(Child, String), Box<dyn Error>> {
     let mut server = Command::new(std::env::current_exe()?)
         .arg("--serve")
@@ -173,7 +173,7 @@ fn serve() -> io::Result<()> {
     println!("{}", listener.local_addr()?);
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            // A stack as small as that fits thousands.
+            // Thousands of threads need small stacks.
             let spawned = thread::Builder::new().stack_size(128 << 10).spawn(move || echo(stream));
             if let Err(error) = spawned {
                 eprintln!("no thread for a connection: {error}");

@@ -1,12 +1,12 @@
-//! GraphQL subscriptions over `graphql-transport-ws`: a subprotocol that must be agreed on, requests with many answers
-//! under ids that the protocol chooses, and close codes that say whether to come back.
+//! GraphQL subscriptions over `graphql-transport-ws`: a subprotocol that both sides must agree on, requests with many
+//! answers under ids that the protocol chooses, and close codes that say whether to reconnect.
 //!
 //! ```sh
 //! cargo run --example graphql_ws -- ws://127.0.0.1:4000/graphql secret 'subscription { ticks }' 10
 //! ```
 //!
-//! Logs in with the token, subscribes (again after each loss, which the protocol of this name does not bridge), shows
-//! what comes, and ends after 10 results, or with the subscription.
+//! The program logs in with the token, subscribes, and shows the results. It subscribes again after each loss, because this
+//! protocol can't resume. It ends after 10 results, or with the subscription.
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -22,7 +22,7 @@ const SUBPROTOCOL: &str = "graphql-transport-ws";
 /// The close codes after which another attempt would end the same way.
 const FATAL: [u16; 8] = [4004, 4005, 4400, 4401, 4406, 4409, 4429, 4500];
 
-/// Short, for the sake of the show; the default of 30 s suits the real world.
+/// Short, for the demonstration. The default of 30 s suits real use.
 const BEAT: Duration = Duration::from_secs(1);
 
 fn main() -> Result<(), String> {
@@ -43,14 +43,14 @@ fn run() -> Result<(), Box<dyn StdError>> {
     let client = Client::builder(config).protocol(session).connect()?;
     'ask: while left > 0 {
         println!("subscribing");
-        // Waits for the line, if it is lost.
+        // Waits for the reconnect, if the line is lost.
         let Ok(results) = client.request_many(json!({"query": query}), Duration::from_secs(60)) else {
             break;
         };
         for result in results {
             match result {
                 Ok(result) => println!("result: {result}"),
-                Err(error @ Error::Answer { .. }) => return Err(error.into()), // what the server says of the query
+                Err(error @ Error::Answer { .. }) => return Err(error.into()), // the server's error for the query
                 Err(error) => {
                     println!("lost: {error}");
                     continue 'ask;
@@ -58,7 +58,7 @@ fn run() -> Result<(), Box<dyn StdError>> {
             }
             left -= 1;
             if left == 0 {
-                break 'ask; // dropped, they are withdrawn
+                break 'ask; // dropping the answers withdraws the request
             }
         }
         println!("the subscription is complete");
@@ -68,7 +68,8 @@ fn run() -> Result<(), Box<dyn StdError>> {
     Ok(client.wait_closed().into_result()?)
 }
 
-/// Asks with the payload of a `subscribe`. What is only sent, and not a request, nobody could tell the answers of.
+/// The application's requests are payloads of a `subscribe`. A message that is not a request is refused, because its
+/// answers could not be paired.
 #[derive(Default)]
 pub(crate) struct GraphQl {
     login: Value,
@@ -96,7 +97,7 @@ impl Protocol for GraphQl {
                 cx.fail_request(request, Error::answer(value["payload"].to_string()));
             }
             (Some("complete"), Some(request)) => cx.end_request(request),
-            _ => {} // of a request that was withdrawn
+            _ => {} // belongs to a request that was withdrawn
         }
         Ok(())
     }
@@ -107,7 +108,7 @@ impl Protocol for GraphQl {
             return Ok(());
         };
         let (id, payload) = (outgoing.ticket.number(), outgoing.message);
-        // Sent, it would end the connection; so would an error.
+        // The server would end the connection over it. So would an error here.
         let Ok(Value::Object(payload)) = payload.json() else {
             cx.fail_request(request, Error::invalid_message("it is no JSON object"));
             return Ok(());

@@ -1,12 +1,13 @@
-//! JSON-RPC: calls by number, notifications, subscriptions to them, and a URL that is looked up anew for each attempt.
-//! Against Node's inspector, whose own protocol is a kind of it:
+//! JSON-RPC: numbered calls, notifications, subscriptions to them, and a URL that is fetched for each attempt. The server
+//! is Node's inspector, whose protocol is a variant of JSON-RPC:
 //!
 //! ```sh
 //! node --inspect server.js
 //! cargo run --example json_rpc -- ws://127.0.0.1:9229 Runtime.evaluate '{"expression": "process.version"}' 10
 //! ```
 //!
-//! Shows the answer to that call, then what the program prints, also when it was started again, and ends after 10 lines.
+//! The program shows the answer to that call, and then what the Node program prints, even after a restart of it. It ends
+//! after 10 lines.
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -18,7 +19,7 @@ use serde_json::{Map, Value, json};
 use tautline::{Beat, Client, ConnectionConfig, Context, Error, Handshake, HeartbeatConfig, Loss};
 use tautline::{Message, Outgoing, Protocol, RequestId, Retry, UpgradeRequest};
 
-/// How often the inspector is asked whether it is there, and how long it may take to answer.
+/// The interval and the timeout of the heartbeat.
 const SOON: Duration = Duration::from_secs(3);
 
 fn main() -> Result<(), String> {
@@ -31,7 +32,7 @@ fn run() -> Result<(), Box<dyn StdError>> {
     let [url, method, params, count] = &*args else { return Err("usage: URL METHOD PARAMS COUNT".into()) };
     let mut left: u32 = count.parse()?;
     let beats = HeartbeatConfig::default().interval(SOON).timeout(SOON).beat(Beat::Protocol).strict(true);
-    let config = ConnectionConfig::new(url).heartbeat(beats); // WebSocket pings would end this line
+    let config = ConnectionConfig::new(url).heartbeat(beats); // WebSocket pings would end this connection
     let client = Client::builder(config).fetch(look_up).protocol(JsonRpc::default()).connect()?;
     let params: Value = serde_json::from_str(params)?;
     println!("result: {}", client.request(json!({"method": method, "params": params}), SOON)?);
@@ -44,8 +45,8 @@ fn run() -> Result<(), Box<dyn StdError>> {
                     println!("console: {}", line.json::<Value>()?["args"]);
                     left -= 1;
                 }
-                Err(Error::Timeout { .. }) => {} // a program that prints little
-                Err(error @ Error::Answer { .. }) => return Err(error.into()), // the inspector says no
+                Err(Error::Timeout { .. }) => {} // the program has printed nothing
+                Err(error @ Error::Answer { .. }) => return Err(error.into()), // the inspector answered with an error
                 Err(lost) => println!("lost: {lost}"),
             }
             if left == 0 {
@@ -57,7 +58,7 @@ fn run() -> Result<(), Box<dyn StdError>> {
     Ok(())
 }
 
-/// Asks over plain HTTP for the URL of the program that is there now.
+/// Fetches the URL of the current program over plain HTTP.
 fn look_up(mut request: UpgradeRequest) -> Result<UpgradeRequest, Error> {
     let host = request.url.trim_start_matches("ws://").trim_end_matches('/');
     request.url = target(host).map_err(|error| Error::session(format!("no inspector at {host}: {error}")))?;
@@ -69,15 +70,15 @@ fn target(host: &str) -> Result<String, Box<dyn StdError>> {
     stream.set_read_timeout(Some(SOON))?;
     write!(stream, "GET /json/list HTTP/1.1\r\nHost: {host}\r\n\r\n")?;
     let mut answer = BufReader::new(stream);
-    while answer.read_until(b'\n', &mut Vec::new())? > 2 {} // the head, up to an empty line
+    while answer.read_until(b'\n', &mut Vec::new())? > 2 {} // the HTTP header, up to an empty line
     let mut list = serde_json::Deserializer::from_reader(answer).into_iter::<Value>();
     let url = &list.next().ok_or("no answer")??[0]["webSocketDebuggerUrl"];
     Ok(url.as_str().ok_or("nothing to inspect")?.to_owned())
 }
 
-/// A call is an object with a `method`; `id` and `result` are the protocol's business. One that subscribes has a
-/// `subscription`: the notification that it wants, and the method that ends it. JSON-RPC 2.0 also has a
-/// `"jsonrpc": "2.0"` in each call; the inspector refuses it.
+/// The application's call is an object with a `method`; the protocol adds the `id` and reads the `result`. A call that
+/// subscribes has a `subscription`: the notification that it wants, and the method that ends it. JSON-RPC 2.0 also requires
+/// `"jsonrpc": "2.0"` in each call, which the inspector rejects.
 #[derive(Default)]
 pub(crate) struct JsonRpc {
     calls: HashMap<u64, RequestId>,
@@ -116,7 +117,7 @@ impl Protocol for JsonRpc {
                 Some(request) => cx.fail_request(request, Error::invalid_message("it is no call")),
                 None => log::error!("{} is not sent: it is no call", outgoing.ticket),
             }
-            return Ok(()); // an error would end the connection, and the message meet it again on the next
+            return Ok(()); // an error would end the connection, now and again after the reconnect
         }
         self.subscriptions.retain(|request, _| cx.is_waiting(*request));
         if let Some(request) = outgoing.request {
@@ -136,7 +137,7 @@ impl Protocol for JsonRpc {
     }
 
     fn on_beat(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
-        cx.send(json!({"id": 0, "method": "Runtime.getIsolateId"})); // for the answer alone
+        cx.send(json!({"id": 0, "method": "Runtime.getIsolateId"})); // only its answer matters
         Ok(())
     }
 

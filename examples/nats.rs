@@ -1,5 +1,5 @@
-//! NATS over WebSocket: a server that speaks first, pings both ways, operations that know nothing of frames, and answers
-//! that come to an inbox.
+//! NATS over WebSocket: the server sends first, both sides ping, operations don't match WebSocket messages, and replies
+//! arrive at an inbox.
 //!
 //! ```sh
 //! cargo run --example nats -- ws://127.0.0.1:8080 --sub 'sensors.>' --count 3 --reply pong
@@ -7,8 +7,8 @@
 //! cargo run --example nats -- ws://127.0.0.1:8080 --request 'sensors.1 ping'
 //! ```
 //!
-//! The protocol knows the subscriptions, and makes them anew on each connection. `--ping SECONDS` is 30 by default, and
-//! `--count` 1; `--reply TEXT` answers those messages that are requests. What happens to the line is in the log.
+//! The protocol remembers the subscriptions, and subscribes again on each connection. `--ping SECONDS` is 30 by default, and
+//! `--count` is 1. `--reply TEXT` answers the messages that are requests. The log shows what happens to the line.
 
 use std::{collections::HashMap, error::Error as StdError, time::Duration};
 
@@ -17,9 +17,9 @@ use tautline::{
     ReconnectConfig, RequestId,
 };
 
-/// The application says `SUB subject` and `PUB subject text`. It hears `subject reply text`, where `reply` is `-` if nobody
-/// waits for an answer, and what the server tells besides: errors, other servers, its own shutdown. A `PUB` that is a
-/// request is answered by what comes to its inbox.
+/// The application sends `SUB subject` and `PUB subject text`. It receives `subject reply text`, where `reply` is `-` if no
+/// reply is expected, and the server's other messages: errors, other servers, its shutdown. A `PUB` that is a request is
+/// answered by the message that arrives at its inbox.
 #[derive(Default)]
 pub(crate) struct Nats {
     login: String,
@@ -96,7 +96,7 @@ fn operation(line: &str, id: usize, reply: &str) -> Option<Vec<u8>> {
     }
 }
 
-/// Sends nothing in the message's place: an error would end the connection, and the message meet it again on the next.
+/// Refuses the message by sending nothing. An error would end the connection, now and again after the reconnect.
 fn refuse(cx: &mut Context<'_>, outgoing: &Outgoing, why: &str) {
     match outgoing.request {
         Some(request) => cx.fail_request(request, Error::invalid_message(why)),
@@ -133,7 +133,7 @@ fn main() -> Result<(), Box<dyn StdError>> {
     let user = serde_json::json!({"verbose": false, "protocol": 1, "auth_token": option("--token")});
     let login = format!("CONNECT {user}\r\nPING\r\n");
     let session = Nats { login, inbox, subjects, ..Nats::default() };
-    // Two beats without an answer, or anything else, are the end.
+    // The connection ends after two heartbeats during which nothing arrives.
     let beat = HeartbeatConfig::default().beat(Beat::Protocol).interval(ping).timeout(ping * 2);
     let delay = ReconnectConfig::default().initial_delay(Duration::from_millis(200));
     let config = ConnectionConfig::new(url).heartbeat(beat).reconnect(delay);

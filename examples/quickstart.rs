@@ -1,11 +1,10 @@
-//! The main job, from the first word to the last, with a loopback server of its own: connect, talk, lose the server,
-//! get the line back, close.
+//! The main job with a loopback server of its own: connect, exchange messages, lose the server, reconnect, close.
 //!
 //! ```sh
 //! cargo run --example quickstart
 //! ```
 //!
-//! What the client does by itself is in its log: `RUST_LOG=tautline=info cargo run --example quickstart`.
+//! The log shows what the client does by itself: `RUST_LOG=tautline=info cargo run --example quickstart`.
 #![allow(clippy::disallowed_methods, reason = "an example owns its clock and its threads")]
 
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -15,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tautline::{Client, ConnectionConfig, Event, HeartbeatConfig, ReconnectConfig};
 
-/// Patience with a loopback server.
+/// The timeout for anything that a loopback server does.
 const SOON: Duration = Duration::from_secs(5);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -27,12 +26,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = server.address;
     say(format!("a server listens on {address}"));
 
-    // Short delays, for the sake of the show; the defaults suit the real world.
+    // Short delays, for the demonstration. The defaults suit real use.
     let config = ConnectionConfig::new(format!("ws://{address}/"))
         .heartbeat(HeartbeatConfig::default().interval(Duration::from_millis(100)))
         .reconnect(ReconnectConfig::default().initial_delay(Duration::from_millis(200)));
 
-    let client = Client::connect(config)?; // blocks until the line is ready, or says why not
+    let client = Client::connect(config)?; // blocks until connected, or returns the reason
     client.send("hello")?;
     wait_for_answer(&client, &say)?;
 
@@ -53,7 +52,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let stats = client.stats();
     say(format!("a heartbeat's round trip takes {:?}", stats.round_trip.unwrap_or_default()));
 
-    let left = client.close(); // what was accepted goes out first, then the close handshake
+    let left = client.close(); // writes what was accepted, then does the close handshake
     for event in client.events() {
         show(&event, &say);
     }
@@ -72,7 +71,7 @@ fn wait_for_answer(client: &Client, say: &impl Fn(String)) -> Result<(), Box<dyn
     wait_for(client, say, |event| matches!(event, Event::Message(_)))
 }
 
-/// Shows events until the one that is wanted.
+/// Shows events up to the wanted one.
 fn wait_for(
     client: &Client,
     say: &impl Fn(String),
@@ -100,7 +99,7 @@ fn show(event: &Event, say: &impl Fn(String)) {
     }
 }
 
-/// A server that sends every message back, and can be killed.
+/// A server that echoes every message, and can be killed.
 struct EchoServer {
     address: SocketAddr,
     listener: TcpListener,
@@ -126,7 +125,7 @@ impl EchoServer {
 
     /// Cuts every connection and stops listening.
     fn kill(self) {
-        // Non-blocking, `accept` fails when there is nobody: one last connection lets its thread see that and end.
+        // A non-blocking `accept` fails when there is no connection. One last connection wakes the thread, which then ends.
         if self.listener.set_nonblocking(true).is_ok() && TcpStream::connect(self.address).is_ok() {
             self.acceptor.join().ok();
         }

@@ -1,11 +1,11 @@
-//! Socket.IO 5 over Engine.IO 4: the server speaks first and beats, and a session that was cut may go on where it was.
+//! Socket.IO 5 over Engine.IO 4: the server sends first and sends the heartbeats, and a lost session can be resumed.
 //!
 //! ```sh
 //! cargo run --example socket_io -- ws://127.0.0.1:3000 '{"token": "secret"}' '["join", "news"]' 10
 //! ```
 //!
-//! Logs in, emits the event and shows the answer (again if a reconnect begins a new session), shows the events that come
-//! and answers those that are questions, and ends after 10 of them.
+//! The program logs in, emits the event and shows the answer, and does so again if a reconnect starts a new session. It
+//! shows the events that arrive, answers those that want an answer, and ends after 10 of them.
 
 use std::{collections::HashMap, error::Error as StdError, time::Duration};
 
@@ -23,7 +23,7 @@ fn run() -> Result<(), Box<dyn StdError>> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let [url, auth, event, count] = &*arguments else { return Err("usage: URL AUTH EVENT COUNT".into()) };
     let mut left: u32 = count.parse()?;
-    // Only the server's pings count as life: the protocol looks to them, and the library's heartbeat is off.
+    // Only the server's pings count as a sign of life. The protocol watches them, and the library's heartbeat is off.
     let config = ConnectionConfig::new(format!("{url}/socket.io/?EIO=4&transport=websocket"));
     let session = SocketIo { auth: serde_json::from_str(auth)?, ..SocketIo::default() };
     let client = Client::builder(config.heartbeat(HeartbeatConfig::off())).protocol(session).connect()?;
@@ -53,10 +53,10 @@ fn run() -> Result<(), Box<dyn StdError>> {
     Ok(client.wait_closed().into_result()?)
 }
 
-/// To the application an event is an array, `["name","argument"]`; so is the answer to one that it emits with `request`.
-/// One that the server wants answered has a number in front, `7["name"]`, and so has the application's answer. `auth` is
-/// what the login says. A server that keeps sessions gives each a `pid`, and a place, the `offset`, to each event in it,
-/// behind the arguments; they go into the next login.
+/// The application sees an event as an array, `["name","argument"]`, and so it sees the answer to an event that it emits
+/// with `request`. An event that the server wants answered has a number before it, `7["name"]`; so has the application's
+/// answer. `auth` is the content of the login. A server that keeps sessions gives each session a `pid`, and each event in
+/// it an `offset` after the arguments. The next login contains both.
 #[derive(Default)]
 pub(crate) struct SocketIo {
     auth: Map<String, Value>,
@@ -109,7 +109,7 @@ impl Protocol for SocketIo {
                 cx.send(packet);
                 self.asked.extend(number.zip(request));
             }
-            // Sent, it would end the connection; so would an error, and the message meet it again on the next.
+            // The server would end the connection over it. So would an error here, now and again after the reconnect.
             (None, Some(request)) => cx.fail_request(request, Error::invalid_message("it is no event")),
             (None, None) => log::error!("{} is not sent: neither event nor answer", outgoing.ticket),
         }
@@ -117,7 +117,7 @@ impl Protocol for SocketIo {
     }
 
     fn on_timer(&mut self, cx: &mut Context<'_>, id: u32) -> Result<(), Error> {
-        cx.set_timer(id, self.patience); // once more, if nobody listened meanwhile
+        cx.set_timer(id, self.patience); // wait once more, if reading was paused meanwhile
         let silence = Error::session(format!("no ping from the server for {:?}", self.patience));
         if cx.missed_input() { Ok(()) } else { Err(silence) }
     }

@@ -1,4 +1,4 @@
-//! What the user of the program says: options, and signals.
+//! The program's options, and the signals that end it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,9 +1,9 @@
-//! An industrial vibration gateway: log in first, ask for its sensors, subscribe, take readings as they come, and do all
-//! of that again by itself when the line drops.
+//! An industrial vibration gateway: the program logs in, requests the list of sensors, subscribes, and shows readings as
+//! they arrive. It does all of that again when the line was lost.
 //!
 //! ```sh
-//! cargo run --example gateway                  # a tour, against a gateway of its own
-//! cargo run --example gateway -- --watch       # stays until SIGINT or SIGTERM, which close the line gracefully
+//! cargo run --example gateway                  # a tour, with a mock gateway
+//! cargo run --example gateway -- --watch       # runs until SIGINT or SIGTERM, which close the line gracefully
 //! cargo run --example gateway -- --watch --url ws://10.0.0.7:5000 --email me@example.com --password …
 //! ```
 #![allow(clippy::disallowed_methods, reason = "an example owns its clock and its threads")]
@@ -61,7 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Closes within 2 s whatever the gateway does; comes back soon.
+/// Closes within 2 s whatever the gateway does, and reconnects quickly.
 fn config(url: &str) -> ConnectionConfig {
     ConnectionConfig::new(url)
         .close_timeout(Duration::from_millis(1500))
@@ -77,7 +77,7 @@ fn session(email: &str, password: &str) -> JsonSession {
         .answers_in_order(|m| m["Type"].as_str().is_some_and(|t| t.starts_with("RTN_")))
 }
 
-/// Asks for the sensors and subscribes to their readings.
+/// Requests the sensors and subscribes to their readings.
 fn subscribe(client: &Client) -> Result<(), tautline::Error> {
     println!("sensors: {}", client.request(json!({"Type": "GET_DYN_CONNECTED"}), SOON)?);
     println!("subscribed: {}", client.request(json!({"Type": "POST_SUB_CHANGES"}), SOON)?);
@@ -85,8 +85,8 @@ fn subscribe(client: &Client) -> Result<(), tautline::Error> {
     Ok(())
 }
 
-/// Shows what comes, until `last` says so, the line is closed, or a signal arrives. Each connection is subscribed: the
-/// gateway keeps nothing of the one before.
+/// Shows what arrives, until `last` returns `true`, the line is closed, or a signal arrives. It subscribes on each
+/// connection, because the gateway forgets the previous one.
 fn run(
     client: &Client,
     stop: &Receiver<()>,
@@ -100,7 +100,7 @@ fn run(
                     Event::Message(message) => show(&message.json()?),
                     Event::StateChanged { from, to, .. } => println!("{from} -> {to}"),
                     Event::Connected { .. } => {
-                        // The line may be lost again meanwhile; then the next one is subscribed.
+                        // The line may be lost again meanwhile. Then the next connection is subscribed.
                         if let Err(error) = subscribe(client) {
                             println!("not subscribed: {error}");
                         }

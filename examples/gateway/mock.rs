@@ -1,5 +1,5 @@
-//! A vibration gateway, as it behaves in the field: the first message must be the login, and anything else crashes it;
-//! answers have no number and come in order; readings come on their own; it answers no JSON heartbeat.
+//! A mock of a vibration gateway that behaves like those in the field. The first message must be the login; anything else
+//! crashes it. Answers have no number and arrive in order. Readings arrive unrequested. It does not answer JSON heartbeats.
 
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use std::thread;
 use serde_json::{Value, json};
 use tungstenite::WebSocket;
 
-/// The password that it takes.
+/// The password that it accepts.
 pub(crate) const PASSWORD: &str = "taut";
 
 pub(crate) struct Gateway {
@@ -36,7 +36,7 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// Drops every line, as a gateway does that loses its power.
+    /// Drops every connection, like a gateway that loses power.
     pub(crate) fn drop_lines(&self) {
         if let Ok(mut open) = self.connections.lock() {
             for stream in open.drain(..) {

@@ -1,13 +1,13 @@
-//! MQTT 3.1.1 over WebSocket: packets that know nothing of frames, a keepalive that is due when nothing was *sent*,
-//! requests known by 16-bit numbers, a session that is resumed, and a goodbye without which the server tells the will.
+//! MQTT 3.1.1 over WebSocket: packets don't match WebSocket messages, a keepalive is due when nothing was *sent*, requests
+//! have 16-bit ids, sessions are resumed, and without a DISCONNECT the server publishes the client's will.
 //!
 //! ```sh
 //! cargo run --example mqtt -- ws://127.0.0.1:9001 --id me --sub 'sensors/#' --count 3
 //! cargo run --example mqtt -- ws://127.0.0.1:9001 --pub 'sensors/1 21.5' --login NAME:PASSWORD
 //! ```
 //!
-//! With an `--id`, the server keeps the session while the line is lost, and says `lost` in `gone/ID` when that happens.
-//! Without one, the program subscribes anew. `--keepalive SECONDS` is 60 by default, `--count` 1.
+//! With an `--id`, the server keeps the session while the line is down, and publishes `lost` to `gone/ID` when the line is
+//! lost. Without one, the program subscribes again. `--keepalive SECONDS` is 60 by default, and `--count` is 1.
 
 mod packets;
 
@@ -19,8 +19,8 @@ use tautline::{
     Protocol, ReconnectConfig, RequestId,
 };
 
-/// The application says `SUB filter` and `PUB topic text`, and hears `topic text`. What it asks as a request is answered
-/// by the server's acknowledgement.
+/// The application sends `SUB filter` and `PUB topic text`, and receives `topic text`. A request is answered by the server's
+/// acknowledgement.
 #[derive(Default)]
 pub(crate) struct Mqtt {
     connect: Vec<u8>,
@@ -83,7 +83,7 @@ impl Protocol for Mqtt {
     }
 }
 
-/// Sends nothing in the message's place: an error would end the connection, and the message meet it again on the next.
+/// Refuses the message by sending nothing. An error would end the connection, now and again after the reconnect.
 fn refuse(cx: &mut Context<'_>, outgoing: &Outgoing, why: &str) {
     match outgoing.request {
         Some(request) => cx.fail_request(request, Error::invalid_message(why)),
@@ -91,7 +91,7 @@ fn refuse(cx: &mut Context<'_>, outgoing: &Outgoing, why: &str) {
     }
 }
 
-/// Whatever is sent puts the next PINGREQ off.
+/// Every packet sent delays the next PINGREQ.
 fn send(cx: &mut Context<'_>, keepalive: Duration, packet: impl Into<Option<Vec<u8>>>) {
     if let Some(packet) = packet.into() {
         cx.send(packet);
@@ -128,7 +128,7 @@ fn main() -> Result<(), Box<dyn StdError>> {
                 println!("connected, resumed: {resumed}");
                 if !(subscribed && resumed) {
                     let answer = client.request(format!("SUB {filter}"), Duration::from_secs(5));
-                    println!("subscribed to {filter}: {answer:?}"); // a code of 0x80 is a no
+                    println!("subscribed to {filter}: {answer:?}"); // the code 0x80 means failure
                     subscribed = answer.is_ok();
                 }
             }

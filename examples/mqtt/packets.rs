@@ -1,10 +1,11 @@
-//! MQTT's packets: type and flags; the length of the rest, seven bits a byte, the lowest first; the rest.
+//! MQTT's packets. Each has a byte with type and flags, the length of the rest (seven bits a byte, lowest first), and the
+//! rest.
 
 #![expect(clippy::cast_possible_truncation, reason = "seven bits at a time")]
 
 use tautline::{Error, Outgoing};
 
-/// The most that is waited for: more than this of one packet is a mistake.
+/// The largest packet that is accepted.
 const MOST: usize = 1 << 20;
 
 pub(crate) fn packet(head: u8, parts: &[&[u8]]) -> Vec<u8> {
@@ -18,13 +19,13 @@ pub(crate) fn packet(head: u8, parts: &[&[u8]]) -> Vec<u8> {
     [packet, body].concat()
 }
 
-/// `None` for a text that MQTT has no form for: too long, or with a NUL, over which a server ends the connection.
+/// Returns `None` for a text that MQTT can't carry: it is too long, or has a NUL, over which a server ends the connection.
 fn string(text: &str) -> Option<Vec<u8>> {
     let length = u16::try_from(text.len()).ok().filter(|_| !text.contains('\0'))?;
     Some([&length.to_be_bytes(), text.as_bytes()].concat())
 }
 
-/// Adds what came to `inbox`, and takes the packets out that are whole now: their heads and bodies.
+/// Appends the input to `inbox`, and removes and returns the complete packets: their headers and bodies.
 pub(crate) fn cut(inbox: &mut Vec<u8>, bytes: &[u8]) -> Result<Vec<(u8, Vec<u8>)>, Error> {
     inbox.extend(bytes);
     let (mut packets, mut used) = (Vec::new(), 0);
@@ -68,7 +69,7 @@ pub(crate) fn outgoing(outgoing: &Outgoing, id: u16) -> Option<Vec<u8>> {
     Some(packet(head, &[&topic, id, text.as_bytes()]))
 }
 
-/// A PUBLISH as the application hears it, `topic text`, and its PUBACK if it wants one. `None` if it is broken.
+/// A PUBLISH as the application receives it, `topic text`, and its PUBACK if it wants one. `None` if it is malformed.
 pub(crate) fn published(head: u8, body: &[u8]) -> Option<(String, Option<Vec<u8>>)> {
     let (length, body) = body.split_first_chunk()?;
     let (topic, body) = body.split_at_checked(u16::from_be_bytes(*length).into())?;
