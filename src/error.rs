@@ -322,7 +322,7 @@ impl Error {
 pub(crate) enum Fault {
     /// The stream ended, or an operation on it failed.
     Broken(Error),
-    /// The peer broke the protocol, and is to be told so.
+    /// The peer violated the protocol. The connection is closed with this code.
     Violation { code: u16, reason: Box<str> },
 }
 

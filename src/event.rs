@@ -1,4 +1,4 @@
-//! What a client tells its application.
+//! What a client reports to its application.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -54,10 +54,10 @@ Exit codes: 0  stdin has ended and all has arrived, or the server closed with 10
           130  Ctrl-C, or a signal to end: the line is closed first; at once when asked for twice
 ";
 
-/// The exit code of who was told to end.
+/// The exit code after a signal.
 const INTERRUPTED: u8 = 130;
 
-/// How long the answer to what asks for a confirmation is waited for before the next one asks.
+/// How long one confirmation may take before the next is requested.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
     code.unwrap_or_else(|(code, what)| complain(code, &what)).into()
 }
 
-/// The exit code, or one and what to say.
+/// The exit code, or an exit code and an error text.
 fn run(options: Options) -> Result<u8, (u8, String)> {
     if let Some(level) = options.log {
         let mut log = env_logger::Builder::new();
@@ -82,7 +82,7 @@ fn run(options: Options) -> Result<u8, (u8, String)> {
     screen.draw(Connecting, "");
     let connected = Client::connect(&options.config);
     open.store(true, Ordering::SeqCst);
-    screen.put(""); // nothing stands in the way of an error
+    screen.put(""); // clears the status, so that an error starts on a clean line
     let client = connected.map_err(|error| match error {
         Error::InvalidUrl { .. } | Error::InvalidConfig { .. } => (2, error.to_string()),
         _ => (1, error.to_string()),
@@ -103,8 +103,8 @@ fn run(options: Options) -> Result<u8, (u8, String)> {
     }
 }
 
-/// SIGINT and SIGTERM end the program at once while no line is open. Later the first asks for the end, and the next ends
-/// it at once.
+/// SIGINT and SIGTERM end the program at once while no line is open. Later the first signal closes the line, and the next
+/// ends the program at once.
 fn signals() -> Result<(Arc<AtomicBool>, Receiver<()>), ctrlc::Error> {
     let (open, (ask, stop)) = (Arc::new(AtomicBool::new(false)), bounded(1));
     let is_open = Arc::clone(&open);
@@ -118,8 +118,8 @@ fn signals() -> Result<(Arc<AtomicBool>, Receiver<()>), ctrlc::Error> {
     Ok((open, stop))
 }
 
-/// THREAD `confirm`: has the server asked whether what was sent has arrived, so that a loss leaves only that in doubt
-/// which has had no answer. Only pings confirm.
+/// THREAD `confirm`: confirms what was sent again and again, so that a loss leaves only the latest messages in doubt. Only
+/// pings confirm.
 fn confirming(client: &Client, options: &Options) -> Result<Option<Sender<()>>, (u8, String)> {
     if options.config.heartbeat.beat != Beat::WebSocketPing {
         return Ok(None);
@@ -132,25 +132,25 @@ fn confirming(client: &Client, options: &Options) -> Result<Option<Sender<()>>, 
     thread.map(|_| Some(sent)).map_err(|error| (1, format!("a thread: {error}")))
 }
 
-/// What has come from stdin.
+/// Input from stdin.
 enum Typed {
-    /// A line; as text, where the terminal has not shown it.
+    /// A line. It holds the text if the terminal has not shown it.
     Line(String),
-    /// A line that is not complete.
+    /// An incomplete line.
     Part(String),
 }
 
-/// Where the lines of stdin go.
+/// The channels for the lines of stdin.
 struct Lines {
     client: Client,
-    /// Each line is told before it is sent; when no more is told, stdin has ended.
+    /// Reports each line before it is sent. Disconnects at the end of stdin.
     told: Sender<io::Result<Typed>>,
-    /// Has what was sent confirmed, where that is possible.
+    /// Requests a confirmation of what was sent, where that is possible.
     sent: Option<Sender<()>>,
 }
 
 impl Lines {
-    /// THREAD `stdin`: reads and sends, so that a full outbox holds up nothing but stdin.
+    /// THREAD `stdin`: reads and sends, so that a full outbox blocks nothing but stdin.
     fn read(&self, by_key: bool, binary: bool, max: usize) -> io::Result<()> {
         let (mut stdin, mut typed) = (io::stdin().lock(), typing::Line::default());
         loop {
@@ -168,7 +168,7 @@ impl Lines {
             let shown = if by_key { String::from_utf8_lossy(&line).into_owned() } else { String::new() };
             let text = |line| String::from_utf8(line).map_err(|_| io::Error::other("a line is no UTF-8"));
             let message = if binary { Message::from(line) } else { text(line)?.into() };
-            // Who has closed the line, or ended the main thread, knows why.
+            // The main thread knows why the line was closed.
             if self.told.send(Ok(Typed::Line(shown))).is_err() || self.client.send(message).is_err() {
                 return Ok(());
             }
@@ -176,7 +176,7 @@ impl Lines {
         }
     }
 
-    /// The next line that is typed; none when nothing more comes, or nobody wants it.
+    /// Returns the next typed line, or `None` at the end of the input or of the program.
     fn type_line(&self, stdin: &mut impl BufRead, line: &mut typing::Line) -> io::Result<Option<Vec<u8>>> {
         loop {
             let keys = stdin.fill_buf()?;
@@ -202,7 +202,7 @@ struct Session {
     options: Options,
     screen: Screen,
     out: BufWriter<StdoutLock<'static>>,
-    silent: Instant, // since when nothing has come or gone
+    silent: Instant, // when a message was last sent or received
     tally: Tally,
 }
 
@@ -213,14 +213,14 @@ struct Tally {
     written: u64,
     received: u64,
     doubtful: u64,          // written to a connection that was lost before it confirmed them
-    ended: Option<Instant>, // since when stdin is at its end
+    ended: Option<Instant>, // when stdin ended
 }
 
 impl Session {
     /// Fails when stdout can't be written.
     fn run(mut self) -> io::Result<u8> {
         let served = self.serve();
-        let left = self.client.close(); // what was accepted goes out first
+        let left = self.client.close(); // writes what was accepted first
         self.screen.put("");
         let interrupted = served?;
         for event in self.client.events().clone() {
@@ -232,7 +232,7 @@ impl Session {
         self.screen.tell(Closed, &self.status());
 
         let (reason, tally, options) = (self.client.wait_closed(), self.tally, self.options);
-        // Only pings confirm, and a server that closes with 1000 has read what it wanted to read.
+        // Only pings confirm. A server that closes with 1000 has read what it wanted.
         let pings = options.config.heartbeat.beat == Beat::WebSocketPing;
         let confirmable = pings && matches!(reason, CloseReason::ByCaller);
         let ended = reason.into_result();
@@ -250,7 +250,7 @@ impl Session {
         })
     }
 
-    /// Until the line is closed, there is nothing more to wait for, or a signal comes; says whether one has.
+    /// Runs until the line is closed, there is nothing more to wait for, or a signal arrives. Returns whether a signal did.
     fn serve(&mut self) -> io::Result<bool> {
         let tick = tick(Duration::from_millis(100));
         loop {
@@ -320,7 +320,7 @@ impl Session {
         }
     }
 
-    /// Sees what comes without an event, and returns whether there is nothing more to wait for.
+    /// Handles what changes without an event. Returns whether there is nothing more to wait for.
     fn look(&mut self) -> bool {
         let now = Instant::now();
         let (done, state, tally) = (self.client.stats(), self.client.state(), &mut self.tally);
@@ -351,7 +351,7 @@ impl Session {
     }
 }
 
-/// `tame` for a terminal: a server's messages could do more to it than show text.
+/// `tame` for a terminal, because a server's messages could contain control sequences.
 pub(crate) fn print(
     out: &mut impl Write,
     message: &Message,
@@ -366,7 +366,7 @@ pub(crate) fn print(
         for part in format!("{json:#}\n").split_inclusive(wild) {
             let last = part.chars().next_back().filter(|last| wild(*last));
             write!(out, "{}", last.map_or(part, |last| &part[..part.len() - last.len_utf8()]))?;
-            // Such a character stands in a string, where this means the same.
+            // Such a character is inside a string, where the escape means the same.
             let mut units = [0; 2];
             let units = last.map(|last| last.encode_utf16(&mut units)).unwrap_or_default();
             units.iter().try_for_each(|unit| write!(out, "\\u{unit:04x}"))?;
@@ -385,13 +385,13 @@ pub(crate) fn print(
 
 /// Returns `code`, for the end of the program.
 fn complain(code: u8, what: &str) -> u8 {
-    writeln!(io::stderr(), "wscat: {}", one_line(what)).ok(); // there is nowhere to say that stderr is gone
+    writeln!(io::stderr(), "wscat: {}", one_line(what)).ok(); // a closed stderr can't be reported
     code
 }
 
 pub(crate) struct Options {
     config: ConnectionConfig,
-    wait: Option<Duration>, // how long to receive after the end of stdin, if that was said
+    wait: Option<Duration>, // how long to receive after the end of stdin, if set
     log: Option<LevelFilter>,
     flags: Vec<String>,
 }
@@ -401,7 +401,7 @@ impl Options {
         self.flags.iter().any(|given| given == flag)
     }
 
-    /// `None` if they ask for a text, which is shown.
+    /// Returns `None` after showing a text, such as the help.
     pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Option<Self>, Box<dyn StdError>> {
         let mut args =
             args.map(|arg| arg.into_string().map_err(|arg| format!("{} is no UTF-8", arg.display())));
@@ -443,7 +443,7 @@ impl Options {
                 "--help" | "--version" => {
                     let out =
                         if arg == "--help" { HELP } else { concat!("wscat ", env!("CARGO_PKG_VERSION")) };
-                    writeln!(io::stdout(), "{}", out.trim_end()).ok(); // whoever closed stdout doesn't want it
+                    writeln!(io::stdout(), "{}", out.trim_end()).ok(); // a closed stdout needs no text
                     return Ok(None);
                 }
                 "--" => urls.extend(args.by_ref().collect::<Result<Vec<_>, _>>()?),

@@ -1,4 +1,4 @@
-//! What stands on the terminal, and what may not.
+//! What the terminal shows, and which characters it must not get.
 
 use std::io::{self, IsTerminal, Write};
 use std::{env, mem};
@@ -8,9 +8,9 @@ use tautline::ConnectionState::{self, Connected};
 use super::Options;
 use super::typing::tail;
 
-/// Whether a terminal would obey this character, or not show that it is there: the controls of ASCII and of Latin-1, the
-/// separators of lines and paragraphs, and what Unicode lets a program ignore: writing directions, zero widths, fillers,
-/// tags. The sixteen selectors of how an emoji looks are not among them.
+/// Whether a terminal would interpret this character or hide it: the control characters of ASCII and Latin-1, the line and
+/// paragraph separators, and Unicode's ignorable characters, such as text directions, zero widths, fillers and tags. The
+/// sixteen variation selectors of emoji are not included.
 pub(crate) fn is_wild(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}')
@@ -19,20 +19,20 @@ pub(crate) fn is_wild(c: char) -> bool {
         || matches!(c, '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// For stderr: texts of errors, reasons of a close, and the log repeat what the server says.
+/// For stderr. Error texts, close reasons and the log repeat the server's words.
 pub(crate) fn one_line(text: &str) -> String {
     text.replace(is_wild, "\u{fffd}")
 }
 
-/// Stderr. On a terminal the status is rewritten in place, as the prompt of what is typed if somebody types.
+/// Stderr. On a terminal the status line is rewritten in place. While a line is typed, the status is its prompt.
 pub(crate) struct Screen {
     quiet: bool,
     pub(crate) live: bool,
     pub(crate) typing: bool,
-    pub(crate) shared: bool, // messages go to a terminal too, and so to this one
+    pub(crate) shared: bool, // stdout is a terminal too, so messages appear on this one
     colour: bool,
-    shown: String,                     // the status in the cursor's row, if one is there
-    pub(crate) columns: Option<usize>, // the width of a terminal that shows what is typed only as it is drawn
+    shown: String,                     // the status in the cursor's row, if any
+    pub(crate) columns: Option<usize>, // the width of the terminal, if the program draws the typed line itself
     pub(crate) typed: String,
 }
 
@@ -41,7 +41,7 @@ impl Screen {
         let terminal = io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb");
         Self {
             quiet: options.has("-q"),
-            live: terminal && !options.has("-q") && options.log.is_none(), // a log would be written over
+            live: terminal && !options.has("-q") && options.log.is_none(), // log lines would overwrite it
             typing: io::stdin().is_terminal(),
             shared: io::stdout().is_terminal(),
             colour: terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
@@ -56,7 +56,7 @@ impl Screen {
         if self.colour { format!("\x1b[{colour}m{state}\x1b[0m") } else { state.to_string() }
     }
 
-    /// A line that stays.
+    /// Writes a line that stays.
     pub(crate) fn tell(&mut self, state: ConnectionState, what: &str) {
         if !self.quiet {
             self.put(&format!("{}{}\n", self.paint(state), one_line(what)));
@@ -75,7 +75,7 @@ impl Screen {
             }
         } else if self.live && self.shown != status {
             if self.typing && self.shown.chars().count() == status.chars().count() {
-                self.shown.clear(); // what is being typed behind it stays
+                self.shown.clear(); // the typed text after it stays
                 self.put(&format!("\x1b7\r{status}\x1b8"));
             } else {
                 self.put(&format!("{status}{}", if self.typing { " > " } else { "" }));
@@ -84,17 +84,17 @@ impl Screen {
         }
     }
 
-    /// What was typed is complete, and stays.
+    /// Keeps the typed line, which is complete.
     pub(crate) fn enter(&mut self, state: ConnectionState, what: &str, line: &str) {
         if self.columns.is_some() {
             self.typed.clear();
             self.put(&format!("{}{what} > {}\n", self.paint(state), one_line(line)));
         } else if self.typing {
-            self.shown.clear(); // its end has taken the cursor to the next row
+            self.shown.clear(); // the line's end has moved the cursor to the next row
         }
     }
 
-    /// Writes in the place of the status.
+    /// Overwrites the status.
     pub(crate) fn put(&mut self, text: &str) {
         let clear = if mem::take(&mut self.shown).is_empty() { "" } else { "\r\x1b[2K" };
         io::stderr().write_all(format!("{clear}{text}").as_bytes()).ok();

@@ -1,23 +1,23 @@
-//! What is typed at a terminal, key by key.
+//! Line editing at a terminal, key by key.
 //!
-//! A terminal that gathers the line itself shows it where the cursor stands, and when a message or a new status takes
-//! that place, nobody can show it again. So the program takes the keys, and draws the line behind its status.
+//! A terminal in line mode shows the typed line at the cursor, and can't restore it after a message or a new status has
+//! overwritten it. So the program reads single keys, and draws the line after its status.
 
 use std::mem;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-/// How the terminal was set before.
+/// The terminal's previous settings.
 static BEFORE: OnceLock<String> = OnceLock::new();
 
-/// The terminal hands over each key and shows none, until this is dropped.
+/// Turns off the line mode and the echo of the terminal, until this is dropped.
 pub(crate) struct Keys {
     /// The terminal's width.
     pub(crate) columns: usize,
 }
 
 impl Keys {
-    /// `None` without a terminal, or without an `stty` to set it: then it gathers the lines.
+    /// Returns `None` without a terminal, or without an `stty` to set it. Then the terminal stays in line mode.
     pub(crate) fn take() -> Option<Self> {
         let before = stty(&["-g"])?;
         let columns = stty(&["size"]).and_then(|size| size.split(' ').nth(1)?.parse().ok());
@@ -33,7 +33,7 @@ impl Drop for Keys {
     }
 }
 
-/// Sets the terminal as it was before: also for an end that drops nothing.
+/// Restores the terminal's settings. Also called when the program ends without dropping anything.
 pub(crate) fn give_back() {
     BEFORE.get().and_then(|before| stty(&[before]));
 }
@@ -51,7 +51,7 @@ pub(crate) struct Line {
     escape: Escape,
 }
 
-/// How much has come of what a key such as an arrow sends: ESC, then `[` or `O`, then up to a letter or `~`.
+/// How much of an escape sequence has arrived: ESC, then `[` or `O`, then bytes up to a letter or `~`.
 #[derive(Default)]
 enum Escape {
     #[default]
@@ -60,14 +60,14 @@ enum Escape {
     Inside,
 }
 
-/// What a byte was.
+/// The meaning of a byte.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Key {
     /// The line is complete.
     Enter(Vec<u8>),
-    /// There is no line, and nothing more comes.
+    /// The end of the input.
     End,
-    /// The line goes on.
+    /// The line continues.
     Other,
 }
 
@@ -80,7 +80,7 @@ impl Line {
             (_, b'\n' | b'\r') => return Key::Enter(mem::take(&mut self.bytes)),
             (_, 0x04) if self.bytes.is_empty() => return Key::End, // Ctrl-D
             (_, 0x08 | 0x7F) => {
-                // A character's first byte goes last.
+                // The first byte of a character is removed last.
                 while self.bytes.pop_if(|last| *last & 0xC0 == 0x80).is_some() {}
                 self.bytes.pop();
             }
@@ -96,13 +96,13 @@ impl Line {
         Key::Other
     }
 
-    /// What is there of it.
+    /// Returns the line so far.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
 }
 
-/// The end of `text` that takes no more than so many columns: two for what is not ASCII, to be sure.
+/// Returns the end of `text` that fits these columns. A character outside ASCII counts as two, to be safe.
 pub(crate) fn tail(text: &str, columns: usize) -> &str {
     let mut left = columns;
     let fits = |(_, c): &(usize, char)| {

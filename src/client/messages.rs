@@ -153,7 +153,7 @@ impl Client {
 
 /// An iterator over a client's messages: see [`Client::messages`].
 #[derive(Debug)]
-#[must_use = "an iterator does nothing until it is asked"]
+#[must_use = "an iterator does nothing until it is consumed"]
 pub struct Messages<'a> {
     pub(super) client: &'a Client,
 }
@@ -168,7 +168,7 @@ impl Iterator for Messages<'_> {
 
 /// An iterator over the messages that a client has now: see [`Client::try_messages`].
 #[derive(Debug)]
-#[must_use = "an iterator does nothing until it is asked"]
+#[must_use = "an iterator does nothing until it is consumed"]
 pub struct TryMessages<'a> {
     pub(super) client: &'a Client,
 }

@@ -288,13 +288,13 @@ impl<'a> Context<'a> {
 
     /// Moves the session to another connection without a gap. The steps are these:
     /// 1. A second connection is dialled while this one stays in use. [`prepare`](crate::Protocol::prepare) names its
-    ///   URL. Hooks for it are called with [`is_moving`](Self::is_moving), and what they send is sent there.
+    ///    URL. Hooks for it are called with [`is_moving`](Self::is_moving), and what they send is sent there.
     /// 2. Once the new connection is ready, the client waits for the server to confirm what was sent on the old one.
-    ///   This needs pings as heartbeats, and takes at most `close_timeout`.
+    ///    This needs pings as heartbeats, and takes at most `close_timeout`.
     /// 3. The application's messages are sent on the new connection, and [`Event::Moved`](crate::Event::Moved) is
-    ///   emitted. The old connection is closed with code 1000.
+    ///    emitted. The old connection is closed with code 1000.
     /// 4. Messages that still arrive on the old connection are handled by hooks with [`is_old`](Self::is_old). The old
-    ///   server has `close_timeout` to finish; a pause in reading does not count.
+    ///    server has `close_timeout` to finish; a pause in reading does not count.
     ///
     /// A request that the old server does not answer in that time fails with [`Error::Unanswered`]. An application that
     /// subscribes with [`request_many`](crate::Client::request_many) must subscribe again at

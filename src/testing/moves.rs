@@ -1,4 +1,4 @@
-//! The servers beside the line's, while it moves from one to another.
+//! The second server, while the line moves from one server to another.
 
 use crate::error::CloseFrame;
 use crate::message::Message;
