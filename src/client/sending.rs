@@ -22,7 +22,7 @@ const BATCH: usize = 64;
 const BATCH_BYTES: usize = 256 << 10;
 
 impl Client {
-    /// Accepts a message into the outbox. It is written at once if the line is ready, and otherwise when the line is.
+    /// Accepts a message into the outbox. It is written at once if the line is ready, and otherwise once it is.
     ///
     /// Blocks while the outbox is full, until there is room or the client is closed. There is one exception: if the
     /// application takes none of the messages that have arrived, the server may never read ours, so the call then fails
