@@ -102,7 +102,7 @@ fn heartbeats_of_a_protocol_need_a_protocol() {
     let config = ConnectionConfig::new("ws://127.0.0.1:9");
     let error = Client::start(config.heartbeat(HeartbeatConfig::default().beat(Beat::Protocol))).unwrap_err();
     assert!(matches!(error, Error::InvalidConfig { setting: "heartbeat.beat", .. }), "{error:?}");
-    assert!(error.to_string().contains("it is Protocol, which needs"), "{error}");
+    assert!(error.to_string().contains("the client has no protocol to send the heartbeats"), "{error}");
 }
 
 #[test]
