@@ -37,7 +37,7 @@ fn main() {
         return;
     }
     let mut table = Table::new("costs");
-    if process::cpu().is_none() {
+    if !process::is_measured() {
         table.note("costs", "", "", "this system has no /proc to measure them by");
         return table.print();
     }

@@ -22,13 +22,18 @@ fn threads(name: &str, of: impl Fn(&str) -> Option<u64>) -> Option<u64> {
     Some(sum)
 }
 
+/// Whether this system keeps the times that these functions read.
+pub fn is_measured() -> bool {
+    fs::exists("/proc/self/schedstat").unwrap_or(false)
+}
+
 /// The processor time of the threads that live now.
 pub fn cpu() -> Option<Duration> {
     let nanos = threads("", |folder| {
         let text = fs::read_to_string(format!("{folder}/schedstat")).ok()?;
         text.split(' ').next()?.parse().ok()
     });
-    nanos.filter(|nanos| *nanos > 0).map(Duration::from_nanos)
+    nanos.map(Duration::from_nanos)
 }
 
 /// How often the threads that live now gave up a processor, or had to.
