@@ -43,6 +43,11 @@ struct Fate {
 }
 
 impl Fate {
+    /// The protocol may have had its answer, though nobody was told: its caller has taken it back.
+    fn may_be_answered(&self) -> bool {
+        self.answered || self.request && self.dropped && self.arrived
+    }
+
     /// It has met another fate than to be delivered or to be left. A request that has gone out is not spared: it may
     /// have been delivered, whatever its caller was told.
     fn is_gone(&self) -> bool {
@@ -186,8 +191,11 @@ impl Ledger {
         let on_others = |fate: &Fate| current != Some(fate.connection);
         for (fate, ticket) in self.fates.iter().zip(1_u64..).filter(|(fate, _)| on_others(fate)) {
             let confirmed = fate.confirmed || fate.arrived && ticket <= sure;
-            let known =
-                confirmed || fate.answered || fate.doubted || fate.is_gone() || self.keeps && !fate.request;
+            let known = confirmed
+                || fate.may_be_answered()
+                || fate.doubted
+                || fate.is_gone()
+                || self.keeps && !fate.request;
             assert!(fate.connections == 0 || known, "#{ticket}: {fate:?}");
         }
     }
@@ -209,7 +217,7 @@ impl Ledger {
             let fates = [fate.confirmed, fate.doubted, fate.unwritten, fate.expired];
             let fates = fates.into_iter().filter(|is_so| *is_so).count();
             assert!(
-                fates == 1 || fates == 0 && (fate.is_gone() || fate.answered),
+                fates == 1 || fates == 0 && (fate.is_gone() || fate.may_be_answered()),
                 "#{ticket} vanished, or has two fates: {fate:?}"
             );
             assert!(!fate.request || fate.dropped || fate.replies == 1, "#{ticket}: {fate:?}");

@@ -6,9 +6,9 @@ use std::time::Instant;
 use crate::config::deadline;
 use crate::error::{CloseFrame, Error};
 use crate::event::{CloseReason, DisconnectReason};
-use crate::session::inquiry::{Inquiry, Matter};
 use crate::session::close_handshake::{Closing, LINGER, Outcome, Step};
 use crate::session::connection::{Connection, Role, Stage};
+use crate::session::inquiry::{Inquiry, Matter};
 use crate::session::moving::Goodbye;
 use crate::session::{ConnectionId, Frame, Session};
 

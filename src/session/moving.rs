@@ -14,9 +14,9 @@ use crate::error::{CloseFrame, Error};
 use crate::event::Event;
 use crate::protocol::Handshake;
 use crate::session::close_handshake::LINGER;
-use crate::session::inquiry::Matter;
 use crate::session::connection::{Connection, ConnectionId, Stage};
 use crate::session::hooks::During;
+use crate::session::inquiry::Matter;
 use crate::session::line::{Successor, Up};
 use crate::session::{Action, Frame, LOG, Session};
 
