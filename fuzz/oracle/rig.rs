@@ -209,10 +209,16 @@ impl Rig {
             self.work += 1;
             self.check.event(event, now, &self.config, lines);
             match event {
-                Event::Disconnected { retry_in: Some(_), maybe_delivered, .. }
-                | Event::Moved { maybe_delivered, .. } => {
+                Event::Disconnected { retry_in: Some(_), maybe_delivered, .. } => {
                     self.ledger.doubt(maybe_delivered);
-                    self.ledger.lose(sure, session.current());
+                    self.ledger.lose(sure, None);
+                }
+                Event::Moved { maybe_delivered, .. } => {
+                    self.ledger.doubt(maybe_delivered);
+                    // Else the new connection is lost, too, and its loss names the rest.
+                    if let Some(current) = session.current() {
+                        self.ledger.lose(sure, Some(current));
+                    }
                 }
                 Event::Message(message) => self.check.passed.push_back(message.clone()),
                 Event::Expired { tickets } => self.ledger.expire(tickets, |ticket| self.fallen.times(ticket)),
