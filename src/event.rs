@@ -70,7 +70,8 @@ pub enum Event {
         reason: DisconnectReason,
         /// The delay until the next attempt, or `None` if there will be none.
         retry_in: Option<Duration>,
-        /// Messages that were written to this connection, were not confirmed, and are not sent again.
+        /// Messages that were written to this connection, were not confirmed, and are not sent again. Beyond 1,024 runs
+        /// of answered requests among them, the oldest of those are listed, too.
         maybe_delivered: Tickets,
     },
     /// Messages were given up before they were sent. There are two reasons:

@@ -27,7 +27,7 @@ pub struct Stats {
     pub bytes_written: u64,
     /// Bytes read from all connections, including TLS and framing.
     pub bytes_read: u64,
-    /// Heartbeats sent.
+    /// Heartbeats sent, with the pings that ask for a confirmation.
     pub heartbeats: u64,
     /// The latest measured round trip of a heartbeat; `None` until one was answered.
     pub round_trip: Option<Duration>,

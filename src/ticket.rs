@@ -103,9 +103,10 @@ impl Tickets {
 }
 
 impl FromIterator<RangeInclusive<u64>> for Tickets {
-    /// Collects the tickets of these runs, in any order. Runs may be empty.
+    /// Collects the tickets of these runs, in any order. Runs may be empty. Tickets are counted from 1: there is no 0.
     fn from_iter<I: IntoIterator<Item = RangeInclusive<u64>>>(runs: I) -> Self {
-        let mut runs: Vec<_> = runs.into_iter().filter(|run| !run.is_empty()).collect();
+        let counted = runs.into_iter().map(|run| (*run.start()).max(1)..=*run.end());
+        let mut runs: Vec<_> = counted.filter(|run| !run.is_empty()).collect();
         runs.sort_unstable_by_key(|run| *run.start());
         runs.dedup_by(|next, run| {
             let joins = *next.start() <= run.end().saturating_add(1);
@@ -211,6 +212,13 @@ impl fmt::Display for Tickets {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_is_no_ticket_0() {
+        let all: Tickets = [0..=u64::MAX].into_iter().collect();
+        assert_eq!((all.len(), all.contains(Ticket(0))), (u64::MAX, false));
+        assert!([0..=0].into_iter().collect::<Tickets>().is_empty());
+    }
 
     #[test]
     fn tickets_name_runs() {

@@ -48,8 +48,8 @@ impl Client {
     /// # How it works
     /// The client sends a WebSocket ping behind the messages. The server answers in order, so the pong confirms
     /// everything written before the ping. This takes one round trip; if the line is down, the ping follows the
-    /// reconnect. Callers that wait at the same time share pings, and wait for two round trips at most. The answer to a
-    /// [`request`](Self::request) confirms that request.
+    /// reconnect. Callers that wait at the same time share pings, and wait for two round trips at most. An answered
+    /// [`request`](Self::request) is in no doubt after a loss, but the call still waits for the messages before it.
     ///
     /// * An intermediary that answers pings itself confirms only that it has the messages.
     /// * A server whose pongs do not repeat the ping's payload, as RFC 6455 (section 5.5.3) requires, confirms nothing:
@@ -57,7 +57,7 @@ impl Client {
     /// * The pong arrives behind the messages that the server sent before it. When those fill the `events` bound, the
     ///   client stops reading, so the application must take messages for the pong to be read.
     /// * A message that a protocol's [`on_send`](crate::Protocol::on_send) drops needs no confirmation, nor does a
-    ///   request that was withdrawn before it was sent.
+    ///   request that ended before it was sent: its caller has the reason.
     /// * On a closed client everything is known, and the call returns at once.
     ///
     /// The client remembers 1,024 runs of lost tickets. Beyond that it merges the two oldest runs, with the tickets
@@ -89,7 +89,7 @@ impl Client {
         if !self.line.confirms {
             return Err(wrong(
                 "confirm",
-                "confirmations need WebSocket pings as heartbeats; heartbeat.beat is something else",
+                "confirmations need heartbeats by WebSocket ping: use Beat::WebSocketPing as heartbeat.beat",
             ));
         }
         let tickets = tickets.into().of_accepted(self.line.shared.intake.last_ticket());

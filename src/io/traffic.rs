@@ -235,7 +235,7 @@ mod tests {
             let mut session =
                 Session::new(config, Some(Box::new(protocol)), Startup::default(), (now, wall)).unwrap();
             session.start(now);
-            let accepted = Handshake { address: ([127, 0, 0, 1], 80).into(), subprotocol: None };
+            let accepted = Handshake::new(([127, 0, 0, 1], 80), None);
             assert!(session.handle_opened(now, 1, accepted, 0));
             Self { session, open: Open::new(ConnectionId(1), socket), system, now, accepted: 0 }
         }
@@ -338,7 +338,7 @@ mod tests {
             let mut bench = Bench::with(Mover, usize::MAX);
             bench.send(&["not confirmed yet"]);
             bench.session.handle_message(bench.now, ConnectionId(1), "move".into());
-            let accepted = Handshake { address: ([127, 0, 0, 1], 80).into(), subprotocol: None };
+            let accepted = Handshake::new(([127, 0, 0, 1], 80), None);
             assert!(bench.session.handle_opened(bench.now, 2, accepted, 0));
             bench.session.handle_message(bench.now, ConnectionId(2), "welcome".into());
             for bytes in end {

@@ -7,7 +7,7 @@ use crate::config::{ConnectionConfig, check_headers, check_subprotocols};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::event::DisconnectReason;
-use crate::secrets::{shown_name, shown_subprotocols};
+use crate::secrets::{Secrets, shown_name, shown_subprotocols};
 
 /// What an attempt requests. `Debug` shows no secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -43,9 +43,22 @@ pub struct Handshake {
     pub address: SocketAddr,
     /// The subprotocol that the server chose, if it chose one.
     pub subprotocol: Option<Box<str>>,
+    /// What the server may repeat of what it was asked.
+    pub(crate) secrets: Secrets,
+}
+
+impl Handshake {
+    pub(crate) fn new(address: impl Into<SocketAddr>, subprotocol: Option<Box<str>>) -> Self {
+        Self { address: address.into(), subprotocol, secrets: Secrets::default() }
+    }
 }
 
 impl UpgradeRequest {
+    /// What is secret in it.
+    pub(crate) fn secrets(&self) -> Secrets {
+        Secrets::of(&self.url, &self.headers, &self.subprotocols)
+    }
+
     pub(crate) fn new(config: &ConnectionConfig) -> Self {
         Self {
             url: config.url.clone(),
@@ -82,7 +95,7 @@ impl fmt::Debug for Handshake {
         f.debug_struct("Handshake")
             .field("address", &self.address)
             .field("subprotocol", &subprotocol)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -116,8 +129,8 @@ mod tests {
         let config = ConnectionConfig::new("ws://h").subprotocol("v12.stomp").subprotocol("bearer.s3cret");
         let shown = format!("{:?}", UpgradeRequest::new(&config));
         assert!(shown.contains(r#"["v12.stomp", "bearer.***"]"#), "{shown}");
-        let address = ([127, 0, 0, 1], 80).into();
-        let accepted = |name: &str| format!("{:?}", Handshake { address, subprotocol: Some(name.into()) });
+        let address: SocketAddr = ([127, 0, 0, 1], 80).into();
+        let accepted = |name: &str| format!("{:?}", Handshake::new(address, Some(name.into())));
         assert!(accepted("mqtt").contains(r#"Some("mqtt")"#));
         assert!(accepted("bearer.s3cret").contains(r#"Some("bearer.***")"#));
     }

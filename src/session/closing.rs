@@ -118,11 +118,14 @@ impl Session {
         reason: &str,
         error: Option<Error>,
     ) {
+        let secrets = self.secrets_of(id);
         if error.is_none() {
             match self.line.role(id) {
                 Some(Role::Successor) => {
                     let (error, goodbye) = match CloseFrame::checked(code, reason) {
-                        Ok(frame) => (format!("the protocol closed it: {reason}"), Goodbye::Say(frame)),
+                        Ok(frame) => {
+                            (format!("the protocol closed it: {}", secrets.hide(reason)), Goodbye::Say(frame))
+                        }
                         Err(wrong) => (format!("the protocol closes it, and {wrong}"), Goodbye::None),
                     };
                     return self.move_failed(now, &Error::session(error), goodbye);
@@ -134,7 +137,7 @@ impl Session {
         let stops = error.is_some() && !self.hooks.stopped;
         self.hooks.stopped |= error.is_some();
         let frame = match CloseFrame::checked(code, reason) {
-            Ok(frame) => frame,
+            Ok(frame) => frame.hiding(&secrets),
             Err(wrong) => {
                 return self.line_lost(now, Error::session(format!("the protocol closes it, and {wrong}")));
             }

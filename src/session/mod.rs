@@ -164,7 +164,8 @@ impl Session {
         let id = ConnectionId(generation);
         let until = deadline(now, self.config.login_timeout);
         let stage = Stage::LoggingIn { until, accepted: accepted.clone() };
-        let connection = Connection::new(id, stage, &self.config, taken, self.paused);
+        let mut connection = Connection::new(id, stage, &self.config, taken, self.paused);
+        connection.secrets = accepted.secrets.clone();
         if self.line.is_dialling_successor(id) {
             self.successor_opened(now, connection, &accepted);
             return self.line.connection(id).is_some();
@@ -384,7 +385,7 @@ impl Session {
         self.announce(None);
         let attempts = self.retries.succeed();
         self.stats.connects += 1;
-        let Handshake { address, subprotocol } = accepted;
+        let Handshake { address, subprotocol, .. } = accepted;
         self.out.events.push_back(Event::Connected { address, subprotocol, attempts, resumed });
     }
 

@@ -156,7 +156,7 @@ impl Session {
         self.leave(until, predecessor, true);
         self.outbox.begin(handed);
         self.wanted.ask_again(self.outbox.confirmed());
-        let Handshake { address, subprotocol } = accepted;
+        let Handshake { address, subprotocol, .. } = accepted;
         info!(target: LOG, "Moved to another connection");
         self.out.events.push_back(Event::Moved { address, subprotocol, maybe_delivered });
         if is_blocked {

@@ -51,8 +51,9 @@ impl Line {
 
     #[track_caller]
     fn accept(&mut self, subprotocol: Option<Box<str>>) {
-        let (generation, _) = self.take_attempt();
-        let accepted = Handshake { address: ([192, 0, 2, 1], 443).into(), subprotocol };
+        let (generation, request) = self.take_attempt();
+        let secrets = request.secrets();
+        let accepted = Handshake { secrets, ..Handshake::new(([192, 0, 2, 1], 443), subprotocol) };
         let moves = self.turn.session.current().is_some();
         let server = if moves { &mut self.beside } else { &mut self.server };
         let link = Link::Plain(Wire::new(server.begin(ConnectionId(generation))));

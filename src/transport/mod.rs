@@ -59,7 +59,7 @@ pub(crate) struct Target<'a> {
 impl Target<'_> {
     /// What it asks, and must not be shown when the server repeats it.
     pub(crate) fn secrets(&self) -> Secrets {
-        Secrets::of(&self.request.url, &self.request.headers, &self.request.subprotocols)
+        self.request.secrets()
     }
 }
 
@@ -117,9 +117,9 @@ pub(crate) fn connect(
     attempt.enter(Phase::Upgrade, None)?;
     let upgraded = upgrade::upgrade(&mut link, &target, attempt)?;
     let mut socket = Socket::new(link, upgraded.rest, &settings.config);
-    socket.secrets = target.secrets();
     socket.deregister(attempt.registry()).map_err(|source| system("a socket's registration", source))?;
-    Ok(Connection { socket, accepted: Handshake { address, subprotocol: upgraded.subprotocol } })
+    let accepted = Handshake { secrets: target.secrets(), ..Handshake::new(address, upgraded.subprotocol) };
+    Ok(Connection { socket, accepted })
 }
 
 fn system(what: &'static str, source: io::Error) -> Error {

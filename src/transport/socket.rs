@@ -14,7 +14,6 @@ use tungstenite::{Bytes, Message as Frame, Utf8Bytes};
 use crate::config::ConnectionConfig;
 use crate::error::{CloseFrame, Error, Fault};
 use crate::message::{Binary, Fragment, Message, Position, Text};
-use crate::secrets::Secrets;
 use crate::transport::frame::{self, Masks};
 use crate::transport::frame_scanner::{self, Violation};
 use crate::transport::scanned::Scanned;
@@ -39,8 +38,6 @@ pub(crate) struct Socket<T: Raw = TcpStream> {
     answered: bool,
     /// Bytes of answers to pings since all was last taken by the system.
     owed: u64,
-    /// What the server may repeat of what it was asked.
-    pub(crate) secrets: Secrets,
 }
 
 /// What a read brought.
@@ -95,7 +92,6 @@ impl<T: Raw> Socket<T> {
             half_closed: false,
             answered: false,
             owed: 0,
-            secrets: Secrets::default(),
         }
     }
 
@@ -322,7 +318,7 @@ impl<T: Raw> Socket<T> {
         let (Some(frame), Some((code, reason))) = (frame, self.stream.scanner.close()) else {
             return Ok(CloseFrame::new(1005, ""));
         };
-        let sent = self.as_sent(code, reason);
+        let sent = Self::as_sent(code, reason);
         if code == u16::from(frame.code) {
             return Ok(sent);
         }
@@ -330,7 +326,7 @@ impl<T: Raw> Socket<T> {
             self.answer_close(&sent);
             return Ok(sent);
         }
-        let reason = format!("{}, {}", self.named(code, reason), frame_scanner::misused(code)).into();
+        let reason = format!("{}, {}", Self::named(code, reason), frame_scanner::misused(code)).into();
         self.draining = Some(MOST_DRAINED_BYTES);
         Err(Fault::Violation { code: 1002, reason })
     }
@@ -384,20 +380,20 @@ impl<T: Raw> Socket<T> {
     fn not_utf8(&self) -> Box<str> {
         match self.stream.scanner.close() {
             Some((code, reason)) if std::str::from_utf8(reason).is_err() => {
-                format!("{}, a reason that is not UTF-8", self.named(code, reason)).into()
+                format!("{}, a reason that is not UTF-8", Self::named(code, reason)).into()
             }
             _ => "text that is not UTF-8".into(),
         }
     }
 
     /// A close frame for people, its reason as far as it can be read.
-    fn as_sent(&self, code: u16, reason: &[u8]) -> CloseFrame {
-        CloseFrame::new(code, String::from_utf8_lossy(reason)).hiding(&self.secrets)
+    fn as_sent(code: u16, reason: &[u8]) -> CloseFrame {
+        CloseFrame::new(code, String::from_utf8_lossy(reason))
     }
 
     /// A close frame that breaks the protocol. A 1005 in it does not stand for an empty one.
-    fn named(&self, code: u16, reason: &[u8]) -> String {
-        if reason.is_empty() { format!("close code {code}") } else { self.as_sent(code, reason).to_string() }
+    fn named(code: u16, reason: &[u8]) -> String {
+        if reason.is_empty() { format!("close code {code}") } else { Self::as_sent(code, reason).to_string() }
     }
 }
 

@@ -343,3 +343,59 @@ fn a_request_that_has_ended_is_past_answering() {
     assert!(line.answers(gone).is_empty() && line.has_ended(gone));
     assert_eq!(line.heard(), ["once", "many", "gone", "withdrawn"]);
 }
+
+#[test]
+fn what_was_secret_in_the_request_or_is_called_so_is_in_no_text_of_a_hook_or_a_close() {
+    const SAID: &str = "bad qu3ryt0ken h3ad3rt0k pr0t0t0k3nXYZ tops3cret";
+    /// It repeats what the server says, in the way that it is made with.
+    struct Parrot(&'static str);
+    impl Protocol for Parrot {
+        fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
+            cx.secret("tops3cret");
+            if !cx.is_moving() {
+                cx.ready();
+            }
+            Ok(())
+        }
+
+        fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
+            let said = message.to_string();
+            match self.0 {
+                "session" => return Err(Error::session(said)),
+                "refused" => return Err(Error::login_refused(said)),
+                "stop" => cx.stop(Error::session(said)),
+                "close" => cx.close(4001, said),
+                "move" if cx.is_moving() => return Err(Error::session(said)),
+                "close there" if cx.is_moving() => cx.close(4001, said),
+                _ => cx.move_line(),
+            }
+            Ok(())
+        }
+
+        fn on_move_failed(&mut self, _: &mut Context<'_>, error: &Error) -> Result<(), Error> {
+            Err(error.clone())
+        }
+    }
+    for way in ["session", "refused", "stop", "close", "close frame", "move", "close there"] {
+        let config = ConnectionConfig::new(format!("{URL}/p?token=qu3ryt0ken"));
+        let config = config.header("X-Key", "h3ad3rt0k").subprotocol("pr0t0t0k3nXYZ");
+        let mut line = Line::new(config, Parrot(way)).unwrap();
+        line.open();
+        match way {
+            "close frame" => line.close(4001, SAID),
+            "move" | "close there" => {
+                line.say("go");
+                line.open();
+                line.say_beside(SAID);
+            }
+            _ => line.say(SAID),
+        }
+        line.step(4 * S);
+        let error = line.last_failure().expect("it is down");
+        let shown = format!("{error} {error:?} {:?}", line.events());
+        assert!(error.to_string().contains("bad *** *** *** ***"), "{way}: {shown}");
+        for secret in ["qu3ryt0ken", "h3ad3rt0k", "pr0t0t0k3nXYZ", "tops3cret"] {
+            assert!(!shown.contains(secret), "{way}: {shown}");
+        }
+    }
+}

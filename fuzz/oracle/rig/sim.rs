@@ -114,7 +114,7 @@ impl Sim {
             taken: 0,
             blocked: false,
         });
-        let accepted = Handshake { address: ([127, 0, 0, 1], 80).into(), subprotocol: None };
+        let accepted = Handshake::new(([127, 0, 0, 1], 80), None);
         Box::new(Connection { socket, accepted })
     }
 }

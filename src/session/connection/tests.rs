@@ -15,7 +15,7 @@ fn connection(stage: Stage) -> Connection {
 }
 
 fn logging_in(until: Instant) -> Stage {
-    let accepted = Handshake { address: ([192, 0, 2, 1], 80).into(), subprotocol: None };
+    let accepted = Handshake::new(([192, 0, 2, 1], 80), None);
     Stage::LoggingIn { until, accepted }
 }
 
