@@ -162,7 +162,8 @@ fn an_upload_that_stalls_is_noticed_within_its_bound() {
         row.assert_noticed(|noticed| noticed.after_fault);
         assert!(matches!(row.reason(), Error::HeartbeatTimeout { .. }), "{row}");
         let stalled = row.noticed.as_ref().unwrap().after_written;
-        assert!(stalled > row.case.heartbeat.timeout / 2, "it went on: {row}");
+        // TCP's first retransmission, 0.2 s after the fault, may let the system take a little more.
+        assert!(stalled > (row.case.heartbeat.timeout / 2).saturating_sub(50 * MS), "it went on: {row}");
     }
 }
 

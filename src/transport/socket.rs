@@ -341,6 +341,9 @@ impl<T: Raw> Socket<T> {
         let _ = self.pass_on();
     }
 
+    /// Drops what still arrives behind a violation. In a frame of its own: its buffer would cost the stack of each thread that
+    /// reads a page.
+    #[inline(never)]
     fn drain(&mut self) -> Result<Option<Incoming>, Fault> {
         let mut scratch = [0; 4096];
         while let Some(left) = self.draining {
