@@ -37,6 +37,8 @@ pub(super) struct Connection {
     pub(super) jobs: usize,
     /// What the protocol has said to the server, and must not be shown when it is repeated.
     pub(super) secrets: Secrets,
+    /// What the request for it held.
+    pub(super) request_secrets: Secrets,
 }
 
 /// How far a connection has come.
@@ -96,6 +98,7 @@ impl Connection {
             hold: None,
             jobs: 0,
             secrets: Secrets::default(),
+            request_secrets: Secrets::default(),
         }
     }
 

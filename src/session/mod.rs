@@ -165,7 +165,7 @@ impl Session {
         let until = deadline(now, self.config.login_timeout);
         let stage = Stage::LoggingIn { until, accepted: accepted.clone() };
         let mut connection = Connection::new(id, stage, &self.config, taken, self.paused);
-        connection.secrets = accepted.secrets.clone();
+        connection.request_secrets = accepted.secrets.clone();
         if self.line.is_dialling_successor(id) {
             self.successor_opened(now, connection, &accepted);
             return self.line.connection(id).is_some();
