@@ -15,7 +15,7 @@ use crate::event::Ticket;
 use crate::message::Message;
 use crate::shared::spin::spin_for_room;
 #[cfg(not(all(test, loom)))]
-use crate::shared::spin::{Between, YIELDS_FOR_LOCK, spin};
+use crate::shared::spin::{Between, YIELDS_FOR_LOCK, spin_times};
 use crate::shared::sync::{Condvar, Mutex, MutexGuard};
 use crate::state::ConnectionState;
 
@@ -255,17 +255,12 @@ impl Intake {
 #[cfg(not(all(test, loom)))]
 impl Intake {
     fn spin_for_lock(&self) -> Option<MutexGuard<'_, Queue>> {
-        let mut yields = YIELDS_FOR_LOCK;
         let look = || match self.queue.try_lock() {
             Ok(queue) => Some(queue),
             Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         };
-        let goes_on = || {
-            yields -= 1;
-            yields > 0
-        };
-        spin(Between::Yield, look, goes_on)
+        spin_times(Between::Yield, YIELDS_FOR_LOCK, look)
     }
 }
 

@@ -54,14 +54,22 @@ pub(crate) fn spin<T>(
     }
 }
 
+/// Looks until something is found, so many times at most.
+pub(crate) fn spin_times<T>(
+    between: Between,
+    mut times: usize,
+    look: impl FnMut() -> Option<T>,
+) -> Option<T> {
+    let goes_on = || {
+        times -= 1;
+        times > 0
+    };
+    spin(between, look, goes_on)
+}
+
 /// Looks again for room in the outbox, until `full` is not so or it took long enough.
 pub(crate) fn spin_for_room(full: &AtomicBool) {
-    let mut yields = YIELDS_FOR_ROOM;
-    let goes_on = || {
-        yields -= 1;
-        yields > 0
-    };
-    let _ = spin(Between::Yield, || (!full.load(Relaxed)).then_some(()), goes_on);
+    let _ = spin_times(Between::Yield, YIELDS_FOR_ROOM, || (!full.load(Relaxed)).then_some(()));
 }
 
 /// When to look again before a sleep. Where the processors are taken (by the very threads that are waited for, when there are
@@ -118,18 +126,13 @@ impl Burst {
 
     /// Stands back while a burst is under way, for some microseconds at most.
     pub(crate) fn wait_out_burst(&self) {
-        const MOST: u32 = 200;
+        const MOST: usize = 200;
         let number = self.number.load(Relaxed);
         if number & 1 == 0 || self.given_up.load(Relaxed) == number {
             return;
         }
-        let mut left = MOST;
-        let goes_on = || {
-            left -= 1;
-            left > 0
-        };
         let over = || (self.number.load(Relaxed) != number).then_some(());
-        if spin(Between::Hint, over, goes_on).is_none() {
+        if spin_times(Between::Hint, MOST, over).is_none() {
             self.given_up.store(number, Relaxed);
         }
     }
