@@ -213,7 +213,7 @@ fn memory(table: &mut Table, server: &Server) {
         Command::new("sh").arg("-c").arg(script).arg(program).arg(server.url(false, "echo")).output();
     let output = String::from_utf8(output.unwrap().stdout).unwrap();
     let (opened, used) = output.trim().split_once(' ').unwrap();
-    let target = Some(Target::AtMost(48.0 * 1024.0));
+    let target = Some(Target::AtMost(37.0 * 1024.0));
     table.own("memory of an idle client of 500", opened.parse().unwrap(), kibibytes, target);
     table.own("memory of an idle client of 500, after a round trip", used.parse().unwrap(), kibibytes, None);
 }
