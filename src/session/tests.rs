@@ -6,6 +6,7 @@ mod closing;
 mod confirm;
 mod delivery;
 mod heartbeat;
+mod moving;
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,7 +17,7 @@ use crate::config::{ConnectionConfig, HeartbeatConfig, Jitter, ReconnectConfig};
 use crate::error::{CloseFrame, Error, Phase, Rejection};
 use crate::event::{CloseReason, DisconnectReason, Event, Ticket, Tickets};
 use crate::message::Message;
-use crate::protocol::Handshake;
+use crate::protocol::{Handshake, Protocol};
 use crate::session::reconnect::ReconnectPlan;
 use crate::session::{Action, ConnectionId, Frame, Progress, Session, Startup};
 use crate::state::ConnectionState;
@@ -66,10 +67,14 @@ fn without_beats() -> ConnectionConfig {
 
 impl Rig {
     fn new(config: ConnectionConfig, one_attempt: bool) -> Self {
+        Self::with(config, None, one_attempt)
+    }
+
+    fn with(config: ConnectionConfig, protocol: Option<Box<dyn Protocol>>, one_attempt: bool) -> Self {
         let now = Instant::now();
         let wall = SystemTime::UNIX_EPOCH + Duration::from_millis(WALL_MS);
         Self {
-            session: Session::new(config, None, Startup { one_attempt, fetches: false }, (now, wall))
+            session: Session::new(config, protocol, Startup { one_attempt, fetches: false }, (now, wall))
                 .unwrap(),
             now,
             start: now,
@@ -187,12 +192,15 @@ impl Rig {
     /// Hands over all frames; the system takes nothing.
     fn hand(&mut self) -> Vec<Frame> {
         let mut frames = Vec::new();
-        while let Some(frame) = self.session.poll_transmit(self.now, self.id()) {
-            frames.push(frame);
+        loop {
+            match self.session.poll_transmit(self.now, self.id()) {
+                Some(frame) => frames.push(frame),
+                None if self.session.frame_message(self.now, self.id()) => continue,
+                None => return frames,
+            }
             self.handed += FRAME;
             self.report();
         }
-        frames
     }
 
     /// The socket says how far it has come.
