@@ -70,10 +70,10 @@ impl ExponentialBackoff {
         let initial = self.config.initial_delay.as_secs_f64();
         let max = self.config.max_delay.as_secs_f64();
         let exponent = i32::try_from(self.attempts).unwrap_or(i32::MAX);
-        // An overflow is infinite, and the smaller of it and `max` is `max`.
+        // An overflow gives infinity; the minimum of infinity and `max` is `max`.
         let base = (initial * self.config.multiplier.powi(exponent)).min(max);
         self.attempts = self.attempts.saturating_add(1);
-        // The range of a source that breaks its word is mended: a delay must neither be NaN nor negative.
+        // Correct a random source that leaves its range: a delay must be neither NaN nor negative.
         let random = (self.random)();
         let random = if random.is_finite() { random.clamp(0.0, 1.0) } else { 0.5 };
         let seconds = match self.config.jitter {

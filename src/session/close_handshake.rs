@@ -1,4 +1,4 @@
-//! How far a close handshake has come (RFC 6455, section 7), whoever began it.
+//! How far a close handshake has come (RFC 6455, section 7), whichever side began it.
 
 use std::time::{Duration, Instant};
 
@@ -12,15 +12,15 @@ pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Closing {
-    /// When the connection is dropped, whatever has become of it.
+    /// When the connection is dropped, at whatever step the handshake is.
     pub(super) until: Instant,
     pub(super) step: Step,
     pub(super) outcome: Outcome,
-    /// When this began.
+    /// When the handshake began.
     pub(super) since: Instant,
     /// The protocol has been asked for its goodbye.
     pub(super) goodbye: bool,
-    /// A message found no room and was dropped: what is delivered has no holes.
+    /// A message found no room and was dropped. All later ones are dropped, too: what is delivered has no gaps.
     pub(super) overflowed: bool,
 }
 
@@ -28,13 +28,13 @@ pub(super) struct Closing {
 pub(super) enum Step {
     /// The outbox goes out first, then `frame`.
     Flushing { frame: CloseFrame, inquiry: Inquiry },
-    /// Our close frame is out, or on its way; the server's is awaited.
+    /// Our close frame is out, or on its way. The server's is still to come.
     Sent,
-    /// The server's close frame has come, and is answered: the end of the stream is awaited.
+    /// The server's close frame has come and is answered. Only the end of the stream is still to come.
     Answered,
 }
 
-/// What comes after the handshake.
+/// What happens after the handshake.
 #[derive(Debug)]
 pub(super) enum Outcome {
     ClosedByCaller,
@@ -42,28 +42,28 @@ pub(super) enum Outcome {
 }
 
 impl Closing {
-    /// `matter` is what the server is asked about; `held`: the protocol holds the outbox.
+    /// `matter` says what the server is asked about; `held` says that the protocol holds back the outbox.
     pub(super) fn next_deadline(&self, matter: Matter, held: bool) -> Instant {
         let Step::Flushing { inquiry, .. } = &self.step else { return self.until };
         match inquiry {
-            // Due already, and served by the next `handle_timeout`.
+            // The inquiry is due already: the next `handle_timeout` serves it.
             _ if inquiry.is_due(matter) => self.since,
             Inquiry::NotAsked if held => self.patience_with_hold(),
             _ => inquiry.until().map_or(self.until, |until| until.min(self.until)),
         }
     }
 
-    /// Whether a ping is out, and its answer decides what follows.
+    /// Whether a ping is out whose answer decides what happens next.
     pub(super) fn awaits_answer(&self) -> bool {
         matches!(&self.step, Step::Flushing { inquiry, .. } if inquiry.until().is_some())
     }
 
-    /// Until when messages that the protocol holds back are waited for: the goodbye needs its time, too.
+    /// Until when to wait for messages that the protocol holds back. The goodbye needs time, too.
     pub(super) fn patience_with_hold(&self) -> Instant {
         self.since + self.until.saturating_duration_since(self.since) / 2
     }
 
-    /// Whether what still arrives is for the application.
+    /// Whether messages that still arrive are delivered to the application.
     pub(super) fn accepts_input(&self) -> bool {
         !matches!(self.step, Step::Answered) && !self.overflowed
     }

@@ -42,7 +42,7 @@ impl Session {
         }
     }
 
-    /// The caller waits for the end of a line that closes until then.
+    /// The caller waits until `until` for the end of a line that is closing.
     pub(crate) fn close_by(&mut self, until: Instant) {
         if let Some(closing) = self.line.current_mut().and_then(Connection::closing_mut) {
             closing.until = closing.until.min(until);
@@ -54,7 +54,7 @@ impl Session {
         self.close_for_good(CloseReason::ByCaller);
     }
 
-    /// A message arrived on a line that closes, and there was no room for it: it was dropped, and so is what follows.
+    /// A message arrived on a closing line and found no room. It was dropped, and all later ones are dropped, too.
     pub(crate) fn handle_overflow(&mut self) {
         if let Some(closing) = self.line.current_mut().and_then(Connection::closing_mut) {
             closing.overflowed = true;
@@ -88,7 +88,7 @@ impl Session {
         }
     }
 
-    /// The peer broke the protocol: it is told so, and what it still sends is dropped.
+    /// The peer violated the protocol. A close frame says so, and whatever the peer still sends is dropped.
     pub(super) fn tell_violation(&mut self, now: Instant, code: u16, reason: Box<str>) {
         let error = Error::Protocol { code, reason };
         if self.line.has_standby() {
@@ -102,14 +102,14 @@ impl Session {
             _ => DisconnectReason::Lost(error),
         };
         current.heartbeat.stop();
-        // What a hook has said to what came before goes out first; after the close frame, nothing does (RFC 6455, section
-        // 5.5.1).
+        // The hooks' replies to earlier messages go out first, because nothing may follow the close frame (RFC 6455,
+        // section 5.5.1).
         current.sender.push(Frame::Close(CloseFrame::new(code, "")).into());
         self.begin_closing(now, until, Step::Sent, Outcome::Down(reason));
     }
 
-    /// The protocol closes a connection; with `error`, the client. To close a successor is to call the move off, and to
-    /// close a predecessor is to listen no longer.
+    /// The protocol closes a connection; with `error`, it closes the client. Closing a successor cancels the move.
+    /// Closing a predecessor ends listening to it.
     pub(super) fn close_for_protocol(
         &mut self,
         now: Instant,
@@ -150,7 +150,7 @@ impl Session {
             None => DisconnectReason::ConnectFailed(error),
         };
         if let Some(closing) = up.current.closing_mut() {
-            // It is being closed already; but to stop is to say why.
+            // The connection is closing already. A protocol that stops the client also changes the reason.
             if stops && let Outcome::Down(outcome) = &mut closing.outcome {
                 *outcome = reason;
             }
@@ -161,7 +161,7 @@ impl Session {
         self.begin_closing(now, until, Step::Sent, Outcome::Down(reason));
     }
 
-    /// The line closes, and moves nowhere any more.
+    /// The line begins to close. From here on it does not move.
     fn begin_closing(&mut self, now: Instant, until: Instant, step: Step, outcome: Outcome) {
         self.end_move();
         let why: Option<&dyn Display> = match &outcome {
@@ -176,7 +176,7 @@ impl Session {
         self.announce(why.as_ref().map(|why| why as &dyn Display));
     }
 
-    /// The close frame's turn has come when the outbox is out and its last message confirmed, as far as pings can tell.
+    /// Returns the close frame once the outbox is out and its last message confirmed, as far as pings can tell.
     pub(super) fn poll_closing(&mut self) -> Option<Frame> {
         let current = self.line.current_mut()?;
         let closing = current.closing_mut()?;
@@ -202,7 +202,7 @@ impl Session {
         if closing.until <= now {
             return self.finish_closing(now);
         }
-        // A server that answers no ping must leave time for the handshake itself.
+        // A server that answers no ping must still leave time for the close handshake.
         let patience = deadline(now, closing.until.saturating_duration_since(now) / 2);
         let Step::Flushing { inquiry, .. } = &mut closing.step else { return };
         if inquiry.advance(now, matter, patience) {
@@ -210,13 +210,13 @@ impl Session {
         }
     }
 
-    /// What the server is asked about before the goodbye.
+    /// What the ping before the goodbye asks about.
     pub(super) fn closing_matter(&self) -> Matter {
         let open = self.confirms() && self.outbox.has_unconfirmed();
         Matter { out: !self.outbox.has_waiting(), open, can_ask: true }
     }
 
-    /// The handshake is through, or its time is.
+    /// Ends the closing when the handshake is complete or its time is up.
     pub(super) fn finish_closing(&mut self, now: Instant) {
         let Some(closing) = self.line.current().and_then(|current| current.closing()) else { return };
         match &closing.outcome {

@@ -1,4 +1,4 @@
-//! What the server has received, as its pongs tell.
+//! What the server has received, according to its pongs.
 
 use std::time::Instant;
 
@@ -11,14 +11,14 @@ use crate::session::pings::Pong;
 use crate::session::{ConnectionId, LOG, Session};
 
 impl Session {
-    /// The caller wants to know whether everything up to ticket `through` has arrived: the server is asked as soon as it
-    /// is out.
+    /// A caller wants to know whether everything up to ticket `through` has arrived. The server is asked as soon as
+    /// that is out.
     pub(crate) fn handle_confirm(&mut self, through: u64) {
         let asked = self.line.current().map_or(0, |current| current.pings.asked());
         self.wanted.add(through, asked);
     }
 
-    /// A pong came in on a connection. On the line's own, it may confirm messages.
+    /// A pong arrived on a connection. On the current connection, it may confirm messages.
     pub(super) fn confirm(&mut self, now: Instant, id: ConnectionId, payload: &[u8]) {
         let Some(current) = self.line.current_mut().filter(|current| current.id == id) else { return };
         match current.pings.handle_pong(payload) {
@@ -36,7 +36,7 @@ impl Session {
         }
     }
 
-    /// Whether pongs can confirm anything here.
+    /// Whether pongs can confirm anything on the current connection.
     pub(super) fn confirms(&self) -> bool {
         self.config.heartbeat.beat == Beat::WebSocketPing
             && self
@@ -45,7 +45,8 @@ impl Session {
                 .is_some_and(|current| current.heartbeat.is_running() && !current.pings.are_mute())
     }
 
-    /// Whether the window of unconfirmed messages fills up, or a caller waits for what has gone out.
+    /// Whether to ask the server now: the window of unconfirmed messages fills up, or a caller waits for what has gone
+    /// out.
     pub(super) fn should_ask(&self) -> bool {
         let Some(current) = self.line.current().filter(|_| self.confirms()) else { return false };
         let (handed, confirmed) = (self.outbox.last_handed(), self.outbox.confirmed());
@@ -54,7 +55,7 @@ impl Session {
         fills || (self.wanted.wants_ping(handed, known, self.outbox.has_waiting()) && current.pings.may_ask())
     }
 
-    /// A ping outside the schedule: its answer confirms what went before it.
+    /// Sends a ping outside the schedule. Its answer confirms everything sent before it.
     pub(super) fn ping_to_confirm(&mut self, now: Instant) {
         if let Some(current) = self.line.current_mut() {
             let pulse = current.heartbeat.beat(now);

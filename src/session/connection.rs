@@ -1,4 +1,4 @@
-//! A connection: all that dies with a socket, and nothing else.
+//! A connection: all that ends with a socket, and nothing else.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::session::pings::Pings;
 use crate::session::sender::Sender;
 use crate::session::timers::Timers;
 
-/// Names a connection: the number of the attempt that brought it. Later ones have higher numbers.
+/// Identifies a connection by the number of its attempt. Later connections have higher numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ConnectionId(pub(crate) u64);
 
@@ -27,17 +27,17 @@ pub(super) struct Connection {
     pub(super) ledger: WriteLedger,
     pub(super) pings: Pings,
     pub(super) heartbeat: HeartbeatManager,
-    /// The protocol's.
+    /// The protocol's timers.
     pub(super) timers: Timers,
-    /// The message that the protocol frames. It stays here if the protocol ends the connection over it.
+    /// The message that the protocol is framing. It stays here if the protocol ends the connection while framing it.
     pub(super) framed: Option<u64>,
-    /// Until when the protocol holds the outbox.
+    /// Until when the protocol holds back the outbox.
     pub(super) hold: Option<Instant>,
-    /// How many jobs of the protocol's have no result yet.
+    /// How many of the protocol's jobs have no result yet.
     pub(super) jobs: usize,
-    /// What the protocol has said to the server, and must not be shown when it is repeated.
+    /// Secrets that the protocol has sent to the server. They must not be shown where they are repeated.
     pub(super) secrets: Secrets,
-    /// What the request for it held.
+    /// Secrets in the connection's upgrade request.
     pub(super) request_secrets: Secrets,
 }
 
@@ -48,7 +48,8 @@ pub(super) enum Stage {
         until: Instant,
         accepted: Handshake,
     },
-    /// A successor that is ready. What went out on the current connection is being confirmed, until then at the latest.
+    /// A successor that is ready. What went out on the current connection is being confirmed, until `until` at the
+    /// latest.
     Standby {
         since: Instant,
         until: Instant,
@@ -57,28 +58,28 @@ pub(super) enum Stage {
     },
     Ready,
     Closing(Closing),
-    /// The line is done with it. What waits goes out, and `heard` says whether what still comes is wanted: until its end,
-    /// or until then.
+    /// The line is done with this connection. What is queued still goes out. If `heard`, what arrives is still
+    /// delivered, until the connection ends or until `until`.
     Leaving {
         until: Instant,
         heard: bool,
     },
 }
 
-/// What a connection is to its line.
+/// The role that a connection has on its line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Current,
-    /// The line is to move to it.
+    /// The connection that the line is to move to.
     Successor,
-    /// The line has moved from it.
+    /// The connection that the line has moved from.
     Predecessor,
-    /// It is to be ended in good order, and nothing more is heard of it.
+    /// A connection that is closed in good order, and whose messages are ignored.
     Dismissed,
 }
 
 impl Connection {
-    /// One that is open, and on which the system has taken `taken` bytes. `paused`: reading is paused.
+    /// An open connection, of which the system has taken `taken` bytes. `paused`: reading is paused.
     pub(super) fn new(
         id: ConnectionId,
         stage: Stage,
@@ -120,7 +121,8 @@ impl Connection {
         }
     }
 
-    /// Whether what arrives is for the application: the server has not closed, and nothing was dropped before it.
+    /// Whether messages that arrive are for the application: the server has not closed, and no earlier message was
+    /// dropped.
     pub(super) fn accepts_input(&self) -> bool {
         match &self.stage {
             Stage::Closing(closing) => closing.accepts_input(),
@@ -129,14 +131,14 @@ impl Connection {
         }
     }
 
-    /// No more heartbeats, and nothing more is sent, but what may follow this.
+    /// Stops the heartbeat and clears the send queue. Only what is queued after this call is sent.
     pub(super) fn stop_sending(&mut self) {
         self.heartbeat.stop();
         self.sender.clear();
     }
 
-    /// Reading is paused, since the application does not take its messages, or goes on. Meanwhile nothing is judged by
-    /// what the server says.
+    /// Reading pauses, because the application does not take its messages, or resumes. While it is paused, no timeout
+    /// counts the server's silence.
     pub(super) fn set_paused(&mut self, now: Instant, paused: bool, config: &ConnectionConfig) {
         self.heartbeat.handle_paused(now, paused);
         if paused {
@@ -150,8 +152,8 @@ impl Connection {
         }
     }
 
-    /// When the server is given up, unless it says or takes something. While reading is paused it is not judged by what it
-    /// says.
+    /// When the server is given up if it sends nothing and takes nothing until then. While reading is paused, its
+    /// silence does not count.
     pub(super) fn next_judgement(&self, paused: bool, write_timeout: Duration) -> Option<Instant> {
         let stage = match &self.stage {
             Stage::LoggingIn { until, .. } | Stage::Leaving { until, .. } => Some(*until),

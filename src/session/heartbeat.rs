@@ -42,12 +42,12 @@ use crate::session::unanswered::Unanswered;
 #[derive(Debug)]
 pub struct HeartbeatManager {
     config: HeartbeatConfig,
-    /// The number of the newest beat; never starts anew, so that an answer can't belong to another connection.
+    /// The number of the newest beat. It never restarts, so that an answer can't belong to another connection.
     sent: u64,
     running: Option<Running>,
-    /// The application does not take its messages, so that none are read. A start does not change that.
+    /// Reading is paused, because the application does not take its messages. A start does not change that.
     paused: bool,
-    /// What the server of this connection wants: the time to the first beat, and between two.
+    /// What the server of this connection asks for: the time to the first beat, and the interval after it.
     told: Option<(Duration, Duration)>,
 }
 
@@ -60,9 +60,9 @@ struct Running {
     answered: u64,
     /// Beats up to this one need no further proof of life.
     satisfied: u64,
-    /// When bytes last moved, either way.
+    /// When bytes last moved in either direction.
     moved: Instant,
-    /// Since when the oldest unsatisfied beat waits.
+    /// Since when the oldest unsatisfied beat has been waiting.
     waiting_since: Option<Instant>,
 }
 
@@ -108,10 +108,10 @@ pub enum HeartbeatResponse<'a> {
     Json,
 }
 
-/// No protocol makes beats come closer together.
+/// The shortest interval that a protocol can set.
 const CLOSEST: Duration = Duration::from_millis(1);
 
-/// Later than this, nobody was awake to hear an answer.
+/// A call that is later than this means that the process was suspended, and could not hear an answer.
 const OVERSLEPT: Duration = Duration::from_secs(5);
 
 impl HeartbeatManager {
@@ -124,7 +124,7 @@ impl HeartbeatManager {
         Ok(Self::on_connection(config, false))
     }
 
-    /// A manager that is not running, with settings that were checked.
+    /// A manager that is not running, with settings that are already validated.
     pub(crate) fn on_connection(config: HeartbeatConfig, paused: bool) -> Self {
         Self { config, sent: 0, running: None, paused, told: None }
     }
@@ -182,7 +182,7 @@ impl HeartbeatManager {
             return None;
         }
         let pulse = self.beat(now);
-        // One that was late does not make the next ones late: servers count from their own clocks.
+        // A late beat does not delay the next ones: servers count by their own clocks.
         let next = deadline(planned, self.interval());
         if let Some(running) = self.running.as_mut().filter(|_| next > now) {
             running.next_beat = next;
@@ -190,14 +190,14 @@ impl HeartbeatManager {
         Some(HeartbeatAction::Send(pulse))
     }
 
-    /// A beat outside the schedule, which starts the interval anew.
+    /// Sends a beat outside the schedule. The interval starts anew.
     pub(crate) fn beat(&mut self, now: Instant) -> HeartbeatFrame {
         self.sent += 1;
         let number = self.sent;
         let interval = self.interval();
         if let Some(running) = &mut self.running {
             running.next_beat = deadline(now, interval);
-            // The one that the peer is judged by stays.
+            // The beat that the peer is judged by is not evicted.
             running.beats.push(number, Sent { at: now, written: None }, running.satisfied);
             running.assess();
         }
@@ -286,7 +286,8 @@ impl HeartbeatManager {
         }
     }
 
-    /// Nobody was awake to hear the peer: it is asked at once, and judged by the answer to that alone.
+    /// The process was suspended and could not hear the peer. It asks the peer at once, and judges it by that answer
+    /// alone.
     pub(crate) fn handle_sleep(&mut self, now: Instant) {
         let Some(running) = &mut self.running else { return };
         running.next_beat = now;
@@ -294,9 +295,9 @@ impl HeartbeatManager {
         running.assess();
     }
 
-    /// The server of this connection wants the next beat after `first`, and then one each `interval`.
+    /// The server of this connection wants the next beat after `first`, and then one every `interval`.
     pub(crate) fn set_beats(&mut self, now: Instant, first: Duration, interval: Duration) {
-        // Those that came without a pause would leave time for nothing else.
+        // Beats without a pause would leave time for nothing else.
         let (first, interval) = (first.max(CLOSEST), interval.max(CLOSEST));
         self.told = Some((first, interval));
         if let Some(running) = &mut self.running {
@@ -310,7 +311,7 @@ impl HeartbeatManager {
 }
 
 impl Running {
-    /// The peer showed that it lives: every beat that it could have heard is satisfied.
+    /// The peer showed that it is alive: every beat that it could have received is satisfied.
     fn live(&mut self, now: Instant) {
         self.moved = now;
         if let Some((heard, _)) = self.beats.iter().rev().find(|(_, beat)| beat.written.is_some()) {
@@ -325,7 +326,7 @@ impl Running {
     }
 }
 
-/// The counter that a pong carries, if it is one of ours.
+/// The counter in a pong's payload, if the payload has the form of ours.
 pub(crate) fn counter(payload: &[u8]) -> Option<u64> {
     payload.try_into().ok().map(u64::from_be_bytes)
 }

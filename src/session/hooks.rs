@@ -1,4 +1,4 @@
-//! Where the protocol is called, and what it asks for is done.
+//! Calls the protocol, and carries out what it asks for.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
@@ -16,29 +16,29 @@ use crate::session::requests::Withdrawn;
 use crate::session::timers::MOST_TIMERS;
 use crate::session::{ConnectionId, Job, Session, WallClock};
 
-/// So many jobs of the protocol's may be under way for a connection.
+/// How many jobs of the protocol may be under way for one connection.
 const MOST_JOBS: usize = 64;
 
-/// What a hook is called about, where its effects depend on it.
+/// The occasion of a hook's call, where the effects depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum During {
     /// The connection has just been opened.
     Opening,
-    /// A timer ran out; the connection was not listened to all the time while it ran.
+    /// A timer ran out. For part of that time, the connection was not read.
     TimerThatMissedInput,
-    /// A move has failed: one that moves again at once would do nothing else.
+    /// A move has failed. A protocol that moves again at once would never stop.
     MoveFailed,
     Anything,
 }
 
-/// The protocol, and what it is called with.
+/// The protocol, and what its calls need.
 pub(super) struct Hooks {
     /// `None` for a plain session.
     pub(super) protocol: Option<Box<dyn Protocol>>,
-    /// The protocol wants no other connection.
+    /// The protocol has stopped the client: there will be no further connection.
     pub(super) stopped: bool,
     pub(super) random: Box<dyn FnMut() -> f64 + Send>,
-    /// What a hook asks for; kept for its memory.
+    /// What a hook asks for. The vector is kept to reuse its memory.
     effects: Vec<Effect>,
 }
 
@@ -49,8 +49,8 @@ impl Hooks {
 }
 
 impl Session {
-    /// Calls the protocol about a connection, and does what it asked for. An error ends the connection, a panic the
-    /// client.
+    /// Calls the protocol about a connection, and carries out what it asks for. An error ends the connection; a panic
+    /// ends the client.
     pub(super) fn hook(
         &mut self,
         now: Instant,
@@ -85,7 +85,8 @@ impl Session {
         }
     }
 
-    /// An error ends a connection at once, ahead of a close that was asked for; one of a stop ends the client.
+    /// An error ends a connection at once and overrides a close that was asked for. The error of a stop ends the
+    /// client.
     fn overrule(&mut self, effects: &mut Vec<Effect>, outcome: Result<(), Error>) -> Result<(), Error> {
         let mut outcome = outcome;
         if outcome.is_err() {
@@ -101,7 +102,7 @@ impl Session {
         outcome
     }
 
-    /// `None` where there is no such connection, or nothing more is heard of it.
+    /// `None` if there is no such connection, or if its messages are ignored.
     fn moment(&self, now: Instant, id: ConnectionId, during: During) -> Option<Moment> {
         let unix = self.wall_at(now).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let role = self.line.role(id).filter(|role| *role != Role::Dismissed)?;
@@ -129,13 +130,13 @@ impl Session {
             self.hooks.protocol = Some(protocol);
             return Some(result);
         }
-        // Its drop is its code, too.
+        // Dropping the protocol runs its code, too.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(protocol)));
         self.handle_panic("protocol");
         None
     }
 
-    /// What the next attempt asks for. `None` if the client was closed over it.
+    /// The request for the next attempt. `None` if preparing it has closed the client.
     pub(super) fn prepare(&mut self, moving: bool) -> Option<Result<UpgradeRequest, Error>> {
         let mut request = UpgradeRequest::new(&self.config);
         if self.hooks.protocol.is_none() {
@@ -152,20 +153,20 @@ impl Session {
         Some(outcome.map(|()| request))
     }
 
-    /// A request was accepted from a caller, who wants `many` answers or one. Returns whether there will be a reply: not on
-    /// a closed line, whose end the caller learns by itself.
+    /// A request was accepted from a caller, who wants one answer or, with `many`, several. Returns whether there will
+    /// be a reply. On a closed line there is none: the caller learns of the end without one.
     pub(crate) fn handle_request(&mut self, ticket: u64, message: Message, many: bool) -> bool {
         let is_closed = self.line.is_closed();
         if !is_closed {
             self.requests.add(ticket, many);
-            // The caller waits with a timeout of its own.
+            // The caller's wait has its own timeout.
             self.outbox.push_request(ticket, message);
         }
         !is_closed
     }
 
-    /// The caller waits no longer for the answer to a request: the connection that carried it learns of it, if it is
-    /// still there.
+    /// The caller no longer waits for the answer to a request. The connection that carried the request is informed, if
+    /// it still exists.
     pub(crate) fn handle_withdrawn(&mut self, now: Instant, ticket: u64) {
         match self.requests.withdraw(ticket) {
             Withdrawn::Queued => self.outbox.withdraw(ticket),
@@ -176,7 +177,7 @@ impl Session {
         }
     }
 
-    /// What the protocol had done elsewhere, for connection `id`, has this result.
+    /// The result of a job that the protocol had done elsewhere, for connection `id`.
     pub(crate) fn handle_work(
         &mut self,
         now: Instant,
@@ -191,8 +192,8 @@ impl Session {
         }
     }
 
-    /// Does what a hook about connection `id` has asked for. A predecessor is only listened to: of what belongs to a
-    /// connection, it gets nothing any more.
+    /// Carries out what a hook about connection `id` has asked for. A predecessor is only listened to: apart from moves
+    /// and closes, nothing that acts on a connection is done for it.
     fn apply(&mut self, now: Instant, id: ConnectionId, during: During, effect: Effect) {
         let role = self.line.role(id);
         match effect {
@@ -202,7 +203,7 @@ impl Session {
                 return self.requests.part(request.0, answer);
             }
             Effect::End(request, end) => {
-                // Any other error is the protocol's own, and not the server's word.
+                // Any other error comes from the protocol itself, not from the server.
                 if matches!(end, Ok(Some(_)) | Err(Error::Answer { .. })) {
                     self.outbox.answer(request.0);
                 }
@@ -244,7 +245,7 @@ impl Session {
         }
     }
 
-    /// A message of the protocol's own goes out ahead of the application's.
+    /// Sends a message of the protocol itself ahead of the application's messages.
     fn send_ahead(&mut self, now: Instant, id: ConnectionId, message: Message) {
         let (size, allowed) = (message.len(), self.config.max_message_size);
         let Some(connection) = self.line.connection_mut(id) else { return };
@@ -263,7 +264,7 @@ impl Session {
         }
     }
 
-    /// A message for the application.
+    /// Delivers a message to the application.
     pub(super) fn deliver(&mut self, message: Message) {
         let accepts = self.line.current().is_some_and(Connection::accepts_input);
         if accepts && !self.discards() {
@@ -281,15 +282,15 @@ impl Session {
             connection.stage = Stage::Standby { since: now, until, accepted, inquiry: Inquiry::default() };
             return;
         }
-        // Ready as soon as it is open: there was no login.
+        // A line that is ready as soon as it is open had no login.
         self.ready(now, accepted, during != During::Opening, resumed);
     }
 
-    /// Calls for the timers that have run out on a connection.
+    /// Calls the protocol for each expired timer of a connection.
     pub(super) fn timers_timeout(&mut self, now: Instant, id: ConnectionId) {
         let due = self.line.connection(id).map(|connection| connection.timers.due(now)).unwrap_or_default();
         for timer in due {
-            // It may have died with the connection.
+            // An earlier timer's hook may have ended the connection.
             let Some(connection) = self.line.connection_mut(id) else { return };
             let Some(missed_input) = connection.timers.take_due(now, timer) else { continue };
             let during = if missed_input { During::TimerThatMissedInput } else { During::Anything };
@@ -297,7 +298,7 @@ impl Session {
         }
     }
 
-    /// The wall clock reads `wall`. One that ran ahead of `now` says that the machine slept: its peer is asked anew.
+    /// The wall clock reads `wall`. If it ran ahead of `now`, the machine was suspended, and the peer is asked anew.
     pub(crate) fn handle_clock(&mut self, now: Instant, wall: SystemTime) {
         const SLEPT: Duration = Duration::from_secs(5);
         let ran_ahead = wall.duration_since(self.wall_at(now)).unwrap_or_default();
@@ -310,7 +311,7 @@ impl Session {
         }
     }
 
-    /// The heartbeat is the protocol's: what it sends carries the beat.
+    /// The protocol makes the heartbeat: the beat is whatever it sends.
     pub(super) fn protocol_beat(&mut self, now: Instant) {
         let Some(current) = self.line.current() else { return };
         let (id, number, before) = (current.id, current.heartbeat.sent(), current.sender.waiting());
@@ -319,7 +320,7 @@ impl Session {
         let sent = current.sender.waiting() > before;
         match current.sender.last_mut() {
             Some(last) if sent => last.beat = Some(number),
-            // Nothing to write: it waits for a sign of life from now on.
+            // There is nothing to write, so the wait for a sign of life starts now.
             _ => current.heartbeat.handle_written(now, number),
         }
     }

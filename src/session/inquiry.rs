@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-/// Asks the server by a ping whether what went out has arrived, and waits for the answer: a line that closes does so before
-/// its goodbye, and one that moves before its successor takes over.
+/// Asks the server by a ping whether what went out has arrived, and waits for the answer. A closing line asks before
+/// its goodbye, and a moving line before its successor takes over.
 #[derive(Debug, Default)]
 pub(super) enum Inquiry {
     #[default]
     NotAsked,
-    /// A ping is out. Its answer is awaited until then.
+    /// A ping is out. The wait for its answer ends at `until`.
     Asked {
         until: Instant,
     },
@@ -18,16 +18,16 @@ pub(super) enum Inquiry {
 /// What an inquiry is about.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Matter {
-    /// All of it has been handed over.
+    /// All of the messages have been handed over.
     pub(super) out: bool,
-    /// Some of it is not settled.
+    /// Some of the messages are not settled.
     pub(super) open: bool,
-    /// A ping can settle it.
+    /// A ping can settle them.
     pub(super) can_ask: bool,
 }
 
 impl Inquiry {
-    /// Whether [`advance`](Self::advance) has something to do at any time.
+    /// Whether [`advance`](Self::advance) would do something now, whatever the time.
     pub(super) fn is_due(&self, matter: Matter) -> bool {
         match self {
             Self::NotAsked => matter.out && (!matter.open || matter.can_ask),
@@ -36,7 +36,7 @@ impl Inquiry {
         }
     }
 
-    /// Goes on. Returns whether a ping is to go out; its answer is awaited until `patience`.
+    /// Takes the next step. Returns whether to send a ping; the wait for its answer ends at `patience`.
     pub(super) fn advance(&mut self, now: Instant, matter: Matter, patience: Instant) -> bool {
         let asks = matches!(self, Self::NotAsked) && matter.open;
         if self.is_due(matter) {
@@ -49,7 +49,7 @@ impl Inquiry {
         false
     }
 
-    /// Until when an answer is awaited.
+    /// Until when to wait for an answer.
     pub(super) fn until(&self) -> Option<Instant> {
         match self {
             Self::Asked { until } => Some(*until),

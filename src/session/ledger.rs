@@ -1,17 +1,17 @@
-//! What of a connection's bytes the system has taken.
+//! How many of a connection's bytes the system has taken.
 
 use std::time::{Duration, Instant};
 
 use crate::config::deadline;
 
-/// How far a socket has come with what it is to send.
+/// How far a socket has come with its output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// Bytes that it has, those of everything that was polled for it included.
+    /// Bytes handed to the socket, including those of everything polled for it.
     pub(crate) handed: u64,
-    /// Bytes that the system has taken of these.
+    /// How many of these the system has taken.
     pub(crate) taken: u64,
-    /// The others wait for the system.
+    /// Whether the remaining ones wait for the system.
     pub(crate) blocked: bool,
 }
 
@@ -20,18 +20,18 @@ pub(super) struct WriteLedger {
     /// Bytes handed to the socket.
     pub(super) handed: u64,
     taken: u64,
-    /// Since when bytes wait and the system takes none.
+    /// Since when bytes have been waiting while the system takes none.
     blocked_since: Option<Instant>,
 }
 
 impl WriteLedger {
-    /// The system has taken all of the first `taken` bytes.
+    /// A connection whose first `taken` bytes the system has taken in full.
     pub(super) fn new(taken: u64) -> Self {
         Self { handed: taken, taken, blocked_since: None }
     }
 
-    /// The socket has `handed` bytes, of which the system has taken `taken`; `blocked` says that more wait. Returns whether
-    /// it took any, and whether it had been blocked.
+    /// Updates the counts. The socket has `handed` bytes, of which the system has taken `taken`; `blocked` says that
+    /// more wait. Returns whether the system took any, and whether it had been blocked.
     pub(super) fn progress(&mut self, now: Instant, progress: Progress) -> (bool, bool) {
         let Progress { handed, taken, blocked } = progress;
         let moved = taken > self.taken;
@@ -53,7 +53,7 @@ impl WriteLedger {
         self.blocked_since.is_some()
     }
 
-    /// When it has taken nothing for too long.
+    /// When the system has taken nothing for longer than `timeout`.
     pub(super) fn deadline(&self, timeout: Duration) -> Option<Instant> {
         self.blocked_since.map(|since| deadline(since, timeout))
     }

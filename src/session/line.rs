@@ -8,36 +8,36 @@ use crate::state::ConnectionState;
 #[derive(Debug)]
 pub(super) enum Line {
     Down,
-    /// An attempt is under way; it has no deadline once it was timed out.
+    /// An attempt is under way. It has no deadline once it has timed out.
     Dialling(Option<Instant>),
     Up(Box<Up>),
     Closed,
 }
 
-/// A line with a connection, or with several while it moves from one to another.
+/// A line with one connection, or with several during a move.
 #[derive(Debug)]
 pub(super) struct Up {
     pub(super) current: Connection,
     pub(super) successor: Option<Successor>,
-    /// Those that the line is done with, the oldest first: predecessors that are heard to their end, and successors that
-    /// were dismissed.
+    /// The connections that the line is done with, oldest first: predecessors that are read to their end, and dismissed
+    /// successors.
     pub(super) leaving: Vec<Connection>,
-    /// A move does not begin it anew.
+    /// Present once the line is ready. A move does not restart it.
     pub(super) ready: Option<Ready>,
 }
 
-/// A line that is ready, or was before it began to close.
+/// A line that is ready, or was ready before it began to close.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ready {
     pub(super) since: Instant,
-    /// There was a login.
+    /// The line was ready after a login.
     pub(super) authenticated: bool,
 }
 
 /// The connection that the line is to move to.
 #[derive(Debug)]
 pub(super) enum Successor {
-    /// An attempt is under way; it has no deadline once it was timed out.
+    /// An attempt is under way. It has no deadline once it has timed out.
     Dialling {
         id: ConnectionId,
         until: Option<Instant>,
@@ -90,7 +90,7 @@ impl Line {
         self.current().filter(|current| current.is_ready())
     }
 
-    /// The connection that the line is to move to, once it is open.
+    /// The connection that the line is to move to, if it is open.
     pub(super) fn successor(&self) -> Option<&Connection> {
         match &self.up()?.successor {
             Some(Successor::Open(connection)) => Some(connection),
@@ -98,7 +98,7 @@ impl Line {
         }
     }
 
-    /// All that are open.
+    /// All open connections.
     pub(super) fn connections(&self) -> impl Iterator<Item = &Connection> {
         let leaving = self.up().map(|up| up.leaving.iter());
         leaving.into_iter().flatten().chain(self.current()).chain(self.successor())
@@ -116,7 +116,7 @@ impl Line {
 
     pub(super) fn connection(&self, id: ConnectionId) -> Option<&Connection> {
         let is = |connection: &&Connection| connection.id == id;
-        // Almost always it is this one.
+        // The current connection is almost always the one.
         self.current().filter(is).or_else(|| self.connections().find(is))
     }
 
@@ -124,7 +124,7 @@ impl Line {
         self.connections_mut().find(|connection| connection.id == id)
     }
 
-    /// What an open connection is to the line.
+    /// The role of an open connection.
     pub(super) fn role(&self, id: ConnectionId) -> Option<Role> {
         let is = |connection: &Connection| connection.id == id;
         if self.current().is_some_and(is) {
@@ -137,7 +137,7 @@ impl Line {
         }
     }
 
-    /// Whether this is the attempt of a move.
+    /// Whether `id` is the attempt of a move.
     pub(super) fn is_dialling_successor(&self, id: ConnectionId) -> bool {
         let up = self.up();
         matches!(up, Some(Up { successor: Some(Successor::Dialling { id: dialled, .. }), .. }) if *dialled == id)

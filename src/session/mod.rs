@@ -60,7 +60,7 @@ use crate::session::transmit::is_json_pong;
 pub(crate) use crate::session::transmit::{LostMessages, Watermarks};
 use crate::stats::Stats;
 
-/// What the log says comes from the library, not from one of its files.
+/// The log target of every file: the log names the library, not its files.
 pub(crate) const LOG: &str = "tautline";
 
 /// Something for the I/O thread to do.
@@ -70,9 +70,9 @@ pub(crate) enum Action {
     Dial { generation: u64, request: UpgradeRequest },
     /// The attempt took too long: abandon it, and report it as failed.
     TimeOutDial { generation: u64 },
-    /// Abandon the attempt; its result is not wanted.
+    /// Abandon the attempt; its result is not needed.
     AbandonDial,
-    /// Have `handle_retry` called at the time of the plan.
+    /// Have `handle_retry` called when the plan is due.
     Schedule(ReconnectPlan),
     /// Forget the plan.
     Unschedule,
@@ -82,7 +82,7 @@ pub(crate) enum Action {
     Stop,
 }
 
-/// Something to be done elsewhere, with a call of `handle_work` for its result.
+/// Work to be done on another thread, with a call of `handle_work` for its result.
 pub(crate) struct Job {
     pub(crate) connection: ConnectionId,
     pub(crate) id: u32,
@@ -109,13 +109,13 @@ pub(crate) struct Session {
     paused: bool,
     requests: Requests,
     outbox: Outbox,
-    /// What callers want confirmed.
+    /// What callers want to have confirmed.
     wanted: Wanted,
     out: Outputs,
     stats: Stats,
 }
 
-/// The wall clock at an instant; unix time is reckoned from it.
+/// The wall clock at an instant; unix time is computed from it.
 #[derive(Clone, Copy, Debug)]
 struct WallClock(Instant, SystemTime);
 
@@ -153,7 +153,7 @@ impl Session {
     }
 
     /// The attempt `generation` succeeded; the system has taken `taken` bytes of its connection. Returns whether the
-    /// connection is wanted: if not, drop it.
+    /// connection is wanted. If it is not, drop it.
     pub(crate) fn handle_opened(
         &mut self,
         now: Instant,
@@ -202,7 +202,7 @@ impl Session {
         }
     }
 
-    /// The caller wants no more waiting: an attempt at once, or, on an open line, a heartbeat at once.
+    /// A caller does not want to wait: makes an attempt at once or, on an open line, sends a heartbeat at once.
     pub(crate) fn handle_reconnect_now(&mut self, now: Instant) {
         if self.retries.manager.cancel_reconnect() {
             self.out.actions.push_back(Action::Unschedule);
@@ -212,7 +212,7 @@ impl Session {
         }
     }
 
-    /// A message was accepted from a caller. Unless it was written before `expires`, it never will be.
+    /// A message was accepted from a caller. If it has not been written before `expires`, it never will be.
     pub(crate) fn handle_accepted(&mut self, ticket: u64, message: Message, expires: Option<Instant>) {
         self.outbox.push(ticket, message, expires);
     }
@@ -242,7 +242,7 @@ impl Session {
         }
     }
 
-    /// A pong arrived: on the line's connection, it confirms every message handed over before its ping.
+    /// A pong arrived. On the current connection, it confirms every message handed over before its ping.
     pub(crate) fn handle_pong(&mut self, now: Instant, id: ConnectionId, payload: &[u8]) {
         self.handle_activity(now, id);
         self.note_round_trip(now, id, HeartbeatResponse::Pong(payload));
@@ -252,14 +252,14 @@ impl Session {
         }
     }
 
-    /// Bytes arrived, whatever they are.
+    /// Bytes of any kind arrived.
     pub(crate) fn handle_activity(&mut self, now: Instant, id: ConnectionId) {
         if let Some(connection) = self.line.connection_mut(id) {
             connection.heartbeat.handle_activity(now);
         }
     }
 
-    /// Reading is paused, since the application does not take its messages, or goes on: on every connection.
+    /// Reading pauses on every connection, because the application does not take its messages, or resumes.
     pub(crate) fn handle_paused(&mut self, now: Instant, paused: bool) {
         if std::mem::replace(&mut self.paused, paused) == paused {
             return;
@@ -289,7 +289,7 @@ impl Session {
         }
     }
 
-    /// Does what is due.
+    /// Does everything that is due.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         if let Line::Dialling(limit) = &mut self.line
             && limit.take_if(|at| *at <= now).is_some()
@@ -302,12 +302,12 @@ impl Session {
         for id in ids {
             self.connection_timeout(now, id);
         }
-        // A beat that is due goes out before the goodbye: nothing follows that.
+        // A beat that is due goes out before the goodbye, because nothing follows the goodbye.
         self.heartbeat_timeout(now);
         self.closing_timeout(now);
     }
 
-    /// What is due on each connection, whatever it is to the line.
+    /// Does what is due on one connection, whatever its role.
     fn connection_timeout(&mut self, now: Instant, id: ConnectionId) {
         let (paused, write_timeout) = (self.paused, self.config.write_timeout);
         let Some(connection) = self.line.connection_mut(id) else { return };
@@ -338,7 +338,7 @@ impl Session {
         }
     }
 
-    /// When `handle_timeout` has something to do next.
+    /// When `handle_timeout` next has something to do.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let line = match &self.line {
             Line::Dialling(limit) => *limit,
@@ -394,7 +394,7 @@ impl Session {
         self.line.up().is_some()
     }
 
-    /// Whether this connection is wanted: it was not given up.
+    /// Whether this connection is wanted: it has not been given up.
     pub(crate) fn has(&self, id: ConnectionId) -> bool {
         self.line.connection(id).is_some()
     }
@@ -408,11 +408,11 @@ impl Session {
 
     fn wall_at(&self, now: Instant) -> SystemTime {
         let WallClock(then, wall) = self.clock;
-        // A clock can be set to any time, the last there is among them.
+        // A wall clock can be set to any time, even to the latest that can be represented.
         wall.checked_add(now.saturating_duration_since(then)).unwrap_or(wall)
     }
 
-    /// Says so if the state of the line is another than before.
+    /// Announces the state of the line if it has changed.
     fn announce(&mut self, why: Option<&dyn Display>) {
         let to = self.line.state();
         let from = std::mem::replace(&mut self.out.state, to);

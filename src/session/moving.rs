@@ -1,9 +1,9 @@
-//! The way of a line from one connection to another, without a gap.
+//! Moves a line from one connection to another without a gap.
 //!
-//! The successor is dialled beside the current connection, which goes on meanwhile. When the protocol has declared the
-//! successor ready, nothing more of the outbox is handed to the current one; the server is asked to confirm what went out
-//! there, and then the successor takes its place. The predecessor is closed, and heard until its end. A successor that is
-//! not wanted is closed as well, and not heard.
+//! The successor is dialled while the current connection stays in use. Once the protocol has declared the successor
+//! ready, no more of the outbox is handed to the current connection. The server is asked to confirm what went out
+//! there; then the successor takes its place. The predecessor is closed, and read to its end. A successor that is not
+//! wanted is closed as well, but its messages are ignored.
 
 use std::time::Instant;
 
@@ -20,17 +20,17 @@ use crate::session::inquiry::Matter;
 use crate::session::line::{Successor, Up};
 use crate::session::{Action, Frame, LOG, Session};
 
-/// So many connections may be on their way out at a time.
+/// How many connections may be closing beside the current one.
 const MOST_LEAVING: usize = 4;
 
-/// How a successor is told that it is not wanted.
+/// How to tell the server that a successor is not wanted.
 #[derive(Debug)]
 pub(super) enum Goodbye {
-    /// Not at all: the connection is dropped.
+    /// Send nothing: the connection is dropped.
     None,
-    /// With this close frame, after what was sent before.
+    /// Send this close frame, after what was queued before it.
     Say(CloseFrame),
-    /// By the answer to its own close frame, which is on its way.
+    /// Only answer the server's own close frame; the answer is on its way.
     Answer,
 }
 
@@ -65,7 +65,7 @@ impl Session {
         }
     }
 
-    /// When `moving_timeout` has something to do next.
+    /// When `moving_timeout` next has something to do.
     pub(super) fn moving_deadline(&self) -> Option<Instant> {
         match &self.line.up()?.successor {
             Some(Successor::Dialling { until, .. }) => *until,
@@ -79,7 +79,7 @@ impl Session {
         }
     }
 
-    /// Does what is due for a line that moves.
+    /// Does what is due during a move.
     pub(super) fn moving_timeout(&mut self, now: Instant) {
         let matter = self.moving_matter();
         let Some(Up { successor: Some(successor), .. }) = self.line.up_mut() else { return };
@@ -101,7 +101,7 @@ impl Session {
         }
     }
 
-    /// What the server of the current connection is asked about before the successor takes over.
+    /// What the server of the current connection is asked before the successor takes over.
     fn moving_matter(&self) -> Matter {
         let can_ask = self.confirms();
         let current = self.line.current();
@@ -110,7 +110,7 @@ impl Session {
         Matter { out: current.is_some_and(|current| current.sender.is_empty()), open, can_ask }
     }
 
-    /// The line stays where it is.
+    /// The move has failed: the line stays on its current connection.
     pub(super) fn move_failed(&mut self, now: Instant, error: &Error, goodbye: Goodbye) {
         let Some(up) = self.line.up_mut() else { return };
         let (id, successor) = (up.current.id, up.successor.take());
@@ -129,16 +129,16 @@ impl Session {
         self.hook_during(now, id, During::MoveFailed, |protocol, cx| protocol.on_move_failed(cx, error));
     }
 
-    /// The server has closed the current connection, and the successor stands by: it takes over. The answer to the close
-    /// frame is on its way.
+    /// The server has closed the current connection while the successor was on standby: the successor takes over. The
+    /// answer to the close frame is on its way.
     pub(super) fn promote_over(&mut self, now: Instant) {
         let Some(id) = self.current() else { return };
         self.promote(now);
         self.leaving_closed(now, id);
     }
 
-    /// The successor becomes the line's connection. What the system had not taken of its predecessor's goes out on the new
-    /// one, and so must not go out there as well: one of which something waits is dropped.
+    /// The successor becomes the current connection. Whatever the system had not taken on the predecessor is sent on
+    /// the successor, and must not also go out on the predecessor: a predecessor with bytes that still wait is dropped.
     pub(super) fn promote(&mut self, now: Instant) {
         let until = deadline(now, self.config.close_timeout);
         let Some(up) = self.line.up_mut() else { return };
@@ -164,7 +164,7 @@ impl Session {
         }
     }
 
-    /// The line is done with a connection, which ends in good order. `heard`: what still comes is wanted.
+    /// The line is done with a connection, which is closed in good order. `heard`: what still arrives is wanted.
     fn leave(&mut self, until: Instant, mut connection: Connection, heard: bool) {
         connection.stage = Stage::Leaving { until, heard };
         connection.timers.clear();
@@ -178,7 +178,7 @@ impl Session {
         }
     }
 
-    /// The server of such a connection has closed it: nothing more comes from there, and it has a moment to end it.
+    /// The server has closed a leaving connection. Nothing more arrives on it, and the server has a moment to end it.
     pub(super) fn leaving_closed(&mut self, now: Instant, id: ConnectionId) {
         let linger = deadline(now, self.config.close_timeout.min(LINGER));
         let Some(connection) = self.line.connection_mut(id) else { return };
@@ -190,7 +190,7 @@ impl Session {
         }
     }
 
-    /// Such a connection is gone; what was asked there and not answered never will be.
+    /// A leaving connection is gone. Requests that were sent on it and not answered never will be.
     pub(super) fn end_leaving(&mut self, id: ConnectionId) {
         let Some(up) = self.line.up_mut() else { return };
         if up.leaving.extract_if(.., |connection| connection.id == id).next().is_some() {
@@ -213,7 +213,7 @@ impl Session {
         }
     }
 
-    /// The line closes: it moves no more.
+    /// The line closes: any move ends.
     pub(super) fn end_move(&mut self) {
         let successor = self.line.up_mut().and_then(|up| up.successor.take());
         self.drop_successor(successor);

@@ -1,13 +1,13 @@
-//! What became of each accepted message.
+//! The fate of each accepted message.
 //!
 //! Three watermarks over the tickets: *accepted* ≥ *written* ≥ *confirmed*. A message is written when the operating
 //! system has taken its last byte, so the outbox follows the connection's byte count: what was handed to the socket in
 //! one batch lies between two *marks*. At a loss, a batch of which the system took nothing was never written, and goes
 //! out again on the next connection; a batch of which it took something may have been delivered.
 //!
-//! At most once, a message is let go when it was written. At least once, it is kept until it is confirmed, and sent
-//! again after a loss, three times at most: a message on which the server dies must not do so for ever. Nor must one on
-//! which the protocol fails: after three connections that ended so it is let go.
+//! At most once, a message is released when it was written. At least once, it is kept until it is confirmed, and sent
+//! again after a loss. It is sent three times at most: a message that kills the server must not do so for ever. Nor
+//! must a message that the protocol fails to send: it is dropped once three connections have ended because of it.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -19,34 +19,35 @@ use crate::message::Message;
 
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    /// In front those that were handed to the socket, and not yet taken by the system in full; at least once, not yet
-    /// confirmed. Behind them those that wait.
+    /// First the messages that were handed to the socket, until the system has taken them in full or, at least once,
+    /// until they are confirmed. Then those that wait.
     entries: VecDeque<Entry>,
-    /// How many were handed over, and how many bytes they are.
+    /// The number and bytes of the messages handed to the socket.
     held: Released,
-    /// Whether messages are kept until they are confirmed.
+    /// Whether messages are kept until they are confirmed: at least once.
     keeps: bool,
     marks: VecDeque<Mark>,
     /// The byte count up to which everything handed over is marked.
     marked: u64,
     /// The last ticket that was taken in.
     accepted: u64,
-    /// The last ticket of which something was handed to a socket.
+    /// The last ticket of a message that was handed to a socket at least in part.
     begun: u64,
     /// The last ticket handed to a socket in full.
     last_handed: u64,
-    /// The last ticket of which the system has taken something.
+    /// The last ticket of a message that the system has taken at least in part.
     touched: u64,
     written: u64,
-    /// The last ticket that was ever written, on this connection or one before.
+    /// The last ticket ever written, on this connection or an earlier one.
     ever_written: u64,
     /// How many messages were ever written.
     messages_written: u64,
     confirmed: u64,
-    /// Tickets behind `confirmed` that left without being written, or were named ahead of their turn, in runs, rising.
+    /// Tickets after `confirmed` that left without being written, or were settled out of order, as runs in rising
+    /// order.
     gone: VecDeque<RangeInclusive<u64>>,
     released: Released,
-    /// What was left has been taken out: nothing more is ever written.
+    /// The remaining messages were taken out: nothing more is ever written.
     drained: bool,
 }
 
@@ -55,24 +56,23 @@ pub(crate) struct Outbox {
 struct Entry {
     ticket: u64,
     message: Message,
-    /// When it is too old to be written for the first time.
+    /// When the message is too old to be written for the first time.
     expires: Option<Instant>,
     losses: u8,
     failures: u8,
-    /// A request: once it was handed over, it is never sent again.
+    /// A request: once handed over, it is never sent again.
     once: bool,
-    /// A request that was answered: it has arrived.
+    /// An answered request: it has arrived.
     answered: bool,
 }
 
-/// So many runs are remembered. Only who never gets confirmations comes to have more; then the oldest ones count as
-/// written.
+/// How many runs are remembered. More arise only if confirmations never come; then the oldest runs count as written.
 const MOST_GONE_RUNS: usize = 1024;
 
-/// So often a message may be written at the most.
+/// How often a message may be written.
 const MOST_SENDS: u8 = 3;
 
-/// So often a protocol may fail to send a message.
+/// How often the protocol may fail to send a message.
 pub(crate) const MOST_FAILURES: u8 = 3;
 
 /// Everything up to `ticket` and up to beat `beat` lies before byte `end`, and nothing after ticket `begun`.
@@ -85,7 +85,7 @@ struct Mark {
     beat: u64,
 }
 
-/// Messages, and how many bytes they are.
+/// A number of messages, and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Released {
     pub(crate) messages: usize,
@@ -111,7 +111,7 @@ impl Outbox {
         });
     }
 
-    /// The same, for a request.
+    /// Takes in an accepted request, like [`push`](Self::push).
     pub(crate) fn push_request(&mut self, ticket: u64, message: Message) {
         self.accepted = ticket;
         self.entries.push_back(Entry {
@@ -125,12 +125,12 @@ impl Outbox {
         });
     }
 
-    /// When the next message that was never written is too old for it.
+    /// When the next message that was never written becomes too old for it.
     pub(crate) fn next_expiry(&self) -> Option<Instant> {
         self.entries.range(self.fresh()..).find_map(|entry| entry.expires)
     }
 
-    /// Drops a run of messages that are too old; there may be more.
+    /// Drops a run of messages that are too old. There may be more such runs.
     pub(crate) fn expire(&mut self, now: Instant) -> Tickets {
         let is_old = |entry: &Entry| entry.expires.is_some_and(|at| at <= now);
         let fresh = self.fresh();
@@ -148,12 +148,12 @@ impl Outbox {
         Tickets::between(first - 1, last)
     }
 
-    /// Where those begin that were never written: what is sent again stands ahead of them.
+    /// The position of the first message that was never written. Messages to be sent again are ahead of it.
     fn fresh(&self) -> usize {
         self.held.messages.max(self.entries.partition_point(|entry| entry.losses > 0))
     }
 
-    /// A connection begins, of which the system has taken `taken` bytes.
+    /// A new connection begins, of which the system has already taken `taken` bytes.
     pub(crate) fn begin(&mut self, taken: u64) {
         self.marked = taken;
     }
@@ -180,13 +180,13 @@ impl Outbox {
         Some(&entry.message)
     }
 
-    /// The message that was begun last is with the socket in full.
+    /// The message that was begun last has been handed over in full.
     pub(crate) fn complete(&mut self) {
         self.last_handed = self.begun;
     }
 
-    /// The protocol sends nothing for this message, which waits. Returns whether it was written to an earlier
-    /// connection, so that it may have arrived.
+    /// The protocol sends nothing for this waiting message. Returns whether it was written to an earlier connection, so
+    /// that it may have arrived.
     pub(crate) fn drop_unsent(&mut self, ticket: u64) -> Option<bool> {
         let entry = self.entries.remove(self.waiting(ticket)?)?;
         self.released.add(&entry.message);
@@ -194,8 +194,8 @@ impl Outbox {
         Some(entry.losses > 0)
     }
 
-    /// The protocol has failed to send this message, which waits. Returns the same of a message with which it has failed
-    /// too often: that one is dropped.
+    /// The protocol has failed to send this waiting message. If it has failed too often, the message is dropped; then
+    /// returns whether it was written to an earlier connection.
     pub(crate) fn fail(&mut self, ticket: u64) -> Option<bool> {
         let at = self.waiting(ticket)?;
         let entry = self.entries.get_mut(at)?;
@@ -203,19 +203,19 @@ impl Outbox {
         if entry.failures < MOST_FAILURES { None } else { self.drop_unsent(ticket) }
     }
 
-    /// Whether this message is a request, and waits for a socket.
+    /// Whether this message is a request that waits for a socket.
     pub(crate) fn is_request(&self, ticket: u64) -> bool {
         self.waiting(ticket).and_then(|at| self.entries.get(at)).is_some_and(|entry| entry.once)
     }
 
-    /// Where this message stands, if it waits for a socket.
+    /// The position of this message, if it waits for a socket.
     fn waiting(&self, ticket: u64) -> Option<usize> {
         let at = self.entries.binary_search_by_key(&ticket, |entry| entry.ticket).ok()?;
         (at >= self.held.messages).then_some(at)
     }
 
-    /// The server has answered a request, which thus has arrived. This says nothing of the messages before it: only their
-    /// own answers do, or a ping's.
+    /// The server has answered a request, so the request has arrived. This confirms no earlier message: only its own
+    /// answer does, or a pong.
     pub(crate) fn answer(&mut self, ticket: u64) {
         let in_doubt = ticket > self.confirmed && ticket <= self.last_handed;
         if !in_doubt || self.gone.iter().any(|run| run.contains(&ticket)) {
@@ -227,12 +227,12 @@ impl Outbox {
         }
     }
 
-    /// Takes a message back that was not handed to a socket yet.
+    /// Takes back a message that was not handed to a socket yet.
     pub(crate) fn withdraw(&mut self, ticket: u64) {
         self.drop_unsent(ticket);
     }
 
-    /// These leave without being written, or ahead of their turn.
+    /// These tickets leave without being written, or out of order.
     fn leave(&mut self, first: u64, last: u64) {
         let at = self.gone.partition_point(|run| *run.start() < first);
         let behind = self.gone.get(at).filter(|run| *run.start() == last + 1).map(|run| *run.end());
@@ -249,7 +249,7 @@ impl Outbox {
         }
     }
 
-    /// The tickets after `after` up to `last` that did not leave.
+    /// The tickets after `after`, up to `last`, that did not leave unwritten or out of order.
     fn written_between(&self, after: u64, last: u64) -> Tickets {
         let mut runs = Vec::new();
         let mut next = after + 1;
@@ -267,7 +267,7 @@ impl Outbox {
         while pop_if(&mut self.gone, |run| *run.end() <= self.confirmed).is_some() {}
     }
 
-    /// All that was handed over so far, and all beats up to `beat`, end at byte `end` of the connection.
+    /// Everything handed over so far, and all beats up to `beat`, end at byte `end` of the connection.
     pub(crate) fn mark(&mut self, end: u64, beat: u64) {
         if end > self.marked {
             let (ticket, begun) = (self.last_handed, self.begun);
@@ -276,7 +276,7 @@ impl Outbox {
         }
     }
 
-    /// The system has taken `taken` bytes of the connection. Returns the newest beat among them.
+    /// The system has taken `taken` bytes of the connection. Returns the newest beat within them.
     pub(crate) fn progress(&mut self, taken: u64) -> Option<u64> {
         let mut beat = None;
         while let Some(mark) = pop_if(&mut self.marks, |mark| mark.end <= taken) {
@@ -291,7 +291,7 @@ impl Outbox {
         beat
     }
 
-    /// Those up to `ticket` that were not dropped before are written.
+    /// Counts the messages up to `ticket` as written, except those that were dropped before.
     fn count_written(&mut self, ticket: u64) {
         if ticket > self.ever_written {
             let up_to = |last: u64| self.entries.partition_point(|entry| entry.ticket <= last) as u64;
@@ -308,12 +308,12 @@ impl Outbox {
         }
     }
 
-    /// The connection is lost, with `taken` bytes of it taken. What was never written waits again, ahead of newer
-    /// messages, and so does what is to be sent at least once. What may have been delivered and is not sent again is
-    /// named, and settled.
+    /// The connection is lost after the system has taken `taken` bytes of it. Messages that were never written wait
+    /// again, ahead of newer ones, and so do those to be sent at least once. Messages that may have been delivered and
+    /// are not sent again are returned, and settled.
     pub(crate) fn lost(&mut self, taken: u64) -> Tickets {
         self.progress(taken);
-        // Whatever is not marked yet lies behind the last mark.
+        // Whatever has no mark yet lies behind the last mark.
         self.mark(u64::MAX, 0);
         let touched = self.marks.iter().take_while(|mark| mark.start < taken).last();
         let touched = touched.map_or(self.touched, |mark| mark.begun);
@@ -329,7 +329,8 @@ impl Outbox {
             let stays = handed == 0 || !entry.once;
             handed = handed.saturating_sub(1);
             if !stays {
-                // Its caller has a reply, or has given up: it is not sent again, whatever waits for that ahead of it.
+                // The caller has a reply, or has given up: the request is not sent again, even if messages ahead of it
+                // are.
                 released.add(&entry.message);
                 once.extend((!entry.answered).then_some(entry.ticket));
             }
@@ -347,13 +348,13 @@ impl Outbox {
         doubtful.and(once.into_iter().map(|ticket| ticket..=ticket).collect())
     }
 
-    /// Counts the loss for every message up to `touched`, and returns the last one that has had too many.
+    /// Counts the loss for every message up to `touched`. Returns the last message that has had too many losses.
     fn count_loss(&mut self, touched: u64) -> u64 {
         let mut settled = self.confirmed;
         let handed = self.entries.range_mut(..self.held.messages);
         for entry in handed.take_while(|entry| entry.ticket <= touched) {
             entry.losses += 1;
-            // Older messages have been sent at least as often, so these come first.
+            // Older messages have been sent at least as often, so the ones to drop come first.
             if entry.losses >= MOST_SENDS {
                 settled = entry.ticket;
             }
@@ -361,8 +362,8 @@ impl Outbox {
         settled
     }
 
-    /// Takes out what is left: the messages that were never written, with their tickets, and the tickets of
-    /// those that may have been delivered though they wait to be sent again.
+    /// Takes out the remaining messages: those that were never written, with their tickets, and the tickets of those
+    /// that may have been delivered but were waiting to be sent again.
     pub(crate) fn drain(&mut self) -> (Vec<(u64, Message)>, Tickets) {
         self.drained = true;
         let mut last = self.confirmed;
@@ -377,7 +378,7 @@ impl Outbox {
         (never, self.written_between(self.confirmed, last))
     }
 
-    /// Gives back the memory that a burst has left.
+    /// Frees the memory that a burst has left behind.
     pub(crate) fn shrink(&mut self) {
         self.entries.shrink_to_fit();
         self.marks.shrink_to_fit();
@@ -387,12 +388,12 @@ impl Outbox {
         self.released.messages > 0
     }
 
-    /// The room that became free since the last call.
+    /// The room that was freed since the last call.
     pub(crate) fn take_released(&mut self) -> Released {
         std::mem::take(&mut self.released)
     }
 
-    /// Whether messages wait for a socket, in full or for the rest of them.
+    /// Whether messages wait for a socket, in full or in part.
     pub(crate) fn has_waiting(&self) -> bool {
         self.entries.len() > self.held.messages || self.begun > self.last_handed
     }
@@ -412,13 +413,13 @@ impl Outbox {
         self.messages_written
     }
 
-    /// The last ticket that the peer has confirmed, or that was named as doubtful.
+    /// The last ticket that the peer has confirmed, or that was reported as doubtful.
     pub(crate) fn confirmed(&self) -> u64 {
         self.confirmed
     }
 
-    /// Up to which ticket nothing waits to be written, and up to which everything's fate is known. What left without being
-    /// written waits for nothing.
+    /// The tickets up to which nothing waits to be written, and up to which every fate is known. A message that left
+    /// without being written counts as not waiting.
     pub(crate) fn watermarks(&self) -> (u64, u64) {
         let next = self.entries.partition_point(|entry| entry.ticket <= self.written);
         let written = match self.entries.get(next) {
@@ -436,12 +437,12 @@ impl Outbox {
         (written.max(settled), settled)
     }
 
-    /// Whether messages are kept, and what waits for a confirmation takes half of `limit`.
+    /// Whether messages are kept, and those that wait for a confirmation take up half of `limit`.
     pub(crate) fn is_half_full(&self, limit: QueueLimit) -> bool {
         self.keeps && (self.held.messages * 2 >= limit.messages || self.held.bytes * 2 >= limit.bytes)
     }
 
-    /// Lets the payloads up to `ticket` go.
+    /// Releases the payloads of all messages up to `ticket`.
     fn release(&mut self, ticket: u64) {
         while self.held.messages > 0
             && let Some(entry) = pop_if(&mut self.entries, |entry| entry.ticket <= ticket)

@@ -22,7 +22,7 @@ pub(super) struct Outputs {
     pub(super) events: VecDeque<Event>,
     pub(super) actions: VecDeque<Action>,
     pub(super) jobs: VecDeque<Job>,
-    /// Messages that will not be confirmed any more, for those who wait for that.
+    /// Messages that will not be confirmed any more, for the callers that wait for their confirmation.
     pub(super) lost: Vec<LostMessages>,
     pub(super) undelivered: Undelivered,
     pub(super) close_reason: Option<CloseReason>,
@@ -45,7 +45,7 @@ impl Outputs {
 }
 
 impl Session {
-    /// The same, with this random source for its protocol and its backoff.
+    /// Replaces the random source of the protocol and of the backoff.
     #[cfg(feature = "testing")]
     pub(crate) fn with_random(
         mut self,
@@ -62,7 +62,7 @@ impl Session {
         self.out.events.pop_front()
     }
 
-    /// Those that come next, for who looks and does not take.
+    /// The events that come next, without taking them.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn pending_events(&self) -> &VecDeque<Event> {
         &self.out.events
@@ -83,7 +83,7 @@ impl Session {
         self.out.actions.pop_front()
     }
 
-    /// The next thing to be done elsewhere.
+    /// The next job to be done on another thread.
     pub(crate) fn poll_job(&mut self) -> Option<Job> {
         self.out.jobs.pop_front()
     }
@@ -106,7 +106,7 @@ impl Session {
         self.line.current().map(|current| current.id)
     }
 
-    /// Whether the application's messages go out now.
+    /// Whether the application's messages can be sent now.
     pub(crate) fn wants_outbox(&self) -> bool {
         self.line.current().is_some_and(|current| match &current.stage {
             Stage::Ready => true,
@@ -115,26 +115,26 @@ impl Session {
         })
     }
 
-    /// Whether the application's messages are held back, by the protocol or for a move.
+    /// Whether the protocol or a move holds back the application's messages.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn holds(&self) -> bool {
         self.line.has_standby() || self.line.current().is_some_and(|current| current.hold.is_some())
     }
 
-    /// Whether an attempt is under way to reach the connection that the line is to move to.
+    /// Whether an attempt is under way to open a successor.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn is_dialling_successor(&self) -> bool {
         self.line.up().is_some_and(|up| matches!(up.successor, Some(Successor::Dialling { .. })))
     }
 
-    /// Whether the server may still send messages on the line's connection.
+    /// Whether the server may still send messages on the current connection.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn accepts_messages(&self) -> bool {
         self.line.current().is_some_and(Connection::accepts_input)
     }
 
-    /// Whether messages that arrive wait for the application to take those before them. On a line that closes they do
-    /// not: the server's answer must not wait behind what nobody takes.
+    /// Whether messages that arrive wait until the application has taken earlier ones. On a closing line they do not:
+    /// the server's answer must not wait behind messages that nobody takes.
     pub(crate) fn delivers(&self) -> bool {
         self.line.current().is_some_and(|current| current.closing().is_none())
     }
@@ -144,7 +144,7 @@ impl Session {
         self.line.connection(id).is_some_and(Connection::accepts_input)
     }
 
-    /// Whether messages are to come in while they can't go out: they may grow too old.
+    /// Whether messages should be taken in while they can't be sent: they may expire.
     pub(crate) fn has_expiry(&self) -> bool {
         self.config.max_age.is_some()
     }
@@ -154,7 +154,7 @@ impl Session {
         self.config.inbound == Inbound::Discard
     }
 
-    /// Whether there is an event or an action to ask for.
+    /// Whether there is an event or an action to poll.
     pub(crate) fn has_output(&self) -> bool {
         !self.out.events.is_empty() || !self.out.actions.is_empty() || !self.out.jobs.is_empty()
     }
@@ -169,12 +169,12 @@ impl Session {
         self.out.close_reason.take()
     }
 
-    /// Whether room became free in the outbox.
+    /// Whether room was freed in the outbox.
     pub(crate) fn has_released(&self) -> bool {
         self.outbox.has_released()
     }
 
-    /// Room that became free in the outbox since the last call.
+    /// The room that was freed in the outbox since the last call.
     pub(crate) fn take_released(&mut self) -> Released {
         self.outbox.take_released()
     }
@@ -191,7 +191,7 @@ impl Session {
         left
     }
 
-    /// Gives back the memory that a burst has left.
+    /// Frees the memory that a burst has left behind.
     pub(crate) fn shrink(&mut self) {
         self.outbox.shrink();
         self.line.connections_mut().for_each(|connection| connection.sender.shrink());

@@ -3,18 +3,19 @@
 use crate::session::heartbeat::counter;
 use crate::session::unanswered::Unanswered;
 
-/// So many pings may be under way before one more goes out for a caller who waits. What is wanted meanwhile is asked for
-/// together, with the next answer: nobody waits for longer than two round trips, and a server is not flooded.
+/// How many pings may be under way before another one is sent for a waiting caller. Whatever callers want meanwhile is
+/// asked about by one ping, at the next answer. Nobody waits longer than two round trips, and the server is not
+/// flooded.
 const MOST_ASKING: usize = 4;
 
 #[derive(Debug)]
 pub(super) struct Pings {
-    /// Those behind the same message stand together, by the number of the first.
+    /// Pings behind the same message share one entry, under the number of the first.
     under_way: Unanswered<Asked>,
-    /// The number of the newest ping, and of the newest that is on the wire.
+    /// The number of the newest ping, and of the newest one that is on the wire.
     sent: u64,
     written: u64,
-    /// The last ticket that a ping has asked for.
+    /// The last ticket that a ping has asked about.
     asked: u64,
     answers: Answers,
 }
@@ -22,22 +23,22 @@ pub(super) struct Pings {
 /// Pings behind the same message.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
-    /// The number of the last of them.
+    /// The number of the last one of them.
     last: u64,
-    /// The last ticket handed over before them.
+    /// The last ticket handed over before these pings.
     handed: u64,
 }
 
-/// What the server's pongs are like. One that answers a ping repeats its payload; but one may also come unasked (RFC 6455,
-/// section 5.5.3), as from servers that keep their connections awake so, and proves nothing.
+/// What the server's pongs are like. A pong that answers a ping repeats its payload. A pong may also come unasked (RFC
+/// 6455, section 5.5.3), from servers that keep their connections alive that way; it proves nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answers {
     NoneYet,
-    /// They repeat what was asked.
+    /// They repeat the payload of the ping.
     Telling,
-    /// One that repeats nothing came while a ping was under way.
+    /// One pong came while a ping was under way, and repeated no payload.
     Doubtful,
-    /// And another one: it is not known what they answer.
+    /// Another such pong came: nobody knows what these pongs answer.
     Mute,
 }
 
@@ -46,9 +47,10 @@ enum Answers {
 pub(super) enum Pong {
     /// Everything up to this ticket has arrived.
     Confirms(u64),
-    /// It answers no ping, though one is under way: the answer to one more will show what the server's pongs are like.
+    /// The pong answers no ping, though one is under way. The answer to one more ping will show what the server's pongs
+    /// are like.
     IsDoubtful,
-    /// The server's pongs say nothing. Said once.
+    /// The server's pongs confirm nothing. Reported once.
     IsMute,
     Nothing,
 }
@@ -58,7 +60,7 @@ impl Pings {
         Self { under_way: Unanswered::new(), sent: 0, written: 0, asked: 0, answers: Answers::NoneYet }
     }
 
-    /// Ping `number` goes out behind the message of ticket `handed`.
+    /// Ping `number` is sent after the message with ticket `handed`.
     pub(super) fn send(&mut self, number: u64, handed: u64) {
         let newest = self.under_way.iter_mut().next_back().map(|(_, asked)| asked);
         if let Some(asked) = newest.filter(|asked| asked.handed == handed) {
@@ -80,7 +82,8 @@ impl Pings {
         if let Some(number) = counter(payload).filter(|number| (1..=self.sent).contains(number)) {
             self.answers = Answers::Telling;
             let Some((_, asked)) = self.under_way.answer(number) else { return Pong::Nothing };
-            // Their later answers may tell more: this one may have come before it was known what the system has taken.
+            // Later answers to these pings may confirm more: this one may have come before it was known what the system
+            // has taken.
             if asked.last > number {
                 self.under_way.put_back(number + 1, asked);
             }
@@ -102,35 +105,35 @@ impl Pings {
         }
     }
 
-    /// Whether the answers to pings tell nothing, so that none need be awaited.
+    /// Whether the server's pongs confirm nothing, so that there is no point in waiting for them.
     pub(super) fn are_mute(&self) -> bool {
         self.answers == Answers::Mute
     }
 
-    /// Whether the server was asked for something behind ticket `confirmed` already.
+    /// Whether a ping has already asked for a ticket after `confirmed`.
     pub(super) fn ask_behind(&self, confirmed: u64) -> bool {
         self.asked > confirmed
     }
 
-    /// The last ticket that a ping has asked for.
+    /// The last ticket that a ping has asked about.
     pub(super) fn asked(&self) -> u64 {
         self.asked
     }
 
-    /// Whether one more may go out for a caller who waits.
+    /// Whether another ping may be sent for a waiting caller.
     pub(super) fn may_ask(&self) -> bool {
         self.under_way.len() < MOST_ASKING
     }
 }
 
-/// What callers want confirmed.
+/// What callers want to have confirmed.
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
-    /// The first ticket that is wanted and not asked for on this connection.
+    /// The first ticket that is wanted and that no ping of this connection has asked about.
     first: Option<u64>,
-    /// The last one that is wanted.
+    /// The last ticket that is wanted.
     last: u64,
-    /// It was said in the log that a server's pongs confirm nothing.
+    /// The log has a warning that a server's pongs confirm nothing.
     pub(super) warned_of_mute: bool,
 }
 
@@ -143,20 +146,20 @@ impl Wanted {
         self.last = self.last.max(through);
     }
 
-    /// A ping asks for everything up to ticket `handed`.
+    /// A ping asks about everything up to ticket `handed`.
     pub(super) fn ask(&mut self, handed: u64) {
         if self.first.is_some_and(|first| first <= handed) {
             self.first = Some(self.last).filter(|last| *last > handed);
         }
     }
 
-    /// The connection is another: what is wanted, and not confirmed yet, is to be asked for there.
+    /// The connection has changed. Tickets that are wanted and not confirmed yet must be asked about on the new one.
     pub(super) fn ask_again(&mut self, confirmed: u64) {
         self.first = Some(self.last).filter(|last| *last > confirmed);
     }
 
-    /// Whether a ping is to go out, where messages up to ticket `handed` were handed over, up to `known` are confirmed or
-    /// asked for, and `more` wait to be handed over.
+    /// Whether to send a ping. Messages up to ticket `handed` were handed over; those up to `known` are confirmed or
+    /// asked about; `more` says that others wait to be handed over.
     pub(super) fn wants_ping(&self, handed: u64, known: u64, more: bool) -> bool {
         let is_new = self.last.min(handed) > known;
         is_new && (!more || self.first.is_some_and(|first| first <= handed))

@@ -70,7 +70,7 @@ impl ReconnectionManager {
         self.schedule_not_before(now, retry, Duration::ZERO)
     }
 
-    /// The same; a delay of the backoff is made at least `floor`.
+    /// Like [`schedule_reconnect`](Self::schedule_reconnect), but a delay of the backoff is at least `floor`.
     pub(crate) fn schedule_not_before(
         &mut self,
         now: Instant,

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::message::Message;
 use crate::session::connection::ConnectionId;
 
-/// Each request is known by its ticket, and gets one reply, or many and then an end.
+/// Each request is identified by its ticket. It gets one reply, or several and then an end.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     waiting: BTreeMap<u64, Waiting>,
@@ -15,9 +15,9 @@ pub(crate) struct Requests {
 
 #[derive(Debug)]
 struct Waiting {
-    /// The connection on which it was handed to the protocol, which can answer it from then on.
+    /// The connection for which it was handed to the protocol. From then on the protocol can answer it.
     handed: Option<ConnectionId>,
-    /// It may have many answers.
+    /// Whether it may have several answers.
     many: bool,
 }
 
@@ -25,9 +25,9 @@ struct Waiting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Withdrawn {
     Ended,
-    /// It was not handed to the protocol.
+    /// It had not been handed to the protocol.
     Queued,
-    /// It was, for this connection.
+    /// It had been handed to the protocol, for this connection.
     Handed(ConnectionId),
 }
 
@@ -35,9 +35,9 @@ pub(crate) enum Withdrawn {
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) ticket: u64,
-    /// `None` for an end without another word.
+    /// `None` for an end without a further answer.
     pub(crate) answer: Option<Result<Message, Error>>,
-    /// Nothing follows it.
+    /// Whether this is the last reply.
     pub(crate) last: bool,
 }
 
@@ -46,7 +46,8 @@ impl Requests {
         self.waiting.insert(ticket, Waiting { handed: None, many });
     }
 
-    /// The message goes to the protocol, for this connection. Says whether many answers are wanted, if it is a request.
+    /// The message is handed to the protocol, for this connection. If it is a request, returns whether several answers
+    /// are wanted.
     pub(crate) fn mark_handed(&mut self, ticket: u64, connection: ConnectionId) -> Option<bool> {
         let waiting = self.waiting.get_mut(&ticket)?;
         waiting.handed = Some(connection);
@@ -57,7 +58,7 @@ impl Requests {
         self.waiting.contains_key(&ticket)
     }
 
-    /// One of the answers to a request, unless it has ended.
+    /// Passes on one of several answers to a request, unless the request has ended.
     pub(crate) fn part(&mut self, ticket: u64, answer: Message) {
         match self.waiting.get(&ticket) {
             Some(Waiting { many: true, .. }) => {
@@ -68,7 +69,7 @@ impl Requests {
         }
     }
 
-    /// Ends a request, unless it has ended: with its last answer, without one, or with an error.
+    /// Ends a request, unless it has ended: with a last answer, without one, or with an error.
     pub(crate) fn end(&mut self, ticket: u64, end: Result<Option<Message>, Error>) {
         let Some(waiting) = self.waiting.remove(&ticket) else { return };
         let answer = match end {
@@ -81,7 +82,7 @@ impl Requests {
         self.replies.push_back(Reply { ticket, answer, last: true });
     }
 
-    /// Nobody waits for this request any more. Returns how far it had come.
+    /// The caller no longer waits for this request. Returns how far it had come.
     pub(crate) fn withdraw(&mut self, ticket: u64) -> Withdrawn {
         match self.waiting.remove(&ticket) {
             None => Withdrawn::Ended,
@@ -90,12 +91,12 @@ impl Requests {
         }
     }
 
-    /// Fails the requests that were handed over, or all of them, and names them.
+    /// Fails all requests, or only those that were handed over, and returns their tickets.
     pub(crate) fn fail(&mut self, all: bool, error: &Error) -> Vec<u64> {
         self.fail_those(error, |waiting| all || waiting.handed.is_some())
     }
 
-    /// Fails those that were handed over for this connection.
+    /// Fails the requests that were handed over for this connection.
     pub(crate) fn fail_on(&mut self, connection: ConnectionId, error: &Error) {
         self.fail_those(error, |waiting| waiting.handed == Some(connection));
     }

@@ -1,4 +1,4 @@
-//! What follows a loss: another attempt, or the end.
+//! What follows a loss: another attempt, or the end of the client.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -16,13 +16,13 @@ use crate::session::moving::Goodbye;
 use crate::session::reconnect::ReconnectionManager;
 use crate::session::{Action, ConnectionId, LOG, Session};
 
-/// The time between two attempts that are to be made at once.
+/// The delay between repeated immediate attempts.
 const BETWEEN_IMMEDIATE_ATTEMPTS: Duration = Duration::from_millis(100);
 
 /// What is known of the attempts so far.
 pub(super) struct Retries {
     pub(super) manager: ReconnectionManager,
-    /// Numbers the attempts, so that a result that comes late is known as such.
+    /// Numbers the attempts, so that a late result can be recognized.
     pub(super) generation: u64,
     /// Attempts since the line was last ready.
     pub(super) attempts: u32,
@@ -48,12 +48,12 @@ impl Retries {
 }
 
 impl Session {
-    /// The attempt failed, or the line is lost: plans the next attempt, or closes.
+    /// The attempt failed, or the line was lost: plans the next attempt, or closes.
     pub(super) fn on_loss(&mut self, now: Instant, reason: DisconnectReason) {
         let ready = self.line.up().and_then(|up| up.ready);
         let ready_for = ready.map(|ready| now.saturating_duration_since(ready.since));
-        // A server that accepts and drops must not be hammered: only a line that stayed up proves itself, and one that was
-        // lost at once does not, whatever counts as stable.
+        // A server that accepts and then drops must not be hammered. Only a line that stayed up restarts the backoff. A
+        // line that was lost at once does not, whatever `stable_after` says.
         if ready_for.is_some_and(|time| time >= self.config.stable_after.max(BETWEEN_IMMEDIATE_ATTEMPTS)) {
             self.retries.manager.reset_backoff();
         }
@@ -68,7 +68,7 @@ impl Session {
         };
         let floor = down.retry_after(self.wall_at(now)).unwrap_or_default().min(self.config.retry_after_cap);
         let retry = if self.hooks.protocol.is_some() {
-            // One that panics has closed the client.
+            // A protocol that panicked has closed the client.
             let Some(retry) = self.guarded(|protocol| protocol.on_down(&down)) else { return };
             retry
         } else {
@@ -76,8 +76,8 @@ impl Session {
         };
         let refresh = retry == Retry::Now && down.is_about_credentials() && down.can_refresh;
         self.retries.refreshed |= refresh;
-        // The one attempt of `connect` may be made again with fresh credentials.
-        // A server that is not there, or a hook that fails, would be asked without end.
+        // The one attempt of `connect` may be repeated with fresh credentials. Repeated immediate attempts get a short
+        // delay: without it, a server that is not there, or a hook that fails, would be tried without a pause.
         let in_vain = retry == Retry::Now && self.retries.manager.attempts() > 0;
         let retry = if in_vain { Retry::After(BETWEEN_IMMEDIATE_ATTEMPTS) } else { retry };
         let never = self.hooks.stopped || self.startup.one_attempt && !self.retries.ever_ready && !refresh;
@@ -107,10 +107,10 @@ impl Session {
         self.out.events.push_back(Event::Disconnected { reason, retry_in, maybe_delivered });
     }
 
-    /// A connection is lost: the line with it, or a move, or what was left of an old one.
+    /// A connection is lost. That ends the line, a move, or a leaving connection.
     pub(super) fn lose(&mut self, now: Instant, id: ConnectionId, error: Error) {
         match self.line.role(id) {
-            // Who stops the client means it, wherever that was said.
+            // An error that stops the client does so, whichever connection it came from.
             Some(_) if self.hooks.stopped => self.line_lost(now, error),
             Some(Role::Current) => self.line_lost(now, error),
             Some(Role::Successor) => self.move_failed(now, &error, Goodbye::None),
@@ -123,7 +123,7 @@ impl Session {
         }
     }
 
-    /// The line's own connection is lost.
+    /// The current connection is lost.
     pub(super) fn line_lost(&mut self, now: Instant, error: Error) {
         let Some(current) = self.line.current() else { return };
         match current.stage {
@@ -133,13 +133,13 @@ impl Session {
                 self.promote(now);
                 self.end_leaving(id);
             }
-            // Not ready yet, so this attempt has failed.
+            // The line was not ready yet, so the attempt has failed.
             Stage::LoggingIn { .. } => self.on_loss(now, DisconnectReason::ConnectFailed(error)),
             _ => self.on_loss(now, DisconnectReason::Lost(error)),
         }
     }
 
-    /// CLOSED, from any state.
+    /// Closes the client for good, from any state.
     pub(super) fn close_for_good(&mut self, reason: CloseReason) {
         if self.line.is_closed() {
             return;
@@ -168,8 +168,8 @@ impl Session {
         self.out.actions.push_back(Action::Stop);
     }
 
-    /// Forgets all that belongs to the connection, if there is one, and settles what was written to it. The requests
-    /// that it carried fail with `error`; with `all`, so do those that wait.
+    /// Drops all connections, if there are any, and settles what was written to the current one. Requests that were
+    /// handed over fail with `error`; with `all`, those that still wait fail, too.
     fn end_connection(&mut self, error: &Error, all: bool) -> Tickets {
         let mut maybe_delivered = Tickets::default();
         if let Line::Up(up) = std::mem::replace(&mut self.line, Line::Down) {
@@ -189,18 +189,18 @@ impl Session {
         maybe_delivered
     }
 
-    /// Drops the socket of a connection, and the jobs for it that were not begun.
+    /// Drops the socket of a connection, and its jobs that were not begun.
     pub(super) fn drop_connection(&mut self, id: ConnectionId) {
         self.out.actions.push_back(Action::Drop(id));
         self.drop_jobs(id);
     }
 
-    /// Drops the jobs for a connection that were not begun.
+    /// Drops the jobs of a connection that were not begun.
     pub(super) fn drop_jobs(&mut self, id: ConnectionId) {
         let (dropped, kept): (VecDeque<_>, _) =
             std::mem::take(&mut self.out.jobs).into_iter().partition(|piece| piece.connection == id);
         self.out.jobs = kept;
-        // Their drop is the protocol's code.
+        // Dropping them runs the protocol's code.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(dropped)));
     }
 }

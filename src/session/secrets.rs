@@ -1,11 +1,12 @@
-//! What is secret on a connection: what the request for it held, and what its protocol calls so.
+//! What is secret on a connection: contents of its upgrade request, and what its protocol declares secret.
 
 use crate::error::Error;
 use crate::protocol::Effect;
 use crate::secrets::Secrets;
 use crate::session::{ConnectionId, Session};
 
-/// So many of a protocol's are known on a connection: the last ones. The request's are always known.
+/// How many of the protocol's secrets a connection remembers: the newest ones. Those of the request are never
+/// forgotten.
 const MOST_SECRETS: usize = 512;
 
 impl Session {
@@ -16,7 +17,7 @@ impl Session {
             .unwrap_or_default()
     }
 
-    /// Learns what a hook says is secret, and hides it in the errors that the hook brings.
+    /// Learns the secrets that a hook declares, and hides them in the errors that the hook returns.
     pub(super) fn hide_secrets(
         &mut self,
         id: ConnectionId,
@@ -31,7 +32,7 @@ impl Session {
         }
         let brings_error =
             |effect: &Effect| matches!(effect, Effect::End(_, Err(_)) | Effect::Close { error: Some(_), .. });
-        // Most hooks bring none: they are called for each message.
+        // Most calls bring no error, and hooks run for each message.
         if outcome.is_ok() && !effects.iter().any(brings_error) {
             return outcome;
         }

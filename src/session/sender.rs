@@ -1,4 +1,4 @@
-//! What goes out on a connection ahead of the outbox, and how large messages are cut.
+//! What is sent on a connection ahead of the outbox, and how large messages are fragmented.
 
 use std::collections::VecDeque;
 
@@ -20,13 +20,13 @@ pub(crate) enum Frame {
 #[derive(Debug)]
 pub(super) struct Queued {
     pub(super) frame: Frame,
-    /// The number of the heartbeat that it is.
+    /// The number of the heartbeat that this frame is.
     pub(super) beat: Option<u64>,
-    /// A message of the outbox is complete with it.
+    /// Whether this frame completes a message of the outbox.
     pub(super) completes: bool,
 }
 
-/// A message of which fragments have gone out.
+/// A message that has been sent in part, as fragments.
 #[derive(Debug)]
 struct Cut {
     message: Queued,
@@ -36,17 +36,17 @@ struct Cut {
 #[derive(Debug, Default)]
 pub(super) struct Sender {
     frames: VecDeque<Queued>,
-    /// The message that is going out in fragments.
+    /// The message that is being sent in fragments.
     cut: Option<Cut>,
     /// The newest beat that was handed to the socket.
     pub(super) beat_handed: u64,
 }
 
 impl Sender {
-    /// Queues a message of the protocol's own, as far as there is room.
+    /// Queues a message of the protocol itself, if there is room.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no room.
     pub(super) fn push_bounded(&mut self, message: Message, limit: QueueLimit) -> Result<(), Error> {
         let bytes: usize = self.frames.iter().map(|queued| queued.frame.len()).sum();
         let is_full = self.frames.len() >= limit.messages
@@ -64,8 +64,8 @@ impl Sender {
         self.frames.push_back(queued);
     }
 
-    /// Queues beat `number`. While nothing goes out, beats must not pile up: of too many that wait, one is forgotten, but
-    /// never the oldest, which the next answer belongs to.
+    /// Queues beat `number`. While nothing goes out, beats must not pile up. Of too many that wait, one is dropped, but
+    /// never the oldest: the next answer belongs to it.
     pub(super) fn push_beat(&mut self, frame: Frame, number: u64) {
         let is_beat = |queued: &Queued| queued.beat.is_some();
         if self.frames.iter().filter(|queued| is_beat(queued)).count() >= MOST_UNANSWERED {
@@ -80,7 +80,7 @@ impl Sender {
         self.cut = None;
     }
 
-    /// Forgets what waits as a whole; the rest of a message that was begun still goes out.
+    /// Drops the frames of which nothing has been sent. The rest of a message that was begun still goes out.
     pub(super) fn clear_waiting(&mut self) {
         self.frames.clear();
     }
@@ -89,7 +89,7 @@ impl Sender {
         self.frames.is_empty() && self.cut.is_none()
     }
 
-    /// How many frames wait as a whole.
+    /// How many frames wait of which nothing has been sent.
     pub(super) fn waiting(&self) -> usize {
         self.frames.len()
     }
@@ -104,9 +104,9 @@ impl Sender {
         self.frames.iter_mut().rfind(|queued| matches!(queued.frame, Frame::Message(_)))
     }
 
-    /// The next of the frames that are there, and whether a message of the outbox is complete with it. Of a message that
-    /// was cut, its next fragment of `limit` bytes at most, and in between only what may stand there (RFC 6455, section
-    /// 5.4).
+    /// Returns the next frame, and whether it completes a message of the outbox. A message that is being fragmented
+    /// gives its next fragment of at most `limit` bytes. Only frames that may stand between fragments interrupt it (RFC
+    /// 6455, section 5.4).
     pub(super) fn next(&mut self, limit: usize) -> Option<(Frame, bool)> {
         if let Some(cut) = &mut self.cut {
             let is_control = |queued: &Queued| !matches!(queued.frame, Frame::Message(_));
@@ -129,24 +129,24 @@ impl Sender {
         Some(self.hand(queued))
     }
 
-    /// All of it goes to the socket.
+    /// Hands a whole frame to the socket.
     fn hand(&mut self, queued: Queued) -> (Frame, bool) {
         self.beat_handed = queued.beat.unwrap_or(self.beat_handed);
         if matches!(queued.frame, Frame::Close(_)) {
-            // Nothing follows it, not even the rest of what was begun.
+            // Nothing may follow a close frame, not even the rest of a message that was begun.
             self.clear();
         }
         (queued.frame, queued.completes)
     }
 
-    /// Gives back the memory that a burst has left.
+    /// Frees the memory that a burst has left behind.
     pub(super) fn shrink(&mut self) {
         self.frames.shrink_to_fit();
     }
 }
 
 impl Frame {
-    /// How much memory it takes, roughly.
+    /// Roughly how much memory the frame takes.
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Message(message) => message.len(),
@@ -157,7 +157,7 @@ impl Frame {
 }
 
 impl Cut {
-    /// The next fragment, of `limit` bytes at most.
+    /// The next fragment, of at most `limit` bytes.
     fn next(&mut self, limit: usize) -> Option<Fragment> {
         let Frame::Message(message) = &self.message.frame else { return None };
         let start = self.sent;

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use crate::config::deadline;
 
-/// A timer that runs out at once would leave no time for anything else.
+/// The shortest timer. One that ran out at once would leave no time for anything else.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// So many may be set at a time.
+/// How many timers may be set at a time.
 pub(super) const MOST_TIMERS: usize = 1024;
 
 #[derive(Debug, Default)]
@@ -17,12 +17,12 @@ pub(super) struct Timers(BTreeMap<u32, Timer>);
 #[derive(Clone, Copy, Debug)]
 struct Timer {
     at: Instant,
-    /// The connection was not listened to all the time since it was set.
+    /// For part of the time since it was set, the connection was not read.
     missed_input: bool,
 }
 
 impl Timers {
-    /// Sets a timer. Returns whether it is one of not too many.
+    /// Sets a timer. Returns `false` if there would be too many.
     pub(super) fn set(&mut self, now: Instant, id: u32, after: Duration, missed_input: bool) -> bool {
         self.0.insert(id, Timer { at: deadline(now, after.max(SHORTEST)), missed_input });
         self.0.len() <= MOST_TIMERS
@@ -36,7 +36,7 @@ impl Timers {
         self.0.clear();
     }
 
-    /// What the timers wait for may come unheard.
+    /// Reading pauses, so what the timers wait for may go unread.
     pub(super) fn miss_input(&mut self) {
         self.0.values_mut().for_each(|timer| timer.missed_input = true);
     }
@@ -45,12 +45,12 @@ impl Timers {
         self.0.values().map(|timer| timer.at).min()
     }
 
-    /// Those that have run out.
+    /// The timers that have run out.
     pub(super) fn due(&self, now: Instant) -> Vec<u32> {
         self.0.iter().filter(|(_, timer)| timer.at <= now).map(|(id, _)| *id).collect()
     }
 
-    /// Takes one that has run out, unless it was cancelled or set anew meanwhile. Says whether input was missed.
+    /// Takes a timer that has run out, unless it was cancelled or set anew meanwhile. Returns whether input was missed.
     pub(super) fn take_due(&mut self, now: Instant, id: u32) -> Option<bool> {
         self.0.get(&id).filter(|timer| timer.at <= now)?;
         self.0.remove(&id).map(|timer| timer.missed_input)

@@ -1,4 +1,4 @@
-//! What goes out: frames ahead of the outbox, the outbox, and what the system has taken of them.
+//! What is sent: frames ahead of the outbox, the outbox itself, and how much of them the system has taken.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -18,7 +18,7 @@ use crate::session::{ConnectionId, Frame, LOG, Session};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Watermarks {
     pub(crate) written: u64,
-    /// Up to this ticket the fate is known: confirmed, or in doubt for good.
+    /// Up to this ticket, every fate is known: confirmed, or in doubt for good.
     pub(crate) settled: u64,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct Watermarks {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LostMessages {
     pub(crate) tickets: Tickets,
-    /// They were never written; else they may have arrived or not.
+    /// They were never written. Otherwise, they may have arrived or not.
     pub(crate) expired: bool,
 }
 
@@ -37,7 +37,7 @@ impl Session {
         Watermarks { written, settled }
     }
 
-    /// What became doubtful since the last call.
+    /// The messages that became doubtful since the last call.
     pub(crate) fn take_lost(&mut self) -> Vec<LostMessages> {
         std::mem::take(&mut self.out.lost)
     }
@@ -48,9 +48,9 @@ impl Session {
         }
     }
 
-    /// Lets fall what has waited too long.
+    /// Drops the messages that have waited too long.
     pub(super) fn expire(&mut self, now: Instant) {
-        // What a closed session holds is counted as left.
+        // What a closed session holds is counted as undelivered instead.
         while self.config.max_age.is_some() && !self.line.is_closed() {
             let tickets = self.outbox.expire(now);
             if tickets.is_empty() {
@@ -66,13 +66,13 @@ impl Session {
         self.out.events.push_back(Event::Expired { tickets });
     }
 
-    /// The line is done with this connection: what is not settled yet waits again, or is named. What a closed session
-    /// holds is counted as left.
+    /// The line is done with this connection. Messages that are not settled yet wait again, or are returned. What a
+    /// closed session holds is counted as undelivered.
     pub(super) fn settle(&mut self, connection: &Connection, closed: bool) -> Tickets {
         let mut maybe_delivered = self.outbox.lost(connection.ledger.taken());
         if let Some(ticket) = connection.framed {
             if self.outbox.is_request(ticket) {
-                // Its caller has a reply: it is not sent again.
+                // The caller has a reply: the request is not sent again.
                 self.outbox.withdraw(ticket);
             } else if !closed && let Some(may_have_arrived) = self.outbox.fail(ticket) {
                 let tickets = Tickets::between(ticket - 1, ticket);
@@ -88,10 +88,10 @@ impl Session {
         maybe_delivered
     }
 
-    /// A socket has all that was polled for it so far, and has come so far with it.
+    /// A socket has everything that was polled for it so far, and reports its progress.
     pub(crate) fn handle_progress(&mut self, now: Instant, id: ConnectionId, progress: Progress) {
         let is_current = self.line.role(id) == Some(Role::Current);
-        // A connection that was given up in the same turn reports once more before its socket is dropped.
+        // A connection that was given up in this turn reports once more before its socket is dropped.
         let Some(connection) = self.line.connection_mut(id) else { return };
         if is_current {
             self.outbox.mark(progress.handed, connection.sender.beat_handed);
@@ -109,8 +109,8 @@ impl Session {
         }
     }
 
-    /// The next message for the socket, where it goes out as it came and nothing else is due: asked for ahead of
-    /// [`poll_transmit`](Self::poll_transmit), which has to take a share in its payload.
+    /// The next message for the socket, if it is sent unchanged and nothing else is due. It is asked for before
+    /// [`poll_transmit`](Self::poll_transmit), which has to clone a reference to its payload.
     pub(crate) fn poll_message(&mut self, id: ConnectionId) -> Option<&Message> {
         let fits = self.outbox.next()?.1.len() <= self.config.fragment.unwrap_or(usize::MAX);
         let current = self.line.current().filter(|current| current.id == id)?;
@@ -122,12 +122,12 @@ impl Session {
     }
 
     /// The next frame for the socket of this connection. When there is none, [`frame_message`](Self::frame_message) may
-    /// bring more.
+    /// make more.
     pub(crate) fn poll_transmit(&mut self, now: Instant, id: ConnectionId) -> Option<Frame> {
         if let Some(frame) = self.next_frame(id) {
             return Some(frame);
         }
-        // Another connection than the line's carries no more than that.
+        // A connection other than the current one carries nothing else.
         if self.current() != Some(id) || !self.wants_outbox() {
             return None;
         }
@@ -147,13 +147,13 @@ impl Session {
         self.next_frame(id)
     }
 
-    /// The message of the outbox that goes out next, unless the protocol or a move holds it back.
+    /// The message of the outbox that is sent next, unless the protocol or a move holds it back.
     fn waiting_message(&self) -> Option<(u64, &Message)> {
         let held = self.line.current()?.hold.is_some() || self.line.has_standby();
         self.outbox.next().filter(|_| !held)
     }
 
-    /// Has the protocol frame the next message of the outbox for this connection. Returns whether there was one.
+    /// Lets the protocol frame the next message of the outbox for this connection. Returns whether there was one.
     pub(crate) fn frame_message(&mut self, now: Instant, id: ConnectionId) -> bool {
         if self.hooks.protocol.is_none() || self.current() != Some(id) || !self.wants_outbox() {
             return false;
@@ -191,7 +191,7 @@ impl Session {
         }
     }
 
-    /// The next of the frames that are there.
+    /// The next frame that is already queued.
     fn next_frame(&mut self, id: ConnectionId) -> Option<Frame> {
         let limit = self.config.fragment.unwrap_or(usize::MAX);
         let (frame, completes) = self.line.connection_mut(id)?.sender.next(limit)?;
@@ -201,7 +201,7 @@ impl Session {
         Some(frame)
     }
 
-    /// A beat goes out on the line's connection.
+    /// Sends a beat on the current connection.
     pub(super) fn beat(&mut self, now: Instant, pulse: HeartbeatFrame) {
         let unix = self.wall_at(now).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let Some(current) = self.line.current_mut() else { return };
@@ -227,7 +227,7 @@ fn json_ping(unix: Duration) -> Message {
 
 /// The answer to a [`json_ping`].
 pub(super) fn is_json_pong(message: &Message) -> bool {
-    // A pong may carry more than its type, but no server makes it large: others are spared the parser.
+    // A pong may carry more than its type, but no server makes it large. Larger messages need no parsing.
     const LARGEST: usize = 1024;
     message.len() <= LARGEST
         && message.as_text().is_some_and(|text| text.contains("\"pong\""))

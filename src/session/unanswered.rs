@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 
-/// So many are remembered; a peer that never answers must not make memory grow.
+/// How many questions are remembered: a peer that never answers must not make memory grow.
 pub(crate) const MOST_UNANSWERED: usize = 32;
 
-/// What is remembered of each question, oldest first. The answer to one answers all before it.
+/// What is remembered of each question, oldest first. An answer also answers all earlier questions.
 ///
-/// Of more than can be remembered, the oldest stays, whose answer comes next, and so does the newest. In between, the one
-/// that stands closest to its neighbours makes way, so that those that stay are spread over the time of an answer.
+/// When there are too many, the oldest entry stays, because its answer comes next, and so does the newest. Between
+/// them, the entry closest to its neighbours is removed, so that the remaining ones are spread over the time of an
+/// answer.
 #[derive(Debug)]
 pub(crate) struct Unanswered<T> {
     entries: VecDeque<(u64, T)>,
@@ -19,7 +20,7 @@ impl<T> Unanswered<T> {
         Self { entries: VecDeque::new() }
     }
 
-    /// Question `number` goes out; numbers rise. The first behind `spared` stays, too.
+    /// Question `number` is sent; numbers rise. The first entry after `spared` is not removed either.
     pub(crate) fn push(&mut self, number: u64, value: T, spared: u64) {
         if self.entries.len() == MOST_UNANSWERED
             && let Some(at) = self.closest(spared)
@@ -29,13 +30,14 @@ impl<T> Unanswered<T> {
         self.entries.push_back((number, value));
     }
 
-    /// The peer has answered question `number`, and with it all before. Returns the last of these that is remembered.
+    /// The peer has answered question `number`, and thus all earlier ones. Returns the last of these that is
+    /// remembered.
     pub(crate) fn answer(&mut self, number: u64) -> Option<(u64, T)> {
         let answered = self.entries.partition_point(|(asked, _)| *asked <= number);
         self.entries.drain(..answered).next_back()
     }
 
-    /// An answered question stands for one more, which comes before all others.
+    /// Puts an entry back at the front, because its question stands for another one that is still unanswered.
     pub(crate) fn put_back(&mut self, number: u64, value: T) {
         self.entries.push_front((number, value));
     }
@@ -52,7 +54,7 @@ impl<T> Unanswered<T> {
         self.entries.len()
     }
 
-    /// Which of those in the middle makes way.
+    /// Which of the entries in the middle to remove.
     fn closest(&self, spared: u64) -> Option<usize> {
         let number = |at: usize| self.entries[at].0;
         let middle = 1..self.entries.len() - 1;
