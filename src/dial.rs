@@ -1,9 +1,9 @@
-//! THREAD `tautline-dial`: lives while an attempt is made, at most one a line.
+//! THREAD `tautline-dial`: runs while an attempt is made; a line has at most one.
 //!
-//! All that may block happens here. What can be interrupted is, through the attempt's own waker; what can't (a look-up
-//! in the system's resolver) is abandoned: the thread stays inside that call, and does no harm when it returns. An
-//! attempt that is wanted meanwhile is given to that same thread, so that it joins the look-up under way instead of
-//! starting a second.
+//! Everything that may block happens here. What can be interrupted is interrupted through the attempt's own waker. What
+//! can't (a look-up in the system's resolver) is abandoned: the thread stays inside that call, and does no harm when it
+//! returns. The next attempt is given to that same thread, so that it uses the look-up under way instead of starting a
+//! second one.
 #![expect(clippy::disallowed_methods, reason = "this thread reads the clock its attempt is limited by")]
 
 use std::io;
@@ -26,7 +26,7 @@ use crate::transport::{Attempt, Connection, Settings, Target, connect};
 /// The result of attempt `generation`.
 pub(crate) struct Dialled<T: Raw = TcpStream> {
     pub(crate) generation: u64,
-    /// Small: a channel makes room for many at once.
+    /// Boxed to be small: a channel allocates room for many at once.
     pub(crate) result: Result<Box<Connection<T>>, Error>,
 }
 
@@ -46,15 +46,16 @@ struct DialThread {
 struct Shared {
     state: Mutex<State>,
     waker: Waker,
-    /// Where the call stands that can't be interrupted, while the thread is in one. It enters under the lock of `state`.
+    /// Records the uninterruptible call that the thread is inside of, if any. The thread enters it under the lock of
+    /// `state`.
     calls: Arc<Calls>,
 }
 
 struct State {
-    /// What is wanted; `None` tells the thread to end.
+    /// The attempt that is wanted; `None` tells the thread to end.
     job: Option<Job>,
     phase: Phase,
-    /// Of whom the attempt asks it.
+    /// The host that the attempt is dealing with.
     host: Box<str>,
     /// The thread has seen that nothing is wanted, and takes no more jobs.
     gone: bool,
@@ -92,7 +93,7 @@ impl Dialler {
             Err(source) => {
                 let error =
                     Error::System { what: "a thread or a descriptor to dial with", source: Arc::new(source) };
-                // The I/O thread holds the other end while it lives.
+                // The I/O thread holds the receiver while it lives.
                 let _ = self.results.send(Dialled { generation, result: Err(error) });
             }
         }
@@ -115,7 +116,7 @@ impl Dialler {
         Ok(DialThread { shared, handle })
     }
 
-    /// What the attempt is doing, and with which host.
+    /// The phase that the attempt is in, and the host it deals with.
     pub(crate) fn whereabouts(&self) -> (Phase, Box<str>) {
         self.thread.as_ref().map_or((Phase::Resolve, Box::default()), |thread| {
             let state = thread.shared.lock();
@@ -123,17 +124,17 @@ impl Dialler {
         })
     }
 
-    /// Abandons the attempt. A thread that can be interrupted has ended when this returns.
+    /// Abandons the attempt. If its thread can be interrupted, that has ended when this returns.
     pub(crate) fn abandon(&mut self) {
         let Some(thread) = &self.thread else { return };
         thread.shared.lock().job = None;
-        // If it fails, the thread ends at its next readiness instead.
+        // If this fails, the thread ends at its next I/O readiness instead.
         let _ = thread.shared.waker.wake();
         let calls = &self.calls;
         self.thread.take_if(|thread| calls.keeps(shared::Thread::Dial, &thread.handle).is_none());
     }
 
-    /// The attempt has brought its result: its thread is about to end.
+    /// The attempt has delivered its result: its thread is about to end.
     pub(crate) fn finished(&mut self) {
         let calls = &self.calls;
         self.thread.take_if(|thread| {
@@ -142,7 +143,7 @@ impl Dialler {
         });
     }
 
-    /// What keeps the thread of an attempt that was abandoned: a call that can't be interrupted.
+    /// The uninterruptible call that keeps the thread of an abandoned attempt from ending.
     pub(crate) fn still_inside(&self) -> Option<Box<str>> {
         self.calls.keeps(shared::Thread::Dial, &self.thread.as_ref()?.handle)
     }
@@ -150,7 +151,7 @@ impl Dialler {
 
 impl Drop for Dialler {
     fn drop(&mut self) {
-        // Where the I/O thread has panicked, an attempt may be under way.
+        // If the I/O thread has panicked, an attempt may be under way.
         self.abandon();
     }
 }
@@ -162,13 +163,13 @@ impl Job {
 }
 
 impl Shared {
-    /// Gives the job to a thread that is still inside a call; `false` if it takes no more.
+    /// Gives the job to a thread that is still inside a call. Returns `false` if the thread takes no more.
     fn give(&self, job: &Job) -> bool {
         let mut state = self.lock();
         if state.gone {
             return false;
         }
-        // Inside a call of an earlier attempt: what that is doing, this one waits for.
+        // The thread is inside a call of an earlier attempt, and this attempt waits for that call.
         state.host = job.host();
         state.job = Some(job.clone());
         true
@@ -180,12 +181,12 @@ impl Shared {
     }
 }
 
-/// The thread itself.
+/// The state of the thread itself.
 struct Thread {
     shared: Arc<Shared>,
     poller: Poller,
     job: Option<Job>,
-    /// The newest look-up: host, port, and what it brought.
+    /// The newest look-up: host, port, and the addresses found.
     resolved: Option<(Box<str>, u16, Vec<SocketAddr>)>,
     results: Sender<Dialled>,
     gate: Arc<Gate>,
@@ -198,14 +199,14 @@ impl Thread {
             let Job { generation, request, settings, .. } = job;
             let result = catch_unwind(AssertUnwindSafe(|| connect(request, &settings, self)))
                 .unwrap_or_else(|_| Err(Error::Panicked { callback: self.callback() }));
-            // If it panicked, nothing else has said so.
+            // If the thread panicked, the call it was in is still registered.
             self.shared.calls.leave(shared::Thread::Dial);
             let mut state = self.shared.lock();
             if state.job.as_ref().is_some_and(|wanted| wanted.generation == generation) {
                 state.job = None;
                 state.gone = true;
                 drop(state);
-                // An I/O thread that is gone wants no result.
+                // If the I/O thread has ended, nobody needs the result.
                 let _ = self.results.send(Dialled { generation, result: result.map(Box::new) });
                 self.gate.urgent();
                 return;
@@ -213,7 +214,7 @@ impl Thread {
         }
     }
 
-    /// The application's code that can have panicked, if any of it was running.
+    /// The application's code that can have panicked, if any was running.
     fn callback(&self) -> &'static str {
         let resolves = self.job.as_ref().is_some_and(|job| job.settings.resolver.is_some());
         match self.shared.lock().phase {
@@ -229,7 +230,7 @@ impl Thread {
         state.job.clone()
     }
 
-    /// Fails if the attempt under way is no longer the one that is wanted.
+    /// Fails if the attempt under way is no longer wanted.
     fn still_wanted(&self) -> Result<MutexGuard<'_, State>, Error> {
         let state = self.shared.lock();
         let wanted = state.job.as_ref().map(|job| job.generation);
@@ -266,7 +267,7 @@ impl Attempt for Thread {
     fn resolve(&mut self, target: &Target<'_>) -> Result<Vec<SocketAddr>, Error> {
         let endpoint = &target.endpoint;
         let (name, port) = (endpoint.name(), endpoint.port);
-        // A look-up that an abandoned attempt began, and that has ended since, serves this one.
+        // A look-up that an abandoned attempt began, and that has ended since, serves this attempt.
         if let Some((_, _, addresses)) = self.resolved.take_if(|(n, p, _)| *n == name && *p == port) {
             return Ok(addresses);
         }
@@ -275,7 +276,7 @@ impl Attempt for Thread {
         }
         let addresses = self
             .uninterruptible(&format!("looking up {name}"), || match &target.settings.resolver {
-                // An address with its interface is no name, and only the system knows its interfaces.
+                // An address with a zone is not a name, and only the system knows its interfaces.
                 Some(resolver) if endpoint.zone.is_none() => resolver(&name, port),
                 _ => (&*name, port).to_socket_addrs().map(Iterator::collect),
             })?

@@ -1,4 +1,4 @@
-//! What the I/O thread does: its [`turn`], and the [`thread`] around it.
+//! The work of the I/O thread: its [`turn`], and the [`thread`] around it.
 
 mod backpressure;
 pub(crate) mod publisher;

@@ -1,5 +1,5 @@
-//! THREAD `tautline-work`: does what a protocol wants done elsewhere, one piece after the other, and lives while there
-//! is some. A piece may block; nothing interrupts it, and nobody waits for it.
+//! THREAD `tautline-work`: runs the jobs of a protocol, one after the other, and ends when there are none left. A job
+//! may block; nothing interrupts it, and nobody waits for it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,18 +13,18 @@ use crate::message::Message;
 use crate::session::{ConnectionId, Job};
 use crate::shared::{Calls, Gate, Thread, ThreadHandle};
 
-/// What came of a piece of work.
+/// The result of a job.
 pub(crate) struct JobResult {
     pub(crate) connection: ConnectionId,
     pub(crate) id: u32,
     pub(crate) result: Result<Message, Error>,
 }
 
-/// Does the work of one client's protocol.
+/// Runs the jobs of one client's protocol.
 pub(crate) struct Jobs {
     results: Sender<JobResult>,
     gate: Arc<Gate>,
-    /// The thread enters a piece under the lock of `shared`.
+    /// The thread registers a job here under the lock of `shared`.
     calls: Arc<Calls>,
     shared: Arc<Mutex<State>>,
     thread: Option<ThreadHandle>,
@@ -33,7 +33,7 @@ pub(crate) struct Jobs {
 #[derive(Default)]
 struct State {
     pieces: VecDeque<Job>,
-    /// The thread takes the next piece when it is through with this one.
+    /// The thread takes the next job when it has finished this one.
     running: bool,
 }
 
@@ -42,7 +42,7 @@ impl Jobs {
         Self { results, gate, calls, shared: Arc::default(), thread: None }
     }
 
-    /// Has this done.
+    /// Queues a job, and starts the thread if need be.
     pub(crate) fn take(&mut self, piece: Job, stack: usize) {
         let (connection, id) = (piece.connection, piece.id);
         let mut state = lock(&self.shared);
@@ -58,7 +58,7 @@ impl Jobs {
                 self.drop_pieces(|_| true);
                 let error =
                     Error::System { what: "a thread for the protocol's work", source: Arc::new(source) };
-                // The I/O thread, which is the caller, holds the other end.
+                // The I/O thread, which is the caller, holds the receiver.
                 let _ = self.results.send(JobResult { connection, id, result: Err(error) });
             }
         }
@@ -70,7 +70,7 @@ impl Jobs {
         Thread::Work.spawn(stack, move || run(&shared, &results, &gate, &calls))
     }
 
-    /// A connection is gone: what was not begun for it is not done.
+    /// A connection is gone: its jobs that were not begun are dropped.
     pub(crate) fn forget(&mut self, connection: ConnectionId) {
         self.drop_pieces(|piece| piece.connection == connection);
     }
@@ -81,11 +81,11 @@ impl Jobs {
             std::mem::take(&mut state.pieces).into_iter().partition(those);
         state.pieces = kept;
         drop(state);
-        // Dropped outside the lock: it is the application's.
+        // Dropped outside the lock, because the jobs are the application's code.
         let _ = catch_unwind(AssertUnwindSafe(|| self.calls.dispose(dropped)));
     }
 
-    /// The client is closed. Returns what the thread is still inside of, if it is.
+    /// The client is closed. Returns what the thread is still inside of, if anything.
     pub(crate) fn end(&mut self) -> Option<Box<str>> {
         self.drop_pieces(|_| true);
         self.calls.keeps(Thread::Work, &self.thread.take()?)
@@ -94,7 +94,7 @@ impl Jobs {
 
 impl Drop for Jobs {
     fn drop(&mut self) {
-        // Where the I/O thread has panicked, some may wait.
+        // If the I/O thread has panicked, some jobs may still wait.
         self.drop_pieces(|_| true);
     }
 }
@@ -111,7 +111,7 @@ fn run(shared: &Mutex<State>, results: &Sender<JobResult>, gate: &Gate, calls: &
         drop(state);
         let result = if may { catch_unwind(AssertUnwindSafe(work)) } else { Ok(Err(Error::Closed)) };
         let result = result.unwrap_or(Err(Error::Panicked { callback: "work" }));
-        // An I/O thread that is gone wants no result.
+        // If the I/O thread has ended, nobody needs the result.
         let _ = results.send(JobResult { connection, id, result });
         gate.urgent();
     }

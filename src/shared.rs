@@ -1,4 +1,4 @@
-//! Where callers meet the I/O thread: the gate that wakes it, the queue of messages, and what it says of itself.
+//! Where callers meet the I/O thread: the gate that wakes it, the queue of messages, and the state that it reports.
 
 mod calls;
 mod gate;

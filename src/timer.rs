@@ -1,8 +1,8 @@
 //! THREAD `tautline-timer`: one for all clients of a process (or of one loaded copy of this library). It sleeps until
-//! the earliest planned attempt of any of them, then tells that client's gate.
+//! the earliest planned attempt of any client, then signals that client's gate.
 //!
-//! It knows nothing of backoff, holds nothing of the user's, and never takes the lock of the static that finds it. The
-//! first client starts it; the last one stops it and joins it, outside that lock.
+//! It knows nothing of backoff, holds nothing that belongs to the user, and never takes the lock of the static that
+//! finds it. The first client starts it; the last one stops and joins it, outside that lock.
 #![expect(clippy::disallowed_methods, reason = "this thread reads the clock it waits by")]
 
 use std::cmp::Reverse;
@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use crate::shared::Gate;
 
-/// A share in the timer thread.
+/// A client's share in the timer thread.
 pub(crate) struct Timer {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -31,8 +31,8 @@ struct Queue {
     stopped: bool,
 }
 
-/// Ordered by time. A plan that was cancelled stays until its time and is then ignored by its client; one client has one
-/// plan at a time, and a cancelled one is dropped as soon as the client plans anew or leaves.
+/// Ordered by time. A cancelled plan may stay until its time, and its client then ignores it. A client has one plan at
+/// a time; a cancelled one is dropped as soon as the client makes another plan or leaves.
 struct Entry {
     at: Instant,
     generation: u64,
@@ -40,7 +40,7 @@ struct Entry {
 }
 
 impl Timer {
-    /// The process's timer thread, which is started if it isn't running.
+    /// The process's timer thread. Starts it if it isn't running.
     pub(crate) fn shared(stack: usize) -> io::Result<Arc<Self>> {
         static RUNNING: Mutex<Weak<Timer>> = Mutex::new(Weak::new());
         let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,7 +62,7 @@ impl Timer {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Calls `gate.retry(generation)` at `at`, in place of what was planned for that gate before.
+    /// Calls `gate.retry(generation)` at `at`, and drops any earlier plan for that gate.
     pub(crate) fn schedule(&self, at: Instant, generation: u64, gate: &Arc<Gate>) {
         let mut queue = self.shared.lock();
         queue.forget(gate);
@@ -74,7 +74,7 @@ impl Timer {
         }
     }
 
-    /// Forgets what was planned for this gate.
+    /// Drops the plan for this gate.
     pub(crate) fn cancel(&self, gate: &Arc<Gate>) {
         self.shared.lock().forget(gate);
     }
@@ -85,7 +85,7 @@ impl Drop for Timer {
         self.shared.lock().stopped = true;
         self.shared.changed.notify_one();
         if let Some(thread) = self.thread.take() {
-            // It holds no lock that is waited for and runs nobody else's code: it ends at once.
+            // The thread holds no lock that anyone waits for and runs no foreign code, so it ends at once.
             let _ = thread.join();
         }
     }
@@ -211,7 +211,7 @@ mod tests {
         drop(first);
         assert!(shared.upgrade().is_some());
         drop(second);
-        // Other tests of this process may hold it; if none does, joining has freed it.
+        // Other tests of this process may hold the timer. If none does, the join has freed it.
         assert!(shared.upgrade().is_none_or(|shared| !shared.lock().stopped));
     }
 }

@@ -1,4 +1,4 @@
-//! The way of events to the application.
+//! Hands events to the application.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,37 +14,37 @@ use crate::state::ConnectionState;
 
 /// Puts events into the channel that the application reads.
 ///
-/// Messages push back: above the bound there is no room, and the I/O thread stops reading. Everything else always finds
-/// room; beyond [`MOST_UNREAD_EVENTS`] of them the newest are merged into one [`Event::Missed`], so that a program that never reads
-/// costs no memory. What the application has taken shows in the channel's length.
+/// Messages exert backpressure: above the bound there is no room, and the I/O thread stops reading. All other events
+/// always find room. Beyond [`MOST_UNREAD_EVENTS`] of them, the newest are merged into one [`Event::Missed`], so that a
+/// program that never reads costs no memory. The channel's length shows what the application has taken.
 pub(crate) struct Publisher {
     channel: Sender<Event>,
     burst: Arc<Burst>,
     limit: QueueLimit,
-    /// What stands in the channel: the size of each message, `None` for anything else.
+    /// The contents of the channel: the size of each message, `None` for any other event.
     standing: VecDeque<Option<usize>>,
     messages: usize,
     bytes: usize,
     missed: Option<(u64, ConnectionState)>,
     state: ConnectionState,
-    /// Where the answers to requests go, by ticket.
+    /// Where the answers to each request go, by ticket.
     requests: HashMap<u64, Asker>,
-    /// As many answers, and as many bytes of them, stand untaken of any request at most.
+    /// An upper bound of the untaken answers of any one request: their number and their bytes.
     fullest: (usize, usize),
 }
 
-/// A caller who waits for answers.
+/// A caller that waits for answers.
 struct Asker {
     reply: Box<shared::Reply>,
-    /// The sizes of the answers that stand in the channel, where there may be many.
+    /// The sizes of the answers that are in the channel, if there may be many.
     standing: VecDeque<usize>,
     bytes: usize,
 }
 
-/// So many events at once are a burst.
+/// How many events at once are a burst.
 const BURST_EVENTS: usize = 8;
 
-/// How many events other than messages may stand unread.
+/// How many events other than messages may be unread.
 const MOST_UNREAD_EVENTS: usize = 256;
 
 impl Publisher {
@@ -63,16 +63,16 @@ impl Publisher {
         }
     }
 
-    /// Whether a message may be put.
+    /// Whether there is room for a message.
     pub(crate) fn has_room(&mut self) -> bool {
         self.has_room_behind(0, 0)
     }
 
-    /// Whether a message may be put behind these, which are on their way.
+    /// Whether there is room for a message behind these, which are on their way.
     pub(crate) fn has_room_behind(&mut self, messages: usize, bytes: usize) -> bool {
         let room =
             |me: &Self| me.messages + messages < me.limit.messages && me.bytes + bytes < me.limit.bytes;
-        // The channel's length is only asked for when it matters.
+        // The channel's length is only read when it matters.
         let here = room(self) || {
             self.settle();
             room(self)
@@ -87,23 +87,23 @@ impl Publisher {
         })
     }
 
-    /// A request was accepted: its answers go there.
+    /// A request was accepted: its answers go to `reply`.
     pub(crate) fn expect(&mut self, ticket: u64, reply: Box<shared::Reply>) {
         self.requests.insert(ticket, Asker { reply, standing: VecDeque::new(), bytes: 0 });
     }
 
-    /// Nobody waits for the answers to this request any more.
+    /// The caller no longer waits for the answers to this request.
     pub(crate) fn forget(&mut self, ticket: u64) {
         self.requests.remove(&ticket);
     }
 
-    /// Passes on what a request gets.
+    /// Passes on a reply to a request.
     pub(crate) fn reply(&mut self, reply: Reply) {
         let Reply { ticket, answer, last } = reply;
         let Some(request) = self.requests.get_mut(&ticket) else { return };
         if let Some(answer) = answer {
             let size = answer.as_ref().map_or(0, Message::len);
-            // One who no longer waits gets nothing.
+            // A caller that no longer waits gets nothing.
             let _ = request.reply.way.send(answer);
             if request.reply.many && !last {
                 request.standing.push_back(size);
@@ -144,7 +144,7 @@ impl Publisher {
         self.send(event);
     }
 
-    /// Puts all of these. Returns whether there are any.
+    /// Publishes all of these events. Returns whether there are any.
     pub(crate) fn put_all(&mut self, events: impl Iterator<Item = Event>) -> bool {
         let mut count = 0;
         for event in events {
@@ -158,18 +158,18 @@ impl Publisher {
         count > 0
     }
 
-    /// Gives back what a burst has left.
+    /// Frees the memory that a burst has left behind.
     pub(crate) fn shrink(&mut self) {
         self.settle();
         self.standing.shrink_to_fit();
     }
 
     fn send(&self, event: Event) {
-        // Nobody is left who could read it when it fails.
+        // A send fails only if nobody is left who could read the event.
         let _ = self.channel.send(event);
     }
 
-    /// Forgets what the application has taken.
+    /// Forgets the entries that the application has taken.
     fn settle(&mut self) {
         let taken = self.standing.len().saturating_sub(self.channel.len());
         for size in self.standing.drain(..taken).flatten() {
@@ -180,7 +180,7 @@ impl Publisher {
 }
 
 impl Asker {
-    /// Forgets what its caller has taken. Returns how much stands.
+    /// Forgets the answers that the caller has taken. Returns how many remain, and their bytes.
     fn settle(&mut self) -> (usize, usize) {
         let taken = self.standing.len().saturating_sub(self.reply.way.len());
         self.bytes -= self.standing.drain(..taken).sum::<usize>();

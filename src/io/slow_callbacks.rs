@@ -1,4 +1,4 @@
-//! An eye on callbacks of the application that keep the I/O thread too long.
+//! Watches for callbacks of the application that keep the I/O thread too long.
 #![expect(
     clippy::disallowed_methods,
     reason = "what it measures runs on this thread, between two looks at the clock"
@@ -17,17 +17,17 @@ use crate::protocol::{
 use crate::session::LOG;
 use crate::shared::{Callback, Calls};
 
-/// A callback that takes longer than this is told of in the log.
+/// A callback that takes longer than this is reported in the log.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// A protocol whose hooks are timed, and named while they run.
+/// A protocol whose hooks are timed, and recorded by name while they run.
 pub(super) struct Timed {
-    /// There until this is dropped.
+    /// Present until this is dropped.
     protocol: Option<Box<dyn Protocol>>,
     calls: Arc<Calls>,
 }
 
-/// Calls a callback, and says so when it took long. `None` if nothing of the application's is called any more.
+/// Runs a callback, and logs a warning if it took long. `None` if no code of the application may be called any more.
 pub(super) fn timed<R>(calls: &Calls, callback: Callback, call: impl FnOnce() -> R) -> Option<R> {
     let start = Instant::now();
     let result = calls.run(callback, call)?;
@@ -49,7 +49,7 @@ impl Timed {
         Self { protocol: Some(protocol), calls }
     }
 
-    /// A client that was abandoned ends over the next hook, with no other word to the protocol.
+    /// After a client was abandoned, its next hook ends it without calling the protocol.
     fn hook(
         &mut self,
         callback: Callback,

@@ -1,4 +1,4 @@
-//! The sockets of a line: one, or two or three while it moves from one connection to another.
+//! The sockets of a line: one, or two or three during a move.
 
 use std::time::Duration;
 
@@ -13,28 +13,28 @@ use crate::transport::stream::{Poller, Raw};
 pub(crate) struct Open<T: Raw = TcpStream> {
     pub(crate) id: ConnectionId,
     pub(crate) socket: Socket<T>,
-    /// Bytes may wait in TLS or in tungstenite, where no descriptor shows them.
+    /// Bytes may wait in TLS or in tungstenite, where the poller can't see them.
     pub(crate) may_have_more: bool,
     /// The socket has queued an answer to a ping or to a close frame.
     pub(crate) needs_flush: bool,
 }
 
 impl<T: Raw> Open<T> {
-    /// Frames may have come glued to the answer to the upgrade.
+    /// Frames may have arrived together with the answer to the upgrade.
     pub(crate) fn new(id: ConnectionId, socket: Socket<T>) -> Self {
         Self { id, socket, may_have_more: true, needs_flush: false }
     }
 
-    /// Whether the next turn reads from it, if there is room for what it brings.
+    /// Whether the next turn reads from this socket, if there is room for the messages.
     pub(crate) fn is_readable(&self) -> bool {
         (self.may_have_more || self.socket.is_readable()) && !self.socket.owes_answers()
     }
 }
 
-/// All of them.
+/// All sockets of a line.
 pub(crate) struct Sockets<T: Raw = TcpStream> {
     open: Vec<Open<T>>,
-    /// Bytes written and read by those that are gone.
+    /// Bytes written and read by the sockets that are gone.
     gone: (u64, u64),
 }
 
@@ -58,7 +58,7 @@ impl<T: Raw> Sockets<T> {
         }
     }
 
-    /// Another than last time comes first, so that none takes the room that is left for messages each time.
+    /// Starts with another socket than last time, so that no socket always takes the room that is left for messages.
     pub(super) fn take_turns(&mut self) {
         if self.open.len() > 1 {
             self.open.rotate_left(1);
@@ -73,7 +73,7 @@ impl<T: Raw> Sockets<T> {
         self.open.is_empty()
     }
 
-    /// The only one, if there is one and no other.
+    /// The only socket, if there is exactly one.
     pub(super) fn only(&mut self) -> Option<&mut Open<T>> {
         match &mut self.open[..] {
             [only] => Some(only),
@@ -81,22 +81,22 @@ impl<T: Raw> Sockets<T> {
         }
     }
 
-    /// Whether the next turn reads from one of them, if there is room for what it brings.
+    /// Whether the next turn reads from any socket, if there is room for the messages.
     pub(super) fn are_readable(&self) -> bool {
         self.open.iter().any(Open::is_readable)
     }
 
-    /// Whether one of them has something to read, or room for what waits.
+    /// Whether any socket has something to read, or room for bytes that wait.
     pub(super) fn have_news(&self) -> bool {
         self.open.iter().any(|open| open.socket.is_readable() || open.socket.has_room())
     }
 
-    /// Whether so much waits on this connection's that nothing more is handed over.
+    /// Whether so many bytes wait on the socket of this connection that it is handed no more.
     pub(super) fn is_full(&self, id: Option<ConnectionId>) -> bool {
         self.open.iter().any(|open| Some(open.id) == id && open.socket.spilled() >= HIGH_WATER)
     }
 
-    /// Bytes written and read so far, by all that there were.
+    /// Bytes written and read so far, by all sockets there were.
     pub(crate) fn bytes(&self) -> (u64, u64) {
         self.open.iter().fold(self.gone, |(written, read), open| {
             (written + open.socket.taken(), read + open.socket.received())

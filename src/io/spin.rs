@@ -1,4 +1,4 @@
-//! A last look before a sleep.
+//! Spins briefly before a sleep.
 #![expect(clippy::disallowed_methods, reason = "it looks for some microseconds of the clock")]
 
 use std::cell::Cell;
@@ -10,8 +10,8 @@ use crate::io::turn::Moved;
 use crate::shared::{Between, spin};
 
 impl IoThread {
-    /// Looks again for a few microseconds: the answer to what has just moved, or the next message, is often on its way,
-    /// and to sleep and be woken costs more.
+    /// Polls for a few more microseconds before the sleep. The answer to what was just sent, or the next message, is
+    /// often on its way, and sleeping and waking cost more.
     pub(super) fn spin_before_park(&mut self, now: Instant, moved: Moved) -> bool {
         let spin = self.turn.session.config().spin;
         if spin.is_zero() || !self.looks[moved as usize].wants() {
@@ -41,7 +41,7 @@ impl IoThread {
         spin(between, look, goes_on).is_some()
     }
 
-    /// Whether there is anything from the sockets, some of which may have been read already.
+    /// Whether the sockets have brought anything. This may already read it.
     fn hears(&mut self, now: Instant) -> bool {
         let turn = &mut self.turn;
         let takes = !turn.session.delivers() || turn.publisher.has_room();
@@ -49,7 +49,8 @@ impl IoThread {
             return false;
         }
         match turn.sockets.only() {
-            // To read is to ask, where there is nothing else to be told: it saves a system call for each answer.
+            // With only one socket to watch, and nothing to write, a read replaces the poll: it saves a system call for
+            // each answer.
             Some(open) if takes && open.socket.spilled() == 0 => {
                 let received = open.socket.received();
                 open.socket.assume_readable();
@@ -57,12 +58,12 @@ impl IoThread {
                 let only = turn.sockets.only();
                 let brought = only.as_ref().is_some_and(|open| open.socket.received() > received);
                 let more = only.is_some_and(|open| open.may_have_more);
-                // What it brought is not handed over yet, and so not counted: there might be no room for more.
+                // The bytes just read are not handed over yet, and so not counted: there might be no room for more.
                 turn.already_read = brought;
                 brought || more || turn.session.has_output()
             }
             _ => {
-                // An error here shows again in the wait proper.
+                // The proper wait will report an error again.
                 let _ = turn.sockets.wait(&mut turn.host.poller, Some(Duration::ZERO));
                 turn.sockets.have_news()
             }

@@ -1,6 +1,6 @@
-//! THREAD `tautline-io`: one a client. It owns the open sockets and blocks in one place only, in [`Sockets::wait`].
-//! Everything that decides is in `session`; what a turn does is in [`turn`]; the clock, the poller and the other threads
-//! are here.
+//! THREAD `tautline-io`: one for each client. It owns the open sockets and blocks in one place only, in
+//! [`Sockets::wait`]. All decisions are in `session`, and the steps of a turn in [`turn`]. This file holds the clock,
+//! the poller and the other threads.
 #![expect(
     clippy::disallowed_methods,
     reason = "this thread reads the clocks, once a turn, and hands the time on"
@@ -31,11 +31,11 @@ use crate::timer::Timer;
 use crate::transport::stream::Poller;
 use crate::transport::{Connection, Settings};
 
-/// So long at most goes by before the sockets are asked what has come, however much there is to do besides: a steady sender
+/// The longest time between two polls of the sockets, however much there is to do besides. Without it, a steady sender
 /// would keep the answers from being read.
 const LONGEST_UNHEARD: Duration = Duration::from_millis(1);
 
-/// A line on which nothing happened for so long is at rest: what a burst has left behind is given back.
+/// A line is idle when nothing has happened on it for this long. Then it frees the memory that a burst has left behind.
 pub(crate) const IDLE_BEFORE_SHRINK: Duration = Duration::from_secs(1);
 
 /// Called on the I/O thread after events were enqueued.
@@ -44,9 +44,9 @@ pub(crate) type Notify = Box<dyn Fn() + Send>;
 /// The thread's turn, and how it waits for the next one.
 pub(crate) struct IoThread {
     pub(super) turn: Turn<Threads>,
-    /// When the sockets were last asked what has come.
+    /// When the sockets were last polled.
     listened: Instant,
-    /// Whether a last look before the sleep pays, after each kind of turn.
+    /// Whether spinning before the sleep pays, after each kind of turn.
     pub(super) looks: [AdaptiveSpin; 2],
 }
 
@@ -64,7 +64,7 @@ pub(super) struct Threads {
     notify: Option<Notify>,
 }
 
-/// What it takes to start an I/O thread.
+/// What an I/O thread needs to start.
 pub(crate) struct Setup {
     pub(crate) settings: Settings,
     pub(crate) protocol: Option<Box<dyn Protocol>>,
@@ -135,7 +135,7 @@ impl Host for Threads {
         let told = catch_unwind(AssertUnwindSafe(|| timed(calls, Callback::OnEventReady, notify))).is_ok();
         if !told {
             let notify = self.notify.take();
-            // Its drop is its code, too.
+            // Dropping the callback runs the application's code, too.
             let _ = catch_unwind(AssertUnwindSafe(|| self.shared.calls.dispose(notify)));
         }
         told
@@ -143,9 +143,9 @@ impl Host for Threads {
 }
 
 impl Threads {
-    /// Has the poller watch over a new socket.
+    /// Registers a new socket with the poller.
     fn register(&self, generation: u64, mut connection: Box<Connection>) -> Result<Box<Connection>, Error> {
-        // Generations rise from 1, and so tell the sockets under the wait apart.
+        // Generations rise from 1, so they tell the sockets apart in the poller.
         let number = usize::try_from(generation).unwrap_or(usize::MAX);
         let what = "a socket's registration";
         let registered = connection.socket.register(self.poller.registry(), number);
@@ -153,7 +153,7 @@ impl Threads {
         Ok(connection)
     }
 
-    /// Whether something has come in that wakes nobody who is awake.
+    /// Whether something has come in. An I/O thread that is awake gets no wake-up for it.
     pub(super) fn have_news(&self) -> bool {
         !self.commands.is_empty() || !self.results.is_empty() || !self.worked.is_empty()
     }
@@ -200,12 +200,12 @@ impl IoThread {
     pub(crate) fn run(self: Box<Self>) {
         let shared = self.turn.host.shared.clone();
         if catch_unwind(AssertUnwindSafe(|| self.serve())).is_err() {
-            // A defect of this library. Nobody may wait for a thread that is gone.
+            // A defect of this library. Nobody may wait for a thread that has ended.
             shared.intake.close();
             let mut untaken = VecDeque::new();
             shared.intake.exchange(&mut untaken, (0, 0));
             let never_written = untaken.into_iter().map(|item| item.message).collect();
-            // What the session held is gone with it.
+            // What the session held is dropped with it.
             let still_inside = shared.calls.elsewhere();
             let left =
                 Undelivered { never_written, still_inside, unfinished: true, ..Undelivered::default() };
@@ -221,7 +221,7 @@ impl IoThread {
         self.end();
     }
 
-    /// Sleeps until something is to be done.
+    /// Sleeps until there is something to do.
     fn park(&mut self) {
         let now = Instant::now();
         let slept = self.sleep(now);
@@ -230,7 +230,7 @@ impl IoThread {
         }
     }
 
-    /// Returns whether it has, and so has asked the sockets what has come.
+    /// Sleeps, unless there is more to do at once. Returns whether the sockets have been polled.
     fn sleep(&mut self, now: Instant) -> bool {
         let (until, wakes) = match self.turn.next(now) {
             Next::Look => {
@@ -267,13 +267,13 @@ impl IoThread {
         if slept >= IDLE_BEFORE_SHRINK {
             self.turn.shrink(after);
         }
-        // The clocks are compared when a beat may be due, not at each message.
+        // The clocks are compared only when a beat may be due, not at each message.
         if timeout.is_some_and(|timeout| slept >= timeout) {
             self.turn.session.handle_clock(after, SystemTime::now());
         }
     }
 
-    /// The client is closed: what is left is counted, and whoever waits is told.
+    /// The client is closed: counts what is undelivered, and wakes everyone who waits.
     fn end(mut self: Box<Self>) {
         let turn = &mut self.turn;
         turn.close_intake();
@@ -296,7 +296,7 @@ fn finish(status: &Status, reason: CloseReason, left: Undelivered) {
     status.update(|status| {
         status.state = ConnectionState::Closed;
         status.ready = false;
-        // Whatever panics when it is dropped comes behind the end.
+        // If a later drop panics, the end that was reported first stays.
         status.closed.get_or_insert((reason, Arc::new(left)));
     });
 }

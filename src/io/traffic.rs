@@ -1,4 +1,4 @@
-//! Frames between the session and the sockets.
+//! Moves frames between the session and the sockets.
 
 use std::time::Instant;
 
@@ -9,20 +9,20 @@ use crate::session::{Frame, Progress, Session};
 use crate::transport::socket::Incoming;
 use crate::transport::stream::Raw;
 
-/// Above this many bytes that the system has not taken, no more messages are handed to a socket.
+/// While more than this many bytes wait for the system, a socket is handed no more messages.
 pub(crate) const HIGH_WATER: usize = 64 << 10;
 
-/// A turn reads at most so much, so that what is sent never waits behind a flood.
+/// How much one turn reads at most, so that output never waits behind a flood of input.
 const BURST_MESSAGES: usize = 256;
 const BURST_BYTES: usize = 256 << 10;
 
-/// Says how far a socket has come, once all that was polled for it is with the link.
+/// Reports the progress of a socket, once everything polled for it is with the link.
 fn progress<T: Raw>(session: &mut Session, open: &Open<T>, now: Instant) {
     let (handed, taken, blocked) = (open.socket.handed(), open.socket.taken(), open.socket.is_blocked());
     session.handle_progress(now, open.id, Progress { handed, taken, blocked });
 }
 
-/// Reads what there is, up to the burst's bounds, as far as there is room for it. Returns how many frames that were.
+/// Reads what has arrived, within the burst's bounds and the room for it. Returns how many frames were read.
 pub(crate) fn read<T: Raw>(
     session: &mut Session,
     publisher: &mut Publisher,
@@ -34,9 +34,10 @@ pub(crate) fn read<T: Raw>(
     let (mut frames, mut bytes) = (0, 0);
     open.may_have_more = true;
     open.socket.begin_burst(BURST_BYTES);
-    // A connection that was given up in this turn is accounted for: a read would let more of it out, with a pong.
+    // A connection that was given up in this turn is already settled: a read could send more of it, together with a
+    // pong.
     while session.has(id) && frames < BURST_MESSAGES && bytes < BURST_BYTES {
-        // Messages that the configuration drops stand in no queue; the answers to requests do.
+        // Messages that are dropped by configuration take no room. The answers to requests do.
         let room = publisher.has_room_behind(frames, bytes);
         if !room && session.delivers() {
             break;
@@ -53,7 +54,7 @@ pub(crate) fn read<T: Raw>(
                 if room {
                     session.handle_message(now, id, message);
                 } else {
-                    // The line is closing: the server's answer must not wait behind what nobody takes.
+                    // The line is closing: the server's answer must not wait behind messages that nobody takes.
                     session.handle_overflow();
                 }
             }
@@ -86,10 +87,10 @@ pub(crate) fn read<T: Raw>(
     frames
 }
 
-/// Lets the system take what it will of what waits, before the peer is judged by what was taken: it is not to blame
-/// when this thread comes late.
+/// Lets the system take as much as it can of what waits, before the peer is judged by that. The peer is not to blame
+/// when this thread is late.
 pub(crate) fn drain<T: Raw>(session: &mut Session, open: &mut Open<T>, now: Instant) {
-    // A connection that was given up in this turn is accounted for: nothing more of it may go out.
+    // A connection that was given up in this turn is already settled: no more of it may be sent.
     if open.socket.spilled() == 0 || !session.has(open.id) {
         return;
     }
@@ -100,17 +101,17 @@ pub(crate) fn drain<T: Raw>(session: &mut Session, open: &mut Open<T>, now: Inst
     }
 }
 
-/// The line is quiet: what a burst of traffic has left behind is given back.
+/// The line is idle: frees the memory that a burst has left behind.
 pub(crate) fn shrink<T: Raw>(session: &mut Session, open: &mut Open<T>, now: Instant) {
-    // It may let bytes out: none of a connection that was given up.
+    // Shrinking may send bytes, which a connection that was given up must not do.
     if session.has(open.id) {
         open.socket.shrink();
         progress(session, open, now);
     }
 }
 
-/// Hands frames to a socket until there are no more or the system takes no more, with one flush for all. `later` is the
-/// time when a large message has taken some. Returns whether there were any.
+/// Hands frames to a socket until there are no more, or until the system takes no more, with one flush for all. `later`
+/// gives the time again, in case a large message took long. Returns whether there were any frames.
 pub(crate) fn transmit<T: Raw>(
     session: &mut Session,
     open: &mut Open<T>,
@@ -120,7 +121,7 @@ pub(crate) fn transmit<T: Raw>(
     let before = open.socket.handed();
     let outcome = hand_over(session, open, now, &later);
     let handed = open.socket.handed() - before;
-    // What a large message took is not the peer's.
+    // The time spent on a large message must not count against the peer.
     let now = if handed > BURST_BYTES as u64 { later() } else { now };
     progress(session, open, now);
     if let Err(fault) = outcome {
@@ -155,13 +156,13 @@ fn hand_over<T: Raw>(
                 }
             }
             unflushed |= !exhausted;
-            // The socket passed its batch on: a mark in between makes a loss more exact.
+            // The socket has passed on its batch. A mark here makes the report of a loss more exact.
             let passed = open.socket.handed() - before;
             if passed > 0 {
                 progress(session, open, if passed > BURST_BYTES as u64 { later() } else { now });
             }
         }
-        // A hook has given the connection up, and it is accounted for: nothing more of it may go out.
+        // A hook has given the connection up, and it is already settled: no more of it may be sent.
         if !session.has(id) {
             return Ok(());
         }
@@ -169,7 +170,7 @@ fn hand_over<T: Raw>(
             open.socket.flush()?;
             progress(session, open, now);
         }
-        // A flush that made room goes on: nothing else would come back for what still waits.
+        // If a flush made room, continue: nothing else would come back for what still waits.
         if exhausted || open.socket.spilled() >= HIGH_WATER {
             return Ok(());
         }
@@ -193,7 +194,7 @@ mod tests {
     use crate::transport::socket::Socket;
     use crate::transport::stream::{Link, Wire};
 
-    /// A protocol that ends the connection over a bad message, whichever way it goes.
+    /// A protocol that ends the connection over a bad message, in either direction.
     struct Picky;
 
     impl Protocol for Picky {
@@ -213,7 +214,7 @@ mod tests {
         }
     }
 
-    /// An open line, and the system under it, which takes `room` bytes.
+    /// An open line, and the system under it, which accepts `room` bytes.
     struct Bench {
         session: Session,
         open: Open<Fake>,
@@ -297,7 +298,7 @@ mod tests {
         assert_eq!(bench.in_doubt(), 1);
     }
 
-    /// A message of this size goes out at once.
+    /// The size of a message that is sent at once.
     const LARGE: usize = 128 << 10;
 
     #[test]
@@ -310,7 +311,7 @@ mod tests {
         assert_eq!(bench.in_doubt(), 1);
     }
 
-    /// Moves at a word, and is ready there at another.
+    /// Moves at any message, and is ready on the successor at any message.
     struct Mover;
 
     impl Protocol for Mover {
@@ -352,7 +353,7 @@ mod tests {
         }
     }
 
-    /// Passes everything on, and what it is asked to besides.
+    /// Delivers every message, and one of its own while the line closes.
     struct Herald;
 
     impl Protocol for Herald {
@@ -390,7 +391,7 @@ mod tests {
                 bench.system.feed(numbers.bytes().flat_map(|n| [0x81, 1, n]).collect::<Vec<_>>());
                 bench.read_for(&mut publisher);
                 std::iter::from_fn(|| bench.session.poll_event()).for_each(|event| publisher.put(event));
-                // The application comes late, and makes room.
+                // The application reads late, and makes room.
                 if numbers != "12" {
                     delivered.extend(taken());
                 }
@@ -406,7 +407,7 @@ mod tests {
     fn what_a_rest_lets_out_before_the_end_is_left_in_doubt() {
         let mut bench = Bench::new(0);
         bench.send(&["good"]);
-        // A rest exchanges what is known to be empty.
+        // Shrinking replaces a buffer that is known to be empty.
         bench.read();
         bench.make_room();
         shrink(&mut bench.session, &mut bench.open, bench.now);

@@ -1,5 +1,6 @@
-//! One turn: what has come in is taken, what is to be done is done, and what happened is told. Without a thread, a clock
-//! and a system: those are the [`Host`]'s. The I/O thread has a real one; the test kit and the fuzzers have simulated ones.
+//! One turn: take what has come in, do what is due, publish what happened. It has no thread, no clock and no system
+//! calls of its own: the [`Host`] provides them. The I/O thread has a real host; the test kit and the fuzzers have
+//! simulated ones.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use crate::transport::stream::Raw;
 pub(crate) trait Host {
     type Raw: Raw;
 
-    /// The time, where a turn has taken some.
+    /// The current time, after a part of the turn that may have taken long.
     fn now(&self) -> Instant;
 
     /// The next thing that has come in.
@@ -35,24 +36,24 @@ pub(crate) trait Host {
     /// Starts an attempt.
     fn dial(&mut self, now: Instant, generation: u64, request: UpgradeRequest);
 
-    /// Nobody wants the attempt under way any more. Returns what it was doing, and with whom.
+    /// Abandons the attempt under way. Returns the phase it was in, and the host it dealt with.
     fn abandon_dial(&mut self) -> (Phase, Box<str>);
 
-    /// Brings [`News::Due`] at the time of this plan, which is the only one.
+    /// Delivers [`News::Due`] when this plan is due. It replaces any other plan.
     fn schedule(&mut self, plan: ReconnectPlan);
 
     fn unschedule(&mut self);
 
-    /// Has a job of the protocol's done.
+    /// Has a job of the protocol done on another thread.
     fn run(&mut self, job: Job);
 
-    /// Drops the jobs for a connection that were not begun.
+    /// Drops the jobs of a connection that were not begun.
     fn drop_jobs(&mut self, connection: ConnectionId);
 
-    /// Reading is paused, since the application does not take its messages, or goes on.
+    /// Reading pauses, because the application does not take its messages, or resumes.
     fn set_paused(&mut self, _paused: bool) {}
 
-    /// There are events for the application. Returns whether telling it so went well.
+    /// Signals that there are events for the application. Returns `false` if the callback failed.
     fn notify(&mut self) -> bool {
         true
     }
@@ -63,29 +64,29 @@ pub(crate) enum News<T: Raw> {
     Dialled(Dialled<T>),
     JobResult(JobResult),
     Command(Command),
-    /// The time of this plan has come.
+    /// This plan is due.
     Due {
         generation: u64,
     },
 }
 
-/// What a turn has moved.
+/// Which way messages moved in a turn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Moved {
-    /// Messages out alone: an answer may follow.
+    /// Messages went out only: an answer may follow.
     Out = 0,
-    /// Messages in: the application's next may follow.
+    /// Messages came in: the application's next one may follow.
     In = 1,
 }
 
 /// What follows a turn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Next {
-    /// Another turn.
+    /// Another turn at once.
     Turn,
-    /// Something is due. It is decided after a look at what has come: it may be this side that is late, and not the peer.
+    /// Something is due. The sockets are polled before it is decided: this side may be late, and not the peer.
     Look,
-    /// Nothing is to be done until then, or until something comes in.
+    /// Nothing to do until `until`, or until something comes in.
     Sleep { until: Option<Instant>, wakes: Sleep },
 }
 
@@ -96,14 +97,14 @@ pub(crate) struct Turn<H: Host> {
     pub(crate) publisher: Publisher,
     pub(crate) intake: Arc<Intake>,
     pub(crate) status: Arc<Status>,
-    /// Exchanged with the intake's queue.
+    /// Swapped with the intake's queue.
     accepted: VecDeque<Item>,
     pause: Backpressure,
-    /// A look before the sleep has read already, in place of the next turn.
+    /// The spin before the sleep has already read, so the next turn need not.
     pub(crate) already_read: bool,
-    /// What moved in this turn, if anything.
+    /// Which way messages moved in this turn, if any did.
     pub(crate) moved: Option<Moved>,
-    /// The state and the watermarks that callers know.
+    /// The state and the watermarks that callers have been told.
     published: ConnectionState,
     watermarks: Watermarks,
 }
@@ -132,14 +133,14 @@ impl<H: Host> Turn<H> {
         }
     }
 
-    /// Everything there is to do at `now`. Returns whether the client is closed.
+    /// Does everything there is to do at `now`. Returns whether the client is closed.
     pub(crate) fn turn(&mut self, now: Instant) -> bool {
         let stop = self.advance(now);
         self.publish();
         stop
     }
 
-    /// The same, but for telling what happened.
+    /// Like [`turn`](Self::turn), but without publishing what happened.
     pub(crate) fn advance(&mut self, now: Instant) -> bool {
         self.take_news(now);
         self.take_messages();
@@ -148,8 +149,8 @@ impl<H: Host> Turn<H> {
         }
         self.sockets.iter_mut().for_each(|open| traffic::drain(&mut self.session, open, now));
         self.session.handle_timeout(now);
-        // A connection that was given up is dropped before another byte of it goes out: what was called never written
-        // must not be received.
+        // A connection that was given up is dropped before another byte of it is sent: a message reported as never
+        // written must not be received.
         let stop = self.act(now);
         self.transmit(now);
         stop || self.act(now)
@@ -194,14 +195,14 @@ impl<H: Host> Turn<H> {
         }
     }
 
-    /// What was accepted goes to the session, once it can go out.
+    /// Hands accepted messages to the session, once they can be sent.
     fn take_messages(&mut self) {
         if self.session.has_released() || self.session.wants_outbox() || self.session.has_expiry() {
             self.exchange();
         }
     }
 
-    /// Exchanges what was accepted for the room of what was written.
+    /// Takes the accepted messages, and gives back the room of the written ones.
     fn exchange(&mut self) {
         let released = self.session.take_released();
         self.intake.exchange(&mut self.accepted, (released.messages, released.bytes));
@@ -217,7 +218,7 @@ impl<H: Host> Turn<H> {
         }
     }
 
-    /// Nothing is accepted from here on, and all that was is with the session.
+    /// Closes the intake: no more messages are accepted, and all accepted ones are with the session.
     pub(crate) fn close_intake(&mut self) {
         self.intake.close();
         self.exchange();
@@ -242,7 +243,7 @@ impl<H: Host> Turn<H> {
         }
     }
 
-    /// Does what the session asks for. Returns whether it asks to stop.
+    /// Performs the session's actions. Returns whether one of them is to stop.
     fn act(&mut self, now: Instant) -> bool {
         while let Some(action) = self.session.poll_action() {
             match action {
@@ -269,7 +270,7 @@ impl<H: Host> Turn<H> {
         false
     }
 
-    /// Tells the callers what happened: first the state, then the events, then that there are some.
+    /// Publishes to the callers what happened: first the state, then the events, then the signal that there are some.
     pub(crate) fn publish(&mut self) {
         self.status.set_stats(self.stats());
         if self.session.state() != self.published {
@@ -291,7 +292,7 @@ impl<H: Host> Turn<H> {
         }
         let events = std::iter::from_fn(|| self.session.poll_event());
         let any = self.publisher.put_all(events);
-        // Who waits for a fate finds the events about it in the channel.
+        // A caller that waits for a message's fate finds the events about it already in the channel.
         self.tell_watermarks();
         if any && !self.host.notify() {
             self.session.handle_panic("on_event_ready");
@@ -312,7 +313,7 @@ impl<H: Host> Turn<H> {
         stats
     }
 
-    /// What follows the turn.
+    /// Decides what follows the turn.
     pub(crate) fn next(&mut self, now: Instant) -> Next {
         let readable = self.sockets.are_readable();
         let paused = readable && self.session.delivers() && !self.publisher.has_room();
@@ -328,7 +329,7 @@ impl<H: Host> Turn<H> {
         if until.is_some_and(|until| until <= now) {
             return Next::Look;
         }
-        // Room that became free is given back before anything else: a sender may wait for it.
+        // Freed room is given back before anything else: a sender may wait for it.
         if (readable && !paused) || self.session.has_output() || self.session.has_released() {
             return Next::Turn;
         }
@@ -343,12 +344,12 @@ impl<H: Host> Turn<H> {
         self.pause.is_on()
     }
 
-    /// The application has made room for what a paused reader holds.
+    /// Whether reading is paused and the application has made room.
     pub(crate) fn may_go_on(&mut self) -> bool {
         self.pause.is_on() && self.publisher.has_room()
     }
 
-    /// What a burst of traffic has left behind is given back.
+    /// Frees the memory that a burst has left behind.
     pub(crate) fn shrink(&mut self, now: Instant) {
         self.session.shrink();
         self.sockets.iter_mut().for_each(|open| traffic::shrink(&mut self.session, open, now));

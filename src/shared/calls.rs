@@ -1,4 +1,4 @@
-//! What of the application's runs on the threads of a client, so that an end which can't wait for it names it.
+//! Which of the application's code runs on a client's threads, so that an end that can't wait for it can name it.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicU8};
@@ -28,7 +28,7 @@ pub(crate) enum Callback {
     Drop,
 }
 
-/// Their names, in that order; in front, what else may keep the thread.
+/// The names of the callbacks, in that order. The first entry stands for anything else that may keep the thread.
 const NAMES: [&str; 16] = [
     ELSE,
     "prepare",
@@ -48,36 +48,37 @@ const NAMES: [&str; 16] = [
     "the drop of a callback, of the protocol or of its work",
 ];
 
-/// What keeps a thread that is in no call of the application's.
+/// What keeps a thread that is in no call of the application.
 const ELSE: &str = "the program's logger, or the library itself";
 
-/// A thread that is in no call ends as soon as it gets the processor, and is waited for so much longer.
+/// How much longer to wait for a thread that is in no call: it ends as soon as it gets the processor.
 pub(crate) const LATE: Duration = Duration::from_secs(1);
 
-/// A thread that another of ours waits for: that one is waited for, too.
+/// How long one of our threads waits for another. It is less than [`LATE`], because the waiting thread is waited for,
+/// too.
 const LATE_HELPER: Duration = Duration::from_millis(500);
 
-/// What of the application's runs on the threads of a client.
+/// Which of the application's code runs on the threads of a client.
 #[derive(Default)]
 pub(crate) struct Calls {
     /// The [`Callback`] on the I/O thread, 0 for none.
     io: AtomicU8,
-    /// The calls on the dial thread and on the one for a protocol's work, which nothing interrupts.
+    /// The uninterruptible calls on the dial thread and on the job thread.
     dial: Mutex<Option<Box<str>>>,
     work: Mutex<Option<Box<str>>>,
-    /// An end has come, and was not waited for: nothing of the application's begins any more.
+    /// An end came and did not wait: from then on, no code of the application is called.
     abandoned: AtomicBool,
 }
 
 impl Calls {
-    /// Calls the application on the I/O thread; `None` if nothing of it may begin any more.
+    /// Calls the application on the I/O thread. `None` if its code may not be called any more.
     pub(crate) fn run<R>(&self, callback: Callback, call: impl FnOnce() -> R) -> Option<R> {
         let _inside = self.inside(callback);
-        // Whoever abandons first says so and then looks what runs: either is seen.
+        // `abandon` sets the flag first and then looks at what runs, so at least one side sees the other.
         (!self.is_abandoned()).then(call)
     }
 
-    /// Drops what is the application's on the I/O thread.
+    /// Drops a value of the application on the I/O thread.
     pub(crate) fn dispose<T>(&self, theirs: T) {
         let _inside = self.inside(Callback::Drop);
         drop(theirs);
@@ -87,7 +88,7 @@ impl Calls {
         Inside { place: &self.io, outer: self.io.swap(callback as u8, SeqCst) }
     }
 
-    /// The dial thread, or the one for work, is about to make a call that nothing interrupts. Returns whether it may.
+    /// The dial thread or the job thread is about to make an uninterruptible call. Returns whether it may.
     pub(crate) fn enter(&self, thread: Thread, what: &str) -> bool {
         *self.place(thread) = Some(what.into());
         let may = !self.is_abandoned();
@@ -102,7 +103,7 @@ impl Calls {
         *self.place(thread) = None;
     }
 
-    /// Whether that thread is inside a call that nothing interrupts.
+    /// Whether that thread is inside an uninterruptible call.
     pub(crate) fn is_inside(&self, thread: Thread) -> bool {
         match thread {
             Thread::Io => self.io.load(SeqCst) != 0,
@@ -110,14 +111,14 @@ impl Calls {
         }
     }
 
-    /// Waits for the end of a dial thread or of one for work, unless it is inside such a call. Returns what keeps it
-    /// otherwise.
+    /// Waits for the end of a dial thread or a job thread, unless it is inside an uninterruptible call. If the thread
+    /// has not ended, returns what keeps it.
     pub(crate) fn keeps(&self, thread: Thread, handle: &ThreadHandle) -> Option<Box<str>> {
         let patience = if self.is_inside(thread) { Duration::ZERO } else { LATE_HELPER };
         (!handle.join_within(patience)).then(|| self.name(thread))
     }
 
-    /// An end does not wait any longer: from here on, nothing of the application's begins.
+    /// An end waits no longer: from here on, no code of the application is called.
     pub(crate) fn abandon(&self) {
         self.abandoned.store(true, SeqCst);
     }
@@ -126,12 +127,12 @@ impl Calls {
         self.abandoned.load(SeqCst)
     }
 
-    /// What the I/O thread is in, and each other that is inside a call.
+    /// Names what the I/O thread is in, and the call that each other thread is inside of.
     pub(crate) fn names(&self) -> Box<str> {
         list([Some(self.name(Thread::Io)), self.elsewhere()]).unwrap_or_default()
     }
 
-    /// What the other threads are inside of.
+    /// Names the calls that the other threads are inside of.
     pub(crate) fn elsewhere(&self) -> Option<Box<str>> {
         let inside = |thread| self.is_inside(thread).then(|| self.name(thread));
         list([inside(Thread::Dial), inside(Thread::Work)])
@@ -148,7 +149,7 @@ impl Calls {
         .into()
     }
 
-    /// Of the dial thread, or the one for work.
+    /// The entry of the dial thread, or of the job thread.
     fn place(&self, thread: Thread) -> MutexGuard<'_, Option<Box<str>>> {
         let place = if thread == Thread::Dial { &self.dial } else { &self.work };
         place.lock().unwrap_or_else(PoisonError::into_inner)
@@ -161,13 +162,13 @@ impl Callback {
     }
 }
 
-/// What there is of these, in one.
+/// Joins the names that are present into one list.
 pub(crate) fn list(names: [Option<Box<str>>; 2]) -> Option<Box<str>> {
     let names: Vec<_> = names.into_iter().flatten().collect();
     (!names.is_empty()).then(|| names.join(", ").into())
 }
 
-/// Marks a call, which may panic and may be inside another.
+/// Marks a call while it runs. The call may panic, and may be nested in another.
 struct Inside<'a> {
     place: &'a AtomicU8,
     outer: u8,

@@ -1,4 +1,4 @@
-//! What wakes the I/O thread, and how that sleeps without missing anything.
+//! Wakes the I/O thread, and lets it sleep without missing anything.
 
 use std::io;
 use std::sync::atomic::Ordering::SeqCst;
@@ -8,25 +8,25 @@ use mio::Waker;
 use crate::shared::queue::Intake;
 use crate::shared::sync::{AtomicBool, AtomicU8, AtomicU64};
 
-/// The one way to wake the I/O thread: put something where it looks, then call one of the methods here.
+/// The one way to wake the I/O thread: put something where it looks, then call one of these methods.
 ///
-/// The I/O thread says how it sleeps, looks at every queue once more, and only then parks. So either it sees what was put
-/// there, or whoever put it there sees it sleep; and an I/O thread that is awake costs no system call.
+/// The I/O thread announces how it sleeps, checks every queue once more, and only then parks. So either it sees what
+/// was put there, or whoever put it there sees that it sleeps. Waking an I/O thread that is awake costs no system call.
 pub(crate) struct Gate<W = Waker> {
-    /// Only ever swapped, never stored: swaps of one place stand in one order, and each sees all that was done before
-    /// those ahead of it. So the I/O thread sees what was put anywhere before a swap that is ahead of its own, and a swap
-    /// that comes later sees the I/O thread asleep.
+    /// Only ever swapped, never stored: the swaps of one location are totally ordered, and each sees everything done
+    /// before the earlier ones. So the I/O thread sees what was put anywhere before a swap that precedes its own, and a
+    /// later swap sees that the I/O thread sleeps.
     sleep: AtomicU8,
     pub(super) waker: W,
-    /// The generation of the plan whose time has come; 0 for none. Set before the swap of `sleep` that tells of it.
+    /// The generation of the plan that is due; 0 for none. Set before the swap of `sleep` that signals it.
     due: AtomicU64,
-    /// Reading is paused, until the application takes its messages. The I/O thread sets this and then looks at the channel
-    /// of events; the application takes from the channel and then looks at this. Only the single order of `SeqCst`,
-    /// which the channel keeps too, rules out that both see the old.
+    /// Reading is paused until the application takes its messages. The I/O thread sets this and then looks at the
+    /// channel of events; the application takes from the channel and then looks at this. Only the total order of
+    /// `SeqCst`, which the channel keeps too, rules out that both see the old value.
     stalled: AtomicBool,
 }
 
-/// What ends the I/O thread's sleep, or the next one, if it is awake.
+/// Ends the I/O thread's sleep or, if it is awake, its next one.
 pub(crate) trait Wake {
     fn wake(&self) -> io::Result<()>;
 }
@@ -41,9 +41,9 @@ impl Wake for Waker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Sleep {
-    /// It is awake.
+    /// Nothing: the thread is awake.
     Awake = 0,
-    /// Only what is urgent: messages could not go out anyway.
+    /// Only what is urgent: messages could not be sent anyway.
     Light = 1,
     /// Messages too.
     ForAll = 2,
@@ -59,7 +59,7 @@ impl<W: Wake> Gate<W> {
         }
     }
 
-    /// Something urgent waits: a command, a result, a plan that is due.
+    /// Something urgent waits: a command, a result, or a plan that is due.
     pub(crate) fn urgent(&self) {
         if self.sleep.swap(Sleep::Awake as u8, SeqCst) != Sleep::Awake as u8 {
             self.wake();
@@ -69,8 +69,9 @@ impl<W: Wake> Gate<W> {
     /// A message waits.
     pub(crate) fn data(&self) {
         let all = Sleep::ForAll as u8;
-        // The plain load keeps a burst of sends from fighting over the cache line. It sees no less than the I/O thread had
-        // said when it looked into the queue in vain: the queue's lock was the I/O thread's then, and the sender's later.
+        // The plain load keeps a burst of sends from contending for the cache line. It sees at least what the I/O
+        // thread had announced when it found the queue empty: the I/O thread held the queue's lock then, and the sender
+        // held it later.
         if self.sleep.load(SeqCst) == all
             && self.sleep.compare_exchange(all, Sleep::Awake as u8, SeqCst, SeqCst).is_ok()
         {
@@ -78,14 +79,14 @@ impl<W: Wake> Gate<W> {
         }
     }
 
-    /// The time of plan `generation` has come.
+    /// Plan `generation` is due.
     pub(crate) fn retry(&self, generation: u64) {
-        // A swap, too: to loom, a plan that is taken meanwhile could hide one that is only stored.
+        // This is a swap, too: in loom's model, taking an earlier plan could hide one that is only stored.
         self.due.swap(generation, SeqCst);
         self.urgent();
     }
 
-    /// Says whether reading is paused.
+    /// Sets whether reading is paused.
     pub(crate) fn set_stalled(&self, stalled: bool) {
         self.stalled.store(stalled, SeqCst);
     }
@@ -95,9 +96,9 @@ impl<W: Wake> Gate<W> {
         self.stalled.load(SeqCst)
     }
 
-    /// The application has emptied the channel: a paused reader goes on at once.
+    /// The application has emptied the channel: a paused reader resumes at once.
     pub(crate) fn drained(&self) {
-        // The I/O thread takes the mark back: one who is slow to come here might take that of the next pause.
+        // The I/O thread clears the mark. A slow caller could otherwise clear the mark of the next pause.
         if self.is_stalled() {
             self.urgent();
         }
@@ -111,9 +112,9 @@ impl<W: Wake> Gate<W> {
         Some(self.due.swap(0, SeqCst)).filter(|generation| *generation != 0)
     }
 
-    /// The I/O thread wants to sleep. Looks once more at what may have come before that was said, and so without a wake-up:
-    /// a plan, a message in `intake`, or what `missed` finds. Returns whether it may park, and then say that it is
-    /// [`awake`](Self::awake).
+    /// The I/O thread is about to sleep. Checks once more for what may have come before that was announced, and so
+    /// without a wake-up: a plan, a message in `intake`, or what `missed` finds. Returns whether the thread may park;
+    /// after that it must report [`awake`](Self::awake).
     pub(crate) fn falls_asleep(&self, sleep: Sleep, intake: &Intake, missed: impl FnOnce() -> bool) -> bool {
         self.sleep.swap(sleep as u8, SeqCst);
         let missed = missed() || self.is_due() || (sleep == Sleep::ForAll && !intake.is_empty());
@@ -123,7 +124,7 @@ impl<W: Wake> Gate<W> {
         !missed
     }
 
-    /// The I/O thread is awake, whatever woke it.
+    /// The I/O thread is awake, for whatever reason.
     pub(crate) fn awake(&self) {
         self.sleep.swap(Sleep::Awake as u8, SeqCst);
     }
@@ -134,7 +135,8 @@ impl<W: Wake> Gate<W> {
     }
 
     fn wake(&self) {
-        // A failed wake-up would leave the I/O thread to its next deadline; the system gives no reason for one.
+        // After a failed wake-up the I/O thread would sleep until its next deadline. The system documents no reason for
+        // a failure.
         if let Err(error) = self.waker.wake() {
             log::error!("waking the I/O thread failed: {error}");
         }

@@ -1,4 +1,4 @@
-//! What will not arrive any more, or may not have, for those who ask.
+//! Messages that will not arrive, or may not have arrived, for callers that ask.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use crate::event::Tickets;
 use crate::session::LostMessages;
 
-/// The losses of a client's life: apart from each other and rising; neighbours of one kind are one run.
+/// The losses of a client's lifetime, as separate runs in rising order. Adjacent runs of one kind are merged.
 #[derive(Default)]
 pub(crate) struct Losses(VecDeque<Run>);
 
@@ -14,12 +14,12 @@ pub(crate) struct Losses(VecDeque<Run>);
 struct Run {
     first: u64,
     last: u64,
-    /// None of them was ever sent; else each may have arrived or not.
+    /// None of them was ever sent. Otherwise, each may have arrived or not.
     never_sent: bool,
 }
 
-/// So many runs are kept apart. Then the two oldest become one, with what lies between them: of all that, it is only known
-/// that it may have arrived or not.
+/// How many runs are kept. Beyond that, the two oldest are merged, together with what lies between them: of all that,
+/// it is only known that it may have arrived or not.
 const MOST_RUNS: usize = 1024;
 
 impl Losses {
@@ -32,7 +32,7 @@ impl Losses {
     fn insert(&mut self, run: Run) {
         let at = self.find(run.first);
         if self.0.get(at).is_some_and(|other| other.first <= run.last) {
-            // It lies in what was made one.
+            // The run lies in a merged one.
             return;
         }
         self.0.insert(at, run);
@@ -46,7 +46,7 @@ impl Losses {
         }
     }
 
-    /// Makes this run and the next one, if they are neighbours of one kind.
+    /// Merges this run with the next one, if they are adjacent and of one kind.
     fn join(&mut self, at: usize) {
         if let (Some(run), Some(next)) = (self.0.get(at), self.0.get(at.wrapping_add(1)))
             && (run.last + 1, run.never_sent) == (next.first, next.never_sent)
@@ -57,7 +57,7 @@ impl Losses {
         }
     }
 
-    /// Where the first run is that ends at `ticket` or behind it.
+    /// The position of the first run that ends at or after `ticket`.
     fn find(&self, ticket: u64) -> usize {
         self.0.partition_point(|run| run.last < ticket)
     }
@@ -75,7 +75,7 @@ impl Losses {
         next > last
     }
 
-    /// Those of `tickets` that are lost: such as may have arrived or not, and such as were never sent.
+    /// Splits the lost ones among `tickets` into those that may have arrived and those that were never sent.
     pub(crate) fn among(&self, tickets: &Tickets) -> (Tickets, Tickets) {
         let of_kind = |never_sent| {
             let lost = tickets.runs().iter().flat_map(|asked| {
@@ -138,7 +138,7 @@ mod tests {
         let merged = 2 * (10_001 - MOST_RUNS as u64);
         let (maybe, never) = losses.among(&tickets(&[1..=20_000]));
         assert!(maybe.runs()[0] == (2..=merged) && never.runs()[0].start() % 4 == 0, "{maybe}; {never}");
-        // What is lost in there later has that name already.
+        // A later loss within a merged run is covered already.
         losses.insert(Run { first: 7, last: 7, never_sent: true });
         assert_eq!(losses.among(&tickets(&[7..=8])), (tickets(&[7..=8]), Tickets::default()));
         assert!(!losses.cover(merged..=merged + 1) && losses.cover(1_000..=merged));

@@ -1,8 +1,9 @@
-//! Models of the gate, the intake and the status: each runs in every order in which its threads can meet.
+//! Models of the gate, the intake and the status. Each runs in every order in which its threads can interleave.
 //!
-//! A lost wake-up is a thread that nothing wakes any more, and loom calls that a deadlock: no wait here has an end by
-//! time. Loom takes `SeqCst` for little more than acquire and release, so what holds here holds with it all the more.
-//! Run them with `RUSTFLAGS="--cfg loom" cargo test --target-dir target/loom --release --lib model -- --nocapture`.
+//! A lost wake-up leaves a thread that nothing wakes, which loom reports as a deadlock: no wait here has a timeout.
+//! Loom treats `SeqCst` as little more than acquire and release, so what holds here also holds with the real, stronger
+//! ordering. Run them with `RUSTFLAGS="--cfg loom" cargo test --target-dir target/loom --release --lib model --
+//! --nocapture`.
 #![expect(clippy::disallowed_methods, reason = "a deadline that never comes is still an `Instant`")]
 
 use std::cell::Cell;
@@ -24,11 +25,11 @@ use crate::session::Watermarks;
 use crate::shared::gate::Wake;
 use crate::shared::sync::{Condvar, Mutex};
 
-/// At most so many threads are stopped at a point where they could go on: for the models that would take hours
-/// otherwise. Of the faults that were put in to try the models, none needed more.
+/// The most preemptions in one run, for the models that would otherwise take hours. None of the faults that were
+/// planted to test the models needed more.
 const BOUND: Option<usize> = Some(3);
 
-/// Runs `model` in every order, or with at most so many preemptions, and says how many orders that were.
+/// Runs `model` in every order, or with at most `preemptions`, and prints how many orders there were.
 fn explore(name: &str, preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
     let orders = Arc::new(Count::new(0));
     let counted = Arc::clone(&orders);
@@ -43,7 +44,7 @@ fn explore(name: &str, preemptions: Option<usize>, model: impl Fn() + Send + Syn
     assert!(orders > 1, "the threads never meet");
 }
 
-/// In place of the poller: what rings once ends one wait, that one or the next.
+/// Stands for the poller: ringing it once ends one wait, the current one or the next.
 #[derive(Default)]
 struct Alarm {
     rung: Mutex<bool>,
@@ -73,8 +74,8 @@ struct Line {
     gate: Gate<Alarm>,
     intake: Intake,
     status: Status,
-    /// In place of the channels of commands and results, of which it knows less than any channel promises: only the
-    /// gate puts it in order.
+    /// Stands for the channels of commands and results. It guarantees less than any channel does: only the gate orders
+    /// it.
     commands: AtomicUsize,
     /// How many messages the senders know to be accepted, and how many the I/O thread has drained.
     accepted: Count,
@@ -82,7 +83,7 @@ struct Line {
 }
 
 impl Line {
-    /// With room for so many messages.
+    /// A line with room for this many messages.
     fn new(messages: usize) -> Arc<Self> {
         Arc::new(Self {
             gate: Gate::new(Alarm::default()),
@@ -99,18 +100,18 @@ impl Line {
         self.gate.urgent();
     }
 
-    /// Sends one message, with waits for room.
+    /// Sends one message, and waits for room as often as it must.
     fn send(&self) {
         self.sent(self.intake.push(offer(), Instant::now(), |_| Duration::MAX));
     }
 
-    /// Sends one message, with one wait for room.
+    /// Sends one message, and waits for room once at most.
     fn send_hastily(&self) {
         let left = Cell::new(Duration::MAX);
         self.sent(self.intake.push(offer(), Instant::now(), |_| left.replace(Duration::ZERO)));
     }
 
-    /// Sends one message without a wait.
+    /// Sends one message without waiting for room.
     fn try_send(&self) {
         self.sent(self.intake.try_push(offer()));
     }
@@ -128,7 +129,7 @@ fn offer() -> Offer {
 }
 
 impl Drop for Line {
-    /// The last of the threads has gone.
+    /// The last of the threads has ended.
     fn drop(&mut self) {
         if !thread::panicking() {
             let queue = self.intake.queue.get_mut().unwrap();
@@ -141,7 +142,7 @@ impl Drop for Line {
     }
 }
 
-/// The I/O thread, as far as it meets its callers. It writes at once what it has taken.
+/// The I/O thread, as far as its callers can see it. It writes at once what it has taken.
 struct IoThread {
     line: Arc<Line>,
     commands: usize,
@@ -159,7 +160,7 @@ impl IoThread {
         self.commands += self.line.commands.swap(0, Relaxed);
     }
 
-    /// Exchanges what was accepted for the room of what was written.
+    /// Takes the accepted messages, and gives back the room of the written ones.
     fn exchange(&mut self) {
         self.line.intake.exchange(&mut self.mine, std::mem::take(&mut self.released));
         for item in self.mine.drain(..) {
@@ -172,7 +173,7 @@ impl IoThread {
     }
 
     fn park(&self, sleep: Sleep) {
-        // Room is given back before anything else.
+        // Freed room is given back before anything else.
         if self.released == (0, 0) {
             self.park_unless(sleep, || self.line.commands.load(Relaxed) > 0);
         }
@@ -397,8 +398,8 @@ fn who_watches_the_watermarks_sees_them_rise() {
     });
 }
 
-/// In place of the channel of events: how many messages stand in it. Its calls have their places in the single order of
-/// `SeqCst`, as those of crossbeam's; loom knows that order of fences only.
+/// Stands for the channel of events: how many messages it holds. Its calls take part in the total order of `SeqCst`,
+/// like those of crossbeam's channel; loom models that order for fences only.
 struct Channel(AtomicUsize);
 
 impl Channel {
@@ -412,7 +413,7 @@ impl Channel {
         fence(SeqCst);
     }
 
-    /// As the client does after each event.
+    /// What the client does after each event.
     fn take(&self, gate: &Gate<Alarm>) {
         while self.0.load(Relaxed) == 0 {
             thread::yield_now();

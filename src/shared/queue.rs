@@ -1,4 +1,4 @@
-//! The queue of accepted messages, and what else callers put where the I/O thread looks.
+//! The queue of accepted messages, and the other things that callers leave for the I/O thread.
 
 use std::collections::VecDeque;
 use std::sync::PoisonError;
@@ -19,20 +19,20 @@ use crate::shared::spin::{Between, YIELDS_FOR_LOCK, spin_times};
 use crate::shared::sync::{Condvar, Mutex, MutexGuard};
 use crate::state::ConnectionState;
 
-/// What callers ask of the I/O thread, besides messages.
+/// What callers ask of the I/O thread, besides sending messages.
 pub(crate) enum Command {
-    /// Nobody waits for the answer to this request any more.
+    /// The caller no longer waits for the answer to this request.
     Withdraw {
         ticket: u64,
     },
-    /// Somebody waits for the confirmation of every message up to this ticket.
+    /// A caller waits for the confirmation of every message up to this ticket.
     Confirm {
         through: u64,
     },
     Close {
         frame: CloseFrame,
         flush: bool,
-        /// When its caller waits no longer.
+        /// When the caller stops waiting.
         until: Instant,
     },
     Terminate,
@@ -43,7 +43,7 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) way: Sender<Result<Message, Error>>,
-    /// Its caller takes many.
+    /// The caller takes several answers.
     pub(crate) many: bool,
 }
 
@@ -51,9 +51,9 @@ pub(crate) struct Reply {
 pub(crate) struct Item {
     pub(crate) ticket: u64,
     pub(crate) message: Message,
-    /// For a request; apart, since each message in the queue costs its whole size on its way to another processor.
+    /// For a request. Boxed, because each message in the queue is copied in its full size to another processor.
     pub(crate) reply: Option<Box<Reply>>,
-    /// When it is too old to be written.
+    /// When the message is too old to be written.
     pub(crate) expires: Option<Instant>,
 }
 
@@ -65,15 +65,15 @@ pub(crate) struct Offer {
     pub(crate) expires: Option<Instant>,
 }
 
-/// Accepted messages on their way to the I/O thread. One short lock gives each message its place, its ticket and its share
-/// of the bound at once: order and count are exact, and closing loses nothing, since whoever holds the lock is either
-/// counted or refused.
+/// Accepted messages on their way to the I/O thread. One short lock gives each message its place, its ticket and its
+/// share of the bound at once. So order and count are exact, and closing loses nothing: whoever takes the lock is
+/// either counted or refused.
 pub(crate) struct Intake {
     pub(super) queue: Mutex<Queue>,
-    /// Whether messages are in the queue: a hint, for who looks often. Nothing is put in order by it, so that it is no
+    /// Whether messages are in the queue: a hint for a thread that polls often. No ordering depends on it, so it is not
     /// part of the models.
     news: std::sync::atomic::AtomicBool,
-    /// Whether somebody has found no room since there was some: such a hint, too.
+    /// Whether a caller has found no room since there last was some. A hint as well.
     full: std::sync::atomic::AtomicBool,
     room: Condvar,
     limit: QueueLimit,
@@ -84,12 +84,12 @@ pub(crate) struct Intake {
 pub(super) struct Queue {
     pub(super) messages: VecDeque<Item>,
     last_ticket: u64,
-    /// Accepted and not yet written, here or with the I/O thread.
+    /// The number of messages accepted and not yet written, here or with the I/O thread.
     held: usize,
     held_bytes: usize,
     /// Callers that wait for room.
     pub(super) waiting: usize,
-    /// The line is in this state, and nothing is accepted meanwhile.
+    /// The state of the line, if nothing is accepted in that state.
     refusing: Option<ConnectionState>,
     pub(super) closed: bool,
 }
@@ -101,7 +101,7 @@ impl Intake {
         Self { queue, news: hint(), full: hint(), room, limit, max_message_size }
     }
 
-    /// Accepts a message, or says why not.
+    /// Accepts a message, or returns why not.
     pub(crate) fn try_push(&self, offer: Offer) -> Result<Ticket, SendError> {
         let mut queue = self.lock();
         if let Err(kind) = self.admit(&queue, offer.message.len()) {
@@ -111,7 +111,7 @@ impl Intake {
         Ok(queue.push(offer))
     }
 
-    /// Accepts a message, when need be after a wait for room until `deadline`. `remaining` tells the time to it.
+    /// Accepts a message, waiting for room until `deadline` if need be. `remaining` returns the time left.
     pub(crate) fn push(
         &self,
         offer: Offer,
@@ -134,7 +134,7 @@ impl Intake {
                 return Err(SendError::new(offer.message, full));
             }
             if std::mem::take(&mut spins) {
-                // There may be room sooner than a thread is woken.
+                // There may be room before a sleeping thread would be woken.
                 self.full.store(true, Relaxed);
                 drop(queue);
                 spin_for_room(&self.full);
@@ -147,7 +147,8 @@ impl Intake {
         }
     }
 
-    /// Accepts the first of these, as many as there is room for at once, and returns the first ticket and the last.
+    /// Accepts as many of these messages as there is room for, from the first on. Returns the first ticket and the
+    /// last.
     pub(crate) fn push_some(
         &self,
         messages: &mut VecDeque<Message>,
@@ -167,8 +168,8 @@ impl Intake {
         accepted
     }
 
-    /// Exchanges the I/O thread's empty queue for the one with all that was accepted, and returns the room of what it has
-    /// written since.
+    /// Swaps the I/O thread's empty queue for the one with all accepted messages, and gives back the room of the
+    /// messages written since the last call.
     pub(crate) fn exchange(&self, mine: &mut VecDeque<Item>, released: (usize, usize)) {
         let mut queue = self.lock();
         queue.held -= released.0;
@@ -190,12 +191,12 @@ impl Intake {
         self.lock().last_ticket
     }
 
-    /// Whether messages seem to be there, without a look under the lock.
+    /// Whether there seem to be messages, without taking the lock.
     pub(crate) fn has_news(&self) -> bool {
         self.news.load(Relaxed)
     }
 
-    /// How many are accepted and not written yet, as far as the I/O thread has said.
+    /// How many messages are accepted and not yet written, as far as the I/O thread has reported.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn held(&self) -> usize {
         self.lock().held
@@ -205,18 +206,19 @@ impl Intake {
         self.lock().messages.is_empty()
     }
 
-    /// Gives back the memory that a burst has left.
+    /// Frees the memory that a burst has left behind.
     pub(crate) fn shrink(&self) {
         self.lock().messages.shrink_to_fit();
     }
 
-    /// Refuses what comes while the line is in this state; who waits for room is told. `None` accepts again.
+    /// Refuses new messages while the line is in this state, and wakes callers that wait for room. `None` accepts
+    /// again.
     pub(crate) fn set_refusing(&self, state: Option<ConnectionState>) {
         self.lock().refusing = state;
         self.room.notify_all();
     }
 
-    /// Accepts no more; who waits for room is told. What was accepted before is still there.
+    /// Accepts no more messages, and wakes callers that wait for room. Messages accepted before stay in the queue.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.room.notify_all();
@@ -235,7 +237,7 @@ impl Intake {
         }
         let fits =
             queue.held < self.limit.messages && queue.held_bytes.saturating_add(size) <= self.limit.bytes;
-        // A message larger than the bound must have a way, and has it alone.
+        // A message larger than the bound must get through as well. It has the queue to itself.
         if fits || queue.held == 0 {
             return Ok(());
         }

@@ -1,31 +1,34 @@
-//! All waiting by spinning: who looks again for some microseconds, for what, and when that is left out.
+//! All waiting by spinning: which thread polls for some microseconds, for what, and when it skips that.
 //!
-//! To sleep and to be woken takes two system calls and a change of threads. What is on its way already is often there
-//! sooner. Each kind says how it makes room for whoever brings it: it yields its processor, or only hints that it spins.
+//! Sleeping and waking takes two system calls and a thread switch. What is already on its way often arrives sooner.
+//! Each kind of spinning states how it makes room for the thread that brings it: by yielding its processor, or only by
+//! a spin hint.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
-/// What a thread that spins does between two looks.
+/// What a spinning thread does between two checks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Between {
-    /// Whoever brings what is looked for may need this processor.
+    /// The thread that is waited for may need this processor.
     Yield,
-    /// He has one of his own.
+    /// The thread that is waited for has a processor of its own.
     Hint,
 }
 
-/// A thread makes way so often for whoever holds the queue of messages, before it sleeps until he leaves it. He holds it
-/// for some tens of nanoseconds: where more threads send than there are processors, to sleep makes it several times as slow.
+/// How often a thread yields to the holder of the message queue's lock before it sleeps until the lock is free. The
+/// lock is held for some tens of nanoseconds. With more sending threads than processors, sleeping takes several times
+/// as long.
 #[cfg(not(all(test, loom)))]
 pub(crate) const YIELDS_FOR_LOCK: usize = 32;
 
-/// A thread that finds no room in the outbox makes way so often for the I/O thread, before it sleeps until there is some.
+/// How often a thread that finds no room in the outbox yields to the I/O thread before it sleeps until there is some.
 const YIELDS_FOR_ROOM: usize = 100;
 
-/// A caller who takes something, and waits again within this time, in ns, is in a conversation: he looks before he sleeps.
+/// A caller that receives something, and waits again within this time, in ns, is in a conversation: it spins before it
+/// sleeps.
 pub(crate) const IN_CONVERSATION_NS: u64 = 50_000;
 
-/// A caller looks so many times as long as the I/O thread does: that thread and the server may have to be woken meanwhile.
+/// A caller spins this many times as long as the I/O thread: that thread and the server may have to be woken meanwhile.
 pub(crate) const CALLERS_FACTOR: u64 = 20;
 
 impl Between {
@@ -37,7 +40,7 @@ impl Between {
     }
 }
 
-/// Looks until something is found, or until `goes_on` says no.
+/// Polls until something is found, or until `goes_on` returns `false`.
 pub(crate) fn spin<T>(
     between: Between,
     mut look: impl FnMut() -> Option<T>,
@@ -54,7 +57,7 @@ pub(crate) fn spin<T>(
     }
 }
 
-/// Looks until something is found, so many times at most.
+/// Polls until something is found, at most this many times.
 pub(crate) fn spin_times<T>(
     between: Between,
     mut times: usize,
@@ -67,33 +70,33 @@ pub(crate) fn spin_times<T>(
     spin(between, look, goes_on)
 }
 
-/// Looks again for room in the outbox, until `full` is not so or it took long enough.
+/// Spins until there is room in the outbox (`full` is false), or for a limited number of checks.
 pub(crate) fn spin_for_room(full: &AtomicBool) {
     let _ = spin_times(Between::Yield, YIELDS_FOR_ROOM, || (!full.load(Relaxed)).then_some(()));
 }
 
-/// When to look again before a sleep. Where the processors are taken (by the very threads that are waited for, when there are
-/// few), or nothing is on its way, a look finds nothing and costs its time: each such look doubles the number of those left
-/// out, up to 256.
+/// Decides when to spin before a sleep. Where the processors are busy (with the very threads that are waited for, if
+/// there are few), or nothing is on its way, spinning finds nothing and costs its time. Each time it finds nothing, the
+/// number of spins skipped after it doubles, up to 256.
 #[derive(Debug, Default)]
 pub(crate) struct AdaptiveSpin {
     left_out: AtomicU32,
-    /// How many are left out after the next in vain.
+    /// How many spins to skip after the next one that finds nothing.
     next: AtomicU32,
 }
 
 impl AdaptiveSpin {
-    /// Whether it is time for a look.
+    /// Whether it is time to spin.
     pub(crate) fn wants(&self) -> bool {
         let left_out = self.left_out.load(Relaxed);
         if left_out > 0 {
-            // Threads that come at once may count as one: a look more or less does no harm.
+            // Threads that arrive at the same time may count as one: one spin more or less does no harm.
             self.left_out.store(left_out - 1, Relaxed);
         }
         left_out == 0
     }
 
-    /// What came of a look.
+    /// Records whether a spin found something.
     pub(crate) fn note(&self, found: bool) {
         const MOST: u32 = 256;
         let next = self.next.load(Relaxed);
@@ -102,13 +105,14 @@ impl AdaptiveSpin {
     }
 }
 
-/// Whether the I/O thread is handing many events over. One who takes each as it comes would fight with it over the memory
-/// in which both meet, and make each several times as dear; when the burst is over, all of it is there for the taking.
+/// Whether the I/O thread is handing over many events. A caller that took each one as it came would contend with it for
+/// the shared memory, and make each several times as expensive. When the burst is over, all events are there to be
+/// taken.
 #[derive(Debug, Default)]
 pub(crate) struct Burst {
-    /// Odd while one is under way.
+    /// Odd while a burst is under way.
     number: AtomicU32,
-    /// The one that somebody has waited for in vain: the I/O thread may be off its processor.
+    /// The burst that a caller gave up waiting for: the I/O thread may have lost its processor.
     given_up: AtomicU32,
 }
 
@@ -124,7 +128,7 @@ impl Burst {
         }
     }
 
-    /// Stands back while a burst is under way, for some microseconds at most.
+    /// Waits while a burst is under way, for some microseconds at most.
     pub(crate) fn wait_out_burst(&self) {
         const MOST: usize = 200;
         let number = self.number.load(Relaxed);

@@ -1,4 +1,4 @@
-//! What the I/O thread tells of itself.
+//! What the I/O thread reports of itself.
 
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::shared::sync::{Condvar, Mutex, MutexGuard};
 use crate::state::ConnectionState;
 use crate::stats::Stats;
 
-/// What the I/O thread tells of itself.
+/// What the I/O thread reports of itself.
 pub(crate) struct Status {
     pub(super) inner: Mutex<Inner>,
     changed: Condvar,
@@ -49,22 +49,22 @@ impl Status {
         look(&self.lock())
     }
 
-    /// Changes it, and wakes who waits for a change.
+    /// Changes the status, and wakes callers that wait for a change.
     pub(crate) fn update(&self, change: impl FnOnce(&mut Inner)) {
         change(&mut self.lock());
         self.changed.notify_all();
     }
 
-    /// Changes what nobody waits for.
+    /// Changes the statistics, which nobody waits for.
     pub(crate) fn set_stats(&self, stats: Stats) {
         self.lock().stats = stats;
     }
 
-    /// Says how far the messages have come, and wakes who watches for that.
+    /// Sets how far the messages have come, and wakes callers that watch for that.
     pub(crate) fn set_watermarks(&self, watermarks: Watermarks, doubts: Vec<LostMessages>) {
         let mut inner = self.lock();
         let wake = inner.watching > 0 && (inner.watermarks != watermarks || !doubts.is_empty());
-        // What is known stays known, also of what the outbox does not remember any more.
+        // What was settled stays settled, even if the outbox does not remember it any more.
         let settled = watermarks.settled.max(inner.watermarks.settled);
         inner.watermarks = watermarks;
         inner.watermarks.settled = settled;
@@ -102,7 +102,7 @@ impl Status {
         }
     }
 
-    /// Waits like [`wait`](Self::wait), for the watermarks too.
+    /// Like [`wait`](Self::wait), but also watches the watermarks.
     pub(crate) fn watch<R>(
         &self,
         deadline: Option<Instant>,
@@ -116,7 +116,7 @@ impl Status {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Whatever a panic under the lock left is still a value; the I/O thread's end is told by its guard.
+        // After a panic under the lock, the value is still valid. The I/O thread's guard reports its end.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! The locks and atomics of this folder: the standard library's, and in the models loom's, which tries every order.
+//! The locks and atomics of this folder: the standard library's or, in the models, loom's, which tries every order.
 
 #[cfg(all(test, loom))]
 pub(super) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};

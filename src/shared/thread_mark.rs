@@ -1,4 +1,4 @@
-//! The threads of this library: which of them is running, and a wait for the end of one that has a bound.
+//! The threads of this library: which of them is running, and a bounded wait for the end of one.
 
 use std::cell::Cell;
 use std::io;
@@ -10,10 +10,10 @@ thread_local! {
     static OURS: Cell<Option<Thread>> = const { Cell::new(None) };
 }
 
-/// The stack of an I/O thread is so much larger than those of the other threads, in bytes. The C library keeps the stack of a
-/// thread that has ended for the next one whose stack is no larger, and of what that thread has touched it leaves some pages
-/// resident. An I/O thread lives long and touches little: with the stack of the thread that dialled for another client, an
-/// idle client would cost 8 KiB more.
+/// How much larger the stack of an I/O thread is than those of the other threads, in bytes. The C library keeps the
+/// stack of an ended thread for the next thread whose stack is no larger, and some of the pages that the ended thread
+/// touched stay resident. An I/O thread lives long and touches little: on the stack of a thread that dialled for
+/// another client, an idle client would cost 8 KiB more.
 const ADDED_FOR_IO: usize = 64 << 10;
 
 /// A thread of this library, on which callbacks of the application may run.
@@ -30,7 +30,7 @@ pub(crate) struct ThreadHandle {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// A join has no bound. So the last that a thread does, when all it held has been dropped, is to say so here.
+/// A join has no timeout. So the last thing a thread does, when all it held has been dropped, is to signal that here.
 #[derive(Default)]
 struct End {
     reached: Mutex<bool>,
@@ -48,19 +48,19 @@ impl Thread {
         }
     }
 
-    /// Which of ours is running.
+    /// Which of this library's threads is running, if any.
     pub(crate) fn current() -> Option<Self> {
         // A thread that is ending has no answer any more, and runs no callback either.
         OURS.try_with(Cell::get).unwrap_or_default()
     }
 
-    /// Starts one.
+    /// Starts a thread.
     pub(crate) fn spawn(self, stack: usize, run: impl FnOnce() + Send + 'static) -> io::Result<ThreadHandle> {
         let end = Arc::<End>::default();
         let signals = SignalsEnd(Arc::clone(&end));
         let stack = if self == Self::Io { stack + ADDED_FOR_IO } else { stack };
         let thread = Builder::new().name(self.name().into()).stack_size(stack).spawn(move || {
-            // Dropped behind all that `run` holds, a panic or not.
+            // Dropped after everything that `run` holds, whether or not it panics.
             let _signals = signals;
             OURS.set(Some(self));
             run();
@@ -70,8 +70,8 @@ impl Thread {
 }
 
 impl ThreadHandle {
-    /// Waits for the end of the thread, for `patience` at most. Returns whether it has come: then it has for everybody
-    /// who asks.
+    /// Waits for the end of the thread, for `patience` at most. Returns whether it has ended. Once it has, every caller
+    /// gets `true`.
     pub(crate) fn join_within(&self, patience: Duration) -> bool {
         let reached = self.end.reached.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.end.changed.wait_timeout_while(reached, patience, |reached| !*reached);
@@ -80,7 +80,7 @@ impl ThreadHandle {
             return false;
         }
         drop(reached);
-        // Who comes second waits here for the first.
+        // A second caller waits here for the first.
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = thread.take()
             && thread.join().is_err()
