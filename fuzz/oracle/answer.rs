@@ -1,4 +1,4 @@
-//! A server's answer to the upgrade, however it is cut.
+//! A server's answer to the upgrade, cut into pieces in any way.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,12 +17,12 @@ use crate::transport::tls::Connector;
 use crate::transport::upgrade::{Upgraded, upgrade};
 use crate::transport::{Attempt, Settings, Target};
 
-/// The answer of RFC 6455, section 1.3: stands for the one that belongs to our key.
+/// The answer of RFC 6455, section 1.3. It is replaced by the one that belongs to our key.
 const ACCEPT: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 const URL: &str = "ws://bob:p%40ss-w0rd@h:81/x?token=t0ken-s3cret";
 
-/// What the request tells the server, and no error may tell anybody.
+/// Secrets that the request tells the server and that no error may show.
 const SECRETS: [&str; 5] = ["p@ss-w0rd", "Ym9iOnBAc3MtdzByZA==", "t0ken-s3cret", "k3y-s3cret", "p%40ss-w0rd"];
 
 /// How long an attempt may take.
@@ -46,7 +46,7 @@ pub(super) fn run(data: &[u8]) {
     }
 }
 
-/// The status of a head that is complete, interim ones aside.
+/// The status of a complete head, not counting interim ones.
 fn status(mut answer: &[u8]) -> Option<u16> {
     loop {
         let mut headers = vec![httparse::EMPTY_HEADER; answer.len()];
@@ -75,7 +75,7 @@ pub(super) fn request_of(config: &ConnectionConfig) -> Vec<u8> {
     std::mem::take(&mut pipe.state().taken)
 }
 
-/// What came of it: the subprotocol and all that lies behind the answer, or the error.
+/// The result of an attempt: the subprotocol and everything after the answer, or the error.
 fn attempt(
     answer: &[u8],
     seed: u8,
@@ -105,7 +105,7 @@ fn attempt(
                 Error::UpgradeRejected(rejection) => rejection.body.clone(),
                 _ => Vec::new(),
             };
-            // The key is another in each attempt.
+            // The key differs in each attempt.
             let said = format!("{error} {error:?}").replace(&server.accept, "…");
             Err(said + &String::from_utf8_lossy(&body))
         }
@@ -135,21 +135,21 @@ struct Server<'a> {
     pipe: Pipe,
     pieces: Pieces<'a>,
     end: Option<End>,
-    /// How long each piece takes.
+    /// The delay before each piece.
     pause: Duration,
     left: Duration,
-    /// What belongs to the key of the request.
+    /// The accept value that belongs to the key of the request.
     accept: String,
 }
 
 enum Pieces<'a> {
-    /// The request was not read yet.
+    /// The request has not been read yet.
     Coming(&'a [u8], u8),
     Cut(Vec<Vec<u8>>),
 }
 
 impl Server<'_> {
-    /// The next piece of the answer, or the end of the stream. `false` if there is nothing more.
+    /// Sends the next piece of the answer, or ends the stream. Returns `false` if there is nothing more.
     fn send(&mut self, wire: &mut Wire<Pipe>) -> bool {
         if let Pieces::Coming(answer, seed) = self.pieces {
             self.accept = accept_key(&self.pipe.state().taken);
@@ -167,13 +167,13 @@ impl Server<'_> {
             return true;
         }
         let Some(end) = self.end.take() else { return false };
-        // A reset takes back what was not read; nothing is left here, since every wait follows a read.
+        // A reset discards what was not read. Nothing is left here, since every wait follows a read.
         self.pipe.end(end);
         wire.edge_of_end();
         true
     }
 
-    /// Everything behind the answer, of which `rest` was read with it.
+    /// Everything after the answer, of which `rest` was read together with it.
     fn behind(&mut self, mut rest: Vec<u8>) -> Vec<u8> {
         rest.extend(&self.pipe.state().incoming);
         if let Pieces::Cut(pieces) = &self.pieces {
@@ -197,7 +197,7 @@ impl Attempt<Pipe> for Server<'_> {
     }
 
     fn wait(&mut self, wire: &mut Wire<Pipe>, patience: Option<Duration>) -> Result<bool, Error> {
-        // The system tells of each arrival once.
+        // The system reports each arrival once.
         assert!(!wire.is_readable(), "a wait for what is there already");
         assert!(patience.is_none_or(|patience| patience <= self.left), "patience beyond the attempt's end");
         let over = |server: &mut Self, after| {

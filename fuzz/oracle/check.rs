@@ -1,4 +1,4 @@
-//! What must hold of everything that a session tells, besides the fates of its messages.
+//! What must hold of everything that a session reports, besides the fates of its messages.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -15,25 +15,25 @@ use crate::state::ConnectionState::{self, Authenticated, Closed, Closing, Connec
 
 pub(super) struct Check {
     state: ConnectionState,
-    /// Since when the line is in this state.
+    /// When the line entered this state.
     since: Instant,
     /// When reading was last paused.
     pub(super) excused: Instant,
-    /// The delays of the plans that were not yet told of.
+    /// The delays of the plans that were not reported yet.
     pub(super) planned: VecDeque<Duration>,
-    /// The messages for the application that it has not taken.
+    /// The messages that were passed to the application and that it has not taken.
     pub(super) passed: VecDeque<Message>,
     /// The newest message of each connection.
     newest: BTreeMap<u64, u64>,
-    /// Requests that arrived, by ticket: the values that name their answers.
+    /// Requests that arrived, by ticket: the values that identify their answers.
     requests: BTreeMap<u64, Value>,
-    /// Bytes were sent on a connection that need not be messages.
+    /// Bytes that need not be valid messages were sent on a connection.
     pub(super) raw: bool,
     /// Answers have the `id` of their requests.
     pub(super) pairs_by_id: bool,
-    /// The protocol delivers what it likes.
+    /// The protocol may deliver anything.
     pub(super) unruly: bool,
-    /// A callback was said to panic.
+    /// A callback was reported to panic.
     pub(super) panicked: bool,
     /// The application has had the last event.
     pub(super) ended: bool,
@@ -57,7 +57,7 @@ impl Check {
         }
     }
 
-    /// A message for the application.
+    /// A message for the application was delivered.
     fn arrived(&mut self, message: &Message) {
         let label = |text: &str| {
             let (connection, number) = text.strip_prefix('m')?.split_once(':')?.0.split_once('.')?;
@@ -66,14 +66,14 @@ impl Check {
         let label = message.as_text().and_then(label);
         if let Some((connection, number)) = label {
             let newest = self.newest.entry(connection).or_default();
-            // A line that is closing may leave some out, to get at the close frame behind them.
+            // A closing line may skip messages to reach the close frame behind them.
             let next = number == *newest + 1 || self.state == Closing && number > *newest;
             assert!(next || self.raw || self.unruly, "m{connection}.{number} after {newest}");
             *newest = if next { number } else { *newest };
         }
     }
 
-    /// The server has one of the application's messages, perhaps a request.
+    /// The server has received one of the application's messages, perhaps a request.
     pub(super) fn requested(&mut self, payload: &[u8]) {
         if let Ok(value) = serde_json::from_slice::<Value>(payload)
             && let Some(ticket) = value["n"].as_u64()
@@ -82,7 +82,7 @@ impl Check {
         }
     }
 
-    /// A request has its reply.
+    /// A request got its reply.
     pub(super) fn answered(&mut self, ticket: u64, answer: &Result<Message, Error>) {
         if let (Ok(message), Some(id), true) = (answer, self.requests.get(&ticket), self.pairs_by_id) {
             let value = message.json::<Value>().expect("an answer in JSON");
@@ -90,7 +90,7 @@ impl Check {
         }
     }
 
-    /// The session tells of an event.
+    /// The session reports an event.
     pub(super) fn event(&mut self, event: &Event, now: Instant, config: &ConnectionConfig, lines: &[Line]) {
         if self.state == Closed {
             assert!(matches!(event, Event::Disconnected { .. } | Event::Closed { .. }), "{event:?}");
@@ -103,7 +103,7 @@ impl Check {
                 self.since = now;
             }
             Event::Connected { attempts, .. } => {
-                // One that said goodbye in the same breath is past it.
+                // A line that began to close at the same moment is already past this state.
                 assert!(matches!(self.state, Connected | Authenticated) && *attempts > 0, "{}", self.state);
             }
             Event::Disconnected { reason, retry_in, .. } => {
@@ -124,7 +124,7 @@ impl Check {
         }
     }
 
-    /// All events were told.
+    /// All events were published.
     pub(super) fn published(&self, state: ConnectionState) {
         assert_eq!(self.state, state);
         assert!(self.planned.is_empty(), "a plan that nobody was told of");
@@ -143,7 +143,7 @@ impl Check {
         }
     }
 
-    /// What holds while the I/O thread sleeps. `blocked`: bytes wait, since then; `ready`: messages go out.
+    /// What holds while the I/O thread sleeps. `blocked`: since when bytes wait; `ready`: messages can be sent.
     pub(super) fn asleep(
         &self,
         now: Instant,
@@ -156,7 +156,7 @@ impl Check {
         let up = ready || logging_in || state == Closing;
         bounds.extend((state == Connecting).then_some(self.since + config.connect_timeout));
         bounds.extend((state == Closing).then_some(self.since + config.close_timeout));
-        // A server that is not read is not judged by what it says.
+        // While the server is not read, its silence does not count.
         let since = self.since.max(self.excused);
         bounds.extend((logging_in && !paused).then_some(since + config.login_timeout));
         bounds.extend(blocked.filter(|_| up).map(|since| since + config.write_timeout));
@@ -169,7 +169,7 @@ impl Check {
     }
 }
 
-/// A connection was given up for a reason, among these.
+/// A connection was given up, for a reason that one of `lines` justifies.
 fn lost(reason: &DisconnectReason, now: Instant, config: &ConnectionConfig, lines: &[Line]) {
     match reason {
         DisconnectReason::Lost(Error::HeartbeatTimeout { .. }) => {

@@ -1,4 +1,4 @@
-//! The same frames, however they are cut.
+//! The same frames, cut into pieces in any way.
 
 use super::input::{Input, cut};
 
@@ -9,7 +9,7 @@ use crate::transport::pipe::{End, Pipe, frame};
 use crate::transport::socket::{Incoming, Socket};
 use crate::transport::stream::{Link, Wire};
 
-/// What a server sent, as the I/O thread gets it.
+/// What a server sent, as the I/O thread receives it.
 #[derive(Debug, PartialEq)]
 enum Seen {
     Message(Message),
@@ -31,7 +31,7 @@ pub(super) fn run(data: &[u8]) {
     let large = usize::from(input.short());
     let mut bytes = input.rest().to_vec();
     if let Some(behind) = bytes.len().checked_sub(large) {
-        // A message that swells the buffers, somewhere in the middle.
+        // A message that grows the buffers, somewhere in the middle.
         let message = frame(0x82, &vec![b'L'; 70_000]);
         bytes.splice(behind..behind, message);
     }
@@ -45,7 +45,8 @@ pub(super) fn run(data: &[u8]) {
     check(&whole, &config);
 }
 
-/// Reads `pieces`, each as one arrival, the first `glued` of them with the answer to the upgrade, up to the end.
+/// Reads `pieces` to the end, each as one arrival. The first `glued` of them come together with the answer to the
+/// upgrade.
 fn seen(config: &ConnectionConfig, pieces: &[&[u8]], glued: usize, burst: usize) -> Vec<Seen> {
     let pipe = Pipe::new();
     let rest = pieces[..glued].concat();
@@ -66,7 +67,7 @@ fn seen(config: &ConnectionConfig, pieces: &[&[u8]], glued: usize, burst: usize)
     seen
 }
 
-/// Reads what there is. `false` when the connection is at its end.
+/// Reads what has arrived. Returns `false` at the end of the connection.
 fn read(socket: &mut Socket<Pipe>, burst: usize, seen: &mut Vec<Seen>) -> bool {
     loop {
         socket.begin_burst(burst);

@@ -1,6 +1,6 @@
-//! A fuzzer's input, taken apart from the front.
+//! A fuzzer's input, consumed from the front.
 
-/// Gives zeros when it is used up.
+/// Yields zeros once it is used up.
 pub(super) struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
@@ -40,7 +40,7 @@ impl<'a> Input<'a> {
         taken
     }
 
-    /// So many bytes as the next byte says.
+    /// As many bytes as the next byte says.
     pub(super) fn block(&mut self) -> &'a [u8] {
         let length = self.byte();
         self.take(length.into())
@@ -51,7 +51,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// Cuts `bytes` into pieces, as `seed` says: all in one for 0, equal pieces below 128, else pieces of all sizes.
+/// Cuts `bytes` into pieces according to `seed`: one piece for 0, equal pieces below 128, else pieces of all sizes.
 pub(super) fn cut(bytes: &[u8], seed: u8) -> Vec<&[u8]> {
     let mut pieces = Vec::new();
     let mut rest = bytes;
@@ -61,7 +61,7 @@ pub(super) fn cut(bytes: &[u8], seed: u8) -> Vec<&[u8]> {
         let size = match seed {
             0 => rest.len(),
             1..=127 => usize::from(seed),
-            // Most of them small, some larger than a read.
+            // Most pieces are small, some are larger than a read.
             _ => 1 << (state >> 28) | (state >> 16 & 7) as usize,
         };
         let (piece, behind) = rest.split_at(size.min(rest.len()));

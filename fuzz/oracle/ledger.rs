@@ -1,4 +1,4 @@
-//! What became of each accepted message: as the client tells it, and as the server saw it.
+//! The fate of each accepted message, as the client reports it and as the server saw it.
 
 use std::collections::BTreeMap;
 
@@ -9,9 +9,9 @@ use crate::session::{ConnectionId, LostMessages, Watermarks};
 
 pub(super) struct Ledger {
     fates: Vec<Fate>,
-    /// Messages are sent again until they are confirmed.
+    /// Messages are sent again until they are confirmed: at least once.
     keeps: bool,
-    /// The newest ticket that the server has seen on each connection; of what is sent once, on any.
+    /// The newest ticket that the server has seen on each connection or, for messages that are sent once, on any.
     newest: BTreeMap<ConnectionId, u64>,
     settled: u64,
 }
@@ -19,23 +19,23 @@ pub(super) struct Ledger {
 #[derive(Debug, Default)]
 struct Fate {
     request: bool,
-    /// It may grow too old.
+    /// The message may expire.
     expires: bool,
-    /// The server has it in whole.
+    /// The server has received all of it.
     arrived: bool,
-    /// The connections on which the system took something of it, and the last of them.
+    /// The number of connections on which the system took some of it, and the last of them.
     connections: u8,
     connection: ConnectionId,
-    /// By the watermarks, it is confirmed.
+    /// The watermarks count it as confirmed.
     confirmed: bool,
-    /// It was named as maybe delivered: in an event or at the end, and to who waits for its confirmation.
+    /// It was reported as maybe delivered: in an event or at the end, and to callers that wait for its confirmation.
     doubted: bool,
     told: bool,
     /// It was returned as never written.
     unwritten: bool,
-    /// It was named as too old, or as one that the protocol failed to send.
+    /// It was reported as too old, or as one that the protocol failed to send.
     expired: bool,
-    /// The caller took it back, or the protocol let it fall.
+    /// The caller took it back, or the protocol dropped it.
     dropped: bool,
     replies: u8,
     /// The server has answered it.
@@ -43,13 +43,13 @@ struct Fate {
 }
 
 impl Fate {
-    /// The protocol may have had its answer, though nobody was told: its caller has taken it back.
+    /// The protocol may have had its answer without anybody being told, because the caller has withdrawn it.
     fn may_be_answered(&self) -> bool {
         self.answered || self.request && self.dropped && self.arrived
     }
 
-    /// It has met another fate than to be delivered or to be left. A request that has gone out is not spared: it may
-    /// have been delivered, whatever its caller was told.
+    /// It has met a fate other than being delivered or left over. A request that went out is not exempt: it may have
+    /// been delivered, whatever its caller was told.
     fn is_gone(&self) -> bool {
         let may_have_arrived = self.request && self.connections > 0;
         self.expired || !may_have_arrived && (self.dropped || self.request && self.replies > 0)
@@ -79,7 +79,7 @@ impl Ledger {
         at.and_then(|at| self.fates.get(at)).is_some_and(|fate| fate.request)
     }
 
-    /// The system has taken something of this message, or all of it.
+    /// The system has taken some of this message, or all of it.
     pub(super) fn see(&mut self, payload: &[u8], connection: ConnectionId, whole: bool) {
         let Some(ticket) = label(payload) else { return };
         let keeps = self.keeps;
@@ -97,7 +97,7 @@ impl Ledger {
         assert!(fate.connections <= most, "#{ticket} on {} connections", fate.connections);
     }
 
-    /// These may have been delivered, and are not sent again.
+    /// These messages may have been delivered, and are not sent again.
     pub(super) fn doubt(&mut self, tickets: &Tickets) {
         for ticket in tickets.iter().map(Ticket::number) {
             let fate = self.fate(ticket);
@@ -106,7 +106,7 @@ impl Ledger {
         }
     }
 
-    /// Who waits for their confirmation is told that it will not come.
+    /// Callers that wait for the confirmation of these messages learn that it will not come.
     pub(super) fn tell(&mut self, doubts: &[LostMessages]) {
         for LostMessages { tickets, expired } in doubts {
             for ticket in tickets.iter().map(Ticket::number) {
@@ -117,7 +117,7 @@ impl Ledger {
         }
     }
 
-    /// These were too old to be written, or the protocol has met them too often, by `times`.
+    /// These messages were too old to be written, or the protocol has been given them too often, according to `times`.
     pub(super) fn expire(&mut self, tickets: &Tickets, times: impl Fn(u64) -> u8) {
         for ticket in tickets.iter().map(Ticket::number) {
             let fate = self.fate(ticket);
@@ -136,7 +136,7 @@ impl Ledger {
         self.fate(ticket).dropped = true;
     }
 
-    /// Whether this request has no reply, and did not go out. Nobody waits for it any more.
+    /// Whether this request has no reply and did not go out. Its caller no longer waits.
     pub(super) fn never_met(&mut self, ticket: u64) -> bool {
         let fate = self.fate(ticket);
         let never = fate.replies == 0 && fate.connections == 0;
@@ -144,25 +144,25 @@ impl Ledger {
         never
     }
 
-    /// The server has answered a request.
+    /// The server has answered this request.
     pub(super) fn answer(&mut self, ticket: u64) {
         self.fate(ticket).answered = true;
     }
 
-    /// A request has its last reply.
+    /// This request got its last reply.
     pub(super) fn reply(&mut self, ticket: u64) {
         let fate = self.fate(ticket);
         fate.replies += 1;
         assert!(fate.request && fate.replies == 1, "#{ticket}: {fate:?}");
     }
 
-    /// What the client says of its messages while the line goes on.
+    /// What the client reports of its messages while the line is up.
     pub(super) fn settle(&mut self, marks: &Watermarks) {
         assert!(marks.settled <= marks.written && marks.written <= self.accepted(), "{marks:?}");
         for ticket in self.settled + 1..=marks.settled {
             let fate = self.fate(ticket);
             if !fate.told && !fate.is_gone() {
-                // A wild server may answer what it has not read.
+                // A wild server may answer a request that it has not read.
                 assert!(
                     fate.arrived || fate.answered,
                     "#{ticket} confirmed, and it did not arrive: {fate:?}"
@@ -170,7 +170,7 @@ impl Ledger {
                 fate.confirmed = fate.arrived;
             }
         }
-        // What was let fall may leave the mark behind where it was: nobody waits for less.
+        // Dropped messages may leave the mark where it was: nobody waits for a smaller one.
         self.settled = self.settled.max(marks.settled);
     }
 
@@ -185,8 +185,8 @@ impl Ledger {
         }
     }
 
-    /// The line is lost, and will be dialled again, or it has moved: what the server may have is settled or named, but for
-    /// what goes out on the `current` connection. Up to `sure` there may have been confirmations.
+    /// The line is lost and will be dialled again, or it has moved. Whatever the server may have is settled or
+    /// reported, except for what goes out on the `current` connection. Tickets up to `sure` may have been confirmed.
     pub(super) fn lose(&self, sure: u64, current: Option<ConnectionId>) {
         let on_others = |fate: &Fate| current != Some(fate.connection);
         for (fate, ticket) in self.fates.iter().zip(1_u64..).filter(|(fate, _)| on_others(fate)) {
@@ -200,7 +200,7 @@ impl Ledger {
         }
     }
 
-    /// The client is closed, and this is left. Returns how many messages it has let go.
+    /// The client is closed, and `left` remains. Returns how many messages it has released.
     pub(super) fn close(&mut self, left: &Undelivered) -> usize {
         for message in &left.never_written {
             let ticket = label(message.as_bytes()).expect("one of ours");
@@ -226,13 +226,13 @@ impl Ledger {
     }
 }
 
-/// A message that says which it is.
+/// A message that contains its ticket.
 pub(super) fn message(ticket: u64, size: usize, binary: bool) -> Message {
     let text = format!("{ticket}:{}", "z".repeat(size));
     if binary { text.into_bytes().into() } else { text.into() }
 }
 
-/// The ticket of one of the application's messages, of which the beginning may be all there is.
+/// The ticket of one of the application's messages, of which perhaps only the beginning is there.
 pub(super) fn label(payload: &[u8]) -> Option<u64> {
     let at = match payload {
         [b'0'..=b'9', ..] => 0,

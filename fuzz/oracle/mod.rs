@@ -1,5 +1,5 @@
-//! What the fuzzers in `fuzz/` call. Not a part of the library: it is there for them and for the unit tests, which
-//! replay what the fuzzers have found.
+//! The entry points of the fuzzers in `fuzz/`. This is not a part of the library: it is there for them and for the unit
+//! tests, which replay what the fuzzers have found.
 
 mod answer;
 mod check;
@@ -18,7 +18,7 @@ mod wild;
 use std::sync::OnceLock;
 use std::time::Instant;
 
-/// The answer to an upgrade, cut anywhere, up to any limit of its size and of the time.
+/// The answer to an upgrade, cut anywhere, up to any limit of size and time.
 pub fn http_answer(data: &[u8]) {
     answer::run(data);
 }
@@ -38,17 +38,17 @@ pub fn frames(data: &[u8]) {
     frames::run(data);
 }
 
-/// A whole client without its threads: whatever the server, the network, the clock and the callers do.
+/// A whole client without its threads, against anything that the server, the network, the clock and the callers may do.
 pub fn connection(data: &[u8]) {
     steps::run_any(data, start());
 }
 
-/// The same, with a session in JSON.
+/// Like [`connection`], with a session in JSON.
 pub fn json_session(data: &[u8]) {
     steps::run(data, steps::Speaks::Json, start());
 }
 
-/// When everything begins. An `Instant` has no other source than the clock; from here on nobody looks at it.
+/// When everything begins. An `Instant` has no other source than the clock; from here on nobody reads it.
 #[expect(clippy::disallowed_methods, reason = "the one look at the clock; all else steps from it")]
 fn start() -> Instant {
     static START: OnceLock<Instant> = OnceLock::new();
@@ -60,17 +60,17 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    /// Gives every input that is kept in `fuzz/corpus` to its target.
+    /// Runs a target on every input that is kept in `fuzz/corpus`.
     fn replay(target: &str, run: fn(&[u8])) {
         let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
         if !fuzz.exists() {
-            // The published package comes without the fuzzers.
+            // The published package does not contain the fuzzers.
             return;
         }
         let mut count = 0;
         for entry in fs::read_dir(fuzz.join("corpus").join(target)).unwrap() {
             let path = entry.unwrap().path();
-            // The last one is the culprit.
+            // The last path printed is the one that failed.
             println!("{}", path.display());
             run(&fs::read(path).unwrap());
             count += 1;

@@ -1,4 +1,5 @@
-//! The server's end of a connection: it takes what the client sends as RFC 6455 has it, and makes frames of its own.
+//! The server's end of a connection: it parses what the client sends according to RFC 6455, and makes frames of its
+//! own.
 
 use std::collections::VecDeque;
 
@@ -6,29 +7,29 @@ use super::ledger::label;
 use crate::transport::pipe::{Head, frame};
 
 pub(super) struct Peer {
-    /// What came, from the first frame that is not whole.
+    /// Received bytes, from the first incomplete frame on.
     buffer: Vec<u8>,
-    /// The fragments of a message so far.
+    /// The fragments of an incomplete message so far.
     partial: Option<Vec<u8>>,
-    /// The client's pings that were not answered, each with the newest ticket before it.
+    /// The client's unanswered pings, each with the newest ticket before it.
     pings: Vec<(Vec<u8>, u64)>,
-    /// The newest of the application's messages that came in whole, and up to which they were confirmed.
+    /// The newest of the application's messages that arrived in full, and the newest that was confirmed.
     newest: u64,
     sure: u64,
-    /// The pings of our own that were not answered.
+    /// Our own unanswered pings.
     asked: VecDeque<Vec<u8>>,
     /// The client's close frame has come.
     closed: bool,
-    /// Bytes were sent that need not be frames: nobody knows what the client makes of them.
+    /// Bytes that need not be frames were sent: nobody knows what the client makes of them.
     pub(super) raw: bool,
-    /// Which connection it is, and the messages that were sent.
+    /// The number of the connection, and how many messages were sent.
     connection: u64,
     sent: u64,
     /// A message of ours has more fragments to come.
     open: bool,
 }
 
-/// What a client said.
+/// What a client has sent.
 #[derive(Debug)]
 pub(super) enum Said {
     Message(Vec<u8>),
@@ -52,7 +53,7 @@ impl Peer {
         }
     }
 
-    /// Takes what the client has sent.
+    /// Takes in what the client has sent.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Vec<Said> {
         self.buffer.extend(bytes);
         let buffer = std::mem::take(&mut self.buffer);
@@ -70,7 +71,7 @@ impl Peer {
         said
     }
 
-    /// What there is of a message that did not come in whole.
+    /// The part that arrived of an incomplete message.
     pub(super) fn torn(&self) -> Option<Vec<u8>> {
         let mut payload = self.partial.clone().unwrap_or_default();
         if let Some(head) = Head::read(&self.buffer).filter(|head| head.opcode < 8) {
@@ -121,12 +122,12 @@ impl Peer {
         }
     }
 
-    /// Whether the newest of our pings has its pong.
+    /// Whether our newest ping has its pong.
     pub(super) fn is_answered(&self) -> bool {
         self.asked.is_empty() || self.raw
     }
 
-    /// A text message that says which it is.
+    /// A text message that contains its number.
     pub(super) fn message(&mut self, size: usize) -> Vec<u8> {
         let text = format!("m{}:{}", self.number(), "x".repeat(size));
         self.text(text.as_bytes())
@@ -155,7 +156,7 @@ impl Peer {
         frame(0x89, payload)
     }
 
-    /// The answer to the ping that came as `back` pings before the newest.
+    /// The answer to the ping that came `back` pings before the newest.
     pub(super) fn pong(&mut self, back: usize) -> Vec<u8> {
         let at = self.pings.len().checked_sub(back + 1);
         let Some(at) = at else { return Vec::new() };
@@ -164,13 +165,13 @@ impl Peer {
         frame(0x8A, &payload)
     }
 
-    /// A pong that may answer nothing.
+    /// A pong that may belong to no ping.
     pub(super) fn forge(&mut self, payload: &[u8]) -> Vec<u8> {
         self.sure = u64::MAX;
         frame(0x8A, payload)
     }
 
-    /// Up to this ticket, the client may have confirmations.
+    /// The ticket up to which the client may have confirmations.
     pub(super) fn sure(&self) -> u64 {
         if self.raw { u64::MAX } else { self.sure }
     }

@@ -1,5 +1,5 @@
-//! Whatever happens on a line, in whatever order, some things always hold: random steps, as the fuzzers take them from
-//! their inputs, drive a whole client. What holds is asserted on the way, in [`Rig`](super::rig::Rig).
+//! Some things hold on a line whatever happens, in whatever order. Random steps, in the form of the fuzzers' inputs,
+//! drive a whole client. [`Rig`](super::rig::Rig) asserts the invariants on the way.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::start;
 use super::steps::{Speaks, run};
 
-/// A step and what it says: mostly of the kinds that let a line live on.
+/// A step and its arguments: mostly of kinds that keep a line alive.
 fn step() -> impl Strategy<Value = Vec<u8>> {
     let kind = prop_oneof![
         4 => prop::sample::select(&[12_u8, 12, 2, 4, 16, 19][..]),
@@ -27,7 +27,7 @@ fn input() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|(setup, script, steps)| [setup, script, steps.concat()].concat())
 }
 
-/// So many bytes say how the client is set up.
+/// How many bytes say how the client is set up.
 const SETUP: usize = 20;
 
 proptest! {

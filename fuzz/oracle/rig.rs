@@ -26,14 +26,14 @@ use crate::session::{Reply, Session, Startup};
 use crate::shared::{Intake, Sleep, Status};
 pub(super) use sim::{Line, Opening, Sim};
 
-/// So many turns in a row that change nothing are a spin.
+/// How many turns in a row without a change count as a busy loop.
 const SPIN: usize = 3;
 
 pub(super) struct Rig {
     pub(super) turn: Turn<Sim>,
     pub(super) config: ConnectionConfig,
     pub(super) inbox: Receiver<Event>,
-    /// Where the answers to requests come, by ticket.
+    /// Where the answers to requests arrive, by ticket.
     pub(super) asked: BTreeMap<u64, Receiver<Result<Message, Error>>>,
     pub(super) wall: SystemTime,
     /// How many events the application takes after each turn.
@@ -41,11 +41,11 @@ pub(super) struct Rig {
     pub(super) ledger: Ledger,
     pub(super) fallen: Fallen,
     pub(super) check: Check,
-    /// There is a protocol to pair requests with answers.
+    /// The protocol pairs requests with answers.
     pub(super) answers_requests: bool,
-    /// Bytes were sent on a connection that was wanted that need not be messages.
+    /// Bytes that need not be messages were sent on a connection that was wanted.
     raw: bool,
-    /// What came out so far: it says whether a turn did anything.
+    /// How much output there was so far: it shows whether a turn did anything.
     work: usize,
     pub(super) stopped: bool,
 }
@@ -87,7 +87,7 @@ impl Rig {
         self.turn.host.now
     }
 
-    /// Turns until the I/O thread would sleep. Returns how long it would.
+    /// Runs turns until the I/O thread would sleep. Returns until when it would sleep.
     pub(super) fn settle(&mut self) -> Option<Instant> {
         let mut idle = 0;
         while !self.stopped {
@@ -107,7 +107,7 @@ impl Rig {
         None
     }
 
-    /// What changes when anything is done.
+    /// A value that changes when anything is done.
     fn signs(&self) -> impl PartialEq + use<> {
         let (session, sim) = (&self.turn.session, &self.turn.host);
         let state = (session.state(), session.next_deadline(), session.stats());
@@ -127,7 +127,7 @@ impl Rig {
         }
     }
 
-    /// What the network brings, and what the poller says of it.
+    /// Delivers what the network brings, and what the poller reports of it.
     fn deliver(&mut self) {
         let Turn { host: sim, sockets, .. } = &mut self.turn;
         for open in sockets.iter_mut() {
@@ -144,7 +144,7 @@ impl Rig {
         }
     }
 
-    /// The servers take what the systems took, and what was hung up is gone.
+    /// The servers receive what the systems took, and connections that were dropped are removed.
     fn follow(&mut self) {
         let now = self.now();
         self.work += usize::from(self.turn.moved.take().is_some());
@@ -155,7 +155,7 @@ impl Rig {
             self.ledger.answer(ticket);
         }
         self.check.planned.extend(self.turn.host.planned.drain(..));
-        // What tungstenite holds, one message, and the answers to pings come on top.
+        // One message held by tungstenite, and the answers to pings, come on top.
         let most = HIGH_WATER + (128 << 10) + self.config.max_message_size + (128 << 10);
         for open in self.turn.sockets.iter_mut() {
             assert!(open.socket.spilled() <= most, "{} bytes wait", open.socket.spilled());
@@ -187,7 +187,7 @@ impl Rig {
         }
     }
 
-    /// What the session tells, before it is published.
+    /// Checks what the session reports, before it is published.
     fn observe(&mut self) {
         let (now, session) = (self.turn.host.now, &self.turn.session);
         for Reply { ticket, answer, last } in session.pending_replies() {
@@ -203,7 +203,7 @@ impl Rig {
             }
         }
         let lines = &self.turn.host.lines;
-        // Up to this ticket, a connection that is gone may have had confirmations.
+        // Up to this ticket, a connection that is gone may have received confirmations.
         let sure = lines.iter().map(|line| line.peer.sure()).max().unwrap_or_default();
         for event in session.pending_events() {
             self.work += 1;
@@ -215,7 +215,7 @@ impl Rig {
                 }
                 Event::Moved { maybe_delivered, .. } => {
                     self.ledger.doubt(maybe_delivered);
-                    // Else the new connection is lost, too, and its loss names the rest.
+                    // Otherwise the new connection is lost as well, and its loss reports the rest.
                     if let Some(current) = session.current() {
                         self.ledger.lose(sure, Some(current));
                     }
@@ -243,7 +243,7 @@ impl Rig {
         }
     }
 
-    /// So much time passes while the I/O thread sleeps.
+    /// Lets this much time pass while the I/O thread sleeps.
     pub(super) fn sleep(&mut self, time: Duration) {
         self.turn.host.now += time;
         self.wall += time;
@@ -254,7 +254,7 @@ impl Rig {
         }
     }
 
-    /// What follows the turn, with the network.
+    /// Decides what follows the turn, including what the network does.
     fn next(&mut self) -> Next {
         let now = self.now();
         let was_paused = self.turn.is_paused();

@@ -1,4 +1,4 @@
-//! A whole line, from bytes: its configuration, then step after step what happens to it.
+//! A whole line driven by bytes: its configuration, then step by step what happens to it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -30,13 +30,13 @@ pub(super) enum Speaks {
     Wild,
 }
 
-/// Nothing above may happen more often in one run.
+/// The most steps in one run.
 const STEPS: usize = 400;
 
 /// This bit of a step says that the next one happens in the same turn.
 const AT_ONCE: u8 = 0x80;
 
-/// With a protocol that the input chooses.
+/// Runs with a protocol that the input chooses.
 pub(super) fn run_any(data: &[u8], now: Instant) {
     let choice = Input::new(data).pick(&[Speaks::Plain, Speaks::Plain, Speaks::Json, Speaks::Wild]);
     run(data.get(1..).unwrap_or_default(), choice, now);
@@ -79,7 +79,7 @@ pub(super) fn run(data: &[u8], speaks: Speaks, now: Instant) {
 fn config(input: &mut Input<'_>, speaks: Speaks) -> ConnectionConfig {
     let ms = |input: &mut Input<'_>, all: &[u64]| Duration::from_millis(input.pick(all));
     let beats = [Beat::WebSocketPing, Beat::WebSocketPing, Beat::Json, Beat::Off, Beat::Protocol];
-    // Only the wild one answers for its own heartbeats.
+    // Only the wild protocol makes its own heartbeats.
     let beat = input.pick(&beats[..if speaks == Speaks::Wild { 5 } else { 4 }]);
     let heartbeat = HeartbeatConfig::default()
         .beat(beat)
@@ -184,7 +184,7 @@ fn act(rig: &mut Rig, step: u8, input: &mut Input<'_>, due: Option<Instant>) {
         11 => rig.turn.host.commands.push_back(Command::ReconnectNow),
         12..=14 => dialled(rig, step % 32, input),
         15 => {
-            // A timer that fires for a plan of the past.
+            // A timer fires for an earlier plan.
             let generation = u64::from(input.byte());
             if rig.turn.host.plan.is_none_or(|plan| plan.generation != generation) {
                 rig.turn.session.handle_retry(rig.now(), generation);
@@ -223,7 +223,7 @@ fn request(rig: &mut Rig, input: &mut Input<'_>) {
         _ => value.into(),
     };
     let (way, answers) = crossbeam_channel::unbounded();
-    // There is no time to wait for room.
+    // A wait for room is not possible here.
     let offer = Offer { message, reply: Some(Box::new(Reply { way, many })), expires: None };
     match rig.turn.intake.push(offer, rig.now(), |_| Duration::ZERO) {
         Ok(ticket) => {
@@ -234,10 +234,10 @@ fn request(rig: &mut Rig, input: &mut Input<'_>) {
     }
 }
 
-/// An attempt ends; one that nobody waits for any more, too.
+/// An attempt ends, possibly one that nobody waits for any more.
 fn dialled(rig: &mut Rig, step: u8, input: &mut Input<'_>) {
     let generation = match step {
-        // One of the past.
+        // An earlier attempt.
         14 => Some(u64::from(input.byte() % 4)).filter(|generation| {
             *generation <= rig.turn.host.newest && rig.turn.host.dialling != Some(*generation)
         }),
@@ -326,7 +326,7 @@ fn happen(rig: &mut Rig, which: usize, step: u8, input: &mut Input<'_>) {
         }
         _ => {
             pipe.state().interrupts = input.byte() % 4;
-            // The poller may say so and be wrong.
+            // The poller may report this wrongly.
             if let Some(open) = sockets.iter_mut().find(|open| open.id == *id) {
                 open.socket.wire_mut().edge();
             }

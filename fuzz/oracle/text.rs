@@ -1,4 +1,4 @@
-//! What is parsed from single lines of text: `Retry-After`, URLs, headers.
+//! Single lines of text that are parsed: `Retry-After`, URLs, headers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -81,11 +81,11 @@ fn wall(input: &mut Input<'_>) -> SystemTime {
     wall.unwrap_or(epoch)
 }
 
-/// Long enough not to be in anything else.
+/// Long enough not to occur in anything else by chance.
 const SECRET: &str = "s3cretS3cret";
 
-/// A URL that may hold a secret where secrets stand, and headers. One that is not refused is dialled as it was meant;
-/// refused or not, the secret is not shown.
+/// A URL that may hold a secret where secrets belong, and headers. If they are accepted, the request is as configured.
+/// Accepted or not, the secret is not shown.
 pub(super) fn url_and_headers(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let mut lines = text.split('\n');
@@ -119,7 +119,7 @@ pub(super) fn url_and_headers(data: &[u8]) {
     }
 }
 
-/// A URL with the secret in its password, or, where there is none, in its query: `scheme|user|host|path`.
+/// A URL with the secret in its password or, if it has none, in its query: `scheme|user|host|path`.
 fn secretive(pattern: &str) -> String {
     let mut parts = pattern.splitn(4, '|');
     let mut part = || parts.next().unwrap_or_default();
@@ -142,7 +142,7 @@ fn sound(endpoint: &Endpoint) {
     assert_eq!(again, Endpoint { userinfo: None, ..endpoint.clone() });
 }
 
-/// The request says what was configured, and nothing besides.
+/// The request contains what was configured, and nothing else.
 fn dialled(endpoint: &Endpoint, config: &ConnectionConfig) {
     let head = request_of(config);
     let mut headers = vec![httparse::EMPTY_HEADER; head.len()];

@@ -1,4 +1,4 @@
-//! A protocol that asks for anything at any time, as bytes of the input say.
+//! A protocol that asks for anything at any time, as the bytes of the input say.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use crate::protocol::{
     Attempt, Context, Handshake, Loss, Outgoing, Protocol, RequestId, Retry, UpgradeRequest,
 };
 
-/// It asks for no longer time between two heartbeats.
+/// The longest time between two heartbeats that it asks for.
 pub(super) const LONGEST_TOLD: Duration = Duration::from_millis(2 * 39 * 7);
 
 pub(super) struct Wild {
@@ -20,17 +20,17 @@ pub(super) struct Wild {
     fallen: Fallen,
 }
 
-/// What it did with the messages that it was to send.
+/// What it did with the messages that it was given to send.
 #[derive(Clone, Default)]
 pub(super) struct Fallen(Arc<Mutex<Seen>>);
 
 #[derive(Default)]
 struct Seen {
-    /// The tickets of those that were let fall.
+    /// The tickets of the messages that it dropped.
     fallen: Vec<u64>,
-    /// Those of the requests that it has answered, whether or not somebody still waited.
+    /// The tickets of the requests that it has answered, whether or not anybody still waited.
     answered: Vec<u64>,
-    /// How often it was to send each.
+    /// How often it was given each message to send.
     times: BTreeMap<u64, u8>,
 }
 
@@ -43,7 +43,7 @@ impl Fallen {
         std::mem::take(&mut self.seen().answered)
     }
 
-    /// How often it was to send this one.
+    /// How often it was given this message to send.
     pub(super) fn times(&self, ticket: u64) -> u8 {
         self.seen().times.get(&ticket).copied().unwrap_or_default()
     }

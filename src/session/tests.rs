@@ -1,4 +1,4 @@
-//! The rules of a line, told by one fake clock: an instant from which each test steps.
+//! The rules of a line under one fake clock: an instant from which each test steps.
 #![expect(clippy::disallowed_methods, reason = "an Instant has no other source; the tests step from it")]
 
 mod attempts;
@@ -37,18 +37,18 @@ const WALL_MS: u64 = 1_700_000_000_123;
 /// The socket of the first connection is dropped.
 const HANG_UP: Action = Action::Drop(ConnectionId(1));
 
-/// A session, the time that it is told, and the wire that it writes to.
+/// A session, the time that it is given, and the wire that it writes to.
 struct Rig {
     session: Session,
     now: Instant,
     start: Instant,
-    /// Bytes of the connection handed to the socket, and those of them that the system has taken.
+    /// How many bytes of the connection were handed to the socket, and how many of those the system has taken.
     handed: u64,
     taken: u64,
     last_ticket: u64,
-    /// The attempt that was asked for last.
+    /// The newest attempt that was asked for.
     generation: u64,
-    /// The plan that was made last, until it is used.
+    /// The newest plan, until it is used.
     plan: Option<ReconnectPlan>,
 }
 
@@ -99,7 +99,7 @@ impl Rig {
         rig
     }
 
-    /// The line is open, and what led there is forgotten.
+    /// A line that is open; the events that led there are forgotten.
     fn opened(config: ConnectionConfig) -> Self {
         let mut rig = Self::dialling(config);
         rig.open();
@@ -115,7 +115,7 @@ impl Rig {
         rig
     }
 
-    /// Opens the line, after the planned attempt's time if one is planned.
+    /// Opens the line, after waiting for the planned attempt if there is one.
     fn open(&mut self) {
         self.redial();
         assert!(self.try_open(self.generation), "wanted");
@@ -151,7 +151,7 @@ impl Rig {
         self.session.handle_fault(self.now, self.id(), crate::error::Fault::Broken(broken()));
     }
 
-    /// Time passes, and what is due is done.
+    /// Lets time pass, and does what is due.
     fn step(&mut self, time: Duration) {
         self.now += time;
         self.session.handle_timeout(self.now);
@@ -203,7 +203,7 @@ impl Rig {
         }
     }
 
-    /// The socket says how far it has come.
+    /// The socket reports its progress.
     fn report(&mut self) {
         let (handed, taken) = (self.handed, self.taken);
         self.session.handle_progress(
@@ -213,7 +213,7 @@ impl Rig {
         );
     }
 
-    /// The system takes so many bytes of what was handed over.
+    /// The system takes this many of the bytes that were handed over.
     fn take(&mut self, bytes: u64) {
         self.taken = self.handed.min(self.taken + bytes);
         self.report();
@@ -230,7 +230,7 @@ impl Rig {
         std::iter::from_fn(|| self.session.poll_event()).collect()
     }
 
-    /// What is to be done, in order; the newest attempt and plan are remembered.
+    /// The actions, in order. Remembers the newest attempt and plan.
     fn actions(&mut self) -> Vec<Action> {
         let actions: Vec<_> = std::iter::from_fn(|| self.session.poll_action()).collect();
         for action in &actions {
@@ -250,7 +250,7 @@ impl Rig {
         self.actions();
     }
 
-    /// The state changes and everything else that was told, in short.
+    /// The state changes and all other events, in short.
     fn told(&mut self) -> Vec<String> {
         self.events().iter().map(brief).collect()
     }
@@ -296,7 +296,7 @@ impl Rig {
         retry_in
     }
 
-    /// Why the session closed; it must have.
+    /// Why the session closed. It must have closed.
     fn closed(&mut self) -> CloseReason {
         assert_eq!(self.session.state(), ConnectionState::Closed);
         match self.events().pop() {
@@ -305,7 +305,7 @@ impl Rig {
         }
     }
 
-    /// What was left: texts never written, tickets in doubt.
+    /// What was undelivered: texts never written, tickets in doubt.
     fn left(&mut self) -> (Vec<String>, Vec<u64>) {
         let left = self.session.take_left();
         (left.never_written.iter().map(ToString::to_string).collect(), numbers(&left.maybe_delivered))

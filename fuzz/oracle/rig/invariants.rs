@@ -33,7 +33,7 @@ impl Rig {
         assert_eq!(self.turn.session.next_deadline(), deadline);
     }
 
-    /// What can go out is out, and what can come in is in.
+    /// Everything that can be sent is sent, and everything that can be received is received.
     fn check_nothing_waits(&mut self) {
         let (reads, current) = (!self.turn.is_paused(), self.turn.session.current());
         let session = &self.turn.session;
@@ -57,7 +57,7 @@ impl Rig {
         assert_eq!(count, self.turn.host.lines.len(), "a connection without a socket");
     }
 
-    /// The I/O thread's end, and what comes too late.
+    /// Ends the I/O thread, and tries what comes too late.
     pub(super) fn stop(&mut self) {
         self.stopped = true;
         self.turn.close_intake();
@@ -65,7 +65,7 @@ impl Rig {
         let session = &mut self.turn.session;
         let left = session.take_left();
         assert!(session.take_close_reason().is_some());
-        // The callers of requests that came too late learn of the end by themselves.
+        // The callers of requests that came too late learn of the end without a reply.
         let late = self.asked.keys().filter(|ticket| self.ledger.never_met(**ticket)).count();
         let let_go = self.ledger.close(&left);
         let accepted = usize::try_from(self.ledger.accepted()).expect("few tickets");

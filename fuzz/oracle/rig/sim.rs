@@ -1,4 +1,4 @@
-//! What stands around a line: the network, its servers, and the other threads.
+//! The surroundings of a line: the network, its servers, and the other threads.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -24,41 +24,41 @@ pub(in crate::fuzzing) struct Sim {
     config: ConnectionConfig,
     pub(in crate::fuzzing) results: VecDeque<(u64, Result<Opening, Error>)>,
     pub(in crate::fuzzing) commands: VecDeque<Command>,
-    /// What is being done elsewhere, and takes a moment.
+    /// Jobs that are under way, and take a moment.
     jobs: Vec<Job>,
     worked: VecDeque<JobResult>,
     pub(in crate::fuzzing) dialling: Option<u64>,
-    /// The newest attempt there was.
+    /// The newest attempt so far.
     pub(in crate::fuzzing) newest: u64,
     pub(in crate::fuzzing) plan: Option<ReconnectPlan>,
-    /// The delays of the plans that were made since somebody has looked.
+    /// The delays of the plans that were made since they were last read.
     pub(in crate::fuzzing) planned: Vec<Duration>,
     pub(in crate::fuzzing) lines: Vec<Line>,
-    /// How much it was asked for.
+    /// How many requests the host has served.
     pub(in crate::fuzzing) work: usize,
 }
 
-/// A connection, both ends of it.
+/// Both ends of a connection.
 pub(in crate::fuzzing) struct Line {
     pub(in crate::fuzzing) id: ConnectionId,
     pub(in crate::fuzzing) pipe: Pipe,
     pub(in crate::fuzzing) peer: Peer,
-    /// What the server has sent, and the network not delivered yet.
+    /// What the server has sent and the network has not delivered yet.
     pub(in crate::fuzzing) flight: VecDeque<u8>,
     pub(in crate::fuzzing) end: Option<End>,
-    /// How much of it arrives at a time.
+    /// How many of these bytes arrive at a time.
     pub(in crate::fuzzing) cut: usize,
-    /// When bytes were last read, or it opened.
+    /// When bytes were last read, or when the connection opened.
     pub(in crate::fuzzing) heard: Instant,
-    /// When the system last took something of what waits, or nothing waited.
+    /// When the system last took some of what waits, or when nothing waited.
     pub(in crate::fuzzing) moved: Instant,
     taken: u64,
     blocked: bool,
 }
 
-/// A connection about to be.
+/// A connection that is being opened.
 pub(in crate::fuzzing) struct Opening {
-    /// What came glued to the answer.
+    /// Bytes that came together with the answer.
     pub(in crate::fuzzing) glued: Vec<u8>,
     pub(in crate::fuzzing) peer: Peer,
     pub(in crate::fuzzing) room: usize,
@@ -82,7 +82,7 @@ impl Sim {
         }
     }
 
-    /// The jobs are done.
+    /// Finishes the jobs.
     pub(super) fn work_on(&mut self) {
         for Job { connection, id, work } in self.jobs.drain(..) {
             self.worked.push_back(JobResult { connection, id, result: work() });
@@ -187,7 +187,7 @@ impl Line {
         self.blocked
     }
 
-    /// The system has taken so much.
+    /// The system has taken `taken` bytes.
     pub(super) fn moves(&mut self, now: Instant, taken: u64, blocked: bool) {
         if taken != self.taken || !blocked || !self.blocked {
             self.moved = now;

@@ -18,7 +18,7 @@ fn ping(n: u64) -> HeartbeatAction {
     Send(HeartbeatFrame::Ping(n.to_be_bytes()))
 }
 
-/// Lets the beat that is due at `now` out, and onto the wire.
+/// Sends the beat that is due at `now`, and puts it on the wire.
 fn beat(heartbeat: &mut HeartbeatManager, now: Instant) {
     assert!(matches!(heartbeat.handle_timeout(now), Some(Send(_))));
     heartbeat.handle_written(now, heartbeat.sent());

@@ -12,7 +12,7 @@ fn leaving(id: u64, heard: bool) -> Connection {
     open(id, Stage::Leaving { until: Instant::now(), heard })
 }
 
-/// Connection 3 carries the line; 1 and 2 are being left, and 2 is not heard.
+/// Connection 3 carries the line; 1 and 2 are leaving, and the messages of 2 are ignored.
 fn line(successor: Option<Successor>) -> Line {
     let leaving = vec![leaving(1, true), leaving(2, false)];
     Line::Up(Box::new(Up { current: open(3, Stage::Ready), successor, leaving, ready: None }))

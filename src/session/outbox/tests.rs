@@ -13,7 +13,7 @@ fn numbers(tickets: &Tickets) -> Vec<u64> {
     tickets.iter().map(Ticket::number).collect()
 }
 
-/// Hands `n` messages over as one batch that ends at `end`.
+/// Hands over `n` messages as one batch that ends at `end`.
 fn hand(outbox: &mut Outbox, n: usize, end: u64) {
     for _ in 0..n {
         outbox.pop().unwrap();

@@ -295,7 +295,7 @@ fn retry_after_may_be_a_date_of_the_wall_clock_as_it_stands() {
     let date = httpdate::fmt_http_date(wall + 100 * S);
     rig.step(9877 * MS);
     rig.fail(rejected(503, Some(&date)));
-    // A date has no fraction: 1,700,000,100 s against a clock of 1,700,000,010 s.
+    // The date has no fraction: 1,700,000,100 s against a clock of 1,700,000,010 s.
     assert_eq!(rig.retry_in(), Some(90 * S));
 }
 
@@ -344,7 +344,7 @@ fn a_retry_that_the_caller_wants_now_replaces_the_plan() {
     rig.session.handle_reconnect_now(rig.now);
     assert!(matches!(rig.actions()[..], [Unschedule, Dial { generation: 2, .. }]));
     assert_eq!(rig.told(), ["DISCONNECTED -> CONNECTING"]);
-    // The old plan's timer comes late.
+    // The old plan's timer fires late.
     rig.session.handle_retry(rig.now, plan.generation);
     rig.assert_nothing_happened();
     rig.fail(refused());

@@ -18,7 +18,7 @@ impl Far {
         Self { rig: Rig::opened(config), round_trip, answers: VecDeque::new(), pings: 0 }
     }
 
-    /// Time passes, and what arrives and is due is done.
+    /// Lets time pass, delivers what arrives, and does what is due.
     fn step(&mut self, time: Duration) {
         self.rig.step(time);
         let arrived = self.answers.partition_point(|(at, _)| *at <= self.rig.now);

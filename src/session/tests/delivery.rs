@@ -1,4 +1,4 @@
-//! What becomes of messages, both ways.
+//! The fate of messages, in both directions.
 
 use super::*;
 use crate::config::{Delivery, Inbound};
@@ -271,7 +271,7 @@ fn at_least_once_a_request_in_doubt_is_left_among_the_messages_in_order() {
     rig.session.handle_withdrawn(rig.now, 4);
     rig.session.handle_request(5, "5".into(), false);
     rig.transmit();
-    // Its caller has given up; it went out all the same.
+    // The caller has given up, but the request went out.
     rig.session.handle_withdrawn(rig.now, 5);
     rig.session.handle_terminate();
     assert_eq!(rig.left(), (vec![], vec![1, 2, 3, 5]));

@@ -1,4 +1,4 @@
-//! Heartbeats, and the line that does not live.
+//! Heartbeats, and lines that are dead.
 
 use super::*;
 use crate::config::Beat;
@@ -120,7 +120,7 @@ fn whatever_arrives_is_life() {
         |rig| rig.session.handle_activity(rig.now, rig.id()),
         |rig| rig.receive("hello"),
         |rig| rig.pong(1),
-        // Not the answer, so that the peer is asked once more, and has its time for that.
+        // This is not the answer, so the peer is asked once more, and has its full time for that.
         |rig| rig.pong(77),
     ];
     for (n, (arrive, due)) in arrivals.iter().zip([60, 60, 60, 49]).enumerate() {
@@ -160,7 +160,7 @@ fn a_beat_that_waits_behind_a_blocked_write_is_not_counted_as_written() {
     rig.step(almost(30 * S));
     rig.take(1);
     rig.step(MS);
-    // The answer to a server's ping is handed over by the socket itself, while the beat has not been asked for yet.
+    // The socket itself hands over the answer to a server's ping, before the beat has been polled.
     rig.handed += FRAME;
     rig.report();
     rig.step(S);

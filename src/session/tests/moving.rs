@@ -1,9 +1,9 @@
-//! A move: the successor beside the line, the question before it takes over, and those that are left.
+//! A move: the successor, the ping before it takes over, and the connections that are left.
 
 use super::*;
 use crate::protocol::Context;
 
-/// Moves when the server says so, and says hello on each connection. A text of the server logs it in.
+/// Moves when the server says so, and sends a hello on each connection. A text from the server logs it in.
 struct Mover;
 
 impl Protocol for Mover {
@@ -54,7 +54,7 @@ impl Rig {
         self.session.handle_message(self.now, id, message.into());
     }
 
-    /// The counts of the fake wire are those of the line's connection from now on.
+    /// From now on, the counts of the fake wire are those of the current connection.
     fn on_the_new_wire(&mut self) {
         (self.handed, self.taken) = (UPGRADE, UPGRADE);
     }
