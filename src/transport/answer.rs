@@ -1,5 +1,5 @@
-//! The server's answer to the opening handshake (RFC 6455, section 4.1), as bytes that arrive in pieces: however it is
-//! cut, each byte is looked at once.
+//! The server's answer to the opening handshake (RFC 6455, section 4.1), as bytes that arrive in pieces. However it is
+//! cut, each byte is examined once.
 
 use std::mem;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use tungstenite::handshake::derive_accept_key;
 use crate::config::is_token;
 use crate::error::Rejection;
 
-/// What the answer is, once its head is there. `length` is the head's, with those of interim answers before it.
+/// What the answer is, once its head is complete. `length` is that of the head and of the interim answers before it.
 #[derive(Debug)]
 pub(crate) enum Answer {
     Accepted { length: usize, subprotocol: Option<Box<str>> },
@@ -20,39 +20,39 @@ pub(crate) enum Answer {
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     lines: Lines,
-    /// From its status line on.
+    /// The head, from its status line on.
     head: Option<Head>,
 }
 
 /// As much of a head as has arrived.
 #[derive(Debug)]
 struct Head {
-    /// Of HTTP/1.
+    /// The minor version of HTTP/1.
     minor_version: u8,
     status: u16,
     reason: String,
     headers: Vec<(String, String)>,
-    /// The last line was no header, and neither is what continues it.
+    /// Whether the last line was not a header. Lines that continue it are skipped as well.
     skips: bool,
 }
 
-/// The lines of bytes that grow at their end. No byte is looked at twice.
+/// The lines of a buffer that grows at its end. No byte is examined twice.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Lines {
     /// Where the next line begins.
     pub(super) begin: usize,
-    /// As far as this it has no end.
+    /// Up to here, the next line has no end.
     seen: usize,
 }
 
-/// How every status line begins that can be an answer to an upgrade.
+/// How every status line begins that can answer an upgrade.
 const START: &[u8] = b"HTTP/1.";
 
 const NO_HTTP: &str = "it is not HTTP/1.1; does a WebSocket server listen on that port?";
 
 impl Reader {
-    /// Goes on with `answer`, to whose end something was added since the last call; `None` if more is needed. The error
-    /// says what is wrong with it.
+    /// Continues with `answer`, which has grown since the last call. Returns `None` if more is needed. The error says
+    /// what is wrong with the answer.
     pub(crate) fn read(
         &mut self,
         answer: &[u8],
@@ -62,7 +62,7 @@ impl Reader {
         while let Some(line) = self.lines.next(answer) {
             let line = &answer[line];
             match &mut self.head {
-                // Empty lines before it are no harm (RFC 9112, section 2.2).
+                // Empty lines before the status line do no harm (RFC 9112, section 2.2).
                 None if line.is_empty() => {}
                 None if !line.starts_with(START) => return Err(NO_HTTP.into()),
                 None => {
@@ -75,7 +75,8 @@ impl Reader {
                 Some(head) => return head.finish(self.lines.begin, key, offered).map(Some),
             }
         }
-        // What can't become a status line is not waited for, but for a second byte: TLS shows by two.
+        // Bytes that can't become a status line are rejected without waiting for the rest of the line. It takes two
+        // bytes to recognise TLS.
         let begun = &answer[self.lines.begin..];
         let judged = self.head.is_none() && begun.len() > 1;
         if judged && !begun.starts_with(&START[..begun.len().min(START.len())]) {
@@ -86,7 +87,7 @@ impl Reader {
 }
 
 impl Head {
-    /// From a status line (RFC 9112, section 4).
+    /// Parses a status line (RFC 9112, section 4).
     fn new(line: &[u8]) -> Option<Self> {
         let [minor @ b'0'..=b'9', b' ', rest @ ..] = line.strip_prefix(START)? else { return None };
         let (code, reason) = rest.trim_ascii_start().split_first_chunk::<3>()?;
@@ -102,10 +103,10 @@ impl Head {
         })
     }
 
-    /// Takes a line. What is no header is none of the upgrade's: it is left out.
+    /// Adds a line. A line that is not a header is skipped: the upgrade has no such line.
     fn add(&mut self, line: &[u8]) {
         if line.starts_with(b" ") || line.starts_with(b"\t") {
-            // A value that was folded (RFC 9112, section 5.2).
+            // The continuation of a folded value (RFC 9112, section 5.2).
             if let Some((_, value)) = self.headers.last_mut().filter(|_| !self.skips) {
                 value.push(' ');
                 value.push_str(&text(line));
@@ -126,12 +127,13 @@ impl Head {
         Ok(Answer::Refused { length, rejection })
     }
 
-    /// The rules of section 4.1 for a status of 101. Returns the subprotocol.
+    /// Checks the rules of section 4.1 for a status of 101. Returns the subprotocol.
     fn check(&self, key: &str, offered: &[String]) -> Result<Option<Box<str>>, String> {
         if self.minor_version == 0 {
             return Err("status 101 in HTTP/1.0, which knows no upgrade: is an old proxy in between?".into());
         }
-        // "contains a value that is not an ASCII case-insensitive match for the value "websocket"": none of another.
+        // "contains a value that is not an ASCII case-insensitive match for the value "websocket"": no other value is
+        // allowed.
         let mut protocols = self.items("Upgrade").peekable();
         if protocols.peek().is_none() || !protocols.all(|item| item.eq_ignore_ascii_case("websocket")) {
             return Err("status 101 without 'Upgrade: websocket'".into());
@@ -169,14 +171,14 @@ impl Head {
         named.map(|(_, value)| value.as_str())
     }
 
-    /// The items of a header whose values are lists.
+    /// The items of a header whose value is a list.
     fn items(&self, name: &str) -> impl Iterator<Item = &str> {
         self.values(name).flat_map(|value| value.split(',')).map(str::trim).filter(|item| !item.is_empty())
     }
 }
 
 impl Lines {
-    /// The next line that has its end, without that end.
+    /// The next complete line, without its line ending.
     pub(super) fn next(&mut self, bytes: &[u8]) -> Option<Range<usize>> {
         let unseen = bytes.get(self.seen..)?;
         let Some(length) = unseen.iter().position(|byte| *byte == b'\n') else {
@@ -193,21 +195,22 @@ impl Lines {
         Some(begin..if bytes[begin..end].ends_with(b"\r") { end - 1 } else { end })
     }
 
-    /// The next line begins here.
+    /// Sets where the next line begins.
     pub(super) fn skip_to(&mut self, begin: usize) {
         self.begin = begin;
         self.seen = begin;
     }
 }
 
-/// Name and value of a header line. A space before the colon is no harm to one who only reads (RFC 9112, section 5.1).
+/// Name and value of a header line. A space before the colon does no harm to a client, which only reads it (RFC 9112,
+/// section 5.1).
 fn header(line: &[u8]) -> Option<(String, String)> {
     let colon = line.iter().position(|byte| *byte == b':')?;
     let name = str::from_utf8(line[..colon].trim_ascii_end()).ok().filter(|name| is_token(name))?;
     Some((name.into(), text(&line[colon + 1..])))
 }
 
-/// What no text holds becomes U+FFFD, and neither CR nor NUL is left.
+/// Decodes bytes as text. Invalid bytes become U+FFFD, and no CR or NUL remains.
 fn text(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes.trim_ascii());
     text.replace(|c: char| c != '\t' && c.is_control(), "\u{FFFD}")
@@ -220,7 +223,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::transport::upgrade::tests::KEY;
 
-    /// The answer of RFC 6455, section 1.3, to that key.
+    /// The answer of RFC 6455, section 1.3, to the key of that section.
     const GOOD: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
 
@@ -228,12 +231,12 @@ pub(crate) mod tests {
         static LOOKED_AT: Cell<usize> = const { Cell::new(0) };
     }
 
-    /// For the tests that count the work.
+    /// Counts bytes, for the tests that measure the work.
     pub(crate) fn looked_at(bytes: usize) {
         LOOKED_AT.set(LOOKED_AT.get() + bytes);
     }
 
-    /// How many bytes this thread looked at while `work` was done.
+    /// How many bytes this thread examined during `work`.
     pub(crate) fn bytes_looked_at(work: impl FnOnce()) -> usize {
         LOOKED_AT.set(0);
         work();
@@ -265,7 +268,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// What is wrong with an answer whose head these lines are.
+    /// What is wrong with an answer whose head consists of these lines.
     fn wrong(lines: &str) -> String {
         read(&format!("{lines}\r\n"), &[]).expect_err(lines)
     }
@@ -388,7 +391,7 @@ pub(crate) mod tests {
         ] {
             let first = GOOD.replacen("\r\n", &format!("\r\n{odd}\r\n"), 1);
             for answer in [format!("{first}\r\n"), format!("{first}{odd}\r\n\r\n")] {
-                // A line that begins with a space goes on with the one before it, which must not be the accept key.
+                // A line that begins with a space continues the line before it, which must not be the accept key.
                 if !(odd.starts_with(' ') && answer.contains("xOo=\r\n ")) {
                     accepted(&answer, &[]);
                 }

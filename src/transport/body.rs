@@ -1,4 +1,4 @@
-//! The body of a refusal, as far as it comes.
+//! The body of a refusal, as much of it as arrives.
 
 use std::ops::Range;
 
@@ -13,13 +13,13 @@ pub(crate) enum Body {
     UntilEnd,
 }
 
-/// The chunks that have come. However they are cut, each byte of their framing is looked at once.
+/// The chunks that have arrived. However they are cut, each byte of their framing is examined once.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Chunks {
     lines: Lines,
-    /// Where their data stand; of the last, some may be missing.
+    /// Where the data of each chunk lie. The last chunk may be incomplete.
     data: Vec<Range<usize>>,
-    /// The last one has come.
+    /// Whether the last chunk has arrived.
     ended: bool,
 }
 
@@ -38,7 +38,7 @@ impl Body {
         }
     }
 
-    /// Whether nothing more belongs to it than `body`, which has grown since the last call.
+    /// Whether `body`, which has grown since the last call, holds the whole body.
     pub(crate) fn is_complete(&mut self, body: &[u8]) -> bool {
         match self {
             Self::Length(length) => body.len() >= *length,
@@ -68,7 +68,7 @@ impl Chunks {
             let Ok(httparse::Status::Complete((_, size))) =
                 httparse::parse_chunk_size(&encoded[line.start..begin])
             else {
-                // Nothing can be found behind what is no chunk.
+                // This is not a chunk, so nothing after it can be parsed.
                 self.lines.skip_to(usize::MAX);
                 break;
             };

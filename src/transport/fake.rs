@@ -1,4 +1,4 @@
-//! A stream that does what a test tells it.
+//! A stream whose behaviour a test sets.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -11,10 +11,10 @@ pub(crate) struct Fake(pub(crate) Arc<Mutex<Script>>);
 
 #[derive(Default)]
 pub(crate) struct Script {
-    /// What each read brings; an empty queue would block, an empty item is the end.
+    /// What each read returns. An empty queue would block; an empty item is the end.
     pub(crate) reads: VecDeque<Vec<u8>>,
     pub(crate) written: Vec<u8>,
-    /// How many bytes the system still takes.
+    /// How many more bytes the system takes.
     pub(crate) room: usize,
     pub(crate) write_fails: bool,
     pub(crate) half_closed: bool,

@@ -3,20 +3,21 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 
-/// A large frame is masked and written in pieces of this size, a multiple of the mask's: the peer takes one while the
-/// next is masked.
+/// A large frame is masked and written in pieces of this size, which is a multiple of the mask's. The peer takes one
+/// piece while the next is masked.
 const PIECE: usize = 64 << 10;
 
-/// From this size on, the pieces are twice as long: that the peer goes to sleep between them, and is woken, costs more.
+/// From this size on, the pieces are twice as long: between shorter ones the peer would fall asleep and be woken, which
+/// costs more.
 const VERY_LARGE: usize = 4 << 20;
 
-/// Appends a frame: `first` is its first byte, the final bit and the opcode.
+/// Appends a frame. `first` is its first byte: the final bit and the opcode.
 pub(super) fn append(buffer: &mut Vec<u8>, first: u8, mask: [u8; 4], payload: &[u8]) {
     head(buffer, first, mask, payload.len());
     masked(buffer, mask, payload);
 }
 
-/// Writes a frame piece by piece, through an empty buffer, which is empty again after it.
+/// Writes a frame piece by piece through `buffer`, which is empty before and after.
 pub(super) fn pieces(
     buffer: &mut Vec<u8>,
     first: u8,
@@ -38,7 +39,7 @@ pub(super) fn pieces(
 fn head(buffer: &mut Vec<u8>, first: u8, mask: [u8; 4], length: usize) {
     buffer.push(first);
     match length {
-        // The casts keep what the patterns allow.
+        // The match arms ensure that the casts lose nothing.
         #[expect(clippy::cast_possible_truncation, reason = "at most 125")]
         short @ 0..=125 => buffer.push(0x80 | short as u8),
         #[expect(clippy::cast_possible_truncation, reason = "at most 65,535")]
@@ -72,7 +73,7 @@ fn masked(buffer: &mut Vec<u8>, mask: [u8; 4], payload: &[u8]) {
 pub(super) struct Masks {
     keys: RandomState,
     count: u64,
-    /// A hash is good for two.
+    /// The second half of a hash: each gives two masks.
     spare: Option<[u8; 4]>,
 }
 

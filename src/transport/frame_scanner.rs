@@ -1,7 +1,7 @@
 //! The server's frames on their way to tungstenite (RFC 6455, section 5.2). Each is judged by its header, before its
-//! payload has come: tungstenite judges most of them afterwards, and reserves the whole length that a header announces.
-//! A close frame is kept as the server sent it: tungstenite turns every code that it does not allow into 1002, the legal
-//! 1014 among them, and 1006, which some servers do send.
+//! payload arrives: tungstenite judges most frames afterwards, and reserves the whole length that a header announces. A
+//! close frame is kept as the server sent it. tungstenite turns every code that it does not allow into 1002, including
+//! the legal 1014, and 1006, which some servers do send.
 
 use std::error::Error;
 use std::fmt;
@@ -13,24 +13,24 @@ use crate::config::ConnectionConfig;
 pub(crate) struct FrameScanner {
     max_message: u64,
     max_frame: u64,
-    /// The start of a header whose end has not come. It is passed on with its end.
+    /// The start of an incomplete header. It is passed on when the header is complete.
     head: Vec<u8>,
-    /// How much is still to come of the payload, or of the piece of it.
+    /// How many payload bytes of the frame, or of its present piece, are still to come.
     skip: u64,
-    /// The rest of a long frame.
+    /// What remains of a long frame.
     rest: Option<Rest>,
-    /// The size so far of a message whose last frame has not come.
+    /// The size so far of a message whose last frame has not arrived.
     unfinished: Option<u64>,
-    /// The payload of the close frame so far, once its header was seen.
+    /// The payload of the close frame so far, once its header has been seen.
     close: Option<Vec<u8>>,
     violation: Option<Violation>,
 }
 
-/// What is to come of a frame behind its present piece.
+/// What is still to come of a frame after its present piece.
 #[derive(Debug)]
 struct Rest {
     length: u64,
-    /// The final bit of the frame, which its last piece has.
+    /// The final bit of the frame, which its last piece gets.
     last: u8,
 }
 
@@ -41,11 +41,11 @@ pub(crate) struct Violation {
     pub(crate) reason: Box<str>,
 }
 
-/// A longer frame is passed on as fragments of this size, each once the one before has come: so memory grows with what
-/// arrives, and not with what a header announces.
+/// A longer frame is passed on as fragments of this size, each after the one before has arrived. So memory grows with
+/// what arrives, and not with what a header announces.
 pub(crate) const PIECE: u64 = 1 << 20;
 
-/// The largest size that a buffer can have which doubles as it grows.
+/// The largest size for a buffer that doubles as it grows.
 const MOST: usize = isize::MAX as usize / 2;
 
 /// The length of a piece's header.
@@ -54,9 +54,9 @@ const PIECE_HEAD: usize = 10;
 struct Header {
     first: u8,
     masked: bool,
-    /// Its own size.
+    /// The size of the header itself.
     size: usize,
-    /// The payload's.
+    /// The length of the payload.
     length: u64,
 }
 
@@ -74,7 +74,7 @@ impl FrameScanner {
         }
     }
 
-    /// What is to be passed on before anything more is read: the header of a piece.
+    /// What must be passed on before anything more is read: the header of a piece.
     pub(crate) fn due(&mut self) -> Option<[u8; PIECE_HEAD]> {
         let rest = self.rest.as_mut().filter(|_| self.skip == 0)?;
         self.skip = rest.length.min(PIECE);
@@ -88,17 +88,17 @@ impl FrameScanner {
         Some(header)
     }
 
-    /// What was held back, and comes before what is read next.
+    /// The bytes that were held back. They precede what is read next.
     pub(crate) fn held(&self) -> &[u8] {
         &self.head
     }
 
-    /// How much may be read next: never beyond the end of a piece, behind which comes the next one's header.
+    /// How much may be read next. Never beyond the end of a piece, because the next piece needs its header first.
     pub(crate) fn room(&self) -> usize {
         usize::try_from(if self.rest.is_some() { self.skip } else { PIECE }).unwrap_or(usize::MAX)
     }
 
-    /// Takes what was read, what was held included. Returns how much of it is to be passed on.
+    /// Scans what was read, including what was held back. Returns how much of it is to be passed on.
     pub(crate) fn feed(&mut self, bytes: &mut [u8]) -> usize {
         self.head.clear();
         let mut at = 0;
@@ -134,7 +134,7 @@ impl FrameScanner {
         }
     }
 
-    /// The rules for a header, and the limits.
+    /// Checks a header against the rules and the limits.
     fn judge(&mut self, header: &Header) -> Result<(), Violation> {
         let Header { first, masked, length, .. } = *header;
         let (last, opcode) = (first & 0x80 != 0, first & 0x0F);
@@ -188,17 +188,17 @@ impl FrameScanner {
         Ok(())
     }
 
-    /// Why nothing more is passed on, if the protocol was broken.
+    /// Why nothing more is passed on, if the protocol was violated.
     pub(crate) fn violation(&self) -> Option<&Violation> {
         self.violation.as_ref()
     }
 
-    /// Whether the close frame was passed on; nothing counts behind it.
+    /// Whether the close frame was passed on. Nothing after it counts.
     pub(crate) fn is_closed(&self) -> bool {
         self.close.is_some() && self.skip == 0
     }
 
-    /// The close frame's code and reason, if its code was in it.
+    /// The close frame's code and reason, if it has a code.
     pub(crate) fn close(&self) -> Option<(u16, &[u8])> {
         match self.close.as_deref()? {
             [high, low, reason @ ..] => Some((u16::from_be_bytes([*high, *low]), reason)),
@@ -206,14 +206,14 @@ impl FrameScanner {
         }
     }
 
-    /// Whether everything up to here was whole messages and control frames.
+    /// Whether the stream so far consists of whole messages and control frames.
     pub(crate) fn is_between_messages(&self) -> bool {
         self.head.is_empty() && self.skip == 0 && self.close.is_none() && self.unfinished.is_none()
     }
 }
 
 impl Header {
-    /// The header at the start of `bytes`, if all of it is there.
+    /// Parses the header at the start of `bytes`, if it is complete.
     fn parse(bytes: &[u8]) -> Option<Self> {
         let [first, second, extended @ ..] = bytes else { return None };
         let masked = second & 0x80 != 0;
@@ -228,7 +228,7 @@ impl Header {
         (bytes.len() >= size).then_some(Self { first: *first, masked, size, length })
     }
 
-    /// The smallest length for which an unmasked header of this size is the shortest.
+    /// The smallest length for which an unmasked header of this size is the shortest form.
     fn least(&self) -> u64 {
         match self.size {
             2 => 0,
@@ -275,7 +275,7 @@ mod tests {
         )
     }
 
-    /// Feeds `bytes` as a reader does, up to `size` at a time; returns what is passed on.
+    /// Feeds `bytes` as a reader does, up to `size` at a time. Returns what is passed on.
     fn passed(tap: &mut FrameScanner, mut bytes: &[u8], size: usize) -> Vec<u8> {
         let mut passed = Vec::new();
         while !bytes.is_empty() && tap.violation().is_none() && !tap.is_closed() {

@@ -1,4 +1,4 @@
-//! From a request to an open WebSocket: look-up, TCP, TLS, upgrade.
+//! From a request to an open WebSocket: name look-up, TCP, TLS, upgrade.
 
 pub(crate) mod answer;
 #[cfg(any(test, fuzzing, feature = "testing"))]
@@ -37,7 +37,7 @@ pub(crate) struct Settings {
     pub(crate) config: ConnectionConfig,
     /// Completes each request before anything is dialled.
     pub(crate) fetch: Option<Fetch>,
-    /// In place of the system's resolver.
+    /// Replaces the system's resolver.
     pub(crate) resolver: Option<Resolver>,
     /// The connector for this client's TLS set-up, once it has been built.
     pub(crate) tls: tls::Connector,
@@ -46,10 +46,10 @@ pub(crate) struct Settings {
 /// Completes a request. May block.
 pub(crate) type Fetch = Box<dyn Fn(UpgradeRequest) -> Result<UpgradeRequest, Error> + Send + Sync>;
 
-/// Looks a host name and a port up. May block.
+/// Looks up a host name and a port. May block.
 pub(crate) type Resolver = Box<dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
 
-/// What one attempt asks for, and of whom.
+/// What an attempt requests, and of which server.
 pub(crate) struct Target<'a> {
     pub(crate) endpoint: Endpoint,
     pub(crate) request: UpgradeRequest,
@@ -57,32 +57,33 @@ pub(crate) struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// What it asks, and must not be shown when the server repeats it.
+    /// The secrets of the request, which must not be shown when the server repeats them.
     pub(crate) fn secrets(&self) -> Secrets {
         self.request.secrets()
     }
 }
 
-/// What an attempt brought.
+/// The result of an attempt.
 pub(crate) struct Connection<T: Raw = TcpStream> {
     pub(crate) socket: Socket<T>,
     pub(crate) accepted: Handshake,
 }
 
-/// The thread that makes an attempt: it waits, and can be told to stop waiting.
+/// The thread that makes an attempt. It waits, and can be made to stop waiting.
 ///
-/// Every method fails once the attempt is abandoned; with what is of no matter, since nobody will see it.
+/// Every method fails once the attempt is abandoned. The error does not matter, because nobody will see it.
 pub(crate) trait Attempt<T: Raw = TcpStream> {
-    /// Names what comes next, and where.
+    /// Reports which phase begins, and at which endpoint.
     fn enter(&mut self, phase: Phase, endpoint: Option<&Endpoint>) -> Result<(), Error>;
 
-    /// Runs `call`, which nothing can interrupt; `what` names it to who asks where the thread is. Fails only before it.
+    /// Runs `call`, which nothing can interrupt. `what` names the call to anyone who asks where the thread is. Fails
+    /// only before the call.
     fn uninterruptible<R>(&mut self, what: &str, call: impl FnOnce() -> R) -> Result<R, Error>;
 
     /// The addresses of a host. May block.
     fn resolve(&mut self, target: &Target<'_>) -> Result<Vec<SocketAddr>, Error>;
 
-    /// Waits until `wire` may go on, or `patience` ends: then `false`.
+    /// Waits until `wire` can proceed. Returns `false` if `patience` ends first.
     fn wait(&mut self, wire: &mut Wire<T>, patience: Option<Duration>) -> Result<bool, Error>;
 
     /// How much time the attempt has left.

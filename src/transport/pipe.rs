@@ -1,4 +1,4 @@
-//! A TCP connection in memory, and a server's frames on it, for tests and fuzzers.
+//! A TCP connection in memory, and a server's frames for it, for tests and fuzzers.
 
 use std::cell::{RefCell, RefMut};
 use std::collections::VecDeque;
@@ -11,20 +11,20 @@ use crate::transport::stream::Raw;
 pub(crate) struct Pipe(Rc<RefCell<State>>);
 
 pub(crate) struct State {
-    /// What has arrived and was not read.
+    /// Bytes that have arrived and have not been read.
     pub(crate) incoming: VecDeque<u8>,
     pub(crate) end: Option<End>,
-    /// What the system took, as far as nobody has looked at it, and whether something was read meanwhile.
+    /// Bytes that the system took since the last [`take`](Pipe::take), and whether the client has read since then.
     pub(crate) taken: Vec<u8>,
     read: bool,
-    /// How much the system still takes.
+    /// How many more bytes the system takes.
     pub(crate) room: usize,
-    /// Writes fail.
+    /// Whether writes fail.
     pub(crate) broken: bool,
     half_closed: bool,
-    /// The client has ended the connection.
+    /// Whether the client has ended the connection.
     pub(crate) hung_up: bool,
-    /// So many calls are interrupted by a signal.
+    /// How many calls a signal still interrupts.
     pub(crate) interrupts: u8,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct State {
 pub(crate) enum End {
     /// It writes nothing more.
     Eof,
-    /// What it said and was not read is gone.
+    /// What it sent and the client has not read is lost.
     Reset,
 }
 
@@ -56,7 +56,7 @@ impl Pipe {
         self.0.borrow_mut()
     }
 
-    /// What the system took since the last call, and whether something was read.
+    /// Returns what the system took since the last call, and whether the client has read.
     pub(crate) fn take(&self) -> (Vec<u8>, bool) {
         let mut state = self.state();
         (std::mem::take(&mut state.taken), std::mem::take(&mut state.read))
@@ -91,7 +91,7 @@ impl Read for Pipe {
                 None => Err(ErrorKind::WouldBlock.into()),
                 Some(End::Eof) => Ok(0),
                 Some(End::Reset) => {
-                    // The system tells it once.
+                    // The system reports a reset only once.
                     state.end = Some(End::Eof);
                     Err(ErrorKind::ConnectionReset.into())
                 }
@@ -169,10 +169,10 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// The head that these bytes begin with, if it is there as a whole.
+    /// Parses the head at the start of `bytes`, if it is complete.
     ///
     /// # Panics
-    /// No client may send that.
+    /// If no client may send such a head.
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let [first, second, ..] = bytes else { return None };
         let (opcode, fin) = (first & 0x0F, first & 0x80 != 0);
@@ -196,7 +196,7 @@ impl Head {
         (bytes.len() >= at).then_some(Self { opcode, fin, at, end: at + length })
     }
 
-    /// The payload, or as much of it as is there.
+    /// The payload, or as much of it as has arrived.
     pub(crate) fn payload(&self, bytes: &[u8]) -> Vec<u8> {
         let (mask, end) = (&bytes[self.at - 4..self.at], self.end.min(bytes.len()));
         bytes[self.at..end].iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect()

@@ -1,4 +1,4 @@
-//! The stream that tungstenite reads and writes: the link, with an eye on the frames that come.
+//! The stream that tungstenite reads and writes: the link, with a scanner for the frames that arrive.
 
 use std::io::{self, Cursor, ErrorKind, Read, Write};
 
@@ -10,16 +10,16 @@ use crate::transport::stream::{Link, Raw};
 pub(super) struct Scanned<T: Raw> {
     pub(super) link: Link<T>,
     pub(super) scanner: FrameScanner,
-    /// What came behind the answer to the upgrade, as far as it was not read.
+    /// What followed the answer to the upgrade and has not been read.
     behind: Cursor<Vec<u8>>,
     /// How much may still be read in this burst.
     pub(super) budget: usize,
-    /// A read has filled the whole buffer: there is more traffic than it is made for.
+    /// Whether a read has filled the whole buffer: there is more traffic than the buffer is meant for.
     pub(super) filled: bool,
 }
 
 impl<T: Raw> Scanned<T> {
-    /// `rest` came behind the answer to the upgrade.
+    /// `rest` is what followed the answer to the upgrade.
     pub(super) fn new(link: Link<T>, rest: Vec<u8>, config: &ConnectionConfig) -> Self {
         let (scanner, behind) = (FrameScanner::new(config), Cursor::new(rest));
         Self { link, scanner, behind, budget: usize::MAX, filled: false }
@@ -42,14 +42,14 @@ impl<T: Raw> Scanned<T> {
 }
 
 impl<T: Raw> Read for Scanned<T> {
-    /// `buffer` has room for a frame's header: tungstenite reserves as much.
+    /// `buffer` has room for a frame's header: tungstenite reserves that much.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             if let Some(violation) = self.scanner.violation() {
                 return Err(io::Error::new(ErrorKind::InvalidData, violation.clone()));
             }
             if self.scanner.is_closed() {
-                // To tungstenite this is the end: a header behind a close frame would be believed.
+                // tungstenite sees the end of the stream here: it would parse a header after a close frame.
                 return self.next(buffer).map(|_| 0);
             }
             if let Some(head) = self.scanner.due() {

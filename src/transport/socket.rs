@@ -23,20 +23,20 @@ pub(crate) struct Socket<T: Raw = TcpStream> {
     context: WebSocketContext,
     stream: Scanned<T>,
     config: WebSocketConfig,
-    /// Frames on their way to the link. tungstenite writes only what it says by itself, pongs and close frames: it would
-    /// take two allocations and a copy more for each message, into a buffer that never shrinks.
+    /// Frames on their way to the link. tungstenite writes only the pongs and close frames that it sends on its own.
+    /// For a message it would need two allocations and one more copy, into a buffer that never shrinks.
     batch: Vec<u8>,
     masks: Masks,
-    /// A large message has swollen the read buffer.
+    /// Whether a large message has enlarged the read buffer.
     swollen: bool,
-    /// The last read found no whole frame any more, neither in the read buffer nor behind it.
+    /// Whether the last read found no whole frame, neither in the read buffer nor in the stream.
     emptied: bool,
-    /// After a violation nothing is parsed any more: what still arrives is dropped, up to a bound.
+    /// Set after a violation, when nothing is parsed any more: how many bytes may still be read and dropped.
     draining: Option<usize>,
     half_closed: bool,
-    /// The server's close frame was answered by ourselves: tungstenite's answer must not follow.
+    /// Whether we have answered the server's close frame ourselves. tungstenite's answer must not follow.
     answered: bool,
-    /// Bytes of answers to pings since all was last taken by the system.
+    /// Bytes of pongs queued since the system last took everything.
     owed: u64,
 }
 
@@ -44,38 +44,38 @@ pub(crate) struct Socket<T: Raw = TcpStream> {
 #[derive(Debug)]
 pub(crate) enum Incoming {
     Message(Message),
-    /// Its pong is queued, and goes out with the next flush.
+    /// The pong is queued, and goes out with the next flush.
     Ping(Bytes),
     Pong(Bytes),
-    /// Its answer is queued, and goes out with the next flush.
+    /// The answer is queued, and goes out with the next flush.
     Close(CloseFrame),
 }
 
-/// How much is read and dropped after a violation, for a reset not to overtake the close code.
+/// How much is read and dropped after a violation, so that no reset overtakes the close code.
 const MOST_DRAINED_BYTES: usize = 1 << 20;
 
-/// So many bytes of answers may wait; a server that pings on and takes none is not heard further.
+/// How many bytes of pongs may wait. A server that keeps pinging but takes no pongs is not read any further.
 const MOST_OWED_BYTES: u64 = 64 << 10;
 
-/// The read buffer of a quiet line, and of one with traffic: it halves the speed of large messages, and is zeroed at each
-/// read.
+/// The read buffer of a quiet line, and of a line with traffic. A large buffer halves the speed of large messages, and
+/// is zeroed at each read.
 pub(super) const READ_BUFFER_AT_REST: usize = 4 << 10;
 const READ_BUFFER_AT_WORK: usize = 16 << 10;
 
 /// A batch of this size is handed to the link.
 const BATCH: usize = 64 << 10;
 
-/// A message of this size goes out by itself, and swells tungstenite's buffer on its way in.
+/// A message of this size goes out without the batch, and enlarges tungstenite's buffer on its way in.
 const LARGE: usize = 64 << 10;
 
-/// A message up to this size always gets memory of its own.
+/// A message up to this size always gets its own memory.
 const SMALL: usize = 1024;
 
 impl<T: Raw> Socket<T> {
-    /// `rest` came behind the answer to the upgrade.
+    /// `rest` is what followed the answer to the upgrade.
     pub(crate) fn new(link: Link<T>, rest: Vec<u8>, config: &ConnectionConfig) -> Self {
         let stream = Scanned::new(link, rest, config);
-        // The scanner keeps the limits: tungstenite would measure control frames by them too.
+        // The scanner enforces the limits: tungstenite would apply them to control frames, too.
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_AT_REST)
             .max_message_size(None)
@@ -95,7 +95,7 @@ impl<T: Raw> Socket<T> {
         }
     }
 
-    /// The next thing that arrived, or `None` when all was read.
+    /// The next thing that arrived, or `None` if everything has been read.
     pub(crate) fn read(&mut self) -> Result<Option<Incoming>, Fault> {
         if self.draining.is_some() {
             return self.drain();
@@ -118,7 +118,7 @@ impl<T: Raw> Socket<T> {
             Ok(Frame::Ping(payload)) => Ok(Some(Incoming::Ping(payload))),
             Ok(Frame::Pong(payload)) => Ok(Some(Incoming::Pong(payload))),
             Ok(Frame::Close(frame)) => self.close_frame(frame).map(|frame| Some(Incoming::Close(frame))),
-            // Only a raw frame that somebody wrote is one; a read never is.
+            // Only a raw frame to be written has this variant; a read never returns it.
             Ok(Frame::Frame(_)) => Ok(None),
             Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
                 self.emptied = true;
@@ -132,21 +132,21 @@ impl<T: Raw> Socket<T> {
         }
     }
 
-    /// Whether a message of this size gets memory of its own: it would keep alive the whole buffer that it was read
-    /// into.
+    /// Whether a message of this size is copied to its own memory. Otherwise it would keep the whole buffer alive that
+    /// it was read into.
     fn owns(&mut self, size: usize) -> bool {
         self.swollen |= size >= LARGE;
         size <= SMALL || (self.swollen && size < LARGE)
     }
 
-    /// The line is quiet: it needs no large buffers.
+    /// Frees the large buffers once the line is quiet.
     pub(crate) fn shrink(&mut self) {
         self.renew(READ_BUFFER_AT_REST);
         self.batch.shrink_to_fit();
     }
 
-    /// Exchanges the context's buffers, which never shrink, for new ones, if nothing is in them and nothing hangs on
-    /// the context.
+    /// Replaces the context's buffers, which never shrink, if they are empty and nothing depends on the context's
+    /// state.
     fn renew(&mut self, read_buffer: usize) {
         if self.emptied
             && self.stream.scanner.is_between_messages()
@@ -160,24 +160,24 @@ impl<T: Raw> Socket<T> {
         }
     }
 
-    /// Limits what is read until the next call to about `bytes`: tungstenite itself reads on until a message is whole,
-    /// however long that takes.
+    /// Limits what is read until the next call to about `bytes`. tungstenite itself would read on until a message is
+    /// whole, however long that takes.
     pub(crate) fn begin_burst(&mut self, bytes: usize) {
         self.stream.budget = bytes;
     }
 
-    /// Whether the last read ended for the burst's limit, and not because all was read.
+    /// Whether the last read ended at the burst's limit, and not because everything was read.
     pub(crate) fn has_more(&self) -> bool {
         self.stream.budget == 0
     }
 
-    /// Whether bytes wait that the system does not take, or never will. What the server said before a write failed is
-    /// there to be read, for as long as a write may stall.
+    /// Whether bytes wait that the system does not take now, or never will because a write failed. What the server sent
+    /// before the failure can still be read, for as long as a write may stall.
     pub(crate) fn is_blocked(&self) -> bool {
         self.spilled() > 0 || self.stream.link.wire().is_broken()
     }
 
-    /// Whether so many answers to pings wait for the system to take them that nothing more should be read.
+    /// Whether so many bytes of pongs wait for the system that nothing more should be read.
     pub(crate) fn owes_answers(&self) -> bool {
         self.owed > MOST_OWED_BYTES && self.spilled() > 0
     }
@@ -210,7 +210,7 @@ impl<T: Raw> Socket<T> {
             code: CloseCode::from(frame.code),
             reason: Utf8Bytes::from(&*frame.reason),
         };
-        // A pong that waits goes first: tungstenite would send it behind the close frame.
+        // A pong that waits goes first: tungstenite would send it after the close frame.
         let written = self
             .pass_on()
             .and_then(|()| self.context.flush(&mut self.stream))
@@ -221,7 +221,7 @@ impl<T: Raw> Socket<T> {
         }
     }
 
-    /// Hands all that is queued to the system, as far as it takes it.
+    /// Hands everything that is queued to the system, as far as the system takes it.
     pub(crate) fn flush(&mut self) -> Result<(), Fault> {
         let flushed = self.pass_on().and_then(|()| {
             if self.answered { Ok(self.stream.link.flush()?) } else { self.context.flush(&mut self.stream) }
@@ -240,12 +240,12 @@ impl<T: Raw> Socket<T> {
     }
 
     fn put(&mut self, first: u8, payload: &[u8]) -> Result<(), Fault> {
-        // After a close frame, either side's, nothing may follow.
+        // Nothing may follow a close frame, whichever side sent it.
         if !self.context.can_write() {
             return Err(Fault::Broken(Error::ConnectionLost { source: None }));
         }
         let written = if payload.len() >= LARGE {
-            // Not all of it at once: it would be in memory once more.
+            // Not the whole frame at once: that would be another copy of it in memory.
             self.pass_on().and_then(|()| {
                 let Self { batch, masks, stream, .. } = self;
                 frame::pieces(batch, first, masks.next(), payload, |piece| stream.link.write_all(piece))?;
@@ -267,7 +267,7 @@ impl<T: Raw> Socket<T> {
         Ok(())
     }
 
-    /// Bytes handed over so far, those included that the system has not taken.
+    /// Bytes handed over so far, including those that the system has not taken.
     pub(crate) fn handed(&self) -> u64 {
         self.stream.link.wire().handed()
     }
@@ -287,22 +287,22 @@ impl<T: Raw> Socket<T> {
         self.stream.link.wire().spilled()
     }
 
-    /// Whether some of what waits for the system to take it would go out without a wait.
+    /// Whether the system would now take some of the waiting bytes.
     pub(crate) fn has_room(&self) -> bool {
         self.stream.link.wire().has_room()
     }
 
-    /// Whether a read may bring something without a wait.
+    /// Whether a read may return something without waiting.
     pub(crate) fn is_readable(&self) -> bool {
         self.stream.link.wire().is_readable()
     }
 
-    /// The next read asks the system, whether or not a wait has told that it brings something.
+    /// Makes the next read ask the system, even if no wait has reported that there is something to read.
     pub(crate) fn assume_readable(&mut self) {
         self.link().wire_mut().assume_readable();
     }
 
-    /// For who plays the poller.
+    /// Takes the poller's place.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn wire_mut(&mut self) -> &mut crate::transport::stream::Wire<T> {
         self.link().wire_mut()
@@ -312,7 +312,7 @@ impl<T: Raw> Socket<T> {
         &mut self.stream.link
     }
 
-    /// The server's close frame, as the server sent it.
+    /// The server's close frame, as it was sent.
     fn close_frame(&mut self, frame: Option<tungstenite::protocol::CloseFrame>) -> Result<CloseFrame, Fault> {
         // An empty close frame counts as 1005 (RFC 6455, section 7.1.5).
         let (Some(frame), Some((code, reason))) = (frame, self.stream.scanner.close()) else {
@@ -331,18 +331,18 @@ impl<T: Raw> Socket<T> {
         Err(Fault::Violation { code: 1002, reason })
     }
 
-    /// Answers a close frame with its code, in place of tungstenite.
+    /// Answers a close frame with its own code, instead of tungstenite.
     fn answer_close(&mut self, frame: &CloseFrame) {
         self.answered = true;
-        // Its next read would write its own answer.
+        // tungstenite's next read would write an answer of its own.
         self.draining = Some(MOST_DRAINED_BYTES);
         frame::append(&mut self.batch, 0x88, self.masks.next(), &frame.code.to_be_bytes());
-        // A write to the link always succeeds; one that TLS refuses shows at the next read.
+        // A write to the link always succeeds. If TLS refuses it, the next read returns the error.
         let _ = self.pass_on();
     }
 
-    /// Drops what still arrives behind a violation. In a frame of its own: its buffer would cost the stack of each thread that
-    /// reads a page.
+    /// Drops what still arrives after a violation. Not inlined, because its buffer would add a page to the stack of
+    /// every thread that reads.
     #[inline(never)]
     fn drain(&mut self) -> Result<Option<Incoming>, Fault> {
         let mut scratch = [0; 4096];
@@ -356,7 +356,8 @@ impl<T: Raw> Socket<T> {
         Err(Fault::Broken(Error::ConnectionLost { source: None }))
     }
 
-    /// Every error but `WouldBlock` ends the connection: tungstenite's next read would go on behind the offending frame.
+    /// Every error but `WouldBlock` ends the connection: tungstenite's next read would continue after the offending
+    /// frame.
     fn fault(&mut self, error: tungstenite::Error) -> Fault {
         use tungstenite::Error as E;
         let (code, reason) = match error {
@@ -379,7 +380,7 @@ impl<T: Raw> Socket<T> {
         Fault::Violation { code, reason }
     }
 
-    /// What it was that should have been UTF-8.
+    /// Names what should have been UTF-8.
     fn not_utf8(&self) -> Box<str> {
         match self.stream.scanner.close() {
             Some((code, reason)) if std::str::from_utf8(reason).is_err() => {
@@ -389,29 +390,30 @@ impl<T: Raw> Socket<T> {
         }
     }
 
-    /// A close frame for people, its reason as far as it can be read.
+    /// A close frame for display, with its reason as far as it is readable.
     fn as_sent(code: u16, reason: &[u8]) -> CloseFrame {
         CloseFrame::new(code, String::from_utf8_lossy(reason))
     }
 
-    /// A close frame that breaks the protocol. A 1005 in it does not stand for an empty one.
+    /// Describes a close frame that violates the protocol. Here a 1005 was really sent, and does not stand for an empty
+    /// frame.
     fn named(code: u16, reason: &[u8]) -> String {
         if reason.is_empty() { format!("close code {code}") } else { Self::as_sent(code, reason).to_string() }
     }
 }
 
 impl Socket {
-    /// Moves the socket under `poller`'s wait, with a number of its own, from 1.
+    /// Registers the socket with `poller` under its own number, from 1.
     pub(crate) fn register(&mut self, registry: &Registry, number: usize) -> io::Result<()> {
         self.link().wire_mut().register(registry, number)
     }
 
-    /// Makes ready for a wait that is another socket's.
+    /// Prepares for a wait that another socket makes.
     pub(crate) fn arm(&mut self, poller: &Poller) -> io::Result<()> {
         self.link().wire_mut().arm(poller.registry())
     }
 
-    /// Hears what that wait said of this one.
+    /// Learns what that wait reported about this socket.
     pub(crate) fn hear(&mut self, poller: &Poller) {
         poller.tell(self.link().wire_mut());
     }
@@ -420,8 +422,9 @@ impl Socket {
         self.link().wire_mut().deregister(registry)
     }
 
-    /// Blocks until there is something to read, room to write, a wake-up, or `timeout`: the heartbeat's tick. Everything
-    /// must have been read before, since TLS and tungstenite may hold what no descriptor shows.
+    /// Blocks until there is something to read, room to write, a wake-up, or `timeout`: the heartbeat's tick.
+    /// Everything must have been read before, because TLS and tungstenite may hold data that the descriptor does not
+    /// show.
     pub(crate) fn read_until(&mut self, poller: &mut Poller, timeout: Option<Duration>) -> io::Result<()> {
         let wire = self.link().wire_mut();
         wire.arm(poller.registry())?;

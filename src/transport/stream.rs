@@ -1,4 +1,4 @@
-//! A non-blocking TCP stream to which every write succeeds, and what waits for it.
+//! A non-blocking TCP stream on which every write succeeds, and the poller that waits for it.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -14,7 +14,7 @@ use native_tls::TlsStream;
 const WAKER: Token = Token(0);
 const STREAM: Token = Token(1);
 
-/// Waits for streams, mostly one, and for a wake-up from other threads, in one system call.
+/// Waits in one system call for streams, usually one, and for a wake-up from other threads.
 pub(crate) struct Poller {
     poll: Poll,
     events: Events,
@@ -33,7 +33,7 @@ impl Poller {
         self.poll.registry()
     }
 
-    /// Waits for readiness, a wake-up or the timeout, whichever is first, and tells `wire` what it is ready for.
+    /// Waits for readiness, a wake-up or the timeout, whichever comes first, and tells `wire` what it is ready for.
     pub(crate) fn wait(&mut self, wire: Option<&mut Wire>, timeout: Option<Duration>) -> io::Result<()> {
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() == ErrorKind::Interrupted => self.events.clear(),
@@ -45,7 +45,7 @@ impl Poller {
         Ok(())
     }
 
-    /// Tells another wire what the last wait said of it.
+    /// Tells another wire what the last wait reported about it.
     pub(crate) fn tell(&self, wire: &mut Wire) {
         let token = wire.token;
         self.events.iter().filter(|event| event.token() == token).for_each(|event| wire.note(event));
@@ -54,10 +54,10 @@ impl Poller {
 
 /// The raw stream under a [`Wire`].
 pub(crate) trait Raw: Read + Write {
-    /// Says that nothing more will be written.
+    /// Tells the peer that nothing more will be written.
     fn half_close(&mut self) -> io::Result<()>;
 
-    /// Ends the connection, whoever else holds its descriptor.
+    /// Ends the connection, even if other processes hold its descriptor.
     fn hang_up(&mut self) -> io::Result<()>;
 }
 
@@ -71,31 +71,31 @@ impl Raw for TcpStream {
     }
 }
 
-/// A stream whose writes always succeed: what the system does not take at once waits in the *spill*. So nothing above
+/// A stream whose writes always succeed: what the system does not take at once waits in the *spill*. So no layer above
 /// ever has to repeat a write, and TLS and WebSocket only ever wait to read.
 ///
-/// A write that fails is remembered, and shown only when there is nothing more to read: what the peer said before it
-/// went, a close code above all, is not lost to a reset.
+/// A failed write is remembered, and reported only when there is nothing more to read. So what the peer said before it
+/// went, above all a close code, is not lost to a reset.
 ///
-/// Dropping it ends the connection. To close the descriptor would not do: a process that was forked meanwhile holds
-/// another one, and the peer would see no end while it lives.
+/// Dropping it ends the connection. Closing the descriptor is not enough: a process that was forked meanwhile holds a
+/// copy, and the peer would not see the end while that process lives.
 pub(crate) struct Wire<T: Raw = TcpStream> {
     raw: T,
-    /// What it is registered with.
+    /// The token under which the stream is registered.
     token: Token,
     spill: VecDeque<u8>,
-    /// Whether a read may bring something; cleared only by a read that came back empty or short.
+    /// Whether a read may return something. Only a read that came back empty or short clears it.
     readable: bool,
-    /// The peer's end of stream has been seen coming; it may hide behind a short read.
+    /// The poller has reported the peer's end of stream. It may still be hidden behind a short read.
     ending: bool,
-    /// Whether the system has made room since a write last found none: like a read's, its word comes once.
+    /// Whether the system has made room since a write last found none. Like readability, this is reported only once.
     room: bool,
     /// Whether the stream is registered for writability.
     armed: bool,
-    /// Until TCP stands, writability is what is waited for.
+    /// Until TCP is connected, a wait is for writability.
     connecting: bool,
     write_error: Option<io::Error>,
-    /// Why reading is over. The system and TLS say it once, and then act as if the peer had ended the stream.
+    /// Why reading is over. The system and TLS report it once, and then act as if the peer had ended the stream.
     read_error: Option<Arc<io::Error>>,
     /// Bytes that came from the system.
     received: u64,
@@ -103,7 +103,7 @@ pub(crate) struct Wire<T: Raw = TcpStream> {
     taken: u64,
 }
 
-/// A spill of up to this size keeps its memory when it is empty.
+/// A spill of up to this size keeps its memory when it is emptied.
 const MOST_KEPT_SPILL: usize = 16 << 10;
 
 impl<T: Raw> Wire<T> {
@@ -124,7 +124,7 @@ impl<T: Raw> Wire<T> {
         }
     }
 
-    /// Bytes written, those in the spill included.
+    /// Bytes written, including those in the spill.
     pub(crate) fn handed(&self) -> u64 {
         self.taken + self.spill.len() as u64
     }
@@ -146,7 +146,7 @@ impl<T: Raw> Wire<T> {
         self.readable
     }
 
-    /// Whether some of what waits to be written would go out now.
+    /// Whether the system would now take some of what waits to be written.
     pub(crate) fn has_room(&self) -> bool {
         self.room && !self.spill.is_empty()
     }
@@ -156,18 +156,18 @@ impl<T: Raw> Wire<T> {
         self.write_error.is_some()
     }
 
-    /// Whether a read brings something is not known without one.
+    /// Assumes that there may be something to read: only a read can tell.
     pub(crate) fn assume_readable(&mut self) {
         self.readable = true;
     }
 
-    /// What the poller says when something has arrived.
+    /// What the poller reports when something has arrived.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn edge(&mut self) {
         self.assume_readable();
     }
 
-    /// What the poller says when the peer's end has come.
+    /// What the poller reports when the peer has ended its stream.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn edge_of_end(&mut self) {
         self.readable = true;
@@ -191,11 +191,11 @@ impl<T: Raw> Wire<T> {
 
     fn fail(&mut self, error: io::Error) {
         self.write_error = Some(error);
-        // Whatever is to be read is read now; after it comes the error.
+        // What there is to read is read now. The error comes after it.
         self.readable = true;
     }
 
-    /// Lets the system take what it will of the spill.
+    /// Lets the system take as much of the spill as it will.
     fn drain(&mut self) {
         self.room = false;
         while self.write_error.is_none() && !self.spill.is_empty() {
@@ -220,14 +220,14 @@ impl<T: Raw> Wire<T> {
     }
 
     fn half_close(&mut self) {
-        // It fails only on a connection that is gone, which the next read tells.
+        // It fails only on a connection that is gone, which the next read reports.
         let _ = self.raw.half_close();
     }
 }
 
 impl<T: Raw> Drop for Wire<T> {
     fn drop(&mut self) {
-        // It fails only on a connection that is gone, or never stood.
+        // It fails only on a connection that is gone, or was never established.
         let _ = self.raw.hang_up();
     }
 }
@@ -240,12 +240,12 @@ impl Wire {
         registry.register(&mut self.raw, self.token, Interest::READABLE | Interest::WRITABLE)
     }
 
-    /// TCP stands.
+    /// TCP is connected.
     pub(crate) fn connected(&mut self) {
         self.connecting = false;
     }
 
-    /// `number` tells it from others under the same wait.
+    /// Registers a connected stream. `number` distinguishes it from other streams under the same poller.
     pub(crate) fn register(&mut self, registry: &Registry, number: usize) -> io::Result<()> {
         self.armed = false;
         self.token = Token(number);
@@ -256,7 +256,7 @@ impl Wire {
         registry.deregister(&mut self.raw)
     }
 
-    /// Asks for writability exactly while something waits to be written; otherwise a wait would spin.
+    /// Requests writability only while something waits to be written. Otherwise a wait would spin.
     pub(crate) fn arm(&mut self, registry: &Registry) -> io::Result<()> {
         let wanted = self.connecting || (!self.spill.is_empty() && self.write_error.is_none());
         if wanted != self.armed {
@@ -277,7 +277,7 @@ impl Wire {
         &self.raw
     }
 
-    /// The bytes that a read would bring, and leaves them to it.
+    /// Copies what a read would return, without consuming it.
     pub(crate) fn peek(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let peeked = self.raw.peek(buffer);
         if matches!(&peeked, Err(error) if error.kind() == ErrorKind::WouldBlock) {
@@ -294,12 +294,12 @@ impl<T: Raw> Read for Wire<T> {
         }
         loop {
             match self.raw.read(buffer) {
-                // The system tells an error once, and the write has had it.
+                // The system reports an error once, and the write has received it.
                 Ok(0) if self.write_error.is_some() && !buffer.is_empty() => {
                     return Err(self.write_error.take().unwrap_or(ErrorKind::BrokenPipe.into()));
                 }
                 Ok(n) => {
-                    // A short read has emptied the system's buffer, so the next one would be in vain; not on Windows.
+                    // A short read has emptied the system's buffer, so another read would find nothing. Not on Windows.
                     if n < buffer.len()
                         && n > 0
                         && !self.ending
@@ -347,17 +347,17 @@ impl<T: Raw> Write for Wire<T> {
     }
 }
 
-/// What the WebSocket speaks through: TCP, or TLS over it.
+/// The stream under the WebSocket: TCP, or TLS over it.
 pub(crate) enum Link<T: Raw = TcpStream> {
     Plain(Wire<T>),
     Tls(Box<Tls<T>>),
 }
 
-/// TLS that takes whole writes. By itself it takes 16 KiB a call, and tungstenite moves the rest of its buffer to the
-/// front after each: 64 MiB took ten seconds.
+/// TLS that accepts whole writes. On its own it takes 16 KiB a call, and tungstenite moves the rest of its buffer to
+/// the front after each call: 64 MiB took ten seconds.
 pub(crate) struct Tls<T: Raw> {
     stream: TlsStream<Wire<T>>,
-    /// What TLS could not take because it had to read first, in a renegotiation. Nearly always empty.
+    /// What TLS could not accept because it had to read first, in a renegotiation. Nearly always empty.
     backlog: Vec<u8>,
 }
 
@@ -380,10 +380,10 @@ impl<T: Raw> Link<T> {
         }
     }
 
-    /// Says to the peer, on every layer, that nothing more will be written.
+    /// Tells the peer, on every layer, that nothing more will be written.
     pub(crate) fn half_close(&mut self) {
         if let Self::Tls(tls) = self {
-            // The alert is a courtesy; TCP's own end follows.
+            // The alert is a courtesy; TCP's own end of stream follows.
             let _ = tls.stream.shutdown();
         }
         self.wire_mut().half_close();
@@ -426,7 +426,7 @@ impl<T: Raw> Read for Link<T> {
                 Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
                     let wire = self.wire_mut();
                     wire.read_error = Some(Arc::new(error));
-                    // Whoever reads next is not to wait for it.
+                    // The next reader must not wait for the error.
                     wire.readable = true;
                 }
                 other => return other,

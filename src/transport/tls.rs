@@ -1,4 +1,4 @@
-//! TLS by the system's library.
+//! TLS by the operating system's library.
 
 use std::fmt;
 use std::io;
@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::transport::stream::{Link, Wire};
 use crate::transport::{Attempt, Settings, Target};
 
-/// The connector of one client: the one it was given, or the default one, which costs about 70 ms and 860 KiB to build
+/// The connector of one client: its own, or the default one. The default one costs about 70 ms and 860 KiB to build,
 /// and is shared by all clients that are alive.
 #[derive(Clone, Default)]
 pub(crate) struct Connector(Arc<OnceLock<Arc<TlsConnector>>>);
@@ -31,7 +31,7 @@ impl Connector {
 
 fn default_connector() -> Result<Arc<TlsConnector>, native_tls::Error> {
     static SHARED: Mutex<Weak<TlsConnector>> = Mutex::new(Weak::new());
-    // Nothing that is left half done by a panic: the guard holds one pointer.
+    // A panic leaves nothing half done: the guard holds one pointer.
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(connector) = shared.upgrade() {
         return Ok(connector);
@@ -77,7 +77,7 @@ pub(crate) fn handshake(
     }
 }
 
-/// What the TLS library said. Its text says all that lies behind it, too.
+/// An error of the TLS library. Its text includes that of its causes.
 #[derive(Debug)]
 struct Said(native_tls::Error);
 
@@ -89,11 +89,11 @@ impl fmt::Display for Said {
 
 impl std::error::Error for Said {}
 
-/// So much of what is not TLS is shown.
+/// How many bytes of an answer that is not TLS are shown.
 const SHOWN: usize = 40;
 
-/// Looks at what a server says first, before the TLS library reads it: if it is not TLS, each library says so in words of
-/// its own, which are about a "version number".
+/// Looks at the first bytes of the server before the TLS library reads them. If they are not TLS, each library reports
+/// that in its own words, which are about a "version number".
 fn look_at_opening(wire: &mut Wire, endpoint: &Endpoint) -> Result<(), (String, io::Error)> {
     if wire.received() > 0 {
         return Ok(());
@@ -116,13 +116,14 @@ fn look_at_opening(wire: &mut Wire, endpoint: &Endpoint) -> Result<(), (String, 
     }
 }
 
-/// What is wrong with an answer to plain HTTP if it is TLS.
+/// Returns what is wrong with an answer to plain HTTP, if the answer is TLS.
 pub(crate) fn instead(answer: &[u8], endpoint: &Endpoint) -> Option<String> {
     let mixed_up = !endpoint.secure && is_tls(answer);
     mixed_up.then(|| format!("it speaks TLS on port {}; use wss://{endpoint}", endpoint.port))
 }
 
-/// What broke a connection before the upgrade was answered. Over TLS the server may say only then what it wants.
+/// Describes a connection that broke before the upgrade was answered. Over TLS, only then may the server report what it
+/// requires.
 pub(crate) fn broken(error: &io::Error, endpoint: &Endpoint) -> String {
     let said = Some(error).filter(|error| endpoint.secure && error.raw_os_error().is_none());
     match said.and_then(|error| verdict(error, endpoint)) {
@@ -131,7 +132,7 @@ pub(crate) fn broken(error: &io::Error, endpoint: &Endpoint) -> String {
     }
 }
 
-/// What to do about a server that says nothing to plain HTTP, as one does that expects TLS.
+/// Returns what to do about a server that does not answer plain HTTP: it may expect TLS.
 pub(crate) fn hint(endpoint: &Endpoint) -> String {
     if endpoint.secure {
         return String::new();
@@ -139,20 +140,20 @@ pub(crate) fn hint(endpoint: &Endpoint) -> String {
     format!("; if the server speaks TLS on port {}, use wss://{endpoint}", endpoint.port)
 }
 
-/// Whether a server that begins so speaks TLS: the record of a handshake or of an alert (RFC 8446, section 5.1).
+/// Whether a server that begins like this speaks TLS: with a handshake or alert record (RFC 8446, section 5.1).
 fn is_tls(opening: &[u8]) -> bool {
     matches!(opening, [0x15 | 0x16] | [0x15 | 0x16, 3, ..])
 }
 
-/// What a TLS library says, in people's words with what to do, where the words are known.
+/// What a TLS library's error means in plain words, and what to do, if the error is a known one.
 fn verdict(error: &(impl fmt::Display + fmt::Debug), endpoint: &Endpoint) -> Option<String> {
     let said = format!("{error} {error:?}").to_ascii_lowercase();
     let known = VERDICTS.iter().find(|(signs, _)| signs.iter().any(|sign| said.contains(sign)));
     known.map(|(_, words)| words.replace("{host}", endpoint.tls_name()))
 }
 
-/// The signs of each verdict, in lower case, and the words for it; of two that fit, the first. OpenSSL has texts. The
-/// libraries of Windows and macOS have codes, and texts in the language of the machine.
+/// The signs of each verdict, in lower case, and the words for it. The first match counts. OpenSSL reports texts. The
+/// libraries of Windows and macOS report codes, and texts in the language of the machine.
 const VERDICTS: &[(&[&str], &str)] = &[
     (
         &[
@@ -181,7 +182,7 @@ const VERDICTS: &[(&[&str], &str)] = &[
         "the server's certificate is not valid yet; is this machine's clock right?",
     ),
     (
-        // Windows does not say which.
+        // Windows does not say which of the two it is.
         &["code: -2146762495"],
         "the server's certificate has expired or is not valid yet; it has to be renewed there, unless this machine's \
          clock is wrong",
@@ -256,7 +257,7 @@ mod tests {
         }
     }
 
-    /// What native-tls shows on each system.
+    /// The errors that native-tls shows on each system.
     #[test]
     fn the_verdict_of_each_library_is_put_into_words() {
         let endpoint = Endpoint::parse("wss://h.example").unwrap();

@@ -18,11 +18,11 @@ use crate::transport::{Attempt, Target};
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Upgraded {
     pub(crate) subprotocol: Option<Box<str>>,
-    /// What came behind the answer: the first frames, perhaps.
+    /// What followed the answer. It may be the first frames.
     pub(crate) rest: Vec<u8>,
 }
 
-/// How long the body of a refusal is waited for once its headers are there.
+/// How long to wait for the body of a refusal once its headers have arrived.
 const BODY_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Asks for the upgrade and reads the answer.
@@ -45,9 +45,9 @@ pub(crate) fn upgrade<T: Raw>(
     let mut ended = false;
     loop {
         if !ended {
-            // The whole answer fits `limit`, and frames behind it are no part of it.
+            // The whole answer must fit `limit`. Frames after it do not count.
             ended = match fill(link, &mut answer, limit.saturating_add(1)) {
-                // A refusal counts without its body, however its connection ended.
+                // A refusal is valid without its body, however its connection ended.
                 Err(_) if refusal.is_some() => true,
                 other => other.map_err(broken)?,
             };
@@ -65,7 +65,7 @@ pub(crate) fn upgrade<T: Raw>(
                     let left = attempt.time_left();
                     let reserve = left.saturating_sub(BODY_PATIENCE.min(left / 2));
                     refusal = Some(Refusal { body: Body::new(&rejection), rejection, reserve });
-                    // Its head made room: what has arrived already is announced by no second wake-up.
+                    // The removed head made room. No second wake-up will announce what has arrived already.
                     continue;
                 }
                 None if answer.len() > limit => {
@@ -86,7 +86,7 @@ pub(crate) fn upgrade<T: Raw>(
                         return Err(not_websocket(target, reason));
                     }
                     let reason = "the connection ended in the middle of the headers".into();
-                    // Why it did, the link says again.
+                    // Another read of the link returns why the connection ended.
                     let source = link.read(&mut [0]).err().map(|error| Arc::new(error) as Cause);
                     return Err(Error::Upgrade { host: target.endpoint.to_string().into(), reason, source });
                 }
@@ -112,21 +112,21 @@ pub(crate) fn upgrade<T: Raw>(
 struct Refusal {
     rejection: Rejection,
     body: Body,
-    /// How much of the attempt's time must be left when the body is given up.
+    /// How much of the attempt's time must be left when we stop waiting for the body.
     reserve: Duration,
 }
 
-/// Reads what there is, up to `limit` bytes in all. Returns whether the stream has ended.
+/// Reads what there is until `answer` has `limit` bytes. Returns whether the stream has ended.
 fn fill<T: Raw>(link: &mut Link<T>, answer: &mut Vec<u8>, limit: usize) -> io::Result<bool> {
     let mut chunk = [0; 4096];
     while answer.len() < limit {
-        // Never beyond the limit, which must not depend on how the answer arrives.
+        // Never beyond the limit: the result must not depend on how the answer arrives.
         let room = chunk.len().min(limit - answer.len());
         match link.read(&mut chunk[..room]) {
             Ok(0) => return Ok(true),
             Ok(n) => answer.extend(&chunk[..n]),
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-            // An answer that is complete counts, however its connection ended.
+            // A complete answer is valid, however its connection ended.
             Err(_) if !answer.is_empty() => return Ok(true),
             Err(error) => return Err(error),
         }
@@ -135,7 +135,7 @@ fn fill<T: Raw>(link: &mut Link<T>, answer: &mut Vec<u8>, limit: usize) -> io::R
 }
 
 fn not_websocket(target: &Target<'_>, mut reason: String) -> Error {
-    // Servers like to repeat the request that they don't take.
+    // Servers often repeat the request that they refuse.
     reason = target.secrets().hide(&reason);
     Error::Upgrade { host: target.endpoint.to_string().into(), reason: reason.into(), source: None }
 }

@@ -47,7 +47,7 @@ fn a_violation_is_refused_by_its_header_behind_what_came_before() {
         (&[[0x82, 127].as_slice(), &long].concat(), "a message of at least 65536 bytes"),
     ] {
         let fake = Fake::with_room(1000);
-        // A piece at a time, too: the header's start alone is no header.
+        // Also one piece at a time: the start of a header alone is not a header.
         for cut in 0..header.len() {
             fake.feed([&[0x81, 1, b'A'], &header[..cut]].concat());
             fake.feed(&header[cut..]);
@@ -103,7 +103,7 @@ fn long_frames_of_text_arrive_whole_however_their_pieces_cut_the_characters() {
     let text = "a€".repeat(900_000);
     let fake = Fake::with_room(1000);
     let header = |first: u8, length: usize| [&[first, 127][..], &(length as u64).to_be_bytes()].concat();
-    // A message of two long frames, the second of which begins within a character, with a ping in between.
+    // A message of two long frames with a ping in between. The second frame begins in the middle of a character.
     let (one, two) = text.as_bytes().split_at(2 << 20);
     fake.feed([&header(0x01, one.len())[..], one, &[0x89, 0], &header(0x80, two.len()), two].concat());
     fake.feed([0x81, 1, b'A']);
@@ -222,7 +222,7 @@ fn a_large_message_leaves_no_large_buffer_behind() {
     let mut socket = socket(&fake, &config);
     let mut large = vec![0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0];
     large.resize(large.len() + (64 << 10), 7);
-    // The start of a ping and a fragment hang on the buffer.
+    // The start of a ping and a fragment keep the buffer from being replaced.
     large.extend([0x89, 0, 0x01, 1, b'A', 0x89]);
     fake.feed(large);
     let Ok(Some(Incoming::Message(message))) = socket.read() else { panic!("no message") };

@@ -73,7 +73,7 @@ fn what_the_peer_said_is_read_before_a_failed_write_is_told() {
 fn the_peer_sees_the_end_though_a_forked_process_holds_the_descriptor() {
     let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = std::net::TcpStream::connect(server.local_addr().unwrap()).unwrap();
-    // What a child has after a fork.
+    // The copy of the descriptor that a child has after a fork.
     let childs = stream.try_clone().unwrap();
     let (mut peer, _) = server.accept().unwrap();
     peer.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
