@@ -91,22 +91,22 @@ pub struct Client {
     line: Arc<LineHandle>,
 }
 
-/// What all clones share; its end is the end of the line.
+/// What all clones share. Dropping it ends the line.
 struct LineHandle {
     shared: Shared,
     commands: Sender<Command>,
     events: Receiver<Event>,
-    /// The heartbeat's timeout: so long may nothing be taken on either side.
+    /// The heartbeat's timeout: how long both sides may go without taking a message.
     patience: Duration,
-    /// Heartbeats are pings, whose answers confirm.
+    /// Whether heartbeats are pings, whose pongs confirm messages.
     confirms: bool,
-    /// There is a protocol that can pair answers with requests.
+    /// Whether there is a protocol that can pair answers with requests.
     answers: bool,
-    /// How long a caller looks for what is on its way before it sleeps, in ns, and whether that pays.
+    /// How long a caller spins for an answer before it sleeps, in ns, and whether spinning pays.
     look: u64,
     looks: AdaptiveSpin,
     began: Instant,
-    /// When a caller last took something after a wait, in ns since then.
+    /// When a caller last took something after a wait, in ns since the client began.
     taken_at: AtomicU64,
     /// How long an accepted message may wait.
     max_age: Option<Duration>,
@@ -190,7 +190,7 @@ impl Client {
     pub fn stats(&self) -> Stats {
         let Shared { intake, status, .. } = &self.line.shared;
         let stats = status.read(|status| status.stats.clone());
-        // The I/O thread may learn of them much later.
+        // The I/O thread may count the newest messages much later.
         Stats { messages_accepted: intake.last_ticket(), ..stats }
     }
 
@@ -246,18 +246,18 @@ impl fmt::Debug for Client {
 }
 
 impl LineHandle {
-    /// An event was taken from the channel; a message is for the caller.
+    /// Handles an event taken from the channel. Returns it if it is a message.
     fn taken(&self, event: Event) -> Option<Message> {
-        // Asked in this order: whether the channel is empty is news from another processor.
+        // In this order: whether the channel is empty is costly to read, as another processor writes it.
         if self.shared.gate.is_stalled() && self.events.is_empty() {
             self.shared.gate.drained();
         }
         event.into_message()
     }
 
-    /// The next of `channel`, when `receive` need be: that blocks. A caller who has just taken something, and waits again,
-    /// first looks for a moment: the answer to what he has sent since is on its way, and to sleep and be woken costs more.
-    /// Of a `receive` that ends sooner, the look is no longer than that.
+    /// Takes the next item of `channel`, and calls `receive`, which blocks, only if there is none. A caller that has
+    /// just taken something and waits again first spins for a moment: the answer to what it has sent since is on its
+    /// way, and to sleep and be woken costs more. It spins no longer than `patience`, after which `receive` would end.
     fn take<T, E>(
         &self,
         channel: &Receiver<T>,
@@ -285,7 +285,7 @@ impl LineHandle {
         if !busy || look == 0 || !self.looks.wants() {
             return None;
         }
-        // Whoever brings it may share this processor.
+        // The thread that brings the item may share this processor.
         let found = spin(
             Between::Yield,
             || match channel.try_recv() {
@@ -316,12 +316,12 @@ impl LineHandle {
         self.shared.status.wait(until, remaining, look)
     }
 
-    /// Waits for the watermarks.
+    /// Waits until `look` finds a result in the watermarks.
     fn watch<R>(&self, timeout: Duration, look: impl FnMut(&Inner) -> Option<R>) -> Option<R> {
         self.shared.status.watch(Some(deadline(Instant::now(), timeout)), remaining, look)
     }
 
-    /// When a message that is accepted now is too old.
+    /// When a message that is accepted now becomes too old.
     fn expires(&self) -> Option<Instant> {
         self.max_age.map(|age| deadline(Instant::now(), age))
     }

@@ -414,7 +414,7 @@ impl Default for HeartbeatConfig {
     }
 }
 
-/// `now + after`, or a time that never comes when the sum has no `Instant`.
+/// `now + after`, or a time that never comes if an `Instant` can't hold the sum.
 pub(crate) fn deadline(now: Instant, after: Duration) -> Instant {
     const FOR_EVER: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 30);
     now.checked_add(after.min(FOR_EVER)).unwrap_or(now)
@@ -422,7 +422,7 @@ pub(crate) fn deadline(now: Instant, after: Duration) -> Instant {
 
 const LONGEST_SPIN: Duration = Duration::from_millis(1);
 
-/// The sizes that a thread's stack may have. JSON of 127 levels, which is as deep as it is read, takes up to 224 KiB in a
+/// The allowed sizes of a thread's stack. JSON with 127 levels, the deepest that is parsed, takes up to 224 KiB in a
 /// build without optimisation.
 const STACKS: RangeInclusive<usize> = 384 << 10..=1 << 30;
 

@@ -9,20 +9,20 @@ use crate::error::Error;
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     pub(crate) secure: bool,
-    /// A name or an address, an IPv6 one without its brackets.
+    /// A name or an address. An IPv6 address has no brackets here.
     pub(crate) host: Box<str>,
-    /// The interface behind which an IPv6 address lies (RFC 6874). It means something on this machine only, so that the
-    /// server is sent none of it.
+    /// The interface for an IPv6 address (RFC 6874). It has a meaning on this machine only, so it is not sent to the
+    /// server.
     pub(crate) zone: Option<Box<str>>,
     pub(crate) port: u16,
-    /// Path and query, as the request line wants them.
+    /// Path and query, as the request line needs them.
     pub(crate) resource: Box<str>,
     /// User and password, decoded, with the colon between them. One may be empty, not both.
     pub(crate) userinfo: Option<Box<str>>,
 }
 
 impl Endpoint {
-    /// The texts of its errors repeat no part of the URL but the scheme: any other may hold a password.
+    /// The texts of its errors repeat nothing of the URL but the scheme: any other part may hold a password.
     pub(crate) fn parse(url: &str) -> Result<Self, Error> {
         let bad = |reason: String| Err(Error::InvalidUrl { reason: reason.into() });
         if let Some(at) = url.find(|c: char| c.is_whitespace() || c.is_control()) {
@@ -81,24 +81,24 @@ impl Endpoint {
         Ok(Self { secure, host, zone, port, resource, userinfo })
     }
 
-    /// What may be shown of a URL.
+    /// As much of a URL as may be shown.
     pub(crate) fn redacted(url: &str) -> String {
         Self::parse(url).map_or_else(|_| "unusable".into(), |endpoint| format!("{endpoint:?}"))
     }
 
-    /// What the `Host` header says: the port only when it isn't the scheme's own (RFC 9110, section 7.2).
+    /// The value of the `Host` header. It has the port only if that isn't the scheme's default (RFC 9110, section 7.2).
     pub(crate) fn host_header(&self) -> String {
         let default = if self.secure { 443 } else { 80 };
         let host = self.bracketed("");
         if self.port == default { host } else { format!("{host}:{}", self.port) }
     }
 
-    /// The name that TLS checks: the dot that ends an absolute one is no part of it (RFC 6066, section 3).
+    /// The name that TLS checks, without the final dot of an absolute name (RFC 6066, section 3).
     pub(crate) fn tls_name(&self) -> &str {
         self.host.strip_suffix('.').unwrap_or(&self.host)
     }
 
-    /// Its address, if that needs no look-up. An interface that has no number does.
+    /// The endpoint's address, if it needs no look-up. An interface without a number needs one.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         let scope = self.zone.as_deref().map_or(Some(0), |zone| zone.parse().ok())?;
         Some(match self.host.parse().ok()? {
@@ -107,7 +107,7 @@ impl Endpoint {
         })
     }
 
-    /// What is looked up: the host, with its zone as the system writes it.
+    /// The name to look up: the host, with its zone as the system writes it.
     pub(crate) fn name(&self) -> Box<str> {
         match &self.zone {
             Some(zone) => format!("{}%{zone}", self.host).into(),
@@ -133,7 +133,7 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// What a URL lacks that does not begin with a scheme and `://`.
+/// What is missing in a URL that does not begin with a scheme and `://`.
 fn missing(url: &str) -> &'static str {
     let begins = |start: &str| url.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start));
     if url.starts_with("//") {
@@ -164,7 +164,7 @@ fn split_host(authority: &str) -> Result<Authority<'_>, Error> {
             return bad("what stands in brackets is not an IPv6 address");
         }
         let zone = match zone.map(|zone| zone.strip_prefix("25").unwrap_or_default()) {
-            // RFC 6874, section 2: what needs no percent-encoding.
+            // RFC 6874, section 2. Only characters that need no percent-encoding are allowed.
             Some(zone) if zone.is_empty() || !zone.bytes().all(is_unreserved) => {
                 return bad(
                     "the zone of its IPv6 address is not '%25' and the name or the number of an interface, as in [fe80::1%25eth0]; write the number if the name has other characters than letters, digits and -._~",
@@ -199,12 +199,12 @@ fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 
-/// What Basic credentials are made of (RFC 7617, section 2); none where both parts are empty.
+/// The text of Basic credentials (RFC 7617, section 2), or `None` if both parts are empty.
 fn credentials(userinfo: &str) -> Result<Option<Box<str>>, Error> {
     let bad = |reason: &str| Err(Error::InvalidUrl { reason: reason.into() });
     let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
     let (user, password) = (decode(user)?, decode(password)?);
-    // The server would take what follows it for the password.
+    // The server would take the text after the colon for the password.
     if user.contains(':') {
         return bad(
             "its user name has a colon (%3A), which Basic credentials can't carry; log in as another user, or by a header of your own",

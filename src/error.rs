@@ -247,7 +247,7 @@ pub enum Error {
     },
 }
 
-/// The `callback` of a panic that is no callback's.
+/// The `callback` of a panic that was in no callback.
 pub(crate) const INTERNAL: &str = "internal";
 
 /// The error of another library, as the cause of an [`Error`].
@@ -296,7 +296,7 @@ impl Error {
 }
 
 impl Error {
-    /// Hides what is secret in the words of a hook, which may be those of the server.
+    /// Hides secrets in the text of a hook, which may repeat the server's words.
     pub(crate) fn hiding(self, secrets: &Secrets) -> Self {
         let hide = |reason: &str| secrets.hide(reason).into();
         match self {
@@ -327,7 +327,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    /// Hides what is secret in the words of the server.
+    /// Hides secrets in the words of the server.
     pub(crate) fn hiding(self, secrets: &Secrets) -> Self {
         match self {
             Self::Violation { code, reason } => {
@@ -430,7 +430,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// As much of a measured time as says something.
+/// A measured time, rounded to what is meaningful.
 fn brief(time: Duration) -> String {
     if time < Duration::from_secs(1) {
         format!("{}ms", time.as_millis())

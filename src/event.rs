@@ -200,7 +200,7 @@ impl CloseReason {
         }
     }
 
-    /// The same as an error, also where the end was a normal one.
+    /// The reason as an error, even if the end was a normal one.
     pub(crate) fn into_error(self) -> Error {
         match self {
             Self::ByCaller => Error::Closed,

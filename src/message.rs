@@ -1,4 +1,4 @@
-//! What travels on the line.
+//! Messages.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -43,15 +43,15 @@ pub struct Text(Payload<ArrayString<SMALL>, Utf8Bytes>);
 #[derive(Clone)]
 pub struct Binary(Payload<ArrayVec<u8, SMALL>, Bytes>);
 
-/// A small payload stands in the message itself: memory that one thread takes and another gives back costs more than
-/// the rest of a message's way.
+/// A small payload is stored in the message itself: allocating memory on one thread and freeing it on another costs
+/// more than all else that a message needs.
 #[derive(Clone)]
 enum Payload<S, L> {
     Small(S),
     Shared(L),
 }
 
-/// The largest payload that stands in the message itself, which it makes as large as the largest of the other events.
+/// The largest payload that is stored in the message itself. With it a message is as large as the largest other event.
 const SMALL: usize = 80;
 
 /// A piece of a message, as a frame of its own.
@@ -61,7 +61,7 @@ pub(crate) struct Fragment {
     pub(crate) payload: Binary,
 }
 
-/// Where in its message a fragment stands; it is never the only one.
+/// A fragment's place in its message, which always has several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Position {
     First { text: bool },
@@ -287,7 +287,7 @@ impl<const N: usize> From<&[u8; N]> for Message {
     }
 }
 
-/// Payloads behind one reference more: copied.
+/// Conversions from a reference to a payload, which copy it.
 macro_rules! from_reference {
     ($($holder:ty),*) => {$(
         impl From<$holder> for Message {
@@ -300,7 +300,7 @@ macro_rules! from_reference {
 
 from_reference!(&String, &&str, &Vec<u8>, &&[u8]);
 
-/// What owns its payload, or shares it: not copied, unless it is small or borrowed.
+/// Conversions from owned or shared payloads, which copy only what is small or borrowed.
 macro_rules! from_owner {
     ($($holder:ty, $owned:ident => $message:expr;)*) => {$(
         impl From<$holder> for Message {
@@ -327,7 +327,7 @@ impl Text {
         self
     }
 
-    /// Shares this memory, unless it is too little to be shared.
+    /// Shares this memory, unless it is too small for that to pay.
     pub(crate) fn new(text: Utf8Bytes) -> Self {
         match ArrayString::from(&text) {
             Ok(small) => Self(Payload::Small(small)),
@@ -345,7 +345,7 @@ impl Text {
 }
 
 impl Binary {
-    /// Shares this memory, unless it is too little to be shared.
+    /// Shares this memory, unless it is too small for that to pay.
     pub(crate) fn new(bytes: Bytes) -> Self {
         match ArrayVec::try_from(&*bytes) {
             Ok(small) => Self(Payload::Small(small)),

@@ -1,4 +1,4 @@
-//! What of a request may be shown to nobody, and how it is taken out of what a server says.
+//! The parts of a request that must never be shown, and how they are removed from what a server says.
 
 mod looks;
 mod masking;
@@ -14,8 +14,8 @@ use crate::secrets::looks::secrets_in_subprotocols;
 use crate::secrets::masking::Search;
 use crate::secrets::parts::{Parts, add, of_header, of_login, of_path, of_subprotocols, of_url};
 
-/// What a request holds that is secret: its password and its tokens, each by itself, since a server may repeat any part of
-/// what it was asked.
+/// The secrets of a request: its password and its tokens. Each is kept separately, because a server may repeat any part
+/// of the request.
 #[derive(Clone, Default)]
 pub(crate) struct Secrets(Arc<[Box<[u8]>]>);
 
@@ -31,19 +31,19 @@ impl Secrets {
         })
     }
 
-    /// The secrets of a message that logs in.
+    /// The secrets of a login message.
     pub(crate) fn of_login(message: &Value) -> Self {
-        // One that is a text is nothing but its secret.
+        // A login that is a plain text consists of its secret alone.
         let name = if message.is_string() { "token" } else { "" };
         Self::gathered(|parts| of_login(name, message, parts))
     }
 
-    /// What somebody says is secret.
+    /// A secret that the caller names.
     pub(crate) fn of_text(text: &str) -> Self {
         Self::gathered(|parts| add(text.as_bytes(), parts))
     }
 
-    /// What looks like a secret in the path of a URL.
+    /// Parts of a URL's path that look like a secret.
     pub(crate) fn of_path(path: &str) -> Self {
         Self::gathered(|parts| of_path(path, parts))
     }
@@ -56,13 +56,13 @@ impl Secrets {
         Self(parts.into())
     }
 
-    /// These, and those.
+    /// The secrets of both.
     pub(crate) fn and(&self, others: &Self) -> Self {
         let new = others.0.iter().filter(|part| !self.0.contains(part));
         Self(self.0.iter().chain(new).cloned().collect())
     }
 
-    /// The last of them, `most` parts.
+    /// The newest `most` parts.
     pub(crate) fn newest(self, most: usize) -> Self {
         match self.0.len().checked_sub(most) {
             None | Some(0) => self,
@@ -70,9 +70,9 @@ impl Secrets {
         }
     }
 
-    /// The text with `***` in place of each secret in it, whether a server repeats it as it was sent, decoded,
-    /// percent-encoded, escaped as in JSON or HTML, or in other letters. A secret of 4 to 7 bytes is hidden where it is no
-    /// piece of a longer word.
+    /// The text with `***` in place of each secret in it. A secret is recognised as it was sent, decoded,
+    /// percent-encoded, escaped as in JSON or HTML, and in upper or lower case. A secret of 4 to 7 bytes is hidden only
+    /// where it is not part of a longer word.
     pub(crate) fn hide(&self, text: &str) -> String {
         self.search(text).shown()
     }
@@ -84,13 +84,13 @@ impl Secrets {
     }
 }
 
-/// What may be shown of a name that is to be a token (RFC 9110, section 5.6.2): what stands behind the first character that
-/// no token has may be a value.
+/// How much may be shown of a name that should be a token (RFC 9110, section 5.6.2): the part before the first
+/// character that no token has. What follows may be a value.
 pub(crate) fn shown_name(name: &str) -> &str {
     &name[..name.find(|c| !is_token_char(c)).unwrap_or(name.len())]
 }
 
-/// What may be shown of subprotocols that are offered.
+/// How much may be shown of the offered subprotocols.
 pub(crate) fn shown_subprotocols(names: &[String]) -> Vec<String> {
     let shown = secrets_in_subprotocols(names).map(|(name, starts)| {
         let name = shown_name(name);
@@ -102,7 +102,7 @@ pub(crate) fn shown_subprotocols(names: &[String]) -> Vec<String> {
     shown.collect()
 }
 
-/// What is wrong with a name that is no token, of which this may be shown.
+/// Describes a name that is not a token. `shown` is the part that may be shown.
 pub(crate) fn misnamed(name: &str, shown: &str) -> String {
     let what = match name[shown_name(name).len()..].chars().next() {
         Some(c) if shown.is_empty() => format!("a name begins with {c:?}"),
@@ -117,7 +117,7 @@ pub(crate) fn is_token_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c)
 }
 
-/// Two things that a server said are the same whatever was asked.
+/// Two values are equal if the server said the same, whatever the request was.
 impl PartialEq for Secrets {
     fn eq(&self, _: &Self) -> bool {
         true

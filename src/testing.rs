@@ -137,10 +137,10 @@ use crate::testing::turn::Script;
 
 type Fetch = Box<dyn Fn(UpgradeRequest) -> Result<UpgradeRequest, Error>>;
 
-/// A request of the application's.
+/// A request that the application has made.
 struct Asked {
     answers: Receiver<Result<Message, Error>>,
-    /// Its caller waits for one answer, and has none yet.
+    /// Whether its caller waits for a single answer and has received none yet.
     waits: bool,
 }
 
@@ -151,7 +151,7 @@ pub struct Line {
     events: VecDeque<Event>,
     asked: BTreeMap<u64, Asked>,
     start: Instant,
-    /// The bits of what a random source says.
+    /// The bits of the value that a random source returns.
     random: Arc<AtomicU64>,
     server: Server,
     /// The connection that the line is to move to, and the one that it has moved from.

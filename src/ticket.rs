@@ -1,4 +1,4 @@
-//! The numbers of messages.
+//! The numbers of accepted messages.
 
 use std::fmt;
 use std::ops::{RangeFrom, RangeFull, RangeInclusive, RangeToInclusive};
@@ -27,7 +27,7 @@ pub struct Tickets(Vec<RangeInclusive<u64>>);
 /// Where the run of `first..` ends: no message has this number.
 const OPEN: u64 = u64::MAX;
 
-/// So many runs of them does `send_all` keep apart.
+/// How many separate runs `send_all` keeps.
 const APART: usize = 1024;
 
 impl Ticket {
@@ -43,17 +43,18 @@ impl Tickets {
         Self((after < last).then(|| after + 1..=last).into_iter().collect())
     }
 
-    /// These and those.
+    /// The tickets of both.
     pub(crate) fn and(self, more: Self) -> Self {
         self.0.into_iter().chain(more.0).collect()
     }
 
-    /// The runs of them, rising.
+    /// The runs of tickets, in rising order.
     pub(crate) fn runs(&self) -> &[RangeInclusive<u64>] {
         &self.0
     }
 
-    /// These, of a client that has accepted those up to `last`. An error is one that it hasn't.
+    /// These tickets, with an open run ended at `last`, the newest accepted ticket. The error is a ticket that is
+    /// newer.
     pub(crate) fn of_accepted(mut self, last: u64) -> Result<Self, Ticket> {
         let Some((first, end)) = self.0.last().cloned().map(RangeInclusive::into_inner) else {
             return Ok(self);
@@ -67,8 +68,8 @@ impl Tickets {
         Ok(self)
     }
 
-    /// Adds the tickets `first..=last`, which are newer than all of these. Of too many runs the two oldest become one, with
-    /// what lies between them.
+    /// Adds the tickets `first..=last`, which are newer than all of these. If there are too many runs, the two oldest
+    /// are merged, with the tickets between them.
     pub(crate) fn push(&mut self, Ticket(first): Ticket, Ticket(last): Ticket) {
         match self.0.last_mut() {
             Some(run) if *run.end() + 1 == first => *run = *run.start()..=last,

@@ -138,7 +138,7 @@ impl Builder {
         let bound = self.patience();
         let client = self.launch(true)?;
         let outcome = client.line.wait(Some(bound), |status| match &status.closed {
-            // It was ready, and the server has closed it already: what it sent is there to be received.
+            // The line was ready, and the server has closed it already. What the server sent can still be received.
             _ if status.stats.connects > 0 => Some(Ok(())),
             Some((reason, _)) => Some(Err(reason.clone().into_error())),
             None => None,
@@ -152,12 +152,12 @@ impl Builder {
         Err(error)
     }
 
-    /// What the one attempt of `connect` takes at the most. Only a callback that does not return makes it longer.
+    /// How long the one attempt of `connect` takes at most. Only a callback that does not return makes it longer.
     fn patience(&self) -> Duration {
         let config = &self.config;
         let login = if self.protocol.is_some() { config.login_timeout } else { Duration::ZERO };
         let attempt = config.connect_timeout.saturating_add(login).saturating_add(config.close_timeout);
-        // Fresh credentials are worth another.
+        // Fresh credentials allow one more attempt.
         let attempts = if self.fetch.is_some() { 2 } else { 1 };
         attempt.saturating_mul(attempts).saturating_add(LATE)
     }
@@ -179,7 +179,7 @@ impl Builder {
             None => {}
         }
         if has_one_processor() {
-            // Whoever is to bring more could not run meanwhile.
+            // On a single processor, spinning keeps the I/O thread from running.
             config.spin = Duration::ZERO;
         }
         let refused = |what| move |source| Error::System { what, source: Arc::new(source) };
@@ -236,7 +236,7 @@ impl Builder {
     }
 }
 
-/// Asked of the system once: the answer may take it some file reads.
+/// Asks the system only once: the answer may take it some file reads.
 fn has_one_processor() -> bool {
     static ONE: OnceLock<bool> = OnceLock::new();
     *ONE.get_or_init(|| thread::available_parallelism().is_ok_and(|processors| processors.get() == 1))

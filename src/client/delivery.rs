@@ -1,4 +1,4 @@
-//! What became of what was sent.
+//! The fate of the messages that were sent.
 
 use std::time::Duration;
 
@@ -104,7 +104,7 @@ impl Client {
     }
 }
 
-/// How a wait ends for everything up to ticket `target` to be written.
+/// Returns how a wait ends for all messages up to ticket `target` to be written, once it ends.
 fn flushed(target: u64, status: &Inner) -> Option<Result<(), Error>> {
     match &status.closed {
         _ if status.watermarks.written >= target => Some(Ok(())),
@@ -114,7 +114,7 @@ fn flushed(target: u64, status: &Inner) -> Option<Result<(), Error>> {
     }
 }
 
-/// What became of these messages, once that is known of each.
+/// Returns the fates of these messages, once all of them are known.
 fn fates(tickets: &Tickets, status: &Inner) -> Option<Result<(), Error>> {
     let settled = status.watermarks.settled;
     let newer = tickets.runs().iter().rev().take_while(|run| *run.end() > settled);
@@ -123,7 +123,7 @@ fn fates(tickets: &Tickets, status: &Inner) -> Option<Result<(), Error>> {
     match &status.closed {
         None if !known => return None,
         Some((_, left)) if !known && left.unfinished => return Some(Err(Error::Closed)),
-        // Of a closed client all losses are known.
+        // Once a client is closed, all its losses are known.
         _ => {}
     }
     let (maybe_delivered, never_sent) = status.losses.among(tickets);

@@ -17,7 +17,7 @@ use crate::session::LOG;
 use crate::shared::{Command, LATE, Thread};
 use crate::state::ConnectionState;
 
-/// So long does the I/O thread have for its end, where nothing is to be waited for.
+/// How long the I/O thread may take to end when it has nothing to wait for.
 const PROMPT: Duration = Duration::from_millis(50);
 
 impl Client {
@@ -125,7 +125,7 @@ impl LineHandle {
         self.end(command, self.close_timeout.saturating_add(PROMPT))
     }
 
-    /// Ends the line, and waits for that until its bound.
+    /// Ends the line, and waits for the end up to `bound`.
     fn end(&self, command: Command, bound: Duration) -> Undelivered {
         self.shared.intake.close();
         self.command(command);
@@ -146,16 +146,17 @@ impl LineHandle {
         Command::Close { frame, flush, until: deadline(Instant::now(), self.close_timeout) }
     }
 
-    /// Waits for the end of the I/O thread, and returns what keeps that thread and others when it is not waited for any
-    /// longer. It has so much time; and `more`, for a line that may still be closing, if no callback of the application is
-    /// running then; and a second for a thread that is late.
+    /// Waits for the I/O thread to end. If the wait is given up, returns what keeps that thread and others. The thread
+    /// has `prompt`; then `more`, for a line that may still be closing, unless a callback of the application is
+    /// running; then a second for a thread that is late.
     fn outlives(&self, prompt: Duration, more: Duration) -> Option<Box<str>> {
         let calls = &self.shared.calls;
         if self.thread.join_within(prompt) {
             return None;
         }
-        // It may wait for a lock that the caller holds. It may also be that it does not get the processor, in a callback or
-        // between two, and goes on by itself when it does. Nobody can tell, so it is waited for a little longer.
+        // A callback that is running may wait for a lock that the caller holds. Or the thread only lacks the processor,
+        // in a callback or between two, and continues once it gets it. These cases look the same, so the wait goes on a
+        // little longer.
         let inside = calls.is_inside(Thread::Io);
         if inside {
             calls.abandon();
@@ -183,8 +184,8 @@ impl Drop for LineHandle {
         });
         self.shared.intake.close();
         self.command(self.close_command(CloseFrame::new(1000, ""), false));
-        // On one of our own threads, this one or another client's, nothing is waited for; nor is it twice for a call that
-        // does not return.
+        // A drop on one of our own threads, this client's or another's, waits for nothing. Nor does a drop wait a
+        // second time for a call that does not return.
         if Thread::current().is_none() && !self.shared.calls.is_abandoned() {
             let (now, later) = if open {
                 (self.close_timeout, Duration::ZERO)

@@ -1,4 +1,4 @@
-//! Questions and their answers.
+//! Requests and their answers.
 #![expect(
     clippy::disallowed_methods,
     reason = "turns the caller's timeouts into deadlines, on the caller's thread"

@@ -17,7 +17,7 @@ use crate::message::Message;
 use crate::shared::Shared;
 use crate::shared::{Offer, Thread};
 
-/// So many messages of `send_all` are handed over at once, and no more once they have so many bytes.
+/// How many messages of `send_all` are handed over at once, and how many bytes make a batch full.
 const BATCH: usize = 64;
 const BATCH_BYTES: usize = 256 << 10;
 
@@ -152,7 +152,7 @@ impl Client {
         let intake = &self.line.shared.intake;
         let expires = self.line.expires();
         let is_full = |error: &SendError| matches!(error.kind(), SendErrorKind::Full { .. });
-        // Mostly there is room, and no deadline to be reckoned.
+        // Usually there is room, and no deadline to compute.
         let accepted = match intake.try_push(Offer { message, reply: None, expires }) {
             Err(full) if is_full(&full) && Thread::current() == Some(Thread::Io) => {
                 Err(full.because(SendErrorKind::WouldDeadlock))
@@ -175,8 +175,8 @@ impl Client {
         accepted.map(|ticket| self.accepted(ticket))
     }
 
-    /// Waits for room for as long as it takes, unless that is for ever: the server takes nothing because the application
-    /// takes nothing from it.
+    /// Waits for room for as long as it takes, unless the wait would never end: when the server takes nothing because
+    /// the application takes nothing from it.
     fn push_patiently(&self, mut offer: Offer) -> Result<Ticket, SendError> {
         let Shared { intake, gate, status, .. } = &self.line.shared;
         let stalled_at = || gate.is_stalled().then(|| status.read(|status| status.stats.messages_received));
@@ -196,7 +196,7 @@ impl Client {
     }
 }
 
-/// Takes the next messages, as many as the iterator promises; one, if it promises none.
+/// Takes as many of the next messages as the iterator promises, or one if it promises none.
 fn gather(messages: &mut impl Iterator<Item = Message>, batch: &mut VecDeque<Message>) {
     let promised = messages.size_hint().0.clamp(1, BATCH);
     batch.reserve(promised);

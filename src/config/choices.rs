@@ -1,4 +1,4 @@
-//! What a setting can be.
+//! The values of some settings.
 
 /// How a delay is randomized around its base, so that clients that lost their connections together do not reconnect
 /// together.

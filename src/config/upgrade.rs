@@ -1,4 +1,4 @@
-//! What may stand in the request for the upgrade.
+//! What the upgrade request may contain.
 
 use crate::config::invalid;
 use crate::error::Error;
@@ -9,7 +9,7 @@ pub(crate) fn is_token(name: &str) -> bool {
     !name.is_empty() && name.chars().all(is_token_char)
 }
 
-/// The headers of the upgrade that are the client's business.
+/// Headers of the upgrade that only the client sets.
 const OURS: [&str; 9] = [
     "Connection",
     "Upgrade",
@@ -42,7 +42,7 @@ fn check_header(name: &str, value: &str) -> Result<(), Error> {
             if name.eq_ignore_ascii_case("Sec-WebSocket-Protocol") { "; use subprotocol" } else { "" };
         return invalid("headers", format!("{name} is set by the client itself{instead}"));
     }
-    // RFC 9110, section 5.5: CR, LF and NUL would let a value add lines of its own.
+    // RFC 9110, section 5.5: CR, LF and NUL would let a value add header lines.
     if let Some(at) = value.bytes().position(|b| b != b'\t' && (b < b' ' || b == 0x7f)) {
         return invalid(
             "headers",

@@ -24,13 +24,14 @@ impl CloseFrame {
         Self { code, reason: reason.into(), secrets: Secrets::default() }
     }
 
-    /// The frame of a server that knows these secrets, too.
+    /// Hides these secrets in the reason, too.
     pub(crate) fn hiding(mut self, secrets: &Secrets) -> Self {
         self.secrets = self.secrets.and(secrets);
         self
     }
 
-    /// A frame that an endpoint may send: its code is not reserved (RFC 6455, section 7.4) and its reason fits.
+    /// A frame that an endpoint may send: its code is not reserved (RFC 6455, section 7.4), and its reason is not too
+    /// long.
     pub(crate) fn checked(code: u16, reason: &str) -> Result<Self, Error> {
         let sendable = matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
         if !sendable {

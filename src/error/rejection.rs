@@ -21,14 +21,14 @@ pub struct Rejection {
     /// The start of the body: what arrived before the body ended, `max_response_size` was reached, or the attempt timed
     /// out.
     pub body: Vec<u8>,
-    /// What was asked, and must not be shown when it is repeated.
+    /// The secrets of the request, which must not be shown when the server repeats them.
     pub(crate) secrets: Secrets,
 }
 
 /// How much of a refusal's body its message shows.
 const BODY_SHOWN: usize = 200;
 
-/// How much of the body is looked at for that.
+/// How much of the body is examined for that.
 const BODY_READ: usize = 8 << 10;
 
 impl Rejection {
@@ -49,13 +49,13 @@ impl fmt::Display for Rejection {
         if !self.reason.is_empty() {
             f.write_char(' ')?;
             for c in self.secrets.hide(&self.reason).chars() {
-                // Nothing that a terminal obeys or hides.
+                // No character that a terminal would interpret or hide.
                 if c.is_ascii() { f.write_char(c)? } else { write!(f, "{}", c.escape_debug())? }
             }
         }
         f.write_str(" to the WebSocket upgrade")?;
         if let Some(to) = self.header("Location").filter(|_| (300..400).contains(&self.status)) {
-            // What stands behind its path, or looks random in it, may be a token for whoever follows it.
+            // What follows the target's path, or looks random in it, may be a token for whoever follows the redirect.
             let to = without_secrets(to);
             let host = to.find("//").map_or(0, |at| at + 2);
             let path = to[host..].find('/').map_or("", |at| &to[host + at..]);
@@ -74,7 +74,7 @@ impl fmt::Display for Rejection {
 }
 
 impl Rejection {
-    /// What is shown of the body: a line at most, in quotes; what nobody could read is described. Empty where it says
+    /// The body for display: at most a line, in quotes. An unreadable body is described. Empty if the body says
     /// nothing.
     fn body_text(&self) -> String {
         let coding = self
@@ -93,16 +93,16 @@ impl Rejection {
         if start.iter().any(is_binary) {
             return format!("(a body of {size} bytes that is not text)");
         }
-        // Before it is cut: half a secret is one, too.
+        // Before the text is cut: half a secret is still a secret.
         let body = self.secrets.hide(&String::from_utf8_lossy(start));
         let body = body.trim_start_matches('\u{FEFF}').trim();
         let line = if body.starts_with(['{', '[']) {
-            // JSON says as much on one line as on many.
+            // JSON means the same on one line as on many.
             body.split_whitespace().collect::<Vec<_>>().join(" ")
         } else {
             body.lines().next().unwrap_or_default().to_owned()
         };
-        // The first line of a page says nothing.
+        // The first line of an HTML page says nothing.
         if line.is_empty() || line.starts_with('<') {
             return String::new();
         }

@@ -21,10 +21,10 @@ use crate::state::ConnectionState;
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct SendError {
-    /// Apart: what succeeds passes the place of an error on, each time.
+    /// Boxed: a result that is `Ok` has room for the error too, and is moved in every call.
     message: Box<Message>,
     kind: SendErrorKind,
-    /// What `send_all` had taken from its iterator behind it.
+    /// What `send_all` had already taken from its iterator after that message.
     rest: Vec<Message>,
 }
 
@@ -79,12 +79,12 @@ impl SendError {
         Self { message: Box::new(message), kind, rest: Vec::new() }
     }
 
-    /// The same, for another reason.
+    /// The same error with another reason.
     pub(crate) fn because(self, kind: SendErrorKind) -> Self {
         Self { kind, ..self }
     }
 
-    /// These were to follow.
+    /// Adds the messages that were to follow.
     pub(crate) fn with(mut self, rest: impl Iterator<Item = Message>) -> Self {
         self.rest.extend(rest);
         self

@@ -1,15 +1,15 @@
-//! What lies behind an error.
+//! The causes of an error.
 
 use std::error::Error as StdError;
 
 use crate::error::Error;
 
 impl StdError for Error {
-    /// What lies behind this error, as far as the text does not say it already.
+    /// The nearest cause that the error's text does not include already.
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         let text = self.to_string();
         let mut cause = self.cause()?;
-        // Other libraries' errors repeat their causes, too.
+        // Errors of other libraries also repeat their causes.
         while text.contains(&cause.to_string()) {
             cause = cause.source()?;
         }

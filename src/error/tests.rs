@@ -11,7 +11,7 @@ fn an_error_is_small_and_can_be_shared() {
 
 #[test]
 fn json_that_could_not_be_read_is_not_said_to_be_unwritable() {
-    // As a hook that parses a message with `?` returns it.
+    // As returned by a hook that parses a message with `?`.
     let error = Error::from(serde_json::from_str::<serde_json::Value>("nonsense").unwrap_err());
     assert!(error.to_string().starts_with("the JSON can't be read or written: expected"), "{error}");
 }
@@ -93,7 +93,7 @@ fn a_wait_in_vain_says_for_what_and_why() {
     assert_eq!(down, "timed out after 300ms waiting for a message: the client is closed");
 }
 
-/// Says something of its own, and nothing of its cause.
+/// An error whose text does not mention its cause.
 #[derive(Debug)]
 struct Outer(io::Error);
 
@@ -109,7 +109,7 @@ impl StdError for Outer {
     }
 }
 
-/// One of each variant; those with a cause have each of several.
+/// One error of each variant, and one for each kind of cause.
 pub(crate) fn every_error() -> Vec<Error> {
     let io = || io::Error::from_raw_os_error(2);
     let causes: [Cause; 4] = [
@@ -181,7 +181,7 @@ pub(crate) fn every_error() -> Vec<Error> {
     errors
 }
 
-/// Fails to be read.
+/// A reader that fails.
 struct Broken;
 
 impl io::Read for Broken {
@@ -190,7 +190,7 @@ impl io::Read for Broken {
     }
 }
 
-/// The texts of an error and of all that is behind it.
+/// The texts of an error and of all its causes.
 fn chain(error: &dyn StdError) -> Vec<String> {
     std::iter::successors(Some(error), |&error| error.source()).map(ToString::to_string).collect()
 }
@@ -199,9 +199,9 @@ fn chain(error: &dyn StdError) -> Vec<String> {
 fn a_text_says_nothing_of_what_is_behind_it_and_nothing_is_lost() {
     for error in every_error() {
         let chain = chain(&error);
-        // Causes of other libraries may repeat their own.
+        // Causes from other libraries may repeat their own.
         assert!(!chain[1..].iter().any(|behind| chain[0].contains(behind)), "{chain:?}");
-        // What an error is made from is in its text, or behind it.
+        // The error that this one is made from is in its text, or in its chain of sources.
         let cause = error.cause().map(ToString::to_string).unwrap_or_default();
         assert!(chain.iter().any(|text| text.contains(&cause)), "{cause}: {chain:?}");
     }

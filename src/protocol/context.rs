@@ -20,19 +20,19 @@ pub struct Context<'a> {
     moment: Moment,
 }
 
-/// What a hook can know of when and where it is called.
+/// What a hook can learn about when and where it is called.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
     pub(crate) now: Instant,
     pub(crate) unix: Duration,
-    /// The attempt that brought the connection.
+    /// The number of the attempt that made the connection.
     pub(crate) connection: u64,
     pub(crate) ready: bool,
-    /// It is the one that the line is to move to.
+    /// Whether it is the connection that the line is to move to.
     pub(crate) moving: bool,
-    /// It is the one that the line has moved from.
+    /// Whether it is the connection that the line has moved from.
     pub(crate) old: bool,
-    /// For a timer: the line was not heard all the time while it ran.
+    /// For a timer: whether the line was not read for some time while it ran.
     pub(crate) missed_input: bool,
 }
 
@@ -60,7 +60,7 @@ pub(crate) type Work = Box<dyn FnOnce() -> Result<Message, Error> + Send>;
 /// Something that a hook asked for.
 pub(crate) enum Effect {
     Send(Message),
-    /// The server may repeat it.
+    /// A secret that the server may repeat.
     Secret(Secrets),
     Deliver(Message),
     Ready {
@@ -79,7 +79,7 @@ pub(crate) enum Effect {
     Release,
     Move,
     Work(u32, Work),
-    /// With an error, for good.
+    /// With an error, the client closes for good.
     Close {
         code: u16,
         reason: Box<str>,

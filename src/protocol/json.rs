@@ -1,4 +1,4 @@
-//! Sessions in JSON, by configuration alone.
+//! JSON sessions that need only configuration.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -43,39 +43,39 @@ use crate::secrets::Secrets;
 #[must_use = "a session does nothing until it is given to a builder"]
 pub struct JsonSession {
     login: Option<Box<dyn FnMut() -> Value + Send>>,
-    /// Of the last login.
+    /// The secrets of the last login.
     secrets: Secrets,
     accepted: Option<Test>,
     refused: Option<Test>,
     /// The field that pairs an answer with its request.
     field: Option<Box<str>>,
-    /// Which messages are answers, where order alone pairs them.
+    /// Which messages are answers, if only their order pairs them.
     in_order: Option<Test>,
-    /// Requests whose answer is out, oldest first. One that timed out keeps its place: its late answer must not be taken
-    /// for that of the next.
+    /// Requests that wait for an answer, oldest first. One that timed out keeps its place: its late answer must not be
+    /// taken for that of the next request.
     open: VecDeque<Open>,
     next_id: u64,
 }
 
-/// A request whose answer is out.
+/// A request that waits for an answer.
 struct Open {
     key: Key,
     request: RequestId,
-    /// It has one answer after the other, and no end.
+    /// Whether it has many answers, without an end.
     many: bool,
 }
 
 /// Looks at a message.
 type Test = Box<dyn FnMut(&Value) -> bool + Send>;
 
-/// What an answer is known by: the value of a field, as JSON text; empty where order alone counts.
+/// What identifies an answer: the value of a field, as JSON text. Empty if only the order counts.
 type Key = Box<str>;
 
-/// How much of a refusal its error repeats, and how much is looked at for that, in characters.
+/// How much of a refusal its error repeats, and how much of it is examined for that, in characters.
 const SAID: usize = 200;
 const LOOKED_AT: usize = 8 << 10;
 
-/// So many requests may wait for their answers.
+/// How many requests may wait for their answers.
 const OPEN: usize = 1024;
 
 impl JsonSession {
@@ -140,11 +140,11 @@ impl JsonSession {
         self
     }
 
-    /// The login's answer, if `value` is one; `None` if it is not.
+    /// The verdict on a login, if `value` is its answer.
     fn judge_login(&mut self, value: &Value) -> Option<Result<(), Error>> {
         if self.refused.as_mut().is_some_and(|refused| refused(value)) {
             let said: String = value.to_string().chars().take(LOOKED_AT).collect();
-            // Before it is cut: half a secret is one, too.
+            // Before the text is cut: half a secret is still a secret.
             let said = self.secrets.hide(&said);
             return Some(Err(Error::login_refused(said.chars().take(SAID).collect::<String>())));
         }
@@ -167,10 +167,10 @@ impl JsonSession {
         Some((request, false))
     }
 
-    /// The request as it goes out, with the key that its answer will have.
+    /// The request as it is sent, with the key that its answer will have.
     fn keyed(&mut self, cx: &Context<'_>, message: Message) -> Result<(Message, Key), &'static str> {
         if self.open.len() >= OPEN && self.field.is_some() {
-            // What nobody waits for any more need not be recognised for ever, where each answer names its request.
+            // If each answer names its request, requests that nobody waits for any more can be forgotten.
             self.open.retain(|open| cx.is_waiting(open.request));
         }
         if self.open.len() >= OPEN {

@@ -1,4 +1,4 @@
-//! What a server's session needs beyond RFC 6455: logging in, reading messages, answering requests, going on after a
+//! What a server's session needs beyond RFC 6455: logging in, reading messages, answering requests, resuming after a
 //! loss.
 
 mod context;

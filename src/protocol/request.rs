@@ -1,4 +1,4 @@
-//! What an attempt asks for, and what the server agreed to.
+//! What an attempt requests, and what the server agreed to.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -43,7 +43,7 @@ pub struct Handshake {
     pub address: SocketAddr,
     /// The subprotocol that the server chose, if it chose one.
     pub subprotocol: Option<Box<str>>,
-    /// What the server may repeat of what it was asked.
+    /// The secrets of the request, which the server may repeat.
     pub(crate) secrets: Secrets,
 }
 
@@ -54,7 +54,7 @@ impl Handshake {
 }
 
 impl UpgradeRequest {
-    /// What is secret in it.
+    /// The secrets of this request.
     pub(crate) fn secrets(&self) -> Secrets {
         Secrets::of(&self.url, &self.headers, &self.subprotocols)
     }

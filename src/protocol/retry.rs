@@ -46,7 +46,7 @@ pub struct Loss<'a> {
     pub failures: u32,
     /// The longest delay of the backoff.
     pub(crate) max_delay: Duration,
-    /// Whether there are fresh credentials to be had, and they have not been asked for since the line was last ready.
+    /// Whether fresh credentials can be fetched, and have not been since the line was last ready.
     pub(crate) can_refresh: bool,
 }
 
@@ -68,7 +68,7 @@ impl Loss<'_> {
         }
     }
 
-    /// Whether the server turned our credentials down.
+    /// Whether the server rejected our credentials.
     pub(crate) fn is_about_credentials(&self) -> bool {
         match self.reason {
             DisconnectReason::ConnectFailed(Error::UpgradeRejected(rejection)) => {

@@ -1,6 +1,6 @@
-//! What looks like a secret, where nothing else says that it is one.
+//! What looks like a secret when nothing else says that it is one.
 
-/// The ends of names that announce a secret.
+/// Endings of names that announce a secret.
 const TELLING: [&str; 16] = [
     "apikey",
     "auth",
@@ -23,23 +23,23 @@ const TELLING: [&str; 16] = [
 /// The longest word, number, or word with a number.
 const LONGEST_WORD: usize = 20;
 
-/// Whether the name says that what it names is secret: `token`, `access_token`, `apiKey`.
+/// Whether a name announces a secret: `token`, `access_token`, `apiKey`.
 pub(super) fn tells(name: &str) -> bool {
     let name: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
     let name = name.to_ascii_lowercase();
     TELLING.iter().any(|end| name.ends_with(end)) || name == "pass" || name == "pin"
 }
 
-/// Whether it looks as if a machine had drawn it: some piece of it is neither a word nor a number nor one behind the other.
+/// Whether a text looks machine-generated: some piece of it is not a word, a number, or one followed by the other.
 /// `graphql-transport-ws`, `v12.stomp`, `room42` and `2024-05-01` do not; a key, a hash, a JWT and a UUID do.
 pub(super) fn looks_random(text: &str) -> bool {
     let is_random = |piece: &str| {
         let digits: Vec<_> = piece.bytes().map(|byte| byte.is_ascii_digit()).collect();
         let longest = match digits.windows(2).filter(|pair| pair[0] != pair[1]).count() {
             0 | 1 => LONGEST_WORD,
-            // `base64url`
+            // Such as `base64url`.
             2 => 12,
-            // `a1b2c3`
+            // Such as `a1b2c3`.
             _ => 7,
         };
         piece.len() > longest
@@ -52,13 +52,13 @@ fn is_uuid(text: &str) -> bool {
     lengths.eq([8, 4, 4, 4, 12]) && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
 }
 
-/// Whether what a login says may be shown: words. Of a password that is one, only its name tells.
+/// Whether a text in a login may be shown: it consists of words. Only its name tells that a word is a password.
 pub(super) fn is_harmless_in_login(text: &str) -> bool {
     text.chars().all(|c| c.is_ascii_alphabetic() || "_-./: ".contains(c)) && !looks_random(text)
 }
 
-/// Where the secrets in each of the names of subprotocols begin: some servers take a token as one. It stands behind a name
-/// that announces it (`bearer.…`, or `access_token` and then the token as a name by itself), or looks random.
+/// Where the secrets in each subprotocol name begin: some servers take a token as a subprotocol. A secret follows a
+/// name that announces it (`bearer.…`, or `access_token` and then the token as the next name), or looks random.
 pub(super) fn secrets_in_subprotocols(names: &[String]) -> impl Iterator<Item = (&str, Vec<usize>)> {
     names.iter().enumerate().map(|(at, name)| {
         let starts = || name.match_indices('.').map(|(dot, _)| dot + 1);

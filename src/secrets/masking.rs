@@ -1,28 +1,28 @@
-//! How a secret is found in a text, however it is written there.
+//! How a secret is found in a text, in any encoding.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Of a secret that is cut off where the text ends, so much is hidden. A shorter secret may be a piece of some word: it is
-/// hidden where it stands by itself.
+/// If a secret is cut off at the end of the text, it is hidden if this many bytes of it are there. A shorter secret may
+/// be part of a word: it is hidden only where it stands alone.
 const LONG: usize = 8;
 
-/// How often what is escaped may have been escaped again.
+/// How many levels of escaping are undone.
 pub(super) const LEVELS: usize = 4;
 
-/// How much is looked at for each byte of a text and each secret, on average. What can be read in more ways than that is
-/// hidden as a whole.
+/// How many steps the search may take for each byte of a text and each secret, on average. Text with more possible
+/// readings than that is hidden as a whole.
 pub(super) const STEPS: usize = 32;
 
 /// A text in which secrets are looked for.
 pub(super) struct Search<'a> {
     text: &'a str,
-    /// What may be meant by the escapes, by where they begin: the bytes, and where the escape ends.
+    /// What each escape may mean, by where it begins: the bytes, and where the escape ends.
     readings: BTreeMap<usize, Vec<(Vec<u8>, usize)>>,
-    /// Where an escape ends.
+    /// Where escapes end.
     ends: BTreeSet<usize>,
     /// Which bytes are not shown.
     hidden: Vec<bool>,
-    /// How much was looked at.
+    /// How many steps the search has taken.
     pub(super) steps: usize,
 }
 
@@ -37,12 +37,12 @@ impl<'a> Search<'a> {
         Self { text, readings, ends, hidden: vec![false; text.len()], steps: 0 }
     }
 
-    /// Hides a secret wherever it stands, or begins and breaks off with the text. The text is read once, from its start to
-    /// its end, in all ways at a time.
+    /// Hides a secret wherever it occurs, even if the text ends within it. The text is read once from start to end,
+    /// with all its readings in parallel.
     pub(super) fn hide(&mut self, part: &[u8]) {
         let text = self.text.as_bytes();
         let last_step = self.steps + STEPS * (text.len() + 1);
-        // How far the text and the part were read, and where that began first.
+        // How far the text and the part have been read, and where the earliest such match began.
         let mut states = BTreeMap::new();
         for at in 0..=text.len() {
             if self.may_begin(part, at) {
@@ -98,7 +98,7 @@ impl<'a> Search<'a> {
         shown
     }
 
-    /// Whether `part` may begin here: a short one does not in the middle of a word.
+    /// Whether `part` may begin here. A short part may not begin in the middle of a word.
     fn may_begin(&self, part: &[u8], at: usize) -> bool {
         let (Some(first), Some(next)) = (part.first(), self.text.as_bytes().get(at)) else { return false };
         let escape = self.readings.contains_key(&at);
@@ -116,12 +116,12 @@ impl<'a> Search<'a> {
         part.len() >= LONG || !is_word || self.is_between_words(at) || !is_letter(behind())
     }
 
-    /// Whether an escape begins or ends here: what is written so is not read as one word.
+    /// Whether an escape begins or ends here. It separates words.
     fn is_between_words(&self, at: usize) -> bool {
         self.ends.contains(&at) || self.readings.get(&at).is_some_and(|readings| !readings.is_empty())
     }
 
-    /// Whether the text ends here, or in an escape that begins here.
+    /// Whether the text ends here, or within an escape that begins here.
     fn breaks_off(&self, at: usize) -> bool {
         let rest = &self.text.as_bytes()[at..];
         match rest.first() {
@@ -149,11 +149,11 @@ fn is_escape(byte: u8) -> bool {
     byte == b'%' || byte == b'\\' || byte == b'&'
 }
 
-/// `\u00e4`, `&quot;`
+/// As in `\u00e4` and `&quot;`.
 const LONGEST_ESCAPE: usize = 6;
 
-/// What an escape at the start of the text may stand for, with its length: `%XX` (RFC 3986, section 2.1), a backslash and
-/// what follows (RFC 8259, section 7), or a character reference of HTML. Each may have been escaped again.
+/// What an escape at the start of the text may mean, with its length: `%XX` (RFC 3986, section 2.1), a backslash
+/// sequence (RFC 8259, section 7), or a character reference of HTML. Each may have been escaped again.
 fn escaped(text: &[u8], levels: usize) -> Vec<(Vec<u8>, usize)> {
     let mut found = Vec::new();
     match text {
@@ -208,7 +208,7 @@ fn hex(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |code, digit| Some(code << 4 | char::from(*digit).to_digit(16)?))
 }
 
-/// A character reference without its `&`, with its length: the five that every escaping uses, and any number.
+/// A character reference without its `&`, and its length: the five that every encoder uses, and any number.
 fn reference(text: &[u8]) -> Option<(char, usize)> {
     const NAMED: [(&[u8], char); 5] =
         [(b"amp;", '&'), (b"lt;", '<'), (b"gt;", '>'), (b"quot;", '"'), (b"apos;", '\'')];
@@ -220,7 +220,7 @@ fn reference(text: &[u8]) -> Option<(char, usize)> {
         [b'#', ..] => (10, 1),
         _ => return None,
     };
-    // Seven digits write any character, and a zero or two in front.
+    // Seven digits can write any character; allow for a leading zero or two.
     let digits = text[prefix..].iter().take(8).take_while(|byte| **byte != b';').count();
     let end = prefix + digits;
     if text.get(end) != Some(&b';') {

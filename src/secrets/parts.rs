@@ -7,10 +7,10 @@ use serde_json::Value;
 use crate::secrets::looks::{is_harmless_in_login, looks_random, secrets_in_subprotocols, tells};
 use crate::secrets::masking::{LEVELS, percent};
 
-/// Anything shorter is in every text, and is no secret that could be kept.
+/// A shorter part occurs in every text, and can't be kept secret.
 const SHORTEST: usize = 4;
 
-/// Headers that hold no secret; a `-` at the end stands for all that begin so.
+/// Headers that hold no secret. A `-` at the end stands for every header that begins with that text.
 const HARMLESS: [&str; 20] = [
     "accept",
     "accept-",
@@ -34,7 +34,7 @@ const HARMLESS: [&str; 20] = [
     "x-request-id",
 ];
 
-/// Values that choose between what everybody knows.
+/// Values that choose between well-known options.
 const WORDS: [&str; 12] = [
     "binary",
     "false",
@@ -50,7 +50,7 @@ const WORDS: [&str; 12] = [
     "websocket",
 ];
 
-/// What may stand before credentials in a header of any name.
+/// Schemes that may precede credentials in a header of any name.
 const SCHEMES: [&str; 7] = ["apikey", "basic", "bearer", "digest", "hawk", "negotiate", "token"];
 
 pub(super) type Parts = Vec<Box<[u8]>>;
@@ -75,8 +75,8 @@ pub(super) fn of_path(path: &str, parts: &mut Parts) {
     path.split('/').for_each(|segment| of_segment(segment, parts));
 }
 
-/// A piece of the path is secret if it looks so, and so is what of it does by itself: of `bot123:ABC…` the server knows the
-/// token without its user, too.
+/// A segment of the path is secret if it looks random, and so is each piece of it that does: of `bot123:ABC…` the
+/// server also knows the token without its user.
 fn of_segment(segment: &str, parts: &mut Parts) {
     let readable = decoded(segment.as_bytes());
     let readable = String::from_utf8_lossy(&readable);
@@ -87,7 +87,7 @@ fn of_segment(segment: &str, parts: &mut Parts) {
     }
 }
 
-/// `user:password`, decoded. A user without a password is a token, as a rule.
+/// `user:password`, decoded. A user without a password is usually a token.
 fn credentials(userinfo: &[u8], parts: &mut Parts) {
     let (user, password) = match userinfo.iter().position(|byte| *byte == b':') {
         Some(at) => (&userinfo[..at], &userinfo[at + 1..]),
@@ -95,14 +95,14 @@ fn credentials(userinfo: &[u8], parts: &mut Parts) {
     };
     add(user, parts);
     add(password, parts);
-    // As it is sent (RFC 7617).
+    // The credentials as they are sent (RFC 7617).
     let sent = [user, b":", password].concat();
     if sent.len() > 1 {
         add(BASE64.encode(&sent).as_bytes(), parts);
         add(BASE64URL_NOPAD.encode(&sent).as_bytes(), parts);
     }
     if !password.is_empty() {
-        // Either may be too short by itself.
+        // User or password alone may be too short.
         add(&sent, parts);
     }
 }
@@ -115,8 +115,8 @@ pub(super) fn of_subprotocols(names: &[String], parts: &mut Parts) {
     }
 }
 
-/// What is secret in the message of a login: each text and number under a name that says so, and each text that is not
-/// made of words.
+/// The secrets in a login message: each text and number under a name that announces a secret, and each text that does
+/// not consist of words.
 pub(super) fn of_login(name: &str, value: &Value, parts: &mut Parts) {
     match value {
         Value::String(text) if tells(name) || !is_harmless_in_login(text) => add(text.as_bytes(), parts),
@@ -153,7 +153,7 @@ pub(super) fn of_header(name: &str, value: &str, parts: &mut Parts) {
     }
 }
 
-/// What stands behind the name, if there is a name: `=` at the end belongs to base64.
+/// The value after the name, if there is a name. A trailing `=` belongs to base64.
 fn value_of(pair: &str) -> &str {
     match pair.split_once('=') {
         Some((_, value)) if !value.trim_matches('=').is_empty() => value,
@@ -161,7 +161,7 @@ fn value_of(pair: &str) -> &str {
     }
 }
 
-/// Adds what it is, and what it is when it is decoded.
+/// Adds a part as it is, and decoded.
 pub(super) fn add(part: &[u8], parts: &mut Parts) {
     let mut part = part.to_vec();
     for _ in 0..LEVELS {

@@ -100,7 +100,7 @@ fn a_secret_is_looked_for_in_bounded_steps_however_many_ways_there_are_to_read_i
     let many = |escape: &str| (escape.repeat(400), escape.repeat(2000));
     for (secret, repeated, shown) in [
         (various.clone(), various.repeat(3), "<***>"),
-        // Where the steps do not suffice, the rest is hidden, and not shown.
+        // Where the steps do not suffice, the rest is hidden.
         (many("%25").0, many("%25").1, "<***"),
         (many("\\").0, many("\\").1, "<***"),
         (many("&amp;").0, many("&amp;").1, "<***"),
@@ -243,7 +243,7 @@ fn what_looks_random_in_the_path_is_hidden() {
 fn a_user_beside_a_password_and_what_is_short_beside_it_are_hidden() {
     let secrets = secrets("ws://alice:pw@h", &[]);
     assert_eq!(secrets.hide("alice, malice, alice:pw, alice%3Apw"), "***, malice, ***, ***");
-    // By itself it is in every text.
+    // Alone, `pw` occurs in too many texts.
     assert_eq!(secrets.hide("a pw"), "a pw");
     assert_eq!(
         self::secrets("ws://al:pw@h?a=1&b=22&c=333", &[]).hide("al:pw al 1 22 333"),

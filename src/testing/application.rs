@@ -1,4 +1,4 @@
-//! The application's side, and the clock.
+//! The application and the clock.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -173,7 +173,7 @@ impl Line {
         let is_closed = self.state() == ConnectionState::Closed;
         let asked = self.asked_for(asked);
         let mut answers: Vec<_> = asked.answers.try_iter().collect();
-        // One who waits for many sees the end; one who waits for one answer is told.
+        // A caller who waits for many answers sees the end of them. One who waits for a single answer gets an error.
         if asked.waits && is_closed && answers.is_empty() {
             answers.push(Err(Error::Closed));
         }

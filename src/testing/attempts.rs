@@ -1,4 +1,4 @@
-//! What becomes of an attempt.
+//! How the test answers an attempt.
 
 use std::sync::Arc;
 

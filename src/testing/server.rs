@@ -1,27 +1,27 @@
-//! The server's end of a connection, as far as a test needs one.
+//! The server's end of a connection, with as much as a test needs.
 
 use crate::error::CloseFrame;
 use crate::message::Message;
 use crate::session::ConnectionId;
 use crate::transport::pipe::{End, Head, Pipe, frame};
 
-/// What arrives from the client, of that which the server may answer.
+/// What arrives from the client and may need an answer.
 pub(super) enum Arrival {
     Ping(Vec<u8>),
     Close(CloseFrame),
 }
 
-/// One connection. It is there before it is open, and stays when it has ended, with what the server has heard.
+/// One connection. It exists before it is open, and after it has ended, because it holds what the server has heard.
 pub(super) struct Server {
     pub(super) id: ConnectionId,
     pipe: Pipe,
     pub(super) is_open: bool,
-    /// What has arrived, from the first frame that is not there as a whole.
+    /// The bytes from the first incomplete frame on.
     buffer: Vec<u8>,
     pub(super) stalled: bool,
-    /// So many more bytes are taken; then it breaks.
+    /// How many more bytes the server takes before the connection breaks.
     pub(super) breaks_after: Option<usize>,
-    /// The server has sent its close frame, or ended the connection.
+    /// Whether the server has sent its close frame, or ended the connection.
     pub(super) has_ended: bool,
     pub(super) heard: Vec<Message>,
     pub(super) pings: Vec<Vec<u8>>,
@@ -53,7 +53,7 @@ impl Default for Server {
 }
 
 impl Server {
-    /// The connection is open. Returns the client's end of it.
+    /// Opens the connection. Returns the client's end of it.
     pub(super) fn begin(&mut self, id: ConnectionId) -> Pipe {
         self.id = id;
         self.is_open = true;
@@ -62,7 +62,7 @@ impl Server {
         self.pipe.clone()
     }
 
-    /// The connection is gone. What was heard may still be asked for.
+    /// Discards the connection. What the server has heard can still be read.
     pub(super) fn end(&mut self) {
         let before = std::mem::take(self);
         *self = Self {
@@ -75,7 +75,7 @@ impl Server {
         };
     }
 
-    /// Says how much the system takes before the next turn.
+    /// Sets how much the system takes before the next turn.
     pub(super) fn make_room(&mut self) {
         self.pipe.state().room = if self.stalled { 0 } else { self.breaks_after.unwrap_or(usize::MAX) };
     }
@@ -88,7 +88,7 @@ impl Server {
     /// Sends a close frame.
     pub(super) fn close(&mut self, frame: &CloseFrame) {
         let code = frame.code.to_be_bytes();
-        // Code 1005 stands for a frame without one.
+        // Code 1005 stands for a close frame without a code.
         let payload = if frame.code == 1005 { Vec::new() } else { [&code, frame.reason.as_bytes()].concat() };
         self.say(0x88, &payload);
     }
@@ -106,12 +106,12 @@ impl Server {
         !state.incoming.is_empty() || state.end.is_some()
     }
 
-    /// Whether the client has given the connection up.
+    /// Whether the client has given up the connection.
     pub(super) fn is_left(&self) -> bool {
         self.is_open && self.pipe.state().hung_up
     }
 
-    /// Takes what the client has sent. Returns what may be answered.
+    /// Takes what the client has sent. Returns what may need an answer.
     pub(super) fn take(&mut self) -> Vec<Arrival> {
         let (taken, _) = self.pipe.take();
         self.breaks_after = self.breaks_after.map(|room| room - taken.len());
@@ -132,7 +132,7 @@ impl Server {
         self.is_open && self.breaks_after == Some(0)
     }
 
-    /// A frame has arrived.
+    /// Handles a frame that has arrived.
     fn hear(&mut self, opcode: u8, fin: bool, payload: Vec<u8>) -> Option<Arrival> {
         match opcode {
             8 => {

@@ -18,10 +18,10 @@ use crate::testing::server::{Arrival, Server};
 use crate::testing::{Fetch, Line, host};
 use crate::transport::pipe::{End, Pipe};
 
-/// So many turns at one instant are a circle.
+/// This many turns at one instant mean an endless loop.
 const TURNS: usize = 10_000;
 
-/// Which of the servers.
+/// Which of the servers is meant.
 #[derive(Clone, Copy)]
 pub(super) enum Role {
     Old,
@@ -33,7 +33,7 @@ impl Role {
     const ALL: [Self; 3] = [Self::Old, Self::Line, Self::Beside];
 }
 
-/// The clock and the other threads, which are the test.
+/// The test, in place of the clock and the other threads.
 pub(super) struct Script {
     pub(super) now: Instant,
     pub(super) fetch: Option<Fetch>,
@@ -120,7 +120,7 @@ impl Line {
         self.turn.host.now
     }
 
-    /// Does everything that is to be done at this instant.
+    /// Does everything that is due at this instant.
     #[track_caller]
     pub(super) fn settle(&mut self) {
         for _ in 0..TURNS {
@@ -135,7 +135,7 @@ impl Line {
         );
     }
 
-    /// Returns whether another turn may find something to do.
+    /// Runs one turn. Returns whether another turn may find something to do.
     fn turn(&mut self) -> bool {
         let now = self.now();
         for role in Role::ALL {
@@ -162,7 +162,7 @@ impl Line {
         !sleeps || news || Role::ALL.into_iter().any(|role| self.at(role).is_heard())
     }
 
-    /// The poller says what has arrived.
+    /// Reports what has arrived, as the poller does.
     fn bring(&mut self) {
         let Self { turn, server, beside, old, .. } = self;
         for open in turn.sockets.iter_mut() {
@@ -173,7 +173,7 @@ impl Line {
         }
     }
 
-    /// Whether the line has moved: then the servers change their roles.
+    /// Swaps the servers' roles once the line has moved.
     fn follow(&mut self) {
         if self.beside.is_open && self.turn.session.current() == Some(self.beside.id) {
             let mut old = std::mem::take(&mut self.beside);
@@ -191,7 +191,7 @@ impl Line {
         }
     }
 
-    /// A server takes what the client has sent, and answers some of it.
+    /// Lets a server take what the client has sent, and answer some of it.
     fn hear(&mut self, role: Role) {
         let (answers_pings, answers_close) = (self.answers_pings, self.answers_close);
         let server = self.at(role);
@@ -221,13 +221,13 @@ impl Line {
         }
     }
 
-    /// When something falls due next.
+    /// When something is due next.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let planned = self.turn.host.plan.as_ref().map(|plan| plan.at);
         [self.turn.session.next_deadline(), planned].into_iter().flatten().min()
     }
 
-    /// The result of a piece of work comes in.
+    /// Passes on the result of a job.
     #[track_caller]
     pub(super) fn worked(&mut self, id: u32, result: impl FnOnce(Work) -> Result<Message, Error>) {
         let jobs = &mut self.turn.host.jobs;
@@ -242,7 +242,7 @@ impl Line {
         self.settle();
     }
 
-    /// The application asks for this.
+    /// Executes a command of the application.
     #[track_caller]
     pub(super) fn command(&mut self, command: Command) {
         self.turn.host.commands.push_back(command);
@@ -250,12 +250,12 @@ impl Line {
     }
 }
 
-/// Does it here, as the client does on another thread.
+/// Runs a job here. The client does so on another thread.
 pub(super) fn run(work: Work) -> Result<Message, Error> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(Error::Panicked { callback: "work" }))
 }
 
-/// An attempt that nobody listened to.
+/// The error of an attempt at which no server listened.
 pub(super) fn refused(request: &UpgradeRequest) -> Error {
     let source = Arc::new(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
     Error::Connect { host: host(request), source }

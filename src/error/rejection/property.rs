@@ -1,4 +1,4 @@
-//! Whatever a refusal repeats of what was asked, no secret of it is printed.
+//! Whatever a refusal repeats of the request, none of its secrets is printed.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ fn encoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat()
 }
 
-/// As a server may repeat it.
+/// A part as a server may repeat it.
 fn written(part: &str, how: u8) -> String {
     match how {
         0 => part.to_owned(),
@@ -24,7 +24,7 @@ fn written(part: &str, how: u8) -> String {
 }
 
 proptest! {
-    /// Digits and letters that are in no other text, and some that mean something in a URL, a header or JSON.
+    /// Digits and letters that occur in no other text, and characters with a meaning in a URL, a header or JSON.
     #[test]
     fn a_refusal_repeats_no_secret_in_any_mixture(
         query in "[0-9]{4}[ä/+&%\\\\]?[0-9]{4}",
