@@ -1,4 +1,4 @@
-//! How many allocations a message takes in the steady state, beyond that of its payload.
+//! How many allocations a message takes in the steady state, besides that of its payload.
 
 mod common;
 
@@ -12,7 +12,7 @@ use tungstenite::Message;
 
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
-/// The system's allocator, counted.
+/// The system's allocator, with a counter.
 struct Counting;
 
 // SAFETY: each call goes to the system's allocator as it is; the count touches no memory of the caller's.
@@ -87,13 +87,13 @@ fn report(table: &mut Table, name: &str, ours: &mut dyn FnMut(), bare: &mut dyn 
     table.note(&format!("{name}, bare"), "", &plain(bare), "");
 }
 
-/// The second of two runs, so that buffers are there. May be negative: of small messages that came in one read, several
-/// can share an allocation.
+/// The result of the second of two runs, when the buffers exist already. It may be negative: several small messages
+/// that arrived in one read can share an allocation.
 fn beyond_the_payload(work: &mut dyn FnMut()) -> f64 {
     work();
     let before = COUNT.load(Ordering::Relaxed);
     work();
     let each = to_float(COUNT.load(Ordering::Relaxed) - before) / to_float(MESSAGES) - 1.0;
-    // A buffer that grows once in a run is not an allocation a message.
+    // Rounded, because a buffer that grows once in a run is not an allocation per message.
     (each * 100.0).round() / 100.0
 }

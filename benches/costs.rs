@@ -1,5 +1,5 @@
-//! What a line costs besides time: the processor, the switches between threads, the wake-ups of an idle client, and its
-//! memory. From `/proc`: on other systems than Linux there is nothing to print.
+//! What a line costs besides time: processor time, context switches, the wake-ups of an idle client, and memory. The
+//! figures are from `/proc`: on other systems than Linux there is nothing to print.
 #![expect(clippy::disallowed_methods, reason = "a program that measures owns its clock and its pace")]
 
 mod common;
@@ -21,11 +21,11 @@ const ROUNDS: usize = 12;
 const ECHOES: usize = 2_000;
 const STREAM: usize = 100_000;
 
-/// Round trips at one a millisecond.
+/// How many round trips are made at one a millisecond.
 const PACED: u32 = 300;
 const PACE: Duration = Duration::from_millis(1);
 
-/// How long an idle client is watched.
+/// How long an idle client is observed.
 const WATCHED: Duration = Duration::from_secs(2);
 
 const CLIENTS: usize = 500;
@@ -49,7 +49,7 @@ fn main() {
     table.print();
 }
 
-/// What the threads of this process have cost so far.
+/// What the threads of this process have used so far.
 #[derive(Clone, Copy, Default)]
 struct Cost {
     cpu: Duration,
@@ -104,7 +104,7 @@ fn traffic(table: &mut Table, server: &Server) {
     compare(table, "messages in, 16 B", STREAM, &mut ours, &mut bares);
 }
 
-/// Sums over alternating blocks, since the system counts the time of a running thread with a delay.
+/// Sums over alternating blocks, because the system updates the time of a running thread with a delay.
 fn alternate<const N: usize>(mut contestants: [&mut dyn FnMut(); N]) -> [Cost; N] {
     let mut costs = [Cost::default(); N];
     for _ in 0..ROUNDS {
@@ -130,7 +130,7 @@ fn compare(table: &mut Table, name: &str, count: usize, ours: &mut dyn FnMut(), 
     );
 }
 
-/// One message a millisecond, there and back: mostly sleep, and what the look before each sleep costs.
+/// One echo a millisecond: mostly sleep, and the cost of spinning before each sleep.
 fn pace(table: &mut Table, server: &Server) {
     let client = common::connect(server, false, "echo");
     let still = common::start(common::config(server, false, "echo").spin(Duration::ZERO));
@@ -168,7 +168,7 @@ fn idle(table: &mut Table, server: &Server) {
     watch(table, "connected");
     connected.terminate();
 
-    // Takes connections, and answers none.
+    // Accepts connections, and answers none.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let config =
         ConnectionConfig::new(format!("ws://{}", silent.local_addr().unwrap())).connect_timeout(LONG);
@@ -193,7 +193,7 @@ fn until(client: &Client, there: impl Fn(&Client) -> bool) {
     }
 }
 
-/// Counts wake-ups while nothing happens, once the threads have come to rest.
+/// Counts wake-ups while nothing happens, once the threads are at rest.
 fn watch(table: &mut Table, state: &str) {
     thread::sleep(Duration::from_millis(200));
     let before = process::wake_ups();
@@ -205,7 +205,7 @@ fn watch(table: &mut Table, state: &str) {
     }
 }
 
-/// In a process that has done nothing else, and may open as many files as it takes.
+/// Runs in a process that has done nothing else, and may open as many files as it needs.
 fn memory(table: &mut Table, server: &Server) {
     let program = std::env::current_exe().unwrap();
     let script = r#"ulimit -n "$(ulimit -H -n)"; exec "$0" --idle "$1""#;
@@ -218,9 +218,9 @@ fn memory(table: &mut Table, server: &Server) {
     table.own("memory of an idle client of 500, after a round trip", used.parse().unwrap(), kibibytes, None);
 }
 
-/// The bytes that each of many idle clients keeps resident, before and after its first message.
+/// How many bytes each of many idle clients keeps resident, before and after its first message.
 fn idle_clients(url: &str) -> String {
-    // What the first brings for all stays out of it.
+    // What only the first client allocates, for all, is not counted.
     let first = Client::connect(url).unwrap();
     echo(&first, &[7; 64]);
     let before = process::resident().unwrap();

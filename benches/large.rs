@@ -1,4 +1,4 @@
-//! Large messages, one way and back: how fast, and how much memory.
+//! Large messages, one way and echoed: how fast they are, and how much memory they take.
 
 mod common;
 
@@ -12,11 +12,11 @@ use bare::Bare;
 
 const MIB: usize = 1 << 20;
 
-/// Messages of a size, in a block of so many.
+/// The sizes of the messages, and how many make a block.
 const SIZES: [(usize, usize, &str); 3] =
     [(MIB, 16, "1 MiB"), (16 * MIB, 2, "16 MiB"), (64 * MIB, 1, "64 MiB")];
 
-/// The rooms of the server, and what it does with a message there.
+/// The server's rooms, and what the server does with a message there.
 const ROOMS: [(&str, &str); 2] = [("sink", "sent"), ("echo", "echoed")];
 
 const ROUNDS: usize = 5;
@@ -28,7 +28,7 @@ fn main() {
     for secure in [false, true] {
         for (size, count, name) in SIZES {
             let run = Run { secure, size, count, name: format!("{name}, {}", plain_or_tls(secure)) };
-            // Bare tungstenite moves what is left to the front after each record: about 10 s for 64 MiB.
+            // Bare tungstenite moves the rest of its buffer to the front after each record: about 10 s for 64 MiB.
             if secure && size == 64 * MIB {
                 once(&mut table, &server, &run);
             } else {
@@ -67,7 +67,7 @@ fn alternate(table: &mut Table, server: &Server, run: &Run) {
     }
 }
 
-/// For what takes bare tungstenite too long to be repeated. Nor is it asked to echo.
+/// For measurements that take bare tungstenite too long to be repeated. The echo is left out, too.
 fn once(table: &mut Table, server: &Server, run: &Run) {
     let mut speeds = [0.0; 2];
     for ((room, direction), figure) in ROOMS.into_iter().zip(&mut speeds) {
@@ -89,7 +89,7 @@ fn once(table: &mut Table, server: &Server, run: &Run) {
     table.own(&format!("{}, echoed", run.name), echoed, megabytes, None);
 }
 
-/// On a line of its own, so that no buffer is there yet.
+/// Measured on a line of its own, which has no buffers yet.
 fn peak_of_ours(table: &mut Table, server: &Server, run: &Run, room: &str, direction: &str) {
     let client = common::connect(server, run.secure, room);
     if let Some(sizes) = peak(run, |message| through_ours(&client, room, message)) {
@@ -104,20 +104,20 @@ fn note_peak(table: &mut Table, run: &Run, direction: &str, sizes: Option<f64>) 
     }
 }
 
-/// Bytes a second. The messages are there before the clock starts.
+/// Bytes a second. The messages are created before the clock starts.
 fn block(run: &Run, mut one: impl FnMut(Vec<u8>)) -> f64 {
     let messages = vec![vec![7; run.size]; run.count];
     let taken = time(|| messages.into_iter().for_each(&mut one));
     to_float(run.size * run.count) / taken.as_secs_f64()
 }
 
-/// The memory of one message's way, in sizes of that message, which is one of them.
+/// The peak memory of sending one message, as a multiple of its size. The message itself is included.
 fn peak(run: &Run, one: impl FnOnce(Vec<u8>)) -> Option<f64> {
     let bytes = process::peak(|| one(vec![7; run.size]))?;
     Some(to_float(usize::try_from(bytes).ok()?) / to_float(run.size))
 }
 
-/// One message, until the server has it, or has sent it back.
+/// Sends one message, and waits until the server has received it or echoed it.
 fn through_ours(client: &Client, room: &str, message: Vec<u8>) {
     let size = message.len();
     client.send(message).unwrap();

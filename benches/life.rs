@@ -1,5 +1,5 @@
-//! The life of a line: how long it takes to open, to close, to come back, and to notice that the peer is dead; and how
-//! exactly the heartbeats keep their time.
+//! The life of a line: how long it takes to open, to close, to reconnect, and to notice a dead peer; and how exactly
+//! heartbeats keep their schedule.
 #![expect(clippy::disallowed_methods, reason = "a program that measures owns its clock and its pace")]
 
 mod common;
@@ -14,10 +14,10 @@ use tautline::{Client, Event, HeartbeatConfig, Jitter, ReconnectConfig};
 
 const ROUNDS: usize = 40;
 
-/// The dead peer is to be noticed after one interval and one timeout.
+/// A dead peer should be noticed after one interval and one timeout.
 const BEAT: Duration = Duration::from_millis(50);
 
-/// The beats whose times are compared with their schedule.
+/// The interval of the heartbeats whose times are compared with their schedule.
 const TICK: Duration = Duration::from_millis(20);
 const TICKS: u32 = 200;
 
@@ -53,7 +53,7 @@ fn opening_and_closing(table: &mut Table, server: &Server) {
     }
 }
 
-/// The close handshake, until the server has ended the connection.
+/// Runs the close handshake until the server has ended the connection.
 fn close(bare: &mut bare::Bare) {
     bare.close(None).unwrap();
     while bare.read().is_ok() {}
@@ -94,7 +94,7 @@ fn coming_back(table: &mut Table, server: &mut Server) {
     client.terminate();
 }
 
-/// Waits until the line has become ready so many times.
+/// Waits until the line has become ready this many times.
 fn until_connected(client: &Client, times: u64) {
     while client.stats().connects < times {
         client.events().recv_timeout(LONG).expect("a reconnect");
@@ -122,7 +122,8 @@ fn noticing(table: &mut Table, server: &Server) {
     }
 }
 
-/// How far each beat is from its place after the first, and from its place after the one before, as the server sees it.
+/// Measures how far each heartbeat is from its schedule, counted from the first and from the one before, as the server
+/// sees it.
 fn ticking(table: &mut Table, server: &Server) {
     let heartbeat = HeartbeatConfig::default().interval(TICK).timeout(LONG);
     let client = common::start(common::config(server, false, "beats").heartbeat(heartbeat));

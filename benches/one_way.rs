@@ -1,4 +1,4 @@
-//! How many messages a second go out, until the server says that it has them all.
+//! How many messages a second go out, until the server reports that it has received all.
 
 mod common;
 
@@ -15,7 +15,7 @@ use bare::Bare;
 
 const ROUNDS: usize = 9;
 
-/// Messages in a block of those who batch, and of those who make a system call for each.
+/// How many messages a block has: with batching, and with a system call for each message.
 const MANY: usize = 100_000;
 const FEW: usize = 20_000;
 
@@ -61,7 +61,7 @@ struct Run {
 }
 
 impl Run {
-    /// Gives each thread its part of `count` messages.
+    /// Gives each thread its share of `count` messages.
     fn share(&self, count: usize, work: impl Fn(usize) + Sync) {
         let share = || work(count / self.threads);
         if self.threads == 1 {
@@ -75,12 +75,12 @@ impl Run {
     }
 }
 
-/// This library, a call a message.
+/// This library, one call per message.
 fn send(run: &Run, client: &Client) -> f64 {
     confirmed(run, client, &|part| (0..part).for_each(|_| _ = client.send(run.payload.as_slice()).unwrap()))
 }
 
-/// This library, a call a thread.
+/// This library, one call per thread.
 fn send_all(run: &Run, client: &Client) -> f64 {
     confirmed(run, client, &|part| {
         client.send_all((0..part).map(|_| run.payload.as_slice())).unwrap();
@@ -95,7 +95,7 @@ fn confirmed(run: &Run, client: &Client, work: &(dyn Fn(usize) + Sync)) -> f64 {
     })
 }
 
-/// Bare tungstenite, a system call a message.
+/// Bare tungstenite, one system call per message.
 fn send_each(run: &Run, bare: &Mutex<Bare>) -> f64 {
     let before = bare::received(&mut lock(bare));
     rate(FEW, || {
@@ -106,7 +106,7 @@ fn send_each(run: &Run, bare: &Mutex<Bare>) -> f64 {
     })
 }
 
-/// Bare tungstenite as fast as it can be, by a program that knows all its messages beforehand.
+/// Bare tungstenite at its fastest, in a program that knows all its messages beforehand.
 fn write_batch(run: &Run, bare: &Mutex<Bare>) -> f64 {
     let before = bare::received(&mut lock(bare));
     rate(MANY, || {

@@ -1,4 +1,4 @@
-//! How long a message takes to the server and back, when the caller sends and receives on its own thread.
+//! How long a message takes to the server and back, when the caller sends and receives on one thread.
 #![expect(clippy::disallowed_methods, reason = "a program that measures owns its clock and its pace")]
 
 mod common;
@@ -10,11 +10,11 @@ use common::server::{Server, serve_if_asked};
 use common::table::{Table, Target, seconds};
 use common::{bare, echo, percentile, plain_or_tls, time};
 
-/// Alternating blocks of round trips, back to back.
+/// Alternating blocks of round trips without pauses.
 const BLOCKS: usize = 60;
 const BLOCK: usize = 500;
 
-/// Round trips of each contestant with a pause between them, and the time from one to the next.
+/// How many round trips each contestant makes with a pause between them, and the interval between two.
 const PACED: usize = 1500;
 const PACE: Duration = Duration::from_millis(2);
 
@@ -54,7 +54,7 @@ fn back_to_back(ours: &mut dyn FnMut() -> Duration, bare: &mut dyn FnMut() -> Du
     samples
 }
 
-/// The two take turns, so that each has a message every [`PACE`].
+/// The two contestants take turns, so that each sends a message every [`PACE`].
 fn paced(ours: &mut dyn FnMut() -> Duration, bare: &mut dyn FnMut() -> Duration) -> Samples {
     let mut samples = (Vec::new(), Vec::new());
     let mut at = Instant::now();

@@ -14,7 +14,7 @@ const ROUNDS: usize = 9;
 const IN_FLIGHT: usize = 1024;
 const ECHOES: usize = 30_000;
 
-/// Bare tungstenite flushes after each message, or after so many.
+/// Bare tungstenite flushes after each message, or after this many.
 const BATCH: usize = 64;
 
 fn main() {

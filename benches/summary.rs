@@ -1,5 +1,5 @@
-//! What the other programs have found, against its targets: `cargo bench` runs them in the order of their names, and this
-//! one last.
+//! Compares the results of the other programs with their targets. `cargo bench` runs the programs in the order of their
+//! names, and this one last.
 
 mod common;
 
@@ -23,7 +23,7 @@ fn main() {
                 rows.push([format!("{program}: {figure}"), ours, bare, ratio, target, verdict]);
             }
         }
-        // What a later run leaves out is not to be taken for its own.
+        // A later run that leaves a program out must not show the rows of this run.
         let _ = fs::remove_file(file);
     }
     println!("\nsummary\n");

@@ -1,5 +1,5 @@
-//! Bare blocking tungstenite, as a program without this library would use it: a standard stream without delay, TLS by
-//! native-tls.
+//! Bare blocking tungstenite, as a program without this library would use it: a standard TCP stream without Nagle's
+//! delay, and TLS by native-tls.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -42,7 +42,7 @@ impl Write for Stream {
     }
 }
 
-/// Trusts the server's certificate.
+/// A connector that trusts the server's certificate.
 pub fn connector() -> TlsConnector {
     let root = Certificate::from_pem(include_bytes!("../../tests/data/ca.pem")).unwrap();
     TlsConnector::builder().add_root_certificate(root).build().unwrap()
@@ -52,7 +52,7 @@ pub fn connect(server: &Server, secure: bool, room: &str) -> Bare {
     connect_with(server, secure.then(connector).as_ref(), room)
 }
 
-/// Over TLS if there is a connector.
+/// Connects, over TLS if there is a connector.
 pub fn connect_with(server: &Server, tls: Option<&TlsConnector>, room: &str) -> Bare {
     let stream = TcpStream::connect(("127.0.0.1", server.port(tls.is_some()))).unwrap();
     stream.set_nodelay(true).unwrap();
@@ -60,7 +60,7 @@ pub fn connect_with(server: &Server, tls: Option<&TlsConnector>, room: &str) -> 
         Some(connector) => Stream::Tls(connector.connect("localhost", stream).unwrap()),
         None => Stream::Plain(stream),
     };
-    // As large as this library takes by default.
+    // The same limits as this library's defaults.
     let config = WebSocketConfig::default().max_message_size(Some(64 << 20)).max_frame_size(Some(64 << 20));
     let url = server.url(tls.is_some(), room);
     tungstenite::client::client_with_config(url, stream, Some(config)).map_err(drop).unwrap().0
@@ -71,7 +71,7 @@ pub fn echo(bare: &mut Bare, payload: &[u8]) {
     assert_eq!(bare.read().unwrap().len(), payload.len());
 }
 
-/// How many messages the room `sink` has received on this connection so far: answered behind all of them.
+/// How many messages the room `sink` has received on this connection so far. The server answers after all of them.
 pub fn received(bare: &mut Bare) -> u64 {
     bare.send(Message::text("?")).unwrap();
     bare.read().unwrap().to_text().unwrap().parse().unwrap()

@@ -1,5 +1,5 @@
-//! What the programs in this folder share. Each compares this library with bare blocking tungstenite, in short blocks
-//! that alternate within one run, so that the noise of a machine falls on both.
+//! What the programs in this folder share. Each compares this library with bare blocking tungstenite, in short
+//! alternating blocks within one run, so that noise on the machine affects both.
 #![allow(dead_code, reason = "each program uses its own part")]
 #![allow(unreachable_pub, reason = "a module that several programs include")]
 #![allow(clippy::disallowed_methods, reason = "programs that measure own their clocks and their threads")]
@@ -33,7 +33,7 @@ pub fn start(config: ConnectionConfig) -> Client {
     Client::builder(config).resolver(loopback).connect().unwrap()
 }
 
-/// Every name is this machine's.
+/// Resolves every name to this machine.
 #[expect(clippy::unnecessary_wraps, reason = "the signature of a resolver")]
 fn loopback(_: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
     Ok(vec![([127, 0, 0, 1], port).into()])
@@ -45,7 +45,7 @@ pub fn echo(client: &Client, payload: &[u8]) {
     assert_eq!(client.recv().unwrap().len(), payload.len());
 }
 
-/// How many messages the room `sink` has received from this client so far: answered behind all of them.
+/// How many messages the room `sink` has received from this client so far. The server answers after all of them.
 pub fn received(client: &Client) -> u64 {
     client.send("?").unwrap();
     number(&client.recv().unwrap())
@@ -65,7 +65,7 @@ pub fn time(work: impl FnOnce()) -> Duration {
     start.elapsed()
 }
 
-/// How many a second.
+/// How many items a second `work` handles.
 pub fn rate(count: usize, work: impl FnOnce()) -> f64 {
     to_float(count) / time(work).as_secs_f64()
 }
@@ -75,8 +75,8 @@ pub fn to_float(count: usize) -> f64 {
     count as f64
 }
 
-/// Lets each contestant do one short block, then each again, `rounds` times, and gives the median of each. The order
-/// turns with each round, and the first round only warms up.
+/// Lets each contestant run one short block, and repeats that for `rounds` rounds. Returns the median of each. The
+/// order rotates with each round, and the first round only warms up.
 pub fn interleave<const N: usize>(rounds: usize, contestants: &mut [&mut dyn FnMut() -> f64; N]) -> [f64; N] {
     let mut figures: [Vec<f64>; N] = std::array::from_fn(|_| Vec::new());
     for round in 0..=rounds {
@@ -96,7 +96,7 @@ pub fn median(mut figures: Vec<f64>) -> f64 {
     figures[figures.len() / 2]
 }
 
-/// The time below which `share` (in thousandths) of the samples lie.
+/// The time below which `share` thousandths of the samples lie.
 pub fn percentile(samples: &mut [Duration], share: usize) -> Duration {
     samples.sort_unstable();
     samples[(samples.len() * share / 1000).min(samples.len() - 1)]

@@ -1,5 +1,5 @@
-//! The server that all are measured against, in a process of its own: the program starts itself with `--server`. It
-//! handles raw frames in large buffers on blocking threads, so that it is never what is measured.
+//! The server for all measurements, in its own process: the program starts itself with `--server`. It handles raw
+//! frames in large buffers on blocking threads, so that the server is never the bottleneck.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use std::time::Instant;
 use native_tls::{Identity, TlsAcceptor};
 use tungstenite::handshake::derive_accept_key;
 
-/// The caller's side: a server process, which ends when this is dropped.
+/// The caller's handle to the server process, which ends when this is dropped.
 pub struct Server {
     child: Child,
     orders: Option<ChildStdin>,
@@ -59,7 +59,7 @@ impl Server {
         self.order("down");
     }
 
-    /// Takes plain connections again, at the same port.
+    /// Accepts plain connections again, at the same port.
     pub fn come_up(&mut self) {
         self.order("up");
     }
@@ -83,7 +83,7 @@ impl Drop for Server {
     }
 }
 
-/// Is the server, and never returns, if this process was started as one. The first line of each program.
+/// Runs the server if this process was started as one, and then never returns. Every program calls it first.
 pub fn serve_if_asked() {
     if std::env::args().nth(1).as_deref() == Some("--server") {
         run();
@@ -91,14 +91,14 @@ pub fn serve_if_asked() {
     }
 }
 
-/// What is done with a client's messages, by the path of its URL.
+/// What the server does with a client's messages, by the path of the URL.
 #[derive(Clone, Copy)]
 enum Room {
-    /// Each is sent back.
+    /// Each message is sent back.
     Echo,
-    /// Binary ones are counted; a text is answered with the count.
+    /// Binary messages are counted. A text is answered with the count.
     Sink,
-    /// A text of two numbers is answered with so many messages of that size.
+    /// A text with two numbers is answered with that many messages of that size.
     Flood,
     /// A text is answered with the arrival times of all pings, in microseconds since the first.
     Beats,
@@ -106,7 +106,7 @@ enum Room {
     Mute,
 }
 
-/// Until the standard input ends.
+/// Runs the server until its standard input ends.
 fn run() {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let mut door = Door::open(any);
@@ -143,7 +143,7 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
     thread::Builder::new().name("server".into()).stack_size(256 << 10).spawn(work).unwrap()
 }
 
-/// Where plain connections come in.
+/// The port for plain connections.
 struct Door {
     address: SocketAddr,
     closed: Arc<AtomicBool>,
@@ -190,7 +190,7 @@ impl Door {
     }
 }
 
-/// One connection, until its end.
+/// Serves one connection until it ends.
 fn serve(stream: &mut (impl Read + Write)) -> io::Result<()> {
     let room = upgrade(stream)?;
     let mut input = Input::new();
@@ -272,7 +272,7 @@ fn flood(stream: &mut impl Write, order: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// A frame of a server: its first byte, and its payload.
+/// Appends a server's frame, with this first byte and payload.
 fn frame(output: &mut Vec<u8>, first: u8, payload: &[u8]) {
     output.push(first);
     if let Ok(short @ 0..=125) = u8::try_from(payload.len()) {
@@ -287,7 +287,7 @@ fn frame(output: &mut Vec<u8>, first: u8, payload: &[u8]) {
     output.extend_from_slice(payload);
 }
 
-/// What a client has sent and the server has not looked at.
+/// What a client has sent and the server has not handled.
 struct Input {
     buffer: Vec<u8>,
     start: usize,
@@ -309,7 +309,7 @@ impl Input {
         Self { buffer: vec![0; 256 << 10], start: 0, end: 0, awaited: 0 }
     }
 
-    /// Reads what there is. Returns whether there was anything.
+    /// Reads what there is. Returns whether it read anything.
     fn fill(&mut self, stream: &mut impl Read) -> io::Result<bool> {
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
@@ -322,7 +322,7 @@ impl Input {
         Ok(read > 0)
     }
 
-    /// The head of the next frame, if all of it is here.
+    /// The head of the next frame, if it is complete.
     fn head(&self) -> Option<Head> {
         let bytes = &self.buffer[self.start..self.end];
         let (payload, own) = match bytes.get(1)? & 0x7F {
@@ -334,7 +334,7 @@ impl Input {
         Some(Head { opcode: bytes[0] & 0x0F, mask, own, payload: usize::try_from(payload).ok()? })
     }
 
-    /// The payload of the frame with this head, unmasked, if all of it is here.
+    /// The payload of the frame with this head, unmasked, if it is complete.
     fn payload(&mut self, head: &Head) -> Option<&[u8]> {
         let from = self.start + head.own;
         let to = from + head.payload;
@@ -348,7 +348,7 @@ impl Input {
         Some(payload)
     }
 
-    /// Passes over the frame with this head, however long it is.
+    /// Skips the frame with this head, however long it is.
     fn skip(&mut self, stream: &mut impl Read, head: &Head) -> io::Result<()> {
         self.start += head.own;
         let mut left = head.payload;

@@ -1,4 +1,4 @@
-//! The tables that the programs print, and what they leave for the summary.
+//! The tables that the programs print, and the rows that they leave for the summary.
 
 use std::fs;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ impl Table {
         Self { program, rows: Vec::new() }
     }
 
-    /// A figure of ours next to that of bare tungstenite; `ratio` is what is judged.
+    /// Adds a figure of ours next to that of bare tungstenite. `ratio` is judged.
     pub fn compare(
         &mut self,
         figure: &str,
@@ -38,7 +38,7 @@ impl Table {
         self.push(figure, unit(ours), unit(bare), Some(ours / bare), target);
     }
 
-    /// A figure of ours alone, judged as it is.
+    /// Adds a figure of ours alone, and judges it.
     pub fn own(&mut self, figure: &str, ours: f64, unit: impl Fn(f64) -> String, target: Option<Target>) {
         let goal = target.map(|target| match target {
             Target::AtMost(most) => format!("≤ {}", unit(most)),
@@ -49,7 +49,8 @@ impl Table {
         self.announce();
     }
 
-    /// A figure of bare tungstenite that took too long to be taken more than once, or something that needs saying.
+    /// Adds a figure of bare tungstenite that takes too long to be measured more than once, or something that needs a
+    /// note.
     pub fn note(&mut self, figure: &str, ours: &str, bare: &str, note: &str) {
         self.rows.push([figure, ours, bare, "", note, ""].map(str::to_owned));
         self.announce();
@@ -70,7 +71,7 @@ impl Table {
         self.announce();
     }
 
-    /// The table on the standard output, and the rows for the summary.
+    /// Prints the table to the standard output, and writes the rows for the summary.
     pub fn print(&self) {
         println!("\n{}\n", self.program);
         print(&HEADINGS.map(str::to_owned), &self.rows);
@@ -79,7 +80,7 @@ impl Table {
         let _ = fs::write(folder().join(self.program), rows.join("\n"));
     }
 
-    /// Shows whoever watches that something is going on.
+    /// Shows that the program is making progress.
     fn announce(&self) {
         eprintln!("{}: {}", self.program, self.rows[self.rows.len() - 1][0]);
     }
@@ -102,7 +103,7 @@ impl Target {
     }
 }
 
-/// Columns as wide as their widest cell; the first is on the left.
+/// Prints columns as wide as their widest cell. The first is left-aligned.
 pub fn print<const N: usize>(headings: &[String; N], rows: &[[String; N]]) {
     let all = || std::iter::once(headings).chain(rows);
     let width = |column: usize| all().map(|row| row[column].chars().count()).max().unwrap_or(0);

@@ -1,7 +1,6 @@
-//! A proxy that does to connections what bad networks do to them.
+//! A proxy that treats connections as bad networks do.
 //!
-//! What happens to the n-th connection is for the test to say, so that a schedule which was drawn from a seed can be
-//! played again.
+//! The test decides what happens to the n-th connection, so that a schedule drawn from a seed can be replayed.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -25,9 +24,9 @@ pub enum Way {
 /// What happens to one connection.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// For so long nobody listens before the connection can be made.
+    /// How long nobody listens before the connection can be made.
     pub absent: Duration,
-    /// The system keeps little of what the client sends, so that the client soon has to wait.
+    /// The proxy's receive buffer is small, so that the client soon has to wait.
     pub narrow: bool,
     pub pace: Pace,
     pub fault: Fault,
@@ -36,35 +35,35 @@ pub struct Plan {
 /// How bytes are passed on.
 #[derive(Clone, Copy, Debug)]
 pub enum Pace {
-    /// As they come.
+    /// As they arrive.
     Even,
-    /// So many at a time.
+    /// This many bytes at a time.
     Trickle(usize),
-    /// Each piece so much later.
+    /// Each piece this much later.
     Delayed(Duration),
 }
 
-/// What a connection suffers.
+/// The fault of a connection.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
     /// Nothing.
     Calm,
-    /// It is closed as soon as it is taken.
+    /// It is closed as soon as it is accepted.
     Refused,
     /// Both sides see the end of the stream.
     Cut(Point),
     /// Both sides see a reset.
     Reset(Point),
-    /// Nothing more passes either way. Both sides stay open until another connection is taken.
+    /// Nothing more passes either way. Both sides stay open until another connection is accepted.
     Stalled(Point),
-    /// Nothing more passes this way, and all does the other way, until another connection is taken.
+    /// Nothing more passes this way, but everything passes the other way, until another connection is accepted.
     Muted(Point),
-    /// What the client sends after so many bytes is held until a newer connection has passed on `lead` bytes; then it
-    /// goes on its way.
+    /// What the client sends after `after` bytes is held until a newer connection has passed on `lead` bytes. Then it
+    /// is passed on.
     Late { after: u64, lead: u64 },
 }
 
-/// The moment when so many bytes have passed in one direction.
+/// The moment when this many bytes have passed in one direction.
 #[derive(Clone, Copy, Debug)]
 pub struct Point {
     pub way: Way,
@@ -79,9 +78,9 @@ impl Plan {
         Fault::Calm.into()
     }
 
-    /// Some fault, within so many bytes of the client's or the server's.
+    /// Draws a fault. It happens within this many bytes of the client's or the server's.
     pub fn draw(random: &mut Rng, client: u64, server: u64) -> Self {
-        // More often near the handshake than far behind it.
+        // Faults near the handshake are more frequent.
         let mut bytes = |most: u64| {
             let scale = random.u32(0..4);
             random.u64(0..=(most >> scale))
@@ -99,7 +98,7 @@ impl Plan {
             _ => Fault::Late { after: up, lead },
         };
         let pace = match random.u32(0..10) {
-            // So that it takes some hundred pieces at the most.
+            // This keeps it to some hundred pieces at most.
             0..2 => Pace::Trickle(random.usize(1..16) + usize::try_from(after >> 8).unwrap()),
             2 => Pace::Delayed(Duration::from_micros(random.u64(100..3_000))),
             _ => Pace::Even,
@@ -122,7 +121,7 @@ pub struct Proxy {
     acceptor: Option<JoinHandle<()>>,
 }
 
-/// What the connections know of each other.
+/// State that the connections share.
 #[derive(Default)]
 struct Road {
     traffic: Mutex<Traffic>,
@@ -131,14 +130,14 @@ struct Road {
 
 #[derive(Default)]
 struct Traffic {
-    /// How many connections were taken.
+    /// How many connections were accepted.
     taken: usize,
-    /// How many bytes of the newest were passed on to the server.
+    /// How many bytes of the newest connection were passed on to the server.
     passed: u64,
-    /// How many connections to the server were made.
+    /// How many connections to the server were opened.
     made: usize,
     pumps: Vec<JoinHandle<()>>,
-    /// Nothing is waited for any more.
+    /// The test is over: nothing waits any more.
     over: bool,
 }
 
@@ -157,8 +156,8 @@ impl Proxy {
         self.address
     }
 
-    /// Lets go what is held, and waits until every connection has ended, which its clients must do. Returns how many
-    /// connections the server was given.
+    /// Releases what is held, and waits until every connection has ended, which its clients must do. Returns how many
+    /// connections the server received.
     pub fn finish(mut self) -> usize {
         self.stop();
         let pumps = std::mem::take(&mut self.road.lock().pumps);
@@ -198,7 +197,7 @@ impl Road {
                 self.pause(plan.absent);
                 listener = port.listen();
             }
-            // Whoever says that it is over knocks afterwards: in vain only while nobody listens.
+            // `stop` sets this before it connects: if nobody listens at that moment, its connection wakes nobody.
             if self.lock().over {
                 return;
             }
@@ -214,7 +213,7 @@ impl Road {
     }
 
     fn open(self: &Arc<Self>, n: usize, plan: Plan, near: TcpStream, server: SocketAddr) {
-        // A server that is gone refuses.
+        // A server that is gone refuses the connection.
         let Ok(far) = TcpStream::connect(server) else { return };
         near.set_nodelay(true).unwrap();
         if plan.narrow {
@@ -238,36 +237,36 @@ impl Road {
         self.changed.notify_all();
     }
 
-    /// Waits until `condition` holds, or all is over.
+    /// Waits until `condition` holds, or the test is over.
     fn wait(&self, condition: impl Fn(&Traffic) -> bool) {
         let held = |traffic: &mut Traffic| !traffic.over && !condition(traffic);
         drop(self.changed.wait_while(self.lock(), held));
     }
 
-    /// Waits for so long, or until all is over.
+    /// Waits for this long, or until the test is over.
     fn pause(&self, time: Duration) {
         drop(self.changed.wait_timeout_while(self.lock(), time, |traffic| !traffic.over));
     }
 
     fn lock(&self) -> MutexGuard<'_, Traffic> {
-        // Another test's failure is none of ours.
+        // Another test's failure does not concern this one.
         self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A connection of a client, and the one to the server that belongs to it.
+/// A client's connection, and the matching one to the server.
 struct Link {
     n: usize,
     plan: Plan,
     near: TcpStream,
     far: TcpStream,
-    /// The fault has happened.
+    /// Whether the fault has happened.
     struck: AtomicBool,
     road: Arc<Road>,
 }
 
 impl Link {
-    /// Passes bytes on in one direction, until that ends.
+    /// Passes bytes on in one direction, until that direction ends.
     fn pump(&self, way: Way) {
         let (mut from, mut to) = match way {
             Way::Up => (&self.near, &self.far),
@@ -306,13 +305,13 @@ impl Link {
                 });
             }
         }
-        // A reset is not to be preceded by an end.
+        // No end of stream may precede a reset.
         if !(self.has_struck() && matches!(self.plan.fault, Fault::Reset(_))) {
             let _ = to.shutdown(Shutdown::Write);
         }
     }
 
-    /// The fault happens, in the pump that reads `from`. Returns whether bytes are passed on after it.
+    /// Makes the fault happen, in the pump that reads `from`. Returns whether bytes are passed on after it.
     fn strike(&self, from: &TcpStream) -> bool {
         self.struck.store(true, Ordering::SeqCst);
         match self.plan.fault {
@@ -320,14 +319,14 @@ impl Link {
             Fault::Cut(_) => {
                 let _ = self.near.shutdown(Shutdown::Write);
                 let _ = self.far.shutdown(Shutdown::Write);
-                // What is still unread when a socket is closed would make a reset of it.
+                // Closing a socket with unread bytes would cause a reset.
                 discard(from);
                 false
             }
             Fault::Reset(_) => {
                 for stream in [&self.near, &self.far] {
                     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
-                    // Sends nothing; it ends the other pump, and with that one the sockets are closed.
+                    // This sends nothing. It ends the other pump, and when that ends, the sockets are closed.
                     let _ = stream.shutdown(Shutdown::Read);
                 }
                 false
@@ -343,7 +342,7 @@ impl Link {
         }
     }
 
-    /// Ends both sides once another connection was taken.
+    /// Ends both sides once another connection has been accepted.
     fn await_successor(&self) {
         self.road.wait(|traffic| traffic.taken > self.n + 1);
         let _ = self.near.shutdown(Shutdown::Both);
@@ -356,7 +355,7 @@ impl Link {
 }
 
 impl Fault {
-    /// How many bytes pass in this direction before it happens.
+    /// How many bytes pass in this direction before the fault.
     fn reach(self, way: Way) -> u64 {
         match self {
             Self::Cut(point) | Self::Reset(point) | Self::Stalled(point) | Self::Muted(point)
@@ -384,8 +383,8 @@ fn discard(mut from: &TcpStream) {
     while from.read(&mut scratch).is_ok_and(|n| n > 0) {}
 }
 
-/// A port that stays ours while nobody listens on it, where the system has a way for that: a second socket that is bound
-/// to it.
+/// A port that stays reserved while nobody listens on it, where the system allows that: by a second socket that is
+/// bound to it.
 struct Port {
     address: SocketAddr,
     spare: Option<Socket>,
@@ -404,7 +403,7 @@ impl Port {
             socket = socket.take().or_else(|| bind(self.address).ok());
             socket.is_some()
         });
-        // Once somebody listens, the system refuses.
+        // Once somebody listens, the system refuses this.
         self.spare = bind(self.address).ok();
         let socket = socket.unwrap();
         socket.listen(128).unwrap();
@@ -414,7 +413,7 @@ impl Port {
 
 fn bind(address: SocketAddr) -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    // On Windows this would let others in.
+    // On Windows this would let other sockets bind the same port.
     socket.set_reuse_address(!cfg!(windows))?;
     socket.bind(&address.into())?;
     Ok(socket)

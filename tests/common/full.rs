@@ -1,4 +1,5 @@
-//! A server that does not answer at all: its system drops who knocks. Linux only, where the length of its queue is a word.
+//! A server that does not answer at all: its system drops new connections. Linux only, where the length of its queue is
+//! exact.
 #![allow(unreachable_pub, reason = "a module that several test crates include")]
 
 use std::net::{SocketAddr, TcpStream};
@@ -6,7 +7,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-/// A server that takes no more connections: its queue is full.
+/// A server that accepts no more connections, because its queue is full.
 pub struct Full {
     _listener: Socket,
     _queue: Vec<TcpStream>,

@@ -1,5 +1,5 @@
-//! What the program has allocated: the system's allocator, which counts. What the system's allocator itself keeps for
-//! later is no part of it: how much that is depends on what was freed before, and in which order.
+//! What the program has allocated, counted by a wrapper around the system's allocator. Memory that the system's
+//! allocator keeps for later does not count: how much that is depends on what was freed before, and in which order.
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(unreachable_pub, reason = "a module that several test crates include")]
 
@@ -58,7 +58,7 @@ pub fn live() -> usize {
     LIVE.load(Relaxed)
 }
 
-/// Begins to look for the largest allocation anew.
+/// Resets the largest allocation.
 pub fn measure() {
     LARGEST.store(0, Relaxed);
 }

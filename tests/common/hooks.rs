@@ -1,4 +1,4 @@
-//! A protocol in closures, and a server that says what a test tells it.
+//! A protocol made of closures, and a server that sends what a test gives it.
 
 use std::collections::VecDeque;
 use std::net::TcpStream;
@@ -17,7 +17,7 @@ pub type OnDown = Box<dyn FnMut(&Loss<'_>) -> Retry + Send>;
 pub type Prepare = Box<dyn FnMut(&Attempt<'_>, &mut UpgradeRequest) + Send>;
 pub type Hook<T> = Box<dyn FnMut(&mut Context<'_>, T) -> Result<(), Error> + Send>;
 
-/// A protocol in closures; what it does not say is as by default, and it is ready when it is open.
+/// A protocol made of closures. Hooks that are not set have their defaults, and the line is ready when it is open.
 #[derive(Default)]
 pub struct Hooks {
     pub open: Option<Hook<()>>,
@@ -106,7 +106,7 @@ pub fn connect(server: &Server, hooks: Hooks) -> Client {
     Client::builder(config(&server.url())).protocol(hooks).connect().unwrap()
 }
 
-/// A server that passes on what it hears, and says what it is told; a connection ends when the next begins.
+/// A server that forwards what it receives, and sends what the test gives it. A connection ends when the next begins.
 pub fn puppet() -> (Server, Sender<Raw>, Receiver<String>) {
     let (say, to_say) = unbounded::<Raw>();
     let (heard, hearing) = unbounded();
@@ -145,7 +145,8 @@ pub fn next(heard: &Receiver<String>) -> String {
     heard.recv_timeout(LONG).expect("the server hears something")
 }
 
-/// Requests are answered in the order in which they were sent: by `text`, by `text…` in part, `!` ends, `?` fails.
+/// Requests are answered in the order in which they were sent. `text` is an answer, `text…` a partial one, `!` ends the
+/// answers, `?` fails.
 pub fn in_order() -> Hooks {
     let open = Arc::new(Mutex::new(VecDeque::new()));
     let asked = Arc::clone(&open);
@@ -170,7 +171,7 @@ pub fn in_order() -> Hooks {
     Hooks { text, send, withdrawn, ..Hooks::default() }
 }
 
-/// Moves to `to` when the server says "move", and is ready there when that server says "welcome".
+/// Moves to `to` when the server says "move", and is ready there when the new server says "welcome".
 pub fn mover(to: String) -> Hooks {
     let prepare: Option<Prepare> = Some(Box::new(move |attempt, request| {
         if attempt.moving {

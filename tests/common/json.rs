@@ -18,7 +18,7 @@ pub fn say(socket: &mut WebSocket<TcpStream>, value: &Value) -> bool {
     socket.send(value.to_string().into()).is_ok()
 }
 
-/// The next text of the client, as JSON.
+/// The client's next text, as JSON.
 pub fn hear(socket: &mut WebSocket<TcpStream>) -> Option<Value> {
     loop {
         let message = socket.read().ok()?;
@@ -28,7 +28,7 @@ pub fn hear(socket: &mut WebSocket<TcpStream>) -> Option<Value> {
     }
 }
 
-/// A server that wants a login first and then does `serve`; anything else before the login ends the connection.
+/// A server that first requires a login and then runs `serve`. Anything else before the login ends the connection.
 pub fn gateway(serve: impl Fn(usize, WebSocket<TcpStream>) + Send + Sync + 'static) -> Server {
     Server::start(move |n, stream| {
         let mut socket = accept(stream);

@@ -1,4 +1,4 @@
-//! A loopback server that does what a test tells it: each connection is given to the test's own function.
+//! A loopback server with the behaviour that a test gives it: each connection goes to the test's own function.
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(unreachable_pub, reason = "a module that several test crates include")]
 #![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
@@ -39,7 +39,7 @@ impl Server {
         Self::start_on(TcpListener::bind("127.0.0.1:0").unwrap(), serve)
     }
 
-    /// The same, on a listener of the test's own.
+    /// Like `start`, on a listener of the test's own.
     pub fn start_on(listener: TcpListener, serve: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> Self {
         watchdog::watch();
         let address = listener.local_addr().unwrap();
@@ -59,7 +59,7 @@ impl Server {
                 let serve = Arc::clone(&serve);
                 thread::spawn(move || {
                     serve(n, stream);
-                    // The list of open streams keeps the descriptor, but the peer sees the end now.
+                    // The list of open streams keeps the descriptor open, but the peer must see the end now.
                     let _ = handle.shutdown(Shutdown::Both);
                 });
             }
@@ -80,7 +80,7 @@ impl Server {
         self.address
     }
 
-    /// Cuts every connection there is; new ones are taken.
+    /// Cuts every open connection. New ones are accepted.
     pub fn cut(&self) {
         for stream in self.open.lock().unwrap().drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
@@ -131,7 +131,7 @@ pub fn listen(mut socket: WebSocket<TcpStream>) {
     while socket.read().is_ok() {}
 }
 
-/// Reads the request of the upgrade, and returns its head.
+/// Reads the upgrade request, and returns its head.
 pub fn read_head(stream: &mut impl Read) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -141,7 +141,7 @@ pub fn read_head(stream: &mut impl Read) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// The good answer to that request, with more header lines (each ended by CR LF).
+/// A valid answer to that request, with more header lines (each ended by CR LF).
 pub fn good_answer(head: &str, more: &str) -> String {
     let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).unwrap();
     let accept = tungstenite::handshake::derive_accept_key(key.trim().as_bytes());
@@ -159,23 +159,23 @@ pub fn answer(text: &'static str) -> impl Fn(TcpStream) + Send + Sync {
     }
 }
 
-/// Upgrades, and returns the raw stream: what goes over it is the test's business.
+/// Accepts the upgrade, and returns the raw stream for the test to use.
 pub fn accept_raw(mut stream: TcpStream) -> TcpStream {
     let head = read_head(&mut stream);
     stream.write_all(good_answer(&head, "").as_bytes()).unwrap();
     stream
 }
 
-/// The opcodes of frames, as [`read_frame`] reads them.
+/// The opcodes that [`read_frame`] returns.
 pub const TEXT: u8 = 1;
 pub const BINARY: u8 = 2;
 pub const CLOSE: u8 = 8;
 pub const PING: u8 = 9;
 
-/// The first byte of a pong that is a frame of its own, for [`frame`].
+/// The first byte of a pong in a single frame, for [`frame`].
 pub const PONG: u8 = 0x8A;
 
-/// The next frame of a client on a raw stream, unmasked: opcode and payload; `None` at the end of the stream.
+/// Reads a client's next frame from a raw stream, unmasked: opcode and payload. `None` at the end of the stream.
 pub fn read_frame(stream: &mut impl Read) -> Option<(u8, Vec<u8>)> {
     let mut head = [0; 2];
     stream.read_exact(&mut head).ok()?;
@@ -200,7 +200,7 @@ pub fn read_frame(stream: &mut impl Read) -> Option<(u8, Vec<u8>)> {
     Some((head[0] & 0x0F, payload))
 }
 
-/// Waits for `condition`, which something else brings about.
+/// Waits for `condition`, which something else makes true.
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     watchdog::watch();
     let start = Instant::now();
@@ -210,8 +210,8 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// An address that refuses connections for as long as this lives: its port is taken, and nobody listens there. A port
-/// that is free again may be another test's server a moment later.
+/// An address that refuses connections while this value lives: its port is taken, and nobody listens there. A port that
+/// was freed may belong to another test's server a moment later.
 pub struct Nobody(Socket);
 
 impl Nobody {
@@ -229,15 +229,15 @@ impl Nobody {
         format!("ws://{}", self.address())
     }
 
-    /// From here on, somebody listens.
+    /// Listens on the port from now on.
     pub fn listen(self) -> TcpListener {
         self.0.listen(128).unwrap();
         self.0.into()
     }
 }
 
-/// A server that serves one connection after the other and keeps no hold of them: a stream that `serve` drops is
-/// closed, and one that is dropped with bytes unread is reset. Drop the clients first.
+/// A server that serves one connection after the other and keeps no handle to them. When `serve` drops a stream it is
+/// closed, or reset if bytes are unread. Drop the clients first.
 pub struct BareServer {
     address: SocketAddr,
     stopped: Arc<AtomicBool>,
@@ -282,7 +282,7 @@ impl Drop for BareServer {
     }
 }
 
-/// Waits until something has come on this stream, and leaves it unread: a drop of the stream is a reset then.
+/// Waits until something has arrived on this stream, and leaves it unread, so that dropping the stream resets it.
 pub fn await_unread(stream: &TcpStream) {
     assert!(stream.peek(&mut [0; 1]).unwrap() > 0, "the client ended the connection");
 }
@@ -310,7 +310,7 @@ pub fn close_frame(code: u16, reason: &str) -> Vec<u8> {
     frame(0x88, &[&code.to_be_bytes(), reason.as_bytes()].concat())
 }
 
-/// The frames of a client up to its close frame or the end of the stream.
+/// A client's frames up to its close frame or the end of the stream.
 pub fn read_frames(stream: &mut TcpStream) -> Vec<(u8, Vec<u8>)> {
     let mut frames = Vec::new();
     while frames.last().is_none_or(|(opcode, _)| *opcode != 8) {
@@ -335,7 +335,7 @@ pub fn quick(url: &str) -> ConnectionConfig {
     ConnectionConfig::new(url).reconnect(ReconnectConfig::default().initial_delay(delay).max_delay(delay))
 }
 
-/// What `confirm` says of these messages.
+/// The result of `confirm` for these messages, as text.
 pub fn fate(client: &Client, tickets: impl Into<Tickets>) -> String {
     match client.confirm(tickets, LONG) {
         Ok(()) => "received".into(),
@@ -348,7 +348,7 @@ pub fn fate(client: &Client, tickets: impl Into<Tickets>) -> String {
     }
 }
 
-/// Takes events until the one that `wanted` maps to something.
+/// Takes events until `wanted` maps one to a value.
 pub fn wait_for<T>(client: &Client, mut wanted: impl FnMut(Event) -> Option<T>) -> T {
     watchdog::watch();
     loop {
@@ -359,7 +359,7 @@ pub fn wait_for<T>(client: &Client, mut wanted: impl FnMut(Event) -> Option<T>) 
     }
 }
 
-/// A loss: why, and what was decided.
+/// For a loss, its reason and the delay of the retry.
 pub fn disconnected(event: Event) -> Option<(DisconnectReason, Option<Duration>)> {
     match event {
         Event::Disconnected { reason, retry_in, .. } => Some((reason, retry_in)),
@@ -367,7 +367,7 @@ pub fn disconnected(event: Event) -> Option<(DisconnectReason, Option<Duration>)
     }
 }
 
-/// A move: what it left in doubt. A loss in its place is a failure.
+/// For a move, the messages that it left in doubt. Panics at a loss.
 pub fn moved(event: Event) -> Option<Tickets> {
     match event {
         Event::Moved { maybe_delivered, .. } => Some(maybe_delivered),
@@ -376,18 +376,18 @@ pub fn moved(event: Event) -> Option<Tickets> {
     }
 }
 
-/// The server's side of TLS, as `localhost`.
+/// The server's side of TLS, with a certificate for `localhost`.
 pub fn tls_acceptor() -> native_tls::TlsAcceptor {
     tls_acceptor_with(include_bytes!("../data/server.pem"))
 }
 
-/// The same, with another certificate for that server's key.
+/// The same, with another certificate for the same key.
 pub fn tls_acceptor_with(certificate: &[u8]) -> native_tls::TlsAcceptor {
     let identity = native_tls::Identity::from_pkcs8(certificate, include_bytes!("../data/server.key"));
     native_tls::TlsAcceptor::new(identity.unwrap()).unwrap()
 }
 
-/// The client's side, which trusts that server.
+/// The client's side of TLS, which trusts that server.
 pub fn tls_connector() -> native_tls::TlsConnector {
     let root = native_tls::Certificate::from_pem(include_bytes!("../data/ca.pem")).unwrap();
     native_tls::TlsConnector::builder().add_root_certificate(root).build().unwrap()
@@ -398,7 +398,7 @@ pub fn over_tls(server: &Server) -> ConnectionConfig {
     ConnectionConfig::new(server.url().replace("ws://127.0.0.1", "wss://localhost")).tls(tls_connector())
 }
 
-/// Every name is this machine's.
+/// Resolves every name to this machine.
 #[expect(clippy::unnecessary_wraps, reason = "the signature of a resolver")]
 pub fn loopback(_: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
     Ok(vec![([127, 0, 0, 1], port).into()])

@@ -1,4 +1,4 @@
-//! What the system says of this process: Linux only.
+//! What the system reports about this process. Linux only.
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(unreachable_pub, reason = "a module that several test crates include")]
 
@@ -12,25 +12,25 @@ pub struct Thread {
     pub asleep: bool,
     /// How often it went to sleep.
     pub sleeps: u64,
-    /// How often the processor was taken from it.
+    /// How often it was preempted.
     pub preemptions: u64,
     /// The time it ran, in ticks of 10 ms.
     pub ticks: u64,
 }
 
-/// The library's threads that are alive, by their numbers. Those of the test itself have other names.
+/// The library's live threads, by thread id. Those of the test itself have other names.
 pub fn threads() -> BTreeMap<u32, Thread> {
     let tasks = fs::read_dir("/proc/self/task").unwrap();
     tasks.filter_map(|task| thread(&task.ok()?)).collect()
 }
 
-/// `None` if it is none of the library's, or has ended meanwhile.
+/// `None` if the thread is not one of the library's, or has ended meanwhile.
 fn thread(task: &fs::DirEntry) -> Option<(u32, Thread)> {
     let status = fs::read_to_string(task.path().join("status")).ok()?;
     let stat = fs::read_to_string(task.path().join("stat")).ok()?;
     let name = field(&status, "Name:").filter(|name| name.starts_with("tautline-"))?;
     let count = |name| field(&status, name)?.parse::<u64>().ok();
-    // Behind the name, which stands in parentheses, utime and stime are the 12th and the 13th.
+    // After the name in parentheses, utime and stime are the 12th and 13th fields.
     let (_, times) = stat.rsplit_once(')')?;
     let times = times.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().ok());
     let thread = Thread {
@@ -43,18 +43,18 @@ fn thread(task: &fs::DirEntry) -> Option<(u32, Thread)> {
     Some((task.file_name().to_str()?.parse().ok()?, thread))
 }
 
-/// The number of the thread that asks.
+/// The id of the calling thread.
 pub fn this_thread() -> u32 {
     let path = fs::read_link("/proc/thread-self").unwrap();
     path.file_name().unwrap().to_str().unwrap().parse().unwrap()
 }
 
-/// How many descriptors are open, the one that this takes not counted.
+/// How many descriptors are open, without the one that this function opens.
 pub fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count() - 1
 }
 
-/// How much of this process's memory is in use, in KiB.
+/// This process's resident memory, in KiB.
 pub fn resident_kib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let resident = field(&status, "VmRSS:").unwrap();

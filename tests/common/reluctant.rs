@@ -1,4 +1,4 @@
-//! A server that reads nothing until the test lets it, and messages that fill the way to it.
+//! A server that reads nothing until the test allows it, and messages that fill the buffers on the way to it.
 
 use std::net::Shutdown;
 
@@ -16,8 +16,9 @@ pub fn id(payload: &[u8]) -> u64 {
     u64::from_be_bytes(payload[..8].try_into().unwrap())
 }
 
-/// A server whose first connection reads nothing until it is told to go, and then, after a half-close if it is told
-/// so, everything; it reports what each connection received, when that has ended or has received `u64::MAX`.
+/// A server whose first connection reads nothing until it is released. Then it reads everything, after a half-close if
+/// the test asks for one. The server reports what each connection received, when the connection has ended or has
+/// received `u64::MAX`.
 pub fn reluctant(
     half_close: bool,
 ) -> (Server, crossbeam_channel::Sender<()>, crossbeam_channel::Receiver<Vec<u64>>) {
@@ -45,8 +46,8 @@ pub fn reluctant(
     (server, go_in, seen)
 }
 
-/// Sends until nothing moves any more, and returns how many messages were accepted. The system is full then, and it is not
-/// just that the I/O thread has not come to it.
+/// Sends until nothing moves any more, and returns how many messages were accepted. The system's buffers are full then:
+/// it is not just that the I/O thread is late.
 pub fn fill(client: &Client) -> u64 {
     (0..u64::MAX).find(|n| client.send_timeout(message(*n), 100 * MS).is_err()).unwrap()
 }

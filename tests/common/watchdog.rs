@@ -1,10 +1,11 @@
-//! Ends a run in which a test hangs, and says which test that is and what each thread does.
+//! Ends a run in which a test hangs, and reports which test hangs and what each thread is doing.
 //!
 //! A test may take two minutes, and all tests of one program together five; those that are ignored by default may take
 //! longer. `TAUTLINE_TEST_LIMIT` sets another limit for a test, in seconds, and 0 sets none, for a debugger.
 //!
-//! Nobody has to think of it: the helpers of `common` enter the test that calls them, and the test in this file starts
-//! the watchdog of a program whose tests call none. `watchdog.rs` checks that every program includes this file.
+//! A test does not have to start it: the helpers of `common` register the test that calls them, and the test in this
+//! file starts the watchdog of a program whose tests call none. `watchdog.rs` checks that every program includes this
+//! file.
 #![allow(dead_code, reason = "where no helper calls it, the test below does")]
 #![allow(unreachable_pub, reason = "a module that several test crates include")]
 #![allow(clippy::disallowed_methods, reason = "it owns a thread, and a clock")]
@@ -46,7 +47,7 @@ thread_local! {
     static ENTRY: Option<Entry> = enter();
 }
 
-/// The test harness gives each test a thread, and the thread the test's name. Threads of a test's own have none.
+/// The test harness gives each test a thread with the test's name. Threads that a test starts have no name.
 fn enter() -> Option<Entry> {
     let current = thread::current();
     let name = current.name().filter(|name| *name != "main" && !name.starts_with("tautline-"))?;
@@ -54,7 +55,7 @@ fn enter() -> Option<Entry> {
     Some(Entry(current.id()))
 }
 
-/// Watches over the test that calls it. Elsewhere than on a test's own thread it does nothing.
+/// Watches the calling test. On any thread but a test's own it does nothing.
 pub fn watch() {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| {
@@ -63,7 +64,7 @@ pub fn watch() {
             watchdog.spawn(move || watch_over(limit)).expect("a thread for the watchdog");
         }
     });
-    // A thread that is ending is no test that hangs.
+    // A thread that is ending is not a test that hangs.
     let _ = ENTRY.try_with(|_| ());
 }
 
@@ -100,16 +101,16 @@ fn watch_over(limit: Duration) {
     }
 }
 
-/// Ends the process at once: what hangs may hold any lock, and an orderly end might wait for it.
+/// Ends the process at once: the hanging test may hold any lock, and an orderly exit might wait for it.
 fn end(why: &str) -> ! {
     let report = format!("\nwatchdog: {why}. The run ends here.\n{}", threads());
-    // Past the harness, which keeps what tests print until they end.
+    // Bypasses the harness, which keeps a test's output until the test ends.
     let _ = std::io::stderr().write_all(report.as_bytes());
     std::process::abort();
 }
 
-/// What each thread does, as far as the system tells. Names are cut off after 15 bytes, and a thread without one bears
-/// that of the thread that started it.
+/// What each thread is doing, as far as the system reports it. Names are cut off after 15 bytes. A thread without a
+/// name has that of the thread that started it.
 #[cfg(target_os = "linux")]
 fn threads() -> String {
     let mut table =
@@ -118,7 +119,7 @@ fn threads() -> String {
     for task in tasks {
         let read = |file| std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
         let stat = read("stat");
-        // Behind the name, which stands in parentheses.
+        // After the name in parentheses.
         let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).unwrap_or('?');
         let _ = writeln!(
             table,

@@ -1,9 +1,9 @@
-//! The same work through the ways in which a program that blocks can use a WebSocket: this library, tokio-tungstenite
-//! with a runtime on a thread of its own behind channels, ewebsock, and bare tungstenite. One server process, one run,
+//! The same work through the ways in which a blocking program can use a WebSocket: this library, tokio-tungstenite with
+//! a runtime on its own thread behind channels, ewebsock, and bare tungstenite. One server process, one run,
 //! alternating blocks. Run with `cargo run --release`.
 //!
-//! `rust_socketio` is left out: it speaks another protocol, Socket.IO, which this server doesn't, and which would be
-//! measured too.
+//! `rust_socketio` is left out: it speaks Socket.IO, another protocol, which this server does not speak and whose cost
+//! would be included.
 
 #[path = "../../common/mod.rs"]
 mod common;
@@ -17,7 +17,7 @@ use peers::{Bare, Ewebsock, Ours, Peer, TokioThread};
 const ROUNDS: usize = 9;
 const IN_FLIGHT: usize = 1024;
 
-/// The messages of a block. `ewebsock` lets one out every 10 ms when nothing comes in, so it is given fewer.
+/// How many messages a block has. `ewebsock` sends only one every 10 ms when nothing arrives, so it gets fewer.
 struct Counts {
     round_trips: usize,
     one_way: usize,
@@ -80,12 +80,12 @@ fn row(name: &str, figures: [f64; 4], unit: fn(f64) -> String, target: Option<Ta
     [name.into(), unit(ours), unit(tokio), unit(ewebsock), unit(bare), ratio, goal, verdict.into()]
 }
 
-/// `ewebsock` has fewer than a thousand.
+/// `ewebsock` has less than a thousand a second.
 fn per_second(rate: f64) -> String {
     if rate < 1e4 { format!("{rate:.0} /s") } else { table::per_second(rate) }
 }
 
-/// The median of a block, in seconds.
+/// The median of a block's round trips, in seconds.
 fn round_trip(peer: &mut dyn Peer, count: usize) -> f64 {
     let mut times: Vec<_> = (0..count)
         .map(|_| {
@@ -98,7 +98,7 @@ fn round_trip(peer: &mut dyn Peer, count: usize) -> f64 {
     percentile(&mut times, 500).as_secs_f64()
 }
 
-/// Messages a second, until the server says that it has them all.
+/// Messages a second, until the server reports that it has received all.
 fn one_way(peer: &mut dyn Peer, count: usize) -> f64 {
     peer.ask();
     let before = peer.recv();

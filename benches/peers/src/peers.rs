@@ -1,4 +1,4 @@
-//! What is compared, behind one face.
+//! The libraries that are compared, behind one trait.
 
 use std::ops::ControlFlow;
 use std::thread;
@@ -13,7 +13,7 @@ use tungstenite::Message;
 use crate::common::server::Server;
 use crate::common::{self, bare};
 
-/// A line to the server, used by a thread that blocks.
+/// A line to the server, used by a blocking thread.
 pub trait Peer {
     /// Sends a binary message.
     fn send(&mut self, payload: &[u8]);
@@ -21,7 +21,7 @@ pub trait Peer {
     /// Sends the text that the room `sink` answers with its count.
     fn ask(&mut self);
 
-    /// Blocks until a message comes: the length of a binary one, or the number that a text is.
+    /// Blocks until a message arrives. Returns the length of a binary message, or the number in a text.
     fn recv(&mut self) -> usize;
 }
 
@@ -72,7 +72,7 @@ impl Peer for Bare {
     }
 }
 
-/// A runtime on a thread of its own, which writes all that waits with one flush. Its channels are unbounded, which is
+/// A runtime on its own thread, which writes all waiting messages with one flush. Its channels are unbounded, which is
 /// its fastest way; this library's are bounded.
 pub struct TokioThread {
     outgoing: mpsc::UnboundedSender<Message>,
@@ -134,7 +134,7 @@ impl Peer for TokioThread {
     }
 }
 
-/// With a handler of our own, since its receiver can't block.
+/// With our own event handler, because ewebsock's receiver can't block.
 pub struct Ewebsock {
     sender: WsSender,
     incoming: Receiver<WsMessage>,
