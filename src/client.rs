@@ -98,7 +98,7 @@ struct LineHandle {
     events: Receiver<Event>,
     /// The heartbeat's timeout: how long both sides may go without taking a message.
     patience: Duration,
-    /// Whether heartbeats are pings, whose pongs confirm messages.
+    /// Whether messages can be confirmed.
     confirms: bool,
     /// Whether there is a protocol that can pair answers with requests.
     answers: bool,
@@ -189,9 +189,10 @@ impl Client {
     /// ```
     pub fn stats(&self) -> Stats {
         let Shared { intake, status, .. } = &self.line.shared;
-        let stats = status.read(|status| status.stats.clone());
+        let mut stats = status.read(|status| status.stats.clone());
         // The I/O thread may count the newest messages much later.
-        Stats { messages_accepted: intake.last_ticket(), ..stats }
+        intake.complete(&mut stats);
+        stats
     }
 
     /// Blocks until the line is ready, the client is closed, or `timeout` has passed.

@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-pub use crate::config::choices::{Beat, Delivery, Inbound, Jitter, QueueLimit, WhileDown};
+pub use crate::config::choices::{Beat, Confirmation, Delivery, Inbound, Jitter, QueueLimit, WhileDown};
 pub(crate) use crate::config::upgrade::{check_headers, check_subprotocols, is_token};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
@@ -72,6 +72,8 @@ pub struct ConnectionConfig {
     pub inbound: Inbound,
     /// Whether messages that a lost connection left unconfirmed are sent again. Default [`Delivery::AtMostOnce`].
     pub delivery: Delivery,
+    /// What confirms that the server has received a message. Default [`Confirmation::Pong`].
+    pub confirmation: Confirmation,
     /// Whether messages are queued or refused while the line is not ready. Default [`WhileDown::Queue`].
     pub while_down: WhileDown,
     /// How long a message may wait before it is first written. A message that waits longer is never sent, and
@@ -166,6 +168,7 @@ impl ConnectionConfig {
             events: QueueLimit::default(),
             inbound: Inbound::default(),
             delivery: Delivery::default(),
+            confirmation: Confirmation::default(),
             while_down: WhileDown::default(),
             max_age: None,
             fragment: None,
@@ -216,9 +219,10 @@ impl ConnectionConfig {
                 return invalid(setting, "it is 0; at least 1 is needed");
             }
         }
-        if self.delivery == Delivery::AtLeastOnce && self.heartbeat.beat != Beat::WebSocketPing {
+        if self.delivery == Delivery::AtLeastOnce && !self.confirms() {
             let why = format!(
-                "it is AtLeastOnce, which needs the confirmations of Beat::WebSocketPing, but heartbeat.beat is {:?}",
+                "it is AtLeastOnce, which needs the confirmations of Beat::WebSocketPing or of \
+                 Confirmation::Acknowledgement, but heartbeat.beat is {:?}",
                 self.heartbeat.beat
             );
             return invalid("delivery", why);
@@ -236,6 +240,14 @@ impl ConnectionConfig {
             return invalid("thread_stack", why);
         }
         Ok(endpoint)
+    }
+
+    /// Whether messages can be confirmed.
+    pub(crate) fn confirms(&self) -> bool {
+        match self.confirmation {
+            Confirmation::Pong => self.heartbeat.beat == Beat::WebSocketPing,
+            Confirmation::Acknowledgement => true,
+        }
     }
 }
 
@@ -271,6 +283,7 @@ setters!(ConnectionConfig {
     events: QueueLimit,
     inbound: Inbound,
     delivery: Delivery,
+    confirmation: Confirmation,
     while_down: WhileDown,
     max_age: Duration,
     fragment: usize,
@@ -336,6 +349,7 @@ impl fmt::Debug for ConnectionConfig {
             .field("events", &self.events)
             .field("inbound", &self.inbound)
             .field("delivery", &self.delivery)
+            .field("confirmation", &self.confirmation)
             .field("while_down", &self.while_down)
             .field("max_age", &self.max_age)
             .field("fragment", &self.fragment)

@@ -144,12 +144,15 @@ pub enum CloseReason {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Undelivered {
-    /// Messages that were accepted and never written to a connection, in order.
-    pub never_written: Vec<Message>,
+    /// Messages that were accepted and never written to a connection, with their tickets, in order.
+    pub never_written: Vec<(Ticket, Message)>,
     /// Messages that were written to the last connection and not confirmed. With
     /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce), also messages of earlier connections that were waiting
     /// to be sent again.
     pub maybe_delivered: Tickets,
+    /// With [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce), those of `maybe_delivered` that were waiting to be
+    /// sent again, with their payloads, in order. A message that was sent three times is no longer kept.
+    pub unconfirmed: Vec<(Ticket, Message)>,
     /// The threads still inside a call that can't be interrupted, with the name of the call; `None` if there are none.
     /// The call is one of these:
     /// * a DNS lookup in the system's resolver, a `fetch`, or a protocol's work, such as `tautline-dial: looking up

@@ -121,8 +121,8 @@ pub use serde_json::Value;
 
 pub use client::{Answers, Builder, Client, Messages, TryMessages};
 pub use config::{
-    Beat, ConnectionConfig, Delivery, HeartbeatConfig, Inbound, Jitter, QueueLimit, ReconnectConfig,
-    WhileDown,
+    Beat, Confirmation, ConnectionConfig, Delivery, HeartbeatConfig, Inbound, Jitter, QueueLimit,
+    ReconnectConfig, WhileDown,
 };
 pub use error::{Cause, CloseFrame, Error, Phase, Rejection, SendError, SendErrorKind};
 pub use event::{CloseReason, DisconnectReason, Event, Ticket, Tickets, Undelivered};

@@ -21,6 +21,13 @@ pub struct Stats {
     /// Messages handed to the operating system. A message that was sent again counts once; one that was dropped before
     /// it was written does not count.
     pub messages_written: u64,
+    /// Messages that the server has confirmed: see [`Confirmation`](crate::Confirmation). With pongs, only those count
+    /// that a ping has asked for, by a heartbeat or a [`confirm`](crate::Client::confirm).
+    pub messages_confirmed: u64,
+    /// Messages in the outbox: accepted, and not yet written or, at least once, not yet confirmed.
+    pub messages_queued: usize,
+    /// The bytes of their payloads.
+    pub bytes_queued: usize,
     /// Messages received, not counting answers to heartbeats.
     pub messages_received: u64,
     /// Bytes handed to the operating system on all connections, including TLS and framing.

@@ -25,7 +25,7 @@ pub struct Ticket(pub(crate) u64);
 pub struct Tickets(Vec<RangeInclusive<u64>>);
 
 /// Where the run of `first..` ends: no message has this number.
-const OPEN: u64 = u64::MAX;
+pub(crate) const OPEN: u64 = u64::MAX;
 
 /// How many separate runs `send_all` keeps.
 const APART: usize = 1024;

@@ -17,8 +17,8 @@ use common::{
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde_json::json;
 use tautline::{
-    Beat, Client, ConnectionConfig, Context, Delivery, Error, Event, Handshake, HeartbeatConfig, JsonSession,
-    Outgoing, Protocol, QueueLimit, Ticket, Tickets,
+    Beat, Client, Confirmation, ConnectionConfig, Context, Delivery, Error, Event, Handshake,
+    HeartbeatConfig, JsonSession, Outgoing, Protocol, QueueLimit, Ticket, Tickets,
 };
 
 #[test]
@@ -448,4 +448,35 @@ fn a_close_confirms_what_the_server_received() {
         client.close().is_empty(),
         "the pong before the close frame confirms what the server has received"
     );
+}
+
+#[test]
+fn an_acknowledged_message_is_confirmed_though_the_one_before_it_is_not() {
+    // Answers pings, and acknowledges nothing but the second message.
+    let server = Server::start(|_, stream| {
+        let mut socket = accept(stream);
+        while let Ok(message) = socket.read() {
+            if message.is_text() && message.to_text().unwrap().contains("second") {
+                let _ = socket.send(tungstenite::Message::text(r#"{"ack":2}"#));
+            }
+        }
+    });
+    let config = config(&server.url())
+        .heartbeat(HeartbeatConfig::json())
+        .delivery(Delivery::AtLeastOnce)
+        .confirmation(Confirmation::Acknowledgement)
+        .close_timeout(100 * MS);
+    let session = JsonSession::new().acknowledged_by("seq", "ack");
+    let client = Client::builder(config).protocol(session).connect().unwrap();
+    let first = client.send(json!({"text": "first"})).unwrap();
+    let second = client.send(json!({"text": "second"})).unwrap();
+    client.confirm(second, LONG).unwrap();
+    assert!(matches!(client.confirm(first, Duration::ZERO), Err(Error::Timeout { .. })));
+    assert_eq!(client.confirmed_up_to(), None);
+    let stats = client.stats();
+    assert_eq!((stats.messages_confirmed, stats.messages_accepted), (1, 2));
+    eventually("the room of the second", || client.stats().messages_queued == 1);
+    let left = client.close();
+    assert_eq!((left.unconfirmed.len(), left.unconfirmed[0].0, left.never_written.len()), (1, first, 0));
+    assert_eq!(fate(&client, ..), "maybe #1");
 }

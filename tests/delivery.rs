@@ -85,7 +85,8 @@ fn what_terminate_returns_as_never_written_was_not_received() {
         go.send(()).unwrap();
         let left = client.terminate();
         let received = seen.recv_timeout(LONG).unwrap();
-        let never: HashSet<u64> = left.never_written.iter().map(|message| id(message.as_bytes())).collect();
+        let never: HashSet<u64> =
+            left.never_written.iter().map(|(_, message)| id(message.as_bytes())).collect();
         assert!(received.iter().all(|id| !never.contains(id)), "received, and called never written");
         assert_eq!(never.len() as u64 + left.maybe_delivered.len(), accepted, "each has a fate");
         assert!(!never.is_empty());
@@ -124,7 +125,8 @@ fn a_pong_takes_nothing_along_that_was_called_never_written() {
         fill(&client);
         go_in.send(()).unwrap();
         let left = client.terminate();
-        let never: HashSet<u64> = left.never_written.iter().map(|message| id(message.as_bytes())).collect();
+        let never: HashSet<u64> =
+            left.never_written.iter().map(|(_, message)| id(message.as_bytes())).collect();
         assert!(!never.is_empty());
         common::eventually("the server has read all", || watched.strong_count() == 1);
         assert!(seen.try_iter().all(|id| !never.contains(&id)), "received, and called never written");

@@ -90,7 +90,7 @@ const FOLDERS: [Folder; 6] = [
             "reconnect",
             "heartbeat",
             "sender outbox",
-            "backoff inquiry ledger timers unanswered",
+            "backoff inquiry ledger settled timers unanswered",
         ],
     },
     Folder { name: "protocol", in_parts: None, floors: &["json", "mod", "context request retry"] },

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use common::{LONG, MS, Server, accept, accept_raw, close_frame, eventually, frame, read_frames, wait_for};
 use serde_json::{Value, json};
 use tautline::{
-    Beat, Client, CloseReason, ConnectionConfig, Context, Delivery, Error, Event, Handshake, HeartbeatAction,
-    HeartbeatConfig, HeartbeatManager, Inbound, Jitter, JsonSession, Message, Protocol, QueueLimit,
-    ReconnectConfig, ReconnectionManager, Retry, WhileDown,
+    Beat, Client, CloseReason, Confirmation, ConnectionConfig, Context, Delivery, Error, Event, Handshake,
+    HeartbeatAction, HeartbeatConfig, HeartbeatManager, Inbound, Jitter, JsonSession, Message, Protocol,
+    QueueLimit, ReconnectConfig, ReconnectionManager, Retry, WhileDown,
 };
 use tungstenite::Message as Frame;
 
@@ -156,6 +156,10 @@ fn bounds_and_choices() -> Vec<Case> {
             config().delivery(Delivery::AtLeastOnce).heartbeat(HeartbeatConfig::default().beat(beat)),
             Refused,
         ));
+    }
+    // There is no protocol that acknowledges anything.
+    for (confirmation, then) in [(Confirmation::Pong, Works), (Confirmation::Acknowledgement, Refused)] {
+        cases.push(("confirmation", config().confirmation(confirmation), then));
     }
     for while_down in [WhileDown::Queue, WhileDown::Refuse] {
         cases.push(("while_down", config().while_down(while_down), Works));

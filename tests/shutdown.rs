@@ -102,7 +102,7 @@ fn a_server_that_does_not_read_leaves_what_was_not_written() {
     let left = client.close();
     let known = left.never_written.len() as u64 + left.maybe_delivered.len();
     assert_eq!(known, 10, "each message has a fate: {left:?}");
-    assert!(left.never_written.is_sorted_by_key(|message| message.as_bytes()[0]));
+    assert!(left.never_written.is_sorted_by_key(|(_, message)| message.as_bytes()[0]));
 }
 
 /// In an hour.

@@ -8,6 +8,8 @@
 //!
 //! With an `--id`, the server keeps the session while the line is down, and publishes `lost` to `gone/ID` when the line is
 //! lost. Without one, the program subscribes again. `--keepalive SECONDS` is 60 by default, and `--count` is 1.
+//!
+//! Messages are published with quality of service 1: the server's PUBACK acknowledges each, and one without it is sent again.
 
 mod packets;
 
@@ -15,8 +17,8 @@ use std::{collections::HashMap, error::Error as StdError, num::NonZeroU16, time:
 
 use packets::{connect, cut, outgoing, packet, published};
 use tautline::{
-    Beat, Client, ConnectionConfig, Context, Error, Event, Handshake, HeartbeatConfig, Message, Outgoing,
-    Protocol, ReconnectConfig, RequestId,
+    Beat, Client, Confirmation, ConnectionConfig, Context, Delivery, Error, Event, Handshake,
+    HeartbeatConfig, Message, Outgoing, Protocol, ReconnectConfig, RequestId, Ticket,
 };
 
 /// The application sends `SUB filter` and `PUB topic text`, and receives `topic text`. A request is answered by the server's
@@ -27,6 +29,8 @@ pub(crate) struct Mqtt {
     keepalive: Duration,
     inbox: Vec<u8>,
     open: HashMap<u16, RequestId>,
+    /// What was sent and not acknowledged, on this connection or one before.
+    sent: HashMap<u16, Ticket>,
 }
 
 impl Protocol for Mqtt {
@@ -49,9 +53,9 @@ impl Protocol for Mqtt {
                     send(cx, self.keepalive, ack);
                 }
                 (0x40 | 0x90, /* PUBACK, SUBACK */ [high, low, codes @ ..]) => {
-                    if let Some(request) = self.open.remove(&u16::from_be_bytes([*high, *low])) {
-                        cx.answer(request, codes);
-                    }
+                    let id = u16::from_be_bytes([*high, *low]);
+                    self.sent.remove(&id).into_iter().for_each(|ticket| cx.acknowledge(ticket));
+                    self.open.remove(&id).into_iter().for_each(|request| cx.answer(request, codes));
                 }
                 (0xD0, _) => cx.beat_answered(), // PINGRESP
                 _ => return Err(Error::session(format!("nobody expects a packet {head:#x}"))),
@@ -62,12 +66,14 @@ impl Protocol for Mqtt {
 
     fn on_send(&mut self, cx: &mut Context<'_>, message: Outgoing) -> Result<(), Error> {
         let id = (message.ticket.number() % 0xFFFF) as u16 + 1;
-        let Some(packet) = outgoing(&message, id) else {
+        let again = self.sent.get(&id) == Some(&message.ticket);
+        let Some(packet) = outgoing(&message, id, again) else {
             refuse(cx, &message, "it is neither SUB filter nor PUB topic text, or too long");
             return Ok(());
         };
         self.open.retain(|_, request| cx.is_waiting(*request)); // some have timed out
         self.open.extend(message.request.map(|request| (id, request)));
+        self.sent.insert(id, message.ticket);
         send(cx, self.keepalive, packet);
         Ok(())
     }
@@ -112,10 +118,12 @@ fn main() -> Result<(), Box<dyn StdError>> {
     let session = Mqtt { connect, keepalive, ..Mqtt::default() };
     let heartbeat = HeartbeatConfig::default().interval(keepalive).timeout(keepalive).beat(Beat::Protocol);
     let config = ConnectionConfig::new(url).subprotocol("mqtt").heartbeat(heartbeat);
+    let config = config.delivery(Delivery::AtLeastOnce).confirmation(Confirmation::Acknowledgement);
     let config = config.reconnect(ReconnectConfig::default().initial_delay(Duration::from_millis(200)));
     let client = Client::builder(config).protocol(session).connect().map_err(|error| error.to_string())?;
     if let Some(line) = option("--pub") {
-        client.request(format!("PUB {line}"), Duration::from_secs(5))?;
+        let ticket = client.send(format!("PUB {line}"))?;
+        client.confirm(ticket, Duration::from_secs(5))?;
         println!("published");
         left = 0;
     }

@@ -55,9 +55,9 @@ pub(crate) fn connect(name: &str, login: Option<&str>, keepalive: u16) -> Option
     Some(packet(0x10, &[&string("MQTT")?, &[4, flags], &keepalive.to_be_bytes(), &fields]))
 }
 
-/// A line of the application's: `SUB filter`, or `PUB topic text`, which wants a PUBACK if it is a request. `None` for
-/// anything else.
-pub(crate) fn outgoing(outgoing: &Outgoing, id: u16) -> Option<Vec<u8>> {
+/// A line of the application: `SUB filter`, or `PUB topic text` with quality of service 1. `again`: sent before. `None` for anything
+/// else.
+pub(crate) fn outgoing(outgoing: &Outgoing, id: u16, again: bool) -> Option<Vec<u8>> {
     let (verb, line) = outgoing.message.as_text()?.split_once(' ')?;
     let id = id.to_be_bytes();
     if verb == "SUB" && !line.is_empty() {
@@ -65,8 +65,8 @@ pub(crate) fn outgoing(outgoing: &Outgoing, id: u16) -> Option<Vec<u8>> {
     }
     let (topic, text) = line.split_once(' ').filter(|_| verb == "PUB")?;
     let topic = string(topic).filter(|_| !topic.is_empty() && !topic.contains(['+', '#']))?;
-    let (head, id) = if outgoing.request.is_some() { (0x32, &id[..]) } else { (0x30, &[][..]) };
-    Some(packet(head, &[&topic, id, text.as_bytes()]))
+    let head = if again { 0x3A } else { 0x32 };
+    Some(packet(head, &[&topic, &id, text.as_bytes()]))
 }
 
 /// A PUBLISH as the application receives it, `topic text`, and its PUBACK if it wants one. `None` if it is malformed.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::config::{Confirmation, ConnectionConfig, Delivery};
 use crate::event::{Ticket, Tickets, Undelivered};
 use crate::message::Message;
 use crate::session::outbox::MOST_FAILURES;
@@ -11,6 +12,8 @@ pub(super) struct Ledger {
     fates: Vec<Fate>,
     /// Messages are sent again until they are confirmed: at least once.
     keeps: bool,
+    /// Only the protocol confirms messages.
+    by_acknowledgement: bool,
     /// The newest ticket that the server has seen on each connection or, for messages that are sent once, on any.
     newest: BTreeMap<ConnectionId, u64>,
     settled: u64,
@@ -38,8 +41,10 @@ struct Fate {
     /// The caller took it back, or the protocol dropped it.
     dropped: bool,
     replies: u8,
-    /// The server has answered it.
+    /// The server has answered or acknowledged it.
     answered: bool,
+    /// When that came, it had arrived: it goes out on no more than this many connections.
+    acknowledged: Option<u8>,
 }
 
 impl Fate {
@@ -57,8 +62,10 @@ impl Fate {
 }
 
 impl Ledger {
-    pub(super) fn new(keeps: bool) -> Self {
-        Self { fates: Vec::new(), keeps, newest: BTreeMap::new(), settled: 0 }
+    pub(super) fn new(config: &ConnectionConfig) -> Self {
+        let keeps = config.delivery == Delivery::AtLeastOnce;
+        let by_acknowledgement = config.confirmation == Confirmation::Acknowledgement;
+        Self { fates: Vec::new(), keeps, by_acknowledgement, newest: BTreeMap::new(), settled: 0 }
     }
 
     fn fate(&mut self, ticket: u64) -> &mut Fate {
@@ -87,13 +94,17 @@ impl Ledger {
         assert!(ticket > *newest, "#{ticket} after #{newest}");
         *newest = ticket;
         let fate = self.fate(ticket);
-        assert!(!fate.confirmed && !fate.doubted && !fate.expired, "#{ticket} once more: {fate:?}");
+        assert!(
+            (!fate.confirmed || fate.acknowledged.is_some()) && !fate.doubted && !fate.expired,
+            "#{ticket} once more: {fate:?}"
+        );
         fate.arrived |= whole;
         if fate.connection != connection {
             fate.connection = connection;
             fate.connections += 1;
         }
         let most = if keeps && !fate.request { 3 } else { 1 };
+        let most = fate.acknowledged.unwrap_or(most).min(most);
         assert!(fate.connections <= most, "#{ticket} on {} connections", fate.connections);
     }
 
@@ -144,9 +155,16 @@ impl Ledger {
         never
     }
 
-    /// The server has answered this request.
-    pub(super) fn answer(&mut self, ticket: u64) {
-        self.fate(ticket).answered = true;
+    /// The server has answered this request, or acknowledged this message, if there is one. The protocol was given it to
+    /// send so many times.
+    pub(super) fn answer(&mut self, ticket: u64, times: u8) {
+        if (1..=self.accepted()).contains(&ticket) {
+            let fate = self.fate(ticket);
+            fate.answered = true;
+            if fate.arrived && fate.acknowledged.is_none() {
+                fate.acknowledged = Some(times.max(1));
+            }
+        }
     }
 
     /// This request got its last reply.
@@ -159,12 +177,13 @@ impl Ledger {
     /// What the client reports of its messages while the line is up.
     pub(super) fn settle(&mut self, marks: &Watermarks) {
         assert!(marks.settled <= marks.written && marks.written <= self.accepted(), "{marks:?}");
+        let by_acknowledgement = self.by_acknowledgement;
         for ticket in self.settled + 1..=marks.settled {
             let fate = self.fate(ticket);
             if !fate.told && !fate.is_gone() {
                 // A wild server may answer a request that it has not read.
                 assert!(
-                    fate.arrived || fate.answered,
+                    fate.may_be_answered() || fate.arrived && !by_acknowledgement,
                     "#{ticket} confirmed, and it did not arrive: {fate:?}"
                 );
                 fate.confirmed = fate.arrived;
@@ -202,8 +221,9 @@ impl Ledger {
 
     /// The client is closed, and `left` remains. Returns how many messages it has released.
     pub(super) fn close(&mut self, left: &Undelivered) -> usize {
-        for message in &left.never_written {
-            let ticket = label(message.as_bytes()).expect("one of ours");
+        for (ticket, message) in &left.never_written {
+            let ticket = ticket.number();
+            assert_eq!(label(message.as_bytes()), Some(ticket));
             let fate = self.fate(ticket);
             assert!(!fate.unwritten && !fate.request, "#{ticket}: {fate:?}");
             fate.unwritten = true;

@@ -13,7 +13,7 @@ use super::check::Check;
 use super::ledger::Ledger;
 use super::peer::Said;
 use super::wild::Fallen;
-use crate::config::{ConnectionConfig, Delivery};
+use crate::config::{Confirmation, ConnectionConfig};
 use crate::error::Error;
 use crate::event::Event;
 use crate::io::publisher::Publisher;
@@ -69,7 +69,7 @@ impl Rig {
             asked: BTreeMap::new(),
             wall,
             taking: usize::MAX,
-            ledger: Ledger::new(config.delivery == Delivery::AtLeastOnce),
+            ledger: Ledger::new(&config),
             fallen: Fallen::default(),
             check: Check::new(now),
             answers_requests: false,
@@ -152,7 +152,7 @@ impl Rig {
             self.ledger.drop(ticket);
         }
         for ticket in self.fallen.take_answered() {
-            self.ledger.answer(ticket);
+            self.ledger.answer(ticket, self.fallen.times(ticket));
         }
         self.check.planned.extend(self.turn.host.planned.drain(..));
         // One message held by tungstenite, and the answers to pings, come on top.
@@ -193,7 +193,7 @@ impl Rig {
         for Reply { ticket, answer, last } in session.pending_replies() {
             self.work += 1;
             if matches!(answer, Some(Ok(_) | Err(Error::Answer { .. }))) {
-                self.ledger.answer(*ticket);
+                self.ledger.answer(*ticket, self.fallen.times(*ticket));
             }
             if *last {
                 self.ledger.reply(*ticket);
@@ -204,7 +204,8 @@ impl Rig {
         }
         let lines = &self.turn.host.lines;
         // Up to this ticket, a connection that is gone may have received confirmations.
-        let sure = lines.iter().map(|line| line.peer.sure()).max().unwrap_or_default();
+        let pongs = self.config.confirmation == Confirmation::Pong;
+        let sure = lines.iter().filter(|_| pongs).map(|line| line.peer.sure()).max().unwrap_or_default();
         for event in session.pending_events() {
             self.work += 1;
             self.check.event(event, now, &self.config, lines);

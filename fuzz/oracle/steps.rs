@@ -11,8 +11,8 @@ use super::peer::Peer;
 use super::rig::{Line, Opening, Rig};
 use super::wild::{Fallen, Wild};
 use crate::config::{
-    Beat, ConnectionConfig, Delivery, HeartbeatConfig, Inbound, Jitter, QueueLimit, ReconnectConfig,
-    WhileDown,
+    Beat, Confirmation, ConnectionConfig, Delivery, HeartbeatConfig, Inbound, Jitter, QueueLimit,
+    ReconnectConfig, WhileDown,
 };
 use crate::error::{CloseFrame, Error, Rejection, SendErrorKind};
 use crate::io::turn::Turn;
@@ -111,6 +111,10 @@ fn config(input: &mut Input<'_>, speaks: Speaks) -> ConnectionConfig {
         input.pick(&[None, None, Some(Duration::from_millis(500)), Some(Duration::from_millis(20))]);
     config.fragment = input.pick(&[None, None, Some(1000), Some(100), Some(3)]);
     config.while_down = input.pick(&[WhileDown::Queue, WhileDown::Queue, WhileDown::Refuse]);
+    if speaks != Speaks::Plain {
+        config.confirmation =
+            input.pick(&[Confirmation::Pong, Confirmation::Pong, Confirmation::Acknowledgement]);
+    }
     config
 }
 

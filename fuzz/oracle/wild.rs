@@ -1,10 +1,12 @@
 //! A protocol that asks for anything at any time, as the bytes of the input say.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::event::Ticket;
 use crate::message::Message;
 use crate::protocol::{
     Attempt, Context, Handshake, Loss, Outgoing, Protocol, RequestId, Retry, UpgradeRequest,
@@ -17,6 +19,8 @@ pub(super) struct Wild {
     script: Vec<u8>,
     at: usize,
     requests: VecDeque<RequestId>,
+    /// The tickets of the messages that it has sent, oldest first.
+    sent: VecDeque<Ticket>,
     fallen: Fallen,
 }
 
@@ -28,7 +32,8 @@ pub(super) struct Fallen(Arc<Mutex<Seen>>);
 struct Seen {
     /// The tickets of the messages that it dropped.
     fallen: Vec<u64>,
-    /// The tickets of the requests that it has answered, whether or not anybody still waited.
+    /// The tickets of the requests that it has answered, whether or not anybody still waited, and of the messages that it
+    /// has acknowledged.
     answered: Vec<u64>,
     /// How often it was given each message to send.
     times: BTreeMap<u64, u8>,
@@ -57,6 +62,10 @@ impl Fallen {
         request
     }
 
+    fn acknowledge(&self, tickets: RangeInclusive<u64>) {
+        self.seen().answered.extend(tickets);
+    }
+
     fn meet(&self, ticket: u64) {
         let mut seen = self.seen();
         let times = seen.times.entry(ticket).or_default();
@@ -70,7 +79,7 @@ impl Fallen {
 
 impl Wild {
     pub(super) fn new(script: &[u8], fallen: Fallen) -> Self {
-        Self { script: script.to_vec(), at: 0, requests: VecDeque::new(), fallen }
+        Self { script: script.to_vec(), at: 0, requests: VecDeque::new(), sent: VecDeque::new(), fallen }
     }
 
     fn choose(&mut self, n: u8) -> u8 {
@@ -80,7 +89,7 @@ impl Wild {
 
     fn effect(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         let ms = Duration::from_millis(u64::from(self.choose(40)) * 7);
-        match self.choose(28) {
+        match self.choose(34) {
             0 => cx.send("w: anything"),
             1 => cx.send("w".repeat(70_000)),
             2 => cx.deliver("anything"),
@@ -119,6 +128,29 @@ impl Wild {
             18 if self.choose(4) == 1 => return Err(Error::session("enough")),
             19 if self.choose(4) == 1 => return Err(Error::login_refused("enough")),
             21..=27 => cx.move_line(),
+            28..=29 => {
+                if let Some(ticket) = self.sent.pop_front() {
+                    self.fallen.acknowledge(ticket.number()..=ticket.number());
+                    cx.acknowledge(ticket);
+                }
+            }
+            30 => {
+                if let Some(ticket) = self.sent.pop_back() {
+                    self.fallen.acknowledge(ticket.number()..=ticket.number());
+                    cx.acknowledge([ticket, ticket]);
+                }
+            }
+            31 => {
+                if let Some(ticket) = self.sent.front().copied() {
+                    self.fallen.acknowledge(1..=ticket.number());
+                    cx.acknowledge(..=ticket);
+                }
+            }
+            32 => {
+                let ticket = u64::from(self.choose(20)) + 1;
+                self.fallen.acknowledge(ticket..=ticket);
+                cx.acknowledge(Ticket(ticket));
+            }
             _ => {}
         }
         Ok(())
@@ -154,6 +186,7 @@ impl Protocol for Wild {
         if self.choose(8) == 7 && before.is_ok() {
             self.fallen.add(outgoing.ticket.number());
         } else {
+            self.sent.push_back(outgoing.ticket);
             cx.send(outgoing.message);
         }
         before?;

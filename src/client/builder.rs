@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::client::{Client, LineHandle};
-use crate::config::{Beat, ConnectionConfig, WhileDown};
+use crate::config::{Beat, Confirmation, ConnectionConfig, WhileDown};
 use crate::error::Error;
 use crate::io::thread::{IoThread, Notify, Setup};
 use crate::protocol::{Protocol, UpgradeRequest};
@@ -176,6 +176,10 @@ impl Builder {
                 let reason = "it is Protocol, but the client has no protocol to send the heartbeats; use WebSocketPing, Json or Off";
                 return Err(Error::InvalidConfig { setting: "heartbeat.beat", reason: reason.into() });
             }
+            None if config.confirmation == Confirmation::Acknowledgement => {
+                let reason = "it is Acknowledgement, but the client has no protocol that acknowledges messages; use Pong, or give the builder a protocol";
+                return Err(Error::InvalidConfig { setting: "confirmation", reason: reason.into() });
+            }
             None => {}
         }
         if has_one_processor() {
@@ -203,7 +207,7 @@ impl Builder {
             shared.intake.set_refusing(Some(ConnectionState::Disconnected));
         }
         let patience = config.heartbeat.timeout;
-        let confirms = config.heartbeat.beat == Beat::WebSocketPing;
+        let confirms = config.confirms();
         let settings = Settings { config, fetch, resolver, tls: Connector::default() };
         let worker = IoThread::new(Setup {
             settings,

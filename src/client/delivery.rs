@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::client::{Client, not_on_io_thread};
 use crate::error::Error;
+use crate::event::Ticket;
 use crate::event::Tickets;
 use crate::shared::{Command, Inner};
 
@@ -45,11 +46,19 @@ impl Client {
     /// The result concerns these messages only, whichever thread or handle sent them. It is final: the same question
     /// gets the same answer, however often it is asked.
     ///
+    /// # What it proves
+    /// By default a WebSocket pong confirms: the server's WebSocket library has read everything before the ping. It does
+    /// not say that the application behind it has handled the messages. A server that is killed at that moment loses
+    /// confirmed messages. Where that matters, let the server's application acknowledge messages, and set
+    /// [`Confirmation::Acknowledgement`](crate::Confirmation::Acknowledgement).
+    ///
     /// # How it works
-    /// The client sends a WebSocket ping behind the messages. The server answers in order, so the pong confirms
+    /// With pongs, the client sends a WebSocket ping behind the messages. The server answers in order, so the pong confirms
     /// everything written before the ping. This takes one round trip; if the line is down, the ping follows the
     /// reconnect. Callers that wait at the same time share pings, and wait for two round trips at most. An answered
-    /// [`request`](Self::request) is in no doubt after a loss, but the call still waits for the messages before it.
+    /// [`request`](Self::request) is confirmed by its answer.
+    ///
+    /// With acknowledgements, nothing is asked: the call waits for the protocol to acknowledge the messages.
     ///
     /// * An intermediary that answers pings itself confirms only that it has the messages.
     /// * A server whose pongs do not repeat the ping's payload, as RFC 6455 (section 5.5.3) requires, confirms nothing:
@@ -67,8 +76,8 @@ impl Client {
     /// # Errors
     /// * [`Error::Unconfirmed`]: some messages were lost or never sent.
     /// * [`Error::Timeout`]: the fate of some messages is not known yet.
-    /// * [`Error::InvalidArgument`]: this client has not accepted one of the tickets, or its heartbeats are not
-    ///   WebSocket pings.
+    /// * [`Error::InvalidArgument`]: this client has not accepted one of the tickets, or nothing can confirm: its
+    ///   heartbeats are not WebSocket pings, and its protocol does not acknowledge messages.
     /// * [`Error::Closed`]: the client ended because of a defect in this library, and the fate of some messages is
     ///   unknown.
     ///
@@ -89,7 +98,7 @@ impl Client {
         if !self.line.confirms {
             return Err(wrong(
                 "confirm",
-                "confirmations need heartbeats by WebSocket ping: use Beat::WebSocketPing as heartbeat.beat",
+                "confirmations need heartbeats by WebSocket ping, or a protocol that acknowledges messages: use Beat::WebSocketPing or Confirmation::Acknowledgement",
             ));
         }
         let tickets = tickets.into().of_accepted(self.line.shared.intake.last_ticket());
@@ -101,6 +110,28 @@ impl Client {
             self.line.watch(timeout, |status| fates(&tickets, status))
         });
         known.unwrap_or_else(|| Err(self.line.timeout("the confirmation", timeout)))
+    }
+
+    /// Returns the last message up to which the fate of all is known, or `None` if there is none yet. Each message up to
+    /// it was confirmed, or an event has listed it as lost. Never blocks.
+    ///
+    /// Use it to trim a buffer of your own, or for a progress bar, together with [`stats`](Self::stats). Fates become
+    /// known when something asks for them: with pongs, each heartbeat and each [`confirm`](Self::confirm) does, and with
+    /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce) an outbox that is half full. With
+    /// [`Confirmation::Acknowledgement`](crate::Confirmation::Acknowledgement), each acknowledgement counts at once.
+    ///
+    /// ```
+    #[doc = include_str!("echo.txt")]
+    /// # use std::time::Duration;
+    /// # let client = tautline::Client::connect(&url)?;
+    /// let order = client.send("buy")?;
+    /// client.confirm(.., Duration::from_secs(3))?;
+    /// assert_eq!(client.confirmed_up_to(), Some(order));
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn confirmed_up_to(&self) -> Option<Ticket> {
+        let settled = self.line.shared.status.read(|status| status.watermarks.settled);
+        (settled > 0).then_some(Ticket(settled))
     }
 }
 
@@ -116,10 +147,7 @@ fn flushed(target: u64, status: &Inner) -> Option<Result<(), Error>> {
 
 /// Returns the fates of these messages, once all of them are known.
 fn fates(tickets: &Tickets, status: &Inner) -> Option<Result<(), Error>> {
-    let settled = status.watermarks.settled;
-    let newer = tickets.runs().iter().rev().take_while(|run| *run.end() > settled);
-    let known =
-        newer.map(|run| settled.max(run.start() - 1) + 1..=*run.end()).all(|run| status.losses.cover(run));
+    let known = tickets.runs().iter().rev().all(|run| status.knows(run.clone()));
     match &status.closed {
         None if !known => return None,
         Some((_, left)) if !known && left.unfinished => return Some(Err(Error::Closed)),
@@ -145,7 +173,10 @@ mod tests {
         let status = Status::new();
         let doubt =
             |&(ticket, expired): &(u64, bool)| LostMessages { tickets: Ticket(ticket).into(), expired };
-        status.set_watermarks(Watermarks { written, settled }, lost.iter().map(doubt).collect());
+        status.set_watermarks(
+            Watermarks { written, settled, ahead: Vec::new() },
+            lost.iter().map(doubt).collect(),
+        );
         status
     }
 
@@ -185,7 +216,7 @@ mod tests {
         for asked in [&[5][..], &[2, 5], &[5, 6], &[6, 7]] {
             assert_eq!(ask(asked), "unknown");
         }
-        status.set_watermarks(Watermarks { written: 6, settled: 3 }, vec![]);
+        status.set_watermarks(Watermarks { written: 6, settled: 3, ahead: Vec::new() }, vec![]);
         assert_eq!(ask(&[1, 4]), "received", "what was known stays so");
     }
 }

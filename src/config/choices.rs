@@ -55,8 +55,9 @@ pub struct QueueLimit {
 
 /// What happens to a message that was written to a connection that was lost before the server confirmed the message.
 ///
-/// A WebSocket pong confirms every message written before its ping. An intermediary that answers pings itself confirms
-/// only that it has the messages.
+/// [`Confirmation`] says what confirms: by default a WebSocket pong, which proves that the server's WebSocket library has
+/// read everything before the ping. It does not prove that the application behind it has handled the messages. An
+/// intermediary that answers pings itself confirms only that it has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Delivery {
@@ -73,6 +74,23 @@ pub enum Delivery {
     /// A server whose pongs do not repeat the payload of the ping confirms nothing: the log says so once, and the
     /// outbox fills up.
     AtLeastOnce,
+}
+
+/// What confirms that the server has received a message: for [`confirm`](crate::Client::confirm), for
+/// [`Delivery::AtLeastOnce`], and before the client closes or moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Confirmation {
+    /// A WebSocket pong confirms every message written before its ping. The server's WebSocket library answers pings, so
+    /// this says that the library has read the message, and not that the application behind it has handled it. A server
+    /// that is killed loses what lies in between.
+    #[default]
+    Pong,
+    /// The protocol confirms messages by [`Context::acknowledge`](crate::Context::acknowledge) when the server's
+    /// application says that it has handled them. Pings go out as heartbeats only. A client without a protocol rejects
+    /// this setting. A [`JsonSession`](crate::JsonSession) acknowledges a request when it is answered, and other messages
+    /// by [`acknowledged_by`](crate::JsonSession::acknowledged_by).
+    Acknowledgement,
 }
 
 /// What happens to messages that are sent while the line is not ready.

@@ -70,7 +70,7 @@ fn a_bad_setting_is_named_with_what_it_is_and_what_is_allowed() {
         (config().fragment(0), "fragment can't be used: it is 0; at least 1 is needed"),
         (
             config().delivery(Delivery::AtLeastOnce).heartbeat(HeartbeatConfig::off()),
-            "delivery can't be used: it is AtLeastOnce, which needs the confirmations of Beat::WebSocketPing, but heartbeat.beat is Off",
+            "delivery can't be used: it is AtLeastOnce, which needs the confirmations of Beat::WebSocketPing or of Confirmation::Acknowledgement, but heartbeat.beat is Off",
         ),
         (
             config().spin(Duration::from_millis(1) + Duration::from_nanos(1)),

@@ -17,7 +17,7 @@ use mio::net::TcpStream;
 
 use crate::dial::{Dialled, Dialler};
 use crate::error::{Error, Fault, INTERNAL, Phase};
-use crate::event::{CloseReason, Event, Undelivered};
+use crate::event::{CloseReason, Event, Ticket, Undelivered};
 use crate::io::publisher::Publisher;
 use crate::io::slow_callbacks::{Timed, timed};
 use crate::io::turn::{Host, News, Next, Turn};
@@ -204,7 +204,7 @@ impl IoThread {
             shared.intake.close();
             let mut untaken = VecDeque::new();
             shared.intake.exchange(&mut untaken, (0, 0));
-            let never_written = untaken.into_iter().map(|item| item.message).collect();
+            let never_written = untaken.into_iter().map(|item| (Ticket(item.ticket), item.message)).collect();
             // What the session held is dropped with it.
             let still_inside = shared.calls.elsewhere();
             let left =

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::event::Ticket;
+use crate::event::{Ticket, Tickets};
 use crate::message::Message;
 use crate::secrets::Secrets;
 
@@ -63,6 +63,7 @@ pub(crate) enum Effect {
     /// A secret that the server may repeat.
     Secret(Secrets),
     Deliver(Message),
+    Acknowledge(Tickets),
     Ready {
         resumed: bool,
     },
@@ -151,6 +152,49 @@ impl<'a> Context<'a> {
     /// Delivers a message to the application, even before the line is ready.
     pub fn deliver(&mut self, message: impl Into<Message>) {
         self.effects.push(Effect::Deliver(message.into()));
+    }
+
+    /// Reports that the server's application has handled these messages: one [`Ticket`], a list, a range, or with
+    /// `..=ticket` all messages up to one. The tickets are those of [`on_send`](crate::Protocol::on_send).
+    ///
+    /// With [`Confirmation::Acknowledgement`](crate::Confirmation::Acknowledgement) this is what confirms a message: see
+    /// there. With pongs it confirms the message earlier than they would.
+    ///
+    /// A message may be acknowledged in any order, on any connection, and again: the first time counts. One that waits to
+    /// be sent again is not sent. One that an event has listed as maybe delivered stays so. A message that was never sent
+    /// can't be acknowledged: the call does nothing for it, and the log has a warning for each connection that does so.
+    ///
+    /// ```
+    /// # use std::collections::HashMap;
+    /// # use tautline::{Context, Error, Handshake, Message, Outgoing, Protocol, Ticket};
+    /// /// A server that answers each message with `ok` and the message's number.
+    /// #[derive(Default)]
+    /// struct Receipts {
+    ///     sent: HashMap<String, Ticket>,
+    ///     number: u64,
+    /// }
+    ///
+    /// impl Protocol for Receipts {
+    /// #   fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> { cx.ready(); Ok(()) }
+    ///     fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
+    ///         self.number += 1;
+    ///         self.sent.insert(self.number.to_string(), outgoing.ticket);
+    ///         cx.send(format!("{} {}", self.number, outgoing.message));
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
+    ///         match message.as_text().and_then(|text| text.strip_prefix("ok ")) {
+    ///             Some(number) => self.sent.remove(number).into_iter().for_each(|ticket| cx.acknowledge(ticket)),
+    ///             None => cx.deliver(message),
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    /// # drop(Receipts::default());
+    /// ```
+    pub fn acknowledge(&mut self, tickets: impl Into<Tickets>) {
+        self.effects.push(Effect::Acknowledge(tickets.into()));
     }
 
     /// Declares the line ready, for example because the login was accepted. The application's messages are now sent,

@@ -6,6 +6,7 @@ use std::fmt;
 use serde_json::Value;
 
 use crate::error::Error;
+use crate::event::Ticket;
 use crate::message::Message;
 use crate::protocol::{Context, Handshake, Loss, Outgoing, Protocol, RequestId, Retry};
 use crate::secrets::Secrets;
@@ -54,7 +55,20 @@ pub struct JsonSession {
     /// Requests that wait for an answer, oldest first. One that timed out keeps its place: its late answer must not be
     /// taken for that of the next request.
     open: VecDeque<Open>,
-    next_id: u64,
+    acknowledged: Option<Acknowledged>,
+    /// Whether the application has set the value of such a field itself.
+    sets_values: bool,
+}
+
+/// How messages are acknowledged.
+struct Acknowledged {
+    /// The field that names a message, and the one by which the server acknowledges it.
+    sent: Box<str>,
+    by: Box<str>,
+    /// Messages without an acknowledgement, oldest first.
+    open: VecDeque<(Key, Ticket)>,
+    /// Whether the log has said that a message can't be acknowledged.
+    warned: bool,
 }
 
 /// A request that waits for an answer.
@@ -77,6 +91,9 @@ const LOOKED_AT: usize = 8 << 10;
 
 /// How many requests may wait for their answers.
 const OPEN: usize = 1024;
+
+/// How many messages may wait for their acknowledgements.
+const UNACKNOWLEDGED: usize = 65_536;
 
 impl JsonSession {
     /// Returns a session without a login and without requests.
@@ -118,7 +135,7 @@ impl JsonSession {
     /// Pairs an answer with the request that has the same value in this top-level field. Use either this or
     /// [`answers_in_order`](Self::answers_in_order).
     ///
-    /// A request without the field gets a rising number there. Adding it rewrites the JSON: the order of the fields may
+    /// A request without the field gets the number of its ticket there. Adding it rewrites the JSON: the order of the fields may
     /// change, and numbers beyond 64 bits lose digits. Set the field yourself to have the request sent unchanged.
     ///
     /// A value stays in use until its answer has arrived or the line is lost, even if the request has timed out. JSON
@@ -137,6 +154,37 @@ impl JsonSession {
     /// would be taken for the answer to the next request.
     pub fn answers_in_order(mut self, test: impl FnMut(&Value) -> bool + Send + 'static) -> Self {
         self.in_order = Some(Box::new(test));
+        self
+    }
+
+    /// Pairs the server's acknowledgements with messages: a message with a value in the top-level field `sent` is
+    /// acknowledged by a message of the server with the same value in the field `by`. Both may have the same name. The
+    /// server's message is not delivered, unless it answers a request.
+    ///
+    /// For [`Confirmation::Acknowledgement`](crate::Confirmation::Acknowledgement). A message without the field gets the
+    /// number of its ticket there, and has it again when it is sent again, so that a server can recognise it. As with
+    /// [`answers_by`](Self::answers_by), adding it rewrites the JSON. A message that is not a JSON object can't be
+    /// acknowledged; the log says so once. A request needs no such field: its answer acknowledges it.
+    ///
+    /// 65,536 messages may wait. Beyond that the oldest is not recognised any more.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use serde_json::json;
+    /// use tautline::{Client, Confirmation, ConnectionConfig, Delivery, JsonSession};
+    ///
+    /// let config = ConnectionConfig::new("ws://127.0.0.1:8080")
+    ///     .delivery(Delivery::AtLeastOnce)
+    ///     .confirmation(Confirmation::Acknowledgement);
+    /// let session = JsonSession::new().acknowledged_by("seq", "ack");
+    /// let client = Client::builder(config).protocol(session).connect()?;
+    /// let ticket = client.send(json!({"order": "buy"}))?; // goes out as {"order":"buy","seq":1}
+    /// client.confirm(ticket, Duration::from_secs(3))?; // {"ack":1} has come
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn acknowledged_by(mut self, sent: impl Into<String>, by: impl Into<String>) -> Self {
+        let (sent, by) = (sent.into().into(), by.into().into());
+        self.acknowledged = Some(Acknowledged { sent, by, open: VecDeque::new(), warned: false });
         self
     }
 
@@ -167,8 +215,52 @@ impl JsonSession {
         Some((request, false))
     }
 
+    /// The message as it is sent, with the key that its acknowledgement will have.
+    fn numbered(&mut self, ticket: Ticket, message: Message) -> (Message, Option<Key>) {
+        let number = self.number(ticket);
+        let Some(Acknowledged { sent, warned, .. }) = &mut self.acknowledged else { return (message, None) };
+        let Ok(Value::Object(mut object)) = message.json() else {
+            if !std::mem::replace(warned, true) {
+                log::warn!("A message that is not a JSON object has no field {sent:?} to acknowledge it by");
+            }
+            return (message, None);
+        };
+        if let Some(value) = object.get(&**sent) {
+            self.sets_values = true;
+            let key = value.to_string();
+            return (message, Some(key.into()));
+        }
+        object.insert(sent.to_string(), number.into());
+        (Value::Object(object).into(), Some(number.to_string().into()))
+    }
+
+    /// The number that a message gets: that of its ticket, so that it has the same when it is sent again. If the
+    /// application has set values itself, it is one that is not in use.
+    fn number(&self, ticket: Ticket) -> u64 {
+        let requests = || self.open.iter().map(|open| &open.key);
+        let messages =
+            || self.acknowledged.iter().flat_map(|acknowledged| &acknowledged.open).map(|(key, _)| key);
+        let is_taken = |number: &u64| requests().chain(messages()).any(|key| **key == *number.to_string());
+        let mut numbers = (ticket.number()..).step_by(1 << 32);
+        let number = if self.sets_values { numbers.find(|number| !is_taken(number)) } else { numbers.next() };
+        number.unwrap_or(ticket.number())
+    }
+
+    /// The message that `value` acknowledges.
+    fn acknowledges(&mut self, value: &Value) -> Option<Ticket> {
+        let Acknowledged { by, open, .. } = self.acknowledged.as_mut()?;
+        let key = value.get(&**by)?.to_string();
+        let at = open.iter().position(|(open, _)| **open == *key)?;
+        open.remove(at).map(|(_, ticket)| ticket)
+    }
+
     /// The request as it is sent, with the key that its answer will have.
-    fn keyed(&mut self, cx: &Context<'_>, message: Message) -> Result<(Message, Key), &'static str> {
+    fn keyed(
+        &mut self,
+        cx: &Context<'_>,
+        ticket: Ticket,
+        message: Message,
+    ) -> Result<(Message, Key), &'static str> {
         if self.open.len() >= OPEN && self.field.is_some() {
             // If each answer names its request, requests that nobody waits for any more can be forgotten.
             self.open.retain(|open| cx.is_waiting(open.request));
@@ -185,6 +277,7 @@ impl JsonSession {
             return Err("it is not a JSON object, so it has no field to pair the answer by");
         };
         if let Some(value) = object.get(&**field) {
+            self.sets_values = true;
             let key = value.to_string();
             if self.open.iter().any(|open| *open.key == *key) {
                 return Err(
@@ -193,12 +286,9 @@ impl JsonSession {
             }
             return Ok((message, key.into()));
         }
-        self.next_id += 1;
-        while self.open.iter().any(|open| *open.key == *self.next_id.to_string()) {
-            self.next_id += 1;
-        }
-        object.insert(field.to_string(), self.next_id.into());
-        Ok((Value::Object(object).into(), self.next_id.to_string().into()))
+        let number = self.number(ticket);
+        object.insert(field.to_string(), number.into());
+        Ok((Value::Object(object).into(), number.to_string().into()))
     }
 }
 
@@ -208,6 +298,12 @@ impl Protocol for JsonSession {
             "answers are paired either by a field or by their order: use answers_by or answers_in_order, not both"
         } else if self.field.as_ref().is_some_and(|field| field.is_empty()) {
             "answers_by needs the name of a field"
+        } else if self
+            .acknowledged
+            .as_ref()
+            .is_some_and(|Acknowledged { sent, by, .. }| sent.is_empty() || by.is_empty())
+        {
+            "acknowledged_by needs the names of two fields"
         } else if self.login.is_none() && (self.accepted.is_some() || self.refused.is_some()) {
             "accepted and refused test the answer to a login, but the session has none; set login or login_with"
         } else {
@@ -246,9 +342,14 @@ impl Protocol for JsonSession {
             log::debug!("the server accepted the login once more; ignored");
             return Ok(());
         }
+        let acknowledged = self.acknowledges(&value);
+        if let Some(ticket) = acknowledged {
+            cx.acknowledge(ticket);
+        }
         match self.answered(&value) {
             Some((request, true)) => cx.answer_part(request, message),
             Some((request, false)) => cx.answer(request, message),
+            None if acknowledged.is_some() => {}
             None => cx.deliver(message),
         }
         Ok(())
@@ -256,10 +357,17 @@ impl Protocol for JsonSession {
 
     fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
         let Some(request) = outgoing.request else {
-            cx.send(outgoing.message);
+            let (message, key) = self.numbered(outgoing.ticket, outgoing.message);
+            if let Some((key, Acknowledged { open, .. })) = key.zip(self.acknowledged.as_mut()) {
+                if open.len() == UNACKNOWLEDGED {
+                    open.pop_front();
+                }
+                open.push_back((key, outgoing.ticket));
+            }
+            cx.send(message);
             return Ok(());
         };
-        match self.keyed(cx, outgoing.message) {
+        match self.keyed(cx, outgoing.ticket, outgoing.message) {
             Ok((message, key)) => {
                 let many = outgoing.many && self.field.is_some();
                 self.open.push_back(Open { key, request, many });
@@ -277,6 +385,10 @@ impl Protocol for JsonSession {
 
     fn on_down(&mut self, down: &Loss<'_>) -> Retry {
         self.open.clear();
+        if let Some(acknowledged) = &mut self.acknowledged {
+            // A message that is sent again is added again.
+            acknowledged.open.clear();
+        }
         down.default_retry()
     }
 }

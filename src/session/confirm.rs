@@ -4,11 +4,13 @@ use std::time::Instant;
 
 use log::warn;
 
-use crate::config::Beat;
+use crate::config::{Beat, Confirmation};
+use crate::event::Tickets;
 use crate::session::close_handshake::Closing;
 use crate::session::connection::Connection;
 use crate::session::pings::Pong;
 use crate::session::{ConnectionId, LOG, Session};
+use crate::ticket::OPEN;
 
 impl Session {
     /// A caller wants to know whether everything up to ticket `through` has arrived. The server is asked as soon as
@@ -22,6 +24,7 @@ impl Session {
     pub(super) fn confirm(&mut self, now: Instant, id: ConnectionId, payload: &[u8]) {
         let Some(current) = self.line.current_mut().filter(|current| current.id == id) else { return };
         match current.pings.handle_pong(payload) {
+            Pong::Confirms(_) if self.config.confirmation != Confirmation::Pong => {}
             Pong::Confirms(ticket) => self.outbox.confirm(ticket),
             Pong::IsDoubtful if current.heartbeat.is_running() => self.ping_to_confirm(now),
             Pong::IsMute if !std::mem::replace(&mut self.wanted.warned_of_mute, true) => warn!(
@@ -31,13 +34,49 @@ impl Session {
             ),
             Pong::IsDoubtful | Pong::IsMute | Pong::Nothing => {}
         }
+        self.go_on_closing(now);
+    }
+
+    /// The protocol says that the server's application has handled these messages.
+    pub(super) fn acknowledge(&mut self, now: Instant, id: ConnectionId, tickets: &Tickets) {
+        // Of an open range, only what is there counts.
+        let last = self.outbox.last_sent();
+        let mut unsent = None;
+        for run in tickets.runs() {
+            let (first, end) = (*run.start(), *run.end());
+            if first == 1 {
+                self.outbox.acknowledge_through(end.min(last));
+            } else {
+                (first..=end.min(last)).for_each(|ticket| self.outbox.acknowledge(ticket));
+            }
+            unsent = unsent.or((end > last && end < OPEN).then_some(end));
+        }
+        if let Some(ticket) = unsent
+            && let Some(connection) = self.line.connection_mut(id)
+            && !std::mem::replace(&mut connection.acknowledged_unsent, true)
+        {
+            warn!(target: LOG, "The protocol acknowledges message #{ticket}, which was never sent: ignored");
+        }
+        self.go_on_closing(now);
+    }
+
+    /// What the server has received decides how a line that closes goes on.
+    fn go_on_closing(&mut self, now: Instant) {
         if self.line.current().and_then(Connection::closing).is_some_and(Closing::awaits_answer) {
             self.closing_timeout(now);
         }
     }
 
-    /// Whether pongs can confirm anything on the current connection.
+    /// Whether the server may still confirm what it has received.
     pub(super) fn confirms(&self) -> bool {
+        match self.config.confirmation {
+            Confirmation::Pong => self.pongs_confirm(),
+            Confirmation::Acknowledgement => self.line.current().is_some(),
+        }
+    }
+
+    /// Whether pongs can confirm anything on the current connection.
+    fn pongs_confirm(&self) -> bool {
         self.config.heartbeat.beat == Beat::WebSocketPing
             && self
                 .line
@@ -48,15 +87,20 @@ impl Session {
     /// Whether to ask the server now: the window of unconfirmed messages fills up, or a caller waits for what has gone
     /// out.
     pub(super) fn should_ask(&self) -> bool {
-        let Some(current) = self.line.current().filter(|_| self.confirms()) else { return false };
+        let asks = self.config.confirmation == Confirmation::Pong && self.pongs_confirm();
+        let Some(current) = self.line.current().filter(|_| asks) else { return false };
         let (handed, confirmed) = (self.outbox.last_handed(), self.outbox.confirmed());
         let known = current.pings.asked().max(confirmed);
         let fills = self.outbox.is_half_full(self.config.outbox) && !current.pings.ask_behind(confirmed);
         fills || (self.wanted.wants_ping(handed, known, self.outbox.has_waiting()) && current.pings.may_ask())
     }
 
-    /// Sends a ping outside the schedule. Its answer confirms everything sent before it.
+    /// Sends a ping outside the schedule. Its answer confirms everything sent before it. If the protocol acknowledges
+    /// messages, there is nothing to ask.
     pub(super) fn ping_to_confirm(&mut self, now: Instant) {
+        if self.config.confirmation != Confirmation::Pong {
+            return;
+        }
         if let Some(current) = self.line.current_mut() {
             let pulse = current.heartbeat.beat(now);
             self.beat(now, pulse);

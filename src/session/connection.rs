@@ -39,6 +39,8 @@ pub(super) struct Connection {
     pub(super) secrets: Secrets,
     /// Secrets in the connection's upgrade request.
     pub(super) request_secrets: Secrets,
+    /// Whether the log has said that the protocol acknowledges a message that was never sent.
+    pub(super) acknowledged_unsent: bool,
 }
 
 /// How far a connection has come.
@@ -100,6 +102,7 @@ impl Connection {
             jobs: 0,
             secrets: Secrets::default(),
             request_secrets: Secrets::default(),
+            acknowledged_unsent: false,
         }
     }
 

@@ -198,14 +198,15 @@ impl Session {
         let role = self.line.role(id);
         match effect {
             Effect::Deliver(message) => return self.deliver(message),
+            Effect::Acknowledge(tickets) => return self.acknowledge(now, id, &tickets),
             Effect::Part(request, answer) => {
-                self.outbox.answer(request.0);
+                self.outbox.acknowledge(request.0);
                 return self.requests.part(request.0, answer);
             }
             Effect::End(request, end) => {
                 // Any other error comes from the protocol itself, not from the server.
                 if matches!(end, Ok(Some(_)) | Err(Error::Answer { .. })) {
-                    self.outbox.answer(request.0);
+                    self.outbox.acknowledge(request.0);
                 }
                 return self.requests.end(request.0, end);
             }
@@ -241,7 +242,11 @@ impl Session {
                 connection.jobs += 1;
                 self.out.jobs.push_back(Job { connection: id, id: work_id, work });
             }
-            Effect::Deliver(_) | Effect::Part(..) | Effect::End(..) | Effect::Secret(_) => {}
+            Effect::Deliver(_)
+            | Effect::Acknowledge(_)
+            | Effect::Part(..)
+            | Effect::End(..)
+            | Effect::Secret(_) => {}
         }
     }
 

@@ -24,6 +24,7 @@ mod requests;
 mod retries;
 mod secrets;
 mod sender;
+mod settled;
 mod timers;
 mod transmit;
 pub(crate) mod unanswered;

@@ -14,8 +14,9 @@ use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use crate::config::{Delivery, QueueLimit};
-use crate::event::Tickets;
+use crate::event::{Ticket, Tickets};
 use crate::message::Message;
+use crate::session::settled::Settled;
 
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
@@ -38,17 +39,24 @@ pub(crate) struct Outbox {
     /// The last ticket of a message that the system has taken at least in part.
     touched: u64,
     written: u64,
-    /// The last ticket ever written, on this connection or an earlier one.
-    ever_written: u64,
-    /// How many messages were ever written.
-    messages_written: u64,
-    confirmed: u64,
-    /// Tickets after `confirmed` that left without being written, or were settled out of order, as runs in rising
-    /// order.
-    gone: VecDeque<RangeInclusive<u64>>,
+    /// Confirmed, or given up, or known to be lost.
+    settled: Settled,
+    counts: Counts,
     released: Released,
     /// The remaining messages were taken out: nothing more is ever written.
     drained: bool,
+}
+
+/// Messages with their tickets.
+type Kept = Vec<(Ticket, Message)>;
+
+/// How many messages have come how far.
+#[derive(Debug, Default)]
+struct Counts {
+    /// The last ticket that was ever written, on this connection or one before.
+    last_written: u64,
+    written: u64,
+    confirmed: u64,
 }
 
 /// A message, how many connections were lost over it, and on how many the protocol has failed to send it.
@@ -62,12 +70,7 @@ struct Entry {
     failures: u8,
     /// A request: once handed over, it is never sent again.
     once: bool,
-    /// An answered request: it has arrived.
-    answered: bool,
 }
-
-/// How many runs are remembered. More arise only if confirmations never come; then the oldest runs count as written.
-const MOST_GONE_RUNS: usize = 1024;
 
 /// How often a message may be written.
 const MOST_SENDS: u8 = 3;
@@ -100,29 +103,13 @@ impl Outbox {
     /// Takes an accepted message in; tickets rise by one.
     pub(crate) fn push(&mut self, ticket: u64, message: Message, expires: Option<Instant>) {
         self.accepted = ticket;
-        self.entries.push_back(Entry {
-            ticket,
-            message,
-            expires,
-            losses: 0,
-            failures: 0,
-            once: false,
-            answered: false,
-        });
+        self.entries.push_back(Entry { ticket, message, expires, losses: 0, failures: 0, once: false });
     }
 
     /// Takes in an accepted request, like [`push`](Self::push).
     pub(crate) fn push_request(&mut self, ticket: u64, message: Message) {
         self.accepted = ticket;
-        self.entries.push_back(Entry {
-            ticket,
-            message,
-            expires: None,
-            losses: 0,
-            failures: 0,
-            once: true,
-            answered: false,
-        });
+        self.entries.push_back(Entry { ticket, message, expires: None, losses: 0, failures: 0, once: true });
     }
 
     /// When the next message that was never written becomes too old for it.
@@ -144,7 +131,7 @@ impl Outbox {
             self.released.add(&entry.message);
             last = entry.ticket;
         }
-        self.leave(first, last);
+        self.settled.settle(first, last);
         Tickets::between(first - 1, last)
     }
 
@@ -190,7 +177,7 @@ impl Outbox {
     pub(crate) fn drop_unsent(&mut self, ticket: u64) -> Option<bool> {
         let entry = self.entries.remove(self.waiting(ticket)?)?;
         self.released.add(&entry.message);
-        self.leave(ticket, ticket);
+        self.settled.settle(ticket, ticket);
         Some(entry.losses > 0)
     }
 
@@ -214,57 +201,50 @@ impl Outbox {
         (at >= self.held.messages).then_some(at)
     }
 
-    /// The server has answered a request, so the request has arrived. This confirms no earlier message: only its own
-    /// answer does, or a pong.
-    pub(crate) fn answer(&mut self, ticket: u64) {
-        let in_doubt = ticket > self.confirmed && ticket <= self.last_handed;
-        if !in_doubt || self.gone.iter().any(|run| run.contains(&ticket)) {
-            return;
+    /// The server has answered or acknowledged a message, so the message has arrived. This confirms no earlier message.
+    pub(crate) fn acknowledge(&mut self, ticket: u64) {
+        if ticket <= self.last_sent() && !self.settled.contains(ticket) {
+            self.settled.settle(ticket, ticket);
+            if let Ok(at) = self.entries.binary_search_by_key(&ticket, |entry| entry.ticket) {
+                self.remove_sent(at);
+            }
+            self.counts.confirmed += 1;
         }
-        self.leave(ticket, ticket);
-        if let Ok(at) = self.entries.binary_search_by_key(&ticket, |entry| entry.ticket) {
-            self.entries[at].answered = true;
+    }
+
+    /// The server has every message up to this one, if it was ever sent.
+    pub(crate) fn acknowledge_through(&mut self, ticket: u64) {
+        let ticket = ticket.min(self.last_sent());
+        while self.entries.front().is_some_and(|entry| entry.ticket <= ticket) {
+            self.remove_sent(0);
+        }
+        self.confirm_through(ticket);
+    }
+
+    /// The last message that was ever handed to a socket in full.
+    pub(crate) fn last_sent(&self) -> u64 {
+        // Messages to be sent again stand before those that were never sent.
+        let sent = self.entries.partition_point(|entry| entry.losses > 0 || entry.ticket <= self.last_handed);
+        let newest = sent.checked_sub(1).and_then(|at| self.entries.get(at)).map(|entry| entry.ticket);
+        newest.unwrap_or_default().max(self.last_handed)
+    }
+
+    /// Drops the entry of a message that has arrived.
+    fn remove_sent(&mut self, at: usize) {
+        let Some(entry) = self.entries.remove(at) else { return };
+        if at < self.held.messages {
+            self.held.take(&entry.message);
+        }
+        self.released.add(&entry.message);
+        if entry.ticket > self.counts.last_written {
+            // The server has it before the system's count says that it was written.
+            self.counts.written += 1;
         }
     }
 
     /// Takes back a message that was not handed to a socket yet.
     pub(crate) fn withdraw(&mut self, ticket: u64) {
         self.drop_unsent(ticket);
-    }
-
-    /// These tickets leave without being written, or out of order.
-    fn leave(&mut self, first: u64, last: u64) {
-        let at = self.gone.partition_point(|run| *run.start() < first);
-        let behind = self.gone.get(at).filter(|run| *run.start() == last + 1).map(|run| *run.end());
-        if behind.is_some() {
-            self.gone.remove(at);
-        }
-        let last = behind.unwrap_or(last);
-        match at.checked_sub(1).and_then(|before| self.gone.get_mut(before)) {
-            Some(run) if run.end() + 1 == first => *run = *run.start()..=last,
-            _ => self.gone.insert(at, first..=last),
-        }
-        if self.gone.len() > MOST_GONE_RUNS {
-            self.gone.pop_front();
-        }
-    }
-
-    /// The tickets after `after`, up to `last`, that did not leave unwritten or out of order.
-    fn written_between(&self, after: u64, last: u64) -> Tickets {
-        let mut runs = Vec::new();
-        let mut next = after + 1;
-        for run in self.gone.iter().take_while(|run| *run.start() <= last) {
-            runs.push(next..=run.start() - 1);
-            next = next.max(run.end() + 1);
-        }
-        runs.push(next..=last);
-        runs.into_iter().collect()
-    }
-
-    /// Everything up to `ticket` is settled.
-    fn settle(&mut self, ticket: u64) {
-        self.confirmed = self.confirmed.max(ticket);
-        while pop_if(&mut self.gone, |run| *run.end() <= self.confirmed).is_some() {}
     }
 
     /// Everything handed over so far, and all beats up to `beat`, end at byte `end` of the connection.
@@ -293,18 +273,24 @@ impl Outbox {
 
     /// Counts the messages up to `ticket` as written, except those that were dropped before.
     fn count_written(&mut self, ticket: u64) {
-        if ticket > self.ever_written {
+        if ticket > self.counts.last_written {
             let up_to = |last: u64| self.entries.partition_point(|entry| entry.ticket <= last) as u64;
-            self.messages_written += up_to(ticket) - up_to(self.ever_written);
-            self.ever_written = ticket;
+            self.counts.written += up_to(ticket) - up_to(self.counts.last_written);
+            self.counts.last_written = ticket;
         }
+    }
+
+    /// The server has everything up to `ticket` that was not settled before.
+    fn confirm_through(&mut self, ticket: u64) {
+        self.counts.confirmed += self.settled.count_unsettled(ticket);
+        self.settled.settle_through(ticket);
     }
 
     /// The peer has received every message up to `ticket`.
     pub(crate) fn confirm(&mut self, ticket: u64) {
-        self.settle(ticket.min(self.written));
+        self.confirm_through(ticket.min(self.written));
         if self.keeps {
-            self.release(self.confirmed);
+            self.release(self.settled.through());
         }
     }
 
@@ -321,7 +307,7 @@ impl Outbox {
         self.marks.clear();
         let settled = if self.keeps { self.count_loss(touched) } else { touched };
         self.release(settled);
-        let doubtful = self.written_between(self.confirmed, settled);
+        let doubtful = self.settled.unsettled(settled);
         let mut once = Vec::new();
         let mut handed = std::mem::take(&mut self.held).messages;
         let released = &mut self.released;
@@ -332,25 +318,25 @@ impl Outbox {
                 // The caller has a reply, or has given up: the request is not sent again, even if messages ahead of it
                 // are.
                 released.add(&entry.message);
-                once.extend((!entry.answered).then_some(entry.ticket));
+                once.push(entry.ticket);
             }
             stays
         });
         for ticket in &once {
-            self.leave(*ticket, *ticket);
+            self.settled.settle(*ticket, *ticket);
         }
         once.retain(|ticket| *ticket <= touched);
         self.written = settled;
         self.last_handed = settled;
         self.begun = settled;
         self.touched = settled;
-        self.settle(settled);
+        self.settled.settle_through(settled);
         doubtful.and(once.into_iter().map(|ticket| ticket..=ticket).collect())
     }
 
     /// Counts the loss for every message up to `touched`. Returns the last message that has had too many losses.
     fn count_loss(&mut self, touched: u64) -> u64 {
-        let mut settled = self.confirmed;
+        let mut settled = self.settled.through();
         let handed = self.entries.range_mut(..self.held.messages);
         for entry in handed.take_while(|entry| entry.ticket <= touched) {
             entry.losses += 1;
@@ -362,20 +348,14 @@ impl Outbox {
         settled
     }
 
-    /// Takes out the remaining messages: those that were never written, with their tickets, and the tickets of those
-    /// that may have been delivered but were waiting to be sent again.
-    pub(crate) fn drain(&mut self) -> (Vec<(u64, Message)>, Tickets) {
+    /// Takes out what is left, with the tickets: the messages that were never written, and those that may have been
+    /// delivered though they wait to be sent again.
+    pub(crate) fn drain(&mut self) -> (Kept, Kept) {
         self.drained = true;
-        let mut last = self.confirmed;
-        let mut never = Vec::new();
-        for entry in self.entries.drain(self.held.messages..) {
-            if entry.losses > 0 {
-                last = entry.ticket;
-            } else {
-                never.push((entry.ticket, entry.message));
-            }
-        }
-        (never, self.written_between(self.confirmed, last))
+        let left = self.entries.drain(self.held.messages..);
+        let (maybe, never): (Vec<_>, Vec<_>) = left.partition(|entry| entry.losses > 0);
+        let message = |entry: Entry| (Ticket(entry.ticket), entry.message);
+        (never.into_iter().map(message).collect(), maybe.into_iter().map(message).collect())
     }
 
     /// Frees the memory that a burst has left behind.
@@ -400,7 +380,7 @@ impl Outbox {
 
     /// Whether messages were handed over that the peer has not confirmed.
     pub(crate) fn has_unconfirmed(&self) -> bool {
-        self.confirmed < self.last_handed
+        self.settled.through() < self.last_handed
     }
 
     /// The last ticket handed to a socket in full.
@@ -408,14 +388,19 @@ impl Outbox {
         self.last_handed
     }
 
-    /// How many messages the system has taken, on this connection or one before.
-    pub(crate) fn messages_written(&self) -> u64 {
-        self.messages_written
+    /// How many messages the system has taken, on this connection or one before, and how many the server has confirmed.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.counts.written, self.counts.confirmed)
+    }
+
+    /// Tickets after `confirmed` whose fate is known, as runs in rising order.
+    pub(crate) fn settled_ahead(&self) -> &VecDeque<RangeInclusive<u64>> {
+        self.settled.ahead()
     }
 
     /// The last ticket that the peer has confirmed, or that was reported as doubtful.
     pub(crate) fn confirmed(&self) -> u64 {
-        self.confirmed
+        self.settled.through()
     }
 
     /// The tickets up to which nothing waits to be written, and up to which every fate is known. A message that left
@@ -427,14 +412,7 @@ impl Outbox {
             None if self.drained => self.written,
             None => self.accepted,
         };
-        let mut settled = self.confirmed;
-        for run in &self.gone {
-            if *run.start() > settled + 1 {
-                break;
-            }
-            settled = settled.max(*run.end());
-        }
-        (written.max(settled), settled)
+        (written.max(self.settled.through()), self.settled.through())
     }
 
     /// Whether messages are kept, and those that wait for a confirmation take up half of `limit`.

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use crate::config::{ConnectionConfig, Inbound};
 use crate::error::Error;
-use crate::event::{CloseReason, DisconnectReason, Event, Undelivered};
+use crate::event::{CloseReason, DisconnectReason, Event, Ticket, Tickets, Undelivered};
+use crate::message::Message;
 #[cfg(feature = "testing")]
 use crate::session::backoff::ExponentialBackoff;
 use crate::session::connection::{Connection, Stage};
@@ -182,11 +183,14 @@ impl Session {
     /// What a closed session could not deliver.
     pub(crate) fn take_left(&mut self) -> Undelivered {
         let mut left = std::mem::take(&mut self.out.undelivered);
-        let (unwritten, doubtful) = self.outbox.drain();
-        let (tickets, never_written): (Vec<_>, _) = unwritten.into_iter().unzip();
-        self.name_lost(&tickets.into_iter().map(|ticket| ticket..=ticket).collect(), true);
+        let (never_written, unconfirmed) = self.outbox.drain();
+        let tickets =
+            |left: &[(Ticket, Message)]| left.iter().map(|(ticket, _)| *ticket).collect::<Tickets>();
+        let doubtful = tickets(&unconfirmed);
+        self.name_lost(&tickets(&never_written), true);
         self.name_lost(&doubtful, false);
         left.never_written = never_written;
+        left.unconfirmed = unconfirmed;
         left.maybe_delivered = left.maybe_delivered.and(doubtful);
         left
     }
@@ -199,6 +203,7 @@ impl Session {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        Stats { messages_written: self.outbox.messages_written(), ..self.stats.clone() }
+        let (messages_written, messages_confirmed) = self.outbox.counts();
+        Stats { messages_written, messages_confirmed, ..self.stats.clone() }
     }
 }

@@ -308,7 +308,10 @@ impl Rig {
     /// What was undelivered: texts never written, tickets in doubt.
     fn left(&mut self) -> (Vec<String>, Vec<u64>) {
         let left = self.session.take_left();
-        (left.never_written.iter().map(ToString::to_string).collect(), numbers(&left.maybe_delivered))
+        (
+            left.never_written.iter().map(|(_, message)| message.to_string()).collect(),
+            numbers(&left.maybe_delivered),
+        )
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is sent: frames ahead of the outbox, the outbox itself, and how much of them the system has taken.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant, SystemTime};
 
 use log::warn;
@@ -20,6 +21,8 @@ pub(crate) struct Watermarks {
     pub(crate) written: u64,
     /// Up to this ticket, every fate is known: confirmed, or in doubt for good.
     pub(crate) settled: u64,
+    /// Beyond that, it is known of these runs, which rise.
+    pub(crate) ahead: Vec<RangeInclusive<u64>>,
 }
 
 /// Messages that will not be confirmed any more.
@@ -34,7 +37,7 @@ impl Session {
     /// How far the messages have come.
     pub(crate) fn watermarks(&self) -> Watermarks {
         let (written, settled) = self.outbox.watermarks();
-        Watermarks { written, settled }
+        Watermarks { written, settled, ahead: self.outbox.settled_ahead().iter().cloned().collect() }
     }
 
     /// The messages that became doubtful since the last call.
@@ -178,8 +181,12 @@ impl Session {
         }
         self.hook(now, id, |protocol, cx| protocol.on_send(cx, outgoing));
         let goes_on = self.wants_outbox();
+        // The hook may have acknowledged the message: then it is no longer in the outbox.
+        let is_there = self.outbox.next().is_some_and(|(next, _)| next == ticket);
         let Some(current) = self.line.current_mut().filter(|current| current.id == id) else { return };
-        if let Some(last) = current.sender.last_message_mut() {
+        if !is_there {
+            current.framed = None;
+        } else if let Some(last) = current.sender.last_message_mut() {
             last.completes = true;
             current.framed = None;
             self.outbox.pop();

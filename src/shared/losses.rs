@@ -1,7 +1,6 @@
 //! Messages that will not arrive, or may not have arrived, for callers that ask.
 
 use std::collections::VecDeque;
-use std::ops::RangeInclusive;
 
 use crate::event::Tickets;
 use crate::session::LostMessages;
@@ -62,17 +61,10 @@ impl Losses {
         self.0.partition_point(|run| run.last < ticket)
     }
 
-    /// Whether all of `tickets` are lost.
-    pub(crate) fn cover(&self, tickets: RangeInclusive<u64>) -> bool {
-        let (mut next, last) = tickets.into_inner();
-        let runs = self.0.range(self.find(next)..);
-        for run in runs.take_while(|run| run.first <= last) {
-            if run.first > next {
-                return false;
-            }
-            next = run.last + 1;
-        }
-        next > last
+    /// The last ticket of the run of losses that `ticket` is in.
+    pub(crate) fn run_end(&self, ticket: u64) -> Option<u64> {
+        let run = self.0.get(self.find(ticket))?;
+        (run.first <= ticket).then_some(run.last)
     }
 
     /// Splits the lost ones among `tickets` into those that may have arrived and those that were never sent.
@@ -92,6 +84,8 @@ impl Losses {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::RangeInclusive;
+
     use super::*;
 
     fn tickets(runs: &[RangeInclusive<u64>]) -> Tickets {
@@ -113,10 +107,9 @@ mod tests {
         assert_eq!(among(&[1..=20]), (tickets(&[3..=3, 5..=6, 9..=12]), tickets(&[1..=2, 7..=7])));
         assert_eq!(among(&[2..=2, 6..=10]), (tickets(&[6..=6, 9..=10]), tickets(&[2..=2, 7..=7])));
         assert_eq!(among(&[4..=4, 8..=8, 13..=u64::MAX]), Default::default());
-        for (run, covered) in [(1..=3, true), (1..=4, false), (4..=5, false), (6..=7, true), (10..=13, false)]
-        {
-            assert_eq!(losses.cover(run.clone()), covered, "{run:?}");
-        }
+        let ends = [1, 2, 3, 4, 5, 7, 8, 10, 13].map(|ticket| losses.run_end(ticket));
+        let (two, six) = (Some(2), Some(6));
+        assert_eq!(ends, [two, two, Some(3), None, six, Some(7), None, Some(12), None]);
     }
 
     #[test]
@@ -141,7 +134,7 @@ mod tests {
         // A later loss within a merged run is covered already.
         losses.insert(Run { first: 7, last: 7, never_sent: true });
         assert_eq!(losses.among(&tickets(&[7..=8])), (tickets(&[7..=8]), Tickets::default()));
-        assert!(!losses.cover(merged..=merged + 1) && losses.cover(1_000..=merged));
+        assert_eq!((losses.run_end(merged + 1), losses.run_end(1_000)), (None, Some(merged)));
         assert_eq!(losses.among(&tickets(&[1..=1, merged + 1..=merged + 1])), Default::default());
     }
 }

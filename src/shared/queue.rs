@@ -18,6 +18,7 @@ use crate::shared::spin::spin_for_room;
 use crate::shared::spin::{Between, YIELDS_FOR_LOCK, spin_times};
 use crate::shared::sync::{Condvar, Mutex, MutexGuard};
 use crate::state::ConnectionState;
+use crate::stats::Stats;
 
 /// What callers ask of the I/O thread, besides sending messages.
 pub(crate) enum Command {
@@ -191,7 +192,15 @@ impl Intake {
         self.lock().last_ticket
     }
 
-    /// Whether there seem to be messages, without taking the lock.
+    /// Adds how many messages were accepted, and what stands in the outbox.
+    pub(crate) fn complete(&self, stats: &mut Stats) {
+        let queue = self.lock();
+        stats.messages_accepted = queue.last_ticket;
+        stats.messages_queued = queue.held;
+        stats.bytes_queued = queue.held_bytes;
+    }
+
+    /// Whether messages seem to be there, without a look under the lock.
     pub(crate) fn has_news(&self) -> bool {
         self.news.load(Relaxed)
     }

@@ -1,5 +1,6 @@
 //! What the I/O thread reports of itself.
 
+use std::ops::RangeInclusive;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,22 @@ pub(crate) struct Inner {
     pub(crate) losses: Losses,
     /// Callers that wait for the watermarks to rise.
     pub(super) watching: usize,
+}
+
+impl Inner {
+    /// Whether the fate of all these messages is known.
+    pub(crate) fn knows(&self, tickets: RangeInclusive<u64>) -> bool {
+        let (mut next, last) = tickets.into_inner();
+        let Watermarks { settled, ahead, .. } = &self.watermarks;
+        while next <= last {
+            let at = ahead.partition_point(|run| *run.end() < next);
+            let ahead = ahead.get(at).filter(|run| run.contains(&next)).map(|run| *run.end());
+            let settled = Some(*settled).filter(|settled| next <= *settled);
+            let Some(end) = settled.or(ahead).or_else(|| self.losses.run_end(next)) else { return false };
+            next = end + 1;
+        }
+        true
+    }
 }
 
 impl Status {

@@ -9,6 +9,7 @@ use crate::event::{CloseReason, Event, Ticket, Tickets, Undelivered};
 use crate::message::Message;
 use crate::shared::{Command, Offer, Reply};
 use crate::state::ConnectionState;
+use crate::stats::Stats;
 use crate::testing::{Asked, Line, turn};
 
 impl Line {
@@ -100,6 +101,20 @@ impl Line {
             _ => None,
         };
         self.events.iter().rev().find_map(doubtful).unwrap_or_default()
+    }
+
+    /// Returns the last message up to which the fate of all is known: see
+    /// [`Client::confirmed_up_to`](crate::Client::confirmed_up_to).
+    pub fn confirmed_up_to(&self) -> Option<Ticket> {
+        let settled = self.turn.session.watermarks().settled;
+        (settled > 0).then_some(Ticket(settled))
+    }
+
+    /// Returns the counters: see [`Client::stats`](crate::Client::stats).
+    pub fn stats(&self) -> Stats {
+        let mut stats = self.turn.stats();
+        self.turn.intake.complete(&mut stats);
+        stats
     }
 
     /// Sends a message as the application.

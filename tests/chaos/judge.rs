@@ -128,7 +128,7 @@ pub(crate) fn judge(outcome: &Outcome) -> Tally {
 /// What was said of each ticket; nothing, if it was confirmed.
 fn fates(outcome: &Outcome, tickets: &HashMap<Id, u64>) -> HashMap<u64, Fate> {
     let Outcome { told, left, .. } = outcome;
-    let never = left.never_written.iter().map(|message| tickets[&id(message.as_bytes()).unwrap()]);
+    let never = left.never_written.iter().map(|(_, message)| tickets[&id(message.as_bytes()).unwrap()]);
     let never: Vec<u64> = never.collect();
     assert!(never.is_sorted(), "what is left is in order: {never:?}");
     let mut fates = HashMap::new();

@@ -132,7 +132,7 @@ fn an_id_is_taken_until_its_answer_has_come() {
     let first = line.request(json!({"id": 1}));
     let twice = line.request(json!({"id": 1}));
     let given = line.request(json!({}));
-    assert_eq!(line.heard_json(), [json!({"id": 1}), json!({"id": 2})]);
+    assert_eq!(line.heard_json(), [json!({"id": 1}), json!({"id": 3})]);
     assert!(answer(&mut line, twice).contains("use another value"));
     // Also when nobody waits for it any more.
     line.withdraw(first);
@@ -143,7 +143,7 @@ fn an_id_is_taken_until_its_answer_has_come() {
     let again = line.request(json!({"id": 1}));
     line.say(json!({"id": 1, "is": "in time"}));
     assert_eq!(is(&mut line, again), "in time");
-    line.say(json!({"id": 2, "is": "the other"}));
+    line.say(json!({"id": 3, "is": "the other"}));
     assert_eq!(is(&mut line, given), "the other");
 }
 

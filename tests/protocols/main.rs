@@ -1,5 +1,6 @@
 //! Protocols, told by a scripted server and a virtual clock: `tautline::testing`.
 
+mod acknowledge;
 mod examples;
 mod hooks;
 mod json;

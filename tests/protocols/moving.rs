@@ -329,7 +329,7 @@ impl Moving {
                 _ => false,
             });
             let left_over =
-                left.maybe_delivered.contains(ticket) || left.never_written.contains(&text.into());
+                left.maybe_delivered.contains(ticket) || left.never_written.contains(&(ticket, text.into()));
             match delivery {
                 Delivery::AtMostOnce => assert!(times <= 1, "{what}: {text} was heard {times} times"),
                 _ => assert!(times > 0 || left_over, "{what}: {text} is lost"),

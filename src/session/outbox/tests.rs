@@ -13,6 +13,10 @@ fn numbers(tickets: &Tickets) -> Vec<u64> {
     tickets.iter().map(Ticket::number).collect()
 }
 
+fn tickets(left: &[(Ticket, Message)]) -> Vec<u64> {
+    left.iter().map(|(ticket, _)| ticket.number()).collect()
+}
+
 /// Hands over `n` messages as one batch that ends at `end`.
 fn hand(outbox: &mut Outbox, n: usize, end: u64) {
     for _ in 0..n {
@@ -28,9 +32,9 @@ fn a_message_is_written_when_the_system_took_its_last_byte() {
     outbox.begin(100);
     hand(&mut outbox, 2, 130);
     outbox.progress(129);
-    assert_eq!((outbox.messages_written(), outbox.take_released()), (0, Released::default()));
+    assert_eq!((outbox.counts().0, outbox.take_released()), (0, Released::default()));
     outbox.progress(130);
-    assert_eq!((outbox.messages_written(), outbox.take_released()), (2, Released { messages: 2, bytes: 18 }));
+    assert_eq!((outbox.counts().0, outbox.take_released()), (2, Released { messages: 2, bytes: 18 }));
 }
 
 #[test]
@@ -99,7 +103,7 @@ fn a_message_of_which_a_fragment_went_out_is_in_doubt_and_not_written() {
         assert_eq!(outbox.last_handed(), 1, "a ping asks for no more than this");
         outbox.mark(30, 0);
         outbox.progress(taken);
-        assert_eq!(outbox.messages_written(), 1);
+        assert_eq!(outbox.counts().0, 1);
         assert_eq!(numbers(&outbox.lost(taken)), [1, 2]);
         assert_eq!(outbox.drain().0.len(), 1);
     }
@@ -188,7 +192,7 @@ fn a_message_is_given_up_when_the_protocol_has_failed_three_times_to_send_it() {
         outbox.progress(20);
         outbox.confirm(3);
         assert_eq!(outbox.watermarks(), (3, 3), "nobody waits for it");
-        assert_eq!(outbox.messages_written(), if was_written { 3 } else { 2 });
+        assert_eq!(outbox.counts().0, if was_written { 3 } else { 2 });
     }
 }
 
@@ -209,7 +213,7 @@ fn what_left_unwritten_waits_for_nothing_though_newer_messages_do() {
         hand(&mut outbox, 1, 20);
         assert_eq!(outbox.watermarks(), (3, 3), "what is known stays so");
         let (never, _) = outbox.drain();
-        assert_eq!(never.into_iter().map(|(ticket, _)| ticket).collect::<Vec<_>>(), [5]);
+        assert_eq!(tickets(&never), [5]);
     }
 }
 
@@ -226,26 +230,22 @@ fn messages_that_were_dropped_are_not_counted_as_written() {
         outbox.begin(0);
         hand(&mut outbox, 1, 10);
         outbox.progress(10);
-        assert_eq!(outbox.messages_written(), 1);
+        assert_eq!(outbox.counts().0, 1);
         outbox.expire(now);
         outbox.withdraw(4);
         assert_eq!((outbox.drop_unsent(5), outbox.drop_unsent(1)), (Some(false), None));
         hand(&mut outbox, 4, 20);
-        outbox.answer(8);
-        assert_eq!(outbox.messages_written(), 1, "the system has taken no more yet");
+        outbox.acknowledge(8);
+        assert_eq!(outbox.counts().0, 2, "1 and the answered request: the system has said no more yet");
         outbox.progress(20);
-        assert_eq!(outbox.messages_written(), 5, "1, 3, 6, 7 and the answered request");
+        assert_eq!(outbox.counts().0, 5, "1, 3, 6, 7 and the answered request");
         outbox.lost(20);
         outbox.begin(0);
         let again = std::iter::from_fn(|| outbox.pop().map(|_| ())).count();
         outbox.complete();
         outbox.mark(10, 0);
         outbox.progress(10);
-        assert_eq!(
-            (again, outbox.messages_written()),
-            (if keeps { 4 } else { 0 }, 5),
-            "none is counted twice"
-        );
+        assert_eq!((again, outbox.counts().0), (if keeps { 4 } else { 0 }, 5), "none is counted twice");
     }
 }
 
@@ -256,7 +256,7 @@ fn what_is_left_at_least_once_tells_the_doubtful_from_the_unwritten() {
     hand(&mut outbox, 2, 20);
     outbox.lost(20);
     let (never, maybe) = outbox.drain();
-    assert_eq!((never.len(), numbers(&maybe)), (1, vec![1, 2]));
+    assert_eq!((never.len(), tickets(&maybe)), (1, vec![1, 2]));
 }
 
 #[test]
@@ -292,7 +292,7 @@ fn what_was_never_written_grows_too_old_and_what_is_sent_again_does_not() {
     assert!(outbox.expire(at(30)).is_empty());
     assert_eq!((outbox.next_expiry(), outbox.take_released().messages), (Some(at(40)), 2));
     let (never, maybe) = outbox.drain();
-    assert_eq!((never.len(), numbers(&maybe)), (2, vec![1]));
+    assert_eq!((never.len(), tickets(&maybe)), (2, vec![1]));
 }
 
 #[test]
@@ -324,24 +324,10 @@ fn what_left_without_being_written_is_not_in_doubt() {
                 break;
             }
         }
-        assert!(outbox.gone.is_empty(), "what lies behind costs no memory");
+        assert!(outbox.settled_ahead().is_empty(), "what lies behind costs no memory");
         let (never, maybe) = outbox.drain();
         assert_eq!((never.len(), maybe.len()), (1, 0));
     }
-}
-
-#[test]
-fn runs_that_left_become_one() {
-    let mut outbox = outbox(1..=9);
-    for ticket in [5, 3, 8, 4, 9, 2] {
-        outbox.withdraw(ticket);
-    }
-    assert_eq!(outbox.gone, [2..=5, 8..=9]);
-    assert_eq!(numbers(&outbox.written_between(2, 9)), [6, 7]);
-    for ticket in 10..10_000 {
-        outbox.leave(2 * ticket, 2 * ticket);
-    }
-    assert_eq!(outbox.gone.len(), MOST_GONE_RUNS);
 }
 
 #[test]
@@ -415,11 +401,68 @@ fn an_answered_request_is_in_no_doubt_and_what_went_before_it_is() {
         }
         outbox.mark(30, 0);
         outbox.progress(30);
-        outbox.answer(2);
-        outbox.answer(2);
-        outbox.answer(4);
+        outbox.acknowledge(2);
+        outbox.acknowledge(2);
+        outbox.acknowledge(4);
         let lost: Vec<_> = outbox.lost(30).iter().map(Ticket::number).collect();
         assert_eq!(lost, [1, 3], "{delivery:?}");
-        outbox.answer(1);
+        outbox.acknowledge(1);
     }
+}
+
+#[test]
+fn an_acknowledged_message_makes_room_wherever_it_stands_and_is_not_sent_again() {
+    let mut outbox = kept(1..=5);
+    outbox.begin(0);
+    hand(&mut outbox, 4, 40);
+    outbox.acknowledge(3);
+    outbox.acknowledge(3);
+    assert_eq!((outbox.take_released().messages, outbox.watermarks(), outbox.counts()), (1, (0, 0), (1, 1)));
+    outbox.progress(40);
+    assert_eq!(outbox.counts(), (4, 1), "it counts as written once");
+    outbox.acknowledge(1);
+    assert_eq!(outbox.watermarks().1, 1);
+    assert!(outbox.lost(40).is_empty());
+    assert_eq!(outbox.next().map(|(ticket, _)| ticket), Some(2));
+    outbox.acknowledge(4);
+    hand(&mut outbox, 2, 60);
+    assert_eq!(outbox.last_handed(), 5, "4 was acknowledged before it was sent again");
+    outbox.acknowledge_through(5);
+    assert_eq!((outbox.watermarks(), outbox.counts(), outbox.has_unconfirmed()), ((5, 5), (5, 5), false));
+    assert!(outbox.drain().1.is_empty());
+}
+
+#[test]
+fn what_was_never_sent_or_is_settled_can_not_be_acknowledged() {
+    let mut outbox = kept(1..=3);
+    outbox.begin(0);
+    outbox.acknowledge(1);
+    outbox.acknowledge_through(3);
+    assert_eq!((outbox.watermarks(), outbox.counts()), ((0, 0), (0, 0)));
+    hand(&mut outbox, 1, 10);
+    outbox.acknowledge_through(u64::MAX);
+    outbox.acknowledge(0);
+    outbox.acknowledge(7);
+    assert_eq!((outbox.watermarks(), outbox.counts()), ((1, 1), (1, 1)));
+    let mut once = Outbox::new(Delivery::AtMostOnce);
+    once.push(1, "1".into(), None);
+    once.begin(0);
+    hand(&mut once, 1, 10);
+    assert_eq!(numbers(&once.lost(10)), [1]);
+    once.acknowledge(1);
+    assert_eq!(once.counts().1, 0, "it was named as maybe delivered, and stays so");
+}
+
+#[test]
+fn at_most_once_an_acknowledged_message_is_in_no_doubt() {
+    let mut outbox = Outbox::new(Delivery::AtMostOnce);
+    (1..=5).for_each(|ticket| outbox.push(ticket, "m".into(), None));
+    outbox.begin(0);
+    hand(&mut outbox, 4, 40);
+    outbox.progress(20);
+    outbox.acknowledge(2);
+    outbox.acknowledge(4);
+    assert_eq!(*outbox.settled_ahead(), [2..=2, 4..=4]);
+    assert_eq!(numbers(&outbox.lost(40)), [1, 3]);
+    assert_eq!((outbox.watermarks(), outbox.counts()), ((4, 4), (4, 2)));
 }
