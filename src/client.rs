@@ -8,8 +8,10 @@ mod builder;
 mod delivery;
 mod ending;
 mod messages;
+mod reconnecting;
 mod requests;
 mod sending;
+mod status;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError};
 pub use crate::client::builder::Builder;
 pub use crate::client::messages::{Messages, TryMessages};
 pub use crate::client::requests::Answers;
+pub use crate::client::status::LineStatus;
 use crate::config::{ConnectionConfig, deadline};
 use crate::error::Error;
 use crate::event::{Event, Ticket};
@@ -215,23 +218,6 @@ impl Client {
             None => status.ready.then_some(Ok(())),
         });
         outcome.unwrap_or_else(|| Err(self.line.timeout("the line to be ready", timeout)))
-    }
-
-    /// Skips the wait for the next attempt: the client tries at once. Never blocks.
-    ///
-    /// On an open line it sends a heartbeat at once, so that a dead peer is noticed within the heartbeat's timeout.
-    /// While an attempt is under way it does nothing.
-    ///
-    /// Meant for programs that learn that the network is back or has changed.
-    ///
-    /// ```
-    #[doc = include_str!("client/echo.txt")]
-    /// # let client = tautline::Client::connect(&url)?;
-    /// client.reconnect_now();
-    /// # Ok::<(), tautline::Error>(())
-    /// ```
-    pub fn reconnect_now(&self) {
-        self.line.command(Command::ReconnectNow);
     }
 
     fn accepted(&self, ticket: Ticket) -> Ticket {

@@ -156,6 +156,13 @@ pub enum Error {
     },
     /// The server closed the connection with a close frame.
     ClosedByServer(CloseFrame),
+    /// The application took the line down by [`suspend`](crate::Client::suspend) or
+    /// [`reconnect`](crate::Client::reconnect).
+    #[non_exhaustive]
+    ByCaller {
+        /// The call.
+        call: &'static str,
+    },
     /// The connection was lost without a close frame (RFC 6455's code 1006).
     #[non_exhaustive]
     ConnectionLost {
@@ -375,6 +382,7 @@ impl fmt::Display for Error {
             Self::Unanswered { reason } => write!(f, "the request will not be answered: {reason}"),
             Self::Answer { reason } => write!(f, "the server answered with an error: {reason}"),
             Self::ClosedByServer(frame) => write!(f, "the server closed the line with {frame}"),
+            Self::ByCaller { call } => write!(f, "the application took the line down by `{call}`"),
             Self::ConnectionLost { source: None } => {
                 f.write_str("the server ended the connection without a close frame (1006)")
             }

@@ -63,12 +63,13 @@ pub enum Event {
     },
     /// A message arrived.
     Message(Message),
-    /// An attempt failed, or an open connection was lost.
+    /// An attempt failed, an open connection was lost, or the application took the line down.
     #[non_exhaustive]
     Disconnected {
         /// Why.
         reason: DisconnectReason,
-        /// The delay until the next attempt, or `None` if there will be none.
+        /// The delay until the next attempt. `None` if there will be none, or not before
+        /// [`resume`](crate::Client::resume).
         retry_in: Option<Duration>,
         /// Messages that were written to this connection, were not confirmed, and are not sent again. Beyond 1,024 runs
         /// of answered requests among them, the oldest of those are listed, too.
@@ -113,6 +114,12 @@ pub enum DisconnectReason {
     ClosedByServer(CloseFrame),
     /// An open connection was lost.
     Lost(Error),
+    /// The application took the line down.
+    #[non_exhaustive]
+    ByCaller {
+        /// The call: [`suspend`](crate::Client::suspend) or [`reconnect`](crate::Client::reconnect).
+        call: &'static str,
+    },
 }
 
 /// Why a client is closed.
@@ -185,6 +192,7 @@ impl DisconnectReason {
         match self {
             Self::ConnectFailed(error) | Self::Lost(error) => error.clone(),
             Self::ClosedByServer(frame) => Error::ClosedByServer(frame.clone()),
+            Self::ByCaller { call } => Error::ByCaller { call },
         }
     }
 }
@@ -233,6 +241,7 @@ impl fmt::Display for DisconnectReason {
         match self {
             Self::ConnectFailed(error) | Self::Lost(error) => error.fmt(f),
             Self::ClosedByServer(frame) => write!(f, "the server closed the line with {frame}"),
+            Self::ByCaller { .. } => self.to_error().fmt(f),
         }
     }
 }

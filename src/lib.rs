@@ -30,7 +30,8 @@
 //! |---|---|
 //! | send, receive, close | [`Client`] |
 //! | set timeouts, limits, heartbeats, reconnects | [`ConnectionConfig`], [`HeartbeatConfig`], [`ReconnectConfig`] |
-//! | know what happens on the line | [`Event`], [`ConnectionState`], [`Stats`] |
+//! | know what happens on the line | [`Event`], [`Client::status`], [`ConnectionState`], [`Stats`] |
+//! | go offline for a while, or reconnect | [`Client::suspend`], [`Client::reconnect`] |
 //! | know whether a message arrived | [`Client::confirm`], [`Delivery`] |
 //! | send a request and get its answer | [`Client::request`], [`Client::request_many`] |
 //! | log in with JSON | [`JsonSession`] |
@@ -119,7 +120,7 @@ pub use crossbeam_channel::Receiver;
 pub use native_tls::TlsConnector;
 pub use serde_json::Value;
 
-pub use client::{Answers, Builder, Client, Messages, TryMessages};
+pub use client::{Answers, Builder, Client, LineStatus, Messages, TryMessages};
 pub use config::{
     Beat, Confirmation, ConnectionConfig, Delivery, HeartbeatConfig, Inbound, Jitter, QueueLimit,
     ReconnectConfig, WhileDown,

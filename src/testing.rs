@@ -219,7 +219,7 @@ impl Line {
         let intake = Arc::new(Intake::new(config.outbox, config.max_message_size));
         let script = Script::new(now, fetch);
         let mut line = Self {
-            turn: Turn::new(script, session, publisher, intake, Arc::new(Status::new())),
+            turn: Turn::new(script, session, publisher, intake, Arc::new(Status::new(now))),
             inbox,
             events: VecDeque::new(),
             asked: BTreeMap::new(),

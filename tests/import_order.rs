@@ -49,7 +49,7 @@ const FOLDERS: [Folder; 6] = [
     Folder {
         name: "client",
         in_parts: Some("Client"),
-        floors: &["circle: mod builder delivery ending messages requests sending"],
+        floors: &["circle: mod builder delivery ending messages reconnecting requests sending status"],
     },
     Folder {
         name: "io",
@@ -82,7 +82,7 @@ const FOLDERS: [Folder; 6] = [
         name: "session",
         in_parts: Some("Session"),
         floors: &[
-            "circle: mod closing confirm hooks moving outputs retries secrets transmit",
+            "circle: mod closing confirm hooks moving outputs retries secrets suspending transmit",
             "line",
             "requests",
             "connection",

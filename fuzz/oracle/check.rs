@@ -107,7 +107,11 @@ impl Check {
                 assert!(matches!(self.state, Connected | Authenticated) && *attempts > 0, "{}", self.state);
             }
             Event::Disconnected { reason, retry_in, .. } => {
-                assert_eq!(*retry_in, retry_in.and_then(|_| self.planned.pop_front()));
+                if matches!(reason, DisconnectReason::ByCaller { .. }) {
+                    assert!(retry_in.is_none_or(|delay| delay.is_zero()), "{retry_in:?}");
+                } else {
+                    assert_eq!(*retry_in, retry_in.and_then(|_| self.planned.pop_front()));
+                }
                 lost(reason, now, config, lines);
             }
             Event::Closed { reason } => {
@@ -122,6 +126,10 @@ impl Check {
             Event::Moved { .. } => assert!(matches!(self.state, Connected | Authenticated), "{}", self.state),
             Event::Missed { .. } => panic!("{event:?} out of place"),
         }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.state == Closed
     }
 
     /// All events were published.

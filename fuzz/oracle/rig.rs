@@ -64,7 +64,7 @@ impl Rig {
         let publisher = Publisher::new(outbox, config.events, Arc::default());
         let sim = Sim::new(config.clone(), now);
         let mut rig = Self {
-            turn: Turn::new(sim, session, publisher, intake, Arc::new(Status::new())),
+            turn: Turn::new(sim, session, publisher, intake, Arc::new(Status::new(now))),
             inbox,
             asked: BTreeMap::new(),
             wall,
@@ -210,7 +210,8 @@ impl Rig {
             self.work += 1;
             self.check.event(event, now, &self.config, lines);
             match event {
-                Event::Disconnected { retry_in: Some(_), maybe_delivered, .. } => {
+                // The last event of a closed client repeats what is left.
+                Event::Disconnected { maybe_delivered, .. } if !self.check.is_closed() => {
                     self.ledger.doubt(maybe_delivered);
                     self.ledger.lose(sure, None);
                 }

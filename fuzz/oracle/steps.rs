@@ -185,7 +185,15 @@ fn act(rig: &mut Rig, step: u8, input: &mut Input<'_>, due: Option<Instant>) {
             rig.turn.host.commands.push_back(Command::Close { frame, flush: input.flag(), until });
         }
         10 => rig.turn.host.commands.push_back(Command::Terminate),
-        11 => rig.turn.host.commands.push_back(Command::ReconnectNow),
+        11 => {
+            let command = match input.byte() {
+                0..=99 => Command::ReconnectNow,
+                100..=149 => Command::Reconnect,
+                150..=199 => Command::Suspend,
+                _ => Command::Resume,
+            };
+            rig.turn.host.commands.push_back(command);
+        }
         12..=14 => dialled(rig, step % 32, input),
         15 => {
             // A timer fires for an earlier plan.

@@ -193,7 +193,7 @@ impl Builder {
         let shared = Shared {
             gate: Arc::new(Gate::new(waker)),
             intake: Arc::new(Intake::new(config.outbox, config.max_message_size)),
-            status: Arc::new(Status::new()),
+            status: Arc::new(Status::new(Instant::now())),
             burst: Arc::default(),
             calls: Arc::default(),
         };

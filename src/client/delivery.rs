@@ -130,8 +130,7 @@ impl Client {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn confirmed_up_to(&self) -> Option<Ticket> {
-        let settled = self.line.shared.status.read(|status| status.watermarks.settled);
-        (settled > 0).then_some(Ticket(settled))
+        self.line.shared.status.read(|status| status.watermarks.confirmed_up_to())
     }
 }
 
@@ -163,6 +162,7 @@ fn fates(tickets: &Tickets, status: &Inner) -> Option<Result<(), Error>> {
 mod tests {
     use super::*;
     use std::sync::Arc;
+    use std::time::Instant;
 
     use crate::error::INTERNAL;
     use crate::event::{CloseReason, Ticket, Undelivered};
@@ -170,7 +170,8 @@ mod tests {
     use crate::shared::Status;
 
     fn status(written: u64, settled: u64, lost: &[(u64, bool)]) -> Status {
-        let status = Status::new();
+        #[expect(clippy::disallowed_methods, reason = "an Instant has no other source")]
+        let status = Status::new(Instant::now());
         let doubt =
             |&(ticket, expired): &(u64, bool)| LostMessages { tickets: Ticket(ticket).into(), expired };
         status.set_watermarks(

@@ -133,6 +133,7 @@ pub(crate) fn every_error() -> Vec<Error> {
         Error::session("why"),
         Error::answer("why"),
         Error::ClosedByServer(CloseFrame::new(1008, "why")),
+        Error::ByCaller { call: "suspend" },
         Error::ConnectionLost { source: None },
         Error::HeartbeatTimeout { silence: after },
         Error::WriteStalled { after },

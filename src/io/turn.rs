@@ -105,8 +105,16 @@ pub(crate) struct Turn<H: Host> {
     /// Which way messages moved in this turn, if any did.
     pub(crate) moved: Option<Moved>,
     /// The state and the watermarks that callers have been told.
-    published: ConnectionState,
+    published: Published,
     watermarks: Watermarks,
+}
+
+/// What callers know of the line.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Published {
+    state: ConnectionState,
+    next_attempt: Option<Instant>,
+    suspended: bool,
 }
 
 impl<H: Host> Turn<H> {
@@ -119,7 +127,7 @@ impl<H: Host> Turn<H> {
     ) -> Self {
         Self {
             host,
-            published: session.state(),
+            published: Published { state: session.state(), next_attempt: None, suspended: false },
             session,
             sockets: Sockets::default(),
             publisher,
@@ -192,6 +200,9 @@ impl<H: Host> Turn<H> {
             }
             Command::Confirm { through } => self.session.handle_confirm(through),
             Command::ReconnectNow => self.session.handle_reconnect_now(now),
+            Command::Reconnect => self.session.handle_reconnect(now),
+            Command::Suspend => self.session.handle_suspend(now),
+            Command::Resume => self.session.handle_resume(now),
         }
     }
 
@@ -273,9 +284,11 @@ impl<H: Host> Turn<H> {
     /// Publishes to the callers what happened: first the state, then the events, then the signal that there are some.
     pub(crate) fn publish(&mut self) {
         self.status.set_stats(self.stats());
-        if self.session.state() != self.published {
-            self.published = self.session.state();
-            let state = self.published;
+        let (state, next_attempt) = (self.session.state(), self.session.next_attempt());
+        let published = Published { state, next_attempt, suspended: self.session.is_suspended() };
+        let before = std::mem::replace(&mut self.published, published);
+        if published != before {
+            let since = (state != before.state).then(|| self.host.now());
             let ready = self.session.wants_outbox() && state != ConnectionState::Closing;
             let last_failure = self.session.last_failure();
             if self.session.config().while_down == WhileDown::Refuse {
@@ -283,7 +296,10 @@ impl<H: Host> Turn<H> {
             }
             self.status.update(|status| {
                 status.state = state;
+                status.since = since.unwrap_or(status.since);
                 status.ready = ready;
+                status.next_attempt = next_attempt;
+                status.suspended = published.suspended;
                 status.last_failure = last_failure;
             });
         }

@@ -59,6 +59,7 @@ impl Loss<'_> {
         }
         match self.reason {
             DisconnectReason::ClosedByServer(CloseFrame { code: 1000 | 1008, .. }) => Retry::Never,
+            DisconnectReason::ByCaller { .. } => Retry::Now,
             DisconnectReason::ConnectFailed(Error::UpgradeRejected(rejection)) => match rejection.status {
                 408 | 425 | 429 => Retry::Backoff,
                 300..=499 => refused,
@@ -77,7 +78,7 @@ impl Loss<'_> {
             DisconnectReason::ConnectFailed(error) | DisconnectReason::Lost(error) => {
                 matches!(error, Error::LoginRefused { .. })
             }
-            DisconnectReason::ClosedByServer(_) => false,
+            DisconnectReason::ClosedByServer(_) | DisconnectReason::ByCaller { .. } => false,
         }
     }
 

@@ -26,8 +26,8 @@ pub(super) struct Closing {
 
 #[derive(Debug)]
 pub(super) enum Step {
-    /// The outbox goes out first, then `frame`.
-    Flushing { frame: CloseFrame, inquiry: Inquiry },
+    /// What was begun goes out first, with `outbox` also what waits there; then `frame`.
+    Flushing { frame: CloseFrame, inquiry: Inquiry, outbox: bool },
     /// Our close frame is out, or on its way. The server's is still to come.
     Sent,
     /// The server's close frame has come and is answered. Only the end of the stream is still to come.
@@ -66,6 +66,10 @@ impl Closing {
     /// Whether messages that still arrive are delivered to the application.
     pub(super) fn accepts_input(&self) -> bool {
         !matches!(self.step, Step::Answered) && !self.overflowed
+    }
+
+    pub(super) fn flushes_outbox(&self) -> bool {
+        matches!(self.step, Step::Flushing { outbox: true, .. })
     }
 
     pub(super) fn is_flushing(&self) -> bool {

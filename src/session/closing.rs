@@ -24,22 +24,42 @@ impl Session {
         };
         if let Some(closing) = current.closing_mut() {
             closing.outcome = Outcome::ClosedByCaller;
+            if let Step::Flushing { frame: last, outbox, .. } = &mut closing.step {
+                *last = frame;
+                *outbox |= flush;
+            }
             closing.until = closing.until.min(until);
         } else if current.is_ready() && flush {
-            let step = Step::Flushing { frame, inquiry: Inquiry::default() };
+            let step = Step::Flushing { frame, inquiry: Inquiry::default(), outbox: true };
             self.begin_closing(now, until, step, Outcome::ClosedByCaller);
         } else {
-            let id = current.id;
-            current.sender.clear_waiting();
-            self.hook(now, id, |protocol, cx| protocol.on_closing(cx));
-            let Some(current) = self.line.current_mut().filter(|current| current.closing().is_none()) else {
+            let goodbye = (frame.clone(), Outcome::ClosedByCaller);
+            if !self.say_goodbye(now, until, goodbye) {
                 // The hook has ended the connection.
-                return self.handle_close(now, frame, false);
-            };
-            current.heartbeat.stop();
-            current.sender.push(Frame::Close(frame).into());
-            self.begin_closing(now, until, Step::Sent, Outcome::ClosedByCaller);
+                self.handle_close(now, frame, false);
+            }
         }
+    }
+
+    /// Sends the close frame at once, after what the protocol says last. Returns whether the connection is closing by this:
+    /// the protocol may have ended it.
+    pub(super) fn say_goodbye(
+        &mut self,
+        now: Instant,
+        until: Instant,
+        goodbye: (CloseFrame, Outcome),
+    ) -> bool {
+        let Some(current) = self.line.current_mut() else { return false };
+        let id = current.id;
+        current.sender.clear_waiting();
+        self.hook(now, id, |protocol, cx| protocol.on_closing(cx));
+        let is_open = |current: &&mut Connection| current.id == id && current.closing().is_none();
+        let Some(current) = self.line.current_mut().filter(is_open) else { return false };
+        let (frame, outcome) = goodbye;
+        current.heartbeat.stop();
+        current.sender.push(Frame::Close(frame).into());
+        self.begin_closing(now, until, Step::Sent, outcome);
+        true
     }
 
     /// The caller waits until `until` for the end of a line that is closing.
@@ -162,7 +182,7 @@ impl Session {
     }
 
     /// The line begins to close. From here on it does not move.
-    fn begin_closing(&mut self, now: Instant, until: Instant, step: Step, outcome: Outcome) {
+    pub(super) fn begin_closing(&mut self, now: Instant, until: Instant, step: Step, outcome: Outcome) {
         self.end_move();
         let why: Option<&dyn Display> = match &outcome {
             Outcome::ClosedByCaller => None,
@@ -180,7 +200,7 @@ impl Session {
     pub(super) fn poll_closing(&mut self) -> Option<Frame> {
         let current = self.line.current_mut()?;
         let closing = current.closing_mut()?;
-        let Step::Flushing { frame, inquiry } = &closing.step else { return None };
+        let Step::Flushing { frame, inquiry, .. } = &closing.step else { return None };
         let frame = Some(frame).filter(|_| inquiry.is_over())?.clone();
         closing.step = Step::Sent;
         current.stop_sending();
@@ -188,7 +208,7 @@ impl Session {
     }
 
     pub(super) fn closing_timeout(&mut self, now: Instant) {
-        let waits = self.outbox.has_waiting();
+        let waits = !self.is_out();
         let Some(current) = self.line.current_mut() else { return };
         let (id, holds) = (current.id, current.hold.is_some());
         let Some(closing) = current.closing_mut() else { return };
@@ -213,7 +233,16 @@ impl Session {
     /// What the ping before the goodbye asks about.
     pub(super) fn closing_matter(&self) -> Matter {
         let open = self.confirms() && self.outbox.has_unconfirmed();
-        Matter { out: !self.outbox.has_waiting(), open, can_ask: true }
+        Matter { out: self.is_out(), open, can_ask: true }
+    }
+
+    /// Whether everything that is to go out before the close frame has been handed to the socket.
+    fn is_out(&self) -> bool {
+        let Some(current) = self.line.current() else { return true };
+        match current.closing() {
+            Some(closing) if closing.is_flushing() && !closing.flushes_outbox() => current.sender.is_empty(),
+            _ => !self.outbox.has_waiting(),
+        }
     }
 
     /// Ends the closing when the handshake is complete or its time is up.

@@ -25,6 +25,7 @@ mod retries;
 mod secrets;
 mod sender;
 mod settled;
+mod suspending;
 mod timers;
 mod transmit;
 pub(crate) mod unanswered;

@@ -1,6 +1,7 @@
 //! What the I/O thread asks of a session.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use crate::config::{ConnectionConfig, Inbound};
 use crate::error::Error;
@@ -111,7 +112,7 @@ impl Session {
     pub(crate) fn wants_outbox(&self) -> bool {
         self.line.current().is_some_and(|current| match &current.stage {
             Stage::Ready => true,
-            Stage::Closing(closing) => closing.is_flushing(),
+            Stage::Closing(closing) => closing.flushes_outbox(),
             Stage::LoggingIn { .. } | Stage::Standby { .. } | Stage::Leaving { .. } => false,
         })
     }
@@ -158,6 +159,11 @@ impl Session {
     /// Whether there is an event or an action to poll.
     pub(crate) fn has_output(&self) -> bool {
         !self.out.events.is_empty() || !self.out.actions.is_empty() || !self.out.jobs.is_empty()
+    }
+
+    /// When the next attempt is made, if one is planned.
+    pub(crate) fn next_attempt(&self) -> Option<Instant> {
+        self.retries.manager.next_attempt()
     }
 
     /// Why the line is down, if it is.

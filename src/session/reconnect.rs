@@ -32,7 +32,8 @@ use crate::session::backoff::ExponentialBackoff;
 #[derive(Debug)]
 pub struct ReconnectionManager {
     backoff: ExponentialBackoff,
-    scheduled: bool,
+    /// When the planned attempt is due.
+    scheduled: Option<Instant>,
     generation: u64,
 }
 
@@ -61,7 +62,7 @@ impl ReconnectionManager {
 
     /// Like [`new`](Self::new), with a backoff of your own.
     pub fn with_backoff(backoff: ExponentialBackoff) -> Self {
-        Self { backoff, scheduled: false, generation: 0 }
+        Self { backoff, scheduled: None, generation: 0 }
     }
 
     /// Plans the next attempt, replacing an earlier plan. For [`Retry::Never`], and when all attempts have been made,
@@ -88,20 +89,21 @@ impl ReconnectionManager {
             Retry::Now | Retry::Never => Duration::ZERO,
         };
         let attempt = self.backoff.attempts();
-        self.scheduled = true;
+        let at = deadline(now, delay);
+        self.scheduled = Some(at);
         info!(target: LOG, "Scheduling reconnect attempt {attempt} in {}ms", delay.as_millis());
-        Some(ReconnectPlan { attempt, delay, at: deadline(now, delay), generation: self.generation })
+        Some(ReconnectPlan { attempt, delay, at, generation: self.generation })
     }
 
     /// Reports that the time of a plan has come. Returns `true` if the attempt is to be made now.
     pub fn handle_due(&mut self, generation: u64) -> bool {
-        self.scheduled && generation == self.generation && self.cancel_reconnect()
+        generation == self.generation && self.cancel_reconnect()
     }
 
     /// Removes the plan. Returns `true` if there was one.
     pub fn cancel_reconnect(&mut self) -> bool {
         self.generation += 1;
-        std::mem::replace(&mut self.scheduled, false)
+        self.scheduled.take().is_some()
     }
 
     /// Restarts the backoff, once the line has been stable.
@@ -117,6 +119,11 @@ impl ReconnectionManager {
 
     /// Whether an attempt is planned.
     pub fn is_scheduled(&self) -> bool {
+        self.scheduled.is_some()
+    }
+
+    /// When the planned attempt is due.
+    pub(crate) fn next_attempt(&self) -> Option<Instant> {
         self.scheduled
     }
 

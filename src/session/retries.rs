@@ -29,13 +29,23 @@ pub(super) struct Retries {
     pub(super) ever_ready: bool,
     /// Fresh credentials have been asked for since the line was last ready.
     pub(super) refreshed: bool,
+    /// The application wants no connection.
+    pub(super) suspended: bool,
     /// Why the line is down, until it is ready again.
     pub(super) last_failure: Option<DisconnectReason>,
 }
 
 impl Retries {
     pub(super) fn new(manager: ReconnectionManager) -> Self {
-        Self { manager, generation: 0, attempts: 0, ever_ready: false, refreshed: false, last_failure: None }
+        Self {
+            manager,
+            generation: 0,
+            attempts: 0,
+            ever_ready: false,
+            refreshed: false,
+            suspended: false,
+            last_failure: None,
+        }
     }
 
     /// The line is ready. Returns how many attempts that took.
@@ -74,6 +84,9 @@ impl Session {
         } else {
             down.default_retry()
         };
+        // The application's word counts more than that of the protocol, which is only told of it.
+        let by_caller = matches!(reason, DisconnectReason::ByCaller { .. });
+        let retry = if by_caller { Retry::Now } else { retry };
         let refresh = retry == Retry::Now && down.is_about_credentials() && down.can_refresh;
         self.retries.refreshed |= refresh;
         // The one attempt of `connect` may be repeated with fresh credentials. Repeated immediate attempts get a short
@@ -85,7 +98,8 @@ impl Session {
         if retry == Retry::Never {
             return self.close_for_good(CloseReason::NotRetried(reason));
         }
-        if self.retries.manager.has_given_up() {
+        let suspended = self.retries.suspended;
+        if self.retries.manager.has_given_up() && !by_caller && !suspended {
             let attempts = self.retries.manager.attempts();
             return self.close_for_good(CloseReason::GaveUp { attempts, last: reason });
         }
@@ -97,14 +111,22 @@ impl Session {
             0 => "The first attempt".to_owned(),
             reconnects => format!("Attempt {reconnects}"),
         };
-        let plan = self.retries.manager.schedule_not_before(now, retry, floor);
-        let retry_in = plan.map(|plan| plan.delay);
+        let plan = if suspended || by_caller {
+            None
+        } else {
+            self.retries.manager.schedule_not_before(now, retry, floor)
+        };
+        let at_once = by_caller && !suspended;
+        let retry_in = if at_once { Some(Duration::ZERO) } else { plan.map(|plan| plan.delay) };
         self.out.actions.extend(plan.map(Action::Schedule));
         if matches!(reason, DisconnectReason::ConnectFailed(_)) {
             let delay = retry_in.unwrap_or_default().as_millis();
             warn!(target: LOG, "{attempt} failed: {reason}; next try in {delay}ms");
         }
         self.out.events.push_back(Event::Disconnected { reason, retry_in, maybe_delivered });
+        if at_once {
+            self.dial(now);
+        }
     }
 
     /// A connection is lost. That ends the line, a move, or a leaving connection.

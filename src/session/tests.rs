@@ -7,6 +7,7 @@ mod confirm;
 mod delivery;
 mod heartbeat;
 mod moving;
+mod suspending;
 
 use std::io;
 use std::net::SocketAddr;

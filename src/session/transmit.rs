@@ -33,6 +33,13 @@ pub(crate) struct LostMessages {
     pub(crate) expired: bool,
 }
 
+impl Watermarks {
+    /// The last message up to which the fate of all is known.
+    pub(crate) fn confirmed_up_to(&self) -> Option<Ticket> {
+        (self.settled > 0).then_some(Ticket(self.settled))
+    }
+}
+
 impl Session {
     /// How far the messages have come.
     pub(crate) fn watermarks(&self) -> Watermarks {
@@ -131,7 +138,7 @@ impl Session {
             return Some(frame);
         }
         // A connection other than the current one carries nothing else.
-        if self.current() != Some(id) || !self.wants_outbox() {
+        if self.current() != Some(id) {
             return None;
         }
         if self.should_ask() {
@@ -153,12 +160,12 @@ impl Session {
     /// The message of the outbox that is sent next, unless the protocol or a move holds it back.
     fn waiting_message(&self) -> Option<(u64, &Message)> {
         let held = self.line.current()?.hold.is_some() || self.line.has_standby();
-        self.outbox.next().filter(|_| !held)
+        self.outbox.next().filter(|_| !held && self.wants_outbox())
     }
 
     /// Lets the protocol frame the next message of the outbox for this connection. Returns whether there was one.
     pub(crate) fn frame_message(&mut self, now: Instant, id: ConnectionId) -> bool {
-        if self.hooks.protocol.is_none() || self.current() != Some(id) || !self.wants_outbox() {
+        if self.hooks.protocol.is_none() || self.current() != Some(id) {
             return false;
         }
         let Some((ticket, message)) = self.waiting_message() else { return false };

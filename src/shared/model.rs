@@ -88,7 +88,7 @@ impl Line {
         Arc::new(Self {
             gate: Gate::new(Alarm::default()),
             intake: Intake::new(QueueLimit::new(messages, 1 << 20), 1 << 20),
-            status: Status::new(),
+            status: Status::new(Instant::now()),
             commands: AtomicUsize::new(0),
             accepted: Count::new(0),
             drained: Count::new(0),

@@ -38,6 +38,10 @@ pub(crate) enum Command {
     },
     Terminate,
     ReconnectNow,
+    /// A new connection, also where one is open.
+    Reconnect,
+    Suspend,
+    Resume,
 }
 
 /// Where the answer to a request goes.

@@ -20,7 +20,13 @@ pub(crate) struct Status {
 
 pub(crate) struct Inner {
     pub(crate) state: ConnectionState,
+    /// Since when.
+    pub(crate) since: Instant,
     pub(crate) ready: bool,
+    /// When the next attempt is made, if one is planned.
+    pub(crate) next_attempt: Option<Instant>,
+    /// The application has taken the line down.
+    pub(crate) suspended: bool,
     /// Why the line is down, if it is.
     pub(crate) last_failure: Option<Error>,
     pub(crate) closed: Option<(CloseReason, Arc<Undelivered>)>,
@@ -48,10 +54,13 @@ impl Inner {
 }
 
 impl Status {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         let inner = Inner {
             state: ConnectionState::Disconnected,
+            since: now,
             ready: false,
+            next_attempt: None,
+            suspended: false,
             last_failure: None,
             closed: None,
             stats: Stats::default(),

@@ -106,8 +106,7 @@ impl Line {
     /// Returns the last message up to which the fate of all is known: see
     /// [`Client::confirmed_up_to`](crate::Client::confirmed_up_to).
     pub fn confirmed_up_to(&self) -> Option<Ticket> {
-        let settled = self.turn.session.watermarks().settled;
-        (settled > 0).then_some(Ticket(settled))
+        self.turn.session.watermarks().confirmed_up_to()
     }
 
     /// Returns the counters: see [`Client::stats`](crate::Client::stats).
@@ -249,6 +248,24 @@ impl Line {
     #[track_caller]
     pub fn reconnect_now(&mut self) {
         self.command(Command::ReconnectNow);
+    }
+
+    /// Replaces the connection: see [`Client::reconnect`](crate::Client::reconnect).
+    #[track_caller]
+    pub fn reconnect(&mut self) {
+        self.command(Command::Reconnect);
+    }
+
+    /// Takes the line down: see [`Client::suspend`](crate::Client::suspend).
+    #[track_caller]
+    pub fn suspend_line(&mut self) {
+        self.command(Command::Suspend);
+    }
+
+    /// Ends a [`suspend_line`](Self::suspend_line): see [`Client::resume`](crate::Client::resume).
+    #[track_caller]
+    pub fn resume_line(&mut self) {
+        self.command(Command::Resume);
     }
 
     /// Closes the line as the application: see [`Client::close`](crate::Client::close).

@@ -19,7 +19,9 @@ impl Rig {
             state == Connecting || up && session.is_dialling_successor(),
             "dialling in {state}"
         );
-        assert_eq!(self.turn.host.plan.is_some(), state == Disconnected, "a plan in {state}");
+        let waits = state == Disconnected && !session.is_suspended();
+        assert_eq!(self.turn.host.plan.is_some(), waits, "a plan in {state}");
+        assert_eq!(session.next_attempt(), self.turn.host.plan.map(|plan| plan.at));
         assert_eq!(session.current().is_some(), up, "a connection in {state}");
         let (deadline, current) = (session.next_deadline(), session.current());
         self.check_nothing_waits();
@@ -79,6 +81,9 @@ impl Rig {
         session.handle_pong(now, late, &1_u64.to_be_bytes());
         session.handle_message(now, late, Message::from("late"));
         session.handle_reconnect_now(now);
+        session.handle_suspend(now);
+        session.handle_reconnect(now);
+        session.handle_resume(now);
         session.handle_retry(now, 1);
         assert_eq!(session.poll_message(late), None);
         assert_eq!(session.poll_transmit(now, late), None);
