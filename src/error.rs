@@ -1,6 +1,7 @@
 //! Everything that can go wrong, in the user's words.
 
 mod close_frame;
+mod reason;
 mod rejection;
 mod send;
 mod source;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use serde::de::Error as _;
 
 pub use crate::error::close_frame::CloseFrame;
+pub use crate::error::reason::{CloseReason, DisconnectReason};
 pub use crate::error::rejection::Rejection;
 pub use crate::error::send::{SendError, SendErrorKind};
 use crate::secrets::Secrets;
