@@ -1,6 +1,7 @@
 //! Everything that can go wrong, in the user's words.
 
 mod close_frame;
+mod debug;
 mod reason;
 mod rejection;
 mod send;
@@ -27,6 +28,10 @@ use crate::ticket::Tickets;
 /// that the text does not already contain, so printing the chain repeats nothing. To inspect the cause, such as the
 /// kind of an [`io::Error`], match the variant and read its field `source`.
 ///
+/// `Debug` is what Rust prints of an error that `main` returns. It is the same text, and below it what the text leaves
+/// out: the body of a [`Rejection`] beyond its first line, and the chain of sources. It has several lines then; for a
+/// log, use `{error}`.
+///
 /// # Secrets
 /// No error text contains a secret that the client sent, even where the server repeats it. `***` stands in its place.
 /// These are treated as secret:
@@ -52,7 +57,7 @@ use crate::ticket::Tickets;
 /// assert!(matches!(error, Error::InvalidUrl { .. }));
 /// assert!(error.to_string().contains("ws:// or wss://"));
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum Error {
     /// The URL is invalid. No attempt was made.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::{CloseFrame, Error};
 
 /// Why an attempt failed or a line was lost.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum DisconnectReason {
     /// An attempt to connect failed.
@@ -18,7 +18,7 @@ pub enum DisconnectReason {
 }
 
 /// Why a client is closed.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum CloseReason {
     /// The application called [`close`](crate::Client::close), [`close_with`](crate::Client::close_with) or
@@ -99,6 +99,31 @@ impl fmt::Display for CloseReason {
     }
 }
 
+/// The variant, with the sentence of its error.
+impl fmt::Debug for DisconnectReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ConnectFailed(error) => f.debug_tuple("ConnectFailed").field(&error.to_string()).finish(),
+            Self::ClosedByServer(frame) => f.debug_tuple("ClosedByServer").field(frame).finish(),
+            Self::Lost(error) => f.debug_tuple("Lost").field(&error.to_string()).finish(),
+        }
+    }
+}
+
+/// The variant, with the sentence of its error.
+impl fmt::Debug for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ByCaller => f.write_str("ByCaller"),
+            Self::NotRetried(reason) => f.debug_tuple("NotRetried").field(reason).finish(),
+            Self::GaveUp { attempts, last } => {
+                f.debug_struct("GaveUp").field("attempts", attempts).field("last", last).finish()
+            }
+            Self::Failed(error) => f.debug_tuple("Failed").field(&error.to_string()).finish(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,5 +164,26 @@ mod tests {
                 }
             }
         }
+    }
+    #[test]
+    fn the_debug_form_of_a_reason_is_one_line_with_the_sentence() {
+        for error in every_error() {
+            let sentence = format!("{:?}", error.to_string());
+            let lost = DisconnectReason::Lost(error.clone());
+            assert_eq!(format!("{lost:?}"), format!("Lost({sentence})"));
+            let failed = DisconnectReason::ConnectFailed(error.clone());
+            assert_eq!(
+                format!("{:?}", CloseReason::GaveUp { attempts: 2, last: failed }),
+                format!("GaveUp {{ attempts: 2, last: ConnectFailed({sentence}) }}")
+            );
+            assert_eq!(
+                format!("{:?}", CloseReason::NotRetried(lost)),
+                format!("NotRetried(Lost({sentence}))")
+            );
+            assert_eq!(format!("{:?}", CloseReason::Failed(error)), format!("Failed({sentence})"));
+        }
+        let closed = DisconnectReason::ClosedByServer(CloseFrame::new(1008, "why"));
+        assert_eq!(format!("{closed:?}"), r#"ClosedByServer(CloseFrame { code: 1008, reason: "why" })"#);
+        assert_eq!(format!("{:?}", CloseReason::ByCaller), "ByCaller");
     }
 }

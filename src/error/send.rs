@@ -149,17 +149,19 @@ impl fmt::Display for SendErrorKind {
 
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; the message is inside this error", self.kind)
+        match self.rest.len() {
+            0 => write!(f, "{}; the message is inside this error", self.kind),
+            rest => {
+                write!(f, "{}; the message and {rest} that were to follow are inside this error", self.kind)
+            }
+        }
     }
 }
 
+/// The text of `Display`, which is what Rust prints of an error that `main` returns. No message is shown.
 impl fmt::Debug for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SendError")
-            .field("kind", &self.kind)
-            .field("message", &format_args!("{} bytes", self.message.len()))
-            .field("rest", &self.rest.len())
-            .finish()
+        fmt::Display::fmt(self, f)
     }
 }
 

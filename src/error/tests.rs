@@ -44,7 +44,12 @@ fn an_error_that_returns_a_message_does_not_print_it() {
         error.to_string(),
         "the outbox is full (3 messages, 90 bytes); the message is inside this error"
     );
-    assert!(!format!("{error:?}").contains("s3cret"));
+    assert_eq!(format!("{error:?}"), error.to_string());
+    let more = error.with(["s3cret".into(), "s3cret".into()].into_iter());
+    assert_eq!(
+        format!("{more:?}"),
+        "the outbox is full (3 messages, 90 bytes); the message and 2 that were to follow are inside this error"
+    );
 }
 
 #[test]
@@ -223,4 +228,42 @@ fn a_cause_that_the_text_does_not_name_is_behind_it() {
     assert!(
         matches!(error, Error::Connect { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused)
     );
+}
+
+#[test]
+fn what_main_prints_is_the_sentence_and_below_it_what_that_leaves_out() {
+    for error in every_error() {
+        let printed = format!("{error:?}");
+        let sentence = error.to_string();
+        let below = printed.strip_prefix(&sentence).expect("the sentence comes first");
+        assert!(below.is_empty() || below.starts_with("\ncaused by: "), "{printed}");
+        for cause in &chain(&error)[1..] {
+            assert_eq!(printed.matches(cause).count(), 1, "{cause}: {printed}");
+        }
+        assert_eq!(format!("{error:#?}"), printed);
+    }
+    let cause = |source| Error::ConnectionLost { source: Some(source) };
+    let lost = cause(Arc::new(Outer(io::Error::other("inner"))));
+    assert_eq!(format!("{lost:?}"), "the connection broke: outer\ncaused by: inner");
+}
+
+#[test]
+fn main_prints_the_servers_own_words_whatever_stands_around_them() {
+    let body = b"<html>\n<p>Ask your administrator</p>".to_vec();
+    let rejected =
+        Error::UpgradeRejected(Arc::new(Rejection { body, ..Rejection::new(403, "Forbidden", Vec::new()) }));
+    let answer = "\nthe server's answer:\n    <html>\n    <p>Ask your administrator</p>";
+    assert_eq!(
+        format!("{rejected:?}"),
+        format!("the server answered 403 Forbidden to the WebSocket upgrade{answer}")
+    );
+    let after = Duration::from_secs(1);
+    let source = Arc::new(rejected);
+    let errors = [
+        Error::GaveUp { attempts: 3, source: Arc::clone(&source) },
+        Error::Timeout { waiting_for: "a message", after, source: Some(source) },
+    ];
+    for error in errors {
+        assert_eq!(format!("{error:?}"), format!("{error}{answer}"));
+    }
 }
