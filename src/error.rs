@@ -13,6 +13,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_channel::RecvError;
 use serde::de::Error as _;
 
 pub use crate::error::close_frame::CloseFrame;
@@ -221,12 +222,18 @@ pub enum Error {
         /// * The client was closed first.
         never_sent: Tickets,
     },
-    /// A message was not accepted. The [`SendError`] that this error was made from holds the message.
+    /// A message was not accepted, although the client is not closed. The [`SendError`] that this error was made from
+    /// held the message.
     Send(SendErrorKind),
     /// A value could not be written as JSON or read from it.
     Json(Arc<serde_json::Error>),
-    /// The client is closed. [`Client::wait_closed`](crate::Client::wait_closed) returns why.
-    Closed,
+    /// The client is closed, or is closing.
+    #[non_exhaustive]
+    Closed {
+        /// Why. `None` where it isn't known, such as in the error made from that of the channel of
+        /// [`events`](crate::Client::events); [`Client::wait_closed`](crate::Client::wait_closed) returns it.
+        reason: Option<Arc<CloseReason>>,
+    },
     /// A blocking call was made in a callback or a protocol hook. These run on the I/O thread of their client, where
     /// blocking would stop its line. It does not matter whether the call is made on that client or another. Make the
     /// call on another thread, or use its `try_` form.
@@ -358,6 +365,13 @@ impl From<serde_json::Error> for Error {
     }
 }
 
+/// For [`Client::events`](crate::Client::events): the channel has ended, because the client is closed.
+impl From<RecvError> for Error {
+    fn from(_: RecvError) -> Self {
+        Self::Closed { reason: None }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -424,7 +438,14 @@ impl fmt::Display for Error {
             }
             Self::Send(kind) => kind.fmt(f),
             Self::Json(source) => write!(f, "the JSON can't be read or written: {source}"),
-            Self::Closed => f.write_str("the client is closed"),
+            Self::Closed { reason: None } => {
+                f.write_str("the client is closed; Client::wait_closed returns the reason")
+            }
+            Self::Closed { reason: Some(reason) } => match &**reason {
+                CloseReason::ByCaller => f.write_str("the client is closed: the application closed it"),
+                CloseReason::NotRetried(reason) => write!(f, "the client is closed: {reason}"),
+                reason => write!(f, "the client is closed: {reason}"),
+            },
             Self::WouldDeadlock => f.write_str(
                 "a blocking call was made in a callback, on an I/O thread, where it would stop the line; make it on another thread",
             ),

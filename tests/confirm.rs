@@ -129,7 +129,7 @@ fn what_a_closed_client_never_wrote_is_neither_flushed_nor_confirmed() {
     let error = confirming.join().unwrap().unwrap_err();
     assert!(matches!(&error, Error::Unconfirmed { never_sent, .. } if never_sent.len() == 1), "{error:?}");
     assert_eq!(fate(&client, ..), "never #1");
-    assert!(matches!(client.flush(LONG), Err(Error::Closed)));
+    assert!(matches!(client.flush(LONG), Err(Error::Closed { .. })));
 }
 
 /// What `flush` and `confirm` say of a closed client.
@@ -153,7 +153,7 @@ fn a_closed_client_still_tells_what_became_of_its_messages() {
     assert!(client.close().is_empty());
     assert_eq!(fates(&client), ["flushed", "received"]);
     assert_eq!(client.recv().unwrap().as_text(), Some("x"), "so does recv");
-    assert!(matches!(client.recv(), Err(Error::Closed)));
+    assert!(matches!(client.recv(), Err(Error::Closed { .. })));
     assert!(client.send("y").is_err(), "what is to be done is refused");
     assert_eq!(fates(&client), ["flushed", "received"], "it was never accepted");
 
@@ -171,7 +171,7 @@ fn a_closed_client_still_tells_what_became_of_its_messages() {
     let client = Client::start(config(&nobody.url())).unwrap();
     client.send("x").unwrap();
     assert_eq!(client.close().never_written.len(), 1);
-    assert_eq!(fates(&client), ["the client is closed", "never #1"]);
+    assert_eq!(fates(&client), ["the client is closed: the application closed it", "never #1"]);
 }
 
 #[test]

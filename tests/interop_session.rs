@@ -78,7 +78,7 @@ fn the_right_password_opens_the_session(url: &str) {
     assert_eq!(client.stats().connects, 1);
     client.close();
     assert_eq!(notification(&client)["n"], 10);
-    assert!(matches!(client.recv(), Err(Error::Closed)));
+    assert!(matches!(client.recv(), Err(Error::Closed { .. })));
 }
 
 fn a_wrong_password_is_an_error_of_connect(url: &str) {

@@ -405,7 +405,7 @@ fn a_panic_on_the_io_thread_closes_the_client_and_leaves_nobody_waiting() {
             };
             for waiting in [recv, confirm, request] {
                 let error = waiting.join().unwrap();
-                assert!(matches!(error, Error::Closed), "{error}");
+                assert!(matches!(error, Error::Closed { .. }), "{error}");
             }
         });
         assert_eq!(client.try_send("too late").unwrap_err().kind(), SendErrorKind::Closed);

@@ -94,7 +94,8 @@ fn attempts_end_at_the_maximum_with_the_last_cause() {
     assert_eq!(client.stats().attempts, 4, "the first and three reconnects");
     assert!(matches!(reason.into_result(), Err(Error::GaveUp { .. })));
     assert!(matches!(client.events().iter().last(), Some(Event::Closed { .. })));
-    assert!(matches!(client.recv(), Err(Error::Closed)));
+    let Err(Error::Closed { reason: Some(why), .. }) = client.recv() else { panic!("it says why") };
+    assert!(matches!(&*why, CloseReason::GaveUp { attempts: 3, .. }), "{why:?}");
 }
 
 #[test]

@@ -65,11 +65,11 @@ fn after_close_nothing_is_accepted_and_nothing_revives_the_line() {
     let error = client.send("late").unwrap_err();
     assert_eq!(
         (error.to_string().as_str(), error.into_message().as_text()),
-        ("the client is closed; the message is inside this error", Some("late"))
+        ("the client is closed: the application closed it; the message is inside this error", Some("late"))
     );
     client.reconnect_now();
     assert_eq!(client.state(), ConnectionState::Closed);
-    assert!(matches!(client.wait_ready(LONG), Err(Error::Closed)));
+    assert!(matches!(client.wait_ready(LONG), Err(Error::Closed { .. })));
     assert!(client.close().is_empty(), "a second close returns what the first one did");
 }
 

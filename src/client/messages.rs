@@ -20,7 +20,7 @@ impl Client {
     /// Blocks until a message arrives, through any number of reconnects, or until the client is closed.
     ///
     /// # Errors
-    /// [`Error::Closed`]: the client is closed, and every message has been taken.
+    /// [`Error::Closed`]: the client is closed, and every message has been taken. It says why.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -38,7 +38,7 @@ impl Client {
                         return Ok(message);
                     }
                 }
-                Err(_) => return Err(Error::Closed),
+                Err(_) => return Err(self.line.closed()),
             }
         }
     }
@@ -68,7 +68,7 @@ impl Client {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => return Err(self.line.timeout("a message", timeout)),
-                Err(RecvTimeoutError::Disconnected) => return Err(Error::Closed),
+                Err(RecvTimeoutError::Disconnected) => return Err(self.line.closed()),
             }
         }
     }
@@ -93,7 +93,7 @@ impl Client {
                     }
                 }
                 Err(TryRecvError::Empty) => return Ok(None),
-                Err(TryRecvError::Disconnected) => return Err(Error::Closed),
+                Err(TryRecvError::Disconnected) => return Err(self.line.closed()),
             }
         }
     }

@@ -65,10 +65,26 @@ impl CloseReason {
     /// The reason as an error, even if the end was a normal one.
     pub(crate) fn into_error(self) -> Error {
         match self {
-            Self::ByCaller => Error::Closed,
+            Self::ByCaller => Error::Closed { reason: Some(Arc::new(Self::ByCaller)) },
             Self::NotRetried(reason) => reason.to_error(),
             Self::GaveUp { attempts, last } => Error::GaveUp { attempts, source: Arc::new(last.to_error()) },
             Self::Failed(error) => error,
+        }
+    }
+}
+
+impl CloseReason {
+    /// The error that ended the line.
+    pub(super) fn error(&self) -> Option<&Error> {
+        match self {
+            Self::ByCaller | Self::NotRetried(DisconnectReason::ClosedByServer(_)) => None,
+            Self::GaveUp { last: DisconnectReason::ClosedByServer(_), .. } => None,
+            Self::NotRetried(DisconnectReason::ConnectFailed(error) | DisconnectReason::Lost(error))
+            | Self::GaveUp {
+                last: DisconnectReason::ConnectFailed(error) | DisconnectReason::Lost(error),
+                ..
+            }
+            | Self::Failed(error) => Some(error),
         }
     }
 }
@@ -136,7 +152,7 @@ mod tests {
             |code| CloseReason::NotRetried(DisconnectReason::ClosedByServer(CloseFrame::new(code, "")));
         assert!(by_server(1000).into_result().is_ok());
         assert!(matches!(by_server(1008).into_result(), Err(Error::ClosedByServer(_))));
-        let gave_up = CloseReason::GaveUp { attempts: 2, last: DisconnectReason::Lost(Error::Closed) };
+        let gave_up = CloseReason::GaveUp { attempts: 2, last: DisconnectReason::Lost(Error::WouldDeadlock) };
         assert!(matches!(gave_up.into_result(), Err(Error::GaveUp { attempts: 2, .. })));
     }
 
