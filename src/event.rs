@@ -107,6 +107,7 @@ pub enum Event {
 /// report those. When the server closed the line or the client gave up, the last [`Event::Disconnected`] lists the same
 /// tickets.
 #[derive(Clone, Debug, Default)]
+#[must_use = "it holds what could not be delivered; `let _ =` drops that"]
 #[non_exhaustive]
 pub struct Undelivered {
     /// Messages that were accepted and never written to a connection, with their tickets, in order.

@@ -58,7 +58,7 @@ fn confirm_says_when_the_line_was_lost_over_a_message() {
     client.send("x").unwrap();
     common::eventually("the loss", || client.stats().connects == 2);
     assert_eq!(fate(&client, ..), "maybe #1");
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn what_was_lost_and_what_expired_are_told_apart_and_exactly() {
     assert_eq!(fate(&client, expired), "never #2");
     assert_eq!(fate(&client, [fine, expired]), "never #2");
     assert_eq!(fate(&client, expired..), "maybe #4, never #2, #5");
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn a_closed_client_still_tells_what_became_of_its_messages() {
     let client = Client::connect(config(&silent.url()).close_timeout(20 * MS)).unwrap();
     client.send("x").unwrap();
     client.flush(LONG).unwrap();
-    client.close();
+    let _ = client.close();
     assert_eq!(fates(&client), ["flushed", "maybe #1"]);
 
     let nobody = Nobody::new();
@@ -247,7 +247,7 @@ fn callers_are_confirmed_however_many_come_before_the_first_answer() {
         })
         .collect();
     eventually("many are confirmed", || confirmed.load(Ordering::SeqCst) >= 100);
-    client.terminate();
+    let _ = client.terminate();
     for caller in callers {
         caller.join().unwrap();
     }
@@ -321,7 +321,7 @@ fn an_answered_request_is_in_no_doubt_though_no_ping_is_answered() {
             _ => None,
         });
         assert_eq!(doubtful.iter().map(Ticket::number).collect::<Vec<_>>(), [1, 3, 5], "{beat:?}");
-        client.terminate();
+        let _ = client.terminate();
     }
 }
 
@@ -349,7 +349,7 @@ fn after_a_loss<T>(after: impl FnOnce(&Client, [Ticket; 2]) -> T) -> T {
     go_in.send(()).unwrap();
     client.wait_ready(LONG).unwrap();
     let outcome = after(&client, [lost, old]);
-    client.terminate();
+    let _ = client.terminate();
     outcome
 }
 
@@ -406,8 +406,8 @@ fn a_message_that_was_never_accepted_is_no_question() {
         assert!(matches!(error, Error::InvalidArgument { argument: "tickets", .. }), "{tickets}: {error:?}");
         assert!(error.to_string().contains("has accepted no message #"), "{error}");
     }
-    client.close();
-    other.close();
+    let _ = client.close();
+    let _ = other.close();
 }
 
 #[test]

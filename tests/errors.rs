@@ -79,7 +79,7 @@ fn a_call_that_meets_the_close_of_another_thread_says_who_closed_it() {
         let recv = scope.spawn(|| client.recv().map(drop).unwrap_err());
         let request = scope.spawn(|| client.request(json!({}), LONG).map(drop).unwrap_err());
         eventually("the request is out", || client.stats().messages_written == 1);
-        client.terminate();
+        let _ = client.terminate();
         [recv.join().unwrap(), request.join().unwrap()]
     });
     for error in errors {

@@ -109,7 +109,7 @@ fn no_secret_is_logged_by_anybody_and_no_payload_by_this_library() {
             wait_for(&client, disconnected);
             client.send("s3cret message").unwrap();
         }
-        client.close();
+        let _ = client.close();
     };
     let journal = logged(|| {
         talk(|config| config);
@@ -148,7 +148,7 @@ fn a_close_frame_that_repeats_a_secret_is_printed_without_it_and_carries_it() {
             if let DisconnectReason::ClosedByServer(frame) = &reason {
                 assert_eq!((frame.code, &*frame.reason), (4001, "no t0ken-query here"));
             }
-            client.terminate();
+            let _ = client.terminate();
         });
         let ours: Vec<_> = journal.iter().filter(|(_, target, _)| target.starts_with("tautline")).collect();
         assert!(ours.iter().any(|(.., text)| text.contains("no *** here")), "{ours:?}");
@@ -173,7 +173,7 @@ fn end(server: &Server, protocol: impl Protocol + 'static) -> (DisconnectReason,
     let journal = logged(|| {
         let client = Client::builder(quick(&server.url())).protocol(protocol).start().unwrap();
         end = Some(wait_for(&client, disconnected).0);
-        client.terminate();
+        let _ = client.terminate();
     });
     let ours = journal.iter().filter(|(_, target, _)| target.starts_with("tautline"));
     (end.unwrap(), ours.map(|(.., text)| text.as_str()).collect::<Vec<_>>().join("\n"))
@@ -281,7 +281,7 @@ fn the_error_of_a_request_holds_no_secret_of_the_login() {
     let client = Client::builder(server.url()).protocol(Fails).connect().unwrap();
     let error = client.request("x", LONG).unwrap_err();
     assert_eq!(error.to_string(), "the server answered with an error: no *** here");
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -357,7 +357,7 @@ fn a_message_that_the_protocol_fails_over_is_named_in_the_log_as_the_error_says(
         let error = client.confirm(.., LONG).unwrap_err().to_string();
         let says = "the protocol's on_send failed for it on three connections (see the log)";
         assert!(error.starts_with("#1 will never be sent: ") && error.contains(says), "{error}");
-        client.terminate();
+        let _ = client.terminate();
     });
     let says = "Message #1 is given up: the protocol failed 3 times to send it";
     assert!(log.iter().any(|(level, _, text)| *level == Level::Warn && text == says), "{log:?}");
@@ -370,7 +370,7 @@ fn a_callback_that_holds_the_line_up_is_named() {
         let slow = Client::builder(server.url()).protocol(Slow).connect().unwrap();
         slow.send("hello").unwrap();
         slow.recv_timeout(LONG).unwrap();
-        slow.terminate();
+        let _ = slow.terminate();
     });
     let warnings: Vec<_> = log.iter().filter(|(level, ..)| *level == Level::Warn).collect();
     let named =

@@ -109,7 +109,7 @@ impl Client {
     /// for n in 1..=3 {
     ///     client.send(n.to_string())?;
     /// }
-    /// client.close();
+    /// let _ = client.close();
     /// assert_eq!(client.messages().count(), 3);
     /// # Ok::<(), tautline::Error>(())
     /// ```
@@ -142,7 +142,7 @@ impl Client {
     #[doc = include_str!("echo.txt")]
     /// # let client = tautline::Client::connect(&url)?;
     /// # use tautline::Event;
-    /// client.close();
+    /// let _ = client.close();
     /// assert!(matches!(client.events().iter().last(), Some(Event::Closed { .. })));
     /// # Ok::<(), tautline::Error>(())
     /// ```

@@ -77,14 +77,12 @@ impl CloseReason {
     /// The error that ended the line.
     pub(super) fn error(&self) -> Option<&Error> {
         match self {
-            Self::ByCaller | Self::NotRetried(DisconnectReason::ClosedByServer(_)) => None,
-            Self::GaveUp { last: DisconnectReason::ClosedByServer(_), .. } => None,
-            Self::NotRetried(DisconnectReason::ConnectFailed(error) | DisconnectReason::Lost(error))
-            | Self::GaveUp {
-                last: DisconnectReason::ConnectFailed(error) | DisconnectReason::Lost(error),
-                ..
-            }
-            | Self::Failed(error) => Some(error),
+            Self::NotRetried(last) | Self::GaveUp { last, .. } => match last {
+                DisconnectReason::ConnectFailed(error) | DisconnectReason::Lost(error) => Some(error),
+                DisconnectReason::ClosedByServer(_) => None,
+            },
+            Self::Failed(error) => Some(error),
+            Self::ByCaller => None,
         }
     }
 }

@@ -100,10 +100,9 @@ impl Rejection {
         let mut text = String::new();
         for c in body.chars().take(UNSHOWN) {
             match c {
-                '\n' | '\t' => text.push(c),
+                '\n' | '\t' | ' '..='~' => text.push(c),
                 // At the end of a line, or odd.
                 '\r' => {}
-                ' '..='~' => text.push(c),
                 _ => text.extend(c.escape_debug()),
             }
         }

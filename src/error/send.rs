@@ -16,7 +16,7 @@ use crate::state::ConnectionState;
 /// ```
 /// # use tautline::{Client, SendErrorKind};
 /// # let client = Client::start("ws://127.0.0.1:9")?;
-/// # client.terminate();
+/// # let _ = client.terminate();
 /// let error = client.try_send("precious").unwrap_err();
 /// assert_eq!(error.kind(), SendErrorKind::Closed);
 /// assert_eq!(error.into_message().as_text(), Some("precious"));
