@@ -2,6 +2,7 @@
 
 mod close_frame;
 mod debug;
+mod json;
 mod reason;
 mod rejection;
 mod send;
@@ -17,9 +18,11 @@ use crossbeam_channel::RecvError;
 use serde::de::Error as _;
 
 pub use crate::error::close_frame::CloseFrame;
+use crate::error::json::{describe, without_values};
 pub use crate::error::reason::{CloseReason, DisconnectReason};
 pub use crate::error::rejection::Rejection;
 pub use crate::error::send::{SendError, SendErrorKind};
+use crate::message::Message;
 use crate::secrets::Secrets;
 use crate::ticket::Tickets;
 
@@ -32,6 +35,38 @@ use crate::ticket::Tickets;
 /// `Debug` is what Rust prints of an error that `main` returns. It is the same text, and below it what the text leaves
 /// out: the body of a [`Rejection`] beyond its first line, and the chain of sources. It has several lines then; for a
 /// log, use `{error}`.
+///
+/// One `?` turns each error of this library into an `Error`, as in the program below, and into a
+/// `Box<dyn std::error::Error + Send + Sync>`. A [`SendError`] loses its message by that.
+///
+/// ```
+#[doc = include_str!("client/echo.txt")]
+/// use std::time::Duration;
+/// use serde_json::json;
+/// use tautline::{Client, JsonSession, Value};
+///
+/// const SOON: Duration = Duration::from_secs(5);
+///
+/// fn talk(url: &str) -> Result<(), tautline::Error> {
+///     let client = Client::builder(url).protocol(JsonSession::new().answers_by("id")).connect()?;
+///     println!("{:?}", client.events().recv()?);
+///     client.send("[1]")?;
+///     client.try_send("[2]")?;
+///     client.send_timeout("[3]", SOON)?;
+///     client.send_json(&[4])?;
+///     let last = client.send_all(["[5]", "[6]"])?;
+///     client.confirm(last, SOON)?;
+///     let one: Vec<u32> = client.recv()?.json()?;
+///     let two: Vec<u32> = client.recv_timeout(SOON)?.json()?;
+///     let three: Vec<u32> = client.recv_json()?;
+///     assert_eq!([one, two, three].concat(), [1, 2, 3]);
+///     let answer: Value = client.request(json!({"method": "status"}), SOON)?.json()?;
+///     assert_eq!(answer["method"], "status");
+///     let _ = client.close_with(1000, "done")?;
+///     client.wait_closed().into_result()
+/// }
+/// talk(&url).unwrap();
+/// ```
 ///
 /// # Secrets
 /// No error text contains a secret that the client sent, even where the server repeats it. `***` stands in its place.
@@ -225,8 +260,16 @@ pub enum Error {
     /// A message was not accepted, although the client is not closed. The [`SendError`] that this error was made from
     /// held the message.
     Send(SendErrorKind),
-    /// A value could not be written as JSON or read from it.
-    Json(Arc<serde_json::Error>),
+    /// A value could not be written as JSON or read from it. The text repeats no value that was read. What the
+    /// application's own `Deserialize` says stands in it unchanged.
+    #[non_exhaustive]
+    Json {
+        /// The message that could not be read, from [`Message::json`](crate::Message::json) or
+        /// [`Client::recv_json`](crate::Client::recv_json). Otherwise `None`.
+        message: Option<Arc<Message>>,
+        /// The error of `serde_json`. Its text may repeat values of the message.
+        source: Arc<serde_json::Error>,
+    },
     /// The client is closed, or is closing.
     #[non_exhaustive]
     Closed {
@@ -322,9 +365,11 @@ impl Error {
             }
             Self::Protocol { code, reason } => Self::Protocol { code, reason: hide(&reason) },
             Self::ClosedByServer(frame) => Self::ClosedByServer(frame.hiding(secrets)),
-            Self::Json(error) => {
-                let (text, shown) = (error.to_string(), secrets.hide(&error.to_string()));
-                if text == shown { Self::Json(error) } else { serde_json::Error::custom(shown).into() }
+            Self::Json { message, source } => {
+                let text = without_values(&source);
+                let shown = secrets.hide(&text);
+                let hidden = || Arc::new(serde_json::Error::custom(&shown));
+                Self::Json { message, source: if text == shown { source } else { hidden() } }
             }
             other => other,
         }
@@ -356,12 +401,6 @@ impl Fault {
             Self::Broken(error) => error,
             Self::Violation { code, reason } => Error::Protocol { code, reason },
         }
-    }
-}
-
-impl From<serde_json::Error> for Error {
-    fn from(error: serde_json::Error) -> Self {
-        Self::Json(Arc::new(error))
     }
 }
 
@@ -437,7 +476,7 @@ impl fmt::Display for Error {
                 write!(f, "{never_sent} will never be sent: {why}")
             }
             Self::Send(kind) => kind.fmt(f),
-            Self::Json(source) => write!(f, "the JSON can't be read or written: {source}"),
+            Self::Json { message, source } => describe(f, message.as_deref(), source),
             Self::Closed { reason: None } => {
                 f.write_str("the client is closed; Client::wait_closed returns the reason")
             }

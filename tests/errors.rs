@@ -7,8 +7,9 @@ use std::io::{self, Write};
 use std::thread;
 
 use common::{LONG, Nobody, Server, config, eventually, read_head};
-use serde_json::json;
-use tautline::{Client, CloseReason, Error, JsonSession, QueueLimit};
+use crossbeam_channel::RecvError;
+use serde_json::{Value, json};
+use tautline::{Client, CloseReason, Error, JsonSession, QueueLimit, SendError};
 
 /// The outcome of a call as the `?` of an application passes it on.
 fn passed_on<T>(outcome: Result<T, impl Into<Error>>) -> Result<(), Error> {
@@ -101,4 +102,65 @@ fn main_prints_a_refusal_as_a_sentence_with_the_servers_own_words_and_no_secret(
         "Error: the server answered 403 Forbidden to the WebSocket upgrade\n\
          the server's answer:\n    <html>\n    <h1>No</h1> ***\n    <p>Ask your administrator</p>"
     );
+}
+
+/// Whatever an application returns, one `?` carries each error into it.
+fn talk<E>(url: &str) -> Result<(), E>
+where
+    E: From<Error> + From<SendError> + From<RecvError>,
+{
+    let client = Client::builder(url).protocol(JsonSession::new().answers_by("id")).connect()?;
+    client.wait_ready(LONG)?;
+    client.events().recv()?;
+    client.send("[1]")?;
+    client.try_send("[2]")?;
+    client.send_timeout("[3]", LONG)?;
+    client.send_json(&[4])?;
+    client.flush(LONG)?;
+    client.confirm(client.send_all(["[5]", "[6]"])?, LONG)?;
+    let values: [Vec<u32>; 3] =
+        [client.recv()?.json()?, client.recv_timeout(LONG)?.json()?, client.recv_json()?];
+    assert_eq!(values.concat(), [1, 2, 3]);
+    assert_eq!(client.try_recv()?.map(|message| message.json::<Vec<u32>>()).transpose()?, Some(vec![4]));
+    assert_eq!(client.request(json!({"n": 1}), LONG)?.json::<Value>()?["n"], 1);
+    client.request_many(json!({"n": 2}), LONG)?.next().transpose()?;
+    let _ = client.close_with(1000, "done")?;
+    client.wait_closed_timeout(LONG)?.into_result()?;
+    Ok(())
+}
+
+#[test]
+fn one_question_mark_carries_every_error() {
+    let server = Server::echo();
+    talk::<Error>(&server.url()).unwrap();
+    talk::<Box<dyn std::error::Error + Send + Sync>>(&server.url()).unwrap();
+    talk::<Box<dyn std::error::Error>>(&server.url()).unwrap();
+}
+
+#[derive(Debug, PartialEq, serde::Deserialize)]
+struct Reading {
+    celsius: f64,
+}
+
+#[test]
+fn a_message_that_is_no_such_value_is_in_the_error_and_the_next_call_reads_the_next_message() {
+    let server = Server::echo();
+    let client = Client::connect(server.url()).unwrap();
+    let sent = [r#"{"celsius": 21.5}"#, r#"{"celsius": "s3cret"}"#, "s3cret", r#"{"celsius": 22.0}"#];
+    client.send_all(sent).unwrap();
+    assert_eq!(client.recv_json::<Reading>().unwrap(), Reading { celsius: 21.5 });
+    let texts = [
+        "the message is not the JSON that was expected: invalid type: string, expected f64 at line 1 column 20",
+        "the message is no JSON: expected value at line 1 column 1",
+    ];
+    for (sent, text) in sent[1..3].iter().zip(texts) {
+        let error = client.recv_json::<Reading>().unwrap_err();
+        assert_eq!((error.to_string().as_str(), format!("{error:?}").as_str()), (text, text));
+        let Error::Json { message: Some(message), .. } = error else { panic!("{error:?}") };
+        assert_eq!(message.as_text(), Some(*sent));
+    }
+    assert_eq!(client.recv_json::<Reading>().unwrap(), Reading { celsius: 22.0 });
+    assert_eq!(client.stats().disconnects, 0, "the line stayed up");
+    assert!(client.close().is_empty());
+    assert!(matches!(client.recv_json::<Reading>(), Err(Error::Closed { reason: Some(_), .. })));
 }

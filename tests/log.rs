@@ -13,6 +13,7 @@ use common::{
     wait_for,
 };
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use serde::de::Error as _;
 use serde_json::json;
 use tautline::{
     Client, CloseReason, ConnectionConfig, Context, DisconnectReason, Error, Handshake, JsonSession, Message,
@@ -240,7 +241,7 @@ fn what_a_protocol_calls_secret_is_in_no_text_of_its_errors_and_of_its_servers_c
         (Talker(|_, message| Err(Error::login_refused(text(&message)))), said),
         (Talker(|_, message| Err(Error::session(text(&message)))), said),
         (Talker(|_, message| Err(Error::answer(text(&message)))), said),
-        (Talker(|_, message| Ok(message.json::<u8>().map(drop)?)), said),
+        (Talker(|_, message| Err(serde_json::Error::custom(text(&message)).into())), said),
         (
             Talker(|cx, message| {
                 cx.stop(Error::login_refused(text(&message)));

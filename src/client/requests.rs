@@ -37,12 +37,17 @@ impl Client {
     ///
     /// ```no_run
     /// # use std::time::Duration;
-    /// # use serde_json::{json, Value};
+    /// # use serde_json::json;
     /// # use tautline::{Client, JsonSession};
+    /// #[derive(serde::Deserialize)]
+    /// struct Status {
+    ///     uptime: u64,
+    /// }
+    ///
     /// let session = JsonSession::new().answers_by("id");
     /// let client = Client::builder("ws://127.0.0.1:8080").protocol(session).connect()?;
-    /// let answer: Value = client.request(json!({"method": "status"}), Duration::from_secs(5))?.json()?;
-    /// # drop(answer);
+    /// let status: Status = client.request(json!({"method": "status"}), Duration::from_secs(5))?.json()?;
+    /// println!("up for {} s", status.uptime);
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn request(&self, message: impl Into<Message>, timeout: Duration) -> Result<Message, Error> {

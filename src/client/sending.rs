@@ -138,7 +138,8 @@ impl Client {
     /// Sends a value as JSON text. Blocks as [`send`](Self::send) does.
     ///
     /// # Errors
-    /// As `send`, or [`Error::Json`]: the value can't be written as JSON.
+    /// As `send`, as the [`Error`] that `?` makes of it, or [`Error::Json`]: the value can't be written as JSON. The
+    /// error holds no message, because the value is still the caller's.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]

@@ -34,7 +34,8 @@ impl Error {
             | Self::Upgrade { source: Some(source), .. } => Some(source.as_ref()),
             Self::GaveUp { source, .. } | Self::Timeout { source: Some(source), .. } => Some(source.as_ref()),
             Self::Closed { reason: Some(reason) } => Some(reason.error()?),
-            Self::Json(source) => Some(source.as_ref()),
+            // The error itself may repeat values of the message.
+            Self::Json { source, .. } => source.source(),
             _ => None,
         }
     }
