@@ -2,6 +2,8 @@
 
 mod close_frame;
 mod debug;
+mod fault;
+mod hiding;
 mod json;
 mod reason;
 mod rejection;
@@ -15,15 +17,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::RecvError;
-use serde::de::Error as _;
 
 pub use crate::error::close_frame::CloseFrame;
-use crate::error::json::{describe, without_values};
+pub(crate) use crate::error::fault::Fault;
+use crate::error::json::describe;
 pub use crate::error::reason::{CloseReason, DisconnectReason};
 pub use crate::error::rejection::Rejection;
 pub use crate::error::send::{SendError, SendErrorKind};
 use crate::message::Message;
-use crate::secrets::Secrets;
 use crate::ticket::Tickets;
 
 /// What went wrong, where, and what to do about it. Cheap to clone.
@@ -349,58 +350,6 @@ impl Error {
     /// the connection.
     pub fn session(reason: impl Into<String>) -> Self {
         Self::Session { reason: reason.into().into() }
-    }
-}
-
-impl Error {
-    /// Hides secrets in the text of a hook, which may repeat the server's words.
-    pub(crate) fn hiding(self, secrets: &Secrets) -> Self {
-        let hide = |reason: &str| secrets.hide(reason).into();
-        match self {
-            Self::LoginRefused { reason } => Self::LoginRefused { reason: hide(&reason) },
-            Self::Session { reason } => Self::Session { reason: hide(&reason) },
-            Self::Answer { reason } => Self::Answer { reason: hide(&reason) },
-            Self::InvalidArgument { argument, reason } => {
-                Self::InvalidArgument { argument, reason: hide(&reason) }
-            }
-            Self::Protocol { code, reason } => Self::Protocol { code, reason: hide(&reason) },
-            Self::ClosedByServer(frame) => Self::ClosedByServer(frame.hiding(secrets)),
-            Self::Json { message, source } => {
-                let text = without_values(&source);
-                let shown = secrets.hide(&text);
-                let hidden = || Arc::new(serde_json::Error::custom(&shown));
-                Self::Json { message, source: if text == shown { source } else { hidden() } }
-            }
-            other => other,
-        }
-    }
-}
-
-/// How an open connection ended.
-#[derive(Clone, Debug)]
-pub(crate) enum Fault {
-    /// The stream ended, or an operation on it failed.
-    Broken(Error),
-    /// The peer violated the protocol. The connection is closed with this code.
-    Violation { code: u16, reason: Box<str> },
-}
-
-impl Fault {
-    /// Hides secrets in the words of the server.
-    pub(crate) fn hiding(self, secrets: &Secrets) -> Self {
-        match self {
-            Self::Violation { code, reason } => {
-                Self::Violation { code, reason: secrets.hide(&reason).into() }
-            }
-            broken @ Self::Broken(_) => broken,
-        }
-    }
-
-    pub(crate) fn into_error(self) -> Error {
-        match self {
-            Self::Broken(error) => error,
-            Self::Violation { code, reason } => Error::Protocol { code, reason },
-        }
     }
 }
 
