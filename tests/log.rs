@@ -215,6 +215,30 @@ fn a_server_that_repeats_a_json_login_is_printed_and_logged_without_its_secrets(
     }
 }
 
+#[test]
+fn an_outage_is_logged_with_its_reason_and_the_next_try_and_so_is_its_end() {
+    let log = logged(|| {
+        let server = Server::start(|n, stream| {
+            if n > 0 { common::listen(common::accept(stream)) } else { drop(common::accept(stream)) }
+        });
+        let client = Client::start(quick(&server.url())).unwrap();
+        wait_for(&client, disconnected);
+        wait_for(&client, |event| matches!(event, tautline::Event::Connected { .. }).then_some(()));
+        let _ = client.terminate();
+    });
+    // What a logger shows whose level is info.
+    let ours: Vec<_> =
+        log.iter().filter(|(level, target, _)| *level <= Level::Info && target == "tautline").collect();
+    let mut texts = ours.iter().map(|(_, _, text)| text.as_str());
+    for wanted in [
+        "CONNECTED -> DISCONNECTED (the server ended the connection without a close frame (1006))",
+        "Scheduling reconnect attempt 1 in ",
+        "CONNECTING -> CONNECTED",
+    ] {
+        assert!(texts.any(|text| text.contains(wanted)), "{wanted}: {ours:?}");
+    }
+}
+
 /// Logs in with a token, and brings what the server says in all the ways that there are.
 struct Talker(fn(&mut Context<'_>, Message) -> Result<(), Error>);
 
