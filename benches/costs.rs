@@ -166,7 +166,7 @@ fn idle(table: &mut Table, server: &Server) {
     let connected = common::connect(server, false, "echo");
     echo(&connected, &[7; 64]);
     watch(table, "connected");
-    connected.terminate();
+    let _ = connected.terminate();
 
     // Accepts connections, and answers none.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -175,7 +175,7 @@ fn idle(table: &mut Table, server: &Server) {
     let dialling = Client::start(config).unwrap();
     until(&dialling, |client| client.state() == ConnectionState::Connecting);
     watch(table, "dialling");
-    dialling.terminate();
+    let _ = dialling.terminate();
 
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let reconnect = ReconnectConfig::default().initial_delay(LONG).max_delay(LONG);
@@ -183,7 +183,7 @@ fn idle(table: &mut Table, server: &Server) {
         Client::start(ConnectionConfig::new(format!("ws://{nobody}")).reconnect(reconnect)).unwrap();
     until(&waiting, |client| client.stats().attempts == 1 && client.state() == ConnectionState::Disconnected);
     watch(table, "backing off");
-    waiting.terminate();
+    let _ = waiting.terminate();
     watch(table, "closed");
 }
 
@@ -236,7 +236,7 @@ fn idle_clients(url: &str) -> String {
     }
     let used = each();
     for client in &clients {
-        client.terminate();
+        let _ = client.terminate();
     }
     format!("{opened} {used}")
 }

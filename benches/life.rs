@@ -76,7 +76,7 @@ fn coming_back(table: &mut Table, server: &mut Server) {
     }
     let median = percentile(&mut times, 500).as_secs_f64();
     table.own("to reconnect after a cut, a try after 1 ms", median, seconds, None);
-    client.terminate();
+    let _ = client.terminate();
 
     let client = retrying(server, Duration::from_millis(10));
     let mut times = Vec::new();
@@ -91,7 +91,7 @@ fn coming_back(table: &mut Table, server: &mut Server) {
     }
     let median = percentile(&mut times, 500).as_secs_f64();
     table.own("to reconnect after the server returns, a try each 10 ms", median, seconds, None);
-    client.terminate();
+    let _ = client.terminate();
 }
 
 /// Waits until the line has become ready this many times.
@@ -109,7 +109,7 @@ fn noticing(table: &mut Table, server: &Server) {
         let start = Instant::now();
         while !matches!(client.events().recv_timeout(LONG), Ok(Event::Disconnected { .. })) {}
         times.push(start.elapsed());
-        client.terminate();
+        let _ = client.terminate();
     }
     for (share, rank) in [(500, "p50"), (990, "p99")] {
         let figure = percentile(&mut times, share);
@@ -140,5 +140,5 @@ fn ticking(table: &mut Table, server: &Server) {
         let interval = percentile(&mut apart, share).as_secs_f64();
         table.own(&format!("an interval of heartbeats off 20 ms, {rank}"), interval, seconds, None);
     }
-    client.terminate();
+    let _ = client.terminate();
 }

@@ -64,7 +64,7 @@ fn run() -> Result<(), Box<dyn StdError>> {
         println!("the subscription is complete");
         break;
     }
-    client.close();
+    let _ = client.close();
     Ok(client.wait_closed().into_result()?)
 }
 

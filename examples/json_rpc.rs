@@ -54,7 +54,7 @@ fn run() -> Result<(), Box<dyn StdError>> {
             }
         }
     }
-    client.close();
+    let _ = client.close();
     Ok(())
 }
 

@@ -153,6 +153,6 @@ fn main() -> Result<(), Box<dyn StdError>> {
             client.send(format!("PUB {reply} {text}"))?;
         }
     }
-    client.close();
+    let _ = client.close();
     Ok(client.wait_closed().into_result().map_err(|error| error.to_string())?)
 }

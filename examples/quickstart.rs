@@ -4,7 +4,8 @@
 //! cargo run --example quickstart
 //! ```
 //!
-//! The log shows what the client does by itself: `RUST_LOG=tautline=info cargo run --example quickstart`.
+//! The log, on stderr, shows what the client does by itself. `RUST_LOG=off cargo run --example quickstart` shows only what
+//! the program says.
 #![allow(clippy::disallowed_methods, reason = "an example owns its clock and its threads")]
 
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -18,7 +19,7 @@ use tautline::{Client, ConnectionConfig, Event, HeartbeatConfig, ReconnectConfig
 const SOON: Duration = Duration::from_secs(5);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    env_logger::init();
+    env_logger::init_from_env(env_logger::Env::default().default_filter_or("info"));
     let start = Instant::now();
     let say = |what: String| println!("{:>5} ms  {what}", start.elapsed().as_millis());
 

@@ -49,7 +49,7 @@ fn run() -> Result<(), Box<dyn StdError>> {
             break;
         }
     }
-    client.close();
+    let _ = client.close();
     Ok(client.wait_closed().into_result()?)
 }
 

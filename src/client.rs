@@ -25,7 +25,7 @@ pub use crate::client::messages::{Messages, TryMessages};
 pub use crate::client::requests::Answers;
 pub use crate::client::status::LineStatus;
 use crate::config::{ConnectionConfig, deadline};
-use crate::error::Error;
+use crate::error::{CloseReason, Error, SendError};
 use crate::event::{Event, Ticket};
 use crate::message::Message;
 use crate::shared::Shared;
@@ -311,6 +311,20 @@ impl LineHandle {
     /// When a message that is accepted now becomes too old.
     fn expires(&self) -> Option<Instant> {
         self.max_age.map(|age| deadline(Instant::now(), age))
+    }
+
+    fn closed(&self) -> Error {
+        self.shared.status.read(Inner::closed_error)
+    }
+
+    /// Says why the client is closed, if that is why a message was not accepted.
+    fn explained(&self, error: SendError) -> SendError {
+        error.explained(|| {
+            let reason = self.shared.status.read(|status| status.close_reason.clone());
+            // A caller refuses further messages first, and its close follows. Any other reason is known before messages
+            // are refused.
+            reason.unwrap_or_else(|| Arc::new(CloseReason::ByCaller))
+        })
     }
 
     fn timeout(&self, waiting_for: &'static str, after: Duration) -> Error {

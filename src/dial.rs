@@ -237,7 +237,7 @@ impl Thread {
         if wanted.is_some() && wanted == self.job.as_ref().map(|job| job.generation) {
             Ok(state)
         } else {
-            Err(Error::Closed)
+            Err(Error::Closed { reason: None })
         }
     }
 }
@@ -256,7 +256,7 @@ impl Attempt for Thread {
         let calls = &self.shared.calls;
         let wanted = self.still_wanted()?;
         if !calls.enter(shared::Thread::Dial, what) {
-            return Err(Error::Closed);
+            return Err(Error::Closed { reason: None });
         }
         drop(wanted);
         let result = call();
@@ -287,7 +287,7 @@ impl Attempt for Thread {
             .map_err(|source| Error::Resolve { host: name.clone(), source: Arc::new(source) })?;
         if self.still_wanted().is_err() {
             self.resolved = Some((name, port, addresses));
-            return Err(Error::Closed);
+            return Err(Error::Closed { reason: None });
         }
         Ok(addresses)
     }

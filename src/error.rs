@@ -1,6 +1,11 @@
 //! Everything that can go wrong, in the user's words.
 
 mod close_frame;
+mod debug;
+mod fault;
+mod hiding;
+mod json;
+mod reason;
 mod rejection;
 mod send;
 mod source;
@@ -11,12 +16,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::de::Error as _;
+use crossbeam_channel::RecvError;
 
 pub use crate::error::close_frame::CloseFrame;
+pub(crate) use crate::error::fault::Fault;
+use crate::error::json::describe;
+pub use crate::error::reason::{CloseReason, DisconnectReason};
 pub use crate::error::rejection::Rejection;
 pub use crate::error::send::{SendError, SendErrorKind};
-use crate::secrets::Secrets;
+use crate::message::Message;
 use crate::ticket::Tickets;
 
 /// What went wrong, where, and what to do about it. Cheap to clone.
@@ -24,6 +32,42 @@ use crate::ticket::Tickets;
 /// The text includes the cause, so `{error}` is the whole message. [`source`](StdError::source) returns only causes
 /// that the text does not already contain, so printing the chain repeats nothing. To inspect the cause, such as the
 /// kind of an [`io::Error`], match the variant and read its field `source`.
+///
+/// `Debug` is what Rust prints of an error that `main` returns. It is the same text, and below it what the text leaves
+/// out: the body of a [`Rejection`] beyond its first line, and the chain of sources. It has several lines then; for a
+/// log, use `{error}`.
+///
+/// One `?` turns each error of this library into an `Error`, as in the program below, and into a
+/// `Box<dyn std::error::Error + Send + Sync>`. A [`SendError`] loses its message by that.
+///
+/// ```
+#[doc = include_str!("client/echo.txt")]
+/// use std::time::Duration;
+/// use serde_json::json;
+/// use tautline::{Client, JsonSession, Value};
+///
+/// const SOON: Duration = Duration::from_secs(5);
+///
+/// fn talk(url: &str) -> Result<(), tautline::Error> {
+///     let client = Client::builder(url).protocol(JsonSession::new().answers_by("id")).connect()?;
+///     println!("{:?}", client.events().recv()?);
+///     client.send("[1]")?;
+///     client.try_send("[2]")?;
+///     client.send_timeout("[3]", SOON)?;
+///     client.send_json(&[4])?;
+///     let last = client.send_all(["[5]", "[6]"])?;
+///     client.confirm(last, SOON)?;
+///     let one: Vec<u32> = client.recv()?.json()?;
+///     let two: Vec<u32> = client.recv_timeout(SOON)?.json()?;
+///     let three: Vec<u32> = client.recv_json()?;
+///     assert_eq!([one, two, three].concat(), [1, 2, 3]);
+///     let answer: Value = client.request(json!({"method": "status"}), SOON)?.json()?;
+///     assert_eq!(answer["method"], "status");
+///     let _ = client.close_with(1000, "done")?;
+///     client.wait_closed().into_result()
+/// }
+/// talk(&url).unwrap();
+/// ```
 ///
 /// # Secrets
 /// No error text contains a secret that the client sent, even where the server repeats it. `***` stands in its place.
@@ -50,7 +94,7 @@ use crate::ticket::Tickets;
 /// assert!(matches!(error, Error::InvalidUrl { .. }));
 /// assert!(error.to_string().contains("ws:// or wss://"));
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum Error {
     /// The URL is invalid. No attempt was made.
@@ -221,12 +265,26 @@ pub enum Error {
         /// * The client was closed first.
         never_sent: Tickets,
     },
-    /// A message was not accepted. The [`SendError`] that this error was made from holds the message.
+    /// A message was not accepted, although the client is not closed. The [`SendError`] that this error was made from
+    /// held the message.
     Send(SendErrorKind),
-    /// A value could not be written as JSON or read from it.
-    Json(Arc<serde_json::Error>),
-    /// The client is closed. [`Client::wait_closed`](crate::Client::wait_closed) returns why.
-    Closed,
+    /// A value could not be written as JSON or read from it. The text repeats no value that was read. What the
+    /// application's own `Deserialize` says stands in it unchanged.
+    #[non_exhaustive]
+    Json {
+        /// The message that could not be read, from [`Message::json`](crate::Message::json) or
+        /// [`Client::recv_json`](crate::Client::recv_json). Otherwise `None`.
+        message: Option<Arc<Message>>,
+        /// The error of `serde_json`. Its text may repeat values of the message.
+        source: Arc<serde_json::Error>,
+    },
+    /// The client is closed, or is closing.
+    #[non_exhaustive]
+    Closed {
+        /// Why. `None` where it isn't known, such as in the error made from that of the channel of
+        /// [`events`](crate::Client::events); [`Client::wait_closed`](crate::Client::wait_closed) returns it.
+        reason: Option<Arc<CloseReason>>,
+    },
     /// A blocking call was made in a callback or a protocol hook. These run on the I/O thread of their client, where
     /// blocking would stop its line. It does not matter whether the call is made on that client or another. Make the
     /// call on another thread, or use its `try_` form.
@@ -302,59 +360,10 @@ impl Error {
     }
 }
 
-impl Error {
-    /// Hides secrets in the text of a hook, which may repeat the server's words.
-    pub(crate) fn hiding(self, secrets: &Secrets) -> Self {
-        let hide = |reason: &str| secrets.hide(reason).into();
-        match self {
-            Self::LoginRefused { reason } => Self::LoginRefused { reason: hide(&reason) },
-            Self::Session { reason } => Self::Session { reason: hide(&reason) },
-            Self::Answer { reason } => Self::Answer { reason: hide(&reason) },
-            Self::InvalidArgument { argument, reason } => {
-                Self::InvalidArgument { argument, reason: hide(&reason) }
-            }
-            Self::Protocol { code, reason } => Self::Protocol { code, reason: hide(&reason) },
-            Self::ClosedByServer(frame) => Self::ClosedByServer(frame.hiding(secrets)),
-            Self::Json(error) => {
-                let (text, shown) = (error.to_string(), secrets.hide(&error.to_string()));
-                if text == shown { Self::Json(error) } else { serde_json::Error::custom(shown).into() }
-            }
-            other => other,
-        }
-    }
-}
-
-/// How an open connection ended.
-#[derive(Clone, Debug)]
-pub(crate) enum Fault {
-    /// The stream ended, or an operation on it failed.
-    Broken(Error),
-    /// The peer violated the protocol. The connection is closed with this code.
-    Violation { code: u16, reason: Box<str> },
-}
-
-impl Fault {
-    /// Hides secrets in the words of the server.
-    pub(crate) fn hiding(self, secrets: &Secrets) -> Self {
-        match self {
-            Self::Violation { code, reason } => {
-                Self::Violation { code, reason: secrets.hide(&reason).into() }
-            }
-            broken @ Self::Broken(_) => broken,
-        }
-    }
-
-    pub(crate) fn into_error(self) -> Error {
-        match self {
-            Self::Broken(error) => error,
-            Self::Violation { code, reason } => Error::Protocol { code, reason },
-        }
-    }
-}
-
-impl From<serde_json::Error> for Error {
-    fn from(error: serde_json::Error) -> Self {
-        Self::Json(Arc::new(error))
+/// For [`Client::events`](crate::Client::events): the channel has ended, because the client is closed.
+impl From<RecvError> for Error {
+    fn from(_: RecvError) -> Self {
+        Self::Closed { reason: None }
     }
 }
 
@@ -424,8 +433,15 @@ impl fmt::Display for Error {
                 write!(f, "{never_sent} will never be sent: {why}")
             }
             Self::Send(kind) => kind.fmt(f),
-            Self::Json(source) => write!(f, "the JSON can't be read or written: {source}"),
-            Self::Closed => f.write_str("the client is closed"),
+            Self::Json { message, source } => describe(f, message.as_deref(), source),
+            Self::Closed { reason: None } => {
+                f.write_str("the client is closed; Client::wait_closed returns the reason")
+            }
+            Self::Closed { reason: Some(reason) } => match &**reason {
+                CloseReason::ByCaller => f.write_str("the client is closed: the application closed it"),
+                CloseReason::NotRetried(reason) => write!(f, "the client is closed: {reason}"),
+                reason => write!(f, "the client is closed: {reason}"),
+            },
             Self::WouldDeadlock => f.write_str(
                 "a blocking call was made in a callback, on an I/O thread, where it would stop the line; make it on another thread",
             ),

@@ -1,11 +1,9 @@
 //! What a client reports to its application.
 
-use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::{CloseFrame, Error};
+pub use crate::error::{CloseReason, DisconnectReason};
 use crate::message::Message;
 use crate::state::ConnectionState;
 pub use crate::ticket::{Ticket, Tickets};
@@ -104,51 +102,13 @@ pub enum Event {
     },
 }
 
-/// Why an attempt failed or a line was lost.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum DisconnectReason {
-    /// An attempt to connect failed.
-    ConnectFailed(Error),
-    /// The server closed the connection with a close frame.
-    ClosedByServer(CloseFrame),
-    /// An open connection was lost.
-    Lost(Error),
-    /// The application took the line down.
-    #[non_exhaustive]
-    ByCaller {
-        /// The call: [`suspend`](crate::Client::suspend) or [`reconnect`](crate::Client::reconnect).
-        call: &'static str,
-    },
-}
-
-/// Why a client is closed.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum CloseReason {
-    /// The application called [`close`](crate::Client::close), [`close_with`](crate::Client::close_with) or
-    /// [`terminate`](crate::Client::terminate), or dropped the last handle.
-    ByCaller,
-    /// The line was lost, and the retry rules forbid a reconnect: see [`Retry`](crate::Retry).
-    NotRetried(DisconnectReason),
-    /// `max_attempts` reconnects failed in a row.
-    #[non_exhaustive]
-    GaveUp {
-        /// How many reconnects were tried.
-        attempts: u32,
-        /// Why the last one failed.
-        last: DisconnectReason,
-    },
-    /// The client itself failed.
-    Failed(Error),
-}
-
 /// What could not be delivered from the outbox and from the last connection when the client was closed.
 ///
 /// Losses on earlier connections and expired messages are not included: events and [`confirm`](crate::Client::confirm)
 /// report those. When the server closed the line or the client gave up, the last [`Event::Disconnected`] lists the same
 /// tickets.
 #[derive(Clone, Debug, Default)]
+#[must_use = "it holds what could not be delivered; `let _ =` drops that"]
 #[non_exhaustive]
 pub struct Undelivered {
     /// Messages that were accepted and never written to a connection, with their tickets, in order.
@@ -186,116 +146,10 @@ impl Event {
     }
 }
 
-impl DisconnectReason {
-    /// Returns the reason as an [`Error`].
-    pub fn to_error(&self) -> Error {
-        match self {
-            Self::ConnectFailed(error) | Self::Lost(error) => error.clone(),
-            Self::ClosedByServer(frame) => Error::ClosedByServer(frame.clone()),
-            Self::ByCaller { call } => Error::ByCaller { call },
-        }
-    }
-}
-
-impl CloseReason {
-    /// Returns `Ok` if the caller closed the client or the server closed the line normally (1000), and otherwise the
-    /// reason as an error.
-    ///
-    /// # Errors
-    /// The reason the client was closed.
-    pub fn into_result(self) -> Result<(), Error> {
-        match self {
-            Self::ByCaller
-            | Self::NotRetried(DisconnectReason::ClosedByServer(CloseFrame { code: 1000, .. })) => Ok(()),
-            other => Err(other.into_error()),
-        }
-    }
-
-    /// The reason as an error, even if the end was a normal one.
-    pub(crate) fn into_error(self) -> Error {
-        match self {
-            Self::ByCaller => Error::Closed,
-            Self::NotRetried(reason) => reason.to_error(),
-            Self::GaveUp { attempts, last } => Error::GaveUp { attempts, source: Arc::new(last.to_error()) },
-            Self::Failed(error) => error,
-        }
-    }
-}
-
-impl From<Error> for CloseReason {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
-}
-
 impl Undelivered {
     /// Whether nothing was left: no message in the outbox, and none written to the last connection without a
     /// confirmation. Earlier losses and expired messages don't count: see [`Undelivered`].
     pub fn is_empty(&self) -> bool {
         self.never_written.is_empty() && self.maybe_delivered.is_empty() && !self.unfinished
-    }
-}
-
-impl fmt::Display for DisconnectReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ConnectFailed(error) | Self::Lost(error) => error.fmt(f),
-            Self::ClosedByServer(frame) => write!(f, "the server closed the line with {frame}"),
-            Self::ByCaller { .. } => self.to_error().fmt(f),
-        }
-    }
-}
-
-impl fmt::Display for CloseReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ByCaller => f.write_str("closed by the caller"),
-            Self::NotRetried(reason) => write!(f, "not reconnecting: {reason}"),
-            Self::GaveUp { .. } => self.clone().into_error().fmt(f),
-            Self::Failed(error) => error.fmt(f),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::tests::every_error;
-
-    #[test]
-    fn a_normal_close_is_no_error_and_any_other_is_one() {
-        assert!(CloseReason::ByCaller.into_result().is_ok());
-        let by_server =
-            |code| CloseReason::NotRetried(DisconnectReason::ClosedByServer(CloseFrame::new(code, "")));
-        assert!(by_server(1000).into_result().is_ok());
-        assert!(matches!(by_server(1008).into_result(), Err(Error::ClosedByServer(_))));
-        let gave_up = CloseReason::GaveUp { attempts: 2, last: DisconnectReason::Lost(Error::Closed) };
-        assert!(matches!(gave_up.into_result(), Err(Error::GaveUp { attempts: 2, .. })));
-    }
-
-    #[test]
-    fn the_reasons_of_events_say_what_happened_and_why_once() {
-        for error in every_error() {
-            let text = error.to_string();
-            for reason in
-                [DisconnectReason::ConnectFailed(error.clone()), DisconnectReason::Lost(error.clone())]
-            {
-                assert_eq!(reason.to_string(), text);
-                assert_eq!(reason.to_error().to_string(), text);
-                let ends = [
-                    CloseReason::NotRetried(reason.clone()),
-                    CloseReason::GaveUp { attempts: 2, last: reason },
-                    CloseReason::Failed(error.clone()),
-                ];
-                for end in ends {
-                    assert_eq!(end.to_string().matches(&text).count(), 1, "{end}");
-                    assert_eq!(
-                        end.into_result().unwrap_err().to_string().matches(&text).count(),
-                        1,
-                        "{text}"
-                    );
-                }
-            }
-        }
     }
 }

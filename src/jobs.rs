@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::Sender;
 
-use crate::error::Error;
+use crate::error::{CloseReason, Error};
 use crate::message::Message;
 use crate::session::{ConnectionId, Job};
 use crate::shared::{Calls, Gate, Thread, ThreadHandle};
@@ -109,7 +109,11 @@ fn run(shared: &Mutex<State>, results: &Sender<JobResult>, gate: &Gate, calls: &
         };
         let may = calls.enter(Thread::Work, "the protocol's work");
         drop(state);
-        let result = if may { catch_unwind(AssertUnwindSafe(work)) } else { Ok(Err(Error::Closed)) };
+        let result = if may {
+            catch_unwind(AssertUnwindSafe(work))
+        } else {
+            Ok(Err(CloseReason::ByCaller.into_error()))
+        };
         let result = result.unwrap_or(Err(Error::Panicked { callback: "work" }));
         // If the I/O thread has ended, nobody needs the result.
         let _ = results.send(JobResult { connection, id, result });

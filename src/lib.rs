@@ -7,6 +7,8 @@
 //! use tautline::Client;
 //!
 //! fn main() -> Result<(), tautline::Error> {
+//!     let log = env_logger::Env::default().default_filter_or("info");
+//!     env_logger::init_from_env(log);                            // shows every state, loss and retry on stderr
 //!     let client = Client::connect("wss://example.com/socket")?; // blocks until connected, or returns the reason
 //!     client.send("hello")?;
 //!     for message in client.messages() {                         // blocks; survives reconnects; ends when closed
@@ -15,6 +17,10 @@
 //!     client.wait_closed().into_result()                         // the reason; `Ok` after a normal close
 //! }
 //! ```
+//!
+//! The program needs `cargo add env_logger`. Its log shows each state, and each loss with its reason and the delay before
+//! the next attempt, so that an outage is not silent. [`Client::state`] returns the current state, and [`Client::events`]
+//! reports every change. An error that `main` returns is printed as a sentence, with the server's own words and the causes.
 //!
 //! [`Client::connect`] makes one attempt and returns the reason if it fails. [`Client::start`] returns at once, and keeps
 //! trying until the server is there. Both take a URL or a [`ConnectionConfig`]. [`Client::builder`] adds behaviour: a
@@ -33,6 +39,8 @@
 //! | know what happens on the line | [`Event`], [`Client::status`], [`ConnectionState`], [`Stats`] |
 //! | go offline for a while, or reconnect | [`Client::suspend`], [`Client::reconnect`] |
 //! | know whether a message arrived | [`Client::confirm`], [`Delivery`] |
+//! | send and receive types of your own as JSON | [`Client::send_json`], [`Client::recv_json`], [`Message::json`] |
+//! | know why a call failed, or why the client is closed | [`Error`], [`CloseReason`] |
 //! | send a request and get its answer | [`Client::request`], [`Client::request_many`] |
 //! | log in with JSON | [`JsonSession`] |
 //! | implement a session of your own | [`Protocol`], and the [`guide`], which develops one from its first line to its test |
@@ -74,8 +82,9 @@
 //!
 //! # The log
 //!
-//! State changes, attempts and reasons are logged at the levels info and warn under the target `tautline`. Nothing is
-//! logged while messages flow normally. The log never contains a password, a token, a query string or a payload.
+//! State changes, attempts and reasons are logged at the levels info and warn under the target `tautline`, through the crate
+//! `log`: they are seen once the program has a logger that shows these levels, such as the one of `env_logger` in the
+//! program above. Nothing is logged while messages flow normally. The log never contains a password, a token, a query string or a payload.
 #![forbid(unsafe_code)]
 // The programs of the docs and of the README compile without a warning.
 #![doc(test(attr(deny(warnings))))]

@@ -6,7 +6,6 @@ use std::hash::{Hash, Hasher};
 use std::ops::{Deref, Range};
 
 use arrayvec::{ArrayString, ArrayVec};
-use serde::de::DeserializeOwned;
 use tungstenite::{Bytes, Utf8Bytes};
 
 /// A message, as the application sends and receives it.
@@ -25,7 +24,7 @@ use tungstenite::{Bytes, Utf8Bytes};
 /// let (name, reading) = (String::from("boiler"), vec![0x15, 0x80]);
 /// assert_eq!(Message::from(&name).as_text(), Some("boiler"));
 /// assert_eq!(Message::from(&reading).as_bytes(), reading);
-/// # Ok::<(), serde_json::Error>(())
+/// # Ok::<(), tautline::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Message {
@@ -104,20 +103,7 @@ impl Message {
             small => return Binary::copied(&small.as_bytes()[part]),
         })
     }
-
-    /// Parses the payload, text or binary, as JSON. A byte-order mark at its start is ignored, as RFC 8259 (section
-    /// 8.1) allows.
-    ///
-    /// # Errors
-    /// The error of `serde_json`.
-    pub fn json<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        let bytes = self.as_bytes();
-        serde_json::from_slice(bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes))
-    }
 }
-
-/// U+FEFF in UTF-8.
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// How many bytes of a payload `Debug` shows.
 const SHOWN: usize = 64;

@@ -50,7 +50,7 @@
 //!             cx.deliver(message);
 //!             return Ok(());
 //!         }
-//!         let welcome: Value = message.json().map_err(Error::from)?;
+//!         let welcome: Value = message.json()?;
 //!         let Some(session) = welcome["session"].as_str() else {
 //!             return Err(Error::login_refused(message.to_string()));
 //!         };

@@ -79,7 +79,7 @@ fn a_pause_of_the_reader_stops_the_server_and_not_the_line() {
         assert_eq!(client.recv_timeout(LONG).unwrap().as_bytes()[..4], n.to_be_bytes());
     }
     assert_eq!(client.stats().disconnects, 0);
-    client.terminate();
+    let _ = client.terminate();
 }
 
 /// What may be read beyond the bound: what came with the answer to the upgrade (64 KiB), and a read buffer.
@@ -185,7 +185,7 @@ fn what_is_not_taken_is_bounded_by_count() {
     let stats = client.stats();
     assert_eq!(stats.messages_received, 10);
     assert!(stats.bytes_read < SLACK, "{} bytes are in memory", stats.bytes_read);
-    client.terminate();
+    let _ = client.terminate();
     assert_eq!(client.messages().count(), 10);
 }
 
@@ -202,7 +202,7 @@ fn what_is_not_taken_is_bounded_by_bytes() {
         assert_eq!(stats.messages_received, count, "messages of {size} bytes");
         let most = (LIMIT + size) as u64 + SLACK;
         assert!(stats.bytes_read < most, "{} bytes are in memory", stats.bytes_read);
-        client.terminate();
+        let _ = client.terminate();
         assert_eq!(client.messages().count() as u64, count);
     }
 }
@@ -229,7 +229,7 @@ fn a_peer_that_answers_nothing_is_not_judged_before_the_messages_are_taken() {
     (0..300).for_each(|n| take(&client, n));
     let (reason, _) = wait_for(&client, disconnected);
     assert!(matches!(reason, DisconnectReason::Lost(Error::HeartbeatTimeout { .. })), "{reason}");
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn a_close_goes_through_while_nothing_is_taken() {
 fn terminate_is_prompt_while_nothing_is_taken() {
     let (_server, client, _heard) = paused(true, SOME);
     let start = Instant::now();
-    client.terminate();
+    let _ = client.terminate();
     assert!(start.elapsed() < LONG, "that was a close: {:?}", start.elapsed());
     assert_eq!(client.messages().count(), 10);
 }
@@ -268,7 +268,7 @@ fn a_consumer_that_comes_and_goes_gets_everything_in_order() {
         eventually("the bound", || client.stats().messages_received == u64::from(taken + BOUND));
         (taken..taken + BOUND).for_each(|n| take(&client, n));
     }
-    client.terminate();
+    let _ = client.terminate();
     assert_eq!(client.messages().count(), 0);
 }
 
@@ -295,7 +295,7 @@ fn a_consumer_that_comes_after_the_server_has_gone_gets_everything_and_the_reaso
     (0..300).for_each(|n| take(&client, n));
     let (reason, _) = wait_for(&client, disconnected);
     assert_eq!(reason.to_string(), r#"the server closed the line with close code 4002: "gone""#);
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -313,7 +313,7 @@ fn a_small_bound_does_not_slow_a_consumer_that_takes_at_once() {
         take(&client, n);
         assert!(start.elapsed() < LONG, "{n} messages in {:?}", start.elapsed());
     }
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -339,7 +339,7 @@ fn a_thread_that_takes_some_messages_and_then_only_sends_is_told_that_it_stalls(
     eventually("an end of the wait for room", || sending.is_finished());
     let error = sending.join().unwrap();
     assert!(matches!(error.kind(), SendErrorKind::ConsumerStalled { .. }), "{error:?}");
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -386,7 +386,7 @@ fn a_pause_ends_with_its_connection() {
     sending.join().unwrap();
     outcomes.extend(sent.iter());
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -444,7 +444,7 @@ fn a_program_that_only_sends_is_not_wedged_by_messages_it_never_takes() {
         );
         thread::yield_now();
     }
-    client.terminate();
+    let _ = client.terminate();
     assert_eq!(client.messages().count(), BOUND);
 }
 
@@ -527,7 +527,7 @@ fn a_thread_that_sends_and_takes_nothing_is_told_instead_of_waiting_for_ever() {
         client.recv_timeout(LONG).unwrap();
     }
     client.send("on we go").unwrap();
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -552,7 +552,7 @@ fn a_thread_that_took_everything_once_and_no_more_is_told_too() {
             client.recv_timeout(LONG).unwrap();
         }
     }
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -586,7 +586,7 @@ fn a_sender_is_not_told_of_a_stalled_consumer_while_the_line_is_down() {
     let sending = std::thread::spawn(move || sender.send("waits").unwrap_err().kind());
     // Ten times as long as a stalled consumer would be waited for.
     std::thread::sleep(200 * MS);
-    client.terminate();
+    let _ = client.terminate();
     assert_eq!(sending.join().unwrap(), SendErrorKind::Closed);
     drop(release);
 }

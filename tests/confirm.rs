@@ -58,7 +58,7 @@ fn confirm_says_when_the_line_was_lost_over_a_message() {
     client.send("x").unwrap();
     common::eventually("the loss", || client.stats().connects == 2);
     assert_eq!(fate(&client, ..), "maybe #1");
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn what_was_lost_and_what_expired_are_told_apart_and_exactly() {
     assert_eq!(fate(&client, expired), "never #2");
     assert_eq!(fate(&client, [fine, expired]), "never #2");
     assert_eq!(fate(&client, expired..), "maybe #4, never #2, #5");
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn what_a_closed_client_never_wrote_is_neither_flushed_nor_confirmed() {
     let error = confirming.join().unwrap().unwrap_err();
     assert!(matches!(&error, Error::Unconfirmed { never_sent, .. } if never_sent.len() == 1), "{error:?}");
     assert_eq!(fate(&client, ..), "never #1");
-    assert!(matches!(client.flush(LONG), Err(Error::Closed)));
+    assert!(matches!(client.flush(LONG), Err(Error::Closed { .. })));
 }
 
 /// What `flush` and `confirm` say of a closed client.
@@ -153,7 +153,7 @@ fn a_closed_client_still_tells_what_became_of_its_messages() {
     assert!(client.close().is_empty());
     assert_eq!(fates(&client), ["flushed", "received"]);
     assert_eq!(client.recv().unwrap().as_text(), Some("x"), "so does recv");
-    assert!(matches!(client.recv(), Err(Error::Closed)));
+    assert!(matches!(client.recv(), Err(Error::Closed { .. })));
     assert!(client.send("y").is_err(), "what is to be done is refused");
     assert_eq!(fates(&client), ["flushed", "received"], "it was never accepted");
 
@@ -164,14 +164,14 @@ fn a_closed_client_still_tells_what_became_of_its_messages() {
     let client = Client::connect(config(&silent.url()).close_timeout(20 * MS)).unwrap();
     client.send("x").unwrap();
     client.flush(LONG).unwrap();
-    client.close();
+    let _ = client.close();
     assert_eq!(fates(&client), ["flushed", "maybe #1"]);
 
     let nobody = Nobody::new();
     let client = Client::start(config(&nobody.url())).unwrap();
     client.send("x").unwrap();
     assert_eq!(client.close().never_written.len(), 1);
-    assert_eq!(fates(&client), ["the client is closed", "never #1"]);
+    assert_eq!(fates(&client), ["the client is closed: the application closed it", "never #1"]);
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn callers_are_confirmed_however_many_come_before_the_first_answer() {
         })
         .collect();
     eventually("many are confirmed", || confirmed.load(Ordering::SeqCst) >= 100);
-    client.terminate();
+    let _ = client.terminate();
     for caller in callers {
         caller.join().unwrap();
     }
@@ -321,7 +321,7 @@ fn an_answered_request_is_in_no_doubt_though_no_ping_is_answered() {
             _ => None,
         });
         assert_eq!(doubtful.iter().map(Ticket::number).collect::<Vec<_>>(), [1, 3, 5], "{beat:?}");
-        client.terminate();
+        let _ = client.terminate();
     }
 }
 
@@ -349,7 +349,7 @@ fn after_a_loss<T>(after: impl FnOnce(&Client, [Ticket; 2]) -> T) -> T {
     go_in.send(()).unwrap();
     client.wait_ready(LONG).unwrap();
     let outcome = after(&client, [lost, old]);
-    client.terminate();
+    let _ = client.terminate();
     outcome
 }
 
@@ -406,8 +406,8 @@ fn a_message_that_was_never_accepted_is_no_question() {
         assert!(matches!(error, Error::InvalidArgument { argument: "tickets", .. }), "{tickets}: {error:?}");
         assert!(error.to_string().contains("has accepted no message #"), "{error}");
     }
-    client.close();
-    other.close();
+    let _ = client.close();
+    let _ = other.close();
 }
 
 #[test]

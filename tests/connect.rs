@@ -38,7 +38,7 @@ fn an_address_with_a_zone_is_dialled_and_its_zone_is_not_sent() {
         .unwrap();
     let request = head.recv_timeout(LONG).unwrap();
     assert!(request.contains(&format!("\r\nHost: [::1]:{port}\r\n")), "{request}");
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -184,10 +184,10 @@ fn a_fetch_completes_each_request_and_is_asked_for_fresh_credentials_once() {
     });
     assert_eq!(delay, Some(Duration::ZERO), "the second attempt is made at once");
     client.wait_ready(LONG).unwrap();
-    client.terminate();
+    let _ = client.terminate();
     let client = Client::builder(server.url()).fetch(fetch(1)).connect().unwrap();
     assert_eq!(client.stats().attempts, 2, "connect, too, tries fresh credentials");
-    client.terminate();
+    let _ = client.terminate();
     let client = Client::builder(ConnectionConfig::new(server.url())).fetch(fetch(7)).start().unwrap();
     let reason = client.wait_closed_timeout(LONG).unwrap();
     assert!(matches!(
@@ -248,5 +248,5 @@ fn a_fetch_that_fails_panics_or_hangs_is_tried_again_until_it_works() {
     // What it brings after its time is not wanted.
     drop(release);
     client.confirm(.., LONG).unwrap();
-    client.terminate();
+    let _ = client.terminate();
 }

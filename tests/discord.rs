@@ -214,7 +214,7 @@ fn the_server_says_whether_the_session_goes_on() {
     for (n, (_, expected)) in ends.iter().enumerate() {
         assert_eq!(next(&login), *expected, "after the end {n}");
     }
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn the_applications_messages_keep_the_servers_pace_and_beats_do_not_wait_for_the
     let first = order.iter().position(|op| *op == 3).unwrap();
     let beats = order[first..].iter().filter(|op| **op == 1).count();
     assert!(beats >= 2, "{order:?}");
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]

@@ -106,3 +106,30 @@ fn the_readme_has_the_tables_of_the_docs() {
     }
     assert_eq!(parts, 4);
 }
+
+/// The first program of a text.
+fn first_program(text: &str) -> String {
+    let program = text.split("```rust,no_run\n").nth(1).or_else(|| text.split("```no_run\n").nth(1)).unwrap();
+    program.split("```").next().unwrap().to_owned()
+}
+
+#[test]
+fn the_first_program_is_the_same_everywhere_and_an_outage_is_not_silent_in_it() {
+    let read = |path: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let (readme, source) = (read("README.md"), read("src/lib.rs"));
+    let docs: String = source
+        .lines()
+        .map_while(|line| line.strip_prefix("//!"))
+        .map(|line| line.strip_prefix(' ').unwrap_or(line).to_owned() + "\n")
+        .collect();
+    let program = first_program(&readme);
+    assert_eq!(program, first_program(&docs));
+    for text in [&readme, &docs] {
+        let says =
+            |what: &str| text.find(what).unwrap_or_else(|| panic!("the first page says nothing of {what}"));
+        let before_the_second_program = text.match_indices("fn main").nth(1).map_or(text.len(), |(at, _)| at);
+        for what in ["default_filter_or(\"info\")", "cargo add env_logger", "state", "events"] {
+            assert!(says(what) < before_the_second_program, "{what}");
+        }
+    }
+}

@@ -204,7 +204,7 @@ fn after_a_violation_the_rest_is_dropped_and_the_end_is_no_reset() {
     assert!(matches!(end, Ok(0)), "a reset may overtake the code: {end:?}");
     let (reason, _) = wait_for(&client, disconnected);
     assert!(matches!(reason, DisconnectReason::Lost(Error::Protocol { code: 1002, .. })), "{reason}");
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -358,7 +358,7 @@ fn a_reset_that_a_write_meets_is_a_loss_with_its_cause() {
     for _ in 0..5 {
         let (_server, client, reason) = reset_while_writing();
         assert!(reason.to_string().starts_with("the connection broke: "), "{reason}");
-        client.terminate();
+        let _ = client.terminate();
     }
 }
 
@@ -369,7 +369,7 @@ fn a_loss_with_bytes_unwritten_is_told_once() {
     // Nothing else can happen: the next attempt is far off. The write timeout is not.
     let more = client.events().recv_timeout(1200 * MS);
     assert!(more.is_err(), "{more:?}");
-    client.terminate();
+    let _ = client.terminate();
     assert!(matches!(client.wait_closed(), CloseReason::ByCaller), "{}", client.wait_closed());
 }
 
@@ -382,7 +382,7 @@ fn time_to_close(serve: fn(TcpStream)) -> Duration {
         let config = quick(&server.url()).close_timeout(80 * MS).events(QueueLimit::new(5, 1 << 20));
         let client = Client::connect(config).unwrap();
         let start = Instant::now();
-        client.close();
+        let _ = client.close();
         let took = start.elapsed();
         assert!(matches!(client.wait_closed(), CloseReason::ByCaller));
         took
@@ -447,7 +447,7 @@ fn a_close_code_is_not_lost_to_the_reset_behind_it_however_busy_the_client() {
             };
             assert_eq!((frame.code, &*frame.reason), (4001, "busy"));
         }
-        client.terminate();
+        let _ = client.terminate();
         sender.join().unwrap();
     }
 }
@@ -487,7 +487,7 @@ fn a_message_in_fragments_without_end_holds_up_neither_sends_nor_the_end() {
     begun.recv_timeout(LONG).unwrap();
     client.send("hello").unwrap();
     assert_eq!(heard.recv_timeout(LONG).unwrap(), Some((1, b"hello".to_vec())));
-    client.terminate();
+    let _ = client.terminate();
     assert!(ended.recv_timeout(LONG).unwrap(), "the client has not ended the flood");
 }
 
@@ -509,5 +509,5 @@ fn pings_without_end_from_a_server_that_takes_no_answer_cost_no_memory() {
     let waiting = stats.bytes_read.saturating_sub(stats.bytes_written);
     assert!(waiting < 2 << 20, "{waiting} bytes of answers wait in memory");
     assert!(stalled, "all was read");
-    client.terminate();
+    let _ = client.terminate();
 }

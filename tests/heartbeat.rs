@@ -70,7 +70,7 @@ fn with_heartbeats_off_nothing_is_sent() {
     let client = Client::connect(ConnectionConfig::new(server.url()).heartbeat(heartbeat)).unwrap();
     client.send("only this").unwrap();
     assert_eq!(frames.recv_timeout(LONG).unwrap(), Some((1, b"only this".to_vec())));
-    client.terminate();
+    let _ = client.terminate();
     assert_eq!(frames.recv_timeout(LONG).unwrap(), None, "the stream ended and nothing else was on it");
 }
 
@@ -94,7 +94,7 @@ fn heartbeats_start_only_when_the_line_is_ready() {
     let (login, early, beat) = first.recv_timeout(LONG).unwrap();
     assert_eq!((login["type"].as_str(), early), (Some("login"), None));
     assert_eq!(beat["type"], "ping");
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_protocol_that_sends_no_heartbeats_says_so_when_one_is_due() {
     let (reason, _) = common::wait_for(&client, common::disconnected);
     assert!(matches!(reason, DisconnectReason::Lost(Error::Session { .. })), "{reason}");
     assert!(reason.to_string().contains("on_beat"), "{reason}");
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -163,12 +163,12 @@ fn a_server_that_talks_is_alive_though_it_answers_no_ping_unless_only_the_answer
         assert_eq!(client.recv_timeout(LONG).unwrap().as_text(), Some("hello"));
     }
     assert_eq!((client.stats().disconnects, client.stats().round_trip), (0, None));
-    client.terminate();
+    let _ = client.terminate();
 
     let (_server, client) = talkative(true);
     let (reason, _) = wait_for(&client, disconnected);
     assert!(matches!(reason, DisconnectReason::Lost(Error::HeartbeatTimeout { .. })), "{reason}");
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn a_beat_that_was_never_answered_does_not_judge_the_next_connection() {
     client.reconnect_now();
     common::eventually("an answer", || client.stats().round_trip.is_some());
     assert_eq!((client.stats().connects, client.stats().disconnects), (2, 1));
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn reconnect_now_on_an_open_line_asks_the_peer_at_once() {
     assert_eq!(frames.recv_timeout(LONG).unwrap(), 9, "a ping");
     let (reason, _) = wait_for(&client, disconnected);
     assert!(matches!(reason, DisconnectReason::Lost(Error::HeartbeatTimeout { .. })), "{reason}");
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -263,5 +263,5 @@ fn an_answer_that_came_while_a_hook_took_its_time_is_heard_before_the_peer_is_ju
     client.send("takes longer than an answer may").unwrap();
     client.confirm(.., LONG).unwrap();
     assert_eq!(client.stats().disconnects, 0);
-    client.terminate();
+    let _ = client.terminate();
 }

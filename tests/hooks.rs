@@ -119,7 +119,7 @@ fn every_hook_is_called_in_its_turn() {
         missing.retain(|expected| *expected != message);
     }
     common::eventually("a round trip", || client.stats().round_trip.is_some());
-    client.close();
+    let _ = client.close();
     let heard = heard.lock().unwrap();
     assert_eq!((heard[0].as_str(), heard.last().map(String::as_str)), ("open", Some("goodbye")));
     assert!(!heard.contains(&"timer 2".to_owned()));
@@ -144,7 +144,7 @@ fn a_hook_that_panics_closes_its_client_and_no_other() {
         let client = broken(&server.url(), hook, true);
         if hook == "on_closing" {
             client.wait_ready(LONG).unwrap();
-            client.close();
+            let _ = client.close();
         }
         let reason = client.wait_closed_timeout(LONG).unwrap();
         assert!(
@@ -174,11 +174,11 @@ fn a_hook_that_fails_ends_the_connection_and_the_line_is_tried_again() {
                 failures += 1;
             }
         }
-        client.terminate();
+        let _ = client.terminate();
     }
     let client = broken(&server.url(), "on_closing", false);
     client.wait_ready(LONG).unwrap();
-    client.close();
+    let _ = client.close();
     assert!(matches!(client.wait_closed(), CloseReason::ByCaller), "a failed goodbye is still a close");
 }
 

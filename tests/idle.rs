@@ -117,10 +117,10 @@ impl Scene {
     /// code is not ours to end.
     fn end<T>(self, held: T) {
         for client in &self.clients {
-            client.terminate();
+            let _ = client.terminate();
         }
         for closing in self.closing {
-            closing.join().unwrap();
+            let _ = closing.join().unwrap();
         }
         drop(held);
         eventually("the end of every thread", || proc::threads().is_empty());

@@ -56,7 +56,7 @@ fn both_sides_learn_how_the_other_ended_the_line(url: &str) {
     let witness = connect(config(url));
     let path = if url.starts_with("wss") { "/told-over-tls" } else { "/told" };
     let client = connect(config(&format!("{url}{path}")));
-    client.close_with(4321, "enough").unwrap();
+    let _ = client.close_with(4321, "enough").unwrap();
     witness.send(format!("last-close:{path}")).unwrap();
     assert_eq!(receive(&witness), "4321:enough");
 

@@ -76,9 +76,9 @@ fn the_right_password_opens_the_session(url: &str) {
     assert_eq!(unknown.json::<Value>().unwrap()["Type"], "RTN_ERR");
     ask(&client, "STATUS", 10);
     assert_eq!(client.stats().connects, 1);
-    client.close();
+    let _ = client.close();
     assert_eq!(notification(&client)["n"], 10);
-    assert!(matches!(client.recv(), Err(Error::Closed)));
+    assert!(matches!(client.recv(), Err(Error::Closed { .. })));
 }
 
 fn a_wrong_password_is_an_error_of_connect(url: &str) {
@@ -162,7 +162,7 @@ fn a_heartbeat_before_the_login_would_crash_the_gateway(url: &str) {
     let client = Client::connect(beating.clone()).unwrap();
     let (reason, ..) = lost(&client);
     assert!(matches!(reason, DisconnectReason::Lost(Error::ConnectionLost { .. })), "{reason:?}");
-    client.terminate();
+    let _ = client.terminate();
 
     // 0.3 s of a login: fifteen beats' worth.
     let client = log_in(beating);

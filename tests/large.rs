@@ -100,7 +100,7 @@ fn a_slow_upload_kills_nothing() {
     let client = Client::connect(beating(&server.url())).unwrap();
     client.send(vec![7; SIZE]).unwrap();
     assert_confirmed(&client);
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_slow_upload_over_tls_kills_nothing() {
     let client = Client::builder(config).resolver(common::loopback).connect().unwrap();
     client.send(vec![7; SIZE]).unwrap();
     assert_confirmed(&client);
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_slow_download_kills_nothing() {
     let message = client.events().iter().find_map(Event::into_message).expect("the message");
     assert_eq!(message.len(), SIZE);
     assert_never_lost(&client);
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn a_peer_that_stops_taking_a_large_upload_is_noticed() {
     client.send(vec![7; SIZE]).unwrap();
     let (reason, _) = common::wait_for(&client, common::disconnected);
     assert!(matches!(&reason, DisconnectReason::Lost(Error::HeartbeatTimeout { .. })), "{reason}");
-    client.terminate();
+    let _ = client.terminate();
     drop(gone);
 }
 
@@ -175,7 +175,7 @@ fn a_large_message_goes_out_in_fragments_that_are_one_message() {
     assert_eq!([next(), next()], [(1, 1000), (0, 1000)]);
     assert_eq!([next(), next(), next()], [(1, 1000), (0, 1000), (0, 1)]);
     assert_eq!(next(), (1, 1));
-    client.terminate();
+    let _ = client.terminate();
 
     let client = Client::connect(config).unwrap();
     // Cut within a character of three bytes.
@@ -212,5 +212,5 @@ fn a_beat_passes_between_the_fragments_of_a_slow_upload() {
     assert_eq!(opcodes.iter().filter(|opcode| **opcode < 8).count(), 128);
     eventually("the beat's answer", || client.stats().round_trip.is_some());
     assert_never_lost(&client);
-    client.terminate();
+    let _ = client.terminate();
 }

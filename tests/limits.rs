@@ -274,7 +274,7 @@ fn echoed(config: ConnectionConfig) -> Result<(), Error> {
         Event::Expired { .. } | Event::Disconnected { .. } | Event::Closed { .. } => Some(None),
         _ => None,
     });
-    client.close();
+    let _ = client.close();
     match echo {
         Some(message) if message.as_text() == Some("x") => Ok(()),
         other => Err(Error::session(format!("instead of the echo: {other:?}"))),
@@ -460,7 +460,7 @@ fn the_deepest_json_fits_the_smallest_stack() {
     client.request(json!({"q": id}), LONG).unwrap();
     eventually("beats", || client.stats().heartbeats > 3);
     assert_eq!(client.stats().disconnects, 0);
-    client.terminate();
+    let _ = client.terminate();
 
     let server = answering(|_| vec![deep()]);
     let session = JsonSession::new().login(json!({"login": 1})).refused(|_| true);

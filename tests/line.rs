@@ -135,7 +135,7 @@ fn frames_glued_to_the_answer_are_not_lost() {
     let client = Client::connect(server.url()).unwrap();
     assert_eq!(client.recv_timeout(LONG).unwrap().as_text(), Some("first"));
     assert_eq!(client.recv_timeout(LONG).unwrap().as_text(), Some("second"));
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn the_request_carries_headers_subprotocols_and_credentials() {
         _ => None,
     });
     assert_eq!(chosen.unwrap().as_deref(), Some("v2"));
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]

@@ -13,6 +13,7 @@ use common::{
     wait_for,
 };
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use serde::de::Error as _;
 use serde_json::json;
 use tautline::{
     Client, CloseReason, ConnectionConfig, Context, DisconnectReason, Error, Handshake, JsonSession, Message,
@@ -109,7 +110,7 @@ fn no_secret_is_logged_by_anybody_and_no_payload_by_this_library() {
             wait_for(&client, disconnected);
             client.send("s3cret message").unwrap();
         }
-        client.close();
+        let _ = client.close();
     };
     let journal = logged(|| {
         talk(|config| config);
@@ -148,7 +149,7 @@ fn a_close_frame_that_repeats_a_secret_is_printed_without_it_and_carries_it() {
             if let DisconnectReason::ClosedByServer(frame) = &reason {
                 assert_eq!((frame.code, &*frame.reason), (4001, "no t0ken-query here"));
             }
-            client.terminate();
+            let _ = client.terminate();
         });
         let ours: Vec<_> = journal.iter().filter(|(_, target, _)| target.starts_with("tautline")).collect();
         assert!(ours.iter().any(|(.., text)| text.contains("no *** here")), "{ours:?}");
@@ -173,7 +174,7 @@ fn end(server: &Server, protocol: impl Protocol + 'static) -> (DisconnectReason,
     let journal = logged(|| {
         let client = Client::builder(quick(&server.url())).protocol(protocol).start().unwrap();
         end = Some(wait_for(&client, disconnected).0);
-        client.terminate();
+        let _ = client.terminate();
     });
     let ours = journal.iter().filter(|(_, target, _)| target.starts_with("tautline"));
     (end.unwrap(), ours.map(|(.., text)| text.as_str()).collect::<Vec<_>>().join("\n"))
@@ -214,6 +215,30 @@ fn a_server_that_repeats_a_json_login_is_printed_and_logged_without_its_secrets(
     }
 }
 
+#[test]
+fn an_outage_is_logged_with_its_reason_and_the_next_try_and_so_is_its_end() {
+    let log = logged(|| {
+        let server = Server::start(|n, stream| {
+            if n > 0 { common::listen(common::accept(stream)) } else { drop(common::accept(stream)) }
+        });
+        let client = Client::start(quick(&server.url())).unwrap();
+        wait_for(&client, disconnected);
+        wait_for(&client, |event| matches!(event, tautline::Event::Connected { .. }).then_some(()));
+        let _ = client.terminate();
+    });
+    // What a logger shows whose level is info.
+    let ours: Vec<_> =
+        log.iter().filter(|(level, target, _)| *level <= Level::Info && target == "tautline").collect();
+    let mut texts = ours.iter().map(|(_, _, text)| text.as_str());
+    for wanted in [
+        "CONNECTED -> DISCONNECTED (the server ended the connection without a close frame (1006))",
+        "Scheduling reconnect attempt 1 in ",
+        "CONNECTING -> CONNECTED",
+    ] {
+        assert!(texts.any(|text| text.contains(wanted)), "{wanted}: {ours:?}");
+    }
+}
+
 /// Logs in with a token, and brings what the server says in all the ways that there are.
 struct Talker(fn(&mut Context<'_>, Message) -> Result<(), Error>);
 
@@ -240,7 +265,7 @@ fn what_a_protocol_calls_secret_is_in_no_text_of_its_errors_and_of_its_servers_c
         (Talker(|_, message| Err(Error::login_refused(text(&message)))), said),
         (Talker(|_, message| Err(Error::session(text(&message)))), said),
         (Talker(|_, message| Err(Error::answer(text(&message)))), said),
-        (Talker(|_, message| Ok(message.json::<u8>().map(drop)?)), said),
+        (Talker(|_, message| Err(serde_json::Error::custom(text(&message)).into())), said),
         (
             Talker(|cx, message| {
                 cx.stop(Error::login_refused(text(&message)));
@@ -281,7 +306,7 @@ fn the_error_of_a_request_holds_no_secret_of_the_login() {
     let client = Client::builder(server.url()).protocol(Fails).connect().unwrap();
     let error = client.request("x", LONG).unwrap_err();
     assert_eq!(error.to_string(), "the server answered with an error: no *** here");
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -357,7 +382,7 @@ fn a_message_that_the_protocol_fails_over_is_named_in_the_log_as_the_error_says(
         let error = client.confirm(.., LONG).unwrap_err().to_string();
         let says = "the protocol's on_send failed for it on three connections (see the log)";
         assert!(error.starts_with("#1 will never be sent: ") && error.contains(says), "{error}");
-        client.terminate();
+        let _ = client.terminate();
     });
     let says = "Message #1 is given up: the protocol failed 3 times to send it";
     assert!(log.iter().any(|(level, _, text)| *level == Level::Warn && text == says), "{log:?}");
@@ -370,7 +395,7 @@ fn a_callback_that_holds_the_line_up_is_named() {
         let slow = Client::builder(server.url()).protocol(Slow).connect().unwrap();
         slow.send("hello").unwrap();
         slow.recv_timeout(LONG).unwrap();
-        slow.terminate();
+        let _ = slow.terminate();
     });
     let warnings: Vec<_> = log.iter().filter(|(level, ..)| *level == Level::Warn).collect();
     let named =
@@ -405,7 +430,7 @@ fn a_panic_on_the_io_thread_closes_the_client_and_leaves_nobody_waiting() {
             };
             for waiting in [recv, confirm, request] {
                 let error = waiting.join().unwrap();
-                assert!(matches!(error, Error::Closed), "{error}");
+                assert!(matches!(error, Error::Closed { .. }), "{error}");
             }
         });
         assert_eq!(client.try_send("too late").unwrap_err().kind(), SendErrorKind::Closed);

@@ -100,7 +100,7 @@ fn a_large_message_costs_three_times_its_size_at_most_and_gives_it_back() {
     let limit = tautline::QueueLimit::new(16, 2 * SIZE);
     let client = Client::connect(ConnectionConfig::new(server.url()).outbox(limit).events(limit)).unwrap();
     measure("plain", &client);
-    client.terminate();
+    let _ = client.terminate();
 
     let acceptor = common::tls_acceptor();
     let server = Server::start(move |_, stream| {
@@ -110,5 +110,5 @@ fn a_large_message_costs_three_times_its_size_at_most_and_gives_it_back() {
     let config = common::over_tls(&server).outbox(limit).events(limit);
     let client = Client::builder(config).resolver(common::loopback).connect().unwrap();
     measure("TLS", &client);
-    client.terminate();
+    let _ = client.terminate();
 }

@@ -76,7 +76,7 @@ fn room_that_is_made_during_a_last_look_is_used() {
         client.send(vec![7; 8 << 20]).unwrap();
         client.flush(LONG).unwrap();
     }
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn room_is_given_back_when_a_message_was_written_though_the_server_says_nothing(
     for n in 0..200 {
         client.send_timeout(message(n), LONG).unwrap();
     }
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn what_was_accepted_is_counted_at_once_also_while_the_line_is_down() {
         assert_eq!(client.stats().messages_accepted, n);
     }
     client.try_send("one too many").unwrap_err();
-    client.close();
+    let _ = client.close();
     assert_eq!(client.stats().messages_accepted, 2);
 }
 
@@ -189,7 +189,7 @@ fn a_sender_that_waits_for_room_is_refused_when_the_line_goes_down() {
     drop(server);
     let error = sender.join().unwrap();
     assert!(matches!(error.kind(), SendErrorKind::NotReady { .. }), "{error}");
-    client.terminate();
+    let _ = client.terminate();
     drop(go);
 }
 
@@ -203,7 +203,7 @@ fn many_messages_go_in_at_once_and_come_out_in_order() {
     for n in 0..1_000 {
         assert_eq!(client.recv_timeout(LONG).unwrap().to_string(), n.to_string());
     }
-    client.close();
+    let _ = client.close();
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn what_send_all_could_not_hand_over_comes_back() {
     for text in ["a", "b"] {
         assert_eq!(client.recv_timeout(LONG).unwrap().as_text(), Some(text));
     }
-    client.close();
+    let _ = client.close();
     let mut more = texts.iter().cycle().copied();
     let error = client.send_all(more.by_ref()).unwrap_err();
     assert_eq!(error.kind(), SendErrorKind::Closed);
@@ -249,7 +249,7 @@ fn send_all_takes_no_more_from_an_iterator_than_it_promises() {
     });
     std::panic::catch_unwind(lost).unwrap_err();
     assert_eq!(client.send("next").unwrap().number(), 4, "what was gathered is gone with the iterator");
-    client.close();
+    let _ = client.close();
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn send_all_gathers_no_more_than_so_many_bytes_at_once() {
         vec![0; 100_000]
     });
     assert_eq!(client.send_all(messages).unwrap().to_string(), "#1 to #6");
-    client.close();
+    let _ = client.close();
 }
 
 #[test]

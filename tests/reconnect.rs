@@ -94,7 +94,8 @@ fn attempts_end_at_the_maximum_with_the_last_cause() {
     assert_eq!(client.stats().attempts, 4, "the first and three reconnects");
     assert!(matches!(reason.into_result(), Err(Error::GaveUp { .. })));
     assert!(matches!(client.events().iter().last(), Some(Event::Closed { .. })));
-    assert!(matches!(client.recv(), Err(Error::Closed)));
+    let Err(Error::Closed { reason: Some(why), .. }) = client.recv() else { panic!("it says why") };
+    assert!(matches!(&*why, CloseReason::GaveUp { attempts: 3, .. }), "{why:?}");
 }
 
 #[test]
@@ -189,7 +190,7 @@ fn a_server_that_accepts_and_drops_is_not_hammered() {
     // The delays grow though each attempt succeeds: the sixth base is over a second.
     let longest = (0..6).map(|_| wait_for(&client, disconnected).1.unwrap()).max().unwrap();
     assert!(longest > 20 * MS, "{longest:?}");
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -227,7 +228,7 @@ fn delays(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Vec<u128> {
     let reconnect = ReconnectConfig::default().initial_delay(MS).max_delay(50 * MS).jitter(Jitter::None);
     let client = Client::start(ConnectionConfig::new(server.url()).reconnect(reconnect)).unwrap();
     let delays = (0..8).map(|_| wait_for(&client, disconnected).1.unwrap().as_millis()).collect();
-    client.terminate();
+    let _ = client.terminate();
     delays
 }
 

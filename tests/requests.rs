@@ -121,8 +121,8 @@ fn a_plain_client_makes_no_requests_and_a_closed_one_ends_those_it_has() {
     let asking = client.clone();
     let waiting = thread::spawn(move || asking.request(json!({}), LONG));
     common::eventually("the request is out", || client.stats().messages_written == 1);
-    client.close();
-    assert!(matches!(waiting.join().unwrap(), Err(Error::Closed)));
+    let _ = client.close();
+    assert!(matches!(waiting.join().unwrap(), Err(Error::Closed { .. })));
 }
 
 #[test]

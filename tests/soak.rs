@@ -275,7 +275,7 @@ fn reconnects(first: usize, all: usize) -> (u64, u64) {
     for count in [goodbyes, breaks, refusals, nobody, stalls] {
         assert!(*count >= each, "{:?}", wanderer.losses);
     }
-    wanderer.client.close();
+    let _ = wanderer.client.close();
     drop(wanderer);
     assert_eq!(Holds::at_rest(), without, "with the client, everything of it is gone");
     (kib_before, kib_after)

@@ -118,7 +118,7 @@ fn the_dot_behind_an_absolute_name_is_sent_and_not_checked() {
     let host = format!("\r\nHost: localhost.:{}\r\n", server.address().port());
     let request = head.recv_timeout(LONG).unwrap();
     assert!(request.contains(&host), "{request}");
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn messages_in_one_record_arrive_though_the_socket_falls_silent() {
         for n in 0..COUNT {
             assert_eq!(client.recv_timeout(LONG).unwrap().as_bytes(), [n; 10]);
         }
-        client.terminate();
+        let _ = client.terminate();
     }
 }
 
@@ -184,7 +184,7 @@ fn a_large_message_takes_no_more_work_than_its_parts() {
     let whole = work(&|| send(PARTS * PART));
     // With a buffer that is moved to the front for each 16 KiB that TLS takes, it is sixteen times as much.
     assert!(whole < 5 * (parts + 2), "{whole}0 ms, and {parts}0 ms for the parts");
-    client.terminate();
+    let _ = client.terminate();
 }
 
 /// The error of a client that can't connect, whose chain of causes says nothing twice, and its text.
@@ -374,5 +374,5 @@ fn a_broken_record_behind_the_upgrade_is_an_error_of_tls_and_no_end() {
         panic!("{reason:?}")
     };
     assert!(!source.to_string().is_empty());
-    client.terminate();
+    let _ = client.terminate();
 }

@@ -26,7 +26,7 @@ fn made_to_hang_on_an_open_line() {
     let server = Server::echo();
     let client = Client::connect(server.url()).unwrap();
     hang();
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]

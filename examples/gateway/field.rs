@@ -23,6 +23,6 @@ pub(crate) fn show_what_goes_wrong(url: &str) -> Result<(), Box<dyn Error>> {
             break;
         }
     }
-    client.terminate();
+    let _ = client.terminate();
     Ok(())
 }

@@ -148,6 +148,6 @@ fn main() -> Result<(), Box<dyn StdError>> {
             _ => {}
         }
     }
-    client.close();
+    let _ = client.close();
     Ok(client.wait_closed().into_result().map_err(|error| error.to_string())?)
 }

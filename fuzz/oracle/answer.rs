@@ -71,7 +71,7 @@ pub(super) fn request_of(config: &ConnectionConfig) -> Vec<u8> {
         accept: String::new(),
     };
     let ended = dial(config.clone(), pipe.clone(), &mut server);
-    assert!(matches!(ended, Err(Error::Closed)), "{ended:?}");
+    assert!(matches!(ended, Err(Error::Closed { .. })), "{ended:?}");
     std::mem::take(&mut pipe.state().taken)
 }
 
@@ -202,7 +202,7 @@ impl Attempt<Pipe> for Server<'_> {
         assert!(patience.is_none_or(|patience| patience <= self.left), "patience beyond the attempt's end");
         let over = |server: &mut Self, after| {
             server.left = server.left.saturating_sub(after);
-            if server.left.is_zero() { Err(Error::Closed) } else { Ok(()) }
+            if server.left.is_zero() { Err(Error::Closed { reason: None }) } else { Ok(()) }
         };
         match patience {
             Some(patience) if patience <= self.pause => {

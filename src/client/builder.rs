@@ -148,7 +148,7 @@ impl Builder {
             Some(Err(error)) => error,
             None => client.line.timeout("the line to be ready", bound),
         };
-        client.terminate();
+        let _ = client.terminate();
         Err(error)
     }
 

@@ -138,7 +138,9 @@ impl Client {
 fn flushed(target: u64, status: &Inner) -> Option<Result<(), Error>> {
     match &status.closed {
         _ if status.watermarks.written >= target => Some(Ok(())),
-        Some((_, left)) if left.unfinished || !left.never_written.is_empty() => Some(Err(Error::Closed)),
+        Some((_, left)) if left.unfinished || !left.never_written.is_empty() => {
+            Some(Err(status.closed_error()))
+        }
         Some(_) => Some(Ok(())),
         None => None,
     }
@@ -149,7 +151,7 @@ fn fates(tickets: &Tickets, status: &Inner) -> Option<Result<(), Error>> {
     let known = tickets.runs().iter().rev().all(|run| status.knows(run.clone()));
     match &status.closed {
         None if !known => return None,
-        Some((_, left)) if !known && left.unfinished => return Some(Err(Error::Closed)),
+        Some((_, left)) if !known && left.unfinished => return Some(Err(status.closed_error())),
         // Once a client is closed, all its losses are known.
         _ => {}
     }
@@ -191,8 +193,14 @@ mod tests {
         assert!(matches!(ask(2), [None, None]));
         let left = Undelivered { unfinished: true, ..Undelivered::default() };
         let reason = CloseReason::Failed(Error::Panicked { callback: INTERNAL });
-        status.update(|status| status.closed = Some((reason, Arc::new(left))));
-        assert!(matches!(ask(2), [Some(Err(Error::Closed)), Some(Err(Error::Closed))]));
+        status.update(|status| {
+            status.close_reason = Some(Arc::new(reason.clone()));
+            status.closed = Some((reason, Arc::new(left)));
+        });
+        for answer in ask(2) {
+            let Some(Err(Error::Closed { reason: Some(reason) })) = answer else { panic!("{answer:?}") };
+            assert!(matches!(*reason, CloseReason::Failed(Error::Panicked { .. })));
+        }
         assert!(matches!(ask(1), [Some(Ok(())), Some(Ok(()))]));
     }
 

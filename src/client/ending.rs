@@ -55,7 +55,8 @@ impl Client {
     /// ```
     #[doc = include_str!("echo.txt")]
     /// # let client = tautline::Client::connect(&url)?;
-    /// client.close_with(4001, "done for today")?;
+    /// let left = client.close_with(4001, "done for today")?;
+    /// assert!(left.is_empty(), "nothing was sent");
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn close_with(&self, code: u16, reason: &str) -> Result<Undelivered, Error> {
@@ -73,7 +74,7 @@ impl Client {
     /// ```
     #[doc = include_str!("echo.txt")]
     /// # let client = tautline::Client::connect(&url)?;
-    /// client.terminate();
+    /// let _ = client.terminate();
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn terminate(&self) -> Undelivered {
@@ -87,7 +88,7 @@ impl Client {
     /// ```
     #[doc = include_str!("echo.txt")]
     /// # let client = tautline::Client::connect(&url)?;
-    /// client.close();
+    /// let _ = client.close();
     /// client.wait_closed().into_result()?;
     /// # Ok::<(), tautline::Error>(())
     /// ```

@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
+use serde::de::DeserializeOwned;
 
 use crate::client::{Client, not_on_io_thread};
 use crate::config::deadline;
@@ -20,7 +21,7 @@ impl Client {
     /// Blocks until a message arrives, through any number of reconnects, or until the client is closed.
     ///
     /// # Errors
-    /// [`Error::Closed`]: the client is closed, and every message has been taken.
+    /// [`Error::Closed`]: the client is closed, and every message has been taken. It says why.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -38,7 +39,7 @@ impl Client {
                         return Ok(message);
                     }
                 }
-                Err(_) => return Err(Error::Closed),
+                Err(_) => return Err(self.line.closed()),
             }
         }
     }
@@ -68,9 +69,41 @@ impl Client {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => return Err(self.line.timeout("a message", timeout)),
-                Err(RecvTimeoutError::Disconnected) => return Err(Error::Closed),
+                Err(RecvTimeoutError::Disconnected) => return Err(self.line.closed()),
             }
         }
+    }
+
+    /// Returns the next message, read as JSON. Blocks as [`recv`](Self::recv) does.
+    ///
+    /// With a timeout, write `client.recv_timeout(timeout)?.json()`: see [`Message::json`].
+    ///
+    /// # Errors
+    /// As `recv`, and [`Error::Json`]: the message is no JSON, or not that of a `T`. This error holds the message. The
+    /// line stays up, and the next call reads the next message.
+    ///
+    /// ```
+    #[doc = include_str!("echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
+    /// use tautline::Error;
+    ///
+    /// client.send("[1, 2, 3]")?;
+    /// client.send("hello")?;
+    /// client.send("[4]")?;
+    /// let _ = client.close();
+    /// let mut sum = 0;
+    /// loop {
+    ///     match client.recv_json::<Vec<u32>>() {
+    ///         Ok(numbers) => sum += numbers.iter().sum::<u32>(),
+    ///         Err(Error::Json { message: Some(message), .. }) => assert_eq!(message.as_text(), Some("hello")),
+    ///         Err(_) => break, // the client is closed
+    ///     }
+    /// }
+    /// assert_eq!(sum, 10);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn recv_json<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        self.recv()?.json()
     }
 
     /// Returns the next message, or `None` if there is none now. Never blocks.
@@ -93,7 +126,7 @@ impl Client {
                     }
                 }
                 Err(TryRecvError::Empty) => return Ok(None),
-                Err(TryRecvError::Disconnected) => return Err(Error::Closed),
+                Err(TryRecvError::Disconnected) => return Err(self.line.closed()),
             }
         }
     }
@@ -109,7 +142,7 @@ impl Client {
     /// for n in 1..=3 {
     ///     client.send(n.to_string())?;
     /// }
-    /// client.close();
+    /// let _ = client.close();
     /// assert_eq!(client.messages().count(), 3);
     /// # Ok::<(), tautline::Error>(())
     /// ```
@@ -142,7 +175,7 @@ impl Client {
     #[doc = include_str!("echo.txt")]
     /// # let client = tautline::Client::connect(&url)?;
     /// # use tautline::Event;
-    /// client.close();
+    /// let _ = client.close();
     /// assert!(matches!(client.events().iter().last(), Some(Event::Closed { .. })));
     /// # Ok::<(), tautline::Error>(())
     /// ```

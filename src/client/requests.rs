@@ -32,16 +32,22 @@ impl Client {
     /// * [`Error::Unanswered`]: the line has [moved](crate::Context::move_line), and the answer did not arrive on the
     ///   old connection. Send the request again.
     /// * [`Error::Send`]: the request was not accepted.
+    /// * [`Error::Closed`]: the client is closed, or was closed while the request waited. It says why.
     /// * [`Error::InvalidArgument`]: the client has no protocol, or the protocol can't send the request.
     ///
     /// ```no_run
     /// # use std::time::Duration;
-    /// # use serde_json::{json, Value};
+    /// # use serde_json::json;
     /// # use tautline::{Client, JsonSession};
+    /// #[derive(serde::Deserialize)]
+    /// struct Status {
+    ///     uptime: u64,
+    /// }
+    ///
     /// let session = JsonSession::new().answers_by("id");
     /// let client = Client::builder("ws://127.0.0.1:8080").protocol(session).connect()?;
-    /// let answer: Value = client.request(json!({"method": "status"}), Duration::from_secs(5))?.json()?;
-    /// # drop(answer);
+    /// let status: Status = client.request(json!({"method": "status"}), Duration::from_secs(5))?.json()?;
+    /// println!("up for {} s", status.uptime);
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn request(&self, message: impl Into<Message>, timeout: Duration) -> Result<Message, Error> {
@@ -50,7 +56,7 @@ impl Client {
         let ticket = self.ask(message.into(), Reply { way, many: false }, timeout, until)?;
         match self.line.take(&answer, timeout, || answer.recv_deadline(until)) {
             Ok(answer) => answer,
-            Err(RecvTimeoutError::Disconnected) => Err(Error::Closed),
+            Err(RecvTimeoutError::Disconnected) => Err(self.line.closed()),
             Err(RecvTimeoutError::Timeout) => {
                 self.line.command(Command::Withdraw { ticket: ticket.number() });
                 Err(self.line.timeout("the answer to a request", timeout))
@@ -102,10 +108,12 @@ impl Client {
             return Err(Error::InvalidArgument { argument: "request", reason: reason.into() });
         }
         let offer = Offer { message, reply: Some(Box::new(reply)), expires: None };
-        match self.line.shared.intake.push(offer, until, remaining).map_err(|error| error.kind()) {
+        match self.line.shared.intake.push(offer, until, remaining) {
             Ok(ticket) => Ok(self.accepted(ticket)),
-            Err(SendErrorKind::Full { .. }) => Err(SendErrorKind::Timeout { after: timeout }.into()),
-            Err(kind) => Err(kind.into()),
+            Err(error) if matches!(error.kind(), SendErrorKind::Full { .. }) => {
+                Err(SendErrorKind::Timeout { after: timeout }.into())
+            }
+            Err(error) => Err(self.line.explained(error).into()),
         }
     }
 }

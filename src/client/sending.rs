@@ -30,7 +30,8 @@ impl Client {
     ///
     /// # Errors
     /// The error contains the message. Its [kind](SendError::kind) is one of these:
-    /// * [`SendErrorKind::Closed`]: the client is closing or closed.
+    /// * [`SendErrorKind::Closed`]: the client is closing or closed. The text says why, and so does the
+    ///   [`Error::Closed`] that `?` makes of it.
     /// * [`SendErrorKind::TooLarge`]: the message is larger than `max_message_size`.
     /// * [`SendErrorKind::ConsumerStalled`]: the exception above.
     /// * [`SendErrorKind::NotReady`]: the line is not ready, and [`while_down`](crate::ConnectionConfig::while_down) is
@@ -82,7 +83,8 @@ impl Client {
     /// ```
     pub fn try_send(&self, message: impl Into<Message>) -> Result<Ticket, SendError> {
         let offer = Offer { message: message.into(), reply: None, expires: self.line.expires() };
-        self.line.shared.intake.try_push(offer).map(|ticket| self.accepted(ticket))
+        let accepted = self.line.shared.intake.try_push(offer);
+        accepted.map(|ticket| self.accepted(ticket)).map_err(|error| self.line.explained(error))
     }
 
     /// Accepts all of these messages, in order, and returns their tickets. Blocks as [`send`](Self::send) does.
@@ -136,7 +138,8 @@ impl Client {
     /// Sends a value as JSON text. Blocks as [`send`](Self::send) does.
     ///
     /// # Errors
-    /// As `send`, or [`Error::Json`]: the value can't be written as JSON.
+    /// As `send`, as the [`Error`] that `?` makes of it, or [`Error::Json`]: the value can't be written as JSON. The
+    /// error holds no message, because the value is still the caller's.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -172,7 +175,7 @@ impl Client {
             }
             other => other,
         };
-        accepted.map(|ticket| self.accepted(ticket))
+        accepted.map(|ticket| self.accepted(ticket)).map_err(|error| self.line.explained(error))
     }
 
     /// Waits for room for as long as it takes, unless the wait would never end: when the server takes nothing because

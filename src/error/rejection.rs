@@ -7,7 +7,8 @@ use crate::secrets::Secrets;
 /// The HTTP response of a server that rejected the upgrade.
 ///
 /// The fields hold the response unchanged, and it may repeat secrets of the request. `Display` shows the status and the
-/// start of the body. `Debug` omits the header values and the body. Both replace secrets of the request with `***`: see
+/// start of the body. `Debug` omits the header values and the body; that of [`Error`](crate::Error) shows the body,
+/// 2,000 characters at most. All replace secrets of the request with `***`: see
 /// [`Error`](crate::Error).
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -27,6 +28,9 @@ pub struct Rejection {
 
 /// How much of a refusal's body its message shows.
 const BODY_SHOWN: usize = 200;
+
+/// How many characters of it `Debug` of an error shows, if it says more than that.
+const UNSHOWN: usize = 2000;
 
 /// How much of the body is examined for that.
 const BODY_READ: usize = 8 << 10;
@@ -77,38 +81,72 @@ impl Rejection {
     /// The body for display: at most a line, in quotes. An unreadable body is described. Empty if the body says
     /// nothing.
     fn body_text(&self) -> String {
+        match self.readable_body() {
+            Ok(body) => {
+                let line = shown_line(&body);
+                if line.is_empty() { line } else { format!("{line:?}") }
+            }
+            Err(description) => description,
+        }
+    }
+
+    /// The start of a readable body that has more to say than the line for display, with nothing in it that a terminal
+    /// would interpret. The body of a redirect only repeats the address, with what may be secret in it.
+    pub(super) fn unshown_body(&self) -> Option<String> {
+        let body = self.readable_body().ok().filter(|_| !(300..400).contains(&self.status))?;
+        if body.split_whitespace().eq(shown_line(&body).split_whitespace()) {
+            return None;
+        }
+        let mut text = String::new();
+        for c in body.chars().take(UNSHOWN) {
+            match c {
+                '\n' | '\t' | ' '..='~' => text.push(c),
+                // At the end of a line, or odd.
+                '\r' => {}
+                _ => text.extend(c.escape_debug()),
+            }
+        }
+        if body.chars().nth(UNSHOWN).is_some() || self.body.len() > BODY_READ {
+            let _ = write!(text, "… ({} bytes)", self.body.len());
+        }
+        Some(text)
+    }
+
+    /// The start of the body without secrets, or the description of a body that can't be read.
+    fn readable_body(&self) -> Result<String, String> {
         let coding = self
             .header("Content-Encoding")
             .map(str::trim)
             .filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity"));
         let size = self.body.len();
-        if size == 0 {
-            return String::new();
-        }
-        if let Some(coding) = coding {
-            return format!("(a body of {size} bytes, compressed: {:?})", self.secrets.hide(coding));
+        if let Some(coding) = coding.filter(|_| size > 0) {
+            return Err(format!("(a body of {size} bytes, compressed: {:?})", self.secrets.hide(coding)));
         }
         let start = &self.body[..size.min(BODY_READ)];
         let is_binary = |b: &u8| (*b < 0x20 && !b"\t\r\n\x0C".contains(b)) || *b == 0x7F;
         if start.iter().any(is_binary) {
-            return format!("(a body of {size} bytes that is not text)");
+            return Err(format!("(a body of {size} bytes that is not text)"));
         }
         // Before the text is cut: half a secret is still a secret.
         let body = self.secrets.hide(&String::from_utf8_lossy(start));
-        let body = body.trim_start_matches('\u{FEFF}').trim();
-        let line = if body.starts_with(['{', '[']) {
-            // JSON means the same on one line as on many.
-            body.split_whitespace().collect::<Vec<_>>().join(" ")
-        } else {
-            body.lines().next().unwrap_or_default().to_owned()
-        };
-        // The first line of an HTML page says nothing.
-        if line.is_empty() || line.starts_with('<') {
-            return String::new();
-        }
-        let cut = line.char_indices().nth(BODY_SHOWN).map_or(line.len(), |(at, _)| at);
-        format!("{:?}", &line[..cut])
+        Ok(body.trim_start_matches('\u{FEFF}').trim().to_owned())
     }
+}
+
+/// The line of a body that is shown with the status. Empty if the body has none that says something.
+fn shown_line(body: &str) -> String {
+    let line = if body.starts_with(['{', '[']) {
+        // JSON means the same on one line as on many.
+        body.split_whitespace().collect::<Vec<_>>().join(" ")
+    } else {
+        body.lines().next().unwrap_or_default().to_owned()
+    };
+    // The first line of an HTML page says nothing.
+    if line.starts_with('<') {
+        return String::new();
+    }
+    let cut = line.char_indices().nth(BODY_SHOWN).map_or(line.len(), |(at, _)| at);
+    line[..cut].to_owned()
 }
 
 /// A URL without its query, its fragment, and its user and password.
@@ -199,5 +237,27 @@ mod tests {
         assert!(text.ends_with(": (a body of 10 bytes that is not text)"), "{text}");
         let text = shown(&[("Content-Encoding", "identity")], 403, b"plain");
         assert!(text.ends_with(r#": "plain""#), "{text}");
+    }
+    fn printed(headers: &[(&str, &str)], status: u16, body: &[u8]) -> Option<String> {
+        let headers = headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        Rejection { body: body.to_vec(), ..Rejection::new(status, "No", headers) }.unshown_body()
+    }
+
+    #[test]
+    fn the_body_is_printed_where_the_sentence_leaves_some_of_it_out() {
+        let lines = printed(&[], 403, b"token expired\r\nrequest\t17\x0C\n\xE2\x80\xAEtxt\r\n");
+        assert_eq!(lines.as_deref(), Some("token expired\nrequest\t17\\u{c}\n\\u{202e}txt"));
+        let page = printed(&[], 403, b"<html>\n<p>Ask your administrator</p>");
+        assert_eq!(page.as_deref(), Some("<html>\n<p>Ask your administrator</p>"));
+        let long = "x".repeat(UNSHOWN + 1);
+        let cut = printed(&[], 403, long.as_bytes()).unwrap();
+        assert_eq!(cut, format!("{}… (2001 bytes)", &long[1..]));
+        assert_eq!(printed(&[], 403, &long.as_bytes()[..=BODY_SHOWN]).unwrap().len(), BODY_SHOWN + 1);
+        // The sentence says it all, or nobody could read it, or it only repeats the new address.
+        for whole in [&b""[..], b"token expired\r\n", b"{\n  \"error\": 7\n}", b"\x01\x02"] {
+            assert_eq!(printed(&[], 403, whole), None, "{whole:?}");
+        }
+        assert_eq!(printed(&[("Content-Encoding", "gzip")], 403, b"a\nb"), None);
+        assert_eq!(printed(&[("Location", "/x?t=1")], 302, b"Found.\n/x?t=1"), None);
     }
 }

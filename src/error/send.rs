@@ -2,9 +2,12 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::Error;
+use crate::error::debug::print;
+use crate::error::source::beyond;
+use crate::error::{CloseReason, Error};
 use crate::message::Message;
 use crate::state::ConnectionState;
 
@@ -13,19 +16,26 @@ use crate::state::ConnectionState;
 /// ```
 /// # use tautline::{Client, SendErrorKind};
 /// # let client = Client::start("ws://127.0.0.1:9")?;
-/// # client.terminate();
+/// # let _ = client.terminate();
 /// let error = client.try_send("precious").unwrap_err();
 /// assert_eq!(error.kind(), SendErrorKind::Closed);
 /// assert_eq!(error.into_message().as_text(), Some("precious"));
 /// # Ok::<(), tautline::Error>(())
 /// ```
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct SendError {
-    /// Boxed: a result that is `Ok` has room for the error too, and is moved in every call.
-    message: Box<Message>,
     kind: SendErrorKind,
+    /// Boxed: a result that is `Ok` has room for the error too, and is moved in every call.
+    unsent: Box<Unsent>,
+}
+
+#[derive(Clone)]
+struct Unsent {
+    message: Message,
     /// What `send_all` had already taken from its iterator after that message.
     rest: Vec<Message>,
+    /// Why the client is closed, if it is.
+    closed: Option<Arc<CloseReason>>,
 }
 
 /// Why a message was not accepted.
@@ -76,7 +86,7 @@ pub enum SendErrorKind {
 
 impl SendError {
     pub(crate) fn new(message: Message, kind: SendErrorKind) -> Self {
-        Self { message: Box::new(message), kind, rest: Vec::new() }
+        Self { kind, unsent: Box::new(Unsent { message, rest: Vec::new(), closed: None }) }
     }
 
     /// The same error with another reason.
@@ -84,9 +94,17 @@ impl SendError {
         Self { kind, ..self }
     }
 
+    /// Says why the client is closed, if that is why the message was not accepted.
+    pub(crate) fn explained(mut self, reason: impl FnOnce() -> Arc<CloseReason>) -> Self {
+        if self.kind == SendErrorKind::Closed {
+            self.unsent.closed = Some(reason());
+        }
+        self
+    }
+
     /// Adds the messages that were to follow.
     pub(crate) fn with(mut self, rest: impl Iterator<Item = Message>) -> Self {
-        self.rest.extend(rest);
+        self.unsent.rest.extend(rest);
         self
     }
 
@@ -97,32 +115,49 @@ impl SendError {
 
     /// Returns the message that was not accepted.
     pub fn message(&self) -> &Message {
-        &self.message
+        &self.unsent.message
     }
 
     /// Returns the message, to send it later or elsewhere.
     pub fn into_message(self) -> Message {
-        *self.message
+        self.unsent.message
     }
 
     /// Returns every message that was not accepted: the [`message`](Self::message), and those that
     /// [`send_all`](crate::Client::send_all) had already taken from its iterator after it.
     pub fn into_unsent(self) -> Vec<Message> {
-        let mut unsent = vec![*self.message];
-        unsent.extend(self.rest);
-        unsent
+        let Unsent { message, rest, .. } = *self.unsent;
+        std::iter::once(message).chain(rest).collect()
     }
 }
 
+/// Two errors are equal if the same messages were not accepted, and their kinds are equal.
+impl PartialEq for SendError {
+    fn eq(&self, other: &Self) -> bool {
+        let Unsent { message, rest, closed: _ } = &*self.unsent;
+        (self.kind, message, rest) == (other.kind, &other.unsent.message, &other.unsent.rest)
+    }
+}
+
+impl Eq for SendError {}
+
+/// A closed client is [`Error::Closed`], and anything else is [`Error::Send`].
 impl From<SendErrorKind> for Error {
     fn from(kind: SendErrorKind) -> Self {
-        Self::Send(kind)
+        match kind {
+            SendErrorKind::Closed => Self::Closed { reason: None },
+            kind => Self::Send(kind),
+        }
     }
 }
 
+/// A closed client is [`Error::Closed`], with the reason, and anything else is [`Error::Send`]. The message is dropped.
 impl From<SendError> for Error {
     fn from(error: SendError) -> Self {
-        Self::Send(error.kind)
+        match error.kind {
+            SendErrorKind::Closed => Self::Closed { reason: error.unsent.closed },
+            kind => Self::Send(kind),
+        }
     }
 }
 
@@ -149,18 +184,28 @@ impl fmt::Display for SendErrorKind {
 
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; the message is inside this error", self.kind)
+        match &self.unsent.closed {
+            None => self.kind.fmt(f)?,
+            closed => Error::Closed { reason: closed.clone() }.fmt(f)?,
+        }
+        match self.unsent.rest.len() {
+            0 => f.write_str("; the message is inside this error"),
+            rest => write!(f, "; the message and {rest} that were to follow are inside this error"),
+        }
     }
 }
 
+/// What Rust prints of an error that `main` returns: see [`Error`]. No message is shown.
 impl fmt::Debug for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SendError")
-            .field("kind", &self.kind)
-            .field("message", &format_args!("{} bytes", self.message.len()))
-            .field("rest", &self.rest.len())
-            .finish()
+        let reason = self.unsent.closed.as_ref();
+        print(f, self, reason.and_then(|reason| reason.error()?.rejection()))
     }
 }
 
-impl StdError for SendError {}
+impl StdError for SendError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        let error = self.unsent.closed.as_ref().and_then(|reason| reason.error());
+        beyond(&self.to_string(), error.map(|error| error as _))
+    }
+}

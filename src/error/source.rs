@@ -7,14 +7,20 @@ use crate::error::Error;
 impl StdError for Error {
     /// The nearest cause that the error's text does not include already.
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        let text = self.to_string();
-        let mut cause = self.cause()?;
-        // Errors of other libraries also repeat their causes.
-        while text.contains(&cause.to_string()) {
-            cause = cause.source()?;
-        }
-        Some(cause)
+        beyond(&self.to_string(), self.cause())
     }
+}
+
+/// The nearest of these causes that `text` does not include.
+pub(super) fn beyond<'a>(
+    text: &str,
+    mut cause: Option<&'a (dyn StdError + 'static)>,
+) -> Option<&'a (dyn StdError + 'static)> {
+    // Errors of other libraries also repeat their causes.
+    while cause.is_some_and(|cause| text.contains(&cause.to_string())) {
+        cause = cause.and_then(StdError::source);
+    }
+    cause
 }
 
 impl Error {
@@ -27,7 +33,9 @@ impl Error {
             | Self::ConnectionLost { source: Some(source) }
             | Self::Upgrade { source: Some(source), .. } => Some(source.as_ref()),
             Self::GaveUp { source, .. } | Self::Timeout { source: Some(source), .. } => Some(source.as_ref()),
-            Self::Json(source) => Some(source.as_ref()),
+            Self::Closed { reason: Some(reason) } => Some(reason.error()?),
+            // The error itself may repeat values of the message.
+            Self::Json { source, .. } => source.source(),
             _ => None,
         }
     }

@@ -44,7 +44,12 @@ fn an_error_that_returns_a_message_does_not_print_it() {
         error.to_string(),
         "the outbox is full (3 messages, 90 bytes); the message is inside this error"
     );
-    assert!(!format!("{error:?}").contains("s3cret"));
+    assert_eq!(format!("{error:?}"), error.to_string());
+    let more = error.with(["s3cret".into(), "s3cret".into()].into_iter());
+    assert_eq!(
+        format!("{more:?}"),
+        "the outbox is full (3 messages, 90 bytes); the message and 2 that were to follow are inside this error"
+    );
 }
 
 #[test]
@@ -89,8 +94,8 @@ fn a_wait_in_vain_says_for_what_and_why() {
     let timeout =
         |source| Error::Timeout { waiting_for: "a message", after: Duration::from_millis(300), source };
     assert_eq!(timeout(None).to_string(), "timed out after 300ms waiting for a message");
-    let down = timeout(Some(Arc::new(Error::Closed))).to_string();
-    assert_eq!(down, "timed out after 300ms waiting for a message: the client is closed");
+    let down = timeout(Some(Arc::new(Error::WriteStalled { after: Duration::from_secs(1) }))).to_string();
+    assert_eq!(down, "timed out after 300ms waiting for a message: the server took no more bytes for 1.0s");
 }
 
 /// An error whose text does not mention its cause.
@@ -143,7 +148,8 @@ pub(crate) fn every_error() -> Vec<Error> {
         Error::Send(SendErrorKind::Closed),
         serde_json::from_str::<()>("nonsense").unwrap_err().into(),
         serde_json::from_reader::<_, ()>(io::Read::chain(&b"["[..], Broken)).unwrap_err().into(),
-        Error::Closed,
+        Error::Closed { reason: None },
+        CloseReason::ByCaller.into_error(),
         Error::WouldDeadlock,
         Error::Panicked { callback: INTERNAL },
         Error::Panicked { callback: "resolver" },
@@ -177,6 +183,13 @@ pub(crate) fn every_error() -> Vec<Error> {
     let nested: Vec<_> = errors.iter().cloned().map(Arc::new).collect();
     for source in nested {
         errors.extend((0..3).map(|attempts| Error::GaveUp { attempts, source: Arc::clone(&source) }));
+        let last = DisconnectReason::Lost((*source).clone());
+        let ends = [
+            CloseReason::Failed((*source).clone()),
+            CloseReason::NotRetried(last.clone()),
+            CloseReason::GaveUp { attempts: 2, last },
+        ];
+        errors.extend(ends.map(|reason| Error::Closed { reason: Some(Arc::new(reason)) }));
         errors.push(Error::Timeout { waiting_for: "a message", after, source: Some(source) });
     }
     errors
@@ -224,4 +237,85 @@ fn a_cause_that_the_text_does_not_name_is_behind_it() {
     assert!(
         matches!(error, Error::Connect { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused)
     );
+}
+
+#[test]
+fn what_main_prints_is_the_sentence_and_below_it_what_that_leaves_out() {
+    for error in every_error() {
+        let printed = format!("{error:?}");
+        let sentence = error.to_string();
+        let below = printed.strip_prefix(&sentence).expect("the sentence comes first");
+        assert!(below.is_empty() || below.starts_with("\ncaused by: "), "{printed}");
+        for cause in &chain(&error)[1..] {
+            assert_eq!(printed.matches(cause).count(), 1, "{cause}: {printed}");
+        }
+        assert_eq!(format!("{error:#?}"), printed);
+    }
+    let cause = |source| Error::ConnectionLost { source: Some(source) };
+    let lost = cause(Arc::new(Outer(io::Error::other("inner"))));
+    assert_eq!(format!("{lost:?}"), "the connection broke: outer\ncaused by: inner");
+}
+
+#[test]
+fn main_prints_the_servers_own_words_whatever_stands_around_them() {
+    let body = b"<html>\n<p>Ask your administrator</p>".to_vec();
+    let rejected =
+        Error::UpgradeRejected(Arc::new(Rejection { body, ..Rejection::new(403, "Forbidden", Vec::new()) }));
+    let answer = "\nthe server's answer:\n    <html>\n    <p>Ask your administrator</p>";
+    assert_eq!(
+        format!("{rejected:?}"),
+        format!("the server answered 403 Forbidden to the WebSocket upgrade{answer}")
+    );
+    let after = Duration::from_secs(1);
+    let source = Arc::new(rejected);
+    let errors = [
+        Error::GaveUp { attempts: 3, source: Arc::clone(&source) },
+        Error::Timeout { waiting_for: "a message", after, source: Some(Arc::clone(&source)) },
+        Error::Closed { reason: Some(Arc::new(CloseReason::Failed((*source).clone()))) },
+    ];
+    for error in errors {
+        assert_eq!(format!("{error:?}"), format!("{error}{answer}"));
+    }
+}
+
+#[test]
+fn a_closed_client_says_why_whatever_was_asked_of_it() {
+    let closed = |reason| Error::Closed { reason: Some(Arc::new(reason)) };
+    let frame = || DisconnectReason::ClosedByServer(CloseFrame::new(1000, "bye"));
+    let lost = || {
+        DisconnectReason::Lost(Error::ConnectionLost {
+            source: Some(Arc::new(Outer(io::Error::other("inner")))),
+        })
+    };
+    for (reason, text) in [
+        (CloseReason::ByCaller, "the application closed it"),
+        (CloseReason::NotRetried(frame()), "the server closed the line with close code 1000: \"bye\""),
+        (
+            CloseReason::GaveUp { attempts: 1, last: lost() },
+            "gave up after one reconnect attempt: the connection broke: outer",
+        ),
+        (
+            CloseReason::Failed(Error::Panicked { callback: "resolver" }),
+            "the application's resolver callback panicked",
+        ),
+    ] {
+        let error = closed(reason.clone());
+        assert_eq!(error.to_string(), format!("the client is closed: {text}"));
+        let unsent =
+            SendError::new("s3cret".into(), SendErrorKind::Closed).explained(|| Arc::new(reason.clone()));
+        assert_eq!(unsent.to_string(), format!("{error}; the message is inside this error"));
+        assert_eq!(chain(&unsent)[1..], chain(&error)[1..]);
+        assert_eq!(
+            format!("{unsent:?}").replace("; the message is inside this error", ""),
+            format!("{error:?}")
+        );
+        assert_eq!(Error::from(unsent).to_string(), error.to_string());
+    }
+    assert_eq!(chain(&closed(CloseReason::NotRetried(lost())))[1..], ["inner"]);
+    let unknown = "the client is closed; Client::wait_closed returns the reason";
+    assert_eq!(Error::from(SendErrorKind::Closed).to_string(), unknown);
+    assert_eq!(Error::from(RecvError).to_string(), unknown);
+    let full = SendErrorKind::Full { messages: 1, bytes: 1 };
+    let other = SendError::new("".into(), full).explained(|| panic!("the client is open"));
+    assert!(matches!(Error::from(other), Error::Send(SendErrorKind::Full { .. })));
 }

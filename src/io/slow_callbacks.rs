@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use log::warn;
 
-use crate::error::Error;
+use crate::error::{CloseReason, Error};
 use crate::message::Message;
 use crate::protocol::{
     Attempt, Context, Handshake, Loss, Outgoing, Protocol, RequestId, Retry, UpgradeRequest,
@@ -55,8 +55,9 @@ impl Timed {
         callback: Callback,
         call: impl FnOnce(&mut dyn Protocol) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let Some(protocol) = &mut self.protocol else { return Err(Error::Closed) };
-        timed(&self.calls, callback, || call(&mut **protocol)).unwrap_or(Err(Error::Closed))
+        let closed = || Err(CloseReason::ByCaller.into_error());
+        let Some(protocol) = &mut self.protocol else { return closed() };
+        timed(&self.calls, callback, || call(&mut **protocol)).unwrap_or_else(closed)
     }
 }
 

@@ -201,6 +201,8 @@ impl IoThread {
         let shared = self.turn.host.shared.clone();
         if catch_unwind(AssertUnwindSafe(|| self.serve())).is_err() {
             // A defect of this library. Nobody may wait for a thread that has ended.
+            let reason = CloseReason::from(Error::Panicked { callback: INTERNAL });
+            shared.status.update(|status| status.close_reason = Some(Arc::new(reason.clone())));
             shared.intake.close();
             let mut untaken = VecDeque::new();
             shared.intake.exchange(&mut untaken, (0, 0));
@@ -209,7 +211,7 @@ impl IoThread {
             let still_inside = shared.calls.elsewhere();
             let left =
                 Undelivered { never_written, still_inside, unfinished: true, ..Undelivered::default() };
-            finish(&shared.status, Error::Panicked { callback: INTERNAL }.into(), left);
+            finish(&shared.status, reason, left);
         }
     }
 
@@ -297,6 +299,7 @@ fn finish(status: &Status, reason: CloseReason, left: Undelivered) {
         status.state = ConnectionState::Closed;
         status.ready = false;
         // If a later drop panics, the end that was reported first stays.
-        status.closed.get_or_insert((reason, Arc::new(left)));
+        let (reason, _) = status.closed.get_or_insert((reason, Arc::new(left)));
+        status.close_reason = Some(Arc::new(reason.clone()));
     });
 }

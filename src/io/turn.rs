@@ -294,7 +294,9 @@ impl<H: Host> Turn<H> {
             if self.session.config().while_down == WhileDown::Refuse {
                 self.intake.set_refusing((!ready).then_some(state));
             }
+            let close_reason = self.session.close_reason().cloned().map(Arc::new);
             self.status.update(|status| {
+                status.close_reason = close_reason;
                 status.state = state;
                 status.since = since.unwrap_or(status.since);
                 status.ready = ready;

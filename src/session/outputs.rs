@@ -172,6 +172,11 @@ impl Session {
     }
 
     /// Why the session is closed, once it is.
+    pub(crate) fn close_reason(&self) -> Option<&CloseReason> {
+        self.out.close_reason.as_ref()
+    }
+
+    /// Takes the reason out.
     pub(crate) fn take_close_reason(&mut self) -> Option<CloseReason> {
         self.out.close_reason.take()
     }

@@ -176,10 +176,10 @@ mod tests {
             requests.add(ticket, ticket == 2);
         }
         requests.mark_handed(2, ConnectionId(1));
-        assert_eq!(requests.fail(false, &Error::Closed), [2]);
+        assert_eq!(requests.fail(false, &Error::Closed { reason: None }), [2]);
         assert_eq!(requests.withdraw(3), Withdrawn::Queued);
         assert_eq!(requests.withdraw(3), Withdrawn::Ended);
-        assert_eq!(requests.fail(true, &Error::Closed), [1]);
+        assert_eq!(requests.fail(true, &Error::Closed { reason: None }), [1]);
         assert_eq!(
             std::iter::from_fn(|| requests.poll()).map(|reply| reply.ticket).collect::<Vec<_>>(),
             [2, 1]

@@ -29,6 +29,8 @@ pub(crate) struct Inner {
     pub(crate) suspended: bool,
     /// Why the line is down, if it is.
     pub(crate) last_failure: Option<Error>,
+    /// Why the client closes, from the moment that this is decided.
+    pub(crate) close_reason: Option<Arc<CloseReason>>,
     pub(crate) closed: Option<(CloseReason, Arc<Undelivered>)>,
     pub(crate) stats: Stats,
     pub(crate) watermarks: Watermarks,
@@ -51,6 +53,11 @@ impl Inner {
         }
         true
     }
+
+    /// The error of a call that a closed client can't serve.
+    pub(crate) fn closed_error(&self) -> Error {
+        Error::Closed { reason: self.close_reason.clone() }
+    }
 }
 
 impl Status {
@@ -62,6 +69,7 @@ impl Status {
             next_attempt: None,
             suspended: false,
             last_failure: None,
+            close_reason: None,
             closed: None,
             stats: Stats::default(),
             watermarks: Watermarks::default(),

@@ -1,5 +1,6 @@
 //! The application and the clock.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
@@ -135,7 +136,9 @@ impl Line {
     #[track_caller]
     pub fn try_send(&mut self, message: impl Into<Message>) -> Result<Ticket, SendError> {
         let expires = self.turn.session.config().max_age.map(|age| deadline(self.now(), age));
-        let ticket = self.turn.intake.try_push(Offer { message: message.into(), reply: None, expires })?;
+        let accepted = self.turn.intake.try_push(Offer { message: message.into(), reply: None, expires });
+        let closed = || Arc::new(self.reason.clone().unwrap_or(CloseReason::ByCaller));
+        let ticket = accepted.map_err(|error| error.explained(closed))?;
         self.settle();
         Ok(ticket)
     }
@@ -185,11 +188,12 @@ impl Line {
     #[track_caller]
     pub fn answers(&mut self, asked: Ticket) -> Vec<Result<Message, Error>> {
         let is_closed = self.state() == ConnectionState::Closed;
+        let reason = self.reason.clone().map(Arc::new);
         let asked = self.asked_for(asked);
         let mut answers: Vec<_> = asked.answers.try_iter().collect();
         // A caller who waits for many answers sees the end of them. One who waits for a single answer gets an error.
         if asked.waits && is_closed && answers.is_empty() {
-            answers.push(Err(Error::Closed));
+            answers.push(Err(Error::Closed { reason }));
         }
         asked.waits &= answers.is_empty();
         answers

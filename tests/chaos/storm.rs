@@ -337,7 +337,7 @@ fn send(client: &Client, setup: &Setup, sender: u8, record: &Mutex<Record>, acce
             }
             2 => match client.flush(LONG) {
                 Ok(()) => sent.flushed = sent.tickets.len(),
-                Err(Error::Closed) => {}
+                Err(Error::Closed { .. }) => {}
                 Err(error) => panic!("{error:?}"),
             },
             _ => {}

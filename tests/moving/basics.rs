@@ -153,7 +153,7 @@ fn what_the_old_server_did_not_take_goes_to_the_new_one_alone() {
         let doubtful = wait_for(&client, moved);
         go_on.send(()).unwrap();
         eventually("the rest", || seen_by_new.lock().unwrap().contains(&39));
-        client.terminate();
+        let _ = client.terminate();
         ended.recv_timeout(LONG).unwrap();
         let (old, new) = (seen_by_old.lock().unwrap(), seen_by_new.lock().unwrap());
         if delivery == Delivery::AtMostOnce {
@@ -228,6 +228,6 @@ fn a_line_that_moves_while_many_send_loses_nothing_and_doubles_nothing() {
         all.sort_unstable();
         assert_eq!(all, (0..numbers.load(SeqCst)).collect::<Vec<_>>(), "{delivery:?}");
         assert_eq!(client.stats().disconnects, 0);
-        client.terminate();
+        let _ = client.terminate();
     }
 }

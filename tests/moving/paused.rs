@@ -199,7 +199,7 @@ fn a_line_that_moves_on_and_on_under_a_slow_consumer_loses_nothing_on_either_way
     got.sort_by_key(|text| text.parse::<usize>().unwrap());
     assert_eq!(got, expected, "all that they say arrives");
     assert!(moves >= 5, "{moves} moves");
-    client.terminate();
+    let _ = client.terminate();
 }
 
 #[test]

@@ -74,7 +74,7 @@ fn a_refusal_ends_a_line_that_was_never_ready_and_slows_one_that_was() {
     line.say(json!({"type": "refused", "why": "password"}));
     assert_eq!(line.state(), Closed);
     assert!(trouble(&line).contains("password"), "{}", trouble(&line));
-    assert_eq!(answer(&mut line, waits), "the client is closed");
+    assert_eq!(answer(&mut line, waits), format!("the client is closed: {}", trouble(&line)));
 
     let mut line = logged_in(quiet(), login());
     line.break_off();
@@ -208,7 +208,7 @@ fn a_request_that_was_not_written_goes_out_on_the_next_connection_only_if_the_li
     log_in(&mut line);
     assert_eq!(line.heard_json(), [json!({"get": 1, "id": 1})]);
     line.close_client();
-    assert_eq!(answer(&mut line, waits), "the client is closed");
+    assert_eq!(answer(&mut line, waits), "the client is closed: the application closed it");
     assert!(matches!(line.close_reason(), Some(CloseReason::ByCaller)));
 }
 

@@ -244,11 +244,14 @@ fn what_was_left_is_there_after_the_end() {
     line.send("never");
     let asked = line.request("is not left over");
     line.terminate();
-    assert_eq!((answer(&mut line, asked).as_str(), line.is_dialling()), ("the client is closed", false));
+    assert_eq!(
+        (answer(&mut line, asked).as_str(), line.is_dialling()),
+        ("the client is closed: the application closed it", false)
+    );
     let left = line.left().expect("it is closed");
     assert_eq!(left.never_written[0].1, "never".into());
     assert!(matches!(line.try_send("late").unwrap_err().kind(), SendErrorKind::Closed));
-    assert_eq!(trouble(&line), "the client is closed");
+    assert_eq!(trouble(&line), "the client is closed: the application closed it");
 
     let mut line = opened(Obedient::ready());
     line.say("hold 9");

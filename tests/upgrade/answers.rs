@@ -193,7 +193,7 @@ fn of_the_frames_glued_to_the_answer_none_is_lost() {
         });
         assert_eq!(count, COUNT);
         assert_eq!(reason.to_string(), r#"the server closed the line with close code 4000: "that was all""#);
-        client.terminate();
+        let _ = client.terminate();
     }
 }
 

@@ -34,7 +34,7 @@ fn failure(config: Config, serve: impl Fn(&mut TcpStream) + Send + Sync + 'stati
         client.wait_ready(LONG).unwrap();
         assert!(client.close().is_empty());
     }
-    client.terminate();
+    let _ = client.terminate();
     Failure { error, retry_in, took }
 }
 

@@ -56,7 +56,7 @@ fn refusal(status: &str, retry_after: Option<&str>, ever_ready: bool) -> (Arc<Re
         assert_eq!(reason.to_string(), says);
         assert!(matches!(reason.into_result(), Err(Error::UpgradeRejected(_))));
     }
-    client.terminate();
+    let _ = client.terminate();
     let (code, phrase) = status.split_once(' ').unwrap();
     assert_eq!((rejection.status.to_string().as_str(), rejection.reason.as_str()), (code, phrase));
     assert_eq!((rejection.header("x-request"), &*rejection.body), (Some("7"), &b"later"[..]));
