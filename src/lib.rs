@@ -100,6 +100,7 @@ mod event;
 pub mod fuzzing;
 #[doc = include_str!("guide.md")]
 pub mod guide {}
+mod handshake;
 mod io;
 mod jobs;
 mod message;
@@ -126,9 +127,10 @@ pub use config::{
 };
 pub use error::{Cause, CloseFrame, Error, Phase, Rejection, SendError, SendErrorKind};
 pub use event::{CloseReason, DisconnectReason, Event, Ticket, Tickets, Undelivered};
+pub use handshake::Handshake;
 pub use message::{Binary, Message, Text};
 pub use protocol::{
-    Attempt, Context, Handshake, JsonSession, Loss, Outgoing, Protocol, RequestId, Retry, UpgradeRequest,
+    Attempt, Context, JsonSession, Loss, Outgoing, Protocol, RequestId, Retry, UpgradeRequest,
 };
 pub use session::backoff::ExponentialBackoff;
 pub use session::heartbeat::{HeartbeatAction, HeartbeatFrame, HeartbeatManager, HeartbeatResponse};

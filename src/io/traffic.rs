@@ -187,8 +187,9 @@ mod tests {
     use crate::config::{ConnectionConfig, QueueLimit};
     use crate::error::{CloseFrame, Error};
     use crate::event::Event;
+    use crate::handshake::Handshake;
     use crate::message::Message;
-    use crate::protocol::{Context, Handshake, Outgoing, Protocol};
+    use crate::protocol::{Context, Outgoing, Protocol};
     use crate::session::{ConnectionId, Startup};
     use crate::transport::fake::Fake;
     use crate::transport::socket::Socket;

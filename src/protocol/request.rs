@@ -1,7 +1,6 @@
-//! What an attempt requests, and what the server agreed to.
+//! What an attempt requests.
 
 use std::fmt;
-use std::net::SocketAddr;
 
 use crate::config::{ConnectionConfig, check_headers, check_subprotocols};
 use crate::endpoint::Endpoint;
@@ -33,24 +32,6 @@ pub struct Attempt<'a> {
     pub last: Option<&'a DisconnectReason>,
     /// Whether the line is up and about to move: see [`Context::move_line`](crate::Context::move_line).
     pub moving: bool,
-}
-
-/// The result of the opening handshake. `Debug` shows no subprotocol that looks like a token.
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct Handshake {
-    /// The address of the server.
-    pub address: SocketAddr,
-    /// The subprotocol that the server chose, if it chose one.
-    pub subprotocol: Option<Box<str>>,
-    /// The secrets of the request, which the server may repeat.
-    pub(crate) secrets: Secrets,
-}
-
-impl Handshake {
-    pub(crate) fn new(address: impl Into<SocketAddr>, subprotocol: Option<Box<str>>) -> Self {
-        Self { address: address.into(), subprotocol, secrets: Secrets::default() }
-    }
 }
 
 impl UpgradeRequest {
@@ -88,17 +69,6 @@ impl UpgradeRequest {
     }
 }
 
-impl fmt::Debug for Handshake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let subprotocol =
-            self.subprotocol.as_deref().map(|name| shown_subprotocols(&[name.to_owned()]).concat());
-        f.debug_struct("Handshake")
-            .field("address", &self.address)
-            .field("subprotocol", &subprotocol)
-            .finish_non_exhaustive()
-    }
-}
-
 impl fmt::Debug for UpgradeRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let headers: Vec<_> = self.headers.iter().map(|(name, _)| shown_name(name)).collect();
@@ -129,9 +99,5 @@ mod tests {
         let config = ConnectionConfig::new("ws://h").subprotocol("v12.stomp").subprotocol("bearer.s3cret");
         let shown = format!("{:?}", UpgradeRequest::new(&config));
         assert!(shown.contains(r#"["v12.stomp", "bearer.***"]"#), "{shown}");
-        let address: SocketAddr = ([127, 0, 0, 1], 80).into();
-        let accepted = |name: &str| format!("{:?}", Handshake::new(address, Some(name.into())));
-        assert!(accepted("mqtt").contains(r#"Some("mqtt")"#));
-        assert!(accepted("bearer.s3cret").contains(r#"Some("bearer.***")"#));
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::config::{ConnectionConfig, deadline};
-use crate::protocol::Handshake;
+use crate::handshake::Handshake;
 use crate::secrets::Secrets;
 use crate::session::close_handshake::Closing;
 use crate::session::heartbeat::HeartbeatManager;

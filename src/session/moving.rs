@@ -12,7 +12,7 @@ use log::{info, warn};
 use crate::config::deadline;
 use crate::error::{CloseFrame, Error};
 use crate::event::Event;
-use crate::protocol::Handshake;
+use crate::handshake::Handshake;
 use crate::session::close_handshake::LINGER;
 use crate::session::connection::{Connection, ConnectionId, Stage};
 use crate::session::hooks::During;

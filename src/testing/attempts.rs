@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::dial::Dialled;
 use crate::error::{Error, Rejection};
-use crate::protocol::{Handshake, UpgradeRequest};
+use crate::handshake::Handshake;
+use crate::protocol::UpgradeRequest;
 use crate::session::ConnectionId;
 use crate::testing::{Line, turn};
 use crate::transport::Connection;
