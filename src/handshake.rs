@@ -25,8 +25,9 @@ impl Handshake {
 
 impl fmt::Debug for Handshake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let subprotocol =
-            self.subprotocol.as_deref().map(|name| shown_subprotocols(&[name.to_owned()]).concat());
+        // The choice alone does not say what its neighbours among the offers announced. The secrets of the request do.
+        let shown = |name: &str| self.secrets.hide(&shown_subprotocols(&[name.to_owned()]).concat());
+        let subprotocol = self.subprotocol.as_deref().map(shown);
         f.debug_struct("Handshake")
             .field("address", &self.address)
             .field("subprotocol", &subprotocol)

@@ -284,10 +284,11 @@ impl Session {
             Event::StateChanged { to: to @ (Connecting | Closing), .. } if !self.screen.live => {
                 self.screen.tell(to, &self.status());
             }
-            Event::Connected { address, subprotocol, .. } => {
+            Event::Connected { handshake, .. } => {
                 self.silent = Instant::now();
-                let chosen = subprotocol.map_or(String::new(), |name| format!(", subprotocol {name}"));
-                self.screen.tell(Connected, &format!("  to {address}{chosen}"));
+                let chosen = handshake.subprotocol.as_deref();
+                let chosen = chosen.map_or(String::new(), |name| format!(", subprotocol {name}"));
+                self.screen.tell(Connected, &format!("  to {}{chosen}", handshake.address));
             }
             Event::Disconnected { reason, retry_in: Some(delay), maybe_delivered, .. } => {
                 self.tally.doubtful += maybe_delivered.len();

@@ -33,6 +33,7 @@ pub(crate) mod unanswered;
 mod tests;
 
 use std::fmt::Display;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use log::info;
@@ -160,16 +161,15 @@ impl Session {
         &mut self,
         now: Instant,
         generation: u64,
-        accepted: Handshake,
+        handshake: &Arc<Handshake>,
         taken: u64,
     ) -> bool {
         let id = ConnectionId(generation);
         let until = deadline(now, self.config.login_timeout);
-        let stage = Stage::LoggingIn { until, accepted: accepted.clone() };
-        let mut connection = Connection::new(id, stage, &self.config, taken, self.paused);
-        connection.request_secrets = accepted.secrets.clone();
+        let stage = Stage::LoggingIn { until };
+        let connection = Connection::new(id, Arc::clone(handshake), stage, &self.config, taken, self.paused);
         if self.line.is_dialling_successor(id) {
-            self.successor_opened(now, connection, &accepted);
+            self.successor_opened(now, connection, handshake);
             return self.line.connection(id).is_some();
         }
         if !matches!(self.line, Line::Dialling(_)) || generation != self.retries.generation {
@@ -181,10 +181,10 @@ impl Session {
         self.outbox.begin(taken);
         self.wanted.ask_again(self.outbox.confirmed());
         if self.hooks.protocol.is_none() {
-            self.ready(now, accepted, false, false);
+            self.ready(now, false, false);
             return true;
         }
-        self.hook_during(now, id, During::Opening, |protocol, cx| protocol.on_open(cx, &accepted));
+        self.hook_during(now, id, During::Opening, |protocol, cx| protocol.on_open(cx, handshake));
         self.is_up()
     }
 
@@ -379,16 +379,16 @@ impl Session {
     }
 
     /// The line is ready; `authenticated`: after a login.
-    fn ready(&mut self, now: Instant, accepted: Handshake, authenticated: bool, resumed: bool) {
+    fn ready(&mut self, now: Instant, authenticated: bool, resumed: bool) {
         let Some(up) = self.line.up_mut() else { return };
         up.ready = Some(Ready { since: now, authenticated });
         up.current.stage = Stage::Ready;
         up.current.heartbeat.start(now);
+        let handshake = Arc::clone(&up.current.handshake);
         self.announce(None);
         let attempts = self.retries.succeed();
         self.stats.connects += 1;
-        let Handshake { address, subprotocol, .. } = accepted;
-        self.out.events.push_back(Event::Connected { address, subprotocol, attempts, resumed });
+        self.out.events.push_back(Event::Connected { handshake, attempts, resumed });
     }
 
     /// Whether there is a connection.

@@ -123,8 +123,8 @@ impl Rig {
     }
 
     fn try_open(&mut self, generation: u64) -> bool {
-        let opened = Handshake::new(address(), Some("chat".into()));
-        let wanted = self.session.handle_opened(self.now, generation, opened, UPGRADE);
+        let opened = Arc::new(Handshake::new(address(), Some("chat".into())));
+        let wanted = self.session.handle_opened(self.now, generation, &opened, UPGRADE);
         if wanted {
             (self.handed, self.taken) = (UPGRADE, UPGRADE);
         }

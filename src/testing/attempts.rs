@@ -54,12 +54,12 @@ impl Line {
     fn accept(&mut self, subprotocol: Option<Box<str>>) {
         let (generation, request) = self.take_attempt();
         let secrets = request.secrets();
-        let accepted = Handshake { secrets, ..Handshake::new(([192, 0, 2, 1], 443), subprotocol) };
+        let handshake = Handshake { secrets, ..Handshake::new(([192, 0, 2, 1], 443), subprotocol) };
         let moves = self.turn.session.current().is_some();
         let server = if moves { &mut self.beside } else { &mut self.server };
         let link = Link::Plain(Wire::new(server.begin(ConnectionId(generation))));
         let socket = Socket::new(link, Vec::new(), self.turn.session.config());
-        let result = Ok(Box::new(Connection { socket, accepted }));
+        let result = Ok(Box::new(Connection { socket, handshake: Arc::new(handshake) }));
         self.turn.host.results.push_back(Dialled { generation, result });
         self.settle();
     }

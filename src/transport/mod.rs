@@ -67,7 +67,7 @@ impl Target<'_> {
 /// The result of an attempt.
 pub(crate) struct Connection<T: Raw = TcpStream> {
     pub(crate) socket: Socket<T>,
-    pub(crate) accepted: Handshake,
+    pub(crate) handshake: Arc<Handshake>,
 }
 
 /// The thread that makes an attempt. It waits, and can be made to stop waiting.
@@ -120,8 +120,8 @@ pub(crate) fn connect(
     let upgraded = upgrade::upgrade(&mut link, &target, attempt)?;
     let mut socket = Socket::new(link, upgraded.rest, &settings.config);
     socket.deregister(attempt.registry()).map_err(|source| system("a socket's registration", source))?;
-    let accepted = Handshake { secrets: target.secrets(), ..Handshake::new(address, upgraded.subprotocol) };
-    Ok(Connection { socket, accepted })
+    let handshake = Handshake { secrets: target.secrets(), ..Handshake::new(address, upgraded.subprotocol) };
+    Ok(Connection { socket, handshake: Arc::new(handshake) })
 }
 
 fn system(what: &'static str, source: io::Error) -> Error {

@@ -35,7 +35,7 @@ fn an_attempt_asks_and_ends_as_the_test_says() {
     line.reconnect_now();
     line.open_with("b");
     let subprotocol = |event: &Event| match event {
-        Event::Connected { subprotocol, attempts, .. } => Some((subprotocol.clone(), *attempts)),
+        Event::Connected { handshake, attempts, .. } => Some((handshake.subprotocol.clone(), *attempts)),
         _ => None,
     };
     assert_eq!(line.events().iter().find_map(subprotocol), Some((Some("b".into()), 4)));

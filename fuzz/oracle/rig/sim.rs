@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::ConnectionConfig;
@@ -115,8 +116,8 @@ impl Sim {
             taken: 0,
             blocked: false,
         });
-        let accepted = Handshake::new(([127, 0, 0, 1], 80), None);
-        Box::new(Connection { socket, accepted })
+        let handshake = Arc::new(Handshake::new(([127, 0, 0, 1], 80), None));
+        Box::new(Connection { socket, handshake })
     }
 }
 
