@@ -12,7 +12,7 @@ use crate::error::Rejection;
 /// What the answer is, once its head is complete. `length` is that of the head and of the interim answers before it.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    Accepted { length: usize, subprotocol: Option<Box<str>> },
+    Accepted { length: usize, subprotocol: Option<Box<str>>, headers: Vec<(String, String)> },
     Refused { length: usize, rejection: Rejection },
 }
 
@@ -120,7 +120,8 @@ impl Head {
 
     fn finish(&mut self, length: usize, key: &str, offered: &[String]) -> Result<Answer, String> {
         if self.status == 101 {
-            return Ok(Answer::Accepted { length, subprotocol: self.check(key, offered)? });
+            let subprotocol = self.check(key, offered)?;
+            return Ok(Answer::Accepted { length, subprotocol, headers: mem::take(&mut self.headers) });
         }
         let (reason, headers) = (mem::take(&mut self.reason), mem::take(&mut self.headers));
         let rejection = Rejection::new(self.status, reason, headers);
@@ -250,7 +251,7 @@ pub(crate) mod tests {
 
     fn accepted(answer: &str, offered: &[&str]) -> Option<Box<str>> {
         match read(answer, offered) {
-            Ok(Some(Answer::Accepted { length, subprotocol })) => {
+            Ok(Some(Answer::Accepted { length, subprotocol, .. })) => {
                 assert_eq!(length, answer.len());
                 subprotocol
             }
@@ -277,8 +278,10 @@ pub(crate) mod tests {
     fn the_answer_of_the_rfc_is_accepted_and_frames_behind_it_are_kept() {
         let answer = format!("{GOOD}\r\n\u{1}frame");
         match read(&answer, &[]) {
-            Ok(Some(Answer::Accepted { length, subprotocol: None })) => {
+            Ok(Some(Answer::Accepted { length, subprotocol: None, headers })) => {
                 assert_eq!(&answer[length..], "\u{1}frame");
+                let names: Vec<_> = headers.iter().map(|(name, _)| name.as_str()).collect();
+                assert_eq!(names, ["Upgrade", "Connection", "Sec-WebSocket-Accept"]);
             }
             other => panic!("{other:?}"),
         }

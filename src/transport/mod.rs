@@ -27,11 +27,12 @@ use mio::net::TcpStream;
 use crate::config::ConnectionConfig;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Phase};
-use crate::handshake::Handshake;
+use crate::handshake::{Handshake, ResponseHeaders};
 use crate::protocol::UpgradeRequest;
 use crate::secrets::Secrets;
 use crate::transport::socket::Socket;
 use crate::transport::stream::{Link, Raw, Wire};
+use crate::transport::upgrade::Upgraded;
 
 /// What all attempts of one client share.
 pub(crate) struct Settings {
@@ -117,10 +118,13 @@ pub(crate) fn connect(
         Link::Plain(wire)
     };
     attempt.enter(Phase::Upgrade, None)?;
-    let upgraded = upgrade::upgrade(&mut link, &target, attempt)?;
-    let mut socket = Socket::new(link, upgraded.rest, &settings.config);
+    let Upgraded { subprotocol, headers, rest } = upgrade::upgrade(&mut link, &target, attempt)?;
+    let mut socket = Socket::new(link, rest, &settings.config);
     socket.deregister(attempt.registry()).map_err(|source| system("a socket's registration", source))?;
-    let handshake = Handshake { secrets: target.secrets(), ..Handshake::new(address, upgraded.subprotocol) };
+    let secrets = target.secrets();
+    let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let headers = ResponseHeaders::new(headers, secrets.clone());
+    let handshake = Handshake { headers, secrets, ..Handshake::new(address, subprotocol) };
     Ok(Connection { socket, handshake: Arc::new(handshake) })
 }
 
