@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use crate::error::Phase;
 use crate::secrets::{Secrets, shown_subprotocols};
 
 /// The result of the opening handshake: what the server agreed to.
@@ -31,6 +33,8 @@ pub struct Handshake {
     pub subprotocol: Option<Box<str>>,
     /// The headers of the server's answer.
     pub headers: ResponseHeaders,
+    /// How long the attempt took.
+    pub timings: Timings,
     /// The secrets of the request, which the server may repeat.
     pub(crate) secrets: Secrets,
 }
@@ -59,6 +63,49 @@ pub struct ResponseHeaders {
     lines: Box<str>,
     /// The secrets of the request, which the server may repeat in a name.
     secrets: Secrets,
+}
+
+/// How long the attempt that led to a connection took, in all and in each of its phases. A phase that did not take place
+/// has `None`. In the test kit, no time passes during an attempt.
+///
+/// ```
+/// use tautline::Timings;
+///
+/// /// Which share of the attempt the server took to answer the upgrade.
+/// fn share(timings: &Timings) -> f64 {
+///     timings.upgrade.unwrap_or_default().as_secs_f64() / timings.total.as_secs_f64().max(1e-9)
+/// }
+/// # let _ = share;
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Timings {
+    /// In the application's [`fetch`](crate::Builder::fetch). `None` without one.
+    pub fetch: Option<Duration>,
+    /// Looking up the host name. `None` if the URL has an address.
+    pub resolve: Option<Duration>,
+    /// Connecting by TCP, to one address of the host after the other.
+    pub connect: Option<Duration>,
+    /// In the TLS handshake. `None` with `ws://`.
+    pub tls: Option<Duration>,
+    /// From the request of the upgrade to the end of the headers of its answer.
+    pub upgrade: Option<Duration>,
+    /// The whole attempt, as [`connect_timeout`](crate::ConnectionConfig::connect_timeout) limits it. It includes what is
+    /// in no phase, such as the start of the attempt's thread.
+    pub total: Duration,
+}
+
+impl Timings {
+    /// The time of one phase.
+    pub(crate) fn of(&mut self, phase: Phase) -> &mut Option<Duration> {
+        match phase {
+            Phase::Fetch => &mut self.fetch,
+            Phase::Resolve => &mut self.resolve,
+            Phase::Connect => &mut self.connect,
+            Phase::Tls => &mut self.tls,
+            Phase::Upgrade => &mut self.upgrade,
+        }
+    }
 }
 
 impl ResponseHeaders {
@@ -92,6 +139,7 @@ impl Handshake {
             address: address.into(),
             subprotocol,
             headers: ResponseHeaders::default(),
+            timings: Timings::default(),
             secrets: Secrets::default(),
         }
     }
@@ -106,6 +154,7 @@ impl fmt::Debug for Handshake {
             .field("address", &self.address)
             .field("subprotocol", &subprotocol)
             .field("headers", &self.headers)
+            .field("timings", &self.timings)
             .finish_non_exhaustive()
     }
 }

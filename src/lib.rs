@@ -127,7 +127,7 @@ pub use config::{
 };
 pub use error::{Cause, CloseFrame, Error, Phase, Rejection, SendError, SendErrorKind};
 pub use event::{CloseReason, DisconnectReason, Event, Ticket, Tickets, Undelivered};
-pub use handshake::{Handshake, ResponseHeaders};
+pub use handshake::{Handshake, ResponseHeaders, Timings};
 pub use message::{Binary, Message, Text};
 pub use protocol::{
     Attempt, Context, JsonSession, Loss, Outgoing, Protocol, RequestId, Retry, UpgradeRequest,

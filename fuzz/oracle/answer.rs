@@ -10,7 +10,7 @@ use super::input::{Input, cut};
 use crate::config::ConnectionConfig;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Phase};
-use crate::handshake::ResponseHeaders;
+use crate::handshake::{ResponseHeaders, Timings};
 use crate::protocol::UpgradeRequest;
 use crate::transport::pipe::{End, Pipe};
 use crate::transport::stream::{Link, Wire};
@@ -200,6 +200,10 @@ impl Server<'_> {
 impl Attempt<Pipe> for Server<'_> {
     fn enter(&mut self, _: Phase, _: Option<&Endpoint>) -> Result<(), Error> {
         Ok(())
+    }
+
+    fn timings(&mut self) -> Timings {
+        Timings::default()
     }
 
     fn uninterruptible<R>(&mut self, _: &str, call: impl FnOnce() -> R) -> Result<R, Error> {
