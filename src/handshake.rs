@@ -10,8 +10,8 @@ use crate::secrets::{Secrets, shown_subprotocols};
 /// The result of the opening handshake: what the server agreed to.
 ///
 /// A protocol gets it in [`on_open`](crate::Protocol::on_open), an application in
-/// [`Event::Connected`](crate::Event::Connected). `Debug` shows no subprotocol that looks like a token, and no value of a
-/// header.
+/// [`Event::Connected`](crate::Event::Connected) and from [`Client::handshake`](crate::Client::handshake). `Debug` shows no
+/// subprotocol that looks like a token, and no value of a header.
 ///
 /// ```
 /// use tautline::Event;

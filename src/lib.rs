@@ -31,6 +31,7 @@
 //! | send, receive, close | [`Client`] |
 //! | set timeouts, limits, heartbeats, reconnects | [`ConnectionConfig`], [`HeartbeatConfig`], [`ReconnectConfig`] |
 //! | know what happens on the line | [`Event`], [`ConnectionState`], [`Stats`] |
+//! | know which server answered, with which subprotocol and headers, and how fast | [`Client::handshake`], [`Handshake`] |
 //! | know whether a message arrived | [`Client::confirm`], [`Delivery`] |
 //! | send a request and get its answer | [`Client::request`], [`Client::request_many`] |
 //! | log in with JSON | [`JsonSession`] |

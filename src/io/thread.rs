@@ -296,6 +296,7 @@ fn finish(status: &Status, reason: CloseReason, left: Undelivered) {
     status.update(|status| {
         status.state = ConnectionState::Closed;
         status.ready = false;
+        status.handshake = None;
         // If a later drop panics, the end that was reported first stays.
         status.closed.get_or_insert((reason, Arc::new(left)));
     });

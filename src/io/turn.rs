@@ -104,8 +104,8 @@ pub(crate) struct Turn<H: Host> {
     pub(crate) already_read: bool,
     /// Which way messages moved in this turn, if any did.
     pub(crate) moved: Option<Moved>,
-    /// The state and the watermarks that callers have been told.
-    published: ConnectionState,
+    /// The state, the connection and the watermarks that callers have been told.
+    published: (ConnectionState, Option<ConnectionId>),
     watermarks: Watermarks,
 }
 
@@ -119,7 +119,7 @@ impl<H: Host> Turn<H> {
     ) -> Self {
         Self {
             host,
-            published: session.state(),
+            published: (session.state(), None),
             session,
             sockets: Sockets::default(),
             publisher,
@@ -273,9 +273,12 @@ impl<H: Host> Turn<H> {
     /// Publishes to the callers what happened: first the state, then the events, then the signal that there are some.
     pub(crate) fn publish(&mut self) {
         self.status.set_stats(self.stats());
-        if self.session.state() != self.published {
-            self.published = self.session.state();
-            let state = self.published;
+        // A move changes the connection, and not the state.
+        let newest = (self.session.state(), self.session.current());
+        if newest != self.published {
+            self.published = newest;
+            let (state, _) = newest;
+            let handshake = self.session.handshake().cloned();
             let ready = self.session.wants_outbox() && state != ConnectionState::Closing;
             let last_failure = self.session.last_failure();
             if self.session.config().while_down == WhileDown::Refuse {
@@ -284,6 +287,7 @@ impl<H: Host> Turn<H> {
             self.status.update(|status| {
                 status.state = state;
                 status.ready = ready;
+                status.handshake = handshake;
                 status.last_failure = last_failure;
             });
         }

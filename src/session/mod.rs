@@ -396,6 +396,11 @@ impl Session {
         self.line.up().is_some()
     }
 
+    /// What the server of the current connection agreed to.
+    pub(crate) fn handshake(&self) -> Option<&Arc<Handshake>> {
+        self.line.current().map(|current| &current.handshake)
+    }
+
     /// Whether this connection is wanted: it has not been given up.
     pub(crate) fn has(&self, id: ConnectionId) -> bool {
         self.line.connection(id).is_some()

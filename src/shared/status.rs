@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::event::{CloseReason, Undelivered};
+use crate::handshake::Handshake;
 use crate::session::{LostMessages, Watermarks};
 use crate::shared::losses::Losses;
 use crate::shared::sync::{Condvar, Mutex, MutexGuard};
@@ -21,6 +22,8 @@ pub(crate) struct Status {
 pub(crate) struct Inner {
     pub(crate) state: ConnectionState,
     pub(crate) ready: bool,
+    /// What the server of the line's connection agreed to, if there is a connection.
+    pub(crate) handshake: Option<Arc<Handshake>>,
     /// Why the line is down, if it is.
     pub(crate) last_failure: Option<Error>,
     pub(crate) closed: Option<(CloseReason, Arc<Undelivered>)>,
@@ -52,6 +55,7 @@ impl Status {
         let inner = Inner {
             state: ConnectionState::Disconnected,
             ready: false,
+            handshake: None,
             last_failure: None,
             closed: None,
             stats: Stats::default(),
