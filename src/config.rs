@@ -38,6 +38,21 @@ pub struct ConnectionConfig {
     pub headers: Vec<(String, String)>,
     /// Subprotocols to offer, in order of preference. The server may choose one or none. `Debug` hides tokens.
     pub subprotocols: Vec<String>,
+    /// Whether the server must choose one of the offered subprotocols. If it chooses none, the attempt fails with
+    /// [`Error::Upgrade`], also that of a move, and the rules of [`Retry`](crate::Retry) apply: the client retries with
+    /// backoff. At least one must be offered: here, by the protocol's [`prepare`](crate::Protocol::prepare), or by a
+    /// [`fetch`](crate::Builder::fetch). Default `false`: the server may choose none. A choice that was not offered
+    /// fails the attempt in any case.
+    ///
+    /// ```no_run
+    /// use tautline::{Client, ConnectionConfig};
+    ///
+    /// let config = ConnectionConfig::new("wss://example.com/mqtt").subprotocol("mqtt").require_subprotocol(true);
+    /// let client = Client::connect(config)?;
+    /// assert_eq!(client.subprotocol().as_deref(), Some("mqtt"));
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub require_subprotocol: bool,
     /// The TLS settings for `wss://`: other roots, a client certificate. Default: the system's roots.
     pub tls: Option<native_tls::TlsConnector>,
     /// How to reconnect.
@@ -152,6 +167,7 @@ impl ConnectionConfig {
             url: url.into(),
             headers: Vec::new(),
             subprotocols: Vec::new(),
+            require_subprotocol: false,
             tls: None,
             reconnect: ReconnectConfig::default(),
             heartbeat: HeartbeatConfig::default(),
@@ -267,6 +283,7 @@ macro_rules! setters {
 }
 
 setters!(ConnectionConfig {
+    require_subprotocol: bool,
     tls: native_tls::TlsConnector,
     reconnect: ReconnectConfig,
     heartbeat: HeartbeatConfig,
@@ -333,6 +350,7 @@ impl fmt::Debug for ConnectionConfig {
             .field("url", &url)
             .field("headers", &headers)
             .field("subprotocols", &subprotocols)
+            .field("require_subprotocol", &self.require_subprotocol)
             .field("tls", &self.tls.is_some())
             .field("reconnect", &self.reconnect)
             .field("heartbeat", &self.heartbeat)

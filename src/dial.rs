@@ -179,7 +179,8 @@ impl Stopwatch {
 
 impl Job {
     fn host(&self) -> Box<str> {
-        self.request.check().map(|endpoint| endpoint.to_string()).unwrap_or_default().into()
+        // A fetch may complete what is not valid yet.
+        Endpoint::parse(&self.request.url).map(|endpoint| endpoint.to_string()).unwrap_or_default().into()
     }
 }
 

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use common::hooks::{self, Hooks, hook, mover};
 use common::{
-    LONG, Server, await_unread, config, disconnected, eventually, good_answer, loopback, moved, over_tls,
-    quick, read_frame, read_head, tls_acceptor, wait_for,
+    LONG, Server, await_unread, config, disconnected, eventually, frame, good_answer, loopback, moved,
+    over_tls, quick, read_frame, read_head, tls_acceptor, wait_for,
 };
-use tautline::{Client, ConnectionState, Context, Event, Handshake, ReconnectConfig};
+use tautline::{Client, ConnectionState, Context, Error, Event, Handshake, ReconnectConfig};
 
 /// A server whose answers have these headers, too. It ends a connection at its first message or close frame.
 fn server(headers: impl Fn(usize) -> String + Send + Sync + 'static) -> Server {
@@ -24,6 +24,9 @@ fn server(headers: impl Fn(usize) -> String + Send + Sync + 'static) -> Server {
         while read_frame(&mut stream).is_some_and(|(opcode, _)| !matches!(opcode, 1 | 8)) {}
     })
 }
+
+/// How long a phase takes that is measured.
+const PAUSE: Duration = Duration::from_millis(30);
 
 fn connected(event: Event) -> Option<Arc<Handshake>> {
     match event {
@@ -119,7 +122,6 @@ fn the_phases_that_took_place_have_a_time_and_the_others_none() {
     assert!(bare.connect.is_some() && bare.upgrade.is_some());
     client.terminate();
 
-    const PAUSE: Duration = Duration::from_millis(30);
     let acceptor = tls_acceptor();
     let server = Server::start(move |_, stream| {
         // Only once the client has begun with TLS.
@@ -152,5 +154,78 @@ fn the_phases_that_took_place_have_a_time_and_the_others_none() {
     let phases = [all.fetch, all.resolve, all.connect, all.tls, all.upgrade];
     let sum = phases.into_iter().map(Option::unwrap).sum();
     assert!(all.total >= sum && all.total <= took, "{all:?} in {took:?}");
+    client.terminate();
+}
+
+#[test]
+fn a_server_that_chooses_no_required_subprotocol_is_refused_and_tried_again() {
+    let server = server(|n| if n == 2 { "Sec-WebSocket-Protocol: v2\r\n".into() } else { String::new() });
+    let config = quick(&server.url()).subprotocol("v2").subprotocol("bearer.s3cret-token");
+    let config = config.require_subprotocol(true);
+    let says = "it chose no subprotocol, and require_subprotocol is true; offered: v2, bearer.***";
+    let error = Client::connect(config.clone()).unwrap_err();
+    assert!(matches!(error, Error::Upgrade { .. }) && error.to_string().ends_with(says), "{error}");
+    let client = Client::start(config).unwrap();
+    let (reason, retry_in) = wait_for(&client, disconnected);
+    assert!(reason.to_string().ends_with(says) && retry_in.is_some(), "{reason}");
+    assert_eq!(wait_for(&client, connected).subprotocol.as_deref(), Some("v2"));
+    client.terminate();
+}
+
+#[test]
+fn a_required_subprotocol_is_offered_by_the_configuration_or_by_who_completes_the_request() {
+    let server = server(|_| "Sec-WebSocket-Protocol: v1\r\n".into());
+    let required = || quick(&server.url()).require_subprotocol(true);
+    let unoffered = |error: Error| {
+        let text = error.to_string();
+        assert!(text.starts_with("the setting require_subprotocol can't be used: it is true, but"), "{text}");
+    };
+    unoffered(Client::connect(required()).unwrap_err());
+    // Nobody can offer one later.
+    unoffered(Client::start(required()).unwrap_err());
+    let offers = |name: &'static str| Hooks {
+        prepare: Some(Box::new(move |_, request| {
+            request.subprotocols.extend((!name.is_empty()).then(|| name.into()));
+        })),
+        ..Hooks::default()
+    };
+    unoffered(Client::builder(required()).protocol(offers("")).connect().unwrap_err());
+    let by_protocol = Client::builder(required()).protocol(offers("v1")).connect().unwrap();
+    let by_fetch = Client::builder(required()).fetch(|mut request| {
+        request.subprotocols.push("v1".into());
+        Ok(request)
+    });
+    for client in [by_protocol, by_fetch.connect().unwrap()] {
+        assert_eq!(client.subprotocol().as_deref(), Some("v1"));
+        client.terminate();
+    }
+    // A protocol that can't do without says so itself.
+    let none = Server::echo();
+    let adamant = Hooks {
+        prepare: Some(Box::new(|_, request| {
+            request.subprotocols.push("v1".into());
+            request.require_subprotocol = true;
+        })),
+        ..Hooks::default()
+    };
+    let error = Client::builder(quick(&none.url())).protocol(adamant).connect().unwrap_err();
+    assert!(error.to_string().ends_with("offered: v1"), "{error}");
+}
+
+#[test]
+fn a_move_to_a_server_that_chooses_no_required_subprotocol_fails_and_the_line_stays() {
+    let old = Server::start(|_, mut stream| {
+        let head = read_head(&mut stream);
+        stream.write_all(good_answer(&head, "Sec-WebSocket-Protocol: v1\r\n").as_bytes()).unwrap();
+        stream.write_all(&frame(0x81, b"move")).unwrap();
+        while read_frame(&mut stream).is_some() {}
+    });
+    let new = server(|_| String::new());
+    let config = config(&old.url()).subprotocol("v1").require_subprotocol(true);
+    let client = Client::builder(config).protocol(mover(new.url())).connect().unwrap();
+    let why = client.recv_timeout(LONG).unwrap().to_string();
+    assert!(why.contains("it chose no subprotocol, and require_subprotocol is true; offered: v1"), "{why}");
+    assert_eq!(client.handshake().unwrap().address, old.address());
+    assert_eq!((client.subprotocol().as_deref(), client.stats().disconnects), (Some("v1"), 0));
     client.terminate();
 }

@@ -18,6 +18,10 @@ pub struct UpgradeRequest {
     pub headers: Vec<(String, String)>,
     /// Subprotocols to offer, in order of preference.
     pub subprotocols: Vec<String>,
+    /// Whether the server must choose one of them. Starts as
+    /// [`require_subprotocol`](crate::ConnectionConfig::require_subprotocol); a protocol that can't do without sets it in
+    /// [`prepare`](crate::Protocol::prepare).
+    pub require_subprotocol: bool,
 }
 
 /// An attempt that is about to start.
@@ -45,6 +49,7 @@ impl UpgradeRequest {
             url: config.url.clone(),
             headers: config.headers.clone(),
             subprotocols: config.subprotocols.clone(),
+            require_subprotocol: config.require_subprotocol,
         }
     }
 
@@ -65,7 +70,26 @@ impl UpgradeRequest {
     pub(crate) fn check(&self) -> Result<Endpoint, Error> {
         check_headers(&self.headers)?;
         check_subprotocols(&self.subprotocols)?;
+        if self.require_subprotocol && self.subprotocols.is_empty() {
+            let reason =
+                "it is true, but no subprotocol is offered; offer one in subprotocols, or set it to false";
+            return Err(Error::InvalidConfig { setting: "require_subprotocol", reason: reason.into() });
+        }
         Endpoint::parse(&self.url)
+    }
+
+    /// Checks the subprotocol that the server chose. The error says what is wrong with the choice.
+    pub(crate) fn check_choice(&self, chosen: Option<&str>) -> Result<(), String> {
+        let what = match chosen {
+            Some(name) if self.subprotocols.iter().any(|offer| offer == name) => return Ok(()),
+            Some(name) => format!("it chose the subprotocol {name:?}"),
+            None if self.require_subprotocol => {
+                "it chose no subprotocol, and require_subprotocol is true".into()
+            }
+            None => return Ok(()),
+        };
+        let offered = if self.subprotocols.is_empty() { "none".into() } else { self.subprotocols.join(", ") };
+        Err(format!("{what}; offered: {offered}"))
     }
 }
 
@@ -77,6 +101,7 @@ impl fmt::Debug for UpgradeRequest {
             .field("url", &Endpoint::redacted(&self.url))
             .field("headers", &headers)
             .field("subprotocols", &subprotocols)
+            .field("require_subprotocol", &self.require_subprotocol)
             .finish()
     }
 }
@@ -99,5 +124,26 @@ mod tests {
         let config = ConnectionConfig::new("ws://h").subprotocol("v12.stomp").subprotocol("bearer.s3cret");
         let shown = format!("{:?}", UpgradeRequest::new(&config));
         assert!(shown.contains(r#"["v12.stomp", "bearer.***"]"#), "{shown}");
+    }
+
+    #[test]
+    fn a_choice_is_checked_against_what_was_offered_and_whether_one_is_required() {
+        let choose = |request: &UpgradeRequest, name| request.check_choice(name).err();
+        let mut request =
+            UpgradeRequest::new(&ConnectionConfig::new("ws://h").subprotocol("a").subprotocol("b"));
+        assert_eq!([Some("a"), Some("b"), None].map(|name| choose(&request, name)), [None, None, None]);
+        let other = Some("it chose the subprotocol \"c\"; offered: a, b".to_owned());
+        assert_eq!(choose(&request, Some("c")), other);
+        request.require_subprotocol = true;
+        assert!(request.check().is_ok());
+        assert_eq!([choose(&request, Some("b")), choose(&request, Some("c"))], [None, other]);
+        let none = "it chose no subprotocol, and require_subprotocol is true; offered: a, b";
+        assert_eq!(choose(&request, None).as_deref(), Some(none));
+        request.subprotocols.clear();
+        let error = request.check().unwrap_err().to_string();
+        assert!(
+            error.starts_with("the setting require_subprotocol can't be used: it is true, but no"),
+            "{error}"
+        );
     }
 }

@@ -8,7 +8,7 @@ use crate::error::{Error, Rejection};
 use crate::handshake::{Handshake, ResponseHeaders};
 use crate::protocol::UpgradeRequest;
 use crate::session::ConnectionId;
-use crate::testing::{Line, turn};
+use crate::testing::{Line, host, turn};
 use crate::transport::Connection;
 use crate::transport::socket::Socket;
 use crate::transport::stream::{Link, Wire};
@@ -34,7 +34,8 @@ impl Line {
         self.turn.host.attempt.is_some()
     }
 
-    /// Accepts the attempt under way as the server, without a subprotocol.
+    /// Accepts the attempt under way as the server, without a subprotocol. If the attempt requires one, it fails: see
+    /// [`require_subprotocol`](crate::ConnectionConfig::require_subprotocol).
     #[track_caller]
     pub fn open(&mut self) {
         self.open_with_headers(&[]);
@@ -81,6 +82,12 @@ impl Line {
             "the server can't choose {:?}; the attempt offers {offered:?}",
             chosen.unwrap_or_default()
         );
+        if let Err(reason) = self.attempt().check_choice(chosen) {
+            return self.fail(|request| {
+                let reason = request.secrets().hide(&reason).into();
+                Error::Upgrade { host: host(request), reason, source: None }
+            });
+        }
         let (generation, request) = self.take_attempt();
         let secrets = request.secrets();
         let headers = ResponseHeaders::new(headers.iter().copied(), secrets.clone());

@@ -54,7 +54,7 @@ pub(crate) fn upgrade<T: Raw>(
             };
         }
         if refusal.is_none() {
-            let found = reader.read(&answer, &key, &target.request.subprotocols);
+            let found = reader.read(&answer, &key, &target.request);
             match found.map_err(|reason| {
                 not_websocket(target, tls::instead(&answer, &target.endpoint).unwrap_or(reason))
             })? {
