@@ -54,6 +54,19 @@ pub struct ConnectionConfig {
     /// ```
     pub require_subprotocol: bool,
     /// The TLS settings for `wss://`: other roots, a client certificate. Default: the system's roots.
+    ///
+    /// A root that is added is trusted beside those of the system. Certificates are PEM, and so is the key, in PKCS#8.
+    ///
+    /// ```no_run
+    /// use tautline::{Certificate, Client, ConnectionConfig, Identity, TlsConnector};
+    ///
+    /// let root = Certificate::from_pem(&std::fs::read("ca.pem")?)?;
+    /// let own = Identity::from_pkcs8(&std::fs::read("client.pem")?, &std::fs::read("client.key")?)?;
+    /// let tls = TlsConnector::builder().add_root_certificate(root).identity(own).build()?;
+    /// let client = Client::connect(ConnectionConfig::new("wss://gateway.local").tls(tls))?;
+    /// # drop(client);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub tls: Option<native_tls::TlsConnector>,
     /// How to reconnect.
     pub reconnect: ReconnectConfig,

@@ -30,6 +30,7 @@
 //! |---|---|
 //! | send, receive, close | [`Client`] |
 //! | set timeouts, limits, heartbeats, reconnects | [`ConnectionConfig`], [`HeartbeatConfig`], [`ReconnectConfig`] |
+//! | trust a private authority, show a client certificate | [`ConnectionConfig::tls`](field@ConnectionConfig::tls), [`Certificate`], [`Identity`] |
 //! | know what happens on the line | [`Event`], [`ConnectionState`], [`Stats`] |
 //! | know which server answered, with which subprotocol and headers, and how fast | [`Client::handshake`], [`Handshake`] |
 //! | know whether a message arrived | [`Client::confirm`], [`Delivery`] |
@@ -118,7 +119,7 @@ mod timer;
 mod transport;
 
 pub use crossbeam_channel::Receiver;
-pub use native_tls::TlsConnector;
+pub use native_tls::{Certificate, Identity, TlsConnector};
 pub use serde_json::Value;
 
 pub use client::{Answers, Builder, Client, Messages, TryMessages};

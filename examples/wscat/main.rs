@@ -15,9 +15,11 @@ use std::{env, fs, thread};
 
 use crossbeam_channel::{Receiver, RecvError, Sender, bounded, never, select, tick};
 use log::LevelFilter;
-use native_tls::{Certificate, TlsConnector};
 use tautline::ConnectionState::{Closed, Closing, Connected, Connecting, Disconnected};
-use tautline::{Beat, Client, CloseReason, ConnectionConfig, Error, Event, HeartbeatConfig, Message};
+use tautline::{
+    Beat, Certificate, Client, CloseReason, ConnectionConfig, Error, Event, HeartbeatConfig, Message,
+    TlsConnector,
+};
 
 use terminal::{Screen, is_wild, one_line};
 use typing::{Key, Keys};
