@@ -36,7 +36,7 @@ fn run() -> Result<(), Box<dyn StdError>> {
         return Err("usage: graphql_ws URL TOKEN QUERY COUNT".into());
     };
     let mut left: u32 = count.parse()?;
-    let config = ConnectionConfig::new(url).subprotocol(SUBPROTOCOL).heartbeat(
+    let config = ConnectionConfig::new(url).subprotocol(SUBPROTOCOL).require_subprotocol(true).heartbeat(
         HeartbeatConfig::default().interval(BEAT).timeout(2 * BEAT).beat(Beat::Protocol).strict(true),
     );
     let session = GraphQl { login: json!({"token": token}), open: HashMap::new() };
@@ -77,10 +77,7 @@ pub(crate) struct GraphQl {
 }
 
 impl Protocol for GraphQl {
-    fn on_open(&mut self, cx: &mut Context<'_>, accepted: &Handshake) -> Result<(), Error> {
-        if accepted.subprotocol.as_deref() != Some(SUBPROTOCOL) {
-            cx.stop(Error::session(format!("the server does not speak {SUBPROTOCOL}")));
-        }
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
         cx.send(json!({"type": "connection_init", "payload": self.login}));
         Ok(())
     }

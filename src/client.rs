@@ -27,6 +27,7 @@ pub use crate::client::status::LineStatus;
 use crate::config::{ConnectionConfig, deadline};
 use crate::error::{CloseReason, Error, SendError};
 use crate::event::{Event, Ticket};
+use crate::handshake::Handshake;
 use crate::message::Message;
 use crate::shared::Shared;
 use crate::shared::{AdaptiveSpin, Between, Command, IN_CONVERSATION_NS, Inner, Thread, ThreadHandle, spin};
@@ -180,6 +181,37 @@ impl Client {
     /// ```
     pub fn state(&self) -> ConnectionState {
         self.line.shared.status.read(|status| status.state)
+    }
+
+    /// Returns what the server of the line's connection agreed to: its address, the subprotocol, the headers of its
+    /// answer, and how long the attempt took. `None` while the line has no connection. After a move it is that of the new
+    /// connection.
+    ///
+    /// A connection whose login is pending has one, too. [`Event::Connected`] carries the same handshake.
+    ///
+    /// ```
+    #[doc = include_str!("client/echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
+    /// let handshake = client.handshake().expect("the line is up");
+    /// println!("connected to {} in {:?}", handshake.address, handshake.timings.total);
+    /// assert_eq!(handshake.headers.get("upgrade"), Some("websocket"));
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn handshake(&self) -> Option<Arc<Handshake>> {
+        self.line.shared.status.read(|status| status.handshake.clone())
+    }
+
+    /// Returns the subprotocol that the server of the line's connection chose. `None` if it chose none, and while the line
+    /// has no connection.
+    ///
+    /// ```
+    #[doc = include_str!("client/echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
+    /// assert_eq!(client.subprotocol(), None);
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn subprotocol(&self) -> Option<String> {
+        self.handshake()?.subprotocol.as_deref().map(Into::into)
     }
 
     /// Returns the client's counters.

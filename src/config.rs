@@ -38,7 +38,35 @@ pub struct ConnectionConfig {
     pub headers: Vec<(String, String)>,
     /// Subprotocols to offer, in order of preference. The server may choose one or none. `Debug` hides tokens.
     pub subprotocols: Vec<String>,
+    /// Whether the server must choose one of the offered subprotocols. If it chooses none, the attempt fails with
+    /// [`Error::Upgrade`], also that of a move, and the rules of [`Retry`](crate::Retry) apply: the client retries with
+    /// backoff. At least one must be offered: here, by the protocol's [`prepare`](crate::Protocol::prepare), or by a
+    /// [`fetch`](crate::Builder::fetch). Default `false`: the server may choose none. A choice that was not offered
+    /// fails the attempt in any case.
+    ///
+    /// ```no_run
+    /// use tautline::{Client, ConnectionConfig};
+    ///
+    /// let config = ConnectionConfig::new("wss://example.com/mqtt").subprotocol("mqtt").require_subprotocol(true);
+    /// let client = Client::connect(config)?;
+    /// assert_eq!(client.subprotocol().as_deref(), Some("mqtt"));
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub require_subprotocol: bool,
     /// The TLS settings for `wss://`: other roots, a client certificate. Default: the system's roots.
+    ///
+    /// A root that is added is trusted beside those of the system. Certificates are PEM, and so is the key, in PKCS#8.
+    ///
+    /// ```no_run
+    /// use tautline::{Certificate, Client, ConnectionConfig, Identity, TlsConnector};
+    ///
+    /// let root = Certificate::from_pem(&std::fs::read("ca.pem")?)?;
+    /// let own = Identity::from_pkcs8(&std::fs::read("client.pem")?, &std::fs::read("client.key")?)?;
+    /// let tls = TlsConnector::builder().add_root_certificate(root).identity(own).build()?;
+    /// let client = Client::connect(ConnectionConfig::new("wss://gateway.local").tls(tls))?;
+    /// # drop(client);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub tls: Option<native_tls::TlsConnector>,
     /// How to reconnect.
     pub reconnect: ReconnectConfig,
@@ -152,6 +180,7 @@ impl ConnectionConfig {
             url: url.into(),
             headers: Vec::new(),
             subprotocols: Vec::new(),
+            require_subprotocol: false,
             tls: None,
             reconnect: ReconnectConfig::default(),
             heartbeat: HeartbeatConfig::default(),
@@ -267,6 +296,7 @@ macro_rules! setters {
 }
 
 setters!(ConnectionConfig {
+    require_subprotocol: bool,
     tls: native_tls::TlsConnector,
     reconnect: ReconnectConfig,
     heartbeat: HeartbeatConfig,
@@ -333,6 +363,7 @@ impl fmt::Debug for ConnectionConfig {
             .field("url", &url)
             .field("headers", &headers)
             .field("subprotocols", &subprotocols)
+            .field("require_subprotocol", &self.require_subprotocol)
             .field("tls", &self.tls.is_some())
             .field("reconnect", &self.reconnect)
             .field("heartbeat", &self.heartbeat)

@@ -18,6 +18,7 @@ use mio::{Registry, Waker};
 
 use crate::endpoint::Endpoint;
 use crate::error::{Error, INTERNAL, Phase};
+use crate::handshake::Timings;
 use crate::protocol::UpgradeRequest;
 use crate::shared::{self, Calls, Gate, ThreadHandle};
 use crate::transport::stream::{Poller, Raw, Wire};
@@ -66,7 +67,16 @@ struct Job {
     generation: u64,
     request: UpgradeRequest,
     settings: Arc<Settings>,
+    began: Instant,
     until: Instant,
+}
+
+/// Measures the phases of one attempt.
+#[derive(Default)]
+struct Stopwatch {
+    timings: Timings,
+    /// The phase under way, and when it began.
+    running: Option<(Phase, Instant)>,
 }
 
 impl Dialler {
@@ -84,7 +94,7 @@ impl Dialler {
     ) {
         let until = crate::config::deadline(now, settings.config.connect_timeout);
         let stack = settings.config.thread_stack;
-        let job = Job { generation, request, settings: Arc::clone(settings), until };
+        let job = Job { generation, request, settings: Arc::clone(settings), began: now, until };
         if self.thread.as_ref().is_some_and(|thread| thread.shared.give(&job)) {
             return;
         }
@@ -108,6 +118,7 @@ impl Dialler {
             shared: Arc::clone(&shared),
             poller,
             job: None,
+            watch: Stopwatch::default(),
             resolved: None,
             results: self.results.clone(),
             gate: Arc::clone(&self.gate),
@@ -156,9 +167,20 @@ impl Drop for Dialler {
     }
 }
 
+impl Stopwatch {
+    /// The phase under way has ended, and another one begins, or none.
+    fn enter(&mut self, now: Instant, phase: Option<Phase>) {
+        if let Some((ended, began)) = self.running.take() {
+            *self.timings.of(ended) = Some(now.saturating_duration_since(began));
+        }
+        self.running = phase.map(|phase| (phase, now));
+    }
+}
+
 impl Job {
     fn host(&self) -> Box<str> {
-        self.request.check().map(|endpoint| endpoint.to_string()).unwrap_or_default().into()
+        // A fetch may complete what is not valid yet.
+        Endpoint::parse(&self.request.url).map(|endpoint| endpoint.to_string()).unwrap_or_default().into()
     }
 }
 
@@ -186,6 +208,7 @@ struct Thread {
     shared: Arc<Shared>,
     poller: Poller,
     job: Option<Job>,
+    watch: Stopwatch,
     /// The newest look-up: host, port, and the addresses found.
     resolved: Option<(Box<str>, u16, Vec<SocketAddr>)>,
     results: Sender<Dialled>,
@@ -196,6 +219,7 @@ impl Thread {
     fn run(&mut self) {
         while let Some(job) = self.next_job() {
             self.job = Some(job.clone());
+            self.watch = Stopwatch::default();
             let Job { generation, request, settings, .. } = job;
             let result = catch_unwind(AssertUnwindSafe(|| connect(request, &settings, self)))
                 .unwrap_or_else(|_| Err(Error::Panicked { callback: self.callback() }));
@@ -249,7 +273,16 @@ impl Attempt for Thread {
         if let Some(endpoint) = endpoint {
             state.host = endpoint.to_string().into();
         }
+        drop(state);
+        self.watch.enter(Instant::now(), Some(phase));
         Ok(())
+    }
+
+    fn timings(&mut self) -> Timings {
+        let now = Instant::now();
+        self.watch.enter(now, None);
+        let began = self.job.as_ref().map_or(now, |job| job.began);
+        Timings { total: now.saturating_duration_since(began), ..self.watch.timings }
     }
 
     fn uninterruptible<R>(&mut self, what: &str, call: impl FnOnce() -> R) -> Result<R, Error> {
@@ -270,9 +303,6 @@ impl Attempt for Thread {
         // A look-up that an abandoned attempt began, and that has ended since, serves this attempt.
         if let Some((_, _, addresses)) = self.resolved.take_if(|(n, p, _)| *n == name && *p == port) {
             return Ok(addresses);
-        }
-        if let Some(address) = endpoint.address() {
-            return Ok(vec![address]);
         }
         let addresses = self
             .uninterruptible(&format!("looking up {name}"), || match &target.settings.resolver {
@@ -308,5 +338,25 @@ impl Attempt for Thread {
 
     fn registry(&self) -> &Registry {
         self.poller.registry()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_phase_is_measured_until_the_next_begins_and_one_that_was_left_out_is_not() {
+        let ms = Duration::from_millis;
+        let start = Instant::now();
+        let mut watch = Stopwatch::default();
+        watch.enter(start + ms(5), Some(Phase::Fetch));
+        watch.enter(start + ms(7), Some(Phase::Connect));
+        watch.enter(start + ms(10), Some(Phase::Upgrade));
+        assert_eq!(watch.timings.upgrade, None, "it is under way");
+        watch.enter(start + ms(20), None);
+        watch.enter(start + ms(30), None);
+        let (fetch, connect, upgrade) = (Some(ms(2)), Some(ms(3)), Some(ms(10)));
+        assert_eq!(watch.timings, Timings { fetch, connect, upgrade, ..Timings::default() });
     }
 }

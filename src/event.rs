@@ -1,9 +1,10 @@
 //! What a client reports to its application.
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::error::{CloseReason, DisconnectReason};
+use crate::handshake::Handshake;
 use crate::message::Message;
 use crate::state::ConnectionState;
 pub use crate::ticket::{Ticket, Tickets};
@@ -38,10 +39,9 @@ pub enum Event {
     /// The line is ready: messages are now written.
     #[non_exhaustive]
     Connected {
-        /// The address of the server.
-        address: SocketAddr,
-        /// The subprotocol that the server chose, if it chose one.
-        subprotocol: Option<Box<str>>,
+        /// What the server agreed to: its address, the subprotocol, the headers of its answer, and how long the attempt
+        /// took.
+        handshake: Arc<Handshake>,
         /// How many attempts this took since the line was last ready, including this one.
         attempts: u32,
         /// Whether the session continues where the last connection left it: see
@@ -52,10 +52,8 @@ pub enum Event {
     /// Messages that arrived on the new connection may precede this event.
     #[non_exhaustive]
     Moved {
-        /// The address of the new server.
-        address: SocketAddr,
-        /// The subprotocol that the server chose, if it chose one.
-        subprotocol: Option<Box<str>>,
+        /// What the new server agreed to.
+        handshake: Arc<Handshake>,
         /// Messages that were written to the old connection, were not confirmed, and are not sent again.
         maybe_delivered: Tickets,
     },
@@ -151,5 +149,24 @@ impl Undelivered {
     /// confirmation. Earlier losses and expired messages don't count: see [`Undelivered`].
     pub fn is_empty(&self) -> bool {
         self.never_written.is_empty() && self.maybe_delivered.is_empty() && !self.unfinished
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secrets::Secrets;
+
+    #[test]
+    fn debug_output_of_events_keeps_a_token_that_the_server_chose_as_the_subprotocol() {
+        // Only the offer before it says that it is a token.
+        let secrets = Secrets::of("ws://h", &[], &["access_token".into(), "s3cret".into()]);
+        let chosen = Handshake::new(([127, 0, 0, 1], 80), Some("s3cret".into()));
+        let handshake = Arc::new(Handshake { secrets, ..chosen });
+        let connected = Event::Connected { handshake: Arc::clone(&handshake), attempts: 1, resumed: false };
+        let moved = Event::Moved { handshake, maybe_delivered: Tickets::default() };
+        for shown in [format!("{connected:?}"), format!("{moved:?}")] {
+            assert!(shown.contains(r#"Some("***")"#) && shown.contains("127.0.0.1:80"), "{shown}");
+        }
     }
 }

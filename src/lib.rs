@@ -36,7 +36,9 @@
 //! |---|---|
 //! | send, receive, close | [`Client`] |
 //! | set timeouts, limits, heartbeats, reconnects | [`ConnectionConfig`], [`HeartbeatConfig`], [`ReconnectConfig`] |
+//! | trust a private authority, show a client certificate | [`ConnectionConfig::tls`](field@ConnectionConfig::tls), [`Certificate`], [`Identity`] |
 //! | know what happens on the line | [`Event`], [`Client::status`], [`ConnectionState`], [`Stats`] |
+//! | know which server answered, with which subprotocol and headers, and how fast | [`Client::handshake`], [`Handshake`] |
 //! | go offline for a while, or reconnect | [`Client::suspend`], [`Client::reconnect`] |
 //! | know whether a message arrived | [`Client::confirm`], [`Delivery`] |
 //! | send and receive types of your own as JSON | [`Client::send_json`], [`Client::recv_json`], [`Message::json`] |
@@ -110,6 +112,7 @@ mod event;
 pub mod fuzzing;
 #[doc = include_str!("guide.md")]
 pub mod guide {}
+mod handshake;
 mod io;
 mod jobs;
 mod message;
@@ -126,7 +129,7 @@ mod timer;
 mod transport;
 
 pub use crossbeam_channel::Receiver;
-pub use native_tls::TlsConnector;
+pub use native_tls::{Certificate, Identity, TlsConnector};
 pub use serde_json::Value;
 
 pub use client::{Answers, Builder, Client, LineStatus, Messages, TryMessages};
@@ -136,9 +139,10 @@ pub use config::{
 };
 pub use error::{Cause, CloseFrame, Error, Phase, Rejection, SendError, SendErrorKind};
 pub use event::{CloseReason, DisconnectReason, Event, Ticket, Tickets, Undelivered};
+pub use handshake::{Handshake, ResponseHeaders, Timings};
 pub use message::{Binary, Message, Text};
 pub use protocol::{
-    Attempt, Context, Handshake, JsonSession, Loss, Outgoing, Protocol, RequestId, Retry, UpgradeRequest,
+    Attempt, Context, JsonSession, Loss, Outgoing, Protocol, RequestId, Retry, UpgradeRequest,
 };
 pub use session::backoff::ExponentialBackoff;
 pub use session::heartbeat::{HeartbeatAction, HeartbeatFrame, HeartbeatManager, HeartbeatResponse};

@@ -242,7 +242,7 @@ fn graphql_close_codes_say_whether_to_come_back() {
 fn graphql_ends_when_it_is_refused() {
     let refused = run("graphql_ws", [&graphql(), "wrong", TICKS, "3"]);
     assert!(refused.failed(r#"4403: \"Forbidden\""#).lines.is_empty());
-    run("graphql_ws", [&server("OTHER_WS"), "any", TICKS, "3"]).failed("does not speak graphql-transport-ws");
+    run("graphql_ws", [&server("OTHER_WS"), "any", TICKS, "3"]).failed("offered: graphql-transport-ws");
     run("graphql_ws", [&graphql(), "any", "{ nonsense }", "3"]).failed("Cannot query field");
 }
 

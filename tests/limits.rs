@@ -144,6 +144,16 @@ fn bounds_and_choices() -> Vec<Case> {
         cases.push(("outbox", config().outbox(QueueLimit::new(messages, bytes)), then));
         cases.push(("events", config().events(QueueLimit::new(messages, bytes)), then));
     }
+    // The server chooses none.
+    let requires = |required, offered| {
+        let config = config().require_subprotocol(required);
+        if offered { config.subprotocol("a") } else { config }
+    };
+    for (required, offered, then) in
+        [(false, false, Works), (false, true, Works), (true, false, Refused), (true, true, Fails)]
+    {
+        cases.push(("require_subprotocol", requires(required, offered), then));
+    }
     for (inbound, then) in [(Inbound::Deliver, Works), (Inbound::Discard, Fails)] {
         cases.push(("inbound", config().inbound(inbound), then));
     }

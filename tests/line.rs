@@ -156,7 +156,7 @@ fn the_request_carries_headers_subprotocols_and_credentials() {
         assert!(head.contains(line), "{head}");
     }
     let chosen = client.events().iter().find_map(|event| match event {
-        Event::Connected { subprotocol, .. } => Some(subprotocol),
+        Event::Connected { handshake, .. } => Some(handshake.subprotocol.clone()),
         _ => None,
     });
     assert_eq!(chosen.unwrap().as_deref(), Some("v2"));

@@ -133,6 +133,30 @@ fn no_secret_is_logged_by_anybody_and_no_payload_by_this_library() {
 }
 
 #[test]
+fn the_headers_of_an_answer_are_in_no_log_and_in_no_error() {
+    // A good answer, and one that chooses what nobody offered.
+    let answers = ["Set-Cookie: sid=s3cret\r\n", "Set-Cookie: sid=s3cret\r\nSec-WebSocket-Protocol: c\r\n"];
+    let server = Server::start(move |n, mut stream| {
+        let head = read_head(&mut stream);
+        stream.write_all(good_answer(&head, answers[n % 2]).as_bytes()).unwrap();
+        while read_frame(&mut stream).is_some_and(|(opcode, _)| opcode != 1) {}
+    });
+    let journal = logged(|| {
+        let client = Client::connect(quick(&server.url())).unwrap();
+        assert_eq!(client.handshake().unwrap().headers.get("set-cookie"), Some("sid=s3cret"));
+        client.send("end").unwrap();
+        wait_for(&client, disconnected);
+        let (refused, _) = wait_for(&client, disconnected);
+        assert!(refused.to_string().ends_with("offered: none"), "{refused}");
+        assert!(!format!("{refused:?}").contains("s3cret"), "{refused:?}");
+        let _ = client.terminate();
+    });
+    assert!(journal.iter().any(|(.., text)| text.contains("offered: none")), "{journal:?}");
+    let shown = journal.iter().find(|(.., text)| text.contains("s3cret"));
+    assert_eq!(shown, None);
+}
+
+#[test]
 fn a_close_frame_that_repeats_a_secret_is_printed_without_it_and_carries_it() {
     // One that nobody may send is told in the words of a violation.
     for code in [4001, 1005] {

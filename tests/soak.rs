@@ -230,8 +230,8 @@ impl Wanderer {
                         self.rests.store(true, SeqCst);
                     }
                 }
-                Event::Connected { address, .. } => {
-                    if address == self.resting_place && self.rests.load(SeqCst) {
+                Event::Connected { handshake, .. } => {
+                    if handshake.address == self.resting_place && self.rests.load(SeqCst) {
                         break;
                     }
                     for _ in 0..HEARD {

@@ -45,6 +45,22 @@ fn over_tls_with_a_root_of_our_own() {
     assert!(client.close().is_empty());
 }
 
+#[test]
+fn a_private_authority_and_a_client_certificate_take_no_other_crate() {
+    let server = server(|mut stream| while read_frame(&mut stream).is_some() {});
+    let url = server.url().replace("ws://127.0.0.1", "wss://localhost");
+    let connect = |config| Client::builder(config).resolver(loopback).connect();
+    assert!(matches!(connect(ConnectionConfig::new(&url)), Err(Error::Tls { .. })), "nobody else trusts it");
+
+    let root = tautline::Certificate::from_pem(include_bytes!("data/ca.pem")).unwrap();
+    let (certificate, key) = (include_bytes!("data/server.pem"), include_bytes!("data/server.key"));
+    let own = tautline::Identity::from_pkcs8(certificate, key).unwrap();
+    let tls = tautline::TlsConnector::builder().add_root_certificate(root).identity(own).build().unwrap();
+    let client = connect(ConnectionConfig::new(&url).tls(tls)).unwrap();
+    assert!(client.handshake().unwrap().timings.tls.is_some());
+    let _ = client.terminate();
+}
+
 /// A server over TLS that does `serve` once a connection is upgraded.
 fn server(serve: impl Fn(TlsStream<TcpStream>) + Send + Sync + 'static) -> Server {
     let acceptor = tls_acceptor();

@@ -15,9 +15,11 @@ use std::{env, fs, thread};
 
 use crossbeam_channel::{Receiver, RecvError, Sender, bounded, never, select, tick};
 use log::LevelFilter;
-use native_tls::{Certificate, TlsConnector};
 use tautline::ConnectionState::{Closed, Closing, Connected, Connecting, Disconnected};
-use tautline::{Beat, Client, CloseReason, ConnectionConfig, Error, Event, HeartbeatConfig, Message};
+use tautline::{
+    Beat, Certificate, Client, CloseReason, ConnectionConfig, Error, Event, HeartbeatConfig, Message,
+    TlsConnector,
+};
 
 use terminal::{Screen, is_wild, one_line};
 use typing::{Key, Keys};
@@ -284,10 +286,11 @@ impl Session {
             Event::StateChanged { to: to @ (Connecting | Closing), .. } if !self.screen.live => {
                 self.screen.tell(to, &self.status());
             }
-            Event::Connected { address, subprotocol, .. } => {
+            Event::Connected { handshake, .. } => {
                 self.silent = Instant::now();
-                let chosen = subprotocol.map_or(String::new(), |name| format!(", subprotocol {name}"));
-                self.screen.tell(Connected, &format!("  to {address}{chosen}"));
+                let chosen = handshake.subprotocol.as_deref();
+                let chosen = chosen.map_or(String::new(), |name| format!(", subprotocol {name}"));
+                self.screen.tell(Connected, &format!("  to {}{chosen}", handshake.address));
             }
             Event::Disconnected { reason, retry_in: Some(delay), maybe_delivered, .. } => {
                 self.tally.doubtful += maybe_delivered.len();

@@ -10,6 +10,7 @@ use super::input::{Input, cut};
 use crate::config::ConnectionConfig;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Phase};
+use crate::handshake::{ResponseHeaders, Timings};
 use crate::protocol::UpgradeRequest;
 use crate::transport::pipe::{End, Pipe};
 use crate::transport::stream::{Link, Wire};
@@ -75,16 +76,20 @@ pub(super) fn request_of(config: &ConnectionConfig) -> Vec<u8> {
     std::mem::take(&mut pipe.state().taken)
 }
 
-/// The result of an attempt: the subprotocol and everything after the answer, or the error.
+/// What the server agreed to: the subprotocol, the headers, and everything after the answer.
+type Agreed = (Option<Box<str>>, Vec<(String, String)>, Vec<u8>);
+
+/// The result of an attempt, or the text of its error.
 fn attempt(
     answer: &[u8],
     seed: u8,
     limit: usize,
     end: Option<End>,
     pause: Duration,
-) -> Result<(Option<Box<str>>, Vec<u8>), String> {
+) -> Result<Agreed, String> {
     let mut config = ConnectionConfig::new(URL).header("X-Key", "k3y-s3cret").subprotocol("chat");
     config.max_response_size = limit;
+    let secrets = UpgradeRequest::new(&config).secrets();
     let pipe = Pipe::new();
     let mut server = Server {
         pipe: pipe.clone(),
@@ -95,9 +100,18 @@ fn attempt(
         accept: String::new(),
     };
     match dial(config, pipe, &mut server) {
-        Ok(Upgraded { subprotocol, rest }) => {
+        Ok(Upgraded { subprotocol, headers, rest }) => {
             assert!(subprotocol.as_deref().is_none_or(|name| name == "chat"));
-            Ok((subprotocol, server.behind(rest)))
+            let pairs = || headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            let kept = ResponseHeaders::new(pairs(), secrets);
+            assert!(kept.iter().eq(pairs()), "{headers:?}");
+            let shown = format!("{kept:?}");
+            for secret in SECRETS {
+                assert!(!shown.contains(secret), "{secret} in {shown}");
+            }
+            // The key differs in each attempt.
+            let headers = headers.into_iter().filter(|(_, value)| !value.contains(&server.accept)).collect();
+            Ok((subprotocol, headers, server.behind(rest)))
         }
         Err(error) => {
             check(&error, limit);
@@ -186,6 +200,10 @@ impl Server<'_> {
 impl Attempt<Pipe> for Server<'_> {
     fn enter(&mut self, _: Phase, _: Option<&Endpoint>) -> Result<(), Error> {
         Ok(())
+    }
+
+    fn timings(&mut self) -> Timings {
+        Timings::default()
     }
 
     fn uninterruptible<R>(&mut self, _: &str, call: impl FnOnce() -> R) -> Result<R, Error> {

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::event::Ticket;
+use crate::handshake::Handshake;
 use crate::message::Message;
-use crate::protocol::{
-    Attempt, Context, Handshake, Loss, Outgoing, Protocol, RequestId, Retry, UpgradeRequest,
-};
+use crate::protocol::{Attempt, Context, Loss, Outgoing, Protocol, RequestId, Retry, UpgradeRequest};
 
 /// The longest time between two heartbeats that it asks for.
 pub(super) const LONGEST_TOLD: Duration = Duration::from_millis(2 * 39 * 7);

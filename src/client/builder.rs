@@ -170,6 +170,10 @@ impl Builder {
     fn launch(self, one_attempt: bool) -> Result<Client, Error> {
         let Self { mut config, notify, resolver, fetch, protocol } = self;
         config.check()?;
+        if protocol.is_none() && fetch.is_none() {
+            // Nobody else can make the request a valid one.
+            UpgradeRequest::new(&config).check()?;
+        }
         match &protocol {
             Some(protocol) => protocol.check()?,
             None if config.heartbeat.beat == Beat::Protocol => {

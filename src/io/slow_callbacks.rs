@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 use log::warn;
 
 use crate::error::{CloseReason, Error};
+use crate::handshake::Handshake;
 use crate::message::Message;
-use crate::protocol::{
-    Attempt, Context, Handshake, Loss, Outgoing, Protocol, RequestId, Retry, UpgradeRequest,
-};
+use crate::protocol::{Attempt, Context, Loss, Outgoing, Protocol, RequestId, Retry, UpgradeRequest};
 use crate::session::LOG;
 use crate::shared::{Callback, Calls};
 

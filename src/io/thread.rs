@@ -298,6 +298,7 @@ fn finish(status: &Status, reason: CloseReason, left: Undelivered) {
     status.update(|status| {
         status.state = ConnectionState::Closed;
         status.ready = false;
+        status.handshake = None;
         // If a later drop panics, the end that was reported first stays.
         let (reason, _) = status.closed.get_or_insert((reason, Arc::new(left)));
         status.close_reason = Some(Arc::new(reason.clone()));

@@ -187,8 +187,9 @@ mod tests {
     use crate::config::{ConnectionConfig, QueueLimit};
     use crate::error::{CloseFrame, Error};
     use crate::event::Event;
+    use crate::handshake::Handshake;
     use crate::message::Message;
-    use crate::protocol::{Context, Handshake, Outgoing, Protocol};
+    use crate::protocol::{Context, Outgoing, Protocol};
     use crate::session::{ConnectionId, Startup};
     use crate::transport::fake::Fake;
     use crate::transport::socket::Socket;
@@ -236,8 +237,8 @@ mod tests {
             let mut session =
                 Session::new(config, Some(Box::new(protocol)), Startup::default(), (now, wall)).unwrap();
             session.start(now);
-            let accepted = Handshake::new(([127, 0, 0, 1], 80), None);
-            assert!(session.handle_opened(now, 1, accepted, 0));
+            let handshake = Arc::new(Handshake::new(([127, 0, 0, 1], 80), None));
+            assert!(session.handle_opened(now, 1, &handshake, 0));
             Self { session, open: Open::new(ConnectionId(1), socket), system, now, accepted: 0 }
         }
 
@@ -339,8 +340,8 @@ mod tests {
             let mut bench = Bench::with(Mover, usize::MAX);
             bench.send(&["not confirmed yet"]);
             bench.session.handle_message(bench.now, ConnectionId(1), "move".into());
-            let accepted = Handshake::new(([127, 0, 0, 1], 80), None);
-            assert!(bench.session.handle_opened(bench.now, 2, accepted, 0));
+            let handshake = Arc::new(Handshake::new(([127, 0, 0, 1], 80), None));
+            assert!(bench.session.handle_opened(bench.now, 2, &handshake, 0));
             bench.session.handle_message(bench.now, ConnectionId(2), "welcome".into());
             for bytes in end {
                 bench.system.feed(*bytes);

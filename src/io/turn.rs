@@ -104,7 +104,7 @@ pub(crate) struct Turn<H: Host> {
     pub(crate) already_read: bool,
     /// Which way messages moved in this turn, if any did.
     pub(crate) moved: Option<Moved>,
-    /// The state and the watermarks that callers have been told.
+    /// What callers have been told.
     published: Published,
     watermarks: Watermarks,
 }
@@ -113,6 +113,7 @@ pub(crate) struct Turn<H: Host> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Published {
     state: ConnectionState,
+    connection: Option<ConnectionId>,
     next_attempt: Option<Instant>,
     suspended: bool,
 }
@@ -127,7 +128,12 @@ impl<H: Host> Turn<H> {
     ) -> Self {
         Self {
             host,
-            published: Published { state: session.state(), next_attempt: None, suspended: false },
+            published: Published {
+                state: session.state(),
+                connection: None,
+                next_attempt: None,
+                suspended: false,
+            },
             session,
             sockets: Sockets::default(),
             publisher,
@@ -168,8 +174,8 @@ impl<H: Host> Turn<H> {
         while let Some(news) = self.host.poll() {
             match news {
                 News::Dialled(Dialled { generation, result: Ok(connection) }) => {
-                    let Connection { socket, accepted } = *connection;
-                    if self.session.handle_opened(now, generation, accepted, socket.taken()) {
+                    let Connection { socket, handshake } = *connection;
+                    if self.session.handle_opened(now, generation, &handshake, socket.taken()) {
                         self.sockets.add(Open::new(ConnectionId(generation), socket));
                     }
                 }
@@ -285,10 +291,13 @@ impl<H: Host> Turn<H> {
     pub(crate) fn publish(&mut self) {
         self.status.set_stats(self.stats());
         let (state, next_attempt) = (self.session.state(), self.session.next_attempt());
-        let published = Published { state, next_attempt, suspended: self.session.is_suspended() };
+        // A move changes the connection, and not the state.
+        let (connection, suspended) = (self.session.current(), self.session.is_suspended());
+        let published = Published { state, connection, next_attempt, suspended };
         let before = std::mem::replace(&mut self.published, published);
         if published != before {
             let since = (state != before.state).then(|| self.host.now());
+            let handshake = self.session.handshake().cloned();
             let ready = self.session.wants_outbox() && state != ConnectionState::Closing;
             let last_failure = self.session.last_failure();
             if self.session.config().while_down == WhileDown::Refuse {
@@ -302,6 +311,7 @@ impl<H: Host> Turn<H> {
                 status.ready = ready;
                 status.next_attempt = next_attempt;
                 status.suspended = published.suspended;
+                status.handshake = handshake;
                 status.last_failure = last_failure;
             });
         }

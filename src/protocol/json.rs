@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use crate::error::Error;
 use crate::event::Ticket;
+use crate::handshake::Handshake;
 use crate::message::Message;
-use crate::protocol::{Context, Handshake, Loss, Outgoing, Protocol, RequestId, Retry};
+use crate::protocol::{Context, Loss, Outgoing, Protocol, RequestId, Retry};
 use crate::secrets::Secrets;
 
 /// The common JSON session: the login is the first message, and answers are paired with requests by a field or by their

@@ -9,10 +9,11 @@ mod retry;
 pub use context::{Context, Outgoing, RequestId};
 pub(crate) use context::{Effect, Moment, Work};
 pub use json::JsonSession;
-pub use request::{Attempt, Handshake, UpgradeRequest};
+pub use request::{Attempt, UpgradeRequest};
 pub use retry::{Loss, Retry};
 
 use crate::error::Error;
+use crate::handshake::Handshake;
 use crate::message::Message;
 
 /// A session protocol. One object serves all connections of a client, one after the other.

@@ -1,7 +1,6 @@
-//! What an attempt requests, and what the server agreed to.
+//! What an attempt requests.
 
 use std::fmt;
-use std::net::SocketAddr;
 
 use crate::config::{ConnectionConfig, check_headers, check_subprotocols};
 use crate::endpoint::Endpoint;
@@ -19,6 +18,10 @@ pub struct UpgradeRequest {
     pub headers: Vec<(String, String)>,
     /// Subprotocols to offer, in order of preference.
     pub subprotocols: Vec<String>,
+    /// Whether the server must choose one of them. Starts as
+    /// [`require_subprotocol`](crate::ConnectionConfig::require_subprotocol); a protocol that can't do without sets it in
+    /// [`prepare`](crate::Protocol::prepare).
+    pub require_subprotocol: bool,
 }
 
 /// An attempt that is about to start.
@@ -35,24 +38,6 @@ pub struct Attempt<'a> {
     pub moving: bool,
 }
 
-/// The result of the opening handshake. `Debug` shows no subprotocol that looks like a token.
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct Handshake {
-    /// The address of the server.
-    pub address: SocketAddr,
-    /// The subprotocol that the server chose, if it chose one.
-    pub subprotocol: Option<Box<str>>,
-    /// The secrets of the request, which the server may repeat.
-    pub(crate) secrets: Secrets,
-}
-
-impl Handshake {
-    pub(crate) fn new(address: impl Into<SocketAddr>, subprotocol: Option<Box<str>>) -> Self {
-        Self { address: address.into(), subprotocol, secrets: Secrets::default() }
-    }
-}
-
 impl UpgradeRequest {
     /// The secrets of this request.
     pub(crate) fn secrets(&self) -> Secrets {
@@ -64,6 +49,7 @@ impl UpgradeRequest {
             url: config.url.clone(),
             headers: config.headers.clone(),
             subprotocols: config.subprotocols.clone(),
+            require_subprotocol: config.require_subprotocol,
         }
     }
 
@@ -84,18 +70,26 @@ impl UpgradeRequest {
     pub(crate) fn check(&self) -> Result<Endpoint, Error> {
         check_headers(&self.headers)?;
         check_subprotocols(&self.subprotocols)?;
+        if self.require_subprotocol && self.subprotocols.is_empty() {
+            let reason =
+                "it is true, but no subprotocol is offered; offer one in subprotocols, or set it to false";
+            return Err(Error::InvalidConfig { setting: "require_subprotocol", reason: reason.into() });
+        }
         Endpoint::parse(&self.url)
     }
-}
 
-impl fmt::Debug for Handshake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let subprotocol =
-            self.subprotocol.as_deref().map(|name| shown_subprotocols(&[name.to_owned()]).concat());
-        f.debug_struct("Handshake")
-            .field("address", &self.address)
-            .field("subprotocol", &subprotocol)
-            .finish_non_exhaustive()
+    /// Checks the subprotocol that the server chose. The error says what is wrong with the choice.
+    pub(crate) fn check_choice(&self, chosen: Option<&str>) -> Result<(), String> {
+        let what = match chosen {
+            Some(name) if self.subprotocols.iter().any(|offer| offer == name) => return Ok(()),
+            Some(name) => format!("it chose the subprotocol {name:?}"),
+            None if self.require_subprotocol => {
+                "it chose no subprotocol, and require_subprotocol is true".into()
+            }
+            None => return Ok(()),
+        };
+        let offered = if self.subprotocols.is_empty() { "none".into() } else { self.subprotocols.join(", ") };
+        Err(format!("{what}; offered: {offered}"))
     }
 }
 
@@ -107,6 +101,7 @@ impl fmt::Debug for UpgradeRequest {
             .field("url", &Endpoint::redacted(&self.url))
             .field("headers", &headers)
             .field("subprotocols", &subprotocols)
+            .field("require_subprotocol", &self.require_subprotocol)
             .finish()
     }
 }
@@ -129,9 +124,26 @@ mod tests {
         let config = ConnectionConfig::new("ws://h").subprotocol("v12.stomp").subprotocol("bearer.s3cret");
         let shown = format!("{:?}", UpgradeRequest::new(&config));
         assert!(shown.contains(r#"["v12.stomp", "bearer.***"]"#), "{shown}");
-        let address: SocketAddr = ([127, 0, 0, 1], 80).into();
-        let accepted = |name: &str| format!("{:?}", Handshake::new(address, Some(name.into())));
-        assert!(accepted("mqtt").contains(r#"Some("mqtt")"#));
-        assert!(accepted("bearer.s3cret").contains(r#"Some("bearer.***")"#));
+    }
+
+    #[test]
+    fn a_choice_is_checked_against_what_was_offered_and_whether_one_is_required() {
+        let choose = |request: &UpgradeRequest, name| request.check_choice(name).err();
+        let mut request =
+            UpgradeRequest::new(&ConnectionConfig::new("ws://h").subprotocol("a").subprotocol("b"));
+        assert_eq!([Some("a"), Some("b"), None].map(|name| choose(&request, name)), [None, None, None]);
+        let other = Some("it chose the subprotocol \"c\"; offered: a, b".to_owned());
+        assert_eq!(choose(&request, Some("c")), other);
+        request.require_subprotocol = true;
+        assert!(request.check().is_ok());
+        assert_eq!([choose(&request, Some("b")), choose(&request, Some("c"))], [None, other]);
+        let none = "it chose no subprotocol, and require_subprotocol is true; offered: a, b";
+        assert_eq!(choose(&request, None).as_deref(), Some(none));
+        request.subprotocols.clear();
+        let error = request.check().unwrap_err().to_string();
+        assert!(
+            error.starts_with("the setting require_subprotocol can't be used: it is true, but no"),
+            "{error}"
+        );
     }
 }

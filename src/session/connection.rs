@@ -1,9 +1,10 @@
 //! A connection: all that ends with a socket, and nothing else.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{ConnectionConfig, deadline};
-use crate::protocol::Handshake;
+use crate::handshake::Handshake;
 use crate::secrets::Secrets;
 use crate::session::close_handshake::Closing;
 use crate::session::heartbeat::HeartbeatManager;
@@ -20,6 +21,8 @@ pub(crate) struct ConnectionId(pub(crate) u64);
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
+    /// What the server agreed to.
+    pub(super) handshake: Arc<Handshake>,
     pub(super) stage: Stage,
     /// What goes out ahead of the outbox.
     pub(super) sender: Sender,
@@ -37,8 +40,6 @@ pub(super) struct Connection {
     pub(super) jobs: usize,
     /// Secrets that the protocol has sent to the server. They must not be shown where they are repeated.
     pub(super) secrets: Secrets,
-    /// Secrets in the connection's upgrade request.
-    pub(super) request_secrets: Secrets,
     /// Whether the log has said that the protocol acknowledges a message that was never sent.
     pub(super) acknowledged_unsent: bool,
 }
@@ -48,14 +49,12 @@ pub(super) struct Connection {
 pub(super) enum Stage {
     LoggingIn {
         until: Instant,
-        accepted: Handshake,
     },
     /// A successor that is ready. What went out on the current connection is being confirmed, until `until` at the
     /// latest.
     Standby {
         since: Instant,
         until: Instant,
-        accepted: Handshake,
         inquiry: Inquiry,
     },
     Ready,
@@ -84,6 +83,7 @@ impl Connection {
     /// An open connection, of which the system has taken `taken` bytes. `paused`: reading is paused.
     pub(super) fn new(
         id: ConnectionId,
+        handshake: Arc<Handshake>,
         stage: Stage,
         config: &ConnectionConfig,
         taken: u64,
@@ -91,6 +91,7 @@ impl Connection {
     ) -> Self {
         Self {
             id,
+            handshake,
             stage,
             sender: Sender::default(),
             ledger: WriteLedger::new(taken),
@@ -101,7 +102,6 @@ impl Connection {
             hold: None,
             jobs: 0,
             secrets: Secrets::default(),
-            request_secrets: Secrets::default(),
             acknowledged_unsent: false,
         }
     }

@@ -281,14 +281,15 @@ impl Session {
         let until = deadline(now, self.config.close_timeout);
         let is_current = self.line.role(id) == Some(Role::Current);
         let Some(connection) = self.line.connection_mut(id) else { return };
-        let Stage::LoggingIn { accepted, .. } = &connection.stage else { return };
-        let accepted = accepted.clone();
+        if !matches!(connection.stage, Stage::LoggingIn { .. }) {
+            return;
+        }
         if !is_current {
-            connection.stage = Stage::Standby { since: now, until, accepted, inquiry: Inquiry::default() };
+            connection.stage = Stage::Standby { since: now, until, inquiry: Inquiry::default() };
             return;
         }
         // A line that is ready as soon as it is open had no login.
-        self.ready(now, accepted, during != During::Opening, resumed);
+        self.ready(now, during != During::Opening, resumed);
     }
 
     /// Calls the protocol for each expired timer of a connection.

@@ -34,6 +34,7 @@ pub(crate) mod unanswered;
 mod tests;
 
 use std::fmt::Display;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use log::info;
@@ -41,8 +42,9 @@ use log::info;
 use crate::config::{Beat, ConnectionConfig, deadline};
 use crate::error::{CloseFrame, Error, Fault};
 use crate::event::{DisconnectReason, Event};
+use crate::handshake::Handshake;
 use crate::message::Message;
-use crate::protocol::{Handshake, Protocol, UpgradeRequest, Work};
+use crate::protocol::{Protocol, UpgradeRequest, Work};
 pub(crate) use crate::session::connection::ConnectionId;
 use crate::session::connection::{Connection, Role, Stage};
 use crate::session::heartbeat::{HeartbeatAction, HeartbeatResponse};
@@ -160,16 +162,15 @@ impl Session {
         &mut self,
         now: Instant,
         generation: u64,
-        accepted: Handshake,
+        handshake: &Arc<Handshake>,
         taken: u64,
     ) -> bool {
         let id = ConnectionId(generation);
         let until = deadline(now, self.config.login_timeout);
-        let stage = Stage::LoggingIn { until, accepted: accepted.clone() };
-        let mut connection = Connection::new(id, stage, &self.config, taken, self.paused);
-        connection.request_secrets = accepted.secrets.clone();
+        let stage = Stage::LoggingIn { until };
+        let connection = Connection::new(id, Arc::clone(handshake), stage, &self.config, taken, self.paused);
         if self.line.is_dialling_successor(id) {
-            self.successor_opened(now, connection, &accepted);
+            self.successor_opened(now, connection, handshake);
             return self.line.connection(id).is_some();
         }
         if !matches!(self.line, Line::Dialling(_)) || generation != self.retries.generation {
@@ -181,10 +182,10 @@ impl Session {
         self.outbox.begin(taken);
         self.wanted.ask_again(self.outbox.confirmed());
         if self.hooks.protocol.is_none() {
-            self.ready(now, accepted, false, false);
+            self.ready(now, false, false);
             return true;
         }
-        self.hook_during(now, id, During::Opening, |protocol, cx| protocol.on_open(cx, &accepted));
+        self.hook_during(now, id, During::Opening, |protocol, cx| protocol.on_open(cx, handshake));
         self.is_up()
     }
 
@@ -379,21 +380,26 @@ impl Session {
     }
 
     /// The line is ready; `authenticated`: after a login.
-    fn ready(&mut self, now: Instant, accepted: Handshake, authenticated: bool, resumed: bool) {
+    fn ready(&mut self, now: Instant, authenticated: bool, resumed: bool) {
         let Some(up) = self.line.up_mut() else { return };
         up.ready = Some(Ready { since: now, authenticated });
         up.current.stage = Stage::Ready;
         up.current.heartbeat.start(now);
+        let handshake = Arc::clone(&up.current.handshake);
         self.announce(None);
         let attempts = self.retries.succeed();
         self.stats.connects += 1;
-        let Handshake { address, subprotocol, .. } = accepted;
-        self.out.events.push_back(Event::Connected { address, subprotocol, attempts, resumed });
+        self.out.events.push_back(Event::Connected { handshake, attempts, resumed });
     }
 
     /// Whether there is a connection.
     pub(crate) fn is_up(&self) -> bool {
         self.line.up().is_some()
+    }
+
+    /// What the server of the current connection agreed to.
+    pub(crate) fn handshake(&self) -> Option<&Arc<Handshake>> {
+        self.line.current().map(|current| &current.handshake)
     }
 
     /// Whether this connection is wanted: it has not been given up.

@@ -5,6 +5,7 @@
 //! there; then the successor takes its place. The predecessor is closed, and read to its end. A successor that is not
 //! wanted is closed as well, but its messages are ignored.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use log::{info, warn};
@@ -12,7 +13,7 @@ use log::{info, warn};
 use crate::config::deadline;
 use crate::error::{CloseFrame, Error};
 use crate::event::Event;
-use crate::protocol::Handshake;
+use crate::handshake::Handshake;
 use crate::session::close_handshake::LINGER;
 use crate::session::connection::{Connection, ConnectionId, Stage};
 use crate::session::hooks::During;
@@ -57,11 +58,11 @@ impl Session {
     }
 
     /// The connection that the line is to move to is open.
-    pub(super) fn successor_opened(&mut self, now: Instant, connection: Connection, accepted: &Handshake) {
+    pub(super) fn successor_opened(&mut self, now: Instant, connection: Connection, handshake: &Handshake) {
         let id = connection.id;
         if let Some(up) = self.line.up_mut() {
             up.successor = Some(Successor::Open(Box::new(connection)));
-            self.hook(now, id, |protocol, cx| protocol.on_open(cx, accepted));
+            self.hook(now, id, |protocol, cx| protocol.on_open(cx, handshake));
         }
     }
 
@@ -143,11 +144,9 @@ impl Session {
         let until = deadline(now, self.config.close_timeout);
         let Some(up) = self.line.up_mut() else { return };
         let Some(Successor::Open(mut successor)) = up.successor.take() else { return };
-        let Stage::Standby { accepted, .. } = std::mem::replace(&mut successor.stage, Stage::Ready) else {
-            return;
-        };
+        successor.stage = Stage::Ready;
         successor.heartbeat.start(now);
-        let handed = successor.ledger.handed;
+        let (handed, handshake) = (successor.ledger.handed, Arc::clone(&successor.handshake));
         let mut predecessor = std::mem::replace(&mut up.current, *successor);
         predecessor.stop_sending();
         predecessor.sender.push(Frame::Close(CloseFrame::new(1000, "")).into());
@@ -156,9 +155,8 @@ impl Session {
         self.leave(until, predecessor, true);
         self.outbox.begin(handed);
         self.wanted.ask_again(self.outbox.confirmed());
-        let Handshake { address, subprotocol, .. } = accepted;
         info!(target: LOG, "Moved to another connection");
-        self.out.events.push_back(Event::Moved { address, subprotocol, maybe_delivered });
+        self.out.events.push_back(Event::Moved { handshake, maybe_delivered });
         if is_blocked {
             self.end_leaving(id);
         }

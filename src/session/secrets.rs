@@ -13,7 +13,7 @@ impl Session {
     pub(super) fn secrets_of(&self, id: ConnectionId) -> Secrets {
         self.line
             .connection(id)
-            .map(|connection| connection.request_secrets.and(&connection.secrets))
+            .map(|connection| connection.handshake.secrets.and(&connection.secrets))
             .unwrap_or_default()
     }
 

@@ -17,8 +17,9 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::config::{ConnectionConfig, HeartbeatConfig, Jitter, ReconnectConfig};
 use crate::error::{CloseFrame, Error, Phase, Rejection};
 use crate::event::{CloseReason, DisconnectReason, Event, Ticket, Tickets};
+use crate::handshake::Handshake;
 use crate::message::Message;
-use crate::protocol::{Handshake, Protocol};
+use crate::protocol::Protocol;
 use crate::session::reconnect::ReconnectPlan;
 use crate::session::{Action, ConnectionId, Frame, Progress, Session, Startup};
 use crate::state::ConnectionState;
@@ -123,8 +124,8 @@ impl Rig {
     }
 
     fn try_open(&mut self, generation: u64) -> bool {
-        let opened = Handshake::new(address(), Some("chat".into()));
-        let wanted = self.session.handle_opened(self.now, generation, opened, UPGRADE);
+        let opened = Arc::new(Handshake::new(address(), Some("chat".into())));
+        let wanted = self.session.handle_opened(self.now, generation, &opened, UPGRADE);
         if wanted {
             (self.handed, self.taken) = (UPGRADE, UPGRADE);
         }

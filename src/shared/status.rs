@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::event::{CloseReason, Undelivered};
+use crate::handshake::Handshake;
 use crate::session::{LostMessages, Watermarks};
 use crate::shared::losses::Losses;
 use crate::shared::sync::{Condvar, Mutex, MutexGuard};
@@ -27,6 +28,8 @@ pub(crate) struct Inner {
     pub(crate) next_attempt: Option<Instant>,
     /// The application has taken the line down.
     pub(crate) suspended: bool,
+    /// What the server of the line's connection agreed to, if there is a connection.
+    pub(crate) handshake: Option<Arc<Handshake>>,
     /// Why the line is down, if it is.
     pub(crate) last_failure: Option<Error>,
     /// Why the client closes, from the moment that this is decided.
@@ -68,6 +71,7 @@ impl Status {
             ready: false,
             next_attempt: None,
             suspended: false,
+            handshake: None,
             last_failure: None,
             close_reason: None,
             closed: None,

@@ -2,14 +2,19 @@
 
 use std::sync::Arc;
 
+use crate::config::is_token;
 use crate::dial::Dialled;
 use crate::error::{Error, Rejection};
-use crate::protocol::{Handshake, UpgradeRequest};
+use crate::handshake::{Handshake, ResponseHeaders};
+use crate::protocol::UpgradeRequest;
 use crate::session::ConnectionId;
-use crate::testing::{Line, turn};
+use crate::testing::{Line, host, turn};
 use crate::transport::Connection;
 use crate::transport::socket::Socket;
 use crate::transport::stream::{Link, Wire};
+
+/// The header by which a server chooses a subprotocol.
+const SUBPROTOCOL: &str = "Sec-WebSocket-Protocol";
 
 impl Line {
     /// Returns the request of the attempt under way: the first, a later one, or that of a move.
@@ -29,10 +34,11 @@ impl Line {
         self.turn.host.attempt.is_some()
     }
 
-    /// Accepts the attempt under way as the server, without a subprotocol.
+    /// Accepts the attempt under way as the server, without a subprotocol. If the attempt requires one, it fails: see
+    /// [`require_subprotocol`](crate::ConnectionConfig::require_subprotocol).
     #[track_caller]
     pub fn open(&mut self) {
-        self.accept(None);
+        self.open_with_headers(&[]);
     }
 
     /// Accepts the attempt under way as the server, with this subprotocol.
@@ -41,24 +47,57 @@ impl Line {
     /// If the subprotocol was not offered.
     #[track_caller]
     pub fn open_with(&mut self, subprotocol: &str) {
-        let offered = &self.attempt().subprotocols;
-        assert!(
-            offered.iter().any(|name| name == subprotocol),
-            "the server can't choose {subprotocol:?}; the attempt offers {offered:?}"
-        );
-        self.accept(Some(subprotocol.into()));
+        self.open_with_headers(&[(SUBPROTOCOL, subprotocol)]);
     }
 
+    /// Accepts the attempt under way as the server, with these headers in the answer. `Sec-WebSocket-Protocol` among them
+    /// chooses a subprotocol.
+    ///
+    /// # Panics
+    /// If that subprotocol was not offered, or a server can't send such a header.
+    ///
+    /// ```
+    /// # use tautline::{Event, JsonSession, testing::Line};
+    /// let mut line = Line::new("ws://test.example", JsonSession::new())?;
+    /// line.open_with_headers(&[("X-Node", "7")]);
+    /// assert!(line.events().iter().any(|event| match event {
+    ///     Event::Connected { handshake, .. } => handshake.headers.get("X-Node") == Some("7"),
+    ///     _ => false,
+    /// }));
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
     #[track_caller]
-    fn accept(&mut self, subprotocol: Option<Box<str>>) {
+    pub fn open_with_headers(&mut self, headers: &[(&str, &str)]) {
+        for (name, value) in headers {
+            assert!(
+                is_token(name) && !value.contains(|c: char| c != '\t' && c.is_control()),
+                "no server sends the header {name:?} with the value {value:?}"
+            );
+        }
+        let chosen = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(SUBPROTOCOL));
+        let chosen = chosen.map(|(_, name)| *name);
+        let offered = &self.attempt().subprotocols;
+        assert!(
+            chosen.is_none_or(|chosen| offered.iter().any(|name| name == chosen)),
+            "the server can't choose {:?}; the attempt offers {offered:?}",
+            chosen.unwrap_or_default()
+        );
+        if let Err(reason) = self.attempt().check_choice(chosen) {
+            return self.fail(|request| {
+                let reason = request.secrets().hide(&reason).into();
+                Error::Upgrade { host: host(request), reason, source: None }
+            });
+        }
         let (generation, request) = self.take_attempt();
         let secrets = request.secrets();
-        let accepted = Handshake { secrets, ..Handshake::new(([192, 0, 2, 1], 443), subprotocol) };
+        let headers = ResponseHeaders::new(headers.iter().copied(), secrets.clone());
+        let agreed = Handshake::new(([192, 0, 2, 1], 443), chosen.map(Into::into));
+        let handshake = Handshake { headers, secrets, ..agreed };
         let moves = self.turn.session.current().is_some();
         let server = if moves { &mut self.beside } else { &mut self.server };
         let link = Link::Plain(Wire::new(server.begin(ConnectionId(generation))));
         let socket = Socket::new(link, Vec::new(), self.turn.session.config());
-        let result = Ok(Box::new(Connection { socket, accepted }));
+        let result = Ok(Box::new(Connection { socket, handshake: Arc::new(handshake) }));
         self.turn.host.results.push_back(Dialled { generation, result });
         self.settle();
     }

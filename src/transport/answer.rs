@@ -8,11 +8,12 @@ use tungstenite::handshake::derive_accept_key;
 
 use crate::config::is_token;
 use crate::error::Rejection;
+use crate::protocol::UpgradeRequest;
 
 /// What the answer is, once its head is complete. `length` is that of the head and of the interim answers before it.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    Accepted { length: usize, subprotocol: Option<Box<str>> },
+    Accepted { length: usize, subprotocol: Option<Box<str>>, headers: Vec<(String, String)> },
     Refused { length: usize, rejection: Rejection },
 }
 
@@ -57,7 +58,7 @@ impl Reader {
         &mut self,
         answer: &[u8],
         key: &str,
-        offered: &[String],
+        request: &UpgradeRequest,
     ) -> Result<Option<Answer>, String> {
         while let Some(line) = self.lines.next(answer) {
             let line = &answer[line];
@@ -72,7 +73,7 @@ impl Reader {
                 Some(head) if !line.is_empty() => head.add(line),
                 // Interim answers, such as 103, come before the real one (RFC 9110, section 15.2).
                 Some(Head { status: 100 | 102..=199, .. }) => self.head = None,
-                Some(head) => return head.finish(self.lines.begin, key, offered).map(Some),
+                Some(head) => return head.finish(self.lines.begin, key, request).map(Some),
             }
         }
         // Bytes that can't become a status line are rejected without waiting for the rest of the line. It takes two
@@ -118,9 +119,10 @@ impl Head {
         self.headers.extend(header);
     }
 
-    fn finish(&mut self, length: usize, key: &str, offered: &[String]) -> Result<Answer, String> {
+    fn finish(&mut self, length: usize, key: &str, request: &UpgradeRequest) -> Result<Answer, String> {
         if self.status == 101 {
-            return Ok(Answer::Accepted { length, subprotocol: self.check(key, offered)? });
+            let subprotocol = self.check(key, request)?;
+            return Ok(Answer::Accepted { length, subprotocol, headers: mem::take(&mut self.headers) });
         }
         let (reason, headers) = (mem::take(&mut self.reason), mem::take(&mut self.headers));
         let rejection = Rejection::new(self.status, reason, headers);
@@ -128,7 +130,7 @@ impl Head {
     }
 
     /// Checks the rules of section 4.1 for a status of 101. Returns the subprotocol.
-    fn check(&self, key: &str, offered: &[String]) -> Result<Option<Box<str>>, String> {
+    fn check(&self, key: &str, request: &UpgradeRequest) -> Result<Option<Box<str>>, String> {
         if self.minor_version == 0 {
             return Err("status 101 in HTTP/1.0, which knows no upgrade: is an old proxy in between?".into());
         }
@@ -157,13 +159,8 @@ impl Head {
         if chosen.next().is_some() {
             return Err("it chose more than one subprotocol".into());
         }
-        match subprotocol {
-            Some(name) if !offered.iter().any(|offer| offer == name) => {
-                let offered = if offered.is_empty() { "none".into() } else { offered.join(", ") };
-                Err(format!("it chose the subprotocol {name:?}; offered: {offered}"))
-            }
-            other => Ok(other.map(Into::into)),
-        }
+        request.check_choice(subprotocol)?;
+        Ok(subprotocol.map(Into::into))
     }
 
     fn values(&self, name: &str) -> impl Iterator<Item = &str> {
@@ -221,6 +218,7 @@ pub(crate) mod tests {
     use std::cell::Cell;
 
     use super::*;
+    use crate::config::ConnectionConfig;
     use crate::transport::upgrade::tests::KEY;
 
     /// The answer of RFC 6455, section 1.3, to the key of that section.
@@ -243,14 +241,18 @@ pub(crate) mod tests {
         LOOKED_AT.get()
     }
 
+    fn request(offered: &[&str]) -> UpgradeRequest {
+        let config = ConnectionConfig::new("ws://h");
+        UpgradeRequest::new(&offered.iter().fold(config, |config, name| config.subprotocol(*name)))
+    }
+
     fn read(answer: &str, offered: &[&str]) -> Result<Option<Answer>, String> {
-        let offered: Vec<_> = offered.iter().copied().map(String::from).collect();
-        Reader::default().read(answer.as_bytes(), KEY, &offered)
+        Reader::default().read(answer.as_bytes(), KEY, &request(offered))
     }
 
     fn accepted(answer: &str, offered: &[&str]) -> Option<Box<str>> {
         match read(answer, offered) {
-            Ok(Some(Answer::Accepted { length, subprotocol })) => {
+            Ok(Some(Answer::Accepted { length, subprotocol, .. })) => {
                 assert_eq!(length, answer.len());
                 subprotocol
             }
@@ -277,8 +279,10 @@ pub(crate) mod tests {
     fn the_answer_of_the_rfc_is_accepted_and_frames_behind_it_are_kept() {
         let answer = format!("{GOOD}\r\n\u{1}frame");
         match read(&answer, &[]) {
-            Ok(Some(Answer::Accepted { length, subprotocol: None })) => {
+            Ok(Some(Answer::Accepted { length, subprotocol: None, headers })) => {
                 assert_eq!(&answer[length..], "\u{1}frame");
+                let names: Vec<_> = headers.iter().map(|(name, _)| name.as_str()).collect();
+                assert_eq!(names, ["Upgrade", "Connection", "Sec-WebSocket-Accept"]);
             }
             other => panic!("{other:?}"),
         }
@@ -343,8 +347,8 @@ pub(crate) mod tests {
         ] {
             assert_eq!(read(answer, &[]).unwrap_err(), says, "{answer:?}");
             let mut reader = Reader::default();
-            let told =
-                (1..=answer.len()).find_map(|end| reader.read(&answer.as_bytes()[..end], KEY, &[]).err());
+            let told = (1..=answer.len())
+                .find_map(|end| reader.read(&answer.as_bytes()[..end], KEY, &request(&[])).err());
             assert_eq!(told.as_deref(), Some(says), "{answer:?} in single bytes");
         }
     }
@@ -420,8 +424,9 @@ pub(crate) mod tests {
             let ends = (0..refusal.len()).step_by(size).map(|begin| (begin + size).min(refusal.len()));
             let mut answers = 0;
             let looked_at = bytes_looked_at(|| {
-                answers =
-                    ends.filter_map(|end| reader.read(&refusal.as_bytes()[..end], KEY, &[]).unwrap()).count();
+                answers = ends
+                    .filter_map(|end| reader.read(&refusal.as_bytes()[..end], KEY, &request(&[])).unwrap())
+                    .count();
             });
             assert_eq!((answers, looked_at), (1, refusal.len()), "in pieces of {size}");
         }

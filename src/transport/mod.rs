@@ -27,10 +27,12 @@ use mio::net::TcpStream;
 use crate::config::ConnectionConfig;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Phase};
-use crate::protocol::{Handshake, UpgradeRequest};
+use crate::handshake::{Handshake, ResponseHeaders, Timings};
+use crate::protocol::UpgradeRequest;
 use crate::secrets::Secrets;
 use crate::transport::socket::Socket;
 use crate::transport::stream::{Link, Raw, Wire};
+use crate::transport::upgrade::Upgraded;
 
 /// What all attempts of one client share.
 pub(crate) struct Settings {
@@ -66,21 +68,24 @@ impl Target<'_> {
 /// The result of an attempt.
 pub(crate) struct Connection<T: Raw = TcpStream> {
     pub(crate) socket: Socket<T>,
-    pub(crate) accepted: Handshake,
+    pub(crate) handshake: Arc<Handshake>,
 }
 
 /// The thread that makes an attempt. It waits, and can be made to stop waiting.
 ///
 /// Every method fails once the attempt is abandoned. The error does not matter, because nobody will see it.
 pub(crate) trait Attempt<T: Raw = TcpStream> {
-    /// Reports which phase begins, and at which endpoint.
+    /// Reports which phase begins, and at which endpoint. The phase before it ends.
     fn enter(&mut self, phase: Phase, endpoint: Option<&Endpoint>) -> Result<(), Error>;
+
+    /// Ends the last phase. Returns how long each took.
+    fn timings(&mut self) -> Timings;
 
     /// Runs `call`, which nothing can interrupt. `what` names the call to anyone who asks where the thread is. Fails
     /// only before the call.
     fn uninterruptible<R>(&mut self, what: &str, call: impl FnOnce() -> R) -> Result<R, Error>;
 
-    /// The addresses of a host. May block.
+    /// The addresses of a host name. May block.
     fn resolve(&mut self, target: &Target<'_>) -> Result<Vec<SocketAddr>, Error>;
 
     /// Waits until `wire` can proceed. Returns `false` if `patience` ends first.
@@ -105,9 +110,13 @@ pub(crate) fn connect(
         }
     };
     let target = Target { endpoint: request.check()?, request, settings };
-    attempt.enter(Phase::Resolve, Some(&target.endpoint))?;
-    let addresses = attempt.resolve(&target)?;
-    attempt.enter(Phase::Connect, None)?;
+    let addresses = if let Some(address) = target.endpoint.address() {
+        vec![address]
+    } else {
+        attempt.enter(Phase::Resolve, Some(&target.endpoint))?;
+        attempt.resolve(&target)?
+    };
+    attempt.enter(Phase::Connect, Some(&target.endpoint))?;
     let (wire, address) = tcp::connect(&target.endpoint, &addresses, attempt)?;
     let mut link = if target.endpoint.secure {
         attempt.enter(Phase::Tls, None)?;
@@ -116,11 +125,15 @@ pub(crate) fn connect(
         Link::Plain(wire)
     };
     attempt.enter(Phase::Upgrade, None)?;
-    let upgraded = upgrade::upgrade(&mut link, &target, attempt)?;
-    let mut socket = Socket::new(link, upgraded.rest, &settings.config);
+    let Upgraded { subprotocol, headers, rest } = upgrade::upgrade(&mut link, &target, attempt)?;
+    let timings = attempt.timings();
+    let mut socket = Socket::new(link, rest, &settings.config);
     socket.deregister(attempt.registry()).map_err(|source| system("a socket's registration", source))?;
-    let accepted = Handshake { secrets: target.secrets(), ..Handshake::new(address, upgraded.subprotocol) };
-    Ok(Connection { socket, accepted })
+    let secrets = target.secrets();
+    let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let headers = ResponseHeaders::new(headers, secrets.clone());
+    let handshake = Handshake { headers, timings, secrets, ..Handshake::new(address, subprotocol) };
+    Ok(Connection { socket, handshake: Arc::new(handshake) })
 }
 
 fn system(what: &'static str, source: io::Error) -> Error {

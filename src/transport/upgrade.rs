@@ -18,6 +18,7 @@ use crate::transport::{Attempt, Target};
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Upgraded {
     pub(crate) subprotocol: Option<Box<str>>,
+    pub(crate) headers: Vec<(String, String)>,
     /// What followed the answer. It may be the first frames.
     pub(crate) rest: Vec<u8>,
 }
@@ -53,12 +54,12 @@ pub(crate) fn upgrade<T: Raw>(
             };
         }
         if refusal.is_none() {
-            let found = reader.read(&answer, &key, &target.request.subprotocols);
+            let found = reader.read(&answer, &key, &target.request);
             match found.map_err(|reason| {
                 not_websocket(target, tls::instead(&answer, &target.endpoint).unwrap_or(reason))
             })? {
-                Some(Answer::Accepted { length, subprotocol }) => {
-                    return Ok(Upgraded { subprotocol, rest: answer.split_off(length) });
+                Some(Answer::Accepted { length, subprotocol, headers }) => {
+                    return Ok(Upgraded { subprotocol, headers, rest: answer.split_off(length) });
                 }
                 Some(Answer::Refused { length, rejection }) => {
                     answer.drain(..length);

@@ -71,7 +71,7 @@ pub fn connect_only(config: ConnectionConfig) -> Client {
 /// Waits until the line is ready, and returns the subprotocol.
 pub fn connected(client: &Client) -> Option<Box<str>> {
     wait_for(client, "a line that is ready", |event| match event {
-        Event::Connected { subprotocol, .. } => Some(subprotocol),
+        Event::Connected { handshake, .. } => Some(handshake.subprotocol.clone()),
         _ => None,
     })
 }

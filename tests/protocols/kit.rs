@@ -3,7 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tautline::ConnectionState::{Authenticated, Closed, Closing, Connected, Connecting, Disconnected};
-use tautline::{CloseReason, Delivery, DisconnectReason, Event, QueueLimit, SendErrorKind, WhileDown};
+use tautline::{
+    CloseReason, Delivery, DisconnectReason, Event, QueueLimit, SendErrorKind, Timings, WhileDown,
+};
 
 use super::*;
 
@@ -35,10 +37,49 @@ fn an_attempt_asks_and_ends_as_the_test_says() {
     line.reconnect_now();
     line.open_with("b");
     let subprotocol = |event: &Event| match event {
-        Event::Connected { subprotocol, attempts, .. } => Some((subprotocol.clone(), *attempts)),
+        Event::Connected { handshake, attempts, .. } => Some((handshake.subprotocol.clone(), *attempts)),
         _ => None,
     };
     assert_eq!(line.events().iter().find_map(subprotocol), Some((Some("b".into()), 4)));
+}
+
+#[test]
+fn a_server_answers_with_headers_and_in_no_time() {
+    let mut line = Line::new(quiet().subprotocol("a"), Obedient::ready()).unwrap();
+    line.open_with_headers(&[("X-Node", "7"), ("sec-websocket-protocol", "a")]);
+    let handshake = line.events().iter().find_map(|event| match event {
+        Event::Connected { handshake, .. } => Some(handshake.clone()),
+        _ => None,
+    });
+    let handshake = handshake.unwrap();
+    assert_eq!((handshake.subprotocol.as_deref(), handshake.headers.get("x-node")), (Some("a"), Some("7")));
+    assert_eq!(handshake.timings, Timings::default());
+}
+
+#[test]
+fn an_attempt_and_a_move_fail_without_a_subprotocol_that_is_required() {
+    let config = quiet().subprotocol("a").require_subprotocol(true);
+    let mut line =
+        Line::new(config, Obedient { elsewhere: "ws://new.example", ..Obedient::ready() }).unwrap();
+    line.open();
+    let says = "test.example:80 did not answer the WebSocket upgrade as it should: it chose no subprotocol, and \
+                require_subprotocol is true; offered: a";
+    assert_eq!(trouble(&line), says);
+    line.step(line.next_attempt().unwrap());
+    line.open_with("a");
+    line.say("move");
+    line.open();
+    assert_eq!((line.is_moving(), line.state()), (false, Connected));
+    let told = line.events();
+    let why = told.iter().rev().find_map(|event| match event {
+        Event::Message(message) => Some(message.to_string()),
+        _ => None,
+    });
+    assert!(why.unwrap().ends_with("require_subprotocol is true; offered: a"), "{told:?}");
+    line.say("move");
+    line.open_with("a");
+    line.say_beside("ready");
+    assert!(line.events().iter().any(|event| matches!(event, Event::Moved { .. })));
 }
 
 #[test]
@@ -418,6 +459,8 @@ fn a_misuse_says_what_to_do() {
     let mut line = Line::new(quiet().subprotocol("a"), Obedient::default()).unwrap();
     assert!(says(|| line.say("x")).contains("open() the attempt, or step()"));
     assert!(says(|| line.open_with("b")).contains("offers [\"a\"]"));
+    assert!(says(|| line.open_with_headers(&[("X Y", "1")])).contains(r#"no server sends the header "X Y""#));
+    assert!(says(|| line.open_with_headers(&[("X", "a\nb")])).contains(r#"with the value "a\nb""#));
     assert!(says(|| line.reject(101)).contains("200 to 599"));
     assert!(says(|| line.say_beside("x")).contains("move_line"));
     line.refuse();

@@ -2,15 +2,17 @@
 
 use std::collections::VecDeque;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::ConnectionConfig;
 use crate::dial::Dialled;
 use crate::error::{Error, Phase};
 use crate::fuzzing::peer::Peer;
+use crate::handshake::Handshake;
 use crate::io::turn::{Host, News};
 use crate::jobs::JobResult;
-use crate::protocol::{Handshake, UpgradeRequest};
+use crate::protocol::UpgradeRequest;
 use crate::session::reconnect::ReconnectPlan;
 use crate::session::{ConnectionId, Job};
 use crate::shared::Command;
@@ -114,8 +116,8 @@ impl Sim {
             taken: 0,
             blocked: false,
         });
-        let accepted = Handshake::new(([127, 0, 0, 1], 80), None);
-        Box::new(Connection { socket, accepted })
+        let handshake = Arc::new(Handshake::new(([127, 0, 0, 1], 80), None));
+        Box::new(Connection { socket, handshake })
     }
 }
 

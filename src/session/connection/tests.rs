@@ -11,12 +11,12 @@ fn config() -> ConnectionConfig {
 }
 
 fn connection(stage: Stage) -> Connection {
-    Connection::new(ConnectionId(1), stage, &config(), 100, false)
+    let handshake = Arc::new(Handshake::new(([192, 0, 2, 1], 80), None));
+    Connection::new(ConnectionId(1), handshake, stage, &config(), 100, false)
 }
 
 fn logging_in(until: Instant) -> Stage {
-    let accepted = Handshake::new(([192, 0, 2, 1], 80), None);
-    Stage::LoggingIn { until, accepted }
+    Stage::LoggingIn { until }
 }
 
 #[test]

@@ -1,11 +1,15 @@
 #![expect(clippy::disallowed_methods, reason = "an Instant has no other source")]
 
+use std::sync::Arc;
+
 use super::*;
 use crate::config::ConnectionConfig;
+use crate::handshake::Handshake;
 
 fn open(id: u64, stage: Stage) -> Connection {
     let config = ConnectionConfig::new("ws://test.example");
-    Connection::new(ConnectionId(id), stage, &config, 0, false)
+    let handshake = Arc::new(Handshake::new(([192, 0, 2, 1], 80), None));
+    Connection::new(ConnectionId(id), handshake, stage, &config, 0, false)
 }
 
 fn leaving(id: u64, heard: bool) -> Connection {

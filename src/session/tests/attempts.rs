@@ -20,8 +20,8 @@ fn the_first_attempt_leads_to_an_open_line_in_order() {
     );
     assert!(matches!(
         &events[1],
-        Event::Connected { address: found, subprotocol: Some(chosen), .. }
-            if *found == address() && **chosen == *"chat"
+        Event::Connected { handshake, .. }
+            if handshake.address == address() && handshake.subprotocol.as_deref() == Some("chat")
     ));
     assert_eq!(rig.actions(), []);
 }

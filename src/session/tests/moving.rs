@@ -45,8 +45,8 @@ impl Rig {
         self.receive("move");
         let dialled = self.actions();
         assert!(matches!(dialled[..], [Action::Dial { .. }]), "{dialled:?}");
-        let opened = Handshake::new(address(), None);
-        assert!(self.session.handle_opened(self.now, self.generation, opened, UPGRADE));
+        let opened = Arc::new(Handshake::new(address(), None));
+        assert!(self.session.handle_opened(self.now, self.generation, &opened, UPGRADE));
         ConnectionId(self.generation)
     }
 
