@@ -202,7 +202,7 @@ impl Line {
 
     fn begin(
         config: &ConnectionConfig,
-        protocol: Box<dyn Protocol>,
+        mut protocol: Box<dyn Protocol>,
         fetch: Option<Fetch>,
     ) -> Result<Self, Error> {
         config.check()?;

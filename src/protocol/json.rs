@@ -293,7 +293,7 @@ impl JsonSession {
 }
 
 impl Protocol for JsonSession {
-    fn check(&self) -> Result<(), Error> {
+    fn check(&mut self) -> Result<(), Error> {
         let wrong = if self.field.is_some() && self.in_order.is_some() {
             "answers are paired either by a field or by their order: use answers_by or answers_in_order, not both"
         } else if self.field.as_ref().is_some_and(|field| field.is_empty()) {
