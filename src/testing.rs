@@ -14,8 +14,7 @@
 //! A call that makes no sense, such as [`open`](Line::open) while no attempt is under way, panics with a message that says
 //! what to do instead.
 //!
-//! The kit does not simulate TLS, HTTP, a slow network, an application that does not take its messages, or threads. To
-//! test those, use a real server on a loopback socket.
+//! The kit does not simulate TLS, HTTP, a slow network, or threads. To test those, use a real server on a loopback socket.
 //!
 //! # A whole test
 //!
@@ -149,6 +148,8 @@ pub struct Line {
     turn: Turn<Script>,
     inbox: Receiver<Event>,
     events: VecDeque<Event>,
+    /// How many more messages the application takes; `None` for all.
+    takes: Option<usize>,
     asked: BTreeMap<u64, Asked>,
     start: Instant,
     /// The bits of the value that a random source returns.
@@ -222,6 +223,7 @@ impl Line {
             turn: Turn::new(script, session, publisher, intake, Arc::new(Status::new())),
             inbox,
             events: VecDeque::new(),
+            takes: None,
             asked: BTreeMap::new(),
             start: now,
             random,
