@@ -108,6 +108,7 @@
 
 mod application;
 mod attempts;
+mod loopback;
 mod moves;
 mod script;
 mod server;
@@ -120,6 +121,8 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::Receiver;
+
+pub use loopback::{LoopbackConnection, LoopbackServer};
 
 use crate::config::ConnectionConfig;
 use crate::endpoint::Endpoint;
