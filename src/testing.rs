@@ -1,5 +1,8 @@
-//! A test kit for protocols: a scripted server and a virtual clock around a real line, without a socket, a thread or a
-//! sleep. It needs the feature `testing`, which is off by default. Turn it on for the tests of your program:
+//! Servers for the tests of your program. A [`Line`] is for protocols: a scripted server and a virtual clock around a real
+//! line, without a socket, a thread or a sleep. A [`LoopbackServer`] is for code that uses a whole
+//! [`Client`](crate::Client): a real server on a loopback socket, with a script for each connection.
+//!
+//! They need the feature `testing`, which is off by default. Turn it on for the tests of your program:
 //!
 //! ```toml
 //! [dev-dependencies]
@@ -14,7 +17,8 @@
 //! A call that makes no sense, such as [`open`](Line::open) while no attempt is under way, panics with a message that says
 //! what to do instead.
 //!
-//! The kit does not simulate TLS, HTTP, a slow network, or threads. To test those, use a real server on a loopback socket.
+//! An application that does not take its messages is one call: [`stop_taking`](Line::stop_taking). The kit does not simulate
+//! TLS, HTTP, a slow network, or threads. For those there is the [`LoopbackServer`].
 //!
 //! # A whole test
 //!

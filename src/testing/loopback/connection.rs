@@ -175,12 +175,12 @@ impl LoopbackConnection {
     }
 
     /// Closes the connection with this code, and waits for the client's close frame for the
-    /// [timeout](Self::set_timeout). What the client sends before it is dropped.
+    /// [timeout](Self::set_timeout). What the client sends before it is dropped. Then the connection has ended.
     ///
     /// # Panics
     /// If the code may not be sent (RFC 6455, section 7.4), or the reason is longer than 123 bytes.
     #[track_caller]
-    pub fn close(mut self, code: u16, reason: &str) {
+    pub fn close(&mut self, code: u16, reason: &str) {
         let frame =
             CloseFrame::checked(code, reason).unwrap_or_else(|error| panic!("no server says that: {error}"));
         let frame = WireCloseFrame { code: frame.code.into(), reason: (&*frame.reason).into() };
@@ -188,6 +188,7 @@ impl LoopbackConnection {
             let until = deadline(Instant::now(), self.timeout);
             while let Next::Message(_) = self.next(until.saturating_duration_since(Instant::now())) {}
         }
+        self.end();
     }
 
     /// Cuts the connection without a close frame, as does returning from the script.
