@@ -4,15 +4,16 @@
 //! cargo run --example quickstart
 //! ```
 //!
+//! The server is that of the feature `testing`, which the repository turns on for its examples. Elsewhere, add
+//! `--features testing`.
+//!
 //! The log, on stderr, shows what the client does by itself. `RUST_LOG=off cargo run --example quickstart` shows only what
 //! the program says.
-#![allow(clippy::disallowed_methods, reason = "an example owns its clock and its threads")]
+#![allow(clippy::disallowed_methods, reason = "an example owns its clock")]
 
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use tautline::testing::LoopbackServer;
 use tautline::{Client, ConnectionConfig, Event, HeartbeatConfig, ReconnectConfig};
 
 /// The timeout for anything that a loopback server does.
@@ -23,12 +24,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
     let say = |what: String| println!("{:>5} ms  {what}", start.elapsed().as_millis());
 
-    let server = EchoServer::start(None)?;
-    let address = server.address;
-    say(format!("a server listens on {address}"));
+    let mut server = LoopbackServer::echo()?; // of the feature `testing`
+    say(format!("a server listens on {}", server.address()));
 
     // Short delays, for the demonstration. The defaults suit real use.
-    let config = ConnectionConfig::new(format!("ws://{address}/"))
+    let config = ConnectionConfig::new(server.url())
         .heartbeat(HeartbeatConfig::default().interval(Duration::from_millis(100)))
         .reconnect(ReconnectConfig::default().initial_delay(Duration::from_millis(200)));
 
@@ -37,12 +37,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     wait_for_answer(&client, &say)?;
 
     say("the server is killed; this message waits in the outbox meanwhile".into());
-    server.kill();
+    server.go_down()?;
     wait_for(&client, &say, |event| matches!(event, Event::Disconnected { .. }))?;
     client.send("are you back?")?;
     wait_for(&client, &say, |event| matches!(event, Event::Disconnected { .. }))?;
 
-    let _server = EchoServer::start(Some(address))?;
+    server.come_up()?;
     say("the server is back on the same port; the line will find it by itself".into());
     wait_for_answer(&client, &say)?;
 
@@ -98,52 +98,4 @@ fn show(event: &Event, say: &impl Fn(String)) {
         Event::Closed { reason, .. } => say(format!("the end   {reason}")),
         _ => {}
     }
-}
-
-/// A server that echoes every message, and can be killed.
-struct EchoServer {
-    address: SocketAddr,
-    listener: TcpListener,
-    acceptor: JoinHandle<()>,
-    connections: Arc<Mutex<Vec<TcpStream>>>,
-}
-
-impl EchoServer {
-    fn start(address: Option<SocketAddr>) -> std::io::Result<Self> {
-        let listener = TcpListener::bind(address.unwrap_or(([127, 0, 0, 1], 0).into()))?;
-        let connections: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
-        let (accepting, streams) = (listener.try_clone()?, Arc::clone(&connections));
-        let acceptor = thread::spawn(move || {
-            while let Ok((stream, _)) = accepting.accept() {
-                if let (Ok(mut streams), Ok(clone)) = (streams.lock(), stream.try_clone()) {
-                    streams.push(clone);
-                }
-                thread::spawn(move || echo(&stream));
-            }
-        });
-        Ok(Self { address: listener.local_addr()?, listener, acceptor, connections })
-    }
-
-    /// Cuts every connection and stops listening.
-    fn kill(self) {
-        // A non-blocking `accept` fails when there is no connection. One last connection wakes the thread, which then ends.
-        if self.listener.set_nonblocking(true).is_ok() && TcpStream::connect(self.address).is_ok() {
-            self.acceptor.join().ok();
-        }
-        if let Ok(streams) = self.connections.lock() {
-            for stream in streams.iter() {
-                stream.shutdown(Shutdown::Both).ok();
-            }
-        }
-    }
-}
-
-fn echo(stream: &TcpStream) {
-    let Ok(mut socket) = tungstenite::accept(stream) else { return };
-    while let Ok(message) = socket.read() {
-        if (message.is_text() || message.is_binary()) && socket.send(message).is_err() {
-            break;
-        }
-    }
-    stream.shutdown(Shutdown::Both).ok();
 }

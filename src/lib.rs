@@ -47,6 +47,7 @@
 //! | log in with JSON | [`JsonSession`] |
 //! | implement a session of your own | [`Protocol`], and the [`guide`], which develops one from its first line to its test |
 //! | know when the client reconnects | [`Retry`] |
+//! | test code that uses a client, or a protocol | `tautline::testing`, with the feature `testing` |
 //! | use the logic without a client | [`ExponentialBackoff`], [`ReconnectionManager`], [`HeartbeatManager`] |
 //!
 //! # What happens when…
@@ -110,7 +111,8 @@ mod event;
 #[doc(hidden)]
 #[path = "../fuzz/oracle/mod.rs"]
 pub mod fuzzing;
-#[doc = include_str!("guide.md")]
+// In a published package, where nothing turns the feature on by itself, its programs are no tests.
+#[cfg_attr(any(not(doctest), feature = "testing"), doc = include_str!("guide.md"))]
 pub mod guide {}
 mod handshake;
 mod io;
@@ -151,6 +153,6 @@ pub use state::ConnectionState;
 pub use stats::Stats;
 
 /// The programs of the README compile.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "testing"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,5 +1,8 @@
-//! A test kit for protocols: a scripted server and a virtual clock around a real line, without a socket, a thread or a
-//! sleep. It needs the feature `testing`, which is off by default. Turn it on for the tests of your program:
+//! Servers for the tests of your program. A [`Line`] is for protocols: a scripted server and a virtual clock around a real
+//! line, without a socket, a thread or a sleep. A [`LoopbackServer`] is for code that uses a whole
+//! [`Client`](crate::Client): a real server on a loopback socket, with a script for each connection.
+//!
+//! They need the feature `testing`, which is off by default. Turn it on for the tests of your program:
 //!
 //! ```toml
 //! [dev-dependencies]
@@ -14,8 +17,8 @@
 //! A call that makes no sense, such as [`open`](Line::open) while no attempt is under way, panics with a message that says
 //! what to do instead.
 //!
-//! The kit does not simulate TLS, HTTP, a slow network, an application that does not take its messages, or threads. To
-//! test those, use a real server on a loopback socket.
+//! An application that does not take its messages is one call: [`stop_taking`](Line::stop_taking). The kit does not simulate
+//! TLS, HTTP, a slow network, or threads. For those there is the [`LoopbackServer`].
 //!
 //! # A whole test
 //!
@@ -109,6 +112,7 @@
 
 mod application;
 mod attempts;
+mod loopback;
 mod moves;
 mod script;
 mod server;
@@ -121,6 +125,8 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::Receiver;
+
+pub use loopback::{LoopbackConnection, LoopbackServer};
 
 use crate::config::ConnectionConfig;
 use crate::endpoint::Endpoint;
@@ -149,6 +155,8 @@ pub struct Line {
     turn: Turn<Script>,
     inbox: Receiver<Event>,
     events: VecDeque<Event>,
+    /// How many more messages the application takes; `None` for all.
+    takes: Option<usize>,
     asked: BTreeMap<u64, Asked>,
     start: Instant,
     /// The bits of the value that a random source returns.
@@ -202,7 +210,7 @@ impl Line {
 
     fn begin(
         config: &ConnectionConfig,
-        protocol: Box<dyn Protocol>,
+        mut protocol: Box<dyn Protocol>,
         fetch: Option<Fetch>,
     ) -> Result<Self, Error> {
         config.check()?;
@@ -222,6 +230,7 @@ impl Line {
             turn: Turn::new(script, session, publisher, intake, Arc::new(Status::new(now))),
             inbox,
             events: VecDeque::new(),
+            takes: None,
             asked: BTreeMap::new(),
             start: now,
             random,

@@ -6,38 +6,20 @@ mod common;
 #[allow(dead_code, reason = "the example's program is not run here")]
 mod example;
 
-use std::net::TcpStream;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use common::{LONG, Server, disconnected, quick, wait_for};
+use common::{LONG, disconnected, quick, wait_for};
 use crossbeam_channel::{Receiver, unbounded};
 use serde_json::{Value, json};
+use tautline::testing::{LoopbackConnection, LoopbackServer};
 use tautline::{Client, CloseReason, ConnectionConfig, Error, Event, HeartbeatConfig};
-use tungstenite::handshake::server::{Request, Response};
-use tungstenite::protocol::CloseFrame;
-use tungstenite::{Message as Raw, WebSocket};
 
 /// One connection, as the gateway sees it.
-struct Line {
-    socket: WebSocket<TcpStream>,
-    query: String,
-}
+struct Line(LoopbackConnection);
 
 impl Line {
-    #[expect(clippy::result_large_err, reason = "the signature of a callback of tungstenite's")]
-    fn accept(stream: TcpStream) -> Self {
-        let mut query = String::new();
-        let look = |request: &Request, response: Response| {
-            query = request.uri().to_string();
-            Ok(response)
-        };
-        let socket = tungstenite::accept_hdr(stream, look).unwrap();
-        Self { socket, query }
-    }
-
     fn say(&mut self, payload: &Value) {
-        self.socket.send(Raw::text(payload.to_string())).unwrap();
+        self.0.send(payload);
     }
 
     fn hello(&mut self, interval: u64) {
@@ -54,16 +36,9 @@ impl Line {
 
     /// The next payload; or the code of the client's close frame.
     fn hear(&mut self) -> Result<Value, u16> {
-        loop {
-            match self.socket.read() {
-                Ok(Raw::Text(text)) => return Ok(serde_json::from_str(&text).unwrap()),
-                Ok(Raw::Close(frame)) => {
-                    let _ = self.socket.flush();
-                    return Err(frame.map_or(1005, |frame| frame.code.into()));
-                }
-                Ok(_) => {}
-                Err(_) => return Err(1006),
-            }
+        match self.0.recv() {
+            Some(message) => Ok(message.json().unwrap()),
+            None => Err(self.0.goodbye().map_or(1006, |frame| frame.code)),
         }
     }
 
@@ -78,11 +53,6 @@ impl Line {
         }
     }
 
-    fn close(&mut self, code: u16) {
-        let _ = self.socket.close(Some(CloseFrame { code: code.into(), reason: "".into() }));
-        while self.socket.read().is_ok() {}
-    }
-
     fn serve_beats(&mut self) -> u16 {
         loop {
             if let Err(code) = self.hear_past_beats() {
@@ -90,6 +60,11 @@ impl Line {
             }
         }
     }
+}
+
+/// A gateway that does this on each connection.
+fn server(serve: impl Fn(Line) + Send + Sync + 'static) -> LoopbackServer {
+    LoopbackServer::start(move |connection| serve(Line(connection))).unwrap()
 }
 
 /// What the gateway does to end a connection.
@@ -126,10 +101,9 @@ fn next<T>(heard: &Receiver<T>) -> T {
 #[test]
 fn beats_carry_the_last_number_and_a_zombie_is_left_for_the_other_url() {
     let (resumes, resume) = unbounded();
-    let second = Server::start(move |n, stream| {
-        let mut line = Line::accept(stream);
+    let second = server(move |mut line| {
         line.hello(3_600_000);
-        resumes.send((n, line.query.clone(), line.hear().unwrap())).unwrap();
+        resumes.send((line.0.target().to_owned(), line.hear().unwrap())).unwrap();
         line.event(8, "MESSAGE_CREATE", &json!("missed"));
         line.event(9, "RESUMED", &json!({}));
         line.serve_beats();
@@ -137,9 +111,8 @@ fn beats_carry_the_last_number_and_a_zombie_is_left_for_the_other_url() {
     let (beats, beat) = unbounded();
     let (ends, end) = unbounded();
     let there = second.url();
-    let first = Server::start(move |_, stream| {
-        let mut line = Line::accept(stream);
-        assert_eq!(line.query, "/?v=10&encoding=json");
+    let first = server(move |mut line| {
+        assert_eq!(line.0.target(), "/?v=10&encoding=json");
         line.hello(1000);
         let mut numbers = Vec::new();
         // The first may come before the login.
@@ -174,7 +147,7 @@ fn beats_carry_the_last_number_and_a_zombie_is_left_for_the_other_url() {
     assert_eq!(unanswered, 2, "the one that was asked for, and one that was due");
     let (reason, _) = wait_for(&client, disconnected);
     assert!(reason.to_string().contains("not acknowledged"), "{reason}");
-    let (_, query, payload) = next(&resume);
+    let (query, payload) = next(&resume);
     assert_eq!(query, "/?v=10&encoding=json");
     assert_eq!(payload, json!({"op": 6, "d": {"token": "secret", "session_id": "one", "seq": 7}}));
     let missed = wait_for(&client, Event::into_message).json::<Value>().unwrap();
@@ -190,20 +163,19 @@ fn the_server_says_whether_the_session_goes_on() {
         (|line| line.say(&json!({"op": 7, "d": null})), 6),
         (|line| line.say(&json!({"op": 9, "d": true})), 6),
         (|line| line.say(&json!({"op": 9, "d": false})), 2),
-        (|line| line.close(4007), 2),
-        (|line| line.close(4009), 2),
-        (|line| line.close(4000), 6),
+        (|line| line.0.close(4007, ""), 2),
+        (|line| line.0.close(4009, ""), 2),
+        (|line| line.0.close(4000, ""), 6),
     ];
     let (logins, login) = unbounded();
     let url = std::sync::Arc::new(std::sync::OnceLock::<String>::new());
     let here = std::sync::Arc::clone(&url);
-    let server = Server::start(move |n, stream| {
-        let mut line = Line::accept(stream);
+    let server = server(move |mut line| {
         line.hello(3_600_000);
         logins.send(line.hear().unwrap()["op"].as_u64().unwrap()).unwrap();
         // A session that is resumed is there for the next, too.
         line.event(1, "READY", &ready("one", here.wait()));
-        if let Some((end, _)) = ends.get(n) {
+        if let Some((end, _)) = ends.get(line.0.number()) {
             end(&mut line);
         }
         line.serve_beats();
@@ -220,29 +192,25 @@ fn the_server_says_whether_the_session_goes_on() {
 #[test]
 fn what_cannot_be_mended_ends_the_client() {
     for code in [4004, 4010, 4011, 4012, 4013, 4014] {
-        let attempts = std::sync::Arc::new(AtomicUsize::new(0));
-        let counted = std::sync::Arc::clone(&attempts);
-        let server = Server::start(move |_, stream| {
-            counted.fetch_add(1, SeqCst);
-            let mut line = Line::accept(stream);
+        let server = server(move |mut line| {
             line.hello(3_600_000);
             assert!(identify(&line.hear().unwrap()));
-            line.close(code);
+            line.0.close(code, "");
         });
         let client = client(&server.url());
         let reason = client.wait_closed_timeout(LONG).unwrap();
         assert!(matches!(reason, CloseReason::NotRetried(_)), "{reason:?}");
         let error = reason.into_result().unwrap_err();
         assert!(matches!(&error, Error::ClosedByServer(frame) if frame.code == code), "{error}");
-        assert_eq!(attempts.load(SeqCst), 1);
+        assert_eq!(server.connections(), 1);
+        server.join();
     }
 }
 
 #[test]
 fn the_applications_messages_keep_the_servers_pace_and_beats_do_not_wait_for_them() {
     let (heard, hearing) = unbounded();
-    let server = Server::start(move |_, stream| {
-        let mut line = Line::accept(stream);
+    let server = server(move |mut line| {
         line.hello(400);
         while let Ok(payload) = line.hear() {
             match payload["op"].as_u64() {
@@ -269,8 +237,7 @@ fn the_applications_messages_keep_the_servers_pace_and_beats_do_not_wait_for_the
 #[test]
 fn a_close_by_the_caller_ends_the_session() {
     let (codes, code) = unbounded();
-    let server = Server::start(move |_, stream| {
-        let mut line = Line::accept(stream);
+    let server = server(move |mut line| {
         line.hello(3_600_000);
         assert!(identify(&line.hear().unwrap()));
         line.event(1, "READY", &ready("one", "ws://127.0.0.1:9"));

@@ -24,7 +24,7 @@ use tungstenite::Message as Raw;
 fn a_protocol_may_refuse_how_it_is_set_up() {
     struct Fussy;
     impl Protocol for Fussy {
-        fn check(&self) -> Result<(), Error> {
+        fn check(&mut self) -> Result<(), Error> {
             Err(Error::session("no device number"))
         }
 

@@ -33,6 +33,8 @@ pub(super) struct Check {
     pub(super) pairs_by_id: bool,
     /// The protocol may deliver anything.
     pub(super) unruly: bool,
+    /// The protocol has stopped the heartbeats of the connection that was current last.
+    pub(super) silent: bool,
     /// A callback was reported to panic.
     pub(super) panicked: bool,
     /// The application has had the last event.
@@ -52,6 +54,7 @@ impl Check {
             raw: false,
             pairs_by_id: false,
             unruly: false,
+            silent: false,
             panicked: false,
             ended: false,
         }
@@ -112,6 +115,8 @@ impl Check {
                 } else {
                     assert_eq!(*retry_in, retry_in.and_then(|_| self.planned.pop_front()));
                 }
+                let judged = matches!(reason, DisconnectReason::Lost(Error::HeartbeatTimeout { .. }));
+                assert!(!judged || !self.silent, "a peer that nobody asks was judged by its silence");
                 lost(reason, now, config, lines);
             }
             Event::Closed { reason } => {
@@ -168,7 +173,7 @@ impl Check {
         let since = self.since.max(self.excused);
         bounds.extend((logging_in && !paused).then_some(since + config.login_timeout));
         bounds.extend(blocked.filter(|_| up).map(|since| since + config.write_timeout));
-        let beats = state != Closing && ready && config.heartbeat.beat != Beat::Off;
+        let beats = state != Closing && ready && config.heartbeat.beat != Beat::Off && !self.silent;
         bounds.extend(beats.then_some(now + config.heartbeat.interval.max(LONGEST_TOLD)));
         for bound in bounds {
             assert!(bound > now, "{state} for longer than it may be");

@@ -117,8 +117,10 @@ impl Rig {
     fn turn(&mut self) {
         let now = self.now();
         self.deliver();
+        let current = self.turn.session.current();
         let stop = self.turn.advance(now);
         self.follow();
+        self.check.silent = current.is_some_and(|current| self.fallen.is_silent(current));
         self.observe();
         self.turn.publish();
         self.application();

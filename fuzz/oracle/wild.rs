@@ -1,6 +1,6 @@
 //! A protocol that asks for anything at any time, as the bytes of the input say.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use crate::event::Ticket;
 use crate::handshake::Handshake;
 use crate::message::Message;
 use crate::protocol::{Attempt, Context, Loss, Outgoing, Protocol, RequestId, Retry, UpgradeRequest};
+use crate::session::ConnectionId;
 
 /// The longest time between two heartbeats that it asks for.
 pub(super) const LONGEST_TOLD: Duration = Duration::from_millis(2 * 39 * 7);
@@ -36,6 +37,8 @@ struct Seen {
     answered: Vec<u64>,
     /// How often it was given each message to send.
     times: BTreeMap<u64, u8>,
+    /// The connections whose heartbeats it has stopped.
+    silent: BTreeSet<u64>,
 }
 
 impl Fallen {
@@ -50,6 +53,11 @@ impl Fallen {
     /// How often it was given this message to send.
     pub(super) fn times(&self, ticket: u64) -> u8 {
         self.seen().times.get(&ticket).copied().unwrap_or_default()
+    }
+
+    /// Whether it has stopped the heartbeats of this connection.
+    pub(super) fn is_silent(&self, connection: ConnectionId) -> bool {
+        self.seen().silent.contains(&connection.0)
     }
 
     fn add(&self, ticket: u64) {
@@ -122,7 +130,10 @@ impl Wild {
                 }
             }
             16 => cx.resumed(),
-            20 => cx.set_beats(ms, ms + ms),
+            20 => {
+                cx.set_beats(ms, ms + ms);
+                self.fallen.seen().silent.remove(&cx.connection());
+            }
             17 => drop(cx.random()),
             18 if self.choose(4) == 1 => return Err(Error::session("enough")),
             19 if self.choose(4) == 1 => return Err(Error::login_refused("enough")),
@@ -149,6 +160,10 @@ impl Wild {
                 let ticket = u64::from(self.choose(20)) + 1;
                 self.fallen.acknowledge(ticket..=ticket);
                 cx.acknowledge(Ticket(ticket));
+            }
+            33 => {
+                cx.stop_beats();
+                self.fallen.seen().silent.insert(cx.connection());
             }
             _ => {}
         }

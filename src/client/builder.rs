@@ -168,13 +168,13 @@ impl Builder {
     }
 
     fn launch(self, one_attempt: bool) -> Result<Client, Error> {
-        let Self { mut config, notify, resolver, fetch, protocol } = self;
+        let Self { mut config, notify, resolver, fetch, mut protocol } = self;
         config.check()?;
         if protocol.is_none() && fetch.is_none() {
             // Nobody else can make the request a valid one.
             UpgradeRequest::new(&config).check()?;
         }
-        match &protocol {
+        match &mut protocol {
             Some(protocol) => protocol.check()?,
             None if config.heartbeat.beat == Beat::Protocol => {
                 let reason = "it is Protocol, but the client has no protocol to send the heartbeats; use WebSocketPing, Json or Off";

@@ -5,11 +5,13 @@
 )]
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
 use crate::error::Error;
 use crate::event::Ticket;
+use crate::handshake::Handshake;
 use crate::state::ConnectionState;
 use crate::stats::Stats;
 
@@ -31,6 +33,8 @@ pub struct LineStatus {
     pub next_attempt: Option<Duration>,
     /// Whether the application has taken the line down: see [`Client::suspend`].
     pub suspended: bool,
+    /// What the server of the line's connection agreed to, if there is one: see [`Client::handshake`].
+    pub handshake: Option<Arc<Handshake>>,
     /// The last message up to which the fate of all is known: see [`Client::confirmed_up_to`].
     pub confirmed_up_to: Option<Ticket>,
     /// The counters, among them what waits in the outbox.
@@ -61,6 +65,7 @@ impl Client {
             },
             next_attempt: status.next_attempt.map(|at| at.saturating_duration_since(now)),
             suspended: status.suspended,
+            handshake: status.handshake.clone(),
             confirmed_up_to: status.watermarks.confirmed_up_to(),
             stats: status.stats.clone(),
         });

@@ -36,7 +36,8 @@ pub enum Beat {
     /// this hook. A client without a protocol rejects this setting. A [`JsonSession`](crate::JsonSession) does not
     /// implement the hook: use [`Json`](Self::Json) with it.
     Protocol,
-    /// No heartbeats. A dead peer is detected only when a write stalls or the operating system reports an error.
+    /// No heartbeats, whatever a protocol asks for. A dead peer is detected only when a write stalls or the operating
+    /// system reports an error.
     Off,
 }
 

@@ -66,10 +66,17 @@ impl Drop for Timed {
     }
 }
 
-#[deny(clippy::missing_trait_methods, reason = "a hook that is not passed on would never be called")]
+#[deny(
+    clippy::missing_trait_methods,
+    reason = "a hook that is not passed on here would be called without being timed"
+)]
 impl Protocol for Timed {
-    fn check(&self) -> Result<(), Error> {
-        self.protocol.as_ref().map_or(Ok(()), |protocol| protocol.check())
+    fn inner(&mut self) -> Option<&mut dyn Protocol> {
+        Some(&mut **self.protocol.as_mut()?)
+    }
+
+    fn check(&mut self) -> Result<(), Error> {
+        self.protocol.as_mut().map_or(Ok(()), Protocol::check)
     }
 
     fn prepare(&mut self, attempt: &Attempt<'_>, request: &mut UpgradeRequest) -> Result<(), Error> {

@@ -76,6 +76,7 @@ pub(crate) enum Effect {
         first: Duration,
         interval: Duration,
     },
+    StopBeats,
     Hold(Duration),
     Release,
     Move,
@@ -273,8 +274,48 @@ impl<'a> Context<'a> {
     /// With [`Beat::Protocol`](crate::Beat::Protocol), the heartbeats are what [`on_beat`](crate::Protocol::on_beat)
     /// sends. Called whenever something is sent, this makes a heartbeat for a line that is idle on send. Called
     /// whenever something arrives, it makes one for a line that is idle on receive.
+    ///
+    /// After [`stop_beats`](Self::stop_beats), this starts the heartbeats again. With [`Beat::Off`](crate::Beat::Off)
+    /// there is nothing that could be sent, and this does nothing: choose another beat for a protocol that turns
+    /// heartbeats on, and call `stop_beats` in [`on_open`](crate::Protocol::on_open).
     pub fn set_beats(&mut self, first: Duration, interval: Duration) {
         self.effects.push(Effect::Beats { first, interval });
+    }
+
+    /// Stops the heartbeats of this connection, until [`set_beats`](Self::set_beats). Before the line is ready, it keeps
+    /// them from starting. The next connection has the configured heartbeats again.
+    ///
+    /// From then on the peer is not judged by its silence, not even by that which began before. Pings that ask for a
+    /// confirmation are no heartbeats and still go out: those of [`confirm`](crate::Client::confirm), of
+    /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce), of a close and of a move. For a server that tolerates no
+    /// ping at all, use [`Beat::Off`](crate::Beat::Off).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tautline::{Context, Error, Handshake, Message, Protocol};
+    ///
+    /// /// Its server says in the welcome message how often it wants heartbeats, if at all.
+    /// struct Told;
+    ///
+    /// impl Protocol for Told {
+    ///     fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
+    ///         cx.stop_beats();
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn on_message(&mut self, cx: &mut Context<'_>, welcome: Message) -> Result<(), Error> {
+    ///         if let Some(seconds) = welcome.as_text().and_then(|text| text.strip_prefix("welcome ")?.parse().ok()) {
+    ///             let interval = Duration::from_secs(seconds);
+    ///             cx.set_beats(interval, interval);
+    ///         }
+    ///         cx.ready();
+    ///         Ok(())
+    ///     }
+    /// }
+    /// # drop(Box::new(Told));
+    /// ```
+    pub fn stop_beats(&mut self) {
+        self.effects.push(Effect::StopBeats);
     }
 
     /// Reports that the oldest heartbeat of [`Beat::Protocol`](crate::Beat::Protocol) was answered.

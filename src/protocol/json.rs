@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -22,7 +23,8 @@ use crate::secrets::Secrets;
 /// * The answer to a request that has timed out is dropped.
 ///
 /// For JSON heartbeats, add [`HeartbeatConfig::json`](crate::HeartbeatConfig::json) to the configuration. Like all
-/// heartbeats, they start when the login has been accepted.
+/// heartbeats, they start when the login has been accepted. For a server that says how often it wants them, if at all,
+/// see [`beats_by`](Self::beats_by).
 ///
 /// `connect` and `start` reject a session that can't work with [`Error::InvalidConfig`].
 ///
@@ -53,6 +55,8 @@ pub struct JsonSession {
     field: Option<Box<str>>,
     /// Which messages are answers, if only their order pairs them.
     in_order: Option<Test>,
+    /// Reads out of a message how often the server wants heartbeats.
+    beats: Option<Reader>,
     /// Requests that wait for an answer, oldest first. One that timed out keeps its place: its late answer must not be
     /// taken for that of the next request.
     open: VecDeque<Open>,
@@ -79,6 +83,9 @@ struct Open {
     /// Whether it has many answers, without an end.
     many: bool,
 }
+
+/// Reads a time out of a message, if it has one.
+type Reader = Box<dyn FnMut(&Value) -> Option<Duration> + Send>;
 
 /// Looks at a message.
 type Test = Box<dyn FnMut(&Value) -> bool + Send>;
@@ -189,6 +196,31 @@ impl JsonSession {
         self
     }
 
+    /// Reads out of the server's messages how often it wants heartbeats. `read` gets each message in JSON, also the one
+    /// that accepts the login, and returns
+    /// * `None` if the message does not say;
+    /// * an interval: the next heartbeat follows after it, and then one after each, instead of the configured
+    ///   [`interval`](field@crate::HeartbeatConfig::interval);
+    /// * zero if the server wants no heartbeats. There are none until another message asks for them.
+    ///
+    /// What a heartbeat is, and how long its answer may take, is configured. What the server says holds for its
+    /// connection. It has no effect with [`Beat::Off`](crate::Beat::Off). The message goes on as without this setting:
+    /// it is delivered, or it answers a request.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tautline::{ConnectionConfig, HeartbeatConfig, JsonSession};
+    ///
+    /// // {"welcome": {"beat_ms": 5000}}
+    /// let session = JsonSession::new().beats_by(|m| m["welcome"]["beat_ms"].as_u64().map(Duration::from_millis));
+    /// let config = ConnectionConfig::new("wss://example.com/socket").heartbeat(HeartbeatConfig::json());
+    /// # drop((session, config));
+    /// ```
+    pub fn beats_by(mut self, read: impl FnMut(&Value) -> Option<Duration> + Send + 'static) -> Self {
+        self.beats = Some(Box::new(read));
+        self
+    }
+
     /// The verdict on a login, if `value` is its answer.
     fn judge_login(&mut self, value: &Value) -> Option<Result<(), Error>> {
         if self.refused.as_mut().is_some_and(|refused| refused(value)) {
@@ -294,7 +326,7 @@ impl JsonSession {
 }
 
 impl Protocol for JsonSession {
-    fn check(&self) -> Result<(), Error> {
+    fn check(&mut self) -> Result<(), Error> {
         let wrong = if self.field.is_some() && self.in_order.is_some() {
             "answers are paired either by a field or by their order: use answers_by or answers_in_order, not both"
         } else if self.field.as_ref().is_some_and(|field| field.is_empty()) {
@@ -331,6 +363,11 @@ impl Protocol for JsonSession {
             cx.deliver(message);
             return Ok(());
         };
+        match self.beats.as_mut().and_then(|beats| beats(&value)) {
+            Some(Duration::ZERO) => cx.stop_beats(),
+            Some(interval) => cx.set_beats(interval, interval),
+            None => {}
+        }
         if !cx.is_ready() {
             match self.judge_login(&value) {
                 Some(Ok(())) => cx.ready(),

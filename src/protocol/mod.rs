@@ -27,6 +27,9 @@ use crate::message::Message;
 /// delivered. [`JsonSession`] covers the common JSON session by configuration. The feature `testing` has a test kit in
 /// `tautline::testing`, with a scripted server and a virtual clock.
 ///
+/// A protocol can wrap another one: it returns that one from [`inner`](Self::inner) and implements the hooks that it
+/// changes.
+///
 /// # Errors
 /// A hook that returns an error ends the connection. If the line was not ready, the attempt has failed; if it was, the
 /// line is lost. [`on_down`](Self::on_down) decides what follows.
@@ -84,42 +87,80 @@ use crate::message::Message;
 /// # drop(Password(String::new()));
 /// ```
 pub trait Protocol: Send {
+    /// Returns the protocol that this one wraps. By default there is none.
+    ///
+    /// Every hook that this protocol does not implement itself calls the same hook of the inner protocol, also a hook
+    /// that a later version adds. So a wrapper implements this method and the hooks that it changes. A hook that it
+    /// changes calls the inner one where that is wanted.
+    ///
+    /// Return the same protocol each time, and never this protocol itself: its hooks would call themselves.
+    ///
+    /// ```
+    /// use tautline::{Context, Error, JsonSession, Outgoing, Protocol};
+    ///
+    /// /// Writes the time in front of each message that goes out.
+    /// struct Stamped<P>(P);
+    ///
+    /// impl<P: Protocol> Protocol for Stamped<P> {
+    ///     fn inner(&mut self) -> Option<&mut dyn Protocol> {
+    ///         Some(&mut self.0)
+    ///     }
+    ///
+    ///     fn on_send(&mut self, cx: &mut Context<'_>, mut outgoing: Outgoing) -> Result<(), Error> {
+    ///         outgoing.message = format!("{} {}", cx.unix_time().as_secs(), outgoing.message).into();
+    ///         self.0.on_send(cx, outgoing)
+    ///     }
+    /// }
+    ///
+    /// let protocol = Stamped(JsonSession::new());
+    /// # drop(protocol);
+    /// ```
+    fn inner(&mut self) -> Option<&mut dyn Protocol> {
+        None
+    }
+
     /// Checks the protocol's own settings. `connect` and `start` call it once, on the caller's thread, before anything
     /// else, and return its error. By default the settings are valid.
-    fn check(&self) -> Result<(), Error> {
-        Ok(())
+    fn check(&mut self) -> Result<(), Error> {
+        self.inner().map_or(Ok(()), <dyn Protocol>::check)
     }
 
     /// Called before each attempt, to change what the attempt requests. `request` starts with the values of the
     /// configuration.
     fn prepare(&mut self, attempt: &Attempt<'_>, request: &mut UpgradeRequest) -> Result<(), Error> {
-        let _ = (attempt, request);
-        Ok(())
+        self.inner().map_or(Ok(()), |inner| inner.prepare(attempt, request))
     }
 
-    /// Called when the WebSocket is open.
+    /// Called when the WebSocket is open. By default the line is ready.
     ///
     /// A protocol that does not log in calls [`Context::ready`] here, and the line is ready in the state CONNECTED. A
     /// protocol that calls it later makes the line AUTHENTICATED. Until then, for at most `login_timeout`, the
     /// application's messages wait.
-    fn on_open(&mut self, cx: &mut Context<'_>, accepted: &Handshake) -> Result<(), Error>;
+    fn on_open(&mut self, cx: &mut Context<'_>, accepted: &Handshake) -> Result<(), Error> {
+        let Some(inner) = self.inner() else {
+            cx.ready();
+            return Ok(());
+        };
+        inner.on_open(cx, accepted)
+    }
 
     /// Called for each message. By default it is delivered to the application.
     fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
-        cx.deliver(message);
-        Ok(())
+        let Some(inner) = self.inner() else {
+            cx.deliver(message);
+            return Ok(());
+        };
+        inner.on_message(cx, message)
     }
 
     /// Called for a WebSocket ping. The client sends the pong with the same payload by itself.
     fn on_ping(&mut self, cx: &mut Context<'_>, payload: &[u8]) -> Result<(), Error> {
-        let _ = (cx, payload);
-        Ok(())
+        self.inner().map_or(Ok(()), |inner| inner.on_ping(cx, payload))
     }
 
     /// Called for a WebSocket pong, whether it answers a heartbeat or is unsolicited.
     fn on_pong(&mut self, cx: &mut Context<'_>, payload: &[u8]) -> Result<(), Error> {
-        let _ = (cx, payload);
-        Ok(())
+        self.inner().map_or(Ok(()), |inner| inner.on_pong(cx, payload))
     }
 
     /// Called for each message of the application that is about to be sent, to frame it, sign it or number it. By
@@ -188,15 +229,17 @@ pub trait Protocol: Send {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
-        cx.send(outgoing.message);
-        Ok(())
+        let Some(inner) = self.inner() else {
+            cx.send(outgoing.message);
+            return Ok(());
+        };
+        inner.on_send(cx, outgoing)
     }
 
     /// Called when a request that was sent waits for no answer any more: its timeout has passed, or the caller dropped
     /// its [`Answers`](crate::Answers). The protocol can notify the server here.
     fn on_withdrawn(&mut self, cx: &mut Context<'_>, request: RequestId) -> Result<(), Error> {
-        let _ = (cx, request);
-        Ok(())
+        self.inner().map_or(Ok(()), |inner| inner.on_withdrawn(cx, request))
     }
 
     /// Called with the result of a job that [`Context::work`] started on this connection.
@@ -206,22 +249,19 @@ pub trait Protocol: Send {
         id: u32,
         result: Result<Message, Error>,
     ) -> Result<(), Error> {
-        let _ = (cx, id, result);
-        Ok(())
+        self.inner().map_or(Ok(()), |inner| inner.on_work(cx, id, result))
     }
 
     /// Called when the line could not move, with the error of the attempt, of the login, or of a hook of the new
     /// connection. The line stays on the old connection. To try again, set a timer: [`Context::move_line`] does nothing
     /// here.
     fn on_move_failed(&mut self, cx: &mut Context<'_>, error: &Error) -> Result<(), Error> {
-        let _ = (cx, error);
-        Ok(())
+        self.inner().map_or(Ok(()), |inner| inner.on_move_failed(cx, error))
     }
 
     /// Called when a timer that was set with [`Context::set_timer`] on this connection has expired.
     fn on_timer(&mut self, cx: &mut Context<'_>, id: u32) -> Result<(), Error> {
-        let _ = (cx, id);
-        Ok(())
+        self.inner().map_or(Ok(()), |inner| inner.on_timer(cx, id))
     }
 
     /// Called when a heartbeat of [`Beat::Protocol`](crate::Beat::Protocol) is due, to send it. Report its answer with
@@ -230,15 +270,18 @@ pub trait Protocol: Send {
     /// By default this returns an error, which ends the connection: a protocol without this hook can't be used with
     /// that setting.
     fn on_beat(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
-        let _ = cx;
-        Err(Error::session("heartbeat.beat is Protocol, but this protocol has no on_beat to send heartbeats"))
+        match self.inner() {
+            Some(inner) => inner.on_beat(cx),
+            None => Err(Error::session(
+                "heartbeat.beat is Protocol, but this protocol has no on_beat to send heartbeats",
+            )),
+        }
     }
 
     /// Called when the caller closes the client and everything else has been sent or is [held](Context::hold). The
     /// protocol can send a last message here.
     fn on_closing(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
-        let _ = cx;
-        Ok(())
+        self.inner().map_or(Ok(()), |inner| inner.on_closing(cx))
     }
 
     /// Called when an attempt failed or a connection was lost. Drop here what belonged to the connection, and return
@@ -279,6 +322,16 @@ pub trait Protocol: Send {
     /// # let _ = Tracker { subscribed: false };
     /// ```
     fn on_down(&mut self, down: &Loss<'_>) -> Retry {
-        down.default_retry()
+        match self.inner() {
+            Some(inner) => inner.on_down(down),
+            None => down.default_retry(),
+        }
+    }
+}
+
+/// A protocol whose type is chosen when the program runs.
+impl Protocol for Box<dyn Protocol + '_> {
+    fn inner(&mut self) -> Option<&mut dyn Protocol> {
+        Some(&mut **self)
     }
 }

@@ -47,8 +47,18 @@ pub struct HeartbeatManager {
     running: Option<Running>,
     /// Reading is paused, because the application does not take its messages. A start does not change that.
     paused: bool,
-    /// What the server of this connection asks for: the time to the first beat, and the interval after it.
-    told: Option<(Duration, Duration)>,
+    schedule: Schedule,
+}
+
+/// When beats are due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Schedule {
+    /// As the configuration says.
+    Configured,
+    /// As the server of this connection asks for: the time to the first beat, and the interval after it.
+    Told { first: Duration, interval: Duration },
+    /// The server of this connection wants none.
+    Stopped,
 }
 
 #[derive(Debug)]
@@ -126,14 +136,18 @@ impl HeartbeatManager {
 
     /// A manager that is not running, with settings that are already validated.
     pub(crate) fn on_connection(config: HeartbeatConfig, paused: bool) -> Self {
-        Self { config, sent: 0, running: None, paused, told: None }
+        Self { config, sent: 0, running: None, paused, schedule: Schedule::Configured }
     }
 
     /// Starts on a connection that is ready. The first heartbeat is due after one interval. Does nothing with
     /// [`Beat::Off`].
     pub fn start(&mut self, now: Instant) {
+        let first = match self.schedule {
+            Schedule::Told { first, .. } => first,
+            Schedule::Configured | Schedule::Stopped => self.config.interval,
+        };
         self.running = (self.config.beat != Beat::Off).then(|| Running {
-            next_beat: deadline(now, self.told.map_or(self.config.interval, |(first, _)| first)),
+            next_beat: deadline(now, first),
             beats: Unanswered::new(),
             answered: self.sent,
             satisfied: self.sent,
@@ -145,7 +159,7 @@ impl HeartbeatManager {
     /// Stops, and clears the state of the connection.
     pub fn stop(&mut self) {
         self.running = None;
-        self.told = None;
+        self.schedule = Schedule::Configured;
     }
 
     /// Whether it was started and not stopped.
@@ -155,7 +169,7 @@ impl HeartbeatManager {
 
     /// Returns when [`handle_timeout`](Self::handle_timeout) must be called next.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let running = self.running.as_ref()?;
+        let running = self.running.as_ref().filter(|_| self.schedule != Schedule::Stopped)?;
         let judged = self.judged_at(running).unwrap_or(running.next_beat);
         Some(running.next_beat.min(judged))
     }
@@ -299,14 +313,28 @@ impl HeartbeatManager {
     pub(crate) fn set_beats(&mut self, now: Instant, first: Duration, interval: Duration) {
         // Beats without a pause would leave time for nothing else.
         let (first, interval) = (first.max(CLOSEST), interval.max(CLOSEST));
-        self.told = Some((first, interval));
+        let before = std::mem::replace(&mut self.schedule, Schedule::Told { first, interval });
         if let Some(running) = &mut self.running {
             running.next_beat = deadline(now, first);
+            if before == Schedule::Stopped {
+                // What was sent until now has not been judged, and is not any more.
+                running.satisfied = self.sent;
+                running.assess();
+            }
         }
     }
 
+    /// The server of this connection wants no beats until [`set_beats`](Self::set_beats). Nothing is due until then,
+    /// not even the verdict on the peer: pings that ask for a confirmation still go out, and measure the round trip.
+    pub(crate) fn stop_beats(&mut self) {
+        self.schedule = Schedule::Stopped;
+    }
+
     fn interval(&self) -> Duration {
-        self.told.map_or(self.config.interval, |(_, interval)| interval)
+        match self.schedule {
+            Schedule::Told { interval, .. } => interval,
+            Schedule::Configured | Schedule::Stopped => self.config.interval,
+        }
     }
 }
 

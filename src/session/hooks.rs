@@ -232,6 +232,7 @@ impl Session {
             Effect::CancelTimer(timer) => connection.timers.cancel(timer),
             Effect::BeatAnswered => self.note_round_trip(now, id, HeartbeatResponse::Json),
             Effect::Beats { first, interval } => connection.heartbeat.set_beats(now, first, interval),
+            Effect::StopBeats => connection.heartbeat.stop_beats(),
             Effect::Hold(time) => connection.hold = Some(deadline(now, time)),
             Effect::Release => connection.hold = None,
             Effect::Work(..) if connection.jobs == MOST_JOBS => {

@@ -74,7 +74,7 @@ impl Line {
         self.reason.as_ref()
     }
 
-    /// Returns the application's events since the last call, including messages.
+    /// Returns the events that the application has taken since the last call, including messages.
     pub fn events(&mut self) -> Vec<Event> {
         self.events.drain(..).collect()
     }
@@ -90,6 +90,64 @@ impl Line {
             }
         }
         messages
+    }
+
+    /// Makes the application take nothing from now on. The server's messages pile up to the bound
+    /// [`events`](field@crate::ConnectionConfig::events). Then reading [is paused](Self::is_reading_paused), and what the
+    /// server says waits in the network. Events that the application does not take do not appear in
+    /// [`events`](Self::events).
+    ///
+    /// The answers to requests have queues of their own: [`answers`](Self::answers) takes them. Those to a
+    /// [`request_many`](Self::request_many) pause reading in the same way.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use tautline::testing::Line;
+    /// use tautline::{ConnectionConfig, ConnectionState, JsonSession, QueueLimit};
+    ///
+    /// let config = ConnectionConfig::new("ws://test.example").events(QueueLimit::new(2, 1000));
+    /// let mut line = Line::new(config, JsonSession::new())?;
+    /// line.open();
+    /// line.stop_taking();
+    /// for n in 1..=5 {
+    ///     line.say(n.to_string());
+    /// }
+    /// assert!(line.is_reading_paused() && line.messages().is_empty());
+    ///
+    /// // The server is not judged while it is not heard.
+    /// line.step(Duration::from_secs(3600));
+    /// assert_eq!(line.state(), ConnectionState::Connected);
+    ///
+    /// line.take(1);
+    /// assert_eq!(line.messages(), ["1"]);
+    /// assert!(line.is_reading_paused());
+    /// line.take_all();
+    /// assert_eq!(line.messages(), ["2", "3", "4", "5"]);
+    /// assert!(!line.is_reading_paused());
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn stop_taking(&mut self) {
+        self.takes = Some(0);
+    }
+
+    /// Makes the application take this many messages, now or as they come, and then nothing more. It also takes the
+    /// other events before the last of them.
+    #[track_caller]
+    pub fn take(&mut self, messages: usize) {
+        self.takes = Some(messages);
+        self.settle();
+    }
+
+    /// Makes the application take everything at once again, as at the beginning.
+    #[track_caller]
+    pub fn take_all(&mut self) {
+        self.takes = None;
+        self.settle();
+    }
+
+    /// Whether reading is paused, because the application does not take its messages or answers.
+    pub fn is_reading_paused(&self) -> bool {
+        self.turn.is_paused()
     }
 
     /// Returns `maybe_delivered` of the latest loss or move that is still among the events: messages that were written,
@@ -196,6 +254,8 @@ impl Line {
             answers.push(Err(Error::Closed { reason }));
         }
         asked.waits &= answers.is_empty();
+        // They may have been what reading waited for.
+        self.settle();
         answers
     }
 

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use crate::dial::Dialled;
 use crate::error::{Error, Phase};
+use crate::event::Event;
 use crate::io::turn::{Host, News, Next};
 use crate::jobs::JobResult;
 use crate::message::Message;
@@ -143,7 +144,7 @@ impl Line {
         }
         self.bring();
         let stop = self.turn.turn(now);
-        self.events.extend(self.inbox.try_iter());
+        self.application();
         if stop && self.left.is_none() {
             self.turn.close_intake();
             self.left = Some(self.turn.session.take_left());
@@ -159,7 +160,19 @@ impl Line {
         };
         let script = &self.turn.host;
         let news = !script.results.is_empty() || script.plan.as_ref().is_some_and(|plan| plan.at <= now);
-        !sleeps || news || Role::ALL.into_iter().any(|role| self.at(role).is_heard())
+        let reads = !self.turn.is_paused();
+        !sleeps || news || reads && Role::ALL.into_iter().any(|role| self.at(role).is_heard())
+    }
+
+    /// The application takes its events, as many as the test lets it.
+    fn application(&mut self) {
+        while self.takes != Some(0) {
+            let Ok(event) = self.inbox.try_recv() else { return };
+            if let (Event::Message(_), Some(left)) = (&event, &mut self.takes) {
+                *left -= 1;
+            }
+            self.events.push_back(event);
+        }
     }
 
     /// Reports what has arrived, as the poller does.

@@ -321,3 +321,29 @@ fn where_order_alone_pairs_answers_each_request_has_one() {
     assert!(line.has_ended(asked));
     assert_eq!(line.messages(), [r#"{"is":"news"}"#]);
 }
+
+#[test]
+fn the_server_says_how_often_it_wants_heartbeats_if_at_all() {
+    let read = |value: &serde_json::Value| value["beat"].as_u64().map(Duration::from_secs);
+    let session =
+        || JsonSession::new().login(json!({"login": "me"})).accepted(|m| m["ok"] == true).beats_by(read);
+    // The answers to JSON heartbeats would be one more thing to say.
+    for config in [HeartbeatConfig::json(), HeartbeatConfig::default()] {
+        let mut line =
+            Line::new(ConnectionConfig::new(URL).heartbeat(config.timeout(7200 * S)), session()).unwrap();
+        line.open();
+        let count = |line: &mut Line| line.pings().len() + line.heard().len();
+        assert_eq!(count(&mut line), 1, "the login");
+        line.say(json!({"ok": true, "beat": 5}));
+        line.step(15 * S);
+        assert_eq!(count(&mut line), 3, "as the answer to the login says");
+        line.say(json!({"beat": 0, "why": "none is wanted"}));
+        assert_eq!(line.messages().len(), 1, "it is delivered all the same");
+        line.step(3600 * S);
+        assert_eq!((count(&mut line), line.state()), (0, tautline::ConnectionState::Authenticated));
+        line.say(json!({"beat": 60}));
+        line.say(json!({"other": 1}));
+        line.step(60 * S);
+        assert_eq!(count(&mut line), 1);
+    }
+}

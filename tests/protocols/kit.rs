@@ -672,3 +672,83 @@ fn a_line_is_the_same_each_time() {
     };
     assert_eq!(run(), run());
 }
+
+/// A line that holds this many messages, with heartbeats.
+fn narrow(messages: usize) -> Line {
+    let config = ConnectionConfig::new(URL).events(QueueLimit::new(messages, 1000));
+    let mut line = Line::new(config, tautline::JsonSession::new().answers_by("id")).unwrap();
+    line.open();
+    line
+}
+
+#[test]
+fn an_application_that_takes_nothing_pauses_reading_and_nothing_else() {
+    let mut line = narrow(3);
+    line.events();
+    line.stop_taking();
+    for n in 1..=3 {
+        assert!(!line.is_reading_paused());
+        line.say(n.to_string());
+    }
+    assert!(line.is_reading_paused());
+    line.ping("unread");
+    line.say("4");
+    line.send("goes out");
+    assert_eq!((line.heard(), line.pongs().len(), line.events().len()), (vec!["goes out".to_owned()], 0, 0));
+    line.answer_pings(false);
+    line.step(120 * S);
+    assert_eq!((line.pings().len(), line.state()), (4, Connected), "heartbeats go on and nobody is judged");
+    line.take(1);
+    assert_eq!((line.messages(), line.pongs().len()), (vec!["1".to_owned()], 1), "the ping was next");
+    assert!(line.is_reading_paused(), "the next message has taken the room");
+    line.say("5");
+    line.take(0);
+    assert!(line.messages().is_empty() && line.is_reading_paused());
+    line.take(10);
+    line.say("6");
+    assert_eq!(line.messages(), ["2", "3", "4", "5", "6"], "now and as they come");
+    line.step(40 * S);
+    assert!(trouble(&line).contains("heartbeat timeout"), "and the server is judged again");
+}
+
+#[test]
+fn what_happens_meanwhile_stands_behind_the_messages_that_nobody_has_taken() {
+    let mut line = narrow(1);
+    line.events();
+    line.stop_taking();
+    line.say("1");
+    line.say("2");
+    line.break_off();
+    assert_eq!(line.state(), Connected, "the end stands behind what was not read");
+    line.take(2);
+    assert_eq!((line.messages(), line.state()), (vec!["1".to_owned(), "2".to_owned()], Disconnected));
+    assert!(line.events().is_empty(), "it took two messages and no more");
+    line.take_all();
+    assert!(line.events().iter().any(|event| matches!(event, Event::Disconnected { .. })));
+}
+
+#[test]
+fn a_line_that_closes_does_not_wait_for_the_application() {
+    let mut line = narrow(1);
+    line.stop_taking();
+    line.say("1");
+    line.say("2");
+    assert!(line.is_reading_paused());
+    line.close_client();
+    assert_eq!((line.state(), line.is_reading_paused()), (Closed, false));
+    line.take_all();
+    assert_eq!(line.messages(), ["1"], "what found no room is dropped");
+}
+
+#[test]
+fn answers_that_nobody_takes_pause_reading_until_they_are_taken() {
+    let mut line = narrow(2);
+    let asked = line.request_many(serde_json::json!({"subscribe": "all"}));
+    for n in 1..=4 {
+        line.say(serde_json::json!({"id": 1, "n": n}));
+    }
+    assert!(line.is_reading_paused());
+    assert_eq!(line.answers(asked).len(), 2);
+    assert_eq!(line.answers(asked).len(), 2, "reading has gone on");
+    assert!(!line.is_reading_paused());
+}

@@ -9,6 +9,7 @@ mod moving;
 mod services;
 #[path = "../common/watchdog.rs"]
 mod watchdog;
+mod wrapping;
 
 use std::time::Duration;
 

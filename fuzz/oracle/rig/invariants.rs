@@ -29,6 +29,7 @@ impl Rig {
         let blocked = line.filter(|line| line.is_blocked()).map(|line| line.moved);
         let (ready, paused) = (self.turn.session.wants_outbox(), self.turn.is_paused());
         let now = self.now();
+        self.check.silent = current.is_some_and(|current| self.fallen.is_silent(current));
         self.check.asleep(now, state, deadline, (&self.config, blocked, ready, paused));
         self.turn.session.handle_timeout(now);
         assert!(!self.turn.session.has_output(), "a call without need did something");

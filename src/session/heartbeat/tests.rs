@@ -205,6 +205,73 @@ fn off_never_beats() {
 }
 
 #[test]
+fn a_stop_ends_the_beats_and_the_verdict_that_was_on_its_way() {
+    let (mut heartbeat, t) = started(HeartbeatConfig::default().strict(true));
+    beat(&mut heartbeat, t + 30 * S);
+    heartbeat.stop_beats();
+    assert!(heartbeat.is_running(), "it may still ask for a confirmation");
+    assert_eq!(heartbeat.next_deadline(), None);
+    assert_eq!(heartbeat.handle_timeout(t + 1000 * S), None);
+    // What happens meanwhile starts nothing.
+    heartbeat.probe(t + 1001 * S);
+    heartbeat.handle_sleep(t + 1002 * S);
+    heartbeat.handle_paused(t + 1003 * S, true);
+    heartbeat.handle_paused(t + 1004 * S, false);
+    assert_eq!((heartbeat.next_deadline(), heartbeat.handle_timeout(t + 2000 * S)), (None, None));
+}
+
+#[test]
+fn a_ping_that_asks_for_a_confirmation_is_not_judged_after_a_stop_nor_after_the_next_start() {
+    let (mut heartbeat, t) = started(HeartbeatConfig::default().strict(true));
+    heartbeat.stop_beats();
+    assert_eq!(heartbeat.beat(t + S), HeartbeatFrame::Ping(1_u64.to_be_bytes()));
+    heartbeat.handle_written(t + S, 1);
+    assert_eq!(heartbeat.next_deadline(), None);
+    let answer = HeartbeatResponse::Pong(&[0, 0, 0, 0, 0, 0, 0, 1]);
+    assert_eq!(heartbeat.handle_response(t + 2 * S, answer), Some(S), "it measures the round trip");
+    heartbeat.beat(t + 3 * S);
+    heartbeat.handle_written(t + 3 * S, 2);
+    heartbeat.set_beats(t + 100 * S, 5 * S, 20 * S);
+    assert_eq!(heartbeat.next_deadline(), Some(t + 105 * S), "the first, and no verdict before it");
+    beat(&mut heartbeat, t + 105 * S);
+    assert_eq!(heartbeat.handle_timeout(t + 115 * S), Some(Dead { silence: 10 * S }));
+}
+
+#[test]
+fn a_stop_before_the_start_keeps_it_silent_and_ends_with_the_connection() {
+    let now = Instant::now();
+    let mut heartbeat = HeartbeatManager::new(HeartbeatConfig::default()).unwrap();
+    heartbeat.stop_beats();
+    heartbeat.start(now);
+    assert_eq!(heartbeat.next_deadline(), None);
+    heartbeat.set_beats(now + S, S, 2 * S);
+    assert_eq!(heartbeat.handle_timeout(now + 2 * S), Some(ping(1)));
+    assert_eq!(heartbeat.next_deadline(), Some(now + 4 * S));
+    heartbeat.stop_beats();
+    heartbeat.stop();
+    heartbeat.start(now);
+    assert_eq!(heartbeat.next_deadline(), Some(now + 30 * S), "as configured");
+}
+
+#[test]
+fn off_stays_off_whatever_a_protocol_asks_for() {
+    let (mut heartbeat, t) = started(HeartbeatConfig::off());
+    heartbeat.set_beats(t, S, S);
+    assert_eq!((heartbeat.next_deadline(), heartbeat.handle_timeout(t + 1000 * S)), (None, None));
+    heartbeat.stop_beats();
+    heartbeat.set_beats(t, S, S);
+    assert_eq!(heartbeat.next_deadline(), None);
+}
+
+#[test]
+fn setting_the_beats_again_does_not_put_the_verdict_off() {
+    let (mut heartbeat, t) = started(HeartbeatConfig::default());
+    beat(&mut heartbeat, t + 30 * S);
+    heartbeat.set_beats(t + 35 * S, 50 * S, 50 * S);
+    assert_eq!(heartbeat.handle_timeout(t + 40 * S), Some(Dead { silence: 10 * S }));
+}
+
+#[test]
 fn a_peer_that_never_answers_but_talks_costs_no_memory() {
     let (mut heartbeat, t) = started(HeartbeatConfig::default());
     for n in 1..=10_000 {

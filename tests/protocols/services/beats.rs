@@ -64,3 +64,91 @@ fn heartbeats_go_out_as_the_server_wants_them_and_only_when_the_line_is_idle() {
     line.step(5 * S);
     assert_eq!(line.heard(), ["alive?"]);
 }
+
+/// Its server says in the welcome whether and how often it wants heartbeats.
+struct Told;
+
+impl Protocol for Told {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
+        cx.stop_beats();
+        Ok(())
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
+        match message.as_text() {
+            Some("stop") => cx.stop_beats(),
+            Some("every 20 s") => cx.set_beats(20 * S, 20 * S),
+            _ => {}
+        }
+        cx.ready();
+        Ok(())
+    }
+
+    fn on_beat(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        cx.send("alive?");
+        Ok(())
+    }
+}
+
+/// How many heartbeats the server has got since the last call.
+fn beats(line: &mut Line) -> usize {
+    line.pings().len() + line.heard().len()
+}
+
+#[test]
+fn heartbeats_stop_and_start_as_the_server_says_whatever_they_are() {
+    use tautline::Beat::{Json, Protocol, WebSocketPing};
+    for beat in [WebSocketPing, Json, Protocol] {
+        let config = ConnectionConfig::new(URL).heartbeat(HeartbeatConfig::default().beat(beat));
+        let mut line = Line::new(config, Told).unwrap();
+        line.answer_pings(false);
+        line.open();
+        line.say("welcome");
+        line.step(3600 * S);
+        assert_eq!((beats(&mut line), line.state()), (0, tautline::ConnectionState::Authenticated));
+        line.say("every 20 s");
+        line.step(20 * S);
+        assert_eq!(beats(&mut line), 1, "{beat:?}");
+        // Its verdict is due in ten seconds, and another word of the server's would only postpone it.
+        line.step(9 * S);
+        line.say("stop");
+        line.reconnect_now();
+        line.step(3600 * S);
+        assert_eq!(
+            (beats(&mut line), line.state()),
+            (0, tautline::ConnectionState::Authenticated),
+            "{beat:?}"
+        );
+        line.say("every 20 s");
+        line.step(31 * S);
+        assert!(trouble(&line).contains("heartbeat timeout"), "{}", trouble(&line));
+        line.step(line.next_attempt().unwrap());
+        line.open();
+        assert_eq!(beats(&mut line), 1);
+        line.say("welcome");
+        line.step(3600 * S);
+        assert_eq!(beats(&mut line), 0, "each connection is asked anew");
+    }
+}
+
+#[test]
+fn a_protocol_does_not_start_what_is_configured_off() {
+    let mut line = opened(Told);
+    line.say("every 20 s");
+    line.step(3600 * S);
+    assert_eq!(beats(&mut line), 0);
+}
+
+#[test]
+fn what_was_sent_is_confirmed_though_the_heartbeats_have_stopped() {
+    let mut config = ConnectionConfig::new(URL).delivery(tautline::Delivery::AtLeastOnce);
+    config.outbox.messages = 4;
+    let mut line = Line::new(config, Told).unwrap();
+    line.open();
+    line.say("welcome");
+    // Nothing else frees the outbox.
+    for n in 0..40 {
+        line.send(n.to_string());
+    }
+    assert_eq!(line.heard().len(), 40);
+}
