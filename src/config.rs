@@ -81,6 +81,15 @@ pub struct ConnectionConfig {
     /// How long the operating system may accept no byte of the pending output before the connection is given up.
     /// Default 30 s.
     pub write_timeout: Duration,
+    /// How long a ready line may bring no message before the connection is given up with
+    /// [`Error::IdleTimeout`](crate::Error::IdleTimeout), although the server answers heartbeats. Every message restarts
+    /// the time, except answers to heartbeats; [`counts_as_data`](crate::Builder::counts_as_data) narrows that. A message
+    /// that is still arriving is no silence. While reading is paused, nothing is judged.
+    ///
+    /// Choose it longer than a healthy server is ever silent. Otherwise every connection is lost after this time, and the
+    /// client keeps reconnecting. The delays then grow up to `max_delay`, and `max_attempts` counts these losses, because
+    /// the time without data does not count towards `stable_after`. Default `None`: no limit.
+    pub idle_timeout: Option<Duration>,
     /// How long the line must have been ready for the backoff to start over; at least 100 ms. Default 5 s.
     pub stable_after: Duration,
     /// The longest `Retry-After` that the client honours. A longer one is cut to this. Default 1 h.
@@ -188,6 +197,7 @@ impl ConnectionConfig {
             login_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(3),
             write_timeout: Duration::from_secs(30),
+            idle_timeout: None,
             stable_after: Duration::from_secs(5),
             retry_after_cap: Duration::from_secs(3600),
             max_message_size: 64 << 20,
@@ -230,6 +240,7 @@ impl ConnectionConfig {
             ("login_timeout", self.login_timeout),
             ("close_timeout", self.close_timeout),
             ("write_timeout", self.write_timeout),
+            ("idle_timeout", self.idle_timeout.unwrap_or(Duration::MAX)),
             ("max_age", self.max_age.unwrap_or(Duration::MAX)),
         ] {
             not_zero(setting, duration)?;
@@ -304,6 +315,7 @@ setters!(ConnectionConfig {
     login_timeout: Duration,
     close_timeout: Duration,
     write_timeout: Duration,
+    idle_timeout: Duration,
     stable_after: Duration,
     retry_after_cap: Duration,
     max_message_size: usize,
@@ -371,6 +383,7 @@ impl fmt::Debug for ConnectionConfig {
             .field("login_timeout", &self.login_timeout)
             .field("close_timeout", &self.close_timeout)
             .field("write_timeout", &self.write_timeout)
+            .field("idle_timeout", &self.idle_timeout)
             .field("stable_after", &self.stable_after)
             .field("retry_after_cap", &self.retry_after_cap)
             .field("max_message_size", &self.max_message_size)

@@ -220,6 +220,12 @@ pub enum Error {
         /// timeout. The last sign of life may be older, by up to one interval.
         silence: Duration,
     },
+    /// The server sent no data for too long, although the connection is open and heartbeats may be answered.
+    #[non_exhaustive]
+    IdleTimeout {
+        /// How long it sent none: the configured `idle_timeout`.
+        after: Duration,
+    },
     /// The operating system accepted no more bytes, because the peer does not read.
     #[non_exhaustive]
     WriteStalled {
@@ -399,6 +405,10 @@ impl fmt::Display for Error {
             Self::HeartbeatTimeout { silence } => {
                 write!(f, "heartbeat timeout: no answer for {}", brief(*silence))
             }
+            Self::IdleTimeout { after } => write!(
+                f,
+                "the server sent no data for {after:?}, though the connection is open; if it may be silent for that long, raise idle_timeout"
+            ),
             Self::WriteStalled { after } => {
                 write!(f, "the server took no more bytes for {}", brief(*after))
             }

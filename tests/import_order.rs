@@ -88,7 +88,7 @@ const FOLDERS: [Folder; 6] = [
             "requests",
             "connection",
             "close_handshake pings",
-            "reconnect",
+            "reconnect idle",
             "heartbeat",
             "sender outbox",
             "backoff inquiry ledger settled timers unanswered",

@@ -90,6 +90,7 @@ fn times_and_sizes() -> Vec<Case> {
             ConnectionConfig::write_timeout,
             &[(ZERO, Refused), (NS, Works), (MAX, Works)],
         ),
+        timed("idle_timeout", ConnectionConfig::idle_timeout, &[(ZERO, Refused), (NS, Fails), (MAX, Works)]),
         timed("stable_after", ConnectionConfig::stable_after, &[(ZERO, Works), (NS, Works), (MAX, Works)]),
         timed(
             "retry_after_cap",
@@ -251,6 +252,7 @@ fn everything() -> Vec<Case> {
             .login_timeout(MAX)
             .close_timeout(MAX)
             .write_timeout(MAX)
+            .idle_timeout(MAX)
             .stable_after(MAX)
             .retry_after_cap(MAX)
             .max_age(MAX)

@@ -12,7 +12,9 @@ use crate::client::{Client, LineHandle};
 use crate::config::{Beat, Confirmation, ConnectionConfig, WhileDown};
 use crate::error::Error;
 use crate::io::thread::{IoThread, Notify, Setup};
+use crate::message::Message;
 use crate::protocol::{Protocol, UpgradeRequest};
+use crate::session::DataFilter;
 use crate::shared::Shared;
 use crate::shared::{AdaptiveSpin, CALLERS_FACTOR, Gate, Intake, LATE, Status, Thread};
 use crate::state::ConnectionState;
@@ -37,11 +39,12 @@ pub struct Builder {
     resolver: Option<Resolver>,
     fetch: Option<Fetch>,
     protocol: Option<Box<dyn Protocol>>,
+    data: Option<DataFilter>,
 }
 
 impl Builder {
     pub(super) fn new(config: ConnectionConfig) -> Self {
-        Self { config, notify: None, resolver: None, fetch: None, protocol: None }
+        Self { config, notify: None, resolver: None, fetch: None, protocol: None, data: None }
     }
 
     /// Calls `callback` on the I/O thread after events were queued, once for any number of them.
@@ -95,6 +98,30 @@ impl Builder {
     /// open, and every message is delivered.
     pub fn protocol(mut self, protocol: impl Protocol + 'static) -> Self {
         self.protocol = Some(Box::new(protocol));
+        self
+    }
+
+    /// Sets which messages restart [`idle_timeout`](ConnectionConfig::idle_timeout): those for which `counts` returns
+    /// `true`. By default every message does, except answers to heartbeats, which never do.
+    ///
+    /// Use it for a server that keeps sending something when its feed is dead, such as heartbeats of its own. The closure
+    /// gets each message as it arrived, before a protocol sees it, once the line is ready. It runs on the I/O thread and
+    /// must not block. If it panics, the client is closed.
+    ///
+    /// Without an `idle_timeout`, `connect` and `start` return an error.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use tautline::{Client, ConnectionConfig};
+    /// let config = ConnectionConfig::new("wss://feed.example").idle_timeout(Duration::from_secs(60));
+    /// let client = Client::builder(config)
+    ///     .counts_as_data(|message| !message.as_text().is_some_and(|text| text.contains("\"heartbeat\"")))
+    ///     .connect()?;
+    /// # drop(client);
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn counts_as_data(mut self, counts: impl Fn(&Message) -> bool + Send + 'static) -> Self {
+        self.data = Some(Box::new(counts));
         self
     }
 
@@ -168,8 +195,12 @@ impl Builder {
     }
 
     fn launch(self, one_attempt: bool) -> Result<Client, Error> {
-        let Self { mut config, notify, resolver, fetch, mut protocol } = self;
+        let Self { mut config, notify, resolver, fetch, mut protocol, data } = self;
         config.check()?;
+        if data.is_some() && config.idle_timeout.is_none() {
+            let reason = "it is not set, but counts_as_data says which messages restart it; set it, or leave counts_as_data out";
+            return Err(Error::InvalidConfig { setting: "idle_timeout", reason: reason.into() });
+        }
         if protocol.is_none() && fetch.is_none() {
             // Nobody else can make the request a valid one.
             UpgradeRequest::new(&config).check()?;
@@ -218,6 +249,7 @@ impl Builder {
             protocol,
             one_attempt,
             notify,
+            data,
             poller,
             timer,
             shared: shared.clone(),

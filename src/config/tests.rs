@@ -53,6 +53,7 @@ fn a_bad_setting_is_named_with_what_it_is_and_what_is_allowed() {
         (config().login_timeout(zero), "login_timeout can't be used: it is zero; it must be longer"),
         (config().close_timeout(zero), "close_timeout can't be used: it is zero; it must be longer"),
         (config().write_timeout(zero), "write_timeout can't be used: it is zero; it must be longer"),
+        (config().idle_timeout(zero), "idle_timeout can't be used: it is zero; it must be longer"),
         (config().max_age(zero), "max_age can't be used: it is zero; it must be longer"),
         (config().max_message_size(0), "max_message_size can't be used: it is 0; at least 1 is needed"),
         (config().max_frame_size(0), "max_frame_size can't be used: it is 0; at least 1 is needed"),

@@ -141,6 +141,7 @@ pub(crate) fn every_error() -> Vec<Error> {
         Error::ByCaller { call: "suspend" },
         Error::ConnectionLost { source: None },
         Error::HeartbeatTimeout { silence: after },
+        Error::IdleTimeout { after },
         Error::WriteStalled { after },
         Error::Protocol { code: 1002, reason: reason.clone() },
         Error::Timeout { waiting_for: "a message", after, source: None },

@@ -24,7 +24,7 @@ use crate::io::turn::{Host, News, Next, Turn};
 use crate::jobs::{JobResult, Jobs};
 use crate::protocol::{Protocol, UpgradeRequest};
 use crate::session::reconnect::ReconnectPlan;
-use crate::session::{ConnectionId, Job, LOG, Session, Startup};
+use crate::session::{ConnectionId, DataFilter, Job, LOG, Session, Startup};
 use crate::shared::{AdaptiveSpin, Callback, Command, Shared, Status, list};
 use crate::state::ConnectionState;
 use crate::timer::Timer;
@@ -70,6 +70,7 @@ pub(crate) struct Setup {
     pub(crate) protocol: Option<Box<dyn Protocol>>,
     pub(crate) one_attempt: bool,
     pub(crate) notify: Option<Notify>,
+    pub(crate) data: Option<DataFilter>,
     pub(crate) poller: Poller,
     pub(crate) timer: Arc<Timer>,
     pub(crate) shared: Shared,
@@ -163,8 +164,8 @@ impl IoThread {
     /// # Errors
     /// A setting can't be used.
     pub(crate) fn new(setup: Setup) -> Result<Box<Self>, Error> {
-        let Setup { settings, protocol, one_attempt, notify, poller, timer, shared, commands, events } =
-            setup;
+        let Setup { settings, protocol, one_attempt, notify, data, .. } = setup;
+        let Setup { poller, timer, shared, commands, events, .. } = setup;
         let (results_in, results) = crossbeam_channel::unbounded();
         let (worked_in, worked) = crossbeam_channel::unbounded();
         let mode = Startup { one_attempt, fetches: settings.fetch.is_some() };
@@ -173,7 +174,13 @@ impl IoThread {
             let calls = Arc::clone(&shared.calls);
             Box::new(Timed::new(protocol, calls)) as Box<dyn Protocol>
         });
-        let session = Session::new(settings.config.clone(), protocol, mode, clocks)?;
+        let mut session = Session::new(settings.config.clone(), protocol, mode, clocks)?;
+        if let Some(filter) = data {
+            let calls = Arc::clone(&shared.calls);
+            session.set_data_filter(Box::new(move |message| {
+                timed(&calls, Callback::CountsAsData, || filter(message)).unwrap_or(true)
+            }));
+        }
         let publisher = Publisher::new(events, settings.config.events, Arc::clone(&shared.burst));
         let (intake, status) = (Arc::clone(&shared.intake), Arc::clone(&shared.status));
         let threads = Threads {

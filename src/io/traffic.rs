@@ -31,6 +31,7 @@ pub(crate) fn read<T: Raw>(
 ) -> usize {
     let id = open.id;
     let (received, mut taken) = (open.socket.received(), open.socket.taken());
+    let (messages_before, _) = open.socket.messages_so_far();
     let (mut frames, mut bytes) = (0, 0);
     open.may_have_more = true;
     open.socket.begin_burst(BURST_BYTES);
@@ -83,6 +84,11 @@ pub(crate) fn read<T: Raw>(
     }
     if open.socket.received() > received {
         session.handle_activity(now, id);
+        let (messages, is_incomplete) = open.socket.messages_so_far();
+        // In the middle of a message, bytes that have brought nothing yet belong to a TLS record that holds more of it.
+        if is_incomplete && (messages > messages_before || frames == 0) {
+            session.handle_part(now, id);
+        }
     }
     frames
 }

@@ -318,7 +318,8 @@ impl<'a> Context<'a> {
         self.effects.push(Effect::StopBeats);
     }
 
-    /// Reports that the oldest heartbeat of [`Beat::Protocol`](crate::Beat::Protocol) was answered.
+    /// Reports that the oldest heartbeat of [`Beat::Protocol`](crate::Beat::Protocol) was answered. A message about which
+    /// `on_message` says so does not restart [`idle_timeout`](crate::ConnectionConfig::idle_timeout).
     pub fn beat_answered(&mut self) {
         self.effects.push(Effect::BeatAnswered);
     }

@@ -8,6 +8,7 @@ use crate::handshake::Handshake;
 use crate::secrets::Secrets;
 use crate::session::close_handshake::Closing;
 use crate::session::heartbeat::HeartbeatManager;
+use crate::session::idle::IdleTimer;
 use crate::session::inquiry::Inquiry;
 use crate::session::ledger::WriteLedger;
 use crate::session::pings::Pings;
@@ -30,6 +31,8 @@ pub(super) struct Connection {
     pub(super) ledger: WriteLedger,
     pub(super) pings: Pings,
     pub(super) heartbeat: HeartbeatManager,
+    /// How long the server has sent no data.
+    pub(super) idle: IdleTimer,
     /// The protocol's timers.
     pub(super) timers: Timers,
     /// The message that the protocol is framing. It stays here if the protocol ends the connection while framing it.
@@ -97,6 +100,7 @@ impl Connection {
             ledger: WriteLedger::new(taken),
             pings: Pings::new(),
             heartbeat: HeartbeatManager::on_connection(config.heartbeat.clone(), paused),
+            idle: IdleTimer::new(config.idle_timeout),
             timers: Timers::default(),
             framed: None,
             hold: None,
@@ -148,6 +152,7 @@ impl Connection {
             self.timers.miss_input();
             return;
         }
+        self.idle.restart(now);
         match &mut self.stage {
             Stage::LoggingIn { until, .. } => *until = deadline(now, config.login_timeout),
             Stage::Leaving { until, .. } => *until = deadline(now, config.close_timeout),
@@ -160,7 +165,8 @@ impl Connection {
     pub(super) fn next_judgement(&self, paused: bool, write_timeout: Duration) -> Option<Instant> {
         let stage = match &self.stage {
             Stage::LoggingIn { until, .. } | Stage::Leaving { until, .. } => Some(*until),
-            Stage::Standby { .. } | Stage::Ready | Stage::Closing(_) => None,
+            Stage::Ready => self.idle.next_deadline(),
+            Stage::Standby { .. } | Stage::Closing(_) => None,
         };
         let judged = [stage.filter(|_| !paused), self.ledger.deadline(write_timeout)];
         judged.into_iter().flatten().min()

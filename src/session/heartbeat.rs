@@ -122,7 +122,7 @@ pub enum HeartbeatResponse<'a> {
 const CLOSEST: Duration = Duration::from_millis(1);
 
 /// A call that is later than this means that the process was suspended, and could not hear an answer.
-const OVERSLEPT: Duration = Duration::from_secs(5);
+pub(super) const OVERSLEPT: Duration = Duration::from_secs(5);
 
 impl HeartbeatManager {
     /// Returns a manager that is not running.

@@ -38,13 +38,16 @@ pub(super) struct Hooks {
     /// The protocol has stopped the client: there will be no further connection.
     pub(super) stopped: bool,
     pub(super) random: Box<dyn FnMut() -> f64 + Send>,
+    /// A hook has called a message the answer to a heartbeat since this was last cleared.
+    pub(super) beat_answered: bool,
     /// What a hook asks for. The vector is kept to reuse its memory.
     effects: Vec<Effect>,
 }
 
 impl Hooks {
     pub(super) fn new(protocol: Option<Box<dyn Protocol>>) -> Self {
-        Self { protocol, stopped: false, random: Box::new(fastrand::f64), effects: Vec::new() }
+        let random = Box::new(fastrand::f64);
+        Self { protocol, stopped: false, random, beat_answered: false, effects: Vec::new() }
     }
 }
 
@@ -230,7 +233,10 @@ impl Session {
                 }
             }
             Effect::CancelTimer(timer) => connection.timers.cancel(timer),
-            Effect::BeatAnswered => self.note_round_trip(now, id, HeartbeatResponse::Json),
+            Effect::BeatAnswered => {
+                self.hooks.beat_answered = true;
+                self.note_round_trip(now, id, HeartbeatResponse::Json);
+            }
             Effect::Beats { first, interval } => connection.heartbeat.set_beats(now, first, interval),
             Effect::StopBeats => connection.heartbeat.stop_beats(),
             Effect::Hold(time) => connection.hold = Some(deadline(now, time)),
@@ -314,6 +320,7 @@ impl Session {
             for connection in self.line.connections_mut() {
                 connection.timers.miss_input();
                 connection.heartbeat.handle_sleep(now);
+                connection.idle.restart(now);
             }
         }
     }
@@ -330,6 +337,17 @@ impl Session {
             // There is nothing to write, so the wait for a sign of life starts now.
             _ => current.heartbeat.handle_written(now, number),
         }
+    }
+
+    /// Whether a message on this connection counts as data. `None` if the application's filter panicked.
+    pub(super) fn counts_as_data(&mut self, id: ConnectionId, message: &Message) -> Option<bool> {
+        let judges = self.line.ready().is_some_and(|ready| ready.id == id && ready.idle.is_running());
+        let Some(filter) = self.data.as_ref().filter(|_| judges) else { return Some(true) };
+        let counts = catch_unwind(AssertUnwindSafe(|| filter(message)));
+        if counts.is_err() {
+            self.handle_panic("counts_as_data");
+        }
+        counts.ok()
     }
 
     /// A callback of the application panicked.

@@ -12,6 +12,7 @@ mod confirm;
 mod connection;
 pub(crate) mod heartbeat;
 mod hooks;
+mod idle;
 mod inquiry;
 mod ledger;
 mod line;
@@ -117,7 +118,12 @@ pub(crate) struct Session {
     wanted: Wanted,
     out: Outputs,
     stats: Stats,
+    /// Which messages count as data, if not all do.
+    data: Option<DataFilter>,
 }
+
+/// Says whether a message counts as data.
+pub(crate) type DataFilter = Box<dyn Fn(&Message) -> bool + Send>;
 
 /// The wall clock at an instant; unix time is computed from it.
 #[derive(Clone, Copy, Debug)]
@@ -145,8 +151,14 @@ impl Session {
             wanted: Wanted::default(),
             out: Outputs::new(),
             stats: Stats::default(),
+            data: None,
             config,
         })
+    }
+
+    /// Only messages that `filter` accepts count as data.
+    pub(crate) fn set_data_filter(&mut self, filter: DataFilter) {
+        self.data = Some(filter);
     }
 
     /// Makes the first attempt.
@@ -225,16 +237,36 @@ impl Session {
         self.handle_activity(now, id);
         if self.config.heartbeat.beat == Beat::Json && is_json_pong(&message) {
             self.note_round_trip(now, id, HeartbeatResponse::Json);
-            return;
+            return self.end_of_message(now, id, false);
         }
         if !self.accepts_input(id) {
             return;
         }
+        let Some(counts) = self.counts_as_data(id, &message) else { return };
         self.stats.messages_received += 1;
         if self.hooks.protocol.is_some() {
+            self.hooks.beat_answered = false;
             self.hook(now, id, |protocol, cx| protocol.on_message(cx, message));
+            self.end_of_message(now, id, counts && !self.hooks.beat_answered);
         } else {
             self.deliver(message);
+            self.end_of_message(now, id, counts);
+        }
+    }
+
+    /// Part of a message arrived, and the message is not complete.
+    pub(crate) fn handle_part(&mut self, now: Instant, id: ConnectionId) {
+        if let Some(connection) = self.line.connection_mut(id) {
+            connection.idle.handle_part(now);
+        }
+    }
+
+    /// A message is complete, and has been handled. `counts`: it is data.
+    fn end_of_message(&mut self, now: Instant, id: ConnectionId, counts: bool) {
+        if self.config.idle_timeout.is_some()
+            && let Some(connection) = self.line.connection_mut(id)
+        {
+            connection.idle.handle_message(now, counts);
         }
     }
 
@@ -315,7 +347,10 @@ impl Session {
         let (paused, write_timeout) = (self.paused, self.config.write_timeout);
         let Some(connection) = self.line.connection_mut(id) else { return };
         connection.hold.take_if(|until| *until <= now);
+        let judged = connection.is_ready() && !paused;
+        let idle_for = if judged { connection.idle.handle_timeout(now) } else { None };
         if connection.next_judgement(paused, write_timeout).is_some_and(|at| at <= now) {
+            let stalled = Error::WriteStalled { after: write_timeout };
             let error = match connection.stage {
                 Stage::LoggingIn { until, .. } if until <= now && !paused => {
                     Error::LoginTimeout { after: self.config.login_timeout }
@@ -323,7 +358,7 @@ impl Session {
                 Stage::Leaving { until, .. } if until <= now && !paused => {
                     Error::session("its server has not ended it within close_timeout")
                 }
-                _ => Error::WriteStalled { after: write_timeout },
+                _ => idle_for.map_or(stalled, |after| Error::IdleTimeout { after }),
             };
             return self.lose(now, id, error);
         }
@@ -385,6 +420,7 @@ impl Session {
         up.ready = Some(Ready { since: now, authenticated });
         up.current.stage = Stage::Ready;
         up.current.heartbeat.start(now);
+        up.current.idle.start(now);
         let handshake = Arc::clone(&up.current.handshake);
         self.announce(None);
         let attempts = self.retries.succeed();

@@ -146,6 +146,7 @@ impl Session {
         let Some(Successor::Open(mut successor)) = up.successor.take() else { return };
         successor.stage = Stage::Ready;
         successor.heartbeat.start(now);
+        successor.idle.start(now);
         let (handed, handshake) = (successor.ledger.handed, Arc::clone(&successor.handshake));
         let mut predecessor = std::mem::replace(&mut up.current, *successor);
         predecessor.stop_sending();

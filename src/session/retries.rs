@@ -63,8 +63,13 @@ impl Session {
         let ready = self.line.up().and_then(|up| up.ready);
         let ready_for = ready.map(|ready| now.saturating_duration_since(ready.since));
         // A server that accepts and then drops must not be hammered. Only a line that stayed up restarts the backoff. A
-        // line that was lost at once does not, whatever `stable_after` says.
-        if ready_for.is_some_and(|time| time >= self.config.stable_after.max(BETWEEN_IMMEDIATE_ATTEMPTS)) {
+        // line that was lost at once does not, whatever `stable_after` says. Silence does not prove a line.
+        let silence = match &reason {
+            DisconnectReason::Lost(Error::IdleTimeout { after }) => *after,
+            _ => Duration::ZERO,
+        };
+        let stable_for = ready_for.map(|time| time.saturating_sub(silence));
+        if stable_for.is_some_and(|time| time >= self.config.stable_after.max(BETWEEN_IMMEDIATE_ATTEMPTS)) {
             self.retries.manager.reset_backoff();
         }
         let down = Loss {

@@ -6,6 +6,7 @@ mod closing;
 mod confirm;
 mod delivery;
 mod heartbeat;
+mod idle;
 mod moving;
 mod suspending;
 

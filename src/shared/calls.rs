@@ -24,12 +24,13 @@ pub(crate) enum Callback {
     OnBeat,
     OnClosing,
     OnDown,
+    CountsAsData,
     OnEventReady,
     Drop,
 }
 
 /// The names of the callbacks, in that order. The first entry stands for anything else that may keep the thread.
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 17] = [
     ELSE,
     "prepare",
     "on_open",
@@ -44,6 +45,7 @@ const NAMES: [&str; 16] = [
     "on_beat",
     "on_closing",
     "on_down",
+    "counts_as_data",
     "on_event_ready",
     "the drop of a callback, of the protocol or of its work",
 ];
@@ -188,6 +190,7 @@ mod tests {
     #[test]
     fn each_callback_has_its_name() {
         assert_eq!(Callback::Prepare.name(), "prepare");
+        assert_eq!(Callback::CountsAsData.name(), "counts_as_data");
         assert_eq!(Callback::OnEventReady.name(), "on_event_ready");
         assert_eq!(NAMES.len(), Callback::Drop as usize + 1);
     }

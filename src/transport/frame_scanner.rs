@@ -24,6 +24,10 @@ pub(crate) struct FrameScanner {
     /// The payload of the close frame so far, once its header has been seen.
     close: Option<Vec<u8>>,
     violation: Option<Violation>,
+    /// Whether the present frame, or the last one, belongs to a message.
+    is_data: bool,
+    /// How many bytes of messages there were so far, the headers of their frames included.
+    message_bytes: u64,
 }
 
 /// What is still to come of a frame after its present piece.
@@ -71,6 +75,8 @@ impl FrameScanner {
             unfinished: None,
             close: None,
             violation: None,
+            is_data: false,
+            message_bytes: 0,
         }
     }
 
@@ -108,6 +114,7 @@ impl FrameScanner {
                 close.extend(&bytes[at..at + n]);
             }
             self.skip -= n as u64;
+            self.message_bytes += if self.is_data { n as u64 } else { 0 };
             at += n;
             if at == bytes.len() || self.close.is_some() {
                 return at;
@@ -121,6 +128,8 @@ impl FrameScanner {
                 return at;
             }
             self.skip = header.length;
+            self.is_data = header.first & 0x0F < 8;
+            self.message_bytes += if self.is_data { header.size as u64 } else { 0 };
             if header.length > PIECE {
                 self.skip = PIECE;
                 self.rest = Some(Rest { length: header.length - PIECE, last: header.first & 0x80 });
@@ -204,6 +213,16 @@ impl FrameScanner {
             [high, low, reason @ ..] => Some((u16::from_be_bytes([*high, *low]), reason)),
             _ => None,
         }
+    }
+
+    /// How many bytes of messages there were so far, the headers of their frames included.
+    pub(crate) fn message_bytes(&self) -> u64 {
+        self.message_bytes
+    }
+
+    /// Whether a message has begun and is not complete.
+    pub(crate) fn is_inside_message(&self) -> bool {
+        self.unfinished.is_some() || self.is_data && (self.skip > 0 || self.rest.is_some())
     }
 
     /// Whether the stream so far consists of whole messages and control frames.

@@ -282,6 +282,12 @@ impl<T: Raw> Socket<T> {
         self.stream.link.wire().received()
     }
 
+    /// How many bytes of messages have come so far, and whether the last message is incomplete. tungstenite may still hold
+    /// some of them.
+    pub(crate) fn messages_so_far(&self) -> (u64, bool) {
+        (self.stream.scanner.message_bytes(), self.stream.scanner.is_inside_message())
+    }
+
     /// How many bytes wait for the system to take them.
     pub(crate) fn spilled(&self) -> usize {
         self.stream.link.wire().spilled()

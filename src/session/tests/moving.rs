@@ -31,7 +31,11 @@ impl Protocol for Mover {
 
 /// A line that is ready, and moves.
 fn ready() -> Rig {
-    let mut rig = Rig::with(config(), Some(Box::new(Mover)), false);
+    ready_with(config())
+}
+
+fn ready_with(config: ConnectionConfig) -> Rig {
+    let mut rig = Rig::with(config, Some(Box::new(Mover)), false);
     rig.session.start(rig.now);
     rig.forget();
     rig.open();
@@ -191,4 +195,19 @@ fn of_the_connections_that_a_line_leaves_the_oldest_is_dropped_behind_the_fourth
         let dropped = rig.actions();
         assert_eq!(dropped, if moves == 5 { vec![Action::Drop(first)] } else { vec![] }, "{moves}");
     }
+}
+
+#[test]
+fn after_a_move_the_time_without_data_begins_anew() {
+    let mut rig = ready_with(without_beats().idle_timeout(20 * S));
+    let new = rig.open_successor();
+    rig.step(15 * S);
+    rig.receive_on(new, "welcome");
+    rig.step(Duration::ZERO);
+    assert_eq!(rig.id(), new);
+    rig.step(almost(20 * S));
+    assert_eq!(rig.id(), new);
+    rig.step(MS);
+    let (reason, ..) = rig.disconnected();
+    assert!(matches!(reason, DisconnectReason::Lost(Error::IdleTimeout { .. })), "{reason}");
 }
