@@ -143,7 +143,7 @@ impl Protocol for Busy {
 }
 
 /// Every place there is, and how it is named.
-const PLACES: [(&str, &str); 19] = [
+const PLACES: [(&str, &str); 20] = [
     ("prepare", "tautline-io: prepare"),
     ("on_open", "tautline-io: on_open"),
     ("on_message", "tautline-io: on_message"),
@@ -157,6 +157,7 @@ const PLACES: [(&str, &str); 19] = [
     ("on_beat", "tautline-io: on_beat"),
     ("on_closing", "tautline-io: on_closing"),
     ("on_down", "tautline-io: on_down"),
+    ("counts_as_data", "tautline-io: counts_as_data"),
     ("on_event_ready", "tautline-io: on_event_ready"),
     ("drop of the protocol", DROP),
     ("drop of a callback", DROP),
@@ -183,11 +184,11 @@ fn server() -> Server {
 
 fn config(url: &str, close_timeout: Duration) -> ConnectionConfig {
     let heartbeat = HeartbeatConfig::default().beat(Beat::Protocol).interval(10 * MS);
-    quick(&url.replace("127.0.0.1", "h")).heartbeat(heartbeat).close_timeout(close_timeout)
+    quick(&url.replace("127.0.0.1", "h")).heartbeat(heartbeat).close_timeout(close_timeout).idle_timeout(HOUR)
 }
 
 fn builder(config: ConnectionConfig, code: &Code) -> Builder {
-    let (fetch, resolver, ready) = (code.clone(), code.clone(), code.clone());
+    let (fetch, resolver, data, ready) = (code.clone(), code.clone(), code.clone(), code.clone());
     let dropped = Dropped(code.clone(), "drop of a callback");
     Client::builder(config)
         .fetch(move |request| {
@@ -197,6 +198,10 @@ fn builder(config: ConnectionConfig, code: &Code) -> Builder {
         .resolver(move |host, port| {
             resolver.pass("resolver");
             common::loopback(host, port)
+        })
+        .counts_as_data(move |_| {
+            data.pass("counts_as_data");
+            true
         })
         .on_event_ready(move || {
             let _ = &dropped;

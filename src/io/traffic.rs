@@ -190,7 +190,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 
-    use crate::config::{ConnectionConfig, QueueLimit};
+    use crate::config::{ConnectionConfig, HeartbeatConfig, QueueLimit};
     use crate::error::{CloseFrame, Error};
     use crate::event::Event;
     use crate::handshake::Handshake;
@@ -236,7 +236,11 @@ mod tests {
         }
 
         fn with(protocol: impl Protocol + 'static, room: usize) -> Self {
-            let (config, now) = (ConnectionConfig::new("ws://h"), Instant::now());
+            Self::with_config(ConnectionConfig::new("ws://h"), protocol, room)
+        }
+
+        fn with_config(config: ConnectionConfig, protocol: impl Protocol + 'static, room: usize) -> Self {
+            let now = Instant::now();
             let wall = SystemTime::UNIX_EPOCH;
             let system = Fake::with_room(room);
             let socket = Socket::new(Link::Plain(Wire::new(system.clone())), Vec::new(), &config);
@@ -288,6 +292,28 @@ mod tests {
             });
             lost.expect("a loss")
         }
+    }
+
+    #[test]
+    fn a_message_that_arrives_slowly_is_no_silence_and_pongs_in_the_middle_of_it_are() {
+        const S: Duration = Duration::from_secs(1);
+        let config = ConnectionConfig::new("ws://h").heartbeat(HeartbeatConfig::off()).idle_timeout(10 * S);
+        let mut bench = Bench::with_config(config, Picky, usize::MAX);
+        let start = bench.now;
+        // When the server is given up, once these bytes have come 9 s later.
+        let mut later = |bytes: &[u8]| {
+            bench.now += 9 * S;
+            bench.system.feed(bytes);
+            bench.read();
+            bench.session.handle_timeout(bench.now);
+            bench.session.next_deadline().map(|due| due - start)
+        };
+        assert_eq!(later(&[0x01, 4]), Some(19 * S), "the header of a fragment");
+        assert_eq!(later(b"go"), Some(28 * S));
+        assert_eq!(later(b"od"), Some(37 * S), "the fragment is complete, and the message is not");
+        assert_eq!(later(&[0x8A, 0]), Some(37 * S), "a pong is no part of it");
+        bench.session.handle_timeout(start + 37 * S);
+        assert!(!bench.session.has(ConnectionId(1)), "it stopped in the middle");
     }
 
     #[test]
