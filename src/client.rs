@@ -8,6 +8,7 @@ mod builder;
 mod delivery;
 mod ending;
 mod messages;
+mod options;
 mod reconnecting;
 mod requests;
 mod sending;
@@ -22,6 +23,8 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
 pub use crate::client::builder::Builder;
 pub use crate::client::messages::{Messages, TryMessages};
+pub use crate::client::options::SendOptions;
+pub(crate) use crate::client::options::offer;
 pub use crate::client::requests::Answers;
 pub use crate::client::status::LineStatus;
 use crate::config::{ConnectionConfig, deadline};

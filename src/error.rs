@@ -264,8 +264,9 @@ pub enum Error {
     Unconfirmed {
         /// Messages that may or may not have arrived: their connection ended before the server confirmed them.
         maybe_delivered: Tickets,
-        /// Messages that were never sent. There are three reasons:
+        /// Messages that were never sent. There are four reasons:
         /// * The message waited longer than `max_age`.
+        /// * It was for [this connection](crate::SendOptions::this_connection) only, which was lost first.
         /// * The protocol's [`on_send`](crate::Protocol::on_send) failed for it on three connections. The log has a
         ///   warning for each such message.
         /// * The client was closed first.
@@ -438,7 +439,7 @@ impl fmt::Display for Error {
                 if never_sent.is_empty() {
                     return Ok(());
                 }
-                let why = "each waited longer than max_age, or the protocol's on_send failed for it on three connections (see the log), \
+                let why = "each waited longer than max_age, or was for one connection only, or the protocol's on_send failed for it on three connections (see the log), \
                            or the client was closed first";
                 write!(f, "{never_sent} will never be sent: {why}")
             }

@@ -71,8 +71,10 @@ pub enum Event {
         /// of answered requests among them, the oldest of those are listed, too.
         maybe_delivered: Tickets,
     },
-    /// Messages were given up before they were sent. There are two reasons:
+    /// Messages were given up before they were sent. There are three reasons:
     /// * The message waited longer than [`max_age`](crate::ConnectionConfig::max_age).
+    /// * It was for [this connection](crate::SendOptions::this_connection) only, which was lost before any of the
+    ///   message was written.
     /// * The protocol's [`on_send`](crate::Protocol::on_send) failed for this message on three connections. The log has
     ///   a warning for each such message.
     #[non_exhaustive]

@@ -134,7 +134,7 @@ pub use crossbeam_channel::Receiver;
 pub use native_tls::{Certificate, Identity, TlsConnector};
 pub use serde_json::Value;
 
-pub use client::{Answers, Builder, Client, LineStatus, Messages, TryMessages};
+pub use client::{Answers, Builder, Client, LineStatus, Messages, SendOptions, TryMessages};
 pub use config::{
     Beat, Confirmation, ConnectionConfig, Delivery, HeartbeatConfig, Inbound, Jitter, QueueLimit,
     ReconnectConfig, WhileDown,

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub(crate) use crate::shared::calls::{Callback, Calls, LATE, list};
 pub(crate) use crate::shared::gate::{Gate, Sleep};
-pub(crate) use crate::shared::queue::{Command, Intake, Item, Offer, Reply};
+pub(crate) use crate::shared::queue::{Command, Intake, Item, Offer, Reply, Special};
 pub(crate) use crate::shared::spin::{
     AdaptiveSpin, Between, Burst, CALLERS_FACTOR, IN_CONVERSATION_NS, spin,
 };

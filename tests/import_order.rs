@@ -50,7 +50,10 @@ const FOLDERS: [Folder; 6] = [
     Folder {
         name: "client",
         in_parts: Some("Client"),
-        floors: &["circle: mod builder delivery ending messages reconnecting requests sending status"],
+        floors: &[
+            "circle: mod builder delivery ending messages reconnecting requests sending status",
+            "options",
+        ],
     },
     Folder {
         name: "io",

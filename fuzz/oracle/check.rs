@@ -19,6 +19,10 @@ pub(super) struct Check {
     since: Instant,
     /// When reading was last paused.
     pub(super) excused: Instant,
+    /// When the machine last turned out to have slept.
+    pub(super) slept: Instant,
+    /// When the line was last ready on a new connection.
+    began: Instant,
     /// The delays of the plans that were not reported yet.
     pub(super) planned: VecDeque<Duration>,
     /// The messages that were passed to the application and that it has not taken.
@@ -47,6 +51,8 @@ impl Check {
             state: ConnectionState::Disconnected,
             since: now,
             excused: now,
+            slept: now,
+            began: now,
             planned: VecDeque::new(),
             passed: VecDeque::new(),
             newest: BTreeMap::new(),
@@ -106,6 +112,7 @@ impl Check {
                 self.since = now;
             }
             Event::Connected { attempts, .. } => {
+                self.began = now;
                 // A line that began to close at the same moment is already past this state.
                 assert!(matches!(self.state, Connected | Authenticated) && *attempts > 0, "{}", self.state);
             }
@@ -118,6 +125,7 @@ impl Check {
                 let judged = matches!(reason, DisconnectReason::Lost(Error::HeartbeatTimeout { .. }));
                 assert!(!judged || !self.silent, "a peer that nobody asks was judged by its silence");
                 lost(reason, now, config, lines);
+                self.silent(reason, now, config, lines);
             }
             Event::Closed { reason } => {
                 let panicked = matches!(reason, CloseReason::Failed(Error::Panicked { .. }));
@@ -128,13 +136,25 @@ impl Check {
                 assert!(matches!(self.state, Connected | Authenticated | Closing), "{}", self.state);
                 self.arrived(message);
             }
-            Event::Moved { .. } => assert!(matches!(self.state, Connected | Authenticated), "{}", self.state),
+            Event::Moved { .. } => {
+                self.began = now;
+                assert!(matches!(self.state, Connected | Authenticated), "{}", self.state);
+            }
             Event::Missed { .. } => panic!("{event:?} out of place"),
         }
     }
 
     pub(super) fn is_closed(&self) -> bool {
         self.state == Closed
+    }
+
+    /// If the line was given up because no data came, none did.
+    fn silent(&self, reason: &DisconnectReason, now: Instant, config: &ConnectionConfig, lines: &[Line]) {
+        let DisconnectReason::Lost(Error::IdleTimeout { after }) = reason else { return };
+        assert_eq!(Some(*after), config.idle_timeout);
+        assert!(now - self.began.max(self.excused) >= *after, "judged too early");
+        let silent = |line: &Line| now - line.data >= *after || line.peer.raw;
+        assert!(self.unruly || lines.iter().any(silent), "each has sent data");
     }
 
     /// All events were published.
@@ -156,13 +176,20 @@ impl Check {
         }
     }
 
-    /// What holds while the I/O thread sleeps. `blocked`: since when bytes wait; `ready`: messages can be sent.
+    /// What holds while the I/O thread sleeps. `blocked`: since when bytes wait; `heard`: when the line was last heard;
+    /// `ready`: messages can be sent.
     pub(super) fn asleep(
         &self,
         now: Instant,
         state: ConnectionState,
         deadline: Option<Instant>,
-        (config, blocked, ready, paused): (&ConnectionConfig, Option<Instant>, bool, bool),
+        (config, blocked, heard, ready, paused): (
+            &ConnectionConfig,
+            Option<Instant>,
+            Option<Instant>,
+            bool,
+            bool,
+        ),
     ) {
         let mut bounds = Vec::new();
         let logging_in = matches!(state, Connected | Authenticated) && !ready;
@@ -175,6 +202,9 @@ impl Check {
         bounds.extend(blocked.filter(|_| up).map(|since| since + config.write_timeout));
         let beats = state != Closing && ready && config.heartbeat.beat != Beat::Off && !self.silent;
         bounds.extend(beats.then_some(now + config.heartbeat.interval.max(LONGEST_TOLD)));
+        let idle = config.idle_timeout.filter(|_| state != Closing && ready && !paused);
+        let heard = self.began.max(self.excused).max(self.slept).max(heard.unwrap_or(self.began));
+        bounds.extend(idle.map(|after| heard + after));
         for bound in bounds {
             assert!(bound > now, "{state} for longer than it may be");
             assert!(deadline.is_some_and(|at| at > now && at <= bound), "{deadline:?} in {state}");

@@ -6,7 +6,7 @@ use crate::config::{Confirmation, ConnectionConfig, Delivery};
 use crate::event::{Ticket, Tickets, Undelivered};
 use crate::message::Message;
 use crate::session::outbox::MOST_FAILURES;
-use crate::session::{ConnectionId, LostMessages, Watermarks};
+use crate::session::{ConnectionId, LostMessages, Readiness, Watermarks};
 
 pub(super) struct Ledger {
     fates: Vec<Fate>,
@@ -24,6 +24,8 @@ struct Fate {
     request: bool,
     /// The message may expire.
     expires: bool,
+    /// The session of the line that the message is for, if it is for one only.
+    session: Option<u64>,
     /// The server has received all of it.
     arrived: bool,
     /// The number of connections on which the system took some of it, and the last of them.
@@ -72,8 +74,8 @@ impl Ledger {
         &mut self.fates[usize::try_from(ticket).expect("few tickets") - 1]
     }
 
-    pub(super) fn accept(&mut self, ticket: Ticket, request: bool, expires: bool) {
-        self.fates.push(Fate { request, expires, ..Fate::default() });
+    pub(super) fn accept(&mut self, ticket: Ticket, request: bool, expires: bool, session: Option<u64>) {
+        self.fates.push(Fate { request, expires, session, ..Fate::default() });
         assert_eq!(ticket.number(), self.accepted());
     }
 
@@ -86,8 +88,8 @@ impl Ledger {
         at.and_then(|at| self.fates.get(at)).is_some_and(|fate| fate.request)
     }
 
-    /// The system has taken some of this message, or all of it.
-    pub(super) fn see(&mut self, payload: &[u8], connection: ConnectionId, whole: bool) {
+    /// The system has taken some of this message, or all of it, in this session of the line.
+    pub(super) fn see(&mut self, payload: &[u8], (connection, session): (ConnectionId, u64), whole: bool) {
         let Some(ticket) = label(payload) else { return };
         let keeps = self.keeps;
         let newest = self.newest.entry(if keeps { connection } else { ConnectionId::default() }).or_default();
@@ -98,12 +100,16 @@ impl Ledger {
             (!fate.confirmed || fate.acknowledged.is_some()) && !fate.doubted && !fate.expired,
             "#{ticket} once more: {fate:?}"
         );
+        assert!(
+            fate.session.is_none_or(|meant| meant == session),
+            "#{ticket} in session {session}: {fate:?}"
+        );
         fate.arrived |= whole;
         if fate.connection != connection {
             fate.connection = connection;
             fate.connections += 1;
         }
-        let most = if keeps && !fate.request { 3 } else { 1 };
+        let most = if keeps && !fate.request && fate.session.is_none() { 3 } else { 1 };
         let most = fate.acknowledged.unwrap_or(most).min(most);
         assert!(fate.connections <= most, "#{ticket} on {} connections", fate.connections);
     }
@@ -128,12 +134,15 @@ impl Ledger {
         }
     }
 
-    /// These messages were too old to be written, or the protocol has been given them too often, according to `times`.
-    pub(super) fn expire(&mut self, tickets: &Tickets, times: impl Fn(u64) -> u8) {
+    /// These messages were too old to be written, or were for a session that is over, or the protocol has been given them
+    /// too often, according to `times`.
+    pub(super) fn expire(&mut self, tickets: &Tickets, times: impl Fn(u64) -> u8, now: Readiness) {
         for ticket in tickets.iter().map(Ticket::number) {
             let fate = self.fate(ticket);
             assert!(
-                (fate.expires || times(ticket) >= MOST_FAILURES)
+                (fate.expires
+                    || fate.session.is_some_and(|session| now != Readiness::Ready(session))
+                    || times(ticket) >= MOST_FAILURES)
                     && fate.connections == 0
                     && !fate.expired
                     && !fate.doubted,
@@ -214,8 +223,10 @@ impl Ledger {
                 || fate.may_be_answered()
                 || fate.doubted
                 || fate.is_gone()
-                || self.keeps && !fate.request;
-            assert!(fate.connections == 0 || known, "#{ticket}: {fate:?}");
+                || self.keeps && !fate.request && fate.session.is_none();
+            // After a loss, nothing may wait that was for the lost session only.
+            let waits = fate.connections == 0 && (fate.session.is_none() || current.is_some());
+            assert!(waits || known, "#{ticket}: {fate:?}");
         }
     }
 

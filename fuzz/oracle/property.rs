@@ -10,11 +10,14 @@ use super::steps::{Speaks, run};
 /// A step and its arguments: mostly of kinds that keep a line alive.
 fn step() -> impl Strategy<Value = Vec<u8>> {
     let kind = prop_oneof![
-        4 => prop::sample::select(&[12_u8, 12, 2, 4, 16, 19][..]),
+        4 => prop::sample::select(&[12_u8, 12, 2, 4, 0x64, 16, 19][..]),
         3 => 0_u8..32,
         1 => any::<u8>(),
     ];
-    (kind, vec(any::<u8>(), 0..6)).prop_map(|(kind, rest)| [vec![kind], rest].concat())
+    let step = (kind, vec(any::<u8>(), 0..6)).prop_map(|(kind, rest)| [vec![kind], rest].concat());
+    // A moment goes by in which nothing has to be due.
+    let moment = any::<u8>().prop_map(|ms| vec![1, 0, ms]);
+    prop_oneof![8 => step, 1 => moment]
 }
 
 /// A configuration, the script of a wild protocol, and steps.

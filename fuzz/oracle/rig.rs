@@ -29,6 +29,9 @@ pub(super) use sim::{Line, Opening, Sim};
 /// How many turns in a row without a change count as a busy loop.
 const SPIN: usize = 3;
 
+/// Who was away for longer did not hear the server.
+const OVERSLEPT: Duration = Duration::from_secs(5);
+
 pub(super) struct Rig {
     pub(super) turn: Turn<Sim>,
     pub(super) config: ConnectionConfig,
@@ -45,6 +48,11 @@ pub(super) struct Rig {
     pub(super) answers_requests: bool,
     /// Bytes that need not be messages were sent on a connection that was wanted.
     raw: bool,
+    /// Only messages of an even length count as data.
+    pub(super) even_only: bool,
+    /// When the last turn was, and what the session last learned of the clocks.
+    last_turn: Instant,
+    clocks: (Instant, SystemTime),
     /// How much output there was so far: it shows whether a turn did anything.
     work: usize,
     pub(super) stopped: bool,
@@ -74,6 +82,9 @@ impl Rig {
             check: Check::new(now),
             answers_requests: false,
             raw: false,
+            even_only: false,
+            last_turn: now,
+            clocks: (now, wall),
             work: 0,
             stopped: false,
             config,
@@ -114,8 +125,27 @@ impl Rig {
         (self.turn.sockets.bytes(), self.work, sim.work, state, self.turn.intake.is_empty())
     }
 
+    /// From now on, only messages of an even length count as data.
+    pub(super) fn count_even_lengths(&mut self) {
+        self.even_only = true;
+        self.turn.session.set_data_filter(Box::new(|message| message.len().is_multiple_of(2)));
+    }
+
+    /// The I/O thread reads the wall clock.
+    pub(super) fn look_at_the_clock(&mut self) {
+        let (now, wall) = (self.now(), self.wall);
+        let (then, before) = std::mem::replace(&mut self.clocks, (now, wall));
+        if wall.duration_since(before + (now - then)).is_ok_and(|ahead| ahead > OVERSLEPT) {
+            self.check.slept = now;
+        }
+        self.turn.session.handle_clock(now, wall);
+    }
+
     fn turn(&mut self) {
         let now = self.now();
+        if now - std::mem::replace(&mut self.last_turn, now) > OVERSLEPT {
+            self.check.slept = now;
+        }
         self.deliver();
         let current = self.turn.session.current();
         let stop = self.turn.advance(now);
@@ -137,6 +167,7 @@ impl Rig {
             let size = if line.cut == 0 { line.flight.len() } else { line.flight.len().min(line.cut) };
             sim.work += usize::from(size > 0 || line.end.is_some());
             if size > 0 {
+                line.delivered += size as u64;
                 line.pipe.state().incoming.extend(line.flight.drain(..size));
                 open.socket.wire_mut().edge();
             } else if let Some(end) = line.end.take() {
@@ -167,16 +198,18 @@ impl Rig {
             self.raw |= line.peer.raw;
         }
         self.check.raw = self.raw || self.turn.host.lines.iter().any(|line| line.peer.raw);
+        let session = self.turn.session.stats().connects;
         for line in &mut self.turn.host.lines {
             let (taken, read) = line.pipe.take();
             if read {
                 line.heard = now;
+                line.note_data(now);
             }
             for said in line.peer.take(&taken) {
                 match said {
                     Said::Message(payload) => {
                         self.check.requested(&payload);
-                        self.ledger.see(&payload, line.id, true);
+                        self.ledger.see(&payload, (line.id, session), true);
                     }
                     Said::Close => {}
                 }
@@ -184,7 +217,7 @@ impl Rig {
             if line.pipe.state().hung_up
                 && let Some(torn) = line.peer.torn()
             {
-                self.ledger.see(&torn, line.id, false);
+                self.ledger.see(&torn, (line.id, session), false);
             }
         }
     }
@@ -225,7 +258,9 @@ impl Rig {
                     }
                 }
                 Event::Message(message) => self.check.passed.push_back(message.clone()),
-                Event::Expired { tickets } => self.ledger.expire(tickets, |ticket| self.fallen.times(ticket)),
+                Event::Expired { tickets } => {
+                    self.ledger.expire(tickets, |ticket| self.fallen.times(ticket), session.readiness());
+                }
                 _ => {}
             }
         }

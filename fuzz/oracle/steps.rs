@@ -10,6 +10,7 @@ use super::ledger::message;
 use super::peer::Peer;
 use super::rig::{Line, Opening, Rig};
 use super::wild::{Fallen, Wild};
+use crate::client::{SendOptions, offer};
 use crate::config::{
     Beat, Confirmation, ConnectionConfig, Delivery, HeartbeatConfig, Inbound, Jitter, QueueLimit,
     ReconnectConfig, WhileDown,
@@ -19,7 +20,7 @@ use crate::io::turn::Turn;
 use crate::message::Message;
 use crate::protocol::{JsonSession, Protocol};
 use crate::session::Startup;
-use crate::shared::{Command, Offer, Reply};
+use crate::shared::{Command, Offer, Reply, Special};
 use crate::transport::pipe::{End, frame};
 
 /// Which protocol the line has.
@@ -36,6 +37,22 @@ const STEPS: usize = 400;
 /// This bit of a step says that the next one happens in the same turn.
 const AT_ONCE: u8 = 0x80;
 
+/// With these bits in its step, what is sent is for the present connection only.
+const FOR_THIS: u8 = 0x60;
+
+/// The times without data, by the upper bits of the byte that says how the client starts: there is room for them, and the
+/// corpus keeps its meaning. With `true`, only messages of an even length count.
+const IDLE: [Option<(u64, bool)>; 8] = [
+    None,
+    None,
+    None,
+    Some((3000, false)),
+    Some((3000, true)),
+    Some((200, false)),
+    Some((200, true)),
+    Some((60, false)),
+];
+
 /// Runs with a protocol that the input chooses.
 pub(super) fn run_any(data: &[u8], now: Instant) {
     let choice = Input::new(data).pick(&[Speaks::Plain, Speaks::Plain, Speaks::Json, Speaks::Wild]);
@@ -44,8 +61,10 @@ pub(super) fn run_any(data: &[u8], now: Instant) {
 
 pub(super) fn run(data: &[u8], speaks: Speaks, now: Instant) {
     let mut input = Input::new(data);
-    let config = config(&mut input, speaks);
+    let mut config = config(&mut input, speaks);
     let mode = input.byte();
+    let idle = IDLE[usize::from(mode >> 5)];
+    config.idle_timeout = idle.map(|(ms, _)| Duration::from_millis(ms));
     let mode = Startup { one_attempt: mode & 0xF == 1, fetches: mode & 0x10 != 0 };
     let fallen = Fallen::default();
     let mut pairs_by_id = false;
@@ -57,6 +76,9 @@ pub(super) fn run(data: &[u8], speaks: Speaks, now: Instant) {
     let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30);
     let mut rig = Rig::new(config, protocol, mode, (now, wall));
     rig.fallen = fallen;
+    if let Some((_, true)) = idle {
+        rig.count_even_lengths();
+    }
     rig.answers_requests = speaks != Speaks::Plain;
     rig.check.pairs_by_id = pairs_by_id;
     rig.check.unruly = speaks == Speaks::Wild;
@@ -152,18 +174,18 @@ fn act(rig: &mut Rig, step: u8, input: &mut Input<'_>, due: Option<Instant>) {
                 .unwrap_or(rig.now());
             let late = input.pick(&[0, 0, 0, 1, 4000, 6000]);
             rig.sleep(due.saturating_duration_since(rig.now()) + Duration::from_millis(late));
-            rig.turn.session.handle_clock(rig.now(), rig.wall);
+            rig.look_at_the_clock();
         }
         3 => {
             let by = Duration::from_millis(u64::from(input.short()));
             rig.wall = if input.flag() { rig.wall + by } else { rig.wall - by };
-            rig.turn.session.handle_clock(rig.now(), rig.wall);
+            rig.look_at_the_clock();
         }
         4 => {
             let (count, size) = (input.byte() % 8, input.byte());
-            (0..=count).for_each(|_| send(rig, usize::from(size), false));
+            (0..=count).for_each(|_| send(rig, usize::from(size), false, step & FOR_THIS == FOR_THIS));
         }
-        5 => send(rig, usize::from(input.short()), true),
+        5 => send(rig, usize::from(input.short()), true, step & FOR_THIS == FOR_THIS),
         6 => {
             if rig.answers_requests {
                 request(rig, input);
@@ -214,11 +236,14 @@ fn act(rig: &mut Rig, step: u8, input: &mut Input<'_>, due: Option<Instant>) {
     }
 }
 
-fn send(rig: &mut Rig, size: usize, binary: bool) {
+fn send(rig: &mut Rig, size: usize, binary: bool, for_this: bool) {
     let message = message(rig.ledger.accepted() + 1, size, binary);
     let expires = rig.config.max_age.map(|age| rig.now() + age);
-    if let Ok(ticket) = rig.turn.intake.try_push(Offer { message, reply: None, expires }) {
-        rig.ledger.accept(ticket, false, expires.is_some());
+    let options = if for_this { SendOptions::new().this_connection() } else { SendOptions::new() };
+    let offer = offer(&rig.turn.intake, message, options, expires);
+    let session = offer.session();
+    if let Ok(ticket) = rig.turn.intake.try_push(offer) {
+        rig.ledger.accept(ticket, false, expires.is_some(), session);
     }
 }
 
@@ -236,10 +261,11 @@ fn request(rig: &mut Rig, input: &mut Input<'_>) {
     };
     let (way, answers) = crossbeam_channel::unbounded();
     // A wait for room is not possible here.
-    let offer = Offer { message, reply: Some(Box::new(Reply { way, many })), expires: None };
+    let offer =
+        Offer { message, special: Some(Box::new(Special::Request(Reply { way, many }))), expires: None };
     match rig.turn.intake.push(offer, rig.now(), |_| Duration::ZERO) {
         Ok(ticket) => {
-            rig.ledger.accept(ticket, true, false);
+            rig.ledger.accept(ticket, true, false, None);
             rig.asked.insert(ticket.number(), answers);
         }
         Err(error) => assert!(!matches!(error.kind(), SendErrorKind::ConsumerStalled { .. }), "{error:?}"),
@@ -287,10 +313,11 @@ fn dialled(rig: &mut Rig, step: u8, input: &mut Input<'_>) {
 
 /// What happens on an open connection, if there is one.
 fn happen(rig: &mut Rig, which: usize, step: u8, input: &mut Input<'_>) {
+    let even_only = rig.even_only;
     let Turn { host: sim, sockets, .. } = &mut rig.turn;
     let count = sim.lines.len().max(1);
     let Some(line) = sim.lines.get_mut(which % count) else { return };
-    let Line { id, pipe, peer, flight, end, cut, .. } = line;
+    let Line { id, pipe, peer, flight, end, cut, sent, data_ends, .. } = line;
     let bytes = match step {
         16 => peer.message(usize::from(input.short() % 2000)),
         17 => peer.text(String::from_utf8_lossy(input.block()).trim_start_matches('m').as_bytes()),
@@ -346,6 +373,11 @@ fn happen(rig: &mut Rig, which: usize, step: u8, input: &mut Input<'_>) {
         }
     };
     if end.is_none() && pipe.state().end.is_none() {
+        *sent += bytes.len() as u64;
+        // A frame's header has an even length here. A fragment is part of a message that may not count in the end.
+        let counts =
+            if even_only { step == 16 && bytes.len().is_multiple_of(2) } else { matches!(step, 16 | 23) };
+        data_ends.extend(counts.then_some(*sent));
         flight.extend(bytes);
     }
 }

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::client::{Client, LineHandle};
-use crate::config::{Beat, Confirmation, ConnectionConfig, WhileDown};
+use crate::config::{Beat, Confirmation, ConnectionConfig};
 use crate::error::Error;
 use crate::io::thread::{IoThread, Notify, Setup};
 use crate::message::Message;
@@ -17,7 +17,6 @@ use crate::protocol::{Protocol, UpgradeRequest};
 use crate::session::DataFilter;
 use crate::shared::Shared;
 use crate::shared::{AdaptiveSpin, CALLERS_FACTOR, Gate, Intake, LATE, Status, Thread};
-use crate::state::ConnectionState;
 use crate::timer::Timer;
 use crate::transport::stream::Poller;
 use crate::transport::tls::Connector;
@@ -238,9 +237,6 @@ impl Builder {
         let answers = protocol.is_some();
         let (max_age, close_timeout) = (config.max_age, config.close_timeout);
         let look = u64::try_from(config.spin.as_nanos()).unwrap_or(u64::MAX).saturating_mul(CALLERS_FACTOR);
-        if config.while_down == WhileDown::Refuse {
-            shared.intake.set_refusing(Some(ConnectionState::Disconnected));
-        }
         let patience = config.heartbeat.timeout;
         let confirms = config.confirms();
         let settings = Settings { config, fetch, resolver, tls: Connector::default() };

@@ -13,7 +13,7 @@ use crate::config::deadline;
 use crate::error::{Error, SendErrorKind};
 use crate::event::Ticket;
 use crate::message::Message;
-use crate::shared::{Command, Offer, Reply};
+use crate::shared::{Command, Offer, Reply, Special};
 
 impl Client {
     /// Sends a request and returns the answer to it. The protocol pairs answers with requests: see
@@ -107,7 +107,7 @@ impl Client {
             let reason = "a client without a protocol can't pair answers with requests; give the builder one that does, such as JsonSession";
             return Err(Error::InvalidArgument { argument: "request", reason: reason.into() });
         }
-        let offer = Offer { message, reply: Some(Box::new(reply)), expires: None };
+        let offer = Offer { message, special: Some(Box::new(Special::Request(reply))), expires: None };
         match self.line.shared.intake.push(offer, until, remaining) {
             Ok(ticket) => Ok(self.accepted(ticket)),
             Err(error) if matches!(error.kind(), SendErrorKind::Full { .. }) => {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::client::{Client, remaining};
+use crate::client::{Client, SendOptions, offer, remaining};
 use crate::config::deadline;
 use crate::error::{Error, SendError, SendErrorKind};
 use crate::event::{Ticket, Tickets};
@@ -48,7 +48,7 @@ impl Client {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn send(&self, message: impl Into<Message>) -> Result<Ticket, SendError> {
-        self.push(message.into(), None)
+        self.push(Offer::new(message.into(), None, self.line.expires()), None)
     }
 
     /// Accepts a message like [`send`](Self::send), but blocks for `timeout` at most.
@@ -64,7 +64,7 @@ impl Client {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn send_timeout(&self, message: impl Into<Message>, timeout: Duration) -> Result<Ticket, SendError> {
-        self.push(message.into(), Some(timeout))
+        self.push(Offer::new(message.into(), None, self.line.expires()), Some(timeout))
     }
 
     /// Accepts a message if there is room in the outbox. Never blocks.
@@ -82,9 +82,53 @@ impl Client {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn try_send(&self, message: impl Into<Message>) -> Result<Ticket, SendError> {
-        let offer = Offer { message: message.into(), reply: None, expires: self.line.expires() };
-        let accepted = self.line.shared.intake.try_push(offer);
-        accepted.map(|ticket| self.accepted(ticket)).map_err(|error| self.line.explained(error))
+        self.try_push(Offer::new(message.into(), None, self.line.expires()))
+    }
+
+    /// Accepts a message with options of its own. Blocks as [`send`](Self::send) does.
+    ///
+    /// With [`this_connection`](SendOptions::this_connection), the message is accepted only while the line is ready, and
+    /// is never sent on a later connection.
+    ///
+    /// # Errors
+    /// As `send`. With `this_connection` it is [`SendErrorKind::NotReady`] whenever the line is not ready, whatever
+    /// `while_down` says, and also if the line was lost while the call waited for room.
+    ///
+    /// ```
+    #[doc = include_str!("echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
+    /// use tautline::SendOptions;
+    ///
+    /// // Each new connection subscribes anew. A subscription that is left over from the last one must not go out.
+    /// client.send_with("subscribe to prices", SendOptions::new().this_connection())?;
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn send_with(&self, message: impl Into<Message>, options: SendOptions) -> Result<Ticket, SendError> {
+        self.push(self.offer(message.into(), options), None)
+    }
+
+    /// Accepts a message with options of its own, if there is room in the outbox. Never blocks.
+    ///
+    /// # Errors
+    /// As [`send_with`](Self::send_with), with [`SendErrorKind::Full`] where that would block.
+    ///
+    /// ```
+    #[doc = include_str!("echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
+    /// use tautline::SendOptions;
+    ///
+    /// // A key that was pressed while the line was down means nothing when it is back.
+    /// if let Err(error) = client.try_send_with("key a", SendOptions::new().this_connection()) {
+    ///     println!("not sent: {error}");
+    /// }
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn try_send_with(
+        &self,
+        message: impl Into<Message>,
+        options: SendOptions,
+    ) -> Result<Ticket, SendError> {
+        self.try_push(self.offer(message.into(), options))
     }
 
     /// Accepts all of these messages, in order, and returns their tickets. Blocks as [`send`](Self::send) does.
@@ -128,7 +172,8 @@ impl Client {
                     tickets.push(first, self.accepted(last));
                 }
                 if let Some(next) = batch.pop_front() {
-                    let ticket = self.push(next, None).map_err(|error| error.with(batch.drain(..)))?;
+                    let offer = Offer::new(next, None, self.line.expires());
+                    let ticket = self.push(offer, None).map_err(|error| error.with(batch.drain(..)))?;
                     tickets.push(ticket, ticket);
                 }
             }
@@ -151,17 +196,26 @@ impl Client {
         Ok(self.send(serde_json::to_string(value)?)?)
     }
 
-    fn push(&self, message: Message, timeout: Option<Duration>) -> Result<Ticket, SendError> {
+    fn offer(&self, message: Message, options: SendOptions) -> Offer {
+        offer(&self.line.shared.intake, message, options, self.line.expires())
+    }
+
+    fn try_push(&self, offer: Offer) -> Result<Ticket, SendError> {
+        let accepted = self.line.shared.intake.try_push(offer);
+        accepted.map(|ticket| self.accepted(ticket)).map_err(|error| self.line.explained(error))
+    }
+
+    fn push(&self, offer: Offer, timeout: Option<Duration>) -> Result<Ticket, SendError> {
         let intake = &self.line.shared.intake;
-        let expires = self.line.expires();
+        let (session, expires) = (offer.session(), offer.expires);
         let is_full = |error: &SendError| matches!(error.kind(), SendErrorKind::Full { .. });
         // Usually there is room, and no deadline to compute.
-        let accepted = match intake.try_push(Offer { message, reply: None, expires }) {
+        let accepted = match intake.try_push(offer) {
             Err(full) if is_full(&full) && Thread::current() == Some(Thread::Io) => {
                 Err(full.because(SendErrorKind::WouldDeadlock))
             }
             Err(full) if is_full(&full) => {
-                let offer = Offer { message: full.into_message(), reply: None, expires };
+                let offer = Offer::new(full.into_message(), session, expires);
                 match timeout {
                     None => self.push_patiently(offer),
                     Some(after) => {
@@ -184,7 +238,7 @@ impl Client {
         let Shared { intake, gate, status, .. } = &self.line.shared;
         let stalled_at = || gate.is_stalled().then(|| status.read(|status| status.stats.messages_received));
         let after = self.line.patience;
-        let expires = offer.expires;
+        let (session, expires) = (offer.session(), offer.expires);
         loop {
             let before = stalled_at();
             let error = match intake.push(offer, deadline(Instant::now(), after), remaining) {
@@ -194,7 +248,7 @@ impl Client {
             if before.is_some() && before == stalled_at() {
                 return Err(error.because(SendErrorKind::ConsumerStalled { after }));
             }
-            offer = Offer { message: error.into_message(), reply: None, expires };
+            offer = Offer::new(error.into_message(), session, expires);
         }
     }
 }

@@ -69,8 +69,8 @@ pub enum Delivery {
     /// The message is kept until it is confirmed. After a loss it is sent again, in order and ahead of newer messages,
     /// up to three times in all; then it is listed as above. The server may receive it more than once.
     ///
-    /// Kept messages count against the outbox. A [`request`](crate::Client::request) is never sent again, and is listed
-    /// at once.
+    /// Kept messages count against the outbox. A [`request`](crate::Client::request) and a message for
+    /// [this connection](crate::SendOptions::this_connection) only are never sent again, and are listed at once.
     ///
     /// A server whose pongs do not repeat the payload of the ping confirms nothing: the log says so once, and the
     /// outbox fills up.

@@ -63,10 +63,12 @@ pub enum SendErrorKind {
         /// How long neither side took a message: the heartbeat's timeout.
         after: Duration,
     },
-    /// The line is not ready, and [`WhileDown::Refuse`](crate::WhileDown::Refuse) is configured.
+    /// The line is not ready, and [`WhileDown::Refuse`](crate::WhileDown::Refuse) is configured or the message is for
+    /// [this connection](crate::SendOptions::this_connection) only. If such a message waited for room, the line may be
+    /// ready again.
     #[non_exhaustive]
     NotReady {
-        /// The state of the line.
+        /// The state of the line, or `Disconnected` if it was lost in the meantime.
         state: ConnectionState,
     },
     /// The client is closing or closed.
@@ -170,7 +172,10 @@ impl fmt::Display for SendErrorKind {
                 f,
                 "the outbox is full, and none of the messages that arrived were taken for {after:?}; take messages, or send from another thread"
             ),
-            Self::NotReady { state } => write!(f, "the line is {state}, and while_down is Refuse"),
+            Self::NotReady { state } => write!(
+                f,
+                "the line is {state}, and the message may not wait for it (while_down is Refuse, or it is for this connection only)"
+            ),
             Self::Closed => f.write_str("the client is closed"),
             Self::TooLarge { size, limit } => {
                 write!(f, "the message has {size} bytes; max_message_size allows {limit}")

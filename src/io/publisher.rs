@@ -35,7 +35,7 @@ pub(crate) struct Publisher {
 
 /// A caller that waits for answers.
 struct Asker {
-    reply: Box<shared::Reply>,
+    reply: shared::Reply,
     /// The sizes of the answers that are in the channel, if there may be many.
     standing: VecDeque<usize>,
     bytes: usize,
@@ -88,7 +88,7 @@ impl Publisher {
     }
 
     /// A request was accepted: its answers go to `reply`.
-    pub(crate) fn expect(&mut self, ticket: u64, reply: Box<shared::Reply>) {
+    pub(crate) fn expect(&mut self, ticket: u64, reply: shared::Reply) {
         self.requests.insert(ticket, Asker { reply, standing: VecDeque::new(), bytes: 0 });
     }
 

@@ -16,8 +16,8 @@ use crate::io::traffic;
 use crate::jobs::JobResult;
 use crate::protocol::UpgradeRequest;
 use crate::session::reconnect::ReconnectPlan;
-use crate::session::{Action, ConnectionId, Job, Session, Watermarks};
-use crate::shared::{Command, Intake, Item, Sleep, Status};
+use crate::session::{Action, ConnectionId, Job, Readiness, Session, Watermarks};
+use crate::shared::{Command, Intake, Item, Sleep, Special, Status};
 use crate::state::ConnectionState;
 use crate::stats::Stats;
 use crate::transport::Connection;
@@ -107,6 +107,7 @@ pub(crate) struct Turn<H: Host> {
     /// What callers have been told.
     published: Published,
     watermarks: Watermarks,
+    readiness: Readiness,
 }
 
 /// What callers know of the line.
@@ -126,6 +127,8 @@ impl<H: Host> Turn<H> {
         intake: Arc<Intake>,
         status: Arc<Status>,
     ) -> Self {
+        let readiness = session.readiness();
+        intake.set_readiness(readiness, session.config().while_down == WhileDown::Refuse);
         Self {
             host,
             published: Published {
@@ -144,6 +147,7 @@ impl<H: Host> Turn<H> {
             already_read: false,
             moved: None,
             watermarks: Watermarks::default(),
+            readiness,
         }
     }
 
@@ -167,7 +171,9 @@ impl<H: Host> Turn<H> {
         // written must not be received.
         let stop = self.act(now);
         self.transmit(now);
-        stop || self.act(now)
+        let stop = stop || self.act(now);
+        self.admit();
+        stop
     }
 
     fn take_news(&mut self, now: Instant) {
@@ -223,15 +229,32 @@ impl<H: Host> Turn<H> {
     fn exchange(&mut self) {
         let released = self.session.take_released();
         self.intake.exchange(&mut self.accepted, (released.messages, released.bytes));
-        for Item { ticket, message, reply, expires } in self.accepted.drain(..) {
-            let Some(reply) = reply else {
-                self.session.handle_accepted(ticket, message, expires);
-                continue;
-            };
-            let many = reply.many;
-            if self.session.handle_request(ticket, message, many) {
-                self.publisher.expect(ticket, reply);
+        for Item { ticket, message, special, expires } in self.accepted.drain(..) {
+            match special.map(|special| *special) {
+                None => self.session.handle_accepted(ticket, message, expires),
+                Some(Special::ThisConnection(session)) => {
+                    self.session.handle_accepted_for(ticket, message, expires, session);
+                }
+                Some(Special::Request(reply)) => {
+                    if self.session.handle_request(ticket, message, reply.many) {
+                        self.publisher.expect(ticket, reply);
+                    }
+                }
             }
+        }
+    }
+
+    /// Lets callers send, or not. When the line is lost, what they have sent for this connection only is taken in, so that
+    /// its fate is known now and not when the line is back.
+    fn admit(&mut self) {
+        let before = std::mem::replace(&mut self.readiness, self.session.readiness());
+        if self.readiness == before {
+            return;
+        }
+        let refuses = self.session.config().while_down == WhileDown::Refuse;
+        self.intake.set_readiness(self.readiness, refuses);
+        if matches!(before, Readiness::Ready(_)) {
+            self.exchange();
         }
     }
 
@@ -300,9 +323,6 @@ impl<H: Host> Turn<H> {
             let handshake = self.session.handshake().cloned();
             let ready = self.session.wants_outbox() && state != ConnectionState::Closing;
             let last_failure = self.session.last_failure();
-            if self.session.config().while_down == WhileDown::Refuse {
-                self.intake.set_refusing((!ready).then_some(state));
-            }
             let close_reason = self.session.close_reason().cloned().map(Arc::new);
             self.status.update(|status| {
                 status.close_reason = close_reason;

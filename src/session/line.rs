@@ -5,6 +5,20 @@ use std::time::Instant;
 use crate::session::connection::{Connection, ConnectionId, Role, Stage};
 use crate::state::ConnectionState;
 
+/// Whether callers can send now, as far as they are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    /// The line is ready. The number rises each time that it becomes so after a loss. A move does not change it.
+    Ready(u64),
+    NotReady(ConnectionState),
+}
+
+impl Default for Readiness {
+    fn default() -> Self {
+        Self::NotReady(ConnectionState::Disconnected)
+    }
+}
+
 #[derive(Debug)]
 pub(super) enum Line {
     Down,

@@ -42,7 +42,7 @@ use log::info;
 
 use crate::config::{Beat, ConnectionConfig, deadline};
 use crate::error::{CloseFrame, Error, Fault};
-use crate::event::{DisconnectReason, Event};
+use crate::event::{DisconnectReason, Event, Tickets};
 use crate::handshake::Handshake;
 use crate::message::Message;
 use crate::protocol::{Protocol, UpgradeRequest, Work};
@@ -51,6 +51,7 @@ use crate::session::connection::{Connection, Role, Stage};
 use crate::session::heartbeat::{HeartbeatAction, HeartbeatResponse};
 use crate::session::hooks::{During, Hooks};
 pub(crate) use crate::session::ledger::Progress;
+pub(crate) use crate::session::line::Readiness;
 use crate::session::line::{Line, Ready, Up};
 use crate::session::moving::Goodbye;
 use crate::session::outbox::Outbox;
@@ -230,6 +231,24 @@ impl Session {
     /// A message was accepted from a caller. If it has not been written before `expires`, it never will be.
     pub(crate) fn handle_accepted(&mut self, ticket: u64, message: Message, expires: Option<Instant>) {
         self.outbox.push(ticket, message, expires);
+    }
+
+    /// A message was accepted from a caller for this session of the line only: see [`Readiness::Ready`]. If that session
+    /// is over, the message is never sent.
+    pub(crate) fn handle_accepted_for(
+        &mut self,
+        ticket: u64,
+        message: Message,
+        expires: Option<Instant>,
+        session: u64,
+    ) {
+        self.outbox.push_for_this(ticket, message, expires);
+        let goes_on = self.line.up().is_some_and(|up| up.ready.is_some()) && session == self.stats.connects;
+        // What a closed session holds is counted as undelivered instead.
+        if !goes_on && !self.line.is_closed() {
+            self.outbox.withdraw(ticket);
+            self.never_sent(Tickets::between(ticket - 1, ticket));
+        }
     }
 
     /// A message arrived.

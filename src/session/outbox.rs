@@ -8,6 +8,9 @@
 //! At most once, a message is released when it was written. At least once, it is kept until it is confirmed, and sent
 //! again after a loss. It is sent three times at most: a message that kills the server must not do so for ever. Nor
 //! must a message that the protocol fails to send: it is dropped once three connections have ended because of it.
+//!
+//! A message for this connection only is never sent again, whatever the delivery. If the line is lost before any of it was
+//! written, it is dropped.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -68,8 +71,19 @@ struct Entry {
     expires: Option<Instant>,
     losses: u8,
     failures: u8,
-    /// A request: once handed over, it is never sent again.
-    once: bool,
+    carry: Carry,
+}
+
+/// Whether a message is carried over to another connection, as long as it has not arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carry {
+    /// It is, as the delivery says.
+    Always,
+    /// A request: it is until it was handed over.
+    Unsent,
+    /// A message for this connection only: it is not. A move is no other connection in this sense, as long as nothing of
+    /// the message was written.
+    Never,
 }
 
 /// How often a message may be written.
@@ -102,14 +116,22 @@ impl Outbox {
 
     /// Takes an accepted message in; tickets rise by one.
     pub(crate) fn push(&mut self, ticket: u64, message: Message, expires: Option<Instant>) {
-        self.accepted = ticket;
-        self.entries.push_back(Entry { ticket, message, expires, losses: 0, failures: 0, once: false });
+        self.add(ticket, message, expires, Carry::Always);
     }
 
     /// Takes in an accepted request, like [`push`](Self::push).
     pub(crate) fn push_request(&mut self, ticket: u64, message: Message) {
+        self.add(ticket, message, None, Carry::Unsent);
+    }
+
+    /// Takes in an accepted message for this connection only, like [`push`](Self::push).
+    pub(crate) fn push_for_this(&mut self, ticket: u64, message: Message, expires: Option<Instant>) {
+        self.add(ticket, message, expires, Carry::Never);
+    }
+
+    fn add(&mut self, ticket: u64, message: Message, expires: Option<Instant>, carry: Carry) {
         self.accepted = ticket;
-        self.entries.push_back(Entry { ticket, message, expires: None, losses: 0, failures: 0, once: true });
+        self.entries.push_back(Entry { ticket, message, expires, losses: 0, failures: 0, carry });
     }
 
     /// When the next message that was never written becomes too old for it.
@@ -192,7 +214,9 @@ impl Outbox {
 
     /// Whether this message is a request that waits for a socket.
     pub(crate) fn is_request(&self, ticket: u64) -> bool {
-        self.waiting(ticket).and_then(|at| self.entries.get(at)).is_some_and(|entry| entry.once)
+        self.waiting(ticket)
+            .and_then(|at| self.entries.get(at))
+            .is_some_and(|entry| entry.carry == Carry::Unsent)
     }
 
     /// The position of this message, if it waits for a socket.
@@ -312,11 +336,16 @@ impl Outbox {
         let mut handed = std::mem::take(&mut self.held).messages;
         let released = &mut self.released;
         self.entries.retain(|entry| {
-            let stays = handed == 0 || !entry.once;
+            let stays = handed == 0
+                || match entry.carry {
+                    Carry::Always => true,
+                    Carry::Unsent => false,
+                    Carry::Never => entry.ticket > touched,
+                };
             handed = handed.saturating_sub(1);
             if !stays {
-                // The caller has a reply, or has given up: the request is not sent again, even if messages ahead of it
-                // are.
+                // A request has had its reply, or its caller has given up. It is not sent again, even if messages ahead
+                // of it are.
                 released.add(&entry.message);
                 once.push(entry.ticket);
             }
@@ -332,6 +361,25 @@ impl Outbox {
         self.touched = settled;
         self.settled.settle_through(settled);
         doubtful.and(once.into_iter().map(|ticket| ticket..=ticket).collect())
+    }
+
+    /// The line is lost, after [`lost`](Self::lost). Messages for this connection only, of which nothing was written, are
+    /// dropped.
+    pub(crate) fn drop_for_this(&mut self) -> Tickets {
+        let released = &mut self.released;
+        let mut dropped = Vec::new();
+        self.entries.retain(|entry| {
+            let stays = entry.carry != Carry::Never;
+            if !stays {
+                released.add(&entry.message);
+                dropped.push(entry.ticket);
+            }
+            stays
+        });
+        for ticket in &dropped {
+            self.settled.settle(*ticket, *ticket);
+        }
+        dropped.into_iter().map(|ticket| ticket..=ticket).collect()
     }
 
     /// Counts the loss for every message up to `touched`. Returns the last message that has had too many losses.

@@ -15,7 +15,7 @@ use crate::session::line::Successor;
 use crate::session::outbox::Released;
 #[cfg(feature = "testing")]
 use crate::session::reconnect::ReconnectionManager;
-use crate::session::{Action, ConnectionId, Job, LostMessages, Reply, Session};
+use crate::session::{Action, ConnectionId, Job, LostMessages, Readiness, Reply, Session};
 use crate::state::ConnectionState;
 use crate::stats::Stats;
 
@@ -101,6 +101,14 @@ impl Session {
 
     pub(crate) fn state(&self) -> ConnectionState {
         self.line.state()
+    }
+
+    /// Whether callers can send now.
+    pub(crate) fn readiness(&self) -> Readiness {
+        match self.line.ready() {
+            Some(_) => Readiness::Ready(self.stats.connects),
+            None => Readiness::NotReady(self.line.state()),
+        }
     }
 
     /// The connection that carries the line.

@@ -208,6 +208,10 @@ impl Session {
             self.drop_successor(successor);
             self.drop_connection(current.id);
             maybe_delivered = self.settle(&current, all);
+            if !all {
+                let meant_for_it = self.outbox.drop_for_this();
+                self.never_sent(meant_for_it);
+            }
         }
         // A request is never sent again.
         for ticket in self.requests.fail(all, error) {

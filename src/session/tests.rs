@@ -9,6 +9,7 @@ mod heartbeat;
 mod idle;
 mod moving;
 mod suspending;
+mod this_connection;
 
 use std::io;
 use std::net::SocketAddr;

@@ -70,7 +70,10 @@ impl Session {
         }
     }
 
-    fn never_sent(&mut self, tickets: Tickets) {
+    pub(super) fn never_sent(&mut self, tickets: Tickets) {
+        if tickets.is_empty() {
+            return;
+        }
         self.stats.messages_expired += tickets.len();
         self.name_lost(&tickets, true);
         self.out.events.push_back(Event::Expired { tickets });

@@ -125,7 +125,7 @@ impl Line {
 }
 
 fn offer() -> Offer {
-    Offer { message: "x".into(), reply: None, expires: None }
+    Offer::new("x".into(), None, None)
 }
 
 impl Drop for Line {

@@ -13,6 +13,7 @@ use crate::config::QueueLimit;
 use crate::error::{CloseFrame, Error, SendError, SendErrorKind};
 use crate::event::Ticket;
 use crate::message::Message;
+use crate::session::Readiness;
 use crate::shared::spin::spin_for_room;
 #[cfg(not(all(test, loom)))]
 use crate::shared::spin::{Between, YIELDS_FOR_LOCK, spin_times};
@@ -52,12 +53,21 @@ pub(crate) struct Reply {
     pub(crate) many: bool,
 }
 
+/// A message that is not sent like most others.
+#[derive(Debug)]
+pub(crate) enum Special {
+    /// A request.
+    Request(Reply),
+    /// A message for this session of the line only: see [`Readiness::Ready`].
+    ThisConnection(u64),
+}
+
 /// A message on its way to the I/O thread.
 pub(crate) struct Item {
     pub(crate) ticket: u64,
     pub(crate) message: Message,
-    /// For a request. Boxed, because each message in the queue is copied in its full size to another processor.
-    pub(crate) reply: Option<Box<Reply>>,
+    /// Boxed, because each message in the queue is copied in its full size to another processor.
+    pub(crate) special: Option<Box<Special>>,
     /// When the message is too old to be written.
     pub(crate) expires: Option<Instant>,
 }
@@ -65,9 +75,23 @@ pub(crate) struct Item {
 /// A message that a caller wants accepted.
 pub(crate) struct Offer {
     pub(crate) message: Message,
-    /// For a request.
-    pub(crate) reply: Option<Box<Reply>>,
+    pub(crate) special: Option<Box<Special>>,
     pub(crate) expires: Option<Instant>,
+}
+
+impl Offer {
+    /// A message, for this session of the line only if one is given.
+    pub(crate) fn new(message: Message, session: Option<u64>, expires: Option<Instant>) -> Self {
+        Self { message, special: session.map(|session| Box::new(Special::ThisConnection(session))), expires }
+    }
+
+    /// The session that the message is for, if it is for one only.
+    pub(crate) fn session(&self) -> Option<u64> {
+        match self.special.as_deref() {
+            Some(Special::ThisConnection(session)) => Some(*session),
+            Some(Special::Request(_)) | None => None,
+        }
+    }
 }
 
 /// Accepted messages on their way to the I/O thread. One short lock gives each message its place, its ticket and its
@@ -94,8 +118,10 @@ pub(super) struct Queue {
     held_bytes: usize,
     /// Callers that wait for room.
     pub(super) waiting: usize,
-    /// The state of the line, if nothing is accepted in that state.
-    refusing: Option<ConnectionState>,
+    /// Whether callers can send now.
+    readiness: Readiness,
+    /// Whether nothing is accepted while the line is not ready.
+    refuses: bool,
     pub(super) closed: bool,
 }
 
@@ -109,7 +135,7 @@ impl Intake {
     /// Accepts a message, or returns why not.
     pub(crate) fn try_push(&self, offer: Offer) -> Result<Ticket, SendError> {
         let mut queue = self.lock();
-        if let Err(kind) = self.admit(&queue, offer.message.len()) {
+        if let Err(kind) = self.admit(&queue, offer.message.len(), offer.session()) {
             return Err(SendError::new(offer.message, kind));
         }
         self.news.store(true, Relaxed);
@@ -126,7 +152,7 @@ impl Intake {
         let mut queue = self.lock();
         let mut spins = true;
         loop {
-            let full = match self.admit(&queue, offer.message.len()) {
+            let full = match self.admit(&queue, offer.message.len(), offer.session()) {
                 Ok(()) => {
                     self.news.store(true, Relaxed);
                     return Ok(queue.push(offer));
@@ -162,11 +188,11 @@ impl Intake {
         let mut queue = self.lock();
         let mut accepted = None;
         while let Some(message) = messages.pop_front() {
-            if self.admit(&queue, message.len()).is_err() {
+            if self.admit(&queue, message.len(), None).is_err() {
                 messages.push_front(message);
                 break;
             }
-            let ticket = queue.push(Offer { message, reply: None, expires });
+            let ticket = queue.push(Offer::new(message, None, expires));
             accepted = Some((accepted.map_or(ticket, |(first, _)| first), ticket));
         }
         self.news.store(true, Relaxed);
@@ -224,10 +250,17 @@ impl Intake {
         self.lock().messages.shrink_to_fit();
     }
 
-    /// Refuses new messages while the line is in this state, and wakes callers that wait for room. `None` accepts
-    /// again.
-    pub(crate) fn set_refusing(&self, state: Option<ConnectionState>) {
-        self.lock().refusing = state;
+    /// Whether callers can send now.
+    pub(crate) fn readiness(&self) -> Readiness {
+        self.lock().readiness
+    }
+
+    /// Sets whether callers can send now, and wakes those that wait for room: what they send may have to be refused, and
+    /// all of it if `refuses`.
+    pub(crate) fn set_readiness(&self, readiness: Readiness, refuses: bool) {
+        let mut queue = self.lock();
+        (queue.readiness, queue.refuses) = (readiness, refuses);
+        drop(queue);
         self.room.notify_all();
     }
 
@@ -237,7 +270,8 @@ impl Intake {
         self.room.notify_all();
     }
 
-    fn admit(&self, queue: &Queue, size: usize) -> Result<(), SendErrorKind> {
+    /// `session`: the session of the line that the message is for, if it is for one only.
+    fn admit(&self, queue: &Queue, size: usize, session: Option<u64>) -> Result<(), SendErrorKind> {
         let limit = self.max_message_size;
         if size > limit {
             return Err(SendErrorKind::TooLarge { size, limit });
@@ -245,8 +279,15 @@ impl Intake {
         if queue.closed {
             return Err(SendErrorKind::Closed);
         }
-        if let Some(state) = queue.refusing {
-            return Err(SendErrorKind::NotReady { state });
+        match queue.readiness {
+            Readiness::NotReady(state) if queue.refuses || session.is_some() => {
+                return Err(SendErrorKind::NotReady { state });
+            }
+            // The line was lost and has come back since.
+            Readiness::Ready(now) if session.is_some_and(|session| session != now) => {
+                return Err(SendErrorKind::NotReady { state: ConnectionState::Disconnected });
+            }
+            Readiness::Ready(_) | Readiness::NotReady(_) => {}
         }
         let fits =
             queue.held < self.limit.messages && queue.held_bytes.saturating_add(size) <= self.limit.bytes;
@@ -281,11 +322,11 @@ impl Intake {
 
 impl Queue {
     fn push(&mut self, offer: Offer) -> Ticket {
-        let Offer { message, reply, expires } = offer;
+        let Offer { message, special, expires } = offer;
         self.last_ticket += 1;
         self.held += 1;
         self.held_bytes += message.len();
-        self.messages.push_back(Item { ticket: self.last_ticket, message, reply, expires });
+        self.messages.push_back(Item { ticket: self.last_ticket, message, special, expires });
         Ticket(self.last_ticket)
     }
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
+use crate::client::{SendOptions, offer};
 use crate::config::deadline;
 use crate::error::{CloseFrame, Error, SendError};
 use crate::event::{CloseReason, Event, Ticket, Tickets, Undelivered};
 use crate::message::Message;
-use crate::shared::{Command, Offer, Reply};
+use crate::shared::{Command, Offer, Reply, Special};
 use crate::state::ConnectionState;
 use crate::stats::Stats;
 use crate::testing::{Asked, Line, turn};
@@ -193,12 +194,32 @@ impl Line {
     /// The message, and why it was not accepted.
     #[track_caller]
     pub fn try_send(&mut self, message: impl Into<Message>) -> Result<Ticket, SendError> {
+        self.send_with(message, SendOptions::new())
+    }
+
+    /// Sends a message as the application, with these options: see [`Client::send_with`](crate::Client::send_with).
+    ///
+    /// # Errors
+    /// The message, and why it was not accepted.
+    #[track_caller]
+    pub fn send_with(
+        &mut self,
+        message: impl Into<Message>,
+        options: SendOptions,
+    ) -> Result<Ticket, SendError> {
         let expires = self.turn.session.config().max_age.map(|age| deadline(self.now(), age));
-        let accepted = self.turn.intake.try_push(Offer { message: message.into(), reply: None, expires });
+        let intake = &self.turn.intake;
+        let accepted = intake.try_push(offer(intake, message.into(), options, expires));
         let closed = || Arc::new(self.reason.clone().unwrap_or(CloseReason::ByCaller));
         let ticket = accepted.map_err(|error| error.explained(closed))?;
         self.settle();
         Ok(ticket)
+    }
+
+    /// Sets which messages restart `idle_timeout`: see
+    /// [`Builder::counts_as_data`](crate::Builder::counts_as_data).
+    pub fn counts_as_data(&mut self, counts: impl Fn(&Message) -> bool + Send + 'static) {
+        self.turn.session.set_data_filter(Box::new(counts));
     }
 
     /// Sends a request as the application, which then waits for its answer without a timeout: see
@@ -230,7 +251,8 @@ impl Line {
     #[track_caller]
     fn ask(&mut self, message: Message, many: bool) -> Ticket {
         let (way, answers) = crossbeam_channel::unbounded();
-        let offer = Offer { message, reply: Some(Box::new(Reply { way, many })), expires: None };
+        let offer =
+            Offer { message, special: Some(Box::new(Special::Request(Reply { way, many }))), expires: None };
         match self.turn.intake.try_push(offer) {
             Ok(ticket) => {
                 self.asked.insert(ticket.number(), Asked { answers, waits: !many });

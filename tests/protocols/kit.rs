@@ -2,9 +2,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use serde_json::json;
 use tautline::ConnectionState::{Authenticated, Closed, Closing, Connected, Connecting, Disconnected};
 use tautline::{
-    CloseReason, Delivery, DisconnectReason, Event, QueueLimit, SendErrorKind, Timings, WhileDown,
+    CloseReason, Delivery, DisconnectReason, Event, JsonSession, QueueLimit, SendErrorKind, SendOptions,
+    Timings, WhileDown,
 };
 
 use super::*;
@@ -676,7 +678,7 @@ fn a_line_is_the_same_each_time() {
 /// A line that holds this many messages, with heartbeats.
 fn narrow(messages: usize) -> Line {
     let config = ConnectionConfig::new(URL).events(QueueLimit::new(messages, 1000));
-    let mut line = Line::new(config, tautline::JsonSession::new().answers_by("id")).unwrap();
+    let mut line = Line::new(config, JsonSession::new().answers_by("id")).unwrap();
     line.open();
     line
 }
@@ -743,12 +745,60 @@ fn a_line_that_closes_does_not_wait_for_the_application() {
 #[test]
 fn answers_that_nobody_takes_pause_reading_until_they_are_taken() {
     let mut line = narrow(2);
-    let asked = line.request_many(serde_json::json!({"subscribe": "all"}));
+    let asked = line.request_many(json!({"subscribe": "all"}));
     for n in 1..=4 {
-        line.say(serde_json::json!({"id": 1, "n": n}));
+        line.say(json!({"id": 1, "n": n}));
     }
     assert!(line.is_reading_paused());
     assert_eq!(line.answers(asked).len(), 2);
     assert_eq!(line.answers(asked).len(), 2, "reading has gone on");
     assert!(!line.is_reading_paused());
+}
+
+#[test]
+fn a_message_for_this_connection_is_refused_while_it_is_down_and_named_when_it_is_lost() {
+    let mut line = Line::new(quiet(), Obedient::ready()).unwrap();
+    let for_this = SendOptions::new().this_connection();
+    let refused = line.send_with("early", for_this).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "the line is CONNECTING, and the message may not wait for it (while_down is Refuse, or it is for this connection only); the message is inside this error"
+    );
+    line.open();
+    line.stall();
+    let ticket = line.send_with("key press", for_this).unwrap();
+    line.break_off();
+    let expired: Vec<_> = line
+        .events()
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Expired { tickets, .. } => Some(tickets.to_string()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(expired, [ticket.to_string()]);
+    line.step(2 * S);
+    line.open();
+    line.send("next");
+    assert_eq!(line.heard(), ["next"]);
+}
+
+#[test]
+fn a_json_session_is_lost_when_no_data_comes_after_the_login() {
+    let session = JsonSession::new().login(json!({"login": "me"})).accepted(|m| m["ok"] == true);
+    let config = ConnectionConfig::new(URL).idle_timeout(70 * S);
+    let mut line = Line::new(config, session).unwrap();
+    line.counts_as_data(|message| message.as_text().is_some_and(|text| text.contains("price")));
+    line.open();
+    line.step(5 * S);
+    line.say(json!({"ok": true}));
+    line.step(60 * S);
+    line.say(json!({"price": 1}));
+    line.step(60 * S);
+    line.say(json!({"status": "fine"}));
+    assert_eq!(line.pings().len(), 4, "they are answered");
+    line.step(9 * S);
+    assert_eq!(line.state(), Authenticated);
+    line.step(S);
+    assert!(trouble(&line).starts_with("the server sent no data for 70s"), "{}", trouble(&line));
 }

@@ -27,10 +27,11 @@ impl Rig {
         self.check_nothing_waits();
         let line = self.turn.host.lines.iter().find(|line| Some(line.id) == current);
         let blocked = line.filter(|line| line.is_blocked()).map(|line| line.moved);
+        let heard = line.map(|line| line.heard);
         let (ready, paused) = (self.turn.session.wants_outbox(), self.turn.is_paused());
         let now = self.now();
         self.check.silent = current.is_some_and(|current| self.fallen.is_silent(current));
-        self.check.asleep(now, state, deadline, (&self.config, blocked, ready, paused));
+        self.check.asleep(now, state, deadline, (&self.config, blocked, heard, ready, paused));
         self.turn.session.handle_timeout(now);
         assert!(!self.turn.session.has_output(), "a call without need did something");
         assert_eq!(self.turn.session.next_deadline(), deadline);

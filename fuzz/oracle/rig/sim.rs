@@ -52,6 +52,13 @@ pub(in crate::fuzzing) struct Line {
     pub(in crate::fuzzing) cut: usize,
     /// When bytes were last read, or when the connection opened.
     pub(in crate::fuzzing) heard: Instant,
+    /// How many bytes the server has sent, and how many of them the network has delivered.
+    pub(in crate::fuzzing) sent: u64,
+    pub(super) delivered: u64,
+    /// Up to where messages go that count as data and that the client has not read.
+    pub(in crate::fuzzing) data_ends: VecDeque<u64>,
+    /// When the client last read such a message, or when the connection opened.
+    pub(in crate::fuzzing) data: Instant,
     /// When the system last took some of what waits, or when nothing waited.
     pub(in crate::fuzzing) moved: Instant,
     taken: u64,
@@ -112,6 +119,10 @@ impl Sim {
             end: None,
             cut: 0,
             heard: self.now,
+            sent: 0,
+            delivered: 0,
+            data_ends: VecDeque::new(),
+            data: self.now,
             moved: self.now,
             taken: 0,
             blocked: false,
@@ -187,6 +198,21 @@ impl Line {
     /// Whether bytes wait for the system to take them.
     pub(super) fn is_blocked(&self) -> bool {
         self.blocked
+    }
+
+    /// Notes which data the client has read.
+    pub(super) fn note_data(&mut self, now: Instant) {
+        let state = self.pipe.state();
+        if state.end == Some(End::Reset) {
+            // What was not read is lost.
+            return;
+        }
+        let read = self.delivered - state.incoming.len() as u64;
+        drop(state);
+        let ends = self.data_ends.partition_point(|end| *end <= read);
+        if self.data_ends.drain(..ends).count() > 0 {
+            self.data = now;
+        }
     }
 
     /// The system has taken `taken` bytes.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::protocol::Context;
+use crate::session::Readiness;
 
 /// Moves when the server says so, and sends a hello on each connection. A text from the server logs it in.
 struct Mover;
@@ -199,7 +200,7 @@ fn of_the_connections_that_a_line_leaves_the_oldest_is_dropped_behind_the_fourth
 
 #[test]
 fn after_a_move_the_time_without_data_begins_anew() {
-    let mut rig = ready_with(without_beats().idle_timeout(20 * S));
+    let mut rig = ready_with(without_beats().login_timeout(60 * S).idle_timeout(20 * S));
     let new = rig.open_successor();
     rig.step(15 * S);
     rig.receive_on(new, "welcome");
@@ -210,4 +211,27 @@ fn after_a_move_the_time_without_data_begins_anew() {
     rig.step(MS);
     let (reason, ..) = rig.disconnected();
     assert!(matches!(reason, DisconnectReason::Lost(Error::IdleTimeout { .. })), "{reason}");
+}
+
+#[test]
+fn a_message_for_this_connection_goes_on_with_a_move_unless_it_was_written() {
+    let mut rig = ready_with(config().delivery(crate::config::Delivery::AtLeastOnce));
+    let Readiness::Ready(session) = rig.session.readiness() else { panic!("not ready") };
+    rig.session.handle_accepted_for(1, "written".into(), None, session);
+    rig.transmit();
+    let new = rig.open_successor();
+    rig.receive_on(new, "welcome");
+    rig.session.handle_accepted_for(2, "waits".into(), None, session);
+    rig.session.handle_timeout(rig.now);
+    assert_eq!(rig.transmit(), [ping(1)]);
+    rig.step(3 * S);
+    assert_eq!((rig.id(), rig.session.readiness()), (new, Readiness::Ready(session)), "one session");
+    let events = rig.events();
+    let moved = events.iter().find_map(|event| match event {
+        Event::Moved { maybe_delivered, .. } => Some(numbers(maybe_delivered)),
+        _ => None,
+    });
+    assert_eq!(moved, Some(vec![1]), "{events:?}");
+    rig.on_the_new_wire();
+    assert_eq!(rig.transmit(), texts(["waits"]));
 }
