@@ -8,6 +8,7 @@ mod json;
 mod reason;
 mod rejection;
 mod send;
+mod servers;
 mod source;
 
 use std::error::Error as StdError;
@@ -167,6 +168,13 @@ pub enum Error {
         /// The configured timeout.
         after: Duration,
     },
+    /// Each server of the list that could be tried has failed: see
+    /// [`ConnectionConfig::servers`](field@crate::ConnectionConfig::servers).
+    #[non_exhaustive]
+    AllServersFailed {
+        /// Host and port of each server, and why it failed, in the order of the attempts.
+        failures: Arc<[(Box<str>, Error)]>,
+    },
     /// The server refused the login.
     #[non_exhaustive]
     LoginRefused {
@@ -243,7 +251,7 @@ pub enum Error {
     /// The client has made all reconnect attempts that the configuration allows.
     #[non_exhaustive]
     GaveUp {
-        /// How many reconnects were tried.
+        /// How many reconnects were tried. With several servers, how many rounds through the list.
         attempts: u32,
         /// Why the last one failed.
         source: Arc<Error>,
@@ -392,6 +400,7 @@ impl fmt::Display for Error {
             Self::ConnectTimeout { host, phase, after } => {
                 write!(f, "connecting to {host} timed out after {after:?} while {phase}")
             }
+            Self::AllServersFailed { failures } => servers::fmt(failures, f),
             Self::LoginRefused { reason } => write!(f, "the server refused the login: {reason}"),
             Self::LoginTimeout { after } => write!(f, "the login was not accepted within {after:?} (or the protocol never called ready)"),
             Self::Session { reason } => write!(f, "the session can't go on: {reason}"),

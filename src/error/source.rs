@@ -33,6 +33,7 @@ impl Error {
             | Self::ConnectionLost { source: Some(source) }
             | Self::Upgrade { source: Some(source), .. } => Some(source.as_ref()),
             Self::GaveUp { source, .. } | Self::Timeout { source: Some(source), .. } => Some(source.as_ref()),
+            Self::AllServersFailed { failures } => failures.last().map(|(_, error)| error as _),
             Self::Closed { reason: Some(reason) } => Some(reason.error()?),
             // The error itself may repeat values of the message.
             Self::Json { source, .. } => source.source(),

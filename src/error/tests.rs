@@ -191,9 +191,23 @@ pub(crate) fn every_error() -> Vec<Error> {
             CloseReason::GaveUp { attempts: 2, last },
         ];
         errors.extend(ends.map(|reason| Error::Closed { reason: Some(Arc::new(reason)) }));
+        let failures =
+            Arc::new([("a:80".into(), Error::login_refused("no")), ("h:1".into(), (*source).clone())]);
+        errors.push(Error::AllServersFailed { failures });
         errors.push(Error::Timeout { waiting_for: "a message", after, source: Some(source) });
     }
     errors
+}
+
+#[test]
+fn each_server_that_failed_is_named_once_and_the_last_is_the_cause() {
+    let refused = Arc::new(io::Error::other(Outer(io::Error::other("inner"))));
+    let connect = Error::Connect { host: "b:80".into(), source: refused };
+    let failures = Arc::new([("a:80".into(), Error::login_refused("no")), ("b:80".into(), connect)]);
+    let error = Error::AllServersFailed { failures };
+    let text =
+        "all 2 servers failed: (1) a:80: the server refused the login: no; (2) connecting to b:80: outer";
+    assert_eq!(chain(&error), [text, "inner"]);
 }
 
 /// A reader that fails.
