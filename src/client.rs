@@ -122,17 +122,18 @@ struct LineHandle {
 }
 
 impl Client {
-    /// Makes one attempt to connect and returns a client whose line is ready. Later losses are followed by reconnects.
-    /// To wait for a server that isn't up yet, use [`start`](Self::start).
+    /// Makes one attempt to connect, at each server if there are [several](field@ConnectionConfig::servers), and returns a
+    /// client whose line is ready. Later losses are followed by reconnects. To wait for a server that isn't up yet, use [`start`](Self::start).
     ///
     /// Blocks until the line is ready or the attempt has failed. The bounds are:
     /// * `connect_timeout` (10 s) for the attempt;
     /// * with a protocol, also `login_timeout` (10 s), and `close_timeout` (3 s) if the protocol closes the connection
     ///   itself;
-    /// * with a `fetch`, twice that time, because refused credentials are followed by a second attempt with fresh ones.
+    /// * with several servers, that time for each, and 100 ms between two of them;
+    /// * with a `fetch`, the time of one more attempt, because refused credentials are followed by one with fresh ones.
     ///
     /// # Errors
-    /// * The reason the attempt failed. No thread is left behind, except one inside a call that can't be interrupted;
+    /// * The reason the attempt failed; [`Error::AllServersFailed`] if several servers did. No thread is left behind, except one inside a call that can't be interrupted;
     ///   the log names it.
     /// * [`Error::Timeout`]: a callback did not return within the bound and one more second.
     /// * [`Error::InvalidUrl`] or [`Error::InvalidConfig`]: the URL or a setting is invalid.

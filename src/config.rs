@@ -1,13 +1,17 @@
 //! Settings: plain data, with defaults and chained setters.
 
 mod choices;
+mod servers;
 mod upgrade;
 
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-pub use crate::config::choices::{Beat, Confirmation, Delivery, Inbound, Jitter, QueueLimit, WhileDown};
+pub use crate::config::choices::{
+    Beat, Confirmation, Delivery, Inbound, Jitter, QueueLimit, ServerOrder, WhileDown,
+};
+pub(crate) use crate::config::servers::checked_servers;
 pub(crate) use crate::config::upgrade::{check_headers, check_subprotocols, is_token};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
@@ -34,6 +38,19 @@ pub struct ConnectionConfig {
     /// credentials; the user must not contain a colon. Write the zone of an IPv6 address behind `%25`:
     /// `ws://[fe80::1%25eth0]`.
     pub url: String,
+    /// Further servers. [`url`](field@Self::url) is the first of the list. A URL that is there twice counts once, and the
+    /// list has at most 1,024 of them. Default `None`: one server.
+    ///
+    /// After a loss or a failed attempt, the next server of the list follows after 100 ms. When each has been tried, a
+    /// round is over: it costs one delay of the backoff, and counts as one attempt of
+    /// [`max_attempts`](ReconnectConfig::max_attempts). A line that was ready for
+    /// [`stable_after`](field@Self::stable_after) begins a new round when it is lost. A `Retry-After` holds for the server
+    /// that sent it. A server that refuses for good (by a status or a refused login, see [`Retry`](crate::Retry)) is left
+    /// out for `max_delay`, and with all of them left out the rules are those of one server. A protocol can change the
+    /// list by [`Context::set_servers`](crate::Context::set_servers).
+    pub servers: Option<Vec<String>>,
+    /// In which order the servers are tried. Default [`ServerOrder::InTurn`].
+    pub server_order: ServerOrder,
     /// Headers to send with the upgrade, in order. A `Host` or `Authorization` here replaces the client's own.
     pub headers: Vec<(String, String)>,
     /// Subprotocols to offer, in order of preference. The server may choose one or none. `Debug` hides tokens.
@@ -152,7 +169,8 @@ pub struct ReconnectConfig {
     pub max_delay: Duration,
     /// The factor by which the delay grows with each failed attempt. At least 1. Default 2.
     pub multiplier: f64,
-    /// How many reconnects may fail in a row before the client gives up; 0 never reconnects. Default: no limit.
+    /// How many reconnects may fail in a row before the client gives up; 0 never reconnects. A round through a list of
+    /// [`servers`](field@ConnectionConfig::servers) counts as one. Default: no limit.
     pub max_attempts: Option<u32>,
     /// How the delay is randomized. Default [`Jitter::Decorrelated`].
     pub jitter: Jitter,
@@ -187,6 +205,8 @@ impl ConnectionConfig {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            servers: None,
+            server_order: ServerOrder::default(),
             headers: Vec::new(),
             subprotocols: Vec::new(),
             require_subprotocol: false,
@@ -230,6 +250,7 @@ impl ConnectionConfig {
 
     /// Checks every setting and parses the URL.
     pub(crate) fn check(&self) -> Result<Endpoint, Error> {
+        self.server_list()?;
         let endpoint = Endpoint::parse(&self.url)?;
         check_headers(&self.headers)?;
         check_subprotocols(&self.subprotocols)?;
@@ -307,6 +328,7 @@ macro_rules! setters {
 }
 
 setters!(ConnectionConfig {
+    server_order: ServerOrder,
     require_subprotocol: bool,
     tls: native_tls::TlsConnector,
     reconnect: ReconnectConfig,
@@ -341,38 +363,17 @@ setters!(ReconnectConfig {
 });
 setters!(HeartbeatConfig { interval: Duration, timeout: Duration, beat: Beat, strict: bool });
 
-impl From<&str> for ConnectionConfig {
-    fn from(url: &str) -> Self {
-        Self::new(url)
-    }
-}
-
-impl From<String> for ConnectionConfig {
-    fn from(url: String) -> Self {
-        Self::new(url)
-    }
-}
-
-impl From<&String> for ConnectionConfig {
-    fn from(url: &String) -> Self {
-        Self::new(url)
-    }
-}
-
-impl From<&Self> for ConnectionConfig {
-    fn from(config: &Self) -> Self {
-        config.clone()
-    }
-}
-
 /// Omits what may be secret: everything in the URL but the host, and the header values.
 impl fmt::Debug for ConnectionConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let url = Endpoint::redacted(&self.url);
+        let servers = self.servers.as_ref().map(|urls| urls.iter().map(|url| Endpoint::redacted(url)));
         let headers: Vec<_> = self.headers.iter().map(|(name, _)| shown_name(name)).collect();
         let subprotocols = shown_subprotocols(&self.subprotocols);
         f.debug_struct("ConnectionConfig")
             .field("url", &url)
+            .field("servers", &servers.map(Iterator::collect::<Vec<_>>))
+            .field("server_order", &self.server_order)
             .field("headers", &headers)
             .field("subprotocols", &subprotocols)
             .field("require_subprotocol", &self.require_subprotocol)

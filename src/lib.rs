@@ -36,6 +36,7 @@
 //! |---|---|
 //! | send, receive, close | [`Client`] |
 //! | set timeouts, limits, heartbeats, reconnects | [`ConnectionConfig`], [`HeartbeatConfig`], [`ReconnectConfig`] |
+//! | try several servers | [`ConnectionConfig::servers`](field@ConnectionConfig::servers) |
 //! | trust a private authority, show a client certificate | [`ConnectionConfig::tls`](field@ConnectionConfig::tls), [`Certificate`], [`Identity`] |
 //! | know what happens on the line | [`Event`], [`Client::status`], [`ConnectionState`], [`Stats`] |
 //! | know which server answered, with which subprotocol and headers, and how fast | [`Client::handshake`], [`Handshake`] |
@@ -137,7 +138,7 @@ pub use serde_json::Value;
 pub use client::{Answers, Builder, Client, LineStatus, Messages, SendOptions, TryMessages};
 pub use config::{
     Beat, Confirmation, ConnectionConfig, Delivery, HeartbeatConfig, Inbound, Jitter, QueueLimit,
-    ReconnectConfig, WhileDown,
+    ReconnectConfig, ServerOrder, WhileDown,
 };
 pub use error::{Cause, CloseFrame, Error, Phase, Rejection, SendError, SendErrorKind};
 pub use event::{CloseReason, DisconnectReason, Event, Ticket, Tickets, Undelivered};

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tautline::{
     Beat, Client, CloseReason, Confirmation, ConnectionConfig, Context, Delivery, Error, Event, Handshake,
     HeartbeatAction, HeartbeatConfig, HeartbeatManager, Inbound, Jitter, JsonSession, Message, Protocol,
-    QueueLimit, ReconnectConfig, ReconnectionManager, Retry, WhileDown,
+    QueueLimit, ReconnectConfig, ReconnectionManager, Retry, ServerOrder, WhileDown,
 };
 use tungstenite::Message as Frame;
 
@@ -154,6 +154,20 @@ fn bounds_and_choices() -> Vec<Case> {
         [(false, false, Works), (false, true, Works), (true, false, Refused), (true, true, Fails)]
     {
         cases.push(("require_subprotocol", requires(required, offered), then));
+    }
+    // The URL is the first of the list.
+    let many = |count: usize| (1..count).map(|n| format!("ws://h{n}")).collect::<Vec<_>>();
+    for (servers, then) in [
+        (vec![], Refused),
+        (vec!["http://h".into()], Refused),
+        (vec!["ws://h".into(); 2], Works),
+        (many(1024), Works),
+        (many(1025), Refused),
+    ] {
+        cases.push(("servers", config().servers(servers), then));
+    }
+    for order in [ServerOrder::InTurn, ServerOrder::Random] {
+        cases.push(("server_order", config().server_order(order), Works));
     }
     for (inbound, then) in [(Inbound::Deliver, Works), (Inbound::Discard, Fails)] {
         cases.push(("inbound", config().inbound(inbound), then));

@@ -26,12 +26,14 @@ pub(super) fn retry_after(data: &[u8], now: Instant) {
     let reason = DisconnectReason::ConnectFailed(error.clone());
     let down = Loss {
         reason: &reason,
+        url: "ws://h",
         ever_ready: true,
         ready_for: None,
         attempts: 1,
         failures: 1,
         max_delay: Duration::from_secs(30),
         can_refresh: false,
+        has_other: false,
     };
     let wall_then = wall.checked_add(later - now).unwrap_or(wall);
     let asked = down.retry_after(wall_then);
@@ -94,7 +96,11 @@ pub(super) fn url_and_headers(data: &[u8]) {
         Some(pattern) => (secretive(pattern), true),
         None => (first.to_owned(), false),
     };
+    // Among good ones, it is as good, and shows as little.
+    let among = ConnectionConfig::from(["ws://one", &url, "ws://three"]);
+    let in_list = among.check();
     let mut config = ConnectionConfig::new(&url);
+    assert_eq!(config.check().is_ok(), in_list.is_ok(), "{in_list:?}");
     for line in lines {
         config = match line.split_once(':') {
             Some((name, value)) => config.header(name, value.replace('$', SECRET)),
@@ -103,7 +109,8 @@ pub(super) fn url_and_headers(data: &[u8]) {
     }
     let checked = config.check();
     let request = UpgradeRequest::new(&config);
-    let mut shown = format!("{config:?} {request:?}");
+    let mut shown = format!("{config:?} {request:?} {among:?} {in_list:?}");
+    shown.extend(in_list.err().map(|error| error.to_string()));
     match (&checked, request.check()) {
         (Ok(endpoint), Ok(again)) => {
             assert_eq!(*endpoint, again);

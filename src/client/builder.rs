@@ -15,6 +15,7 @@ use crate::io::thread::{IoThread, Notify, Setup};
 use crate::message::Message;
 use crate::protocol::{Protocol, UpgradeRequest};
 use crate::session::DataFilter;
+use crate::session::reconnect::BETWEEN_SERVERS;
 use crate::shared::Shared;
 use crate::shared::{AdaptiveSpin, CALLERS_FACTOR, Gate, Intake, LATE, Status, Thread};
 use crate::timer::Timer;
@@ -178,14 +179,17 @@ impl Builder {
         Err(error)
     }
 
-    /// How long the one attempt of `connect` takes at most. Only a callback that does not return makes it longer.
+    /// How long `connect` takes at most. Only a callback that does not return makes it longer.
     fn patience(&self) -> Duration {
         let config = &self.config;
         let login = if self.protocol.is_some() { config.login_timeout } else { Duration::ZERO };
         let attempt = config.connect_timeout.saturating_add(login).saturating_add(config.close_timeout);
-        // Fresh credentials allow one more attempt.
-        let attempts = if self.fetch.is_some() { 2 } else { 1 };
-        attempt.saturating_mul(attempts).saturating_add(LATE)
+        // Each server has its attempt, and fresh credentials allow one more.
+        let others = config.servers.as_ref().map_or(0, Vec::len);
+        let attempts = 1 + others + usize::from(self.fetch.is_some());
+        let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
+        let between = BETWEEN_SERVERS.saturating_mul(attempts - 1);
+        attempt.saturating_mul(attempts).saturating_add(between).saturating_add(LATE)
     }
 
     /// Starts: see [`Client::start`].

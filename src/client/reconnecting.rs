@@ -29,7 +29,8 @@ impl Client {
     /// [`DisconnectReason::ByCaller`](crate::DisconnectReason::ByCaller), and an attempt without a delay. What waits in the
     /// outbox is sent on the new connection.
     ///
-    /// On a line that is not open it does what [`reconnect_now`](Self::reconnect_now) does. On a suspended or closing line
+    /// With several [servers](field@crate::ConnectionConfig::servers), the next one is tried. On a line that is not open it
+    /// does what [`reconnect_now`](Self::reconnect_now) does. On a suspended or closing line
     /// it does nothing.
     ///
     /// ```

@@ -22,6 +22,18 @@ pub enum Jitter {
     None,
 }
 
+/// In which order the servers of a list are tried: see [`servers`](field@crate::ConnectionConfig::servers).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum ServerOrder {
+    /// In the order of the list, from its first server on, and from its beginning again.
+    #[default]
+    InTurn,
+    /// Each attempt, the first one too, goes to any server that has not been tried in this round, so that a large fleet
+    /// spreads over its servers.
+    Random,
+}
+
 /// What is sent as a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]

@@ -127,13 +127,68 @@ fn a_time_of_zero_is_refused_by_name_where_it_makes_no_sense() {
 }
 
 #[test]
+fn a_bad_list_of_servers_says_what_is_wrong_and_names_each_bad_url_by_its_place() {
+    for (config, says) in [
+        (
+            config().servers([""; 0]),
+            "servers can't be used: the list is empty; name at least one server, or leave the setting out",
+        ),
+        (
+            ConnectionConfig::from([""; 0]),
+            "servers can't be used: the list is empty; name at least one server",
+        ),
+        (
+            config().servers(["ws://i", "http://s3cret:s3cret@j/s3cret"]),
+            "servers can't be used: the URL of server 3 of 3: its scheme is http://; it must start with",
+        ),
+        (
+            ConnectionConfig::from(vec!["ws://i:s3cret", "ws://j", ""]),
+            "the URL of server 1 of 3: its port is not a number from 1 to 65535; the URL of server 3 of 3: it has no scheme",
+        ),
+        (
+            config().servers((1..=1024).map(|n| format!("ws://h{n}"))),
+            "servers can't be used: the list has 1025 servers; at most 1024 are allowed",
+        ),
+    ] {
+        let error = config.check().expect_err(says).to_string();
+        assert!(error.contains(says), "{error}");
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+}
+
+#[test]
+fn a_list_is_the_url_and_the_further_servers_each_of_them_once() {
+    let list = |config: ConnectionConfig| config.server_list().unwrap().join(" ");
+    assert_eq!(list(config().servers(["ws://i", "ws://j"])), "ws://h ws://i ws://j");
+    assert_eq!(list(ConnectionConfig::from(["ws://h", "ws://i", "ws://j"])), "ws://h ws://i ws://j");
+    assert_eq!(list(config().servers(["ws://i"]).servers(["ws://j"])), "ws://h ws://i ws://j");
+    assert_eq!(list(ConnectionConfig::from(["ws://h"])), "ws://h");
+    assert_eq!(
+        list(config().servers(["ws://h", "ws://h:80/", "ws://h/x", "wss://h"])),
+        "ws://h ws://h/x wss://h"
+    );
+    assert!(
+        ConnectionConfig::from((0..1024).map(|n| format!("ws://h{n}")).collect::<Vec<_>>()).check().is_ok()
+    );
+}
+
+#[test]
+fn one_url_that_cannot_be_used_is_still_no_list() {
+    for config in [ConnectionConfig::new("http://h"), ConnectionConfig::from(["http://h"])] {
+        assert!(matches!(config.check(), Err(Error::InvalidUrl { .. })));
+    }
+}
+
+#[test]
 fn debug_output_keeps_secrets() {
     let config = ConnectionConfig::new("wss://bob:s3cret@h/x?token=s3cret").header("Cookie", "s3cret");
+    let config = config.servers(["wss://bob:s3cret@i/s3cret", "s3cret"]);
     let shown = format!("{config:?}");
     assert!(
         !shown.contains("s3cret") && shown.contains("wss://h:443") && shown.contains("Cookie"),
         "{shown}"
     );
+    assert!(shown.contains(r#"servers: Some(["wss://i:443", "unusable"])"#), "{shown}");
     assert!(!format!("{:?}", ConnectionConfig::new("s3cret")).contains("s3cret"));
     let config = config.header("Authorization: Bearer s3cret", "").subprotocol("bearer s3cret");
     let shown = format!("{config:?}");

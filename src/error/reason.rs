@@ -35,7 +35,7 @@ pub enum CloseReason {
     /// `max_attempts` reconnects failed in a row.
     #[non_exhaustive]
     GaveUp {
-        /// How many reconnects were tried.
+        /// How many reconnects were tried. With several servers, how many rounds through the list.
         attempts: u32,
         /// Why the last one failed.
         last: DisconnectReason,

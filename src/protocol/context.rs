@@ -80,6 +80,7 @@ pub(crate) enum Effect {
     Hold(Duration),
     Release,
     Move,
+    Servers(Vec<String>),
     Work(u32, Work),
     /// With an error, the client closes for good.
     Close {
@@ -398,6 +399,36 @@ impl<'a> Context<'a> {
     /// If the line is not ready or is moving already, and in `on_move_failed`, this does nothing.
     pub fn move_line(&mut self) {
         self.effects.push(Effect::Move);
+    }
+
+    /// Replaces the [list](field@crate::ConnectionConfig::servers) of servers, for example by what a server says about
+    /// its cluster. The connection stays as it is; the next attempt after it goes to the server behind this one in the
+    /// new list, or to the first if this one is not in it. What is known of servers that stay in the list is kept.
+    ///
+    /// A list that is empty or too long, or in which a URL can't be used, ends the connection with an error that says
+    /// so, and the old list stays. Until the line is ready, `connect` tries only the servers of its configuration. For
+    /// the old connection of a move, this does nothing.
+    ///
+    /// ```
+    /// # use tautline::{Context, Error, Handshake, Message, Protocol};
+    /// # struct Cluster { home: String }
+    /// # impl Protocol for Cluster {
+    /// #   fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> { cx.ready(); Ok(()) }
+    /// fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
+    ///     match message.as_text().and_then(|text| text.strip_prefix("servers ")) {
+    ///         Some(hosts) => {
+    ///             let others = hosts.split(',').map(|host| format!("wss://{host}"));
+    ///             cx.set_servers([self.home.clone()].into_iter().chain(others));
+    ///         }
+    ///         None => cx.deliver(message),
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # }
+    /// # drop(Cluster { home: String::new() });
+    /// ```
+    pub fn set_servers<U: Into<String>>(&mut self, urls: impl IntoIterator<Item = U>) {
+        self.effects.push(Effect::Servers(urls.into_iter().map(Into::into).collect()));
     }
 
     /// Whether this hook was called for the new connection of a move that is under way.

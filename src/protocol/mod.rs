@@ -126,7 +126,8 @@ pub trait Protocol: Send {
     }
 
     /// Called before each attempt, to change what the attempt requests. `request` starts with the values of the
-    /// configuration.
+    /// configuration, and with the URL of the server that the attempt goes to: see
+    /// [`servers`](field@crate::ConnectionConfig::servers). For a move, that is the server of the line.
     fn prepare(&mut self, attempt: &Attempt<'_>, request: &mut UpgradeRequest) -> Result<(), Error> {
         self.inner().map_or(Ok(()), |inner| inner.prepare(attempt, request))
     }

@@ -1,7 +1,9 @@
 //! What follows a loss.
 
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use crate::endpoint::Endpoint;
 use crate::error::{CloseFrame, Error};
 use crate::event::DisconnectReason;
 
@@ -12,14 +14,16 @@ use crate::event::DisconnectReason;
 /// | what happened | what follows |
 /// |---|---|
 /// | close code 1000 or 1008 | `Never` |
-/// | HTTP 401 or 403, or a refused login, and there is a [`fetch`](crate::Builder::fetch) | `Now`, with fresh credentials, once since the line was last ready |
+/// | HTTP 401 or 403, or a refused login, and there is a [`fetch`](crate::Builder::fetch) | `Now`, with fresh credentials at the same server, once since the line was last ready |
 /// | HTTP 408, 425, 429 or 5xx | `Backoff`, but not before the server's `Retry-After` (at most [`retry_after_cap`](crate::ConnectionConfig::retry_after_cap)) |
+/// | another HTTP 4xx, a 3xx, or a refused login, and another server of the [list](field@crate::ConnectionConfig::servers) has not refused | `Backoff`, and the server is left out for `max_delay` |
 /// | another HTTP 4xx, a 3xx, or a refused login | `Never` if the line was never ready; otherwise `After(max_delay)`, because a server that is being replaced must not end the client for good |
 /// | anything else | `Backoff` |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Retry {
-    /// Try again after the next delay of the backoff.
+    /// Try again after the next delay of the backoff. If another server of the list has not been tried in this round, try
+    /// that one after 100 ms.
     Backoff,
     /// Try again at once. If the line was not stable since the last `Now`, try again after 100 ms.
     Now,
@@ -29,12 +33,14 @@ pub enum Retry {
     Never,
 }
 
-/// A failed attempt or a lost connection, with what is needed to decide what follows.
-#[derive(Clone, Copy, Debug)]
+/// A failed attempt or a lost connection, with what is needed to decide what follows. `Debug` shows no secret.
+#[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct Loss<'a> {
     /// What happened.
     pub reason: &'a DisconnectReason,
+    /// The server: its URL in the [list](field@crate::ConnectionConfig::servers).
+    pub url: &'a str,
     /// Whether the line was ever ready.
     pub ever_ready: bool,
     /// How long the lost line was ready; `None` for a failed attempt.
@@ -48,24 +54,32 @@ pub struct Loss<'a> {
     pub(crate) max_delay: Duration,
     /// Whether fresh credentials can be fetched, and have not been since the line was last ready.
     pub(crate) can_refresh: bool,
+    /// Whether another server has not refused.
+    pub(crate) has_other: bool,
 }
 
 impl Loss<'_> {
     /// Returns what the rules of [`Retry`] say.
     pub fn default_retry(&self) -> Retry {
-        let refused = if self.ever_ready { Retry::After(self.max_delay) } else { Retry::Never };
-        if self.is_about_credentials() {
-            return if self.can_refresh { Retry::Now } else { refused };
-        }
         match self.reason {
+            _ if self.is_about_credentials() && self.can_refresh => Retry::Now,
+            _ if self.is_refusal() => match (self.has_other, self.ever_ready) {
+                (true, _) => Retry::Backoff,
+                (false, true) => Retry::After(self.max_delay),
+                (false, false) => Retry::Never,
+            },
             DisconnectReason::ClosedByServer(CloseFrame { code: 1000 | 1008, .. }) => Retry::Never,
             DisconnectReason::ByCaller { .. } => Retry::Now,
-            DisconnectReason::ConnectFailed(Error::UpgradeRejected(rejection)) => match rejection.status {
-                408 | 425 | 429 => Retry::Backoff,
-                300..=499 => refused,
-                _ => Retry::Backoff,
-            },
             _ => Retry::Backoff,
+        }
+    }
+
+    /// Whether the server would refuse the same attempt again.
+    pub(crate) fn is_refusal(&self) -> bool {
+        let refuses = |status| matches!(status, 300..=499) && !matches!(status, 408 | 425 | 429);
+        match self.reason {
+            DisconnectReason::ConnectFailed(Error::UpgradeRejected(rejection)) => refuses(rejection.status),
+            _ => self.is_about_credentials(),
         }
     }
 
@@ -96,6 +110,19 @@ impl Loss<'_> {
     }
 }
 
+impl fmt::Debug for Loss<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loss")
+            .field("reason", &self.reason)
+            .field("url", &Endpoint::redacted(self.url))
+            .field("ever_ready", &self.ever_ready)
+            .field("ready_for", &self.ready_for)
+            .field("attempts", &self.attempts)
+            .field("failures", &self.failures)
+            .finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,7 +138,42 @@ mod tests {
 
     fn down(reason: &DisconnectReason, ever_ready: bool) -> Loss<'_> {
         let max_delay = Duration::from_secs(30);
-        Loss { reason, ever_ready, ready_for: None, attempts: 1, failures: 1, max_delay, can_refresh: false }
+        let url = "ws://bob:s3cret@h";
+        Loss {
+            reason,
+            url,
+            ever_ready,
+            ready_for: None,
+            attempts: 1,
+            failures: 1,
+            max_delay,
+            can_refresh: false,
+            has_other: false,
+        }
+    }
+
+    #[test]
+    fn debug_output_keeps_the_secrets_of_the_url() {
+        let shown = format!("{:?}", down(&rejected(503, None), false));
+        assert!(shown.contains("ws://h:80") && !shown.contains("s3cret"), "{shown}");
+    }
+
+    #[test]
+    fn a_refusal_does_not_close_a_client_that_has_another_server() {
+        let refusal = DisconnectReason::ConnectFailed(Error::login_refused("no"));
+        for reason in [rejected(401, None), rejected(404, None), rejected(301, None), refusal] {
+            for ever_ready in [false, true] {
+                let down = Loss { has_other: true, ..down(&reason, ever_ready) };
+                assert!(down.is_refusal());
+                assert_eq!(down.default_retry(), Retry::Backoff);
+            }
+        }
+        for reason in [rejected(429, None), rejected(503, None), rejected(200, None)] {
+            assert!(!down(&reason, true).is_refusal(), "{reason}");
+        }
+        let closed = DisconnectReason::ClosedByServer(CloseFrame::new(1000, ""));
+        let down = Loss { has_other: true, ..down(&closed, true) };
+        assert_eq!(down.default_retry(), Retry::Never, "it is the session that has ended");
     }
 
     #[test]

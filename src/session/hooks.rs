@@ -142,6 +142,7 @@ impl Session {
     /// The request for the next attempt. `None` if preparing it has closed the client.
     pub(super) fn prepare(&mut self, moving: bool) -> Option<Result<UpgradeRequest, Error>> {
         let mut request = UpgradeRequest::new(&self.config);
+        self.retries.servers.url().clone_into(&mut request.url);
         if self.hooks.protocol.is_none() {
             return Some(Ok(request));
         }
@@ -239,6 +240,7 @@ impl Session {
             }
             Effect::Beats { first, interval } => connection.heartbeat.set_beats(now, first, interval),
             Effect::StopBeats => connection.heartbeat.stop_beats(),
+            Effect::Servers(urls) => self.replace_servers(now, id, urls),
             Effect::Hold(time) => connection.hold = Some(deadline(now, time)),
             Effect::Release => connection.hold = None,
             Effect::Work(..) if connection.jobs == MOST_JOBS => {

@@ -25,6 +25,7 @@ mod requests;
 mod retries;
 mod secrets;
 mod sender;
+mod servers;
 mod settled;
 mod suspending;
 mod timers;
@@ -62,6 +63,7 @@ pub(crate) use crate::session::requests::Reply;
 use crate::session::requests::Requests;
 use crate::session::retries::Retries;
 pub(crate) use crate::session::sender::Frame;
+use crate::session::servers::Servers;
 use crate::session::transmit::is_json_pong;
 pub(crate) use crate::session::transmit::{LostMessages, Watermarks};
 use crate::stats::Stats;
@@ -132,7 +134,7 @@ struct WallClock(Instant, SystemTime);
 
 impl Session {
     /// # Errors
-    /// A setting of the backoff or the heartbeat can't be used.
+    /// A setting of the servers, the backoff or the heartbeat can't be used.
     pub(crate) fn new(
         config: ConnectionConfig,
         protocol: Option<Box<dyn Protocol>>,
@@ -140,12 +142,13 @@ impl Session {
         (now, wall): (Instant, SystemTime),
     ) -> Result<Self, Error> {
         config.heartbeat.check()?;
+        let servers = Servers::new(config.server_list()?, config.server_order, Box::new(fastrand::f64));
         Ok(Self {
             startup,
             clock: WallClock(now, wall),
             hooks: Hooks::new(protocol),
             line: Line::Down,
-            retries: Retries::new(ReconnectionManager::new(config.reconnect.clone())?),
+            retries: Retries::new(ReconnectionManager::new(config.reconnect.clone())?, servers),
             paused: false,
             requests: Requests::default(),
             outbox: Outbox::new(config.delivery),
@@ -422,6 +425,10 @@ impl Session {
         self.retries.generation += 1;
         self.retries.attempts += 1;
         self.stats.attempts += 1;
+        self.retries.servers.choose(now);
+        if self.retries.servers.count() > 1 {
+            info!(target: LOG, "The next server is {}", self.retries.servers.host());
+        }
         self.line = Line::Dialling(Some(deadline(now, self.config.connect_timeout)));
         self.announce(None);
         match self.prepare(false) {

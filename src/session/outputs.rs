@@ -7,13 +7,13 @@ use crate::config::{ConnectionConfig, Inbound};
 use crate::error::Error;
 use crate::event::{CloseReason, DisconnectReason, Event, Ticket, Tickets, Undelivered};
 use crate::message::Message;
-#[cfg(feature = "testing")]
+#[cfg(any(fuzzing, feature = "testing"))]
 use crate::session::backoff::ExponentialBackoff;
 use crate::session::connection::{Connection, Stage};
 #[cfg(any(test, fuzzing))]
 use crate::session::line::Successor;
 use crate::session::outbox::Released;
-#[cfg(feature = "testing")]
+#[cfg(any(fuzzing, feature = "testing"))]
 use crate::session::reconnect::ReconnectionManager;
 use crate::session::{Action, ConnectionId, Job, LostMessages, Readiness, Reply, Session};
 use crate::state::ConnectionState;
@@ -47,14 +47,15 @@ impl Outputs {
 }
 
 impl Session {
-    /// Replaces the random source of the protocol and of the backoff.
-    #[cfg(feature = "testing")]
+    /// Replaces the random source of the protocol, of the backoff and of the order of the servers.
+    #[cfg(any(fuzzing, feature = "testing"))]
     pub(crate) fn with_random(
         mut self,
         random: impl Fn() -> f64 + Clone + Send + 'static,
     ) -> Result<Self, Error> {
         let backoff = ExponentialBackoff::with_random(self.config.reconnect.clone(), random.clone())?;
         self.retries.manager = ReconnectionManager::with_backoff(backoff);
+        self.retries.servers.random = Box::new(random.clone());
         self.hooks.random = Box::new(random);
         Ok(self)
     }

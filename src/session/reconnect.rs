@@ -10,6 +10,9 @@ use crate::protocol::Retry;
 use crate::session::LOG;
 use crate::session::backoff::ExponentialBackoff;
 
+/// The delay between the attempts of a round through the servers.
+pub(crate) const BETWEEN_SERVERS: Duration = Duration::from_millis(100);
+
 /// Plans the attempts after a loss. It has no thread and no clock: it says when an attempt is due, and the caller
 /// reports when that time has come.
 ///
@@ -88,11 +91,27 @@ impl ReconnectionManager {
             Retry::After(delay) => delay.max(SHORTEST_DELAY),
             Retry::Now | Retry::Never => Duration::ZERO,
         };
-        let attempt = self.backoff.attempts();
+        let plan = self.plan(now, delay);
+        info!(target: LOG, "Scheduling reconnect attempt {} in {}ms", plan.attempt, delay.as_millis());
+        Some(plan)
+    }
+
+    /// Plans an attempt at the next server of a round, replacing an earlier plan. It takes no step of the backoff.
+    pub(crate) fn schedule_in_round(&mut self, now: Instant, retry: Retry) -> ReconnectPlan {
+        self.cancel_reconnect();
+        let delay = match retry {
+            Retry::Now => Duration::ZERO,
+            Retry::After(delay) => delay.max(SHORTEST_DELAY),
+            Retry::Backoff | Retry::Never => BETWEEN_SERVERS,
+        };
+        info!(target: LOG, "Trying the next server in {}ms", delay.as_millis());
+        self.plan(now, delay)
+    }
+
+    fn plan(&mut self, now: Instant, delay: Duration) -> ReconnectPlan {
         let at = deadline(now, delay);
         self.scheduled = Some(at);
-        info!(target: LOG, "Scheduling reconnect attempt {attempt} in {}ms", delay.as_millis());
-        Some(ReconnectPlan { attempt, delay, at, generation: self.generation })
+        ReconnectPlan { attempt: self.backoff.attempts(), delay, at, generation: self.generation }
     }
 
     /// Reports that the time of a plan has come. Returns `true` if the attempt is to be made now.

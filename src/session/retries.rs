@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
+use crate::config::{checked_servers, deadline};
 use crate::error::Error;
 use crate::event::{CloseReason, DisconnectReason, Event, Tickets};
 use crate::protocol::{Loss, Retry};
 use crate::session::connection::{Role, Stage};
 use crate::session::line::{Line, Up};
 use crate::session::moving::Goodbye;
-use crate::session::reconnect::ReconnectionManager;
+use crate::session::reconnect::{BETWEEN_SERVERS, ReconnectPlan, ReconnectionManager};
+use crate::session::servers::{Failure, Servers};
 use crate::session::{Action, ConnectionId, LOG, Session};
 
 /// The delay between repeated immediate attempts.
@@ -22,6 +24,9 @@ const BETWEEN_IMMEDIATE_ATTEMPTS: Duration = Duration::from_millis(100);
 /// What is known of the attempts so far.
 pub(super) struct Retries {
     pub(super) manager: ReconnectionManager,
+    pub(super) servers: Servers,
+    /// Failed attempts and losses since the line was last stable.
+    failures: u32,
     /// Numbers the attempts, so that a late result can be recognized.
     pub(super) generation: u64,
     /// Attempts since the line was last ready.
@@ -36,9 +41,11 @@ pub(super) struct Retries {
 }
 
 impl Retries {
-    pub(super) fn new(manager: ReconnectionManager) -> Self {
+    pub(super) fn new(manager: ReconnectionManager, servers: Servers) -> Self {
         Self {
             manager,
+            servers,
+            failures: 0,
             generation: 0,
             attempts: 0,
             ever_ready: false,
@@ -46,6 +53,13 @@ impl Retries {
             suspended: false,
             last_failure: None,
         }
+    }
+
+    /// The line was stable: the backoff starts over, and so does the round through the servers.
+    fn start_over(&mut self) {
+        self.manager.reset_backoff();
+        self.servers.begin_round();
+        self.failures = 0;
     }
 
     /// The line is ready. Returns how many attempts that took.
@@ -70,18 +84,23 @@ impl Session {
         };
         let stable_for = ready_for.map(|time| time.saturating_sub(silence));
         if stable_for.is_some_and(|time| time >= self.config.stable_after.max(BETWEEN_IMMEDIATE_ATTEMPTS)) {
-            self.retries.manager.reset_backoff();
+            self.retries.start_over();
         }
+        let url = self.retries.servers.url().to_owned();
+        let then = deadline(now, BETWEEN_SERVERS);
         let down = Loss {
             reason: &reason,
+            url: &url,
             ever_ready: self.retries.ever_ready,
             ready_for,
             attempts: self.retries.attempts,
-            failures: self.retries.manager.attempts().saturating_add(1),
+            failures: self.retries.failures.saturating_add(1),
             max_delay: self.retries.manager.max_delay(),
             can_refresh: self.startup.fetches && !self.retries.refreshed,
+            has_other: self.retries.servers.has_other(then),
         };
-        let floor = down.retry_after(self.wall_at(now)).unwrap_or_default().min(self.config.retry_after_cap);
+        let rest = down.retry_after(self.wall_at(now)).map(|time| time.min(self.config.retry_after_cap));
+        let out = (down.is_refusal() && self.retries.servers.count() > 1).then_some(down.max_delay);
         let retry = if self.hooks.protocol.is_some() {
             // A protocol that panicked has closed the client.
             let Some(retry) = self.guarded(|protocol| protocol.on_down(&down)) else { return };
@@ -94,33 +113,48 @@ impl Session {
         let retry = if by_caller { Retry::Now } else { retry };
         let refresh = retry == Retry::Now && down.is_about_credentials() && down.can_refresh;
         self.retries.refreshed |= refresh;
+        let suspended = self.retries.suspended;
+        // What the application asked for says nothing of the server, and is no attempt that failed.
+        let is_failure = !by_caller && !suspended;
+        let servers = &mut self.retries.servers;
+        let goes_on = if !is_failure {
+            false
+        } else if refresh {
+            // Fresh credentials are for the server that wants them.
+            servers.stay();
+            servers.count() > 1
+        } else {
+            servers.fail(now, Failure { error: reason.to_error(), rest, out });
+            servers.has_next(then)
+        };
         // The one attempt of `connect` may be repeated with fresh credentials. Repeated immediate attempts get a short
         // delay: without it, a server that is not there, or a hook that fails, would be tried without a pause.
-        let in_vain = retry == Retry::Now && self.retries.manager.attempts() > 0;
+        let in_vain = retry == Retry::Now && self.retries.failures > 0;
         let retry = if in_vain { Retry::After(BETWEEN_IMMEDIATE_ATTEMPTS) } else { retry };
-        let never = self.hooks.stopped || self.startup.one_attempt && !self.retries.ever_ready && !refresh;
+        let one_attempt = self.startup.one_attempt && !self.retries.ever_ready;
+        let never = self.hooks.stopped || one_attempt && !refresh && !goes_on;
         let retry = if never { Retry::Never } else { retry };
         if retry == Retry::Never {
+            let decided = goes_on || self.hooks.stopped;
+            let reason = if decided { reason } else { self.reason_of_round(reason) };
             return self.close_for_good(CloseReason::NotRetried(reason));
         }
-        let suspended = self.retries.suspended;
-        if self.retries.manager.has_given_up() && !by_caller && !suspended {
-            let attempts = self.retries.manager.attempts();
-            return self.close_for_good(CloseReason::GaveUp { attempts, last: reason });
+        // A client that never reconnects still goes through its servers once to get a line.
+        let attempts = self.retries.manager.attempts();
+        let is_over = !goes_on || self.retries.ever_ready && attempts == 0;
+        if is_failure && is_over && self.retries.manager.has_given_up() {
+            let last = self.reason_of_round(reason);
+            return self.close_for_good(CloseReason::GaveUp { attempts, last });
         }
         let maybe_delivered = self.end_connection(&reason.to_error(), false);
         self.retries.last_failure = Some(reason.clone());
         self.line = Line::Down;
         self.announce(Some(&reason));
-        let attempt = match self.retries.manager.attempts() {
+        let attempt = match self.retries.failures {
             0 => "The first attempt".to_owned(),
-            reconnects => format!("Attempt {reconnects}"),
+            failures => format!("Attempt {failures}"),
         };
-        let plan = if suspended || by_caller {
-            None
-        } else {
-            self.retries.manager.schedule_not_before(now, retry, floor)
-        };
+        let plan = if is_failure { self.plan(now, retry, goes_on) } else { None };
         let at_once = by_caller && !suspended;
         let retry_in = if at_once { Some(Duration::ZERO) } else { plan.map(|plan| plan.delay) };
         self.out.actions.extend(plan.map(Action::Schedule));
@@ -131,6 +165,40 @@ impl Session {
         self.out.events.push_back(Event::Disconnected { reason, retry_in, maybe_delivered });
         if at_once {
             self.dial(now);
+        }
+    }
+
+    /// Plans the next attempt: in this round, or in the next one.
+    fn plan(&mut self, now: Instant, retry: Retry, goes_on: bool) -> Option<ReconnectPlan> {
+        let Retries { manager, servers, failures, .. } = &mut self.retries;
+        *failures = failures.saturating_add(1);
+        if goes_on {
+            return Some(manager.schedule_in_round(now, retry));
+        }
+        servers.begin_round();
+        manager.schedule_not_before(now, retry, servers.floor(now))
+    }
+
+    /// Why a client is closed after a whole round: with several servers, why each has failed.
+    fn reason_of_round(&self, reason: DisconnectReason) -> DisconnectReason {
+        match (&reason, self.retries.servers.failures()) {
+            (DisconnectReason::ConnectFailed(_), failures @ [_, _, ..]) => {
+                DisconnectReason::ConnectFailed(Error::AllServersFailed { failures: failures.into() })
+            }
+            _ => reason,
+        }
+    }
+
+    /// The protocol wants another list of servers.
+    pub(super) fn replace_servers(&mut self, now: Instant, id: ConnectionId, urls: Vec<String>) {
+        // A server must not lead the one attempt of `connect` from server to server.
+        let tries_new = !self.startup.one_attempt || self.retries.ever_ready;
+        match checked_servers(urls) {
+            Ok(list) => self.retries.servers.replace(list, tries_new),
+            Err(reason) => {
+                let reason = format!("the protocol's list of servers can't be used: {reason}");
+                self.lose(now, id, Error::session(reason));
+            }
         }
     }
 

@@ -8,6 +8,7 @@ mod delivery;
 mod heartbeat;
 mod idle;
 mod moving;
+mod servers;
 mod suspending;
 mod this_connection;
 
@@ -16,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::config::{ConnectionConfig, HeartbeatConfig, Jitter, ReconnectConfig};
+use crate::config::{ConnectionConfig, HeartbeatConfig, Jitter, ReconnectConfig, ServerOrder};
 use crate::error::{CloseFrame, Error, Phase, Rejection};
 use crate::event::{CloseReason, DisconnectReason, Event, Ticket, Tickets};
 use crate::handshake::Handshake;
