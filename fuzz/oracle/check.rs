@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::rig::Line;
+use super::rounds::Rounds;
 use super::wild::LONGEST_TOLD;
 use crate::config::{Beat, ConnectionConfig};
 use crate::error::Error;
@@ -43,10 +44,11 @@ pub(super) struct Check {
     pub(super) panicked: bool,
     /// The application has had the last event.
     pub(super) ended: bool,
+    pub(super) rounds: Rounds,
 }
 
 impl Check {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(config: &ConnectionConfig, now: Instant) -> Self {
         Self {
             state: ConnectionState::Disconnected,
             since: now,
@@ -63,6 +65,7 @@ impl Check {
             silent: false,
             panicked: false,
             ended: false,
+            rounds: Rounds::new(config),
         }
     }
 
@@ -110,11 +113,15 @@ impl Check {
                 assert!(from.may_become(*to), "{from} -> {to}");
                 self.state = *to;
                 self.since = now;
+                if *to == Connecting {
+                    self.rounds.begins(now);
+                }
             }
             Event::Connected { attempts, .. } => {
                 self.began = now;
                 // A line that began to close at the same moment is already past this state.
                 assert!(matches!(self.state, Connected | Authenticated) && *attempts > 0, "{}", self.state);
+                self.rounds.ready(now);
             }
             Event::Disconnected { reason, retry_in, .. } => {
                 if matches!(reason, DisconnectReason::ByCaller { .. }) {
@@ -124,6 +131,7 @@ impl Check {
                 }
                 let judged = matches!(reason, DisconnectReason::Lost(Error::HeartbeatTimeout { .. }));
                 assert!(!judged || !self.silent, "a peer that nobody asks was judged by its silence");
+                self.rounds.ends(now, reason, *retry_in, config);
                 lost(reason, now, config, lines);
                 self.silent(reason, now, config, lines);
             }

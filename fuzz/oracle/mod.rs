@@ -11,6 +11,7 @@ mod peer;
 #[cfg(test)]
 mod property;
 mod rig;
+mod rounds;
 mod steps;
 mod text;
 mod wild;

@@ -31,7 +31,7 @@ fn input() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// How many bytes say how the client is set up.
-const SETUP: usize = 20;
+const SETUP: usize = 21;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]

@@ -5,6 +5,7 @@ mod sim;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::Receiver;
@@ -68,6 +69,9 @@ impl Rig {
         let (outbox, inbox) = crossbeam_channel::unbounded();
         let session =
             Session::new(config.clone(), protocol, mode, (now, wall)).expect("a good configuration");
+        let draws = Arc::new(AtomicUsize::new(0));
+        let random = move || [0.1, 0.9, 0.5, 0.3, 0.7][draws.fetch_add(1, Relaxed) % 5];
+        let session = session.with_random(random).expect("a good configuration");
         let intake = Arc::new(Intake::new(config.outbox, config.max_message_size));
         let publisher = Publisher::new(outbox, config.events, Arc::default());
         let sim = Sim::new(config.clone(), now);
@@ -79,7 +83,7 @@ impl Rig {
             taking: usize::MAX,
             ledger: Ledger::new(&config),
             fallen: Fallen::default(),
-            check: Check::new(now),
+            check: Check::new(&config, now),
             answers_requests: false,
             raw: false,
             even_only: false,
@@ -188,6 +192,11 @@ impl Rig {
             self.ledger.answer(ticket, self.fallen.times(ticket));
         }
         self.check.planned.extend(self.turn.host.planned.drain(..));
+        for url in self.turn.host.dialled.drain(..) {
+            let configured = self.config.server_list().is_ok_and(|list| list.contains(&url));
+            assert!(configured || self.fallen.has_named(&url), "{url} is no server");
+            self.check.rounds.dialled.push_back(url);
+        }
         // One message held by tungstenite, and the answers to pings, come on top.
         let most = HIGH_WATER + (128 << 10) + self.config.max_message_size + (128 << 10);
         for open in self.turn.sockets.iter_mut() {

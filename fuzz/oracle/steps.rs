@@ -13,7 +13,7 @@ use super::wild::{Fallen, Wild};
 use crate::client::{SendOptions, offer};
 use crate::config::{
     Beat, Confirmation, ConnectionConfig, Delivery, HeartbeatConfig, Inbound, Jitter, QueueLimit,
-    ReconnectConfig, WhileDown,
+    ReconnectConfig, ServerOrder, WhileDown,
 };
 use crate::error::{CloseFrame, Error, Rejection, SendErrorKind};
 use crate::io::turn::Turn;
@@ -53,6 +53,35 @@ const IDLE: [Option<(u64, bool)>; 8] = [
     Some((60, false)),
 ];
 
+/// How many servers there are, by the lower bits of the same byte, and in which order they are tried.
+const SERVERS: [(usize, ServerOrder); 16] = {
+    use ServerOrder::{InTurn, Random};
+    let one = (1, InTurn);
+    let (two, three) = ((2, InTurn), (3, InTurn));
+    let (any_of_two, any_of_three) = ((2, Random), (3, Random));
+    [
+        one,
+        one,
+        one,
+        one,
+        two,
+        two,
+        two,
+        two,
+        two,
+        three,
+        three,
+        (5, InTurn),
+        any_of_two,
+        any_of_three,
+        any_of_three,
+        (5, Random),
+    ]
+};
+
+/// The values of these bits with which there is one attempt.
+const ONE_ATTEMPT: [u8; 3] = [1, 9, 14];
+
 /// Runs with a protocol that the input chooses.
 pub(super) fn run_any(data: &[u8], now: Instant) {
     let choice = Input::new(data).pick(&[Speaks::Plain, Speaks::Plain, Speaks::Json, Speaks::Wild]);
@@ -65,7 +94,11 @@ pub(super) fn run(data: &[u8], speaks: Speaks, now: Instant) {
     let mode = input.byte();
     let idle = IDLE[usize::from(mode >> 5)];
     config.idle_timeout = idle.map(|(ms, _)| Duration::from_millis(ms));
-    let mode = Startup { one_attempt: mode & 0xF == 1, fetches: mode & 0x10 != 0 };
+    let (count, order) = SERVERS[usize::from(mode & 0xF)];
+    let others = (2..=count).map(|n| format!("ws://h{n}"));
+    config.servers = (count > 1).then(|| others.collect());
+    config.server_order = order;
+    let mode = Startup { one_attempt: ONE_ATTEMPT.contains(&(mode & 0xF)), fetches: mode & 0x10 != 0 };
     let fallen = Fallen::default();
     let mut pairs_by_id = false;
     let protocol: Option<Box<dyn Protocol>> = match speaks {
@@ -82,6 +115,7 @@ pub(super) fn run(data: &[u8], speaks: Speaks, now: Instant) {
     rig.answers_requests = speaks != Speaks::Plain;
     rig.check.pairs_by_id = pairs_by_id;
     rig.check.unruly = speaks == Speaks::Wild;
+    rig.check.rounds.is_known = speaks != Speaks::Wild && !mode.fetches;
     let mut due = None;
     for _ in 0..STEPS {
         if input.is_empty() || rig.stopped {

@@ -39,6 +39,8 @@ struct Seen {
     times: BTreeMap<u64, u8>,
     /// The connections whose heartbeats it has stopped.
     silent: BTreeSet<u64>,
+    /// All servers that it has named.
+    servers: BTreeSet<String>,
 }
 
 impl Fallen {
@@ -58,6 +60,15 @@ impl Fallen {
     /// Whether it has stopped the heartbeats of this connection.
     pub(super) fn is_silent(&self, connection: ConnectionId) -> bool {
         self.seen().silent.contains(&connection.0)
+    }
+
+    /// Whether it has named this server.
+    pub(super) fn has_named(&self, url: &str) -> bool {
+        self.seen().servers.contains(url)
+    }
+
+    fn change(&self, urls: &[String]) {
+        self.seen().servers.extend(urls.iter().cloned());
     }
 
     fn add(&self, ticket: u64) {
@@ -96,7 +107,7 @@ impl Wild {
 
     fn effect(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         let ms = Duration::from_millis(u64::from(self.choose(40)) * 7);
-        match self.choose(34) {
+        match self.choose(37) {
             0 => cx.send("w: anything"),
             1 => cx.send("w".repeat(70_000)),
             2 => cx.deliver("anything"),
@@ -165,6 +176,16 @@ impl Wild {
                 cx.stop_beats();
                 self.fallen.seen().silent.insert(cx.connection());
             }
+            34 => {
+                let (first, count) = (self.choose(6), self.choose(4));
+                let urls: Vec<_> = (first..first + count).map(|n| format!("ws://h{n}")).collect();
+                // An empty list changes nothing but the connection.
+                if !urls.is_empty() {
+                    self.fallen.change(&urls);
+                }
+                cx.set_servers(urls);
+            }
+            35 if self.choose(4) == 1 => cx.set_servers(["ws://h1", "http://h2"]),
             _ => {}
         }
         Ok(())

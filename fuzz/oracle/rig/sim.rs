@@ -35,6 +35,8 @@ pub(in crate::fuzzing) struct Sim {
     pub(in crate::fuzzing) plan: Option<ReconnectPlan>,
     /// The delays of the plans that were made since they were last read.
     pub(in crate::fuzzing) planned: Vec<Duration>,
+    /// The URLs that were dialled since they were last read.
+    pub(in crate::fuzzing) dialled: Vec<String>,
     pub(in crate::fuzzing) lines: Vec<Line>,
     /// How many requests the host has served.
     pub(in crate::fuzzing) work: usize,
@@ -86,6 +88,7 @@ impl Sim {
             newest: 0,
             plan: None,
             planned: Vec::new(),
+            dialled: Vec::new(),
             lines: Vec::new(),
             work: 0,
         }
@@ -157,8 +160,9 @@ impl Host for Sim {
         due.map(|plan| News::Due { generation: plan.generation })
     }
 
-    fn dial(&mut self, now: Instant, generation: u64, _: UpgradeRequest) {
+    fn dial(&mut self, now: Instant, generation: u64, request: UpgradeRequest) {
         self.work += 1;
+        self.dialled.push(request.url);
         assert_eq!(now, self.now);
         assert!(self.dialling.replace(generation).is_none(), "two attempts");
         self.newest = generation;
