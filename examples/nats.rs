@@ -1,13 +1,14 @@
-//! NATS over WebSocket: the server sends first, both sides ping, operations don't match WebSocket messages, and replies
-//! arrive at an inbox.
+//! NATS over WebSocket: the server sends first, both sides ping, operations don't match WebSocket messages, replies arrive
+//! at an inbox, and a server names the others of its cluster.
 //!
 //! ```sh
-//! cargo run --example nats -- ws://127.0.0.1:8080 --sub 'sensors.>' --count 3 --reply pong
+//! cargo run --example nats -- ws://127.0.0.1:8080,ws://127.0.0.1:8081 --sub 'sensors.>' --count 3 --reply pong
 //! cargo run --example nats -- ws://127.0.0.1:8080 --pub 'sensors.1 21.5' --token SECRET
 //! cargo run --example nats -- ws://127.0.0.1:8080 --request 'sensors.1 ping'
 //! ```
 //!
-//! The protocol remembers the subscriptions, and subscribes again on each connection. `--ping SECONDS` is 30 by default, and
+//! The first argument is a list of servers. When one is lost, the next one follows, also one that the cluster has named. The
+//! protocol remembers the subscriptions, and subscribes again on each connection. `--ping SECONDS` is 30 by default, and
 //! `--count` is 1. `--reply TEXT` answers the messages that are requests. The log shows what happens to the line.
 
 use std::{collections::HashMap, error::Error as StdError, time::Duration};
@@ -22,6 +23,7 @@ use tautline::{
 /// answered by the message that arrives at its inbox.
 #[derive(Default)]
 pub(crate) struct Nats {
+    pub(crate) servers: Vec<String>,
     login: String,
     bytes: Vec<u8>,
     inbox: String,
@@ -37,6 +39,9 @@ impl Protocol for Nats {
 
     fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
         for (line, text) in cut(&mut self.bytes, message.as_bytes())? {
+            if let Some(servers) = line.strip_prefix("INFO ").and_then(|info| cluster(&self.servers, info)) {
+                cx.set_servers(servers);
+            }
             match &line.split_whitespace().collect::<Vec<_>>()[..] {
                 ["INFO", ..] if !cx.is_ready() => cx.send(self.login.as_bytes()),
                 ["-ERR", ..] if !cx.is_ready() => return Err(Error::login_refused(&line[5..])),
@@ -79,6 +84,14 @@ impl Protocol for Nats {
         cx.send(b"PING\r\n");
         Ok(())
     }
+}
+
+/// The given servers, and those that the server knows of.
+pub(crate) fn cluster(given: &[String], info: &str) -> Option<Vec<String>> {
+    let info: serde_json::Value = serde_json::from_str(info).ok()?;
+    let (scheme, _) = given.first()?.split_once("://")?;
+    let others = info["connect_urls"].as_array()?.iter().filter_map(|host| host.as_str());
+    Some(given.iter().cloned().chain(others.map(|host| format!("{scheme}://{host}"))).collect())
 }
 
 /// What the application says, as the server wants it. `None` for what would end the connection, and for a subscription
@@ -125,18 +138,20 @@ fn main() -> Result<(), Box<dyn StdError>> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
     let args: Vec<String> = std::env::args().skip(1).collect();
     let option = |name| args.iter().skip_while(|arg| *arg != name).nth(1).map(String::as_str);
-    let url = args.first().ok_or("usage: nats URL [--sub SUBJECT | --pub 'SUBJECT TEXT' | --request …]")?;
+    let urls =
+        args.first().ok_or("usage: nats URL,… [--sub SUBJECT | --pub 'SUBJECT TEXT' | --request …]")?;
+    let servers: Vec<String> = urls.split(',').map(str::to_owned).collect();
     let count: usize = option("--count").unwrap_or("1").parse()?;
     let ping = Duration::from_secs(option("--ping").unwrap_or("30").parse()?);
     let inbox = format!("_INBOX.{:x}", fastrand::u64(..));
     let subjects = vec![format!("{inbox}.*")];
     let user = serde_json::json!({"verbose": false, "protocol": 1, "auth_token": option("--token")});
     let login = format!("CONNECT {user}\r\nPING\r\n");
-    let session = Nats { login, inbox, subjects, ..Nats::default() };
+    let session = Nats { servers: servers.clone(), login, inbox, subjects, ..Nats::default() };
     // The connection ends after two heartbeats during which nothing arrives.
     let beat = HeartbeatConfig::default().beat(Beat::Protocol).interval(ping).timeout(ping * 2);
     let delay = ReconnectConfig::default().initial_delay(Duration::from_millis(200));
-    let config = ConnectionConfig::new(url).heartbeat(beat).reconnect(delay);
+    let config = ConnectionConfig::from(servers).heartbeat(beat).reconnect(delay);
     let client = Client::builder(config).protocol(session).connect().map_err(|error| error.to_string())?;
     if let Some(line) = option("--request") {
         println!("answer: {}", client.request(format!("PUB {line}"), Duration::from_secs(5))?);

@@ -93,6 +93,27 @@ fn nats_makes_no_subscription_anew_that_was_refused() {
 }
 
 #[test]
+fn nats_goes_to_the_servers_that_the_cluster_has_named() {
+    let servers = vec!["wss://one.example".to_owned()];
+    let mut protocol = nats::Nats::default();
+    protocol.servers.extend(servers.clone());
+    let mut line = Line::new(ConnectionConfig::from(servers), protocol).unwrap();
+    line.open();
+    line.say("INFO {\"connect_urls\":[\"two.example:8080\",\"three.example:8080\"]}\r\n");
+    line.say("PONG\r\n");
+    line.step(Duration::from_secs(5));
+    line.break_off();
+    let mut urls = Vec::new();
+    for _ in 0..4 {
+        line.step(line.next_attempt().unwrap());
+        urls.push(line.attempt().url.clone());
+        line.refuse();
+    }
+    let [one, two, three] = ["wss://one.example", "wss://two.example:8080", "wss://three.example:8080"];
+    assert_eq!(urls, [two, three, one, two]);
+}
+
+#[test]
 fn mqtt_refuses_what_it_has_no_packet_for() {
     let line = greeted(mqtt::Mqtt::default(), &["\x20\x02\0\0"]);
     let long = "x".repeat(65_536);
