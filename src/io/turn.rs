@@ -227,6 +227,8 @@ impl<H: Host> Turn<H> {
 
     /// Takes the accepted messages, and gives back the room of the written ones.
     fn exchange(&mut self) {
+        // A look before the sleep may have found the line lost: what is accepted in the room that becomes free must know.
+        self.set_readiness();
         let released = self.session.take_released();
         self.intake.exchange(&mut self.accepted, (released.messages, released.bytes));
         for Item { ticket, message, special, expires } in self.accepted.drain(..) {
@@ -247,15 +249,20 @@ impl<H: Host> Turn<H> {
     /// Lets callers send, or not. When the line is lost, what they have sent for this connection only is taken in, so that
     /// its fate is known now and not when the line is back.
     fn admit(&mut self) {
+        if let Some(Readiness::Ready(_)) = self.set_readiness() {
+            self.exchange();
+        }
+    }
+
+    /// Says whether callers can send now, if that has changed. Returns what was so before.
+    fn set_readiness(&mut self) -> Option<Readiness> {
         let before = std::mem::replace(&mut self.readiness, self.session.readiness());
         if self.readiness == before {
-            return;
+            return None;
         }
         let refuses = self.session.config().while_down == WhileDown::Refuse;
         self.intake.set_readiness(self.readiness, refuses);
-        if matches!(before, Readiness::Ready(_)) {
-            self.exchange();
-        }
+        Some(before)
     }
 
     /// Closes the intake: no more messages are accepted, and all accepted ones are with the session.

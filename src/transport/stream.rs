@@ -101,6 +101,8 @@ pub(crate) struct Wire<T: Raw = TcpStream> {
     received: u64,
     /// Bytes that the system took.
     taken: u64,
+    /// Bytes that it will never take, because a write has failed.
+    refused: u64,
 }
 
 /// A spill of up to this size keeps its memory when it is emptied.
@@ -121,12 +123,13 @@ impl<T: Raw> Wire<T> {
             read_error: None,
             received: 0,
             taken: 0,
+            refused: 0,
         }
     }
 
-    /// Bytes written, including those in the spill.
+    /// Bytes written, including those in the spill, and those that came too late.
     pub(crate) fn handed(&self) -> u64 {
-        self.taken + self.spill.len() as u64
+        self.taken + self.spill.len() as u64 + self.refused
     }
 
     pub(crate) fn taken(&self) -> u64 {
@@ -324,18 +327,17 @@ impl<T: Raw> Read for Wire<T> {
 
 impl<T: Raw> Write for Wire<T> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.write_error.is_some() {
-            return Ok(bytes.len());
-        }
         let mut written = 0;
-        if self.spill.is_empty() {
+        if self.write_error.is_none() && self.spill.is_empty() {
             match Self::write_some(&mut self.raw, &mut self.taken, bytes) {
                 Ok(n) => written = n,
-                Err(error) => {
-                    self.fail(error);
-                    return Ok(bytes.len());
-                }
+                Err(error) => self.fail(error),
             }
+        }
+        if self.write_error.is_some() {
+            // Counted, or what is lost here would look as if the system had taken it.
+            self.refused += bytes.len() as u64;
+            return Ok(bytes.len());
         }
         self.spill.extend(&bytes[written..]);
         Ok(bytes.len())

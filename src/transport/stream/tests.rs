@@ -70,6 +70,17 @@ fn what_the_peer_said_is_read_before_a_failed_write_is_told() {
 }
 
 #[test]
+fn what_a_failed_write_drops_is_not_counted_as_taken() {
+    let fake = Fake::with_room(4);
+    let mut wire = Wire::new(fake.clone());
+    wire.write_all(b"abcd").unwrap();
+    fake.0.lock().unwrap().write_fails = true;
+    wire.write_all(b"efg").unwrap();
+    wire.write_all(b"hi").unwrap();
+    assert_eq!((wire.taken(), wire.handed()), (4, 9));
+}
+
+#[test]
 fn the_peer_sees_the_end_though_a_forked_process_holds_the_descriptor() {
     let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = std::net::TcpStream::connect(server.local_addr().unwrap()).unwrap();
