@@ -67,8 +67,9 @@ pub enum Event {
         /// The delay until the next attempt. `None` if there will be none, or not before
         /// [`resume`](crate::Client::resume).
         retry_in: Option<Duration>,
-        /// Messages that were written to this connection, were not confirmed, and are not sent again. Beyond 1,024 runs
-        /// of answered requests among them, the oldest of those are listed, too.
+        /// Messages that were written to this connection, were not confirmed, and are not sent again. At most
+        /// once, beyond 1,024 runs of answered requests or acknowledged messages among them, the oldest of those are
+        /// listed, too.
         maybe_delivered: Tickets,
     },
     /// Messages were given up before they were sent. There are three reasons:

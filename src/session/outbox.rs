@@ -111,7 +111,10 @@ pub(crate) struct Released {
 
 impl Outbox {
     pub(crate) fn new(delivery: Delivery) -> Self {
-        Self { keeps: delivery == Delivery::AtLeastOnce, ..Self::default() }
+        match delivery {
+            Delivery::AtMostOnce => Self::default(),
+            Delivery::AtLeastOnce => Self { keeps: true, settled: Settled::of_all(), ..Self::default() },
+        }
     }
 
     /// Takes an accepted message in; tickets rise by one.

@@ -12,12 +12,20 @@ pub(super) struct Settled {
     /// Tickets after `through` that were settled out of order, or left without being written, as runs in rising order. No
     /// run is next to another one or to `through`.
     ahead: VecDeque<RangeInclusive<u64>>,
+    /// Whether no run is forgotten.
+    remembers_all: bool,
 }
 
-/// How many runs are remembered. More arise only if confirmations never come; then the oldest runs count as unsettled.
+/// How many runs are remembered, unless something else bounds them. Beyond that the oldest runs count as unsettled.
 pub(super) const MOST_RUNS: usize = 1024;
 
 impl Settled {
+    /// None is forgotten. For an outbox that keeps what is not settled: it has an entry in each gap between two runs, so
+    /// its bound is theirs. There, a forgotten ticket would never be settled: the outbox has nothing left to send again.
+    pub(super) fn of_all() -> Self {
+        Self { remembers_all: true, ..Self::default() }
+    }
+
     /// The last ticket up to which all are settled.
     pub(super) fn through(&self) -> u64 {
         self.through
@@ -53,7 +61,7 @@ impl Settled {
             Some(run) if run.end() + 1 == first => *run = *run.start()..=last,
             _ => self.ahead.insert(at, first..=last),
         }
-        if self.ahead.len() > MOST_RUNS {
+        if self.ahead.len() > MOST_RUNS && !self.remembers_all {
             self.ahead.pop_front();
         }
         self.settle_through(self.through);

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tautline::ConnectionState::{Closed, Closing};
-use tautline::{Confirmation, Delivery, Error, JsonSession, Ticket};
+use tautline::{Confirmation, Delivery, Error, JsonSession, QueueLimit, Ticket};
 
 use super::*;
 
@@ -116,6 +116,19 @@ fn at_least_once_what_is_not_acknowledged_is_sent_again_and_an_acknowledgement_m
     assert_eq!(line.heard(), ["a", "c"]);
     line.say("all");
     assert_eq!((confirmed(&line), line.stats().bytes_queued), ((3, 3), 0));
+}
+
+#[test]
+fn at_least_once_an_acknowledgement_is_never_forgotten_however_many_came_out_of_order() {
+    let outbox = QueueLimit::new(10_000, 1 << 20);
+    let mut line = line(acknowledged().delivery(Delivery::AtLeastOnce).outbox(outbox));
+    for n in 1..=6_000 {
+        line.send(format!("message {n}"));
+    }
+    for n in (2..=6_000).step_by(2).chain((1..=6_000).step_by(2)) {
+        line.say(format!("ack {n}"));
+    }
+    assert_eq!(confirmed(&line), (6_000, 6_000));
 }
 
 #[test]
