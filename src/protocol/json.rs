@@ -250,7 +250,6 @@ impl JsonSession {
 
     /// The message as it is sent, with the key that its acknowledgement will have.
     fn numbered(&mut self, ticket: Ticket, message: Message) -> (Message, Option<Key>) {
-        let number = self.number(ticket);
         let Some(Acknowledged { sent, warned, .. }) = &mut self.acknowledged else { return (message, None) };
         let Ok(Value::Object(mut object)) = message.json() else {
             if !std::mem::replace(warned, true) {
@@ -263,7 +262,9 @@ impl JsonSession {
             let key = value.to_string();
             return (message, Some(key.into()));
         }
-        object.insert(sent.to_string(), number.into());
+        let sent = sent.to_string();
+        let number = self.number(ticket);
+        object.insert(sent, number.into());
         (Value::Object(object).into(), Some(number.to_string().into()))
     }
 
@@ -273,7 +274,10 @@ impl JsonSession {
         let requests = || self.open.iter().map(|open| &open.key);
         let messages =
             || self.acknowledged.iter().flat_map(|acknowledged| &acknowledged.open).map(|(key, _)| key);
-        let is_taken = |number: &u64| requests().chain(messages()).any(|key| **key == *number.to_string());
+        let is_taken = |number: &u64| {
+            let number = number.to_string();
+            requests().chain(messages()).any(|key| **key == *number)
+        };
         let mut numbers = (ticket.number()..).step_by(1 << 32);
         let number = if self.sets_values { numbers.find(|number| !is_taken(number)) } else { numbers.next() };
         number.unwrap_or(ticket.number())
@@ -446,6 +450,27 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "an Instant has no other source")]
+    fn a_message_with_a_value_of_its_own_costs_the_same_however_many_wait() {
+        let time = |waiting: u64| {
+            let mut session = JsonSession::new().acknowledged_by("seq", "ack");
+            session.sets_values = true;
+            if let Some(acknowledged) = &mut session.acknowledged {
+                acknowledged.open.extend((0..waiting).map(|n| (n.to_string().into(), Ticket(n))));
+            }
+            let start = std::time::Instant::now();
+            for n in 0..200 {
+                let (_, key) =
+                    session.numbered(Ticket(waiting + n), json!({"seq": format!("mine {n}")}).into());
+                assert_eq!(key.as_deref(), Some(&*format!("\"mine {n}\"")));
+            }
+            start.elapsed()
+        };
+        let (few, many) = (time(0), time(200_000));
+        assert!(many < 200 * few, "{many:?}, and {few:?} when none waits");
+    }
 
     #[test]
     fn a_refusal_is_cut_behind_its_secrets_and_not_in_one() {
