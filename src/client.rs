@@ -227,10 +227,9 @@ impl Client {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn stats(&self) -> Stats {
-        let Shared { intake, status, .. } = &self.line.shared;
-        let mut stats = status.read(|status| status.stats.clone());
+        let mut stats = self.line.shared.status.read(|status| status.stats.clone());
         // The I/O thread may count the newest messages much later.
-        intake.complete(&mut stats);
+        self.line.complete(&mut stats);
         stats
     }
 
@@ -326,6 +325,14 @@ impl LineHandle {
     /// The time since the client began, in ns.
     fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Adds what stands in the outbox, which a closed client has no more: what was left was returned.
+    fn complete(&self, stats: &mut Stats) {
+        self.shared.intake.complete(stats);
+        if self.shared.status.read(|status| status.closed.is_some()) {
+            (stats.messages_queued, stats.bytes_queued) = (0, 0);
+        }
     }
 
     fn command(&self, command: Command) {

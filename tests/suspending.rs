@@ -115,6 +115,7 @@ fn a_suspended_client_is_closed_and_dropped_at_once() {
     client.reconnect();
     let status = client.status();
     assert_eq!((status.state, status.trouble.is_none(), status.next_attempt), (Closed, true, None));
+    assert_eq!(status.to_string(), "CLOSED for 0s", "what was left was returned");
     let client = Client::connect(config(&server.url())).unwrap();
     client.suspend();
     drop(client);

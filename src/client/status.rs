@@ -69,7 +69,8 @@ impl Client {
             confirmed_up_to: status.watermarks.confirmed_up_to(),
             stats: status.stats.clone(),
         });
-        self.line.shared.intake.complete(&mut status.stats);
+        self.line.complete(&mut status.stats);
+        status.suspended &= status.state != ConnectionState::Closed;
         status
     }
 }

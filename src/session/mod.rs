@@ -21,6 +21,7 @@ pub(crate) mod outbox;
 mod outputs;
 mod pings;
 pub(crate) mod reconnect;
+mod released;
 mod requests;
 mod retries;
 mod secrets;

@@ -19,6 +19,7 @@ use std::time::Instant;
 use crate::config::{Delivery, QueueLimit};
 use crate::event::{Ticket, Tickets};
 use crate::message::Message;
+use crate::session::released::Released;
 use crate::session::settled::Settled;
 
 #[derive(Debug, Default)]
@@ -100,13 +101,6 @@ struct Mark {
     ticket: u64,
     begun: u64,
     beat: u64,
-}
-
-/// A number of messages, and their bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Released {
-    pub(crate) messages: usize,
-    pub(crate) bytes: usize,
 }
 
 impl Outbox {
@@ -479,18 +473,6 @@ impl Outbox {
             self.held.take(&entry.message);
             self.released.add(&entry.message);
         }
-    }
-}
-
-impl Released {
-    fn add(&mut self, message: &Message) {
-        self.messages += 1;
-        self.bytes += message.len();
-    }
-
-    fn take(&mut self, message: &Message) {
-        self.messages -= 1;
-        self.bytes -= message.len();
     }
 }
 

@@ -12,9 +12,9 @@ use crate::session::backoff::ExponentialBackoff;
 use crate::session::connection::{Connection, Stage};
 #[cfg(any(test, fuzzing))]
 use crate::session::line::Successor;
-use crate::session::outbox::Released;
 #[cfg(any(fuzzing, feature = "testing"))]
 use crate::session::reconnect::ReconnectionManager;
+use crate::session::released::Released;
 use crate::session::{Action, ConnectionId, Job, LostMessages, Readiness, Reply, Session};
 use crate::state::ConnectionState;
 use crate::stats::Stats;

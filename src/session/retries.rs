@@ -255,7 +255,10 @@ impl Session {
             let reason = last.clone();
             self.out.events.push_back(Event::Disconnected { reason, retry_in: None, maybe_delivered });
         }
-        if !was_up {
+        // An end that nobody asked for must not be silent in a log of warnings.
+        if reason.clone().into_result().is_err() {
+            warn!(target: LOG, "The client is closed for good: {reason}");
+        } else if !was_up {
             info!(target: LOG, "Closed: {reason}");
         }
         self.out.close_reason = Some(reason.clone());

@@ -258,3 +258,26 @@ fn a_json_session_pairs_acknowledgements_with_messages_by_their_fields() {
     line.say(json!({"ack": 1}));
     assert_eq!(confirmed(&line).0, 2);
 }
+
+#[test]
+fn an_acknowledgement_that_is_repeated_is_no_message_and_one_before_the_login_counts() {
+    let session = JsonSession::new()
+        .login(json!({"type": "login"}))
+        .accepted(|m| m["type"] == "welcome")
+        .acknowledged_by("seq", "ack");
+    let mut line = Line::new(acknowledged().delivery(Delivery::AtLeastOnce), session).unwrap();
+    line.open();
+    line.say(json!({"type": "welcome"}));
+    line.send(json!({"text": "a"}));
+    line.send(json!({"text": "b"}));
+    line.say(json!({"ack": 1}));
+    line.say(json!({"ack": 1}));
+    assert_eq!((line.messages(), confirmed(&line)), (Vec::new(), (1, 1)));
+    line.break_off();
+    line.step(4 * S);
+    line.open();
+    line.heard();
+    line.say(json!({"ack": 2}));
+    line.say(json!({"type": "welcome"}));
+    assert_eq!((line.messages(), confirmed(&line), line.heard()), (Vec::new(), (2, 2), Vec::new()));
+}

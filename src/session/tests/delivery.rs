@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::{Delivery, Inbound};
 use crate::error::Fault;
-use crate::session::outbox::Released;
+use crate::session::released::Released;
 
 #[test]
 fn messages_wait_until_the_line_is_ready_and_go_out_in_order() {

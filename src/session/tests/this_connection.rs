@@ -4,7 +4,7 @@ use super::*;
 use crate::config::Delivery;
 use crate::error::Fault;
 use crate::session::Readiness;
-use crate::session::outbox::Released;
+use crate::session::released::Released;
 
 impl Rig {
     /// Accepts a message for the session of the line that callers see.
