@@ -405,7 +405,7 @@ impl fmt::Debug for ConnectionConfig {
 }
 
 impl ReconnectConfig {
-    /// Returns a configuration that never reconnects: the first loss closes the client.
+    /// Returns a configuration that never reconnects by itself: the first loss closes the client.
     pub fn never() -> Self {
         Self::default().max_attempts(0)
     }

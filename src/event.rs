@@ -118,8 +118,8 @@ pub struct Undelivered {
     /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce), also messages of earlier connections that were waiting
     /// to be sent again.
     pub maybe_delivered: Tickets,
-    /// With [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce), those of `maybe_delivered` that were waiting to be
-    /// sent again, with their payloads, in order. A message that was sent three times is no longer kept.
+    /// With [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce), those of `maybe_delivered` that the client still kept,
+    /// with the payloads that the application sent, in order. A message that was sent three times is no longer kept.
     pub unconfirmed: Vec<(Ticket, Message)>,
     /// The threads still inside a call that can't be interrupted, with the name of the call; `None` if there are none.
     /// The call is one of these:

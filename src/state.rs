@@ -29,7 +29,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConnectionState {
-    /// No connection; another attempt will follow.
+    /// No connection. Another attempt follows, unless the line is [suspended](crate::Client::suspend).
     Disconnected,
     /// An attempt is under way: DNS lookup, TCP, TLS, upgrade.
     Connecting,

@@ -24,7 +24,8 @@ pub struct Stats {
     /// Messages that the server has confirmed: see [`Confirmation`](crate::Confirmation). With pongs, only those count
     /// that a ping has asked for, by a heartbeat or a [`confirm`](crate::Client::confirm).
     pub messages_confirmed: u64,
-    /// Messages in the outbox: accepted, and not yet written or, at least once, not yet confirmed.
+    /// Messages in the outbox: accepted, and not yet written or, at least once, not yet confirmed. A message counts until
+    /// its room is given back, which may be a moment later. Zero on a closed client.
     pub messages_queued: usize,
     /// The bytes of their payloads.
     pub bytes_queued: usize,

@@ -113,7 +113,8 @@ impl Client {
     }
 
     /// Returns the last message up to which the fate of all is known, or `None` if there is none yet. Each message up to
-    /// it was confirmed, or an event has listed it as lost. Never blocks.
+    /// it was confirmed, or an event or the result of [`close`](Self::close) has listed it as lost. What a closed client
+    /// has returned does not raise it; [`confirm`](Self::confirm) knows those fates, too. Never blocks.
     ///
     /// Use it to trim a buffer of your own, or for a progress bar, together with [`stats`](Self::stats). Fates become
     /// known when something asks for them: with pongs, each heartbeat and each [`confirm`](Self::confirm) does, and with

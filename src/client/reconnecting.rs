@@ -30,8 +30,9 @@ impl Client {
     /// outbox is sent on the new connection.
     ///
     /// With several [servers](field@crate::ConnectionConfig::servers), the next one is tried. On a line that is not open it
-    /// does what [`reconnect_now`](Self::reconnect_now) does. On a suspended or closing line
-    /// it does nothing.
+    /// does what [`reconnect_now`](Self::reconnect_now) does. On a suspended or closing line it does nothing: several calls
+    /// at once have the effect of one. A move under way is cancelled without a call of
+    /// [`on_move_failed`](crate::Protocol::on_move_failed). The call only asks, as that of [`suspend`](Self::suspend) does.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -59,13 +60,17 @@ impl Client {
     /// the server has not answered fail. The client can be closed as ever. A line that is suspended stays so if it is
     /// suspended again, and after [`reconnect`](Self::reconnect) and [`reconnect_now`](Self::reconnect_now).
     ///
+    /// The call only asks: for a moment the line is still ready and accepts more. What is sent just before or after it may
+    /// stay in the outbox, and a message [for this connection](crate::SendOptions::this_connection) is then never sent, and
+    /// named by [`Event::Expired`](crate::Event::Expired). Call [`flush`](Self::flush) first to have everything written. A
+    /// `resume` that follows at once may cancel the suspension before it has begun.
+    ///
     /// ```
     #[doc = include_str!("echo.txt")]
     /// # use std::time::Duration;
     /// # let client = tautline::Client::connect(&url)?;
     /// client.suspend();
-    /// client.send("kept")?;
-    /// assert!(client.status().suspended || client.wait_ready(Duration::ZERO).is_ok());
+    /// client.send("kept")?; // stays in the outbox
     /// client.resume();
     /// client.flush(Duration::from_secs(3))?; // the message has been written
     /// # Ok::<(), tautline::Error>(())

@@ -31,7 +31,7 @@ pub struct LineStatus {
     pub trouble: Option<Error>,
     /// The time until the next attempt, if one is planned. Zero if it is due.
     pub next_attempt: Option<Duration>,
-    /// Whether the application has taken the line down: see [`Client::suspend`].
+    /// Whether the line is suspended: see [`Client::suspend`]. `true` once the client has begun to act on that call.
     pub suspended: bool,
     /// What the server of the line's connection agreed to, if there is one: see [`Client::handshake`].
     pub handshake: Option<Arc<Handshake>>,
@@ -43,7 +43,8 @@ pub struct LineStatus {
 
 impl Client {
     /// Returns how the line is: its state and since when, why it is down, when the next attempt comes, and what waits. It
-    /// is one consistent snapshot, without following events. Never blocks.
+    /// needs no following of events. All but the counters is of one moment. The counters of the outbox change on the
+    /// threads of callers, too, and may be newer or older than the rest. Never blocks.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]

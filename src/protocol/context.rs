@@ -162,7 +162,8 @@ impl<'a> Context<'a> {
     /// With [`Confirmation::Acknowledgement`](crate::Confirmation::Acknowledgement) this is what confirms a message: see
     /// there. With pongs it confirms the message earlier than they would.
     ///
-    /// A message may be acknowledged in any order, on any connection, and again: the first time counts. One that waits to
+    /// A message may be acknowledged in any order, on any connection, and again: the first time counts. In
+    /// [`on_send`](crate::Protocol::on_send), the message that the hook was called for is not sent yet. One that waits to
     /// be sent again is not sent. One that an event has listed as maybe delivered stays so. A message that was never sent
     /// can't be acknowledged: the call does nothing for it, and the log has a warning for each connection that does so.
     ///

@@ -179,7 +179,13 @@ impl JsonSession {
     /// [`answers_by`](Self::answers_by), adding it rewrites the JSON. A message that is not a JSON object can't be
     /// acknowledged; the log says so once. A request needs no such field: its answer acknowledges it.
     ///
-    /// 65,536 messages may wait. Beyond that the oldest is not recognised any more.
+    /// Two values are the same if their JSON is: `1` is not `1.0`, nor `"1"`. Of two messages with one value, the older is
+    /// acknowledged first. If the application sets such values itself, a number that it uses is not given to another
+    /// message: that one gets its ticket's number plus a multiple of 2³². 65,536 messages may wait. Beyond that the oldest
+    /// is not recognised any more. A repeated acknowledgement is not delivered, for the last 1,024.
+    ///
+    /// With `Confirmation::Acknowledgement`, a session without `acknowledged_by` can confirm requests only: `confirm` of any
+    /// other message times out, and an outbox at least once fills up.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -293,19 +299,20 @@ impl JsonSession {
         number.unwrap_or(ticket.number())
     }
 
-    /// Whether `value` is an acknowledgement, and the message that it acknowledges, if it does so for the first time.
-    fn acknowledges(&mut self, value: &Value) -> Option<Option<Ticket>> {
-        let Acknowledged { by, open, done, .. } = self.acknowledged.as_mut()?;
-        let key = value.get(&**by)?.to_string();
-        let Some(at) = open.iter().position(|(open, _)| **open == *key) else {
-            return done.iter().any(|done| **done == *key).then_some(None);
+    /// Acknowledges the message that `value` names. Returns whether `value` is an acknowledgement, of the first time or not.
+    fn acknowledge(&mut self, cx: &mut Context<'_>, value: &Value) -> bool {
+        let Some(Acknowledged { by, open, done, .. }) = &mut self.acknowledged else { return false };
+        let Some(key) = value.get(&**by).map(ToString::to_string) else { return false };
+        let at = open.iter().position(|(open, _)| **open == *key);
+        let Some((key, ticket)) = at.and_then(|at| open.remove(at)) else {
+            return done.iter().any(|done| **done == *key);
         };
-        let (key, ticket) = open.remove(at)?;
+        cx.acknowledge(ticket);
         done.push_back(key);
         if done.len() > REMEMBERED {
             done.pop_front();
         }
-        Some(Some(ticket))
+        true
     }
 
     /// The request as it is sent, with the key that its answer will have.
@@ -389,11 +396,7 @@ impl Protocol for JsonSession {
             Some(interval) => cx.set_beats(interval, interval),
             None => {}
         }
-        let acknowledged = self.acknowledges(&value);
-        let is_acknowledgement = acknowledged.is_some();
-        if let Some(Some(ticket)) = acknowledged {
-            cx.acknowledge(ticket);
-        }
+        let is_acknowledgement = self.acknowledge(cx, &value);
         if !cx.is_ready() {
             match self.judge_login(&value) {
                 Some(Ok(())) => cx.ready(),

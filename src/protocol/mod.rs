@@ -40,8 +40,8 @@ use crate::message::Message;
 /// by itself, including those set in [`prepare`](Self::prepare).
 ///
 /// # Blocking calls
-/// In a hook, calls that would block fail with [`Error::WouldDeadlock`]. These calls are allowed: `try_send`, `send`
-/// while there is room, `reconnect_now`, and `close` and `terminate`, which return at once there.
+/// In a hook, calls that would block fail with [`Error::WouldDeadlock`]. These calls are allowed: each whose page says that
+/// it never blocks, `send` and `send_with` while there is room, and `close` and `terminate`, which return at once there.
 ///
 /// # Misbehaving hooks
 /// | a hook | the result |
@@ -279,8 +279,9 @@ pub trait Protocol: Send {
         }
     }
 
-    /// Called when the caller closes the client and everything else has been sent or is [held](Context::hold). The
-    /// protocol can send a last message here.
+    /// Called when the caller closes the client, or takes the line down by [`suspend`](crate::Client::suspend) or
+    /// [`reconnect`](crate::Client::reconnect), and everything else has been sent or is [held](Context::hold) or stays in
+    /// the outbox. The protocol can send a last message here.
     fn on_closing(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         self.inner().map_or(Ok(()), |inner| inner.on_closing(cx))
     }
@@ -288,7 +289,9 @@ pub trait Protocol: Send {
     /// Called when an attempt failed or a connection was lost. Drop here what belonged to the connection, and return
     /// what is to follow. By default the rules of [`Retry`] apply.
     ///
-    /// Not called when the caller closes the client, nor when a move fails.
+    /// Also called when the caller takes the line down, with
+    /// [`DisconnectReason::ByCaller`](crate::DisconnectReason::ByCaller): then the result is ignored. Not called when the
+    /// caller closes the client, nor when a move fails.
     ///
     /// ```
     /// use std::time::Duration;
