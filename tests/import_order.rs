@@ -94,7 +94,7 @@ const FOLDERS: [Folder; 6] = [
             "reconnect idle",
             "heartbeat",
             "sender outbox",
-            "backoff inquiry ledger servers settled timers unanswered",
+            "backoff inquiry ledger released servers settled timers unanswered",
         ],
     },
     Folder { name: "protocol", in_parts: None, floors: &["json", "mod", "context request retry"] },

@@ -322,6 +322,10 @@ impl<'a> Context<'a> {
 
     /// Reports that the oldest heartbeat of [`Beat::Protocol`](crate::Beat::Protocol) was answered. A message about which
     /// `on_message` says so does not restart [`idle_timeout`](crate::ConnectionConfig::idle_timeout).
+    ///
+    /// If the server does not answer heartbeats, call this in [`on_beat`](crate::Protocol::on_beat), behind the
+    /// heartbeat. The peer is then not judged by it, and no round trip is measured. A timer can judge the peer by what
+    /// it sends.
     pub fn beat_answered(&mut self) {
         self.effects.push(Effect::BeatAnswered);
     }

@@ -264,7 +264,8 @@ impl HeartbeatManager {
     }
 
     /// Reports an answer, and returns the round trip. Returns `None` if the answer belongs to no heartbeat that was
-    /// sent, or to one that is no longer remembered among many unanswered ones.
+    /// sent, to one that has not left the client's buffers yet, or to one that is no longer remembered among many
+    /// unanswered ones.
     pub fn handle_response(&mut self, now: Instant, response: HeartbeatResponse<'_>) -> Option<Duration> {
         let running = self.running.as_mut()?;
         let number = match response {
@@ -278,7 +279,7 @@ impl HeartbeatManager {
         running.satisfied = running.satisfied.max(number);
         let last = running.beats.answer(number);
         running.assess();
-        let (_, beat) = last.filter(|(last, _)| *last == number)?;
+        let (_, beat) = last.filter(|(last, beat)| *last == number && beat.written.is_some())?;
         Some(now.saturating_duration_since(beat.at))
     }
 

@@ -124,9 +124,19 @@ fn a_json_answer_has_no_number_and_answers_the_oldest() {
     let (mut heartbeat, t) = started(HeartbeatConfig::json().timeout(100 * S));
     assert_eq!(heartbeat.handle_timeout(t + 30 * S), Some(Send(HeartbeatFrame::Json)));
     assert_eq!(heartbeat.handle_timeout(t + 60 * S), Some(Send(HeartbeatFrame::Json)));
+    heartbeat.handle_written(t + 60 * S, 2);
     assert_eq!(heartbeat.handle_response(t + 61 * S, HeartbeatResponse::Json), Some(31 * S));
     assert_eq!(heartbeat.handle_response(t + 61 * S, HeartbeatResponse::Json), Some(S));
     assert_eq!(heartbeat.handle_response(t + 61 * S, HeartbeatResponse::Json), None);
+}
+
+#[test]
+fn an_answer_before_the_beat_has_left_is_no_round_trip() {
+    let (mut heartbeat, t) = started(HeartbeatConfig::json().strict(true));
+    heartbeat.handle_timeout(t + 30 * S);
+    assert_eq!(heartbeat.handle_response(t + 30 * S, HeartbeatResponse::Json), None);
+    heartbeat.handle_written(t + 30 * S, 1);
+    assert_eq!(heartbeat.next_deadline(), Some(t + 60 * S), "it is answered, and not judged");
 }
 
 #[test]

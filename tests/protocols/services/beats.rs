@@ -152,3 +152,26 @@ fn what_was_sent_is_confirmed_though_the_heartbeats_have_stopped() {
     }
     assert_eq!(line.heard().len(), 40);
 }
+
+/// Its server does not answer heartbeats, and says nothing by itself.
+struct OneWay;
+
+impl Protocol for OneWay {
+    fn on_beat(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        cx.send("alive");
+        cx.beat_answered();
+        Ok(())
+    }
+}
+
+#[test]
+fn heartbeats_without_an_answer_judge_nobody_and_measure_nothing() {
+    for strict in [false, true] {
+        let beats = HeartbeatConfig::default().beat(tautline::Beat::Protocol).strict(strict);
+        let mut line = Line::new(ConnectionConfig::new(URL).heartbeat(beats), OneWay).unwrap();
+        line.open();
+        line.step(3600 * S);
+        assert_eq!(line.heard(), ["alive"; 120]);
+        assert_eq!((line.state(), line.stats().round_trip), (tautline::ConnectionState::Connected, None));
+    }
+}
