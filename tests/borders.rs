@@ -1,4 +1,5 @@
-//! The examples `mqtt` and `nats` take their packets and operations out of the frames however the server cuts them.
+//! The examples `mqtt`, `nats` and `stomp` take their packets, operations and frames out of the WebSocket's frames however
+//! the server cuts them.
 
 #[path = "../examples/mqtt/packets.rs"]
 #[allow(dead_code, reason = "what comes is tested here")]
@@ -6,6 +7,9 @@ mod mqtt;
 #[path = "../examples/nats.rs"]
 #[allow(dead_code, reason = "the example's program is not run here")]
 mod nats;
+#[path = "../examples/stomp/frames.rs"]
+#[allow(dead_code, reason = "what comes is tested here")]
+mod stomp;
 #[path = "common/watchdog.rs"]
 mod watchdog;
 
@@ -71,11 +75,56 @@ fn operations_are_found_in_any_frames() {
     assert_cut(nats::cut, stream, &operations);
 }
 
+/// A STOMP frame with these headers.
+fn frame(command: &str, headers: &[(&str, &str)], body: &str) -> stomp::Frame {
+    let headers = headers.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    stomp::Frame { command: command.to_owned(), headers, body: body.to_owned() }
+}
+
+#[test]
+fn stomp_frames_are_found_in_any_frames() {
+    let stream = "\nCONNECTED\nheart-beat:0,0\nserver:a\\nb:c\n\n\0\n\n\
+        MESSAGE\r\ndestination:/queue/a\\cb\\\\n\\n\r\ncontent-length:6\r\n\r\nx\n\n\0yz\0\r\n\
+        RECEIPT\nreceipt-id:7\nreceipt-id:8\n\n\0ERROR\nmessage:no\n\nwords: \u{e4}\n\0\n";
+    let frames = [
+        frame("CONNECTED", &[("heart-beat", "0,0"), ("server", "a\\nb:c")], ""),
+        frame("MESSAGE", &[("destination", "/queue/a:b\\n\n"), ("content-length", "6")], "x\n\n\0yz"),
+        frame("RECEIPT", &[("receipt-id", "7"), ("receipt-id", "8")], ""),
+        frame("ERROR", &[("message", "no")], "words: \u{e4}\n"),
+    ];
+    assert_cut(stomp::cut, stream.as_bytes(), &frames);
+}
+
+#[test]
+fn what_stomp_sends_comes_back_as_it_was() {
+    let sent = stomp::message("/a:b\\c\n text with\0 and\n\n", "7").unwrap();
+    let headers =
+        [("destination", "/a:b\\c\n"), ("receipt", "7"), ("content-length", "16"), ("persistent", "true")];
+    assert_cut(stomp::cut, sent.as_bytes(), &[frame("SEND", &headers, "text with\0 and\n\n")]);
+}
+
+#[test]
+fn a_broken_stomp_frame_is_an_error() {
+    for broken in [
+        "MESSAGE\ncontent-length:2\n\nabc\0",
+        "MESSAGE\ncontent-length:-1\n\n\0",
+        "MESSAGE\ncontent-length:two\n\nab\0",
+        "MESSAGE\ndestination\n\n\0",
+        "MESSAGE\ndestination:a\\tb\n\n\0",
+        "MESSAGE\ndestination:a\\\n\n\0",
+    ] {
+        assert!(stomp::cut(&mut Vec::new(), broken.as_bytes()).is_err(), "{broken:?}");
+    }
+}
+
 #[test]
 fn what_never_ends_is_an_error() {
     let endless = |cut: &mut dyn FnMut(&[u8]) -> bool| (0..8).any(|_| cut(&vec![0xFF; 1 << 20]));
-    let (mut packets, mut operations) = (Vec::new(), Vec::new());
+    let (mut packets, mut operations, mut frames) = (Vec::new(), Vec::new(), Vec::new());
     assert!(endless(&mut |bytes| mqtt::cut(&mut packets, bytes).is_err()));
     assert!(endless(&mut |bytes| nats::cut(&mut operations, bytes).is_err()));
-    assert!(packets.len() + operations.len() < 6 << 20);
+    assert!(endless(&mut |bytes| stomp::cut(&mut frames, bytes).is_err()));
+    assert!(packets.len() + operations.len() + frames.len() < 9 << 20);
+    let mut announced = b"MESSAGE\ncontent-length:18446744073709551615\n\n".to_vec();
+    assert!(endless(&mut |bytes| stomp::cut(&mut announced, bytes).is_err()));
 }
