@@ -71,6 +71,9 @@ impl Protocol for Probe {
             cx.ready();
             cx.ready();
         } else {
+            if message.as_text() == Some("beat") {
+                cx.beat_answered();
+            }
             cx.deliver(format!("got {message}"));
         }
         self.reach("on_message")
@@ -88,7 +91,6 @@ impl Protocol for Probe {
 
     fn on_beat(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         cx.send("beat");
-        cx.beat_answered();
         self.reach("on_beat")
     }
 
