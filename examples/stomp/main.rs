@@ -6,8 +6,11 @@
 //! cargo run --example stomp -- ws://127.0.0.1:15674/ws --login guest:guest --sub /queue/a --count 3
 //! ```
 //!
-//! A message that the broker has given no receipt for is sent again on the next connection. A message that arrives is
-//! acknowledged. `--beat SECONDS` is 10 by default, 0 for none; `--host` is `/`, and `--count` is 1.
+//! A message that the broker has given no receipt for is sent again on the next connection. If the broker answers it with an
+//! ERROR that names it, it is not. If the ERROR does not, the message is given up after three connections, and with it those
+//! that were sent right behind it each time; the client names them all. A message that arrives is acknowledged.
+//!
+//! `--beat SECONDS` is 10 by default, 0 for none; `--host` is `/`, and `--count` is 1.
 
 mod frames;
 
@@ -40,6 +43,8 @@ pub(crate) struct Stomp {
     patience: Option<Duration>,
     /// What was sent on this connection and has no receipt yet.
     sent: HashMap<String, (Ticket, Option<RequestId>)>,
+    /// What the broker has named in an ERROR, and that would end the next connection, too.
+    refused: Vec<Ticket>,
 }
 
 impl Protocol for Stomp {
@@ -75,8 +80,10 @@ impl Protocol for Stomp {
                 }
                 "ERROR" => {
                     let why = format!("{}: {}", header("message"), body.trim());
-                    if let Some((_, Some(request))) = self.sent.remove(header("receipt-id")) {
-                        cx.fail_request(request, Error::answer(why.as_str()));
+                    match self.sent.remove(header("receipt-id")) {
+                        Some((_, Some(request))) => cx.fail_request(request, Error::answer(why.as_str())),
+                        Some((ticket, None)) => self.refused.push(ticket),
+                        None => {} // it says not which
                     }
                     return Err(if cx.is_ready() { Error::session(why) } else { Error::login_refused(why) });
                 }
@@ -87,6 +94,10 @@ impl Protocol for Stomp {
     }
 
     fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
+        if let Some(at) = self.refused.iter().position(|ticket| *ticket == outgoing.ticket) {
+            self.refused.remove(at);
+            return Ok(()); // what is not sent again is named as undelivered
+        }
         let id = outgoing.ticket.number().to_string();
         let Some(frame) = outgoing.message.as_text().and_then(|line| message(line, &id)) else {
             let why = "it is not destination, space and text";

@@ -9,11 +9,13 @@
 #        protocols  tests/interop_protocols.rs: examples against Socket.IO, graphql-ws and Node's inspector
 #        front      tests/interop_front.rs: ws behind nginx, plain and over TLS
 #        brokers    tests/interop_brokers.rs: the examples mqtt and nats, against mosquitto and nats-server
+#        stomp      tests/interop_stomp.rs: the example stomp, against RabbitMQ, which is killed
 #        conformance  examples/autobahn.rs against the Autobahn cases, without those on compression
 #        netfault   tests/interop_netfault.rs: half-open lines, in a network namespace of the run's own; needs root
 #
-# Needs cargo, python3 with venv and pip, node (18.3) with npm, openssl, nginx, mosquitto, nats-server, ip and nft. All it
-# makes is in target/interop; only the last six are installed for the whole system, where they are missing, by root on Debian.
+# Needs cargo, python3 with venv and pip, node (18.3) with npm, openssl, nginx, mosquitto, nats-server, rabbitmq-server, ip
+# and nft. All it makes is in target/interop; only the last seven are installed for the whole system, where they are missing,
+# by root on Debian.
 # Ends with the status of the tests, or with 77 when something can't be installed or made: it says what.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -268,6 +270,66 @@ start_nats() {
     export "TAUTLINE_$name=$(sed 's/.*"websocket":\["\([^"]*\)".*/\1/' "$dir"/*.ports)" "TAUTLINE_${name}_LOG=$log"
 }
 
+# keep_up COMMAND...: runs a command again whenever it ends, until this shell is told to end.
+keep_up() {
+    local child=
+    trap '[ -z "$child" ] || { kill "$child" && wait "$child"; } 2>/dev/null; exit' TERM
+    while :; do
+        "$@" &
+        child=$!
+        wait "$child" || true
+        child=
+        sleep 0.05
+    done
+}
+
+# start_rabbitmq NAME: the same for RabbitMQ, which is started again whenever it is killed. Its process is in the file
+# TAUTLINE_NAME_PID. It can't do without epmd, the list of Erlang's programs: this one is its own.
+start_rabbitmq() {
+    local name=$1 dir=$ports/$1 log=$work/logs/$1.log programs round tries port epmd distribution
+    # Debian's commands are for its service, as its user.
+    programs=$(echo /usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin)
+    for round in 1 2 3 4 5; do
+        rm -rf "$dir"
+        mkdir -p "$dir/home"
+        read -r port epmd distribution < <(python3 -c '
+import socket
+all = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+print(*(one.getsockname()[1] for one in all))')
+        sed -e "s/@PORT@/$port/" "$here/rabbitmq.conf" >"$dir/rabbitmq.conf"
+        echo '[rabbitmq_web_stomp].' >"$dir/plugins"
+        ERL_EPMD_ADDRESS=127.0.0.1 epmd -port "$epmd" >"$work/logs/epmd.log" 2>&1 &
+        pids+=("$!")
+        (
+            export HOME=$dir/home ERL_EPMD_ADDRESS=127.0.0.1 ERL_EPMD_PORT=$epmd
+            export RABBITMQ_NODENAME=$name@localhost RABBITMQ_DIST_PORT=$distribution RABBITMQ_PID_FILE=$dir/pid
+            export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='-kernel inet_dist_use_interface {127,0,0,1}'
+            export RABBITMQ_CONF_ENV_FILE=/dev/null RABBITMQ_CONFIG_FILE=$dir/rabbitmq.conf
+            export RABBITMQ_ENABLED_PLUGINS_FILE=$dir/plugins
+            export RABBITMQ_MNESIA_BASE=$dir/data RABBITMQ_LOG_BASE=$dir/log
+            trap - EXIT
+            keep_up "$programs/rabbitmq-server"
+        ) >"$log" 2>&1 &
+        # Ahead of epmd, which it needs to the end.
+        pids=("$!" ${pids[@]+"${pids[@]}"})
+        tries=1200
+        until grep -q 'Server startup complete' "$log"; do
+            tries=$((tries - 1))
+            if [ "$tries" = 0 ] || grep -q eaddrinuse "$log"; then
+                kill "${pids[0]}"
+                wait "${pids[0]}" 2>/dev/null || true
+                continue 2
+            fi
+            sleep 0.05
+        done
+        export "TAUTLINE_$name=ws://127.0.0.1:$port/ws" "TAUTLINE_${name}_PID=$dir/pid"
+        return
+    done
+    cat "$log" >&2
+    say "RabbitMQ does not start: $name, round $round"
+    exit 1
+}
+
 # What the parts start alike.
 common() {
     need_python
@@ -352,6 +414,18 @@ brokers() {
     cargo test --test interop_brokers -- --ignored --test-threads 8
 }
 
+stomp() {
+    command -v python3 >/dev/null || cannot "free ports for RabbitMQ: there is no python3"
+    # Where Debian has it, and not every user looks.
+    PATH=$PATH:/usr/sbin
+    need_command rabbitmq-server rabbitmq-server
+    say "starting RabbitMQ"
+    start_rabbitmq RABBITMQ
+    cargo build --quiet --example stomp
+    # They share a broker, and one kills it.
+    cargo test --test interop_stomp -- --ignored --test-threads 1
+}
+
 conformance() {
     local port pid index=$work/conformance/reports/index.json
     "$work/kosoku/bin/python" -c 'import kosoku' 2>/dev/null || {
@@ -394,7 +468,7 @@ netfault() {
 
 part=${1:-all}
 case $part in
-all | servers | sessions | protocols | front | brokers | conformance | netfault) ;;
+all | servers | sessions | protocols | front | brokers | stomp | conformance | netfault) ;;
 *)
     say "there is no part $part; see the head of $here/run.sh"
     exit 2
@@ -410,6 +484,7 @@ all)
     protocols
     front
     brokers
+    stomp
     conformance
     netfault
     ;;

@@ -277,6 +277,24 @@ fn a_stomp_error_ends_the_line_with_the_brokers_words() {
 }
 
 #[test]
+fn stomp_does_not_send_again_what_an_error_names() {
+    let mut line = stomp_line(stomp::Stomp::default());
+    line.say(CONNECTED);
+    line.send("/q a");
+    line.send("/q b");
+    line.heard();
+    line.say("ERROR\nmessage:no\nreceipt-id:1\n\n\0");
+    line.step(line.next_attempt().unwrap());
+    line.open();
+    line.heard();
+    line.say(CONNECTED);
+    assert_eq!(line.heard(), [sent("b", 2)]);
+    line.say("RECEIPT\nreceipt-id:2\n\n\0");
+    let up_to = line.confirmed_up_to().map(tautline::Ticket::number);
+    assert_eq!((up_to, line.stats().messages_confirmed), (Some(2), 1), "the first is known as undelivered");
+}
+
+#[test]
 fn stomp_heart_beats_are_those_that_both_sides_can_and_want() {
     // What the broker can send and wants, and after how long the client sends one and gives up.
     for (beats, ours, theirs) in [
