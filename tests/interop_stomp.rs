@@ -1,4 +1,4 @@
-//! The example `stomp` against RabbitMQ, which keeps the messages on disk before it gives their receipts.
+//! The example `stomp` against `RabbitMQ`, which keeps the messages on disk before it gives their receipts.
 //!
 //! `tests/interop/run.sh stomp` starts it, again whenever it is killed, and runs these tests.
 #![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
