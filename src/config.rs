@@ -107,7 +107,7 @@ pub struct ConnectionConfig {
     /// client keeps reconnecting. The delays then grow up to `max_delay`, and `max_attempts` counts these losses, because
     /// the time without data does not count towards `stable_after`. Default `None`: no limit.
     pub idle_timeout: Option<Duration>,
-    /// How long the line must have been ready for the backoff to start over; at least 100 ms. Default 5 s.
+    /// How long the line must have been ready for the backoff to start over; less counts as 100 ms. Default 5 s.
     pub stable_after: Duration,
     /// The longest `Retry-After` that the client honours. A longer one is cut to this. Default 1 h.
     pub retry_after_cap: Duration,
@@ -163,7 +163,7 @@ pub struct ConnectionConfig {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ReconnectConfig {
-    /// The shortest delay before an attempt. Default 1 s. No delay is shorter than 10 ms, whatever is set here.
+    /// The shortest delay; with the default jitter, the first is 1 to 3 times as long. Default 1 s. Never under 10 ms.
     pub initial_delay: Duration,
     /// The longest delay before an attempt, at least `initial_delay`. Default 30 s.
     pub max_delay: Duration,

@@ -35,7 +35,7 @@ use crate::ticket::Tickets;
 /// kind of an [`io::Error`], match the variant and read its field `source`.
 ///
 /// `Debug` is what Rust prints of an error that `main` returns. It is the same text, and below it what the text leaves
-/// out: the body of a [`Rejection`] beyond its first line, and the chain of sources. It has several lines then; for a
+/// out: the body of a [`Rejection`] that it shortens, and the chain of sources. It has several lines then; for a
 /// log, use `{error}`.
 ///
 /// One `?` turns each error of this library into an `Error`, as in the program below, and into a
@@ -148,7 +148,7 @@ pub enum Error {
     },
     /// The server answered the upgrade with an HTTP status other than 101.
     UpgradeRejected(Arc<Rejection>),
-    /// The response to the upgrade is not that of a WebSocket server.
+    /// The response to the upgrade is not that of a WebSocket server, or chooses no subprotocol that can be used.
     #[non_exhaustive]
     Upgrade {
         /// Host and port.

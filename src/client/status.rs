@@ -87,7 +87,8 @@ impl fmt::Display for LineStatus {
             f.write_str("; suspended")?;
         }
         if let Some(next) = &self.next_attempt {
-            write!(f, "; next attempt in {}s", next.as_secs())?;
+            // Rounded up: it is not due before it is.
+            write!(f, "; next attempt in {}s", next.as_secs() + u64::from(next.subsec_nanos() > 0))?;
         }
         match self.stats.messages_queued {
             0 => Ok(()),

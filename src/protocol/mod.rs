@@ -98,21 +98,21 @@ pub trait Protocol: Send {
     /// ```
     /// use tautline::{Context, Error, JsonSession, Outgoing, Protocol};
     ///
-    /// /// Writes the time in front of each message that goes out.
-    /// struct Stamped<P>(P);
+    /// /// Logs each message of the application that goes out.
+    /// struct Logged<P>(P);
     ///
-    /// impl<P: Protocol> Protocol for Stamped<P> {
+    /// impl<P: Protocol> Protocol for Logged<P> {
     ///     fn inner(&mut self) -> Option<&mut dyn Protocol> {
     ///         Some(&mut self.0)
     ///     }
     ///
-    ///     fn on_send(&mut self, cx: &mut Context<'_>, mut outgoing: Outgoing) -> Result<(), Error> {
-    ///         outgoing.message = format!("{} {}", cx.unix_time().as_secs(), outgoing.message).into();
+    ///     fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
+    ///         log::debug!("message {} goes out", outgoing.ticket);
     ///         self.0.on_send(cx, outgoing)
     ///     }
     /// }
     ///
-    /// let protocol = Stamped(JsonSession::new());
+    /// let protocol = Logged(JsonSession::new());
     /// # drop(protocol);
     /// ```
     fn inner(&mut self) -> Option<&mut dyn Protocol> {
