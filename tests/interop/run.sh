@@ -300,6 +300,15 @@ print(*(one.getsockname()[1] for one in all))')
         echo '[rabbitmq_web_stomp].' >"$dir/plugins"
         ERL_EPMD_ADDRESS=127.0.0.1 epmd -port "$epmd" >"$work/logs/epmd.log" 2>&1 &
         pids+=("$!")
+        # RabbitMQ would start one of its own that outlives it.
+        tries=600
+        until ERL_EPMD_PORT=$epmd epmd -names >/dev/null 2>&1; do
+            tries=$((tries - 1))
+            if [ "$tries" = 0 ] || ! kill -0 "${pids[-1]}" 2>/dev/null; then
+                continue 2
+            fi
+            sleep 0.05
+        done
         (
             export HOME=$dir/home ERL_EPMD_ADDRESS=127.0.0.1 ERL_EPMD_PORT=$epmd
             export RABBITMQ_NODENAME=$name@localhost RABBITMQ_DIST_PORT=$distribution RABBITMQ_PID_FILE=$dir/pid
