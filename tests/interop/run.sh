@@ -493,9 +493,10 @@ all)
     protocols
     front
     brokers
-    stomp
     conformance
     netfault
+    # The heaviest to install comes last: where it can't be, the others have run.
+    stomp
     ;;
 *) "$part" ;;
 esac
