@@ -71,11 +71,19 @@ struct Acknowledged {
     sent: Box<str>,
     by: Box<str>,
     /// Messages without an acknowledgement, oldest first, also of connections before.
-    open: VecDeque<(Key, Ticket)>,
+    open: VecDeque<Unacknowledged>,
     /// The last ones that were acknowledged: a message that was sent twice may be acknowledged twice.
     done: VecDeque<Key>,
     /// Whether the log has said that a message can't be acknowledged.
     warned: bool,
+}
+
+/// A message that waits for its acknowledgement.
+struct Unacknowledged {
+    key: Key,
+    ticket: Ticket,
+    /// It was sent on this connection. One of a connection before may be lost, and its value in use again.
+    here: bool,
 }
 
 /// A request that waits for an answer.
@@ -179,8 +187,8 @@ impl JsonSession {
     /// [`answers_by`](Self::answers_by), adding it rewrites the JSON. A message that is not a JSON object can't be
     /// acknowledged; the log says so once. A request needs no such field: its answer acknowledges it.
     ///
-    /// Two values are the same if their JSON is: `1` is not `1.0`, nor `"1"`. Of two messages with one value, the older is
-    /// acknowledged first. If the application sets such values itself, a number that it uses is not given to another
+    /// Two values are the same if their JSON is: `1` is not `1.0`, nor `"1"`. Of two messages with one value, the one
+    /// that was sent on this connection is acknowledged first, and the older of two such. If the application sets such values itself, a number that it uses is not given to another
     /// message: that one gets its ticket's number plus a multiple of 2³². 65,536 messages may wait. Beyond that the oldest
     /// is not recognised any more. A repeated acknowledgement is not delivered, for the last 1,024.
     ///
@@ -285,14 +293,12 @@ impl JsonSession {
     fn number(&self, ticket: Ticket) -> u64 {
         let requests = || self.open.iter().map(|open| &open.key);
         let messages = || {
-            self.acknowledged
-                .iter()
-                .flat_map(|acknowledged| &acknowledged.open)
-                .filter(|(_, sent)| *sent != ticket)
+            let open = self.acknowledged.iter().flat_map(|acknowledged| &acknowledged.open);
+            open.filter(|sent| sent.ticket != ticket).map(|sent| &sent.key)
         };
         let is_taken = |number: &u64| {
             let number = number.to_string();
-            requests().chain(messages().map(|(key, _)| key)).any(|key| **key == *number)
+            requests().chain(messages()).any(|key| **key == *number)
         };
         let mut numbers = (ticket.number()..).step_by(1 << 32);
         let number = if self.sets_values { numbers.find(|number| !is_taken(number)) } else { numbers.next() };
@@ -303,8 +309,10 @@ impl JsonSession {
     fn acknowledge(&mut self, cx: &mut Context<'_>, value: &Value) -> bool {
         let Some(Acknowledged { by, open, done, .. }) = &mut self.acknowledged else { return false };
         let Some(key) = value.get(&**by).map(ToString::to_string) else { return false };
-        let at = open.iter().position(|(open, _)| **open == *key);
-        let Some((key, ticket)) = at.and_then(|at| open.remove(at)) else {
+        let is_it = |sent: &Unacknowledged| *sent.key == *key;
+        let here = open.iter().position(|sent| sent.here && is_it(sent));
+        let at = here.or_else(|| open.iter().position(is_it));
+        let Some(Unacknowledged { key, ticket, .. }) = at.and_then(|at| open.remove(at)) else {
             return done.iter().any(|done| **done == *key);
         };
         cx.acknowledge(ticket);
@@ -423,9 +431,11 @@ impl Protocol for JsonSession {
         let Some(request) = outgoing.request else {
             let (message, key) = self.numbered(outgoing.ticket, outgoing.message);
             if let Some((key, Acknowledged { open, .. })) = key.zip(self.acknowledged.as_mut()) {
-                // One that is sent again is there already.
-                if open.binary_search_by_key(&outgoing.ticket, |(_, ticket)| *ticket).is_err() {
-                    open.push_back((key, outgoing.ticket));
+                let sent = Unacknowledged { key, ticket: outgoing.ticket, here: true };
+                match open.binary_search_by_key(&sent.ticket, |sent| sent.ticket) {
+                    // It is sent again.
+                    Ok(at) => open[at] = sent,
+                    Err(at) => open.insert(at, sent),
                 }
                 if open.len() > UNACKNOWLEDGED {
                     open.pop_front();
@@ -452,6 +462,9 @@ impl Protocol for JsonSession {
 
     fn on_down(&mut self, down: &Loss<'_>) -> Retry {
         self.open.clear();
+        for sent in self.acknowledged.iter_mut().flat_map(|acknowledged| &mut acknowledged.open) {
+            sent.here = false;
+        }
         down.default_retry()
     }
 }

@@ -281,3 +281,19 @@ fn an_acknowledgement_that_is_repeated_is_no_message_and_one_before_the_login_co
     line.say(json!({"type": "welcome"}));
     assert_eq!((line.messages(), confirmed(&line), line.heard()), (Vec::new(), (2, 2), Vec::new()));
 }
+
+#[test]
+fn a_value_that_is_in_use_again_on_the_next_connection_confirms_the_message_of_that_one() {
+    // The application numbers its messages anew on each connection, and the first one is lost.
+    let session = JsonSession::new().acknowledged_by("seq", "ack");
+    let mut line = Line::new(acknowledged(), session).unwrap();
+    line.open();
+    line.send(json!({"seq": 1, "text": "lost"}));
+    line.break_off();
+    assert_eq!(line.doubtful().to_string(), "#1");
+    line.step(4 * S);
+    line.open();
+    line.send(json!({"seq": 1, "text": "next"}));
+    line.say(json!({"ack": 1}));
+    assert_eq!(confirmed(&line), (2, 1));
+}
