@@ -355,10 +355,10 @@ impl<H: Host> Turn<H> {
     }
 
     pub(crate) fn tell_watermarks(&mut self) {
-        let (watermarks, doubts) = (self.session.watermarks(), self.session.take_lost());
-        if watermarks != self.watermarks || !doubts.is_empty() {
-            self.watermarks = watermarks.clone();
-            self.status.set_watermarks(watermarks, doubts);
+        let doubts = self.session.take_lost();
+        if !self.session.is_at(&self.watermarks) || !doubts.is_empty() {
+            self.watermarks = self.session.watermarks();
+            self.status.set_watermarks(self.watermarks.clone(), doubts);
         }
     }
 

@@ -47,6 +47,12 @@ impl Session {
         Watermarks { written, settled, ahead: self.outbox.settled_ahead().iter().cloned().collect() }
     }
 
+    /// Whether this is how far the messages have come, without a copy of it.
+    pub(crate) fn is_at(&self, known: &Watermarks) -> bool {
+        self.outbox.watermarks() == (known.written, known.settled)
+            && *self.outbox.settled_ahead() == known.ahead
+    }
+
     /// The messages that became doubtful since the last call.
     pub(crate) fn take_lost(&mut self) -> Vec<LostMessages> {
         std::mem::take(&mut self.out.lost)
