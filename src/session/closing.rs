@@ -33,8 +33,7 @@ impl Session {
             let step = Step::Flushing { frame, inquiry: Inquiry::default(), outbox: true };
             self.begin_closing(now, until, step, Outcome::ClosedByCaller);
         } else {
-            let goodbye = (frame.clone(), Outcome::ClosedByCaller);
-            if !self.say_goodbye(now, until, goodbye) {
+            if !self.say_goodbye(now, until, frame.clone(), Outcome::ClosedByCaller) {
                 // The hook has ended the connection.
                 self.handle_close(now, frame, false);
             }
@@ -47,7 +46,8 @@ impl Session {
         &mut self,
         now: Instant,
         until: Instant,
-        goodbye: (CloseFrame, Outcome),
+        frame: CloseFrame,
+        outcome: Outcome,
     ) -> bool {
         let Some(current) = self.line.current_mut() else { return false };
         let id = current.id;
@@ -55,7 +55,6 @@ impl Session {
         self.hook(now, id, |protocol, cx| protocol.on_closing(cx));
         let is_open = |current: &&mut Connection| current.id == id && current.closing().is_none();
         let Some(current) = self.line.current_mut().filter(is_open) else { return false };
-        let (frame, outcome) = goodbye;
         current.heartbeat.stop();
         current.sender.push(Frame::Close(frame).into());
         self.begin_closing(now, until, Step::Sent, outcome);

@@ -77,7 +77,7 @@ impl Session {
             self.begin_closing(now, until, step, Outcome::Down(reason));
             return true;
         }
-        self.say_goodbye(now, until, (frame, Outcome::Down(reason)));
+        self.say_goodbye(now, until, frame, Outcome::Down(reason));
         true
     }
 
