@@ -263,6 +263,31 @@ fn an_outage_is_logged_with_its_reason_and_the_next_try_and_so_is_its_end() {
     }
 }
 
+#[test]
+fn an_end_that_nobody_asked_for_is_a_warning_and_one_by_the_caller_or_in_good_order_is_none() {
+    let warnings = |end: fn(&Client), code: u16| {
+        let log = logged(|| {
+            let server = Server::start(move |_, stream| {
+                let mut stream = common::accept_raw(stream);
+                let _ = stream.write_all(&frame(0x88, &code.to_be_bytes()));
+                while common::read_frame(&mut stream).is_some() {}
+            });
+            let client = Client::start(quick(&server.url())).unwrap();
+            end(&client);
+        });
+        let ours = log.into_iter().filter(|(level, target, _)| *level <= Level::Warn && target == "tautline");
+        ours.map(|(_, _, text)| text).collect::<Vec<_>>()
+    };
+    let by_server: fn(&Client) = |client| drop(client.wait_closed());
+    let refused = warnings(by_server, 1008);
+    assert!(
+        refused.len() == 1 && refused[0].contains("closed for good") && refused[0].contains("1008"),
+        "{refused:?}"
+    );
+    assert_eq!(warnings(by_server, 1000), [""; 0]);
+    assert_eq!(warnings(|client| drop(client.terminate()), 1001), [""; 0]);
+}
+
 /// Logs in with a token, and brings what the server says in all the ways that there are.
 struct Talker(fn(&mut Context<'_>, Message) -> Result<(), Error>);
 
