@@ -32,11 +32,9 @@ impl Session {
         } else if current.is_ready() && flush {
             let step = Step::Flushing { frame, inquiry: Inquiry::default(), outbox: true };
             self.begin_closing(now, until, step, Outcome::ClosedByCaller);
-        } else {
-            if !self.say_goodbye(now, until, frame.clone(), Outcome::ClosedByCaller) {
-                // The hook has ended the connection.
-                self.handle_close(now, frame, false);
-            }
+        } else if !self.say_goodbye(now, until, frame.clone(), Outcome::ClosedByCaller) {
+            // The hook has ended the connection.
+            self.handle_close(now, frame, false);
         }
     }
 

@@ -173,6 +173,9 @@ impl Line {
     pub fn stats(&self) -> Stats {
         let mut stats = self.turn.stats();
         self.turn.intake.complete(&mut stats);
+        if self.left.is_some() {
+            (stats.messages_queued, stats.bytes_queued) = (0, 0);
+        }
         stats
     }
 

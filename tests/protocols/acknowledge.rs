@@ -195,6 +195,7 @@ fn at_least_once_what_is_left_comes_back_with_its_payloads_and_tickets() {
     assert_eq!(left.unconfirmed, [(b, "b".into()), (c, "c".into())]);
     assert_eq!(left.never_written, [(d, "d".into())]);
     assert_eq!(left.maybe_delivered.to_string(), "#2 to #3");
+    assert_eq!(line.stats().messages_queued, 0, "what was left was returned");
 }
 
 #[test]
