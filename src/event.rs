@@ -75,7 +75,7 @@ pub enum Event {
     /// Messages were given up before they were sent. There are three reasons:
     /// * The message waited longer than [`max_age`](crate::ConnectionConfig::max_age).
     /// * It was for [this connection](crate::SendOptions::this_connection) only, which was lost before any of the
-    ///   message was written.
+    ///   message was written. This event comes before or behind the `Disconnected` of that connection.
     /// * The protocol's [`on_send`](crate::Protocol::on_send) failed for this message on three connections. The log has
     ///   a warning for each such message.
     #[non_exhaustive]

@@ -250,6 +250,7 @@ impl Rig {
         // Up to this ticket, a connection that is gone may have received confirmations.
         let pongs = self.config.confirmation == Confirmation::Pong;
         let sure = lines.iter().filter(|_| pongs).map(|line| line.peer.sure()).max().unwrap_or_default();
+        let mut lost = false;
         for event in session.pending_events() {
             self.work += 1;
             self.check.event(event, now, &self.config, lines);
@@ -257,7 +258,7 @@ impl Rig {
                 // The last event of a closed client repeats what is left.
                 Event::Disconnected { maybe_delivered, .. } if !self.check.is_closed() => {
                     self.ledger.doubt(maybe_delivered);
-                    self.ledger.lose(sure, None);
+                    lost = true;
                 }
                 Event::Moved { maybe_delivered, .. } => {
                     self.ledger.doubt(maybe_delivered);
@@ -272,6 +273,10 @@ impl Rig {
                 }
                 _ => {}
             }
+        }
+        // What callers had sent for the lost connection may be named behind the loss, in the same turn.
+        if lost && !self.check.is_closed() {
+            self.ledger.lose(sure, None);
         }
         self.check.published(session.state());
         self.ledger.tell(session.pending_lost());
