@@ -1,7 +1,10 @@
 //! Settings: plain data, with defaults and chained setters.
 
 mod choices;
+mod heartbeat;
+mod reconnect;
 mod servers;
+mod setters;
 mod upgrade;
 
 use std::fmt;
@@ -11,7 +14,10 @@ use std::time::{Duration, Instant};
 pub use crate::config::choices::{
     Beat, Confirmation, Delivery, Inbound, Jitter, QueueLimit, ServerOrder, WhileDown,
 };
+pub use crate::config::heartbeat::HeartbeatConfig;
+pub use crate::config::reconnect::ReconnectConfig;
 pub(crate) use crate::config::servers::checked_servers;
+use crate::config::setters::setters;
 pub(crate) use crate::config::upgrade::{check_headers, check_subprotocols, is_token};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
@@ -148,58 +154,6 @@ pub struct ConnectionConfig {
     pub thread_stack: usize,
 }
 
-/// How to reconnect after a loss.
-///
-/// With the defaults, the first attempt comes 1 s to 3 s after the loss. For large fleets, whose clients all lose their
-/// lines at once, raise `initial_delay`: the first retry puts the highest load on the server.
-///
-/// ```
-/// use std::time::Duration;
-/// use tautline::ReconnectConfig;
-///
-/// let config = ReconnectConfig::default().initial_delay(Duration::from_secs(5)).max_attempts(10);
-/// assert_eq!(config.max_delay, Duration::from_secs(30));
-/// ```
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct ReconnectConfig {
-    /// The shortest delay; with the default jitter, the first is 1 to 3 times as long. Default 1 s. Never under 10 ms.
-    pub initial_delay: Duration,
-    /// The longest delay before an attempt, at least `initial_delay`. Default 30 s.
-    pub max_delay: Duration,
-    /// The factor by which the delay grows with each failed attempt. At least 1. Default 2.
-    pub multiplier: f64,
-    /// How many reconnects may fail in a row before the client gives up; 0 never reconnects. A round through a list of
-    /// [`servers`](field@ConnectionConfig::servers) counts as one. Default: no limit.
-    pub max_attempts: Option<u32>,
-    /// How the delay is randomized. Default [`Jitter::Decorrelated`].
-    pub jitter: Jitter,
-}
-
-/// How to keep the line alive and to detect a dead peer.
-///
-/// ```
-/// use std::time::Duration;
-/// use tautline::{Beat, HeartbeatConfig};
-///
-/// let config = HeartbeatConfig::json().interval(Duration::from_secs(20));
-/// assert_eq!(config.beat, Beat::Json);
-/// assert_eq!(config.timeout, Duration::from_secs(10));
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct HeartbeatConfig {
-    /// The time between two heartbeats. Default 30 s.
-    pub interval: Duration,
-    /// How long a heartbeat may stay unanswered after it was written. Default 10 s.
-    pub timeout: Duration,
-    /// What is sent as a heartbeat. Default [`Beat::WebSocketPing`].
-    pub beat: Beat,
-    /// Whether only the answer to a heartbeat counts as a sign of life. Default `false`: any byte received does. A pong
-    /// that does not repeat the payload of a ping does not answer it.
-    pub strict: bool,
-}
-
 impl ConnectionConfig {
     /// Returns the default configuration for this URL.
     pub fn new(url: impl Into<String>) -> Self {
@@ -312,21 +266,6 @@ impl ConnectionConfig {
     }
 }
 
-/// Chained setters: each sets the field of its name.
-macro_rules! setters {
-    ($config:ident { $($field:ident: $kind:ty),* $(,)? }) => {
-        impl $config {
-            $(
-                #[doc = concat!("Sets [`", stringify!($field), "`](field@Self::", stringify!($field), ").")]
-                pub fn $field(mut self, $field: $kind) -> Self {
-                    self.$field = $field.into();
-                    self
-                }
-            )*
-        }
-    };
-}
-
 setters!(ConnectionConfig {
     server_order: ServerOrder,
     require_subprotocol: bool,
@@ -354,14 +293,6 @@ setters!(ConnectionConfig {
     spin: Duration,
     thread_stack: usize,
 });
-setters!(ReconnectConfig {
-    initial_delay: Duration,
-    max_delay: Duration,
-    multiplier: f64,
-    max_attempts: u32,
-    jitter: Jitter,
-});
-setters!(HeartbeatConfig { interval: Duration, timeout: Duration, beat: Beat, strict: bool });
 
 /// Omits what may be secret: everything in the URL but the host, and the header values.
 impl fmt::Debug for ConnectionConfig {
@@ -401,75 +332,6 @@ impl fmt::Debug for ConnectionConfig {
             .field("spin", &self.spin)
             .field("thread_stack", &self.thread_stack)
             .finish()
-    }
-}
-
-impl ReconnectConfig {
-    /// Returns a configuration that never reconnects by itself: the first loss closes the client.
-    pub fn never() -> Self {
-        Self::default().max_attempts(0)
-    }
-
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        not_zero("reconnect.initial_delay", self.initial_delay)?;
-        if self.initial_delay > self.max_delay {
-            let why = format!(
-                "it is {:?}, more than max_delay ({:?}): raise max_delay or lower initial_delay",
-                self.initial_delay, self.max_delay
-            );
-            return invalid("reconnect.initial_delay", why);
-        }
-        if !(self.multiplier.is_finite() && self.multiplier >= 1.0) {
-            let why = format!("it is {}; a number of at least 1 is needed", self.multiplier);
-            return invalid("reconnect.multiplier", why);
-        }
-        Ok(())
-    }
-}
-
-impl Default for ReconnectConfig {
-    fn default() -> Self {
-        Self {
-            initial_delay: Duration::from_secs(1),
-            max_delay: Duration::from_secs(30),
-            multiplier: 2.0,
-            max_attempts: None,
-            jitter: Jitter::default(),
-        }
-    }
-}
-
-impl HeartbeatConfig {
-    /// Returns a configuration with JSON heartbeats: see [`Beat::Json`].
-    pub fn json() -> Self {
-        Self::default().beat(Beat::Json)
-    }
-
-    /// Returns a configuration without heartbeats: see [`Beat::Off`].
-    pub fn off() -> Self {
-        Self::default().beat(Beat::Off)
-    }
-
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        for (setting, duration) in
-            [("heartbeat.interval", self.interval), ("heartbeat.timeout", self.timeout)]
-        {
-            if duration < Duration::from_millis(1) {
-                return invalid(setting, format!("it is {duration:?}; at least 1 ms is needed"));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Default for HeartbeatConfig {
-    fn default() -> Self {
-        Self {
-            interval: Duration::from_secs(30),
-            timeout: Duration::from_secs(10),
-            beat: Beat::default(),
-            strict: false,
-        }
     }
 }
 

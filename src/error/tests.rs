@@ -1,3 +1,5 @@
+use std::fmt;
+
 use super::*;
 
 fn shared<T: Clone + Send + Sync + StdError + 'static>() {}
