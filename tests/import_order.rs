@@ -78,6 +78,7 @@ const FOLDERS: [Folder; 6] = [
             "circle: mod answer body tcp tls upgrade",
             "circle: socket scanned",
             "frame_scanner",
+            "link",
             "frame pipe fake",
             "stream",
         ],

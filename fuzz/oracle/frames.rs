@@ -5,9 +5,10 @@ use super::input::{Input, cut};
 use crate::config::ConnectionConfig;
 use crate::error::{CloseFrame, Fault};
 use crate::message::Message;
+use crate::transport::link::Link;
 use crate::transport::pipe::{End, Pipe, frame};
 use crate::transport::socket::{Incoming, Socket};
-use crate::transport::stream::{Link, Wire};
+use crate::transport::stream::Wire;
 
 /// What a server sent, as the I/O thread receives it.
 #[derive(Debug, PartialEq)]

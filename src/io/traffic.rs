@@ -198,8 +198,9 @@ mod tests {
     use crate::protocol::{Context, Outgoing, Protocol};
     use crate::session::{ConnectionId, Startup};
     use crate::transport::fake::Fake;
+    use crate::transport::link::Link;
     use crate::transport::socket::Socket;
-    use crate::transport::stream::{Link, Wire};
+    use crate::transport::stream::Wire;
 
     /// A protocol that ends the connection over a bad message, in either direction.
     struct Picky;

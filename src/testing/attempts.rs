@@ -10,8 +10,9 @@ use crate::protocol::UpgradeRequest;
 use crate::session::ConnectionId;
 use crate::testing::{Line, host, turn};
 use crate::transport::Connection;
+use crate::transport::link::Link;
 use crate::transport::socket::Socket;
-use crate::transport::stream::{Link, Wire};
+use crate::transport::stream::Wire;
 
 /// The header by which a server chooses a subprotocol.
 const SUBPROTOCOL: &str = "Sec-WebSocket-Protocol";

@@ -1,6 +1,7 @@
 //! From a request to an open WebSocket: name look-up, TCP, TLS, upgrade.
 
 pub(crate) mod answer;
+pub(crate) mod link;
 #[cfg(any(test, fuzzing, feature = "testing"))]
 pub(crate) mod pipe;
 pub(crate) mod socket;
@@ -30,8 +31,9 @@ use crate::error::{Error, Phase};
 use crate::handshake::{Handshake, ResponseHeaders, Timings};
 use crate::protocol::UpgradeRequest;
 use crate::secrets::Secrets;
+use crate::transport::link::Link;
 use crate::transport::socket::Socket;
-use crate::transport::stream::{Link, Raw, Wire};
+use crate::transport::stream::{Raw, Wire};
 use crate::transport::upgrade::Upgraded;
 
 /// What all attempts of one client share.

@@ -4,8 +4,9 @@ use std::io::{self, Cursor, ErrorKind, Read, Write};
 
 use crate::config::ConnectionConfig;
 use crate::transport::frame_scanner::FrameScanner;
+use crate::transport::link::Link;
 use crate::transport::socket::READ_BUFFER_AT_REST;
-use crate::transport::stream::{Link, Raw};
+use crate::transport::stream::Raw;
 
 pub(super) struct Scanned<T: Raw> {
     pub(super) link: Link<T>,

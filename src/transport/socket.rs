@@ -16,8 +16,9 @@ use crate::error::{CloseFrame, Error, Fault};
 use crate::message::{Binary, Fragment, Message, Position, Text};
 use crate::transport::frame::{self, Masks};
 use crate::transport::frame_scanner::{self, Violation};
+use crate::transport::link::Link;
 use crate::transport::scanned::Scanned;
-use crate::transport::stream::{Link, Poller, Raw};
+use crate::transport::stream::{Poller, Raw};
 
 pub(crate) struct Socket<T: Raw = TcpStream> {
     context: WebSocketContext,

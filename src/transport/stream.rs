@@ -9,7 +9,6 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
-use native_tls::TlsStream;
 
 const WAKER: Token = Token(0);
 const STREAM: Token = Token(1);
@@ -214,7 +213,8 @@ impl<T: Raw> Wire<T> {
         }
     }
 
-    fn read_error(&self) -> Option<io::Error> {
+    /// Why reading is over, if it is.
+    pub(super) fn read_error(&self) -> Option<io::Error> {
         let error = self.read_error.as_ref()?;
         Some(match error.raw_os_error() {
             Some(code) => io::Error::from_raw_os_error(code),
@@ -222,7 +222,13 @@ impl<T: Raw> Wire<T> {
         })
     }
 
-    fn half_close(&mut self) {
+    /// Remembers why reading is over. The next reader must not wait for the error.
+    pub(super) fn fail_read(&mut self, error: io::Error) {
+        self.read_error = Some(Arc::new(error));
+        self.readable = true;
+    }
+
+    pub(super) fn half_close(&mut self) {
         // It fails only on a connection that is gone, which the next read reports.
         let _ = self.raw.half_close();
     }
@@ -346,119 +352,6 @@ impl<T: Raw> Write for Wire<T> {
     fn flush(&mut self) -> io::Result<()> {
         self.drain();
         Ok(())
-    }
-}
-
-/// The stream under the WebSocket: TCP, or TLS over it.
-pub(crate) enum Link<T: Raw = TcpStream> {
-    Plain(Wire<T>),
-    Tls(Box<Tls<T>>),
-}
-
-/// TLS that accepts whole writes. On its own it takes 16 KiB a call, and tungstenite moves the rest of its buffer to
-/// the front after each call: 64 MiB took ten seconds.
-pub(crate) struct Tls<T: Raw> {
-    stream: TlsStream<Wire<T>>,
-    /// What TLS could not accept because it had to read first, in a renegotiation. Nearly always empty.
-    backlog: Vec<u8>,
-}
-
-impl<T: Raw> Link<T> {
-    pub(crate) fn tls(stream: TlsStream<Wire<T>>) -> Self {
-        Self::Tls(Box::new(Tls { stream, backlog: Vec::new() }))
-    }
-
-    pub(crate) fn wire(&self) -> &Wire<T> {
-        match self {
-            Self::Plain(wire) => wire,
-            Self::Tls(tls) => tls.stream.get_ref(),
-        }
-    }
-
-    pub(crate) fn wire_mut(&mut self) -> &mut Wire<T> {
-        match self {
-            Self::Plain(wire) => wire,
-            Self::Tls(tls) => tls.stream.get_mut(),
-        }
-    }
-
-    /// Tells the peer, on every layer, that nothing more will be written.
-    pub(crate) fn half_close(&mut self) {
-        if let Self::Tls(tls) = self {
-            // The alert is a courtesy; TCP's own end of stream follows.
-            let _ = tls.stream.shutdown();
-        }
-        self.wire_mut().half_close();
-    }
-}
-
-impl<T: Raw> Tls<T> {
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut written = 0;
-        while written < bytes.len() {
-            match self.stream.write(&bytes[written..]) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(n) => written += n,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(written)
-    }
-
-    fn push_backlog(&mut self) -> io::Result<()> {
-        if !self.backlog.is_empty() {
-            let backlog = std::mem::take(&mut self.backlog);
-            let written = self.write_all(&backlog)?;
-            self.backlog.extend(&backlog[written..]);
-        }
-        Ok(())
-    }
-}
-
-impl<T: Raw> Read for Link<T> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.wire().read_error.is_none() {
-            let read = match self {
-                Self::Plain(wire) => wire.read(buffer),
-                Self::Tls(tls) => tls.stream.read(buffer),
-            };
-            match read {
-                Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                    let wire = self.wire_mut();
-                    wire.read_error = Some(Arc::new(error));
-                    // The next reader must not wait for the error.
-                    wire.readable = true;
-                }
-                other => return other,
-            }
-        }
-        self.wire().read_error().map_or(Ok(0), Err)
-    }
-}
-
-impl<T: Raw> Write for Link<T> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(wire) => wire.write(bytes),
-            Self::Tls(tls) => {
-                tls.push_backlog()?;
-                let written = if tls.backlog.is_empty() { tls.write_all(bytes)? } else { 0 };
-                tls.backlog.extend(&bytes[written..]);
-                Ok(bytes.len())
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Plain(wire) => wire.flush(),
-            Self::Tls(tls) => {
-                tls.push_backlog()?;
-                tls.stream.flush()
-            }
-        }
     }
 }
 

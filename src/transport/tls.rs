@@ -8,7 +8,8 @@ use native_tls::{HandshakeError, TlsConnector};
 
 use crate::endpoint::Endpoint;
 use crate::error::Error;
-use crate::transport::stream::{Link, Wire};
+use crate::transport::link::Link;
+use crate::transport::stream::Wire;
 use crate::transport::{Attempt, Settings, Target};
 
 /// The connector of one client: its own, or the default one. The default one costs about 70 ms and 860 KiB to build,

@@ -10,7 +10,8 @@ use tungstenite::handshake::client::generate_key;
 use crate::error::{Cause, Error, Rejection};
 use crate::transport::answer::{Answer, Reader};
 use crate::transport::body::Body;
-use crate::transport::stream::{Link, Raw};
+use crate::transport::link::Link;
+use crate::transport::stream::Raw;
 use crate::transport::tls;
 use crate::transport::{Attempt, Target};
 

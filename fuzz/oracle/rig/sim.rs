@@ -17,9 +17,10 @@ use crate::session::reconnect::ReconnectPlan;
 use crate::session::{ConnectionId, Job};
 use crate::shared::Command;
 use crate::transport::Connection;
+use crate::transport::link::Link;
 use crate::transport::pipe::{End, Pipe};
 use crate::transport::socket::Socket;
-use crate::transport::stream::{Link, Wire};
+use crate::transport::stream::Wire;
 
 pub(in crate::fuzzing) struct Sim {
     pub(in crate::fuzzing) now: Instant,

@@ -1,5 +1,6 @@
 use super::*;
 use crate::transport::fake::Fake;
+use crate::transport::link::Link;
 
 #[test]
 fn a_write_always_succeeds_and_the_rest_spills_in_order() {
