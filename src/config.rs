@@ -2,6 +2,7 @@
 
 mod choices;
 mod heartbeat;
+mod network;
 mod reconnect;
 mod servers;
 mod setters;
@@ -12,9 +13,10 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 pub use crate::config::choices::{
-    Beat, Confirmation, Delivery, Inbound, Jitter, QueueLimit, ServerOrder, WhileDown,
+    AddressFamily, Beat, Confirmation, Delivery, Inbound, Jitter, QueueLimit, ServerOrder, WhileDown,
 };
 pub use crate::config::heartbeat::HeartbeatConfig;
+pub use crate::config::network::NetworkConfig;
 pub use crate::config::reconnect::ReconnectConfig;
 pub(crate) use crate::config::servers::checked_servers;
 use crate::config::setters::setters;
@@ -91,6 +93,8 @@ pub struct ConnectionConfig {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub tls: Option<native_tls::TlsConnector>,
+    /// Which addresses of a host are tried, from where, and how the sockets are set.
+    pub network: NetworkConfig,
     /// How to reconnect.
     pub reconnect: ReconnectConfig,
     /// How to notice a dead peer.
@@ -165,6 +169,7 @@ impl ConnectionConfig {
             subprotocols: Vec::new(),
             require_subprotocol: false,
             tls: None,
+            network: NetworkConfig::default(),
             reconnect: ReconnectConfig::default(),
             heartbeat: HeartbeatConfig::default(),
             connect_timeout: Duration::from_secs(10),
@@ -208,6 +213,7 @@ impl ConnectionConfig {
         let endpoint = Endpoint::parse(&self.url)?;
         check_headers(&self.headers)?;
         check_subprotocols(&self.subprotocols)?;
+        self.network.check()?;
         self.reconnect.check()?;
         self.heartbeat.check()?;
         for (setting, duration) in [
@@ -270,6 +276,7 @@ setters!(ConnectionConfig {
     server_order: ServerOrder,
     require_subprotocol: bool,
     tls: native_tls::TlsConnector,
+    network: NetworkConfig,
     reconnect: ReconnectConfig,
     heartbeat: HeartbeatConfig,
     connect_timeout: Duration,
@@ -309,6 +316,7 @@ impl fmt::Debug for ConnectionConfig {
             .field("subprotocols", &subprotocols)
             .field("require_subprotocol", &self.require_subprotocol)
             .field("tls", &self.tls.is_some())
+            .field("network", &self.network)
             .field("reconnect", &self.reconnect)
             .field("heartbeat", &self.heartbeat)
             .field("connect_timeout", &self.connect_timeout)

@@ -137,8 +137,8 @@ pub use serde_json::Value;
 
 pub use client::{Answers, Builder, Client, LineStatus, Messages, SendOptions, TryMessages};
 pub use config::{
-    Beat, Confirmation, ConnectionConfig, Delivery, HeartbeatConfig, Inbound, Jitter, QueueLimit,
-    ReconnectConfig, ServerOrder, WhileDown,
+    AddressFamily, Beat, Confirmation, ConnectionConfig, Delivery, HeartbeatConfig, Inbound, Jitter,
+    NetworkConfig, QueueLimit, ReconnectConfig, ServerOrder, WhileDown,
 };
 pub use error::{Cause, CloseFrame, Error, Phase, Rejection, SendError, SendErrorKind};
 pub use event::{CloseReason, DisconnectReason, Event, Ticket, Tickets, Undelivered};

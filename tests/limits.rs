@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use common::{LONG, MS, Server, accept, accept_raw, close_frame, eventually, frame, read_frames, wait_for};
 use serde_json::{Value, json};
 use tautline::{
-    Beat, Client, CloseReason, Confirmation, ConnectionConfig, Context, Delivery, Error, Event, Handshake,
-    HeartbeatAction, HeartbeatConfig, HeartbeatManager, Inbound, Jitter, JsonSession, Message, Protocol,
-    QueueLimit, ReconnectConfig, ReconnectionManager, Retry, ServerOrder, WhileDown,
+    AddressFamily, Beat, Client, CloseReason, Confirmation, ConnectionConfig, Context, Delivery, Error,
+    Event, Handshake, HeartbeatAction, HeartbeatConfig, HeartbeatManager, Inbound, Jitter, JsonSession,
+    Message, NetworkConfig, Protocol, QueueLimit, ReconnectConfig, ReconnectionManager, Retry, ServerOrder,
+    WhileDown,
 };
 use tungstenite::Message as Frame;
 
@@ -65,7 +66,7 @@ fn heartbeat(name: &'static str, config: HeartbeatConfig, then: Then) -> Case {
 }
 
 fn cases() -> Vec<Case> {
-    [times_and_sizes(), bounds_and_choices(), reconnects(), heartbeats(), everything()].concat()
+    [times_and_sizes(), bounds_and_choices(), networks(), reconnects(), heartbeats(), everything()].concat()
 }
 
 fn times_and_sizes() -> Vec<Case> {
@@ -188,6 +189,52 @@ fn bounds_and_choices() -> Vec<Case> {
     }
     for while_down in [WhileDown::Queue, WhileDown::Refuse] {
         cases.push(("while_down", config().while_down(while_down), Works));
+    }
+    cases
+}
+
+/// The server has one address: 127.0.0.1.
+fn networks() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut case = |name, network, then| cases.push((name, config().network(network), then));
+    let network = NetworkConfig::default;
+    for (family, then) in [
+        (AddressFamily::Any, Works),
+        (AddressFamily::PreferIpv4, Works),
+        (AddressFamily::PreferIpv6, Works),
+        (AddressFamily::Ipv4Only, Works),
+        (AddressFamily::Ipv6Only, Fails),
+    ] {
+        case("network.family", network().family(family), then);
+    }
+    for (local, then) in [("127.0.0.1", Works), ("0.0.0.0", Works), ("::1", Fails), ("::", Fails)] {
+        case("network.local_address", network().local_address(local.parse().unwrap()), then);
+        let other = if local.contains(':') { AddressFamily::Ipv4Only } else { AddressFamily::Ipv6Only };
+        let both = network().local_address(local.parse().unwrap()).family(other);
+        case("network.local_address", both, Refused);
+    }
+    for (delay, then) in [(ZERO, Refused), (10 * MS - NS, Refused), (10 * MS, Works), (MAX, Works)] {
+        case("network.attempt_delay", network().attempt_delay(delay), then);
+    }
+    let second = Duration::from_secs(1);
+    for (time, then) in [
+        (ZERO, Refused),
+        (second - NS, Refused),
+        (second, Works),
+        (32_767 * second, Works),
+        (32_767 * second + NS, Refused),
+        (MAX, Refused),
+    ] {
+        case("network.keepalive", network().keepalive(time), then);
+    }
+    for nodelay in [false, true] {
+        case("network.nodelay", network().nodelay(nodelay), Works);
+    }
+    let largest = usize::try_from(i32::MAX).unwrap();
+    for (size, then) in [(0, Refused), (1, Works), (largest, Works), (largest + 1, Refused), (MOST, Refused)]
+    {
+        case("network.send_buffer", network().send_buffer(size), then);
+        case("network.receive_buffer", network().receive_buffer(size), then);
     }
     cases
 }
@@ -357,7 +404,7 @@ fn no_setting_is_left_out_of_the_extremes() {
                 || setting.ends_with(&format!(".{covered}"))
                 || setting.starts_with(&format!("{covered}."))
         });
-        let is_group = ["reconnect", "heartbeat"].contains(&&*setting);
+        let is_group = ["network", "reconnect", "heartbeat"].contains(&&*setting);
         assert!(found || is_group, "{setting} is in no case");
     }
 }

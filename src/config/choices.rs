@@ -34,6 +34,32 @@ pub enum ServerOrder {
     Random,
 }
 
+/// Which addresses of a host are used, and which of them come first: see [`NetworkConfig`](crate::NetworkConfig).
+///
+/// ```
+/// use tautline::{AddressFamily, ConnectionConfig, NetworkConfig};
+///
+/// let network = NetworkConfig::default().family(AddressFamily::Ipv6Only);
+/// let config = ConnectionConfig::new("wss://gateway.example").network(network);
+/// # let _ = config;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum AddressFamily {
+    /// Both. The resolver's first address comes first; by default a system's resolver puts the family first that is
+    /// likely to work.
+    #[default]
+    Any,
+    /// Both, with an IPv4 address first.
+    PreferIpv4,
+    /// Both, with an IPv6 address first.
+    PreferIpv6,
+    /// IPv4 alone. An attempt at a host without such an address fails with [`Error::Connect`](crate::Error::Connect).
+    Ipv4Only,
+    /// IPv6 alone. An attempt at a host without such an address fails with [`Error::Connect`](crate::Error::Connect).
+    Ipv6Only,
+}
+
 /// What is sent as a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -129,6 +155,17 @@ pub enum Inbound {
     Deliver,
     /// They are read and dropped. For a program that only sends.
     Discard,
+}
+
+impl AddressFamily {
+    /// Whether an address of this family is used at all.
+    pub(crate) fn allows(self, ipv6: bool) -> bool {
+        match self {
+            Self::Any | Self::PreferIpv4 | Self::PreferIpv6 => true,
+            Self::Ipv4Only => !ipv6,
+            Self::Ipv6Only => ipv6,
+        }
+    }
 }
 
 impl QueueLimit {
