@@ -203,14 +203,23 @@ impl Shared {
     }
 }
 
+/// A look-up that has ended.
+struct LookUp {
+    /// The attempt that began it.
+    generation: u64,
+    name: Box<str>,
+    port: u16,
+    addresses: Vec<SocketAddr>,
+}
+
 /// The state of the thread itself.
 struct Thread {
     shared: Arc<Shared>,
     poller: Poller,
     job: Option<Job>,
     watch: Stopwatch,
-    /// The newest look-up: host, port, and the addresses found.
-    resolved: Option<(Box<str>, u16, Vec<SocketAddr>)>,
+    /// What a look-up has found for an attempt that was abandoned meanwhile. The next attempt alone may use it.
+    resolved: Option<LookUp>,
     results: Sender<Dialled>,
     gate: Arc<Gate>,
 }
@@ -223,6 +232,8 @@ impl Thread {
             let Job { generation, request, settings, .. } = job;
             let result = catch_unwind(AssertUnwindSafe(|| connect(request, &settings, self)))
                 .unwrap_or_else(|_| Err(Error::Panicked { callback: self.callback() }));
+            // What an earlier attempt has found may be old by now: each name is looked up anew.
+            self.resolved.take_if(|found| found.generation != generation);
             // If the thread panicked, the call it was in is still registered.
             self.shared.calls.leave(shared::Thread::Dial);
             let mut state = self.shared.lock();
@@ -301,8 +312,8 @@ impl Attempt for Thread {
         let endpoint = &target.endpoint;
         let (name, port) = (endpoint.name(), endpoint.port);
         // A look-up that an abandoned attempt began, and that has ended since, serves this attempt.
-        if let Some((_, _, addresses)) = self.resolved.take_if(|(n, p, _)| *n == name && *p == port) {
-            return Ok(addresses);
+        if let Some(found) = self.resolved.take_if(|found| found.name == name && found.port == port) {
+            return Ok(found.addresses);
         }
         let addresses = self
             .uninterruptible(&format!("looking up {name}"), || match &target.settings.resolver {
@@ -316,7 +327,8 @@ impl Attempt for Thread {
             })
             .map_err(|source| Error::Resolve { host: name.clone(), source: Arc::new(source) })?;
         if self.still_wanted().is_err() {
-            self.resolved = Some((name, port, addresses));
+            let generation = self.job.as_ref().map_or(0, |job| job.generation);
+            self.resolved = Some(LookUp { generation, name, port, addresses });
             return Err(Error::Closed { reason: None });
         }
         Ok(addresses)
@@ -330,6 +342,18 @@ impl Attempt for Thread {
         self.poller.wait(Some(wire), patience).map_err(system)?;
         drop(self.still_wanted()?);
         Ok(end.is_none_or(|end| Instant::now() < end))
+    }
+
+    fn wait_any(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        drop(self.still_wanted()?);
+        let system = |source| Error::System { what: "a wait for sockets", source: Arc::new(source) };
+        self.poller.wait(None, timeout).map_err(system)?;
+        drop(self.still_wanted()?);
+        Ok(())
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
     }
 
     fn time_left(&self) -> Duration {

@@ -1,5 +1,6 @@
 //! Everything that can go wrong, in the user's words.
 
+mod addresses;
 mod close_frame;
 mod debug;
 mod display;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use crossbeam_channel::RecvError;
 
+pub use crate::error::addresses::AddressErrors;
 pub use crate::error::close_frame::CloseFrame;
 pub(crate) use crate::error::fault::Fault;
 pub use crate::error::reason::{CloseReason, DisconnectReason};
@@ -132,7 +134,8 @@ pub enum Error {
     Connect {
         /// Host and port.
         host: Box<str>,
-        /// The error for the last address tried.
+        /// The error of the address, or [`AddressErrors`] with those of all addresses, if there are several. Its kind is
+        /// that of the last one.
         source: Arc<io::Error>,
     },
     /// The TLS handshake failed, or TLS could not be set up.

@@ -80,7 +80,7 @@ const FOLDERS: [Folder; 6] = [
             "frame_scanner",
             "link",
             "frame pipe fake",
-            "stream",
+            "addresses race stream",
         ],
     },
     Folder {

@@ -1,7 +1,7 @@
 //! A server's answer to the upgrade, cut into pieces in any way.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::Registry;
 use tungstenite::handshake::derive_accept_key;
@@ -12,6 +12,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{Error, Phase};
 use crate::handshake::{ResponseHeaders, Timings};
 use crate::protocol::UpgradeRequest;
+use crate::transport::addresses::Failed;
 use crate::transport::link::Link;
 use crate::transport::pipe::{End, Pipe};
 use crate::transport::stream::Wire;
@@ -129,7 +130,13 @@ fn attempt(
 
 fn dial(config: ConnectionConfig, pipe: Pipe, server: &mut Server<'_>) -> Result<Upgraded, Error> {
     let request = UpgradeRequest::new(&config);
-    let settings = Settings { config, fetch: None, resolver: None, tls: Connector::default() };
+    let settings = Settings {
+        config,
+        fetch: None,
+        resolver: None,
+        tls: Connector::default(),
+        failed: Failed::default(),
+    };
     let target = Target { endpoint: request.check().expect("a good URL"), request, settings: &settings };
     upgrade(&mut Link::Plain(Wire::new(pipe)), &target, server)
 }
@@ -235,6 +242,14 @@ impl Attempt<Pipe> for Server<'_> {
         }
         over(self, patience.unwrap_or(LIMIT))?;
         Ok(false)
+    }
+
+    fn wait_any(&mut self, _: Option<Duration>) -> Result<(), Error> {
+        unreachable!("an upgrade races nothing")
+    }
+
+    fn now(&self) -> Instant {
+        unreachable!("an upgrade knows no more than the time that is left")
     }
 
     fn time_left(&self) -> Duration {

@@ -19,6 +19,7 @@ use crate::session::reconnect::BETWEEN_SERVERS;
 use crate::shared::Shared;
 use crate::shared::{AdaptiveSpin, CALLERS_FACTOR, Gate, Intake, LATE, Status, Thread};
 use crate::timer::Timer;
+use crate::transport::addresses::Failed;
 use crate::transport::stream::Poller;
 use crate::transport::tls::Connector;
 use crate::transport::{Fetch, Resolver, Settings};
@@ -243,7 +244,8 @@ impl Builder {
         let look = u64::try_from(config.spin.as_nanos()).unwrap_or(u64::MAX).saturating_mul(CALLERS_FACTOR);
         let patience = config.heartbeat.timeout;
         let confirms = config.confirms();
-        let settings = Settings { config, fetch, resolver, tls: Connector::default() };
+        let settings =
+            Settings { config, fetch, resolver, tls: Connector::default(), failed: Failed::default() };
         let worker = IoThread::new(Setup {
             settings,
             protocol,

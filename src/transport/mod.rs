@@ -8,11 +8,13 @@ pub(crate) mod socket;
 pub(crate) mod stream;
 pub(crate) mod tls;
 
+pub(crate) mod addresses;
 mod body;
 #[cfg(test)]
 pub(crate) mod fake;
 mod frame;
 mod frame_scanner;
+mod race;
 mod scanned;
 mod tcp;
 pub(crate) mod upgrade;
@@ -20,7 +22,7 @@ pub(crate) mod upgrade;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::Registry;
 use mio::net::TcpStream;
@@ -31,6 +33,7 @@ use crate::error::{Error, Phase};
 use crate::handshake::{Handshake, ResponseHeaders, Timings};
 use crate::protocol::UpgradeRequest;
 use crate::secrets::Secrets;
+use crate::transport::addresses::Failed;
 use crate::transport::link::Link;
 use crate::transport::socket::Socket;
 use crate::transport::stream::{Raw, Wire};
@@ -45,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) resolver: Option<Resolver>,
     /// The connector for this client's TLS set-up, once it has been built.
     pub(crate) tls: tls::Connector,
+    /// The addresses that failed.
+    pub(crate) failed: Failed,
 }
 
 /// Completes a request. May block.
@@ -93,6 +98,11 @@ pub(crate) trait Attempt<T: Raw = TcpStream> {
     /// Waits until `wire` can proceed. Returns `false` if `patience` ends first.
     fn wait(&mut self, wire: &mut Wire<T>, patience: Option<Duration>) -> Result<bool, Error>;
 
+    /// Waits until a stream that is registered can proceed, or until this time has passed. It may end early.
+    fn wait_any(&mut self, timeout: Option<Duration>) -> Result<(), Error>;
+
+    fn now(&self) -> Instant;
+
     /// How much time the attempt has left.
     fn time_left(&self) -> Duration;
 
@@ -119,7 +129,9 @@ pub(crate) fn connect(
         attempt.resolve(&target)?
     };
     attempt.enter(Phase::Connect, Some(&target.endpoint))?;
-    let (wire, address) = tcp::connect(&target.endpoint, &addresses, attempt)?;
+    let (wire, address) = tcp::connect(&target.endpoint, &addresses, settings, attempt)?;
+    // Until somebody has answered there: TLS or the upgrade may fail as well.
+    settings.failed.add(attempt.now(), address);
     let mut link = if target.endpoint.secure {
         attempt.enter(Phase::Tls, None)?;
         tls::handshake(wire, &target, attempt)?
@@ -127,7 +139,11 @@ pub(crate) fn connect(
         Link::Plain(wire)
     };
     attempt.enter(Phase::Upgrade, None)?;
-    let Upgraded { subprotocol, headers, rest } = upgrade::upgrade(&mut link, &target, attempt)?;
+    let upgraded = upgrade::upgrade(&mut link, &target, attempt);
+    if matches!(upgraded, Ok(_) | Err(Error::UpgradeRejected(_))) {
+        settings.failed.forget(address);
+    }
+    let Upgraded { subprotocol, headers, rest } = upgraded?;
     let timings = attempt.timings();
     let mut socket = Socket::new(link, rest, &settings.config);
     socket.deregister(attempt.registry()).map_err(|source| system("a socket's registration", source))?;

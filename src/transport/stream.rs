@@ -91,8 +91,6 @@ pub(crate) struct Wire<T: Raw = TcpStream> {
     room: bool,
     /// Whether the stream is registered for writability.
     armed: bool,
-    /// Until TCP is connected, a wait is for writability.
-    connecting: bool,
     write_error: Option<io::Error>,
     /// Why reading is over. The system and TLS report it once, and then act as if the peer had ended the stream.
     read_error: Option<Arc<io::Error>>,
@@ -117,7 +115,6 @@ impl<T: Raw> Wire<T> {
             ending: false,
             room: false,
             armed: false,
-            connecting: false,
             write_error: None,
             read_error: None,
             received: 0,
@@ -242,18 +239,6 @@ impl<T: Raw> Drop for Wire<T> {
 }
 
 impl Wire {
-    /// Registers a stream that is being connected.
-    pub(crate) fn register_connecting(&mut self, registry: &Registry) -> io::Result<()> {
-        self.connecting = true;
-        self.armed = true;
-        registry.register(&mut self.raw, self.token, Interest::READABLE | Interest::WRITABLE)
-    }
-
-    /// TCP is connected.
-    pub(crate) fn connected(&mut self) {
-        self.connecting = false;
-    }
-
     /// Registers a connected stream. `number` distinguishes it from other streams under the same poller.
     pub(crate) fn register(&mut self, registry: &Registry, number: usize) -> io::Result<()> {
         self.armed = false;
@@ -267,7 +252,7 @@ impl Wire {
 
     /// Requests writability only while something waits to be written. Otherwise a wait would spin.
     pub(crate) fn arm(&mut self, registry: &Registry) -> io::Result<()> {
-        let wanted = self.connecting || (!self.spill.is_empty() && self.write_error.is_none());
+        let wanted = !self.spill.is_empty() && self.write_error.is_none();
         if wanted != self.armed {
             let interest = if wanted { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
             registry.reregister(&mut self.raw, self.token, interest)?;
@@ -280,10 +265,6 @@ impl Wire {
         self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         self.ending |= event.is_read_closed() || event.is_error();
         self.room |= event.is_writable();
-    }
-
-    pub(crate) fn tcp(&self) -> &TcpStream {
-        &self.raw
     }
 
     /// Copies what a read would return, without consuming it.

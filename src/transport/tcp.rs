@@ -1,77 +1,184 @@
-//! A TCP connection to the first address that accepts one.
+//! A TCP connection to the address that answers first.
 
+use std::error::Error as StdError;
+use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Shutdown, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 
 use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
+use crate::config::NetworkConfig;
 use crate::endpoint::Endpoint;
-use crate::error::Error;
+use crate::error::{AddressErrors, Error};
+use crate::transport::addresses::{Sorted, sort};
+use crate::transport::race::{Race, Step};
 use crate::transport::stream::Wire;
-use crate::transport::{Attempt, system};
+use crate::transport::{Attempt, Settings, system};
 
 /// How many unsent bytes the system may hold.
 const UNSENT: u32 = 128 << 10;
 
-/// Tries the addresses in turn. Each gets an equal share of the time that is left, so that an address that never
-/// answers does not use up the time of those after it.
+/// The token of the wire that comes of the race. The waker has 0, and those in the race have what follows.
+const WIRE: usize = 1;
+
+/// Races the addresses: see [`Race`]. One that fails, or that a later one overtakes, goes last in the next attempts.
 pub(crate) fn connect(
     endpoint: &Endpoint,
     addresses: &[SocketAddr],
+    settings: &Settings,
     attempt: &mut impl Attempt,
 ) -> Result<(Wire, SocketAddr), Error> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "no address was tried");
-    for (at, address) in addresses.iter().enumerate() {
-        let others = u32::try_from(addresses.len() - at).unwrap_or(u32::MAX);
-        match connect_one(*address, others, attempt)? {
-            Ok(wire) => return Ok((wire, *address)),
-            Err(error) => {
-                log::debug!("{address} did not take the connection: {error}");
-                last = error;
-            }
-        }
+    let (network, failed) = (&settings.config.network, &settings.failed);
+    let Sorted { order, left_out } = sort(addresses, network, &failed.recent(attempt.now()));
+    let mut race = Race::new(order, network.attempt_delay);
+    // However it ends, the others are closed with this list.
+    let mut racers = Vec::new();
+    let end = run(&mut race, &mut racers, network, attempt);
+    let winner = end.as_ref().ok().and_then(Option::as_ref).map(|winner| winner.address);
+    // Those that began after the winner have done nothing wrong.
+    let slow = race.running().take_while(|address| Some(*address) != winner);
+    race.failures().iter().map(|(address, _)| *address).chain(slow).for_each(|address| {
+        failed.add(attempt.now(), address);
+    });
+    if let Some(winner) = end? {
+        return winner.into_wire(attempt.registry());
     }
-    Err(Error::Connect { host: endpoint.to_string().into(), source: Arc::new(last) })
+    let failures = left_out.into_iter().chain(race.into_failures()).collect();
+    let source = Arc::new(AddressErrors::join(failures));
+    Err(Error::Connect { host: endpoint.to_string().into(), source })
 }
 
-fn connect_one(
-    address: SocketAddr,
-    share: u32,
+/// Returns the first that has connected, or `None` if all have failed.
+fn run(
+    race: &mut Race,
+    racers: &mut Vec<Racer>,
+    network: &NetworkConfig,
     attempt: &mut impl Attempt,
-) -> Result<Result<Wire, io::Error>, Error> {
-    let tcp = match TcpStream::connect(address) {
-        Ok(tcp) => tcp,
-        Err(error) => return Ok(Err(error)),
-    };
-    let mut wire = Wire::new(tcp);
-    wire.register_connecting(attempt.registry())
-        .map_err(|source| system("a socket's registration", source))?;
-    // The last address may use all the time that is left: the I/O thread ends the attempt at its deadline.
-    let patience = (share > 1).then(|| attempt.time_left() / share);
+) -> Result<Option<Racer>, Error> {
+    let mut token = WIRE;
     loop {
-        if !attempt.wait(&mut wire, patience)? {
-            return Ok(Err(io::ErrorKind::TimedOut.into()));
-        }
-        match state(wire.tcp()) {
-            Ok(true) => break,
-            Ok(false) => {}
-            Err(error) => return Ok(Err(error)),
+        let now = attempt.now();
+        match race.poll(now) {
+            Step::Begin(address) => {
+                token += 1;
+                match Racer::begin(address, network, attempt.registry(), Token(token)) {
+                    Ok(racer) => racers.push(racer),
+                    Err(error) => race.handle_failure(address, error),
+                }
+            }
+            Step::GiveUp(address) => racers.retain(|racer| racer.address != address),
+            Step::Wait(until) => {
+                attempt.wait_any(until.map(|until| until.saturating_duration_since(now)))?;
+                if let Some(winner) = look(race, racers) {
+                    return Ok(Some(winner));
+                }
+            }
+            Step::End => return Ok(None),
         }
     }
-    wire.connected();
-    // Messages are small, and must not wait for the acknowledgement of those before them (Nagle's algorithm).
-    if let Err(error) = wire.tcp().set_nodelay(true) {
-        return Ok(Err(error));
+}
+
+/// Looks at each that is under way, and returns the first that has connected.
+fn look(race: &mut Race, racers: &mut Vec<Racer>) -> Option<Racer> {
+    let mut at = 0;
+    while let Some(racer) = racers.get(at) {
+        match racer.is_connected() {
+            Ok(true) => return Some(racers.remove(at)),
+            Ok(false) => at += 1,
+            Err(error) => race.handle_failure(racers.remove(at).address, error),
+        }
     }
-    keep_short(wire.tcp());
-    Ok(Ok(wire))
+    None
+}
+
+/// A connection under way. Dropping it ends it, even if a process that was forked meanwhile holds its descriptor.
+struct Racer {
+    address: SocketAddr,
+    /// It is there until it becomes a wire.
+    tcp: Option<TcpStream>,
+}
+
+impl Racer {
+    fn begin(
+        address: SocketAddr,
+        network: &NetworkConfig,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        prepare(&socket, network)?;
+        if let Some(local) = network.local_address {
+            let words = "must be an address of this machine";
+            socket.bind(&from(local, address).into()).map_err(refused("local_address", &local, words))?;
+        }
+        socket.set_nonblocking(true)?;
+        match socket.connect(&address.into()) {
+            Err(error) if !is_under_way(&error) => return Err(error),
+            _ => {}
+        }
+        let mut tcp = TcpStream::from_std(socket.into());
+        registry.register(&mut tcp, token, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Self { address, tcp: Some(tcp) })
+    }
+
+    fn is_connected(&self) -> io::Result<bool> {
+        let Some(tcp) = &self.tcp else { return Ok(false) };
+        if let Some(error) = tcp.take_error()? {
+            return Err(error);
+        }
+        match tcp.peer_addr() {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn into_wire(mut self, registry: &Registry) -> Result<(Wire, SocketAddr), Error> {
+        let registration = |source| system("a socket's registration", source);
+        let gone = || registration(io::ErrorKind::NotConnected.into());
+        let mut tcp = self.tcp.take().ok_or_else(gone)?;
+        registry.deregister(&mut tcp).map_err(registration)?;
+        let mut wire = Wire::new(tcp);
+        wire.register(registry, WIRE).map_err(registration)?;
+        Ok((wire, self.address))
+    }
+}
+
+impl Drop for Racer {
+    fn drop(&mut self) {
+        if let Some(tcp) = &self.tcp {
+            // It fails only on a connection that was never established.
+            let _ = tcp.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Sets a socket before it connects: only then does a buffer's size count for all of the connection.
+fn prepare(socket: &Socket, network: &NetworkConfig) -> io::Result<()> {
+    // By default messages, which are small, do not wait for the acknowledgement of those before them.
+    socket.set_tcp_nodelay(network.nodelay)?;
+    keep_short(socket);
+    let words = "can't be set on this system";
+    if let Some(size) = network.send_buffer {
+        socket.set_send_buffer_size(size).map_err(refused("send_buffer", &size, words))?;
+    }
+    if let Some(size) = network.receive_buffer {
+        socket.set_recv_buffer_size(size).map_err(refused("receive_buffer", &size, words))?;
+    }
+    if let Some(time) = network.keepalive {
+        let keepalive = TcpKeepalive::new().with_time(time);
+        let shown = format!("{time:?}");
+        socket.set_tcp_keepalive(&keepalive).map_err(refused("keepalive", &shown, words))?;
+    }
+    Ok(())
 }
 
 /// Limits how much unsent data the system holds, because a ping would wait behind it. By default that is megabytes: on
 /// a line of 256 KiB/s a ping took 14.7 s; with this limit it takes 0.4 s.
-fn keep_short(tcp: &TcpStream) {
-    let socket = socket2::SockRef::from(tcp);
+fn keep_short(socket: &Socket) {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let set = socket.set_tcp_notsent_lowat(UNSENT);
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -81,14 +188,42 @@ fn keep_short(tcp: &TcpStream) {
     }
 }
 
-/// Whether the connection is established.
-fn state(tcp: &TcpStream) -> io::Result<bool> {
-    if let Some(error) = tcp.take_error()? {
-        return Err(error);
+/// Where a connection to this address begins. The address of one link has a meaning there only.
+fn from(local: IpAddr, to: SocketAddr) -> SocketAddr {
+    match (local, to) {
+        (IpAddr::V6(local), SocketAddr::V6(to)) => SocketAddrV6::new(local, 0, 0, to.scope_id()).into(),
+        _ => (local, 0).into(),
     }
-    match tcp.peer_addr() {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
-        Err(error) => Err(error),
+}
+
+/// Whether a connection that does not block goes on.
+fn is_under_way(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    return error.raw_os_error() == Some(libc::EINPROGRESS);
+    #[cfg(not(unix))]
+    return error.kind() == io::ErrorKind::WouldBlock;
+}
+
+/// A setting of the network that the system refuses.
+#[derive(Debug)]
+struct Refused {
+    what: String,
+    source: io::Error,
+}
+
+fn refused(setting: &str, value: &impl fmt::Display, words: &str) -> impl FnOnce(io::Error) -> io::Error {
+    let what = format!("network.{setting} ({value}) {words}");
+    move |source| io::Error::new(source.kind(), Refused { what, source })
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.source)
+    }
+}
+
+impl StdError for Refused {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&self.source)
     }
 }

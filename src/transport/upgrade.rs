@@ -178,12 +178,13 @@ pub(crate) mod tests {
     use crate::config::ConnectionConfig;
     use crate::protocol::UpgradeRequest;
     use crate::transport::Settings;
+    use crate::transport::addresses::Failed;
     use crate::transport::tls::Connector;
 
     pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
     fn settings(config: ConnectionConfig) -> Settings {
-        Settings { config, fetch: None, resolver: None, tls: Connector::default() }
+        Settings { config, fetch: None, resolver: None, tls: Connector::default(), failed: Failed::default() }
     }
 
     fn target(settings: &Settings) -> Target<'_> {
