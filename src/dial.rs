@@ -58,6 +58,8 @@ struct State {
     phase: Phase,
     /// The host that the attempt is dealing with.
     host: Box<str>,
+    /// Why an attempt that was abandoned had not reached the addresses of its host.
+    unreached: Option<io::Error>,
     /// The thread has seen that nothing is wanted, and takes no more jobs.
     gone: bool,
 }
@@ -111,7 +113,7 @@ impl Dialler {
 
     fn spawn(&self, job: Job, stack: usize) -> io::Result<DialThread> {
         let poller = Poller::new()?;
-        let state = State { phase: Phase::Resolve, host: job.host(), job: Some(job), gone: false };
+        let state = State { phase: Phase::Resolve, host: job.host(), job: Some(job), unreached: None, gone: false };
         let calls = Arc::clone(&self.calls);
         let shared = Arc::new(Shared { state: Mutex::new(state), waker: poller.waker()?, calls });
         let mut thread = Thread {
@@ -135,14 +137,17 @@ impl Dialler {
         })
     }
 
-    /// Abandons the attempt. If its thread can be interrupted, that has ended when this returns.
-    pub(crate) fn abandon(&mut self) {
-        let Some(thread) = &self.thread else { return };
-        thread.shared.lock().job = None;
+    /// Abandons the attempt. If its thread can be interrupted, that has ended when this returns. Returns why the addresses
+    /// of the host had not been reached, if there are several.
+    pub(crate) fn abandon(&mut self) -> Option<io::Error> {
+        let thread = self.thread.as_ref()?;
+        let shared = Arc::clone(&thread.shared);
+        shared.lock().job = None;
         // If this fails, the thread ends at its next I/O readiness instead.
-        let _ = thread.shared.waker.wake();
+        let _ = shared.waker.wake();
         let calls = &self.calls;
         self.thread.take_if(|thread| calls.keeps(shared::Thread::Dial, &thread.handle).is_none());
+        shared.lock().unreached.take()
     }
 
     /// The attempt has delivered its result: its thread is about to end.
@@ -163,7 +168,7 @@ impl Dialler {
 impl Drop for Dialler {
     fn drop(&mut self) {
         // If the I/O thread has panicked, an attempt may be under way.
-        self.abandon();
+        drop(self.abandon());
     }
 }
 
@@ -193,6 +198,7 @@ impl Shared {
         }
         // The thread is inside a call of an earlier attempt, and this attempt waits for that call.
         state.host = job.host();
+        state.unreached = None;
         state.job = Some(job.clone());
         true
     }
@@ -350,6 +356,10 @@ impl Attempt for Thread {
         self.poller.wait(None, timeout).map_err(system)?;
         drop(self.still_wanted()?);
         Ok(())
+    }
+
+    fn leave_unreached(&mut self, why: io::Error) {
+        self.shared.lock().unreached = Some(why);
     }
 
     fn now(&self) -> Instant {

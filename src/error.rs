@@ -169,6 +169,9 @@ pub enum Error {
         phase: Phase,
         /// The configured timeout.
         after: Duration,
+        /// Why each address could not be connected to ([`AddressErrors`]), if the host has several and the time was over
+        /// before one of them had answered.
+        source: Option<Arc<io::Error>>,
     },
     /// Each server of the list that could be tried has failed: see
     /// [`ConnectionConfig::servers`](field@crate::ConnectionConfig::servers).

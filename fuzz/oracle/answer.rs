@@ -248,6 +248,10 @@ impl Attempt<Pipe> for Server<'_> {
         unreachable!("an upgrade races nothing")
     }
 
+    fn leave_unreached(&mut self, _: std::io::Error) {
+        unreachable!("an upgrade reaches nobody else")
+    }
+
     fn now(&self) -> Instant {
         unreachable!("an upgrade knows no more than the time that is left")
     }

@@ -21,8 +21,9 @@ impl fmt::Display for Error {
             Self::Upgrade { host, reason, .. } => {
                 write!(f, "{host} did not answer the WebSocket upgrade as it should: {reason}")
             }
-            Self::ConnectTimeout { host, phase, after } => {
-                write!(f, "connecting to {host} timed out after {after:?} while {phase}")
+            Self::ConnectTimeout { host, phase, after, source } => {
+                write!(f, "connecting to {host} timed out after {after:?} while {phase}")?;
+                source.iter().try_for_each(|source| write!(f, ": {source}"))
             }
             Self::AllServersFailed { failures } => servers::fmt(failures, f),
             Self::LoginRefused { reason } => write!(f, "the server refused the login: {reason}"),

@@ -26,9 +26,10 @@ pub(super) fn beyond<'a>(
 impl Error {
     pub(super) fn cause(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
-            Self::Resolve { source, .. } | Self::Connect { source, .. } | Self::System { source, .. } => {
-                Some(source.as_ref())
-            }
+            Self::Resolve { source, .. }
+            | Self::Connect { source, .. }
+            | Self::ConnectTimeout { source: Some(source), .. }
+            | Self::System { source, .. } => Some(source.as_ref()),
             Self::Tls { source, .. }
             | Self::ConnectionLost { source: Some(source) }
             | Self::Upgrade { source: Some(source), .. } => Some(source.as_ref()),

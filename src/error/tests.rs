@@ -134,7 +134,7 @@ pub(crate) fn every_error() -> Vec<Error> {
         Error::InvalidArgument { argument: "request", reason: reason.clone() },
         Error::UpgradeRejected(Arc::new(rejection)),
         Error::Upgrade { host: host.clone(), reason: reason.clone(), source: None },
-        Error::ConnectTimeout { host: host.clone(), phase: Phase::Tls, after },
+        Error::ConnectTimeout { host: host.clone(), phase: Phase::Tls, after, source: None },
         Error::login_refused("why"),
         Error::LoginTimeout { after },
         Error::session("why"),
@@ -162,6 +162,12 @@ pub(crate) fn every_error() -> Vec<Error> {
         errors.extend([
             Error::Resolve { host: host.clone(), source: Arc::clone(&source) },
             Error::Connect { host: host.clone(), source: Arc::clone(&source) },
+            Error::ConnectTimeout {
+                host: host.clone(),
+                phase: Phase::Connect,
+                after,
+                source: Some(Arc::clone(&source)),
+            },
             Error::System { what: "a thread", source },
         ]);
     }

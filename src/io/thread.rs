@@ -7,6 +7,7 @@
 )]
 
 use std::collections::VecDeque;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -104,10 +105,10 @@ impl Host for Threads {
         self.dialler.dial(now, generation, request, &self.settings);
     }
 
-    fn abandon_dial(&mut self) -> (Phase, Box<str>) {
-        let whereabouts = self.dialler.whereabouts();
-        self.dialler.abandon();
-        whereabouts
+    fn abandon_dial(&mut self) -> (Phase, Box<str>, Option<Arc<io::Error>>) {
+        let (phase, host) = self.dialler.whereabouts();
+        let source = self.dialler.abandon();
+        (phase, host, source.map(Arc::new))
     }
 
     fn schedule(&mut self, plan: ReconnectPlan) {

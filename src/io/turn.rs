@@ -36,8 +36,9 @@ pub(crate) trait Host {
     /// Starts an attempt.
     fn dial(&mut self, now: Instant, generation: u64, request: UpgradeRequest);
 
-    /// Abandons the attempt under way. Returns the phase it was in, and the host it dealt with.
-    fn abandon_dial(&mut self) -> (Phase, Box<str>);
+    /// Abandons the attempt under way. Returns the phase it was in, the host it dealt with, and why the addresses of that
+    /// had not been reached, if there are several.
+    fn abandon_dial(&mut self) -> (Phase, Box<str>, Option<Arc<std::io::Error>>);
 
     /// Delivers [`News::Due`] when this plan is due. It replaces any other plan.
     fn schedule(&mut self, plan: ReconnectPlan);
@@ -296,9 +297,9 @@ impl<H: Host> Turn<H> {
             match action {
                 Action::Dial { generation, request } => self.host.dial(now, generation, request),
                 Action::TimeOutDial { generation } => {
-                    let (phase, host) = self.host.abandon_dial();
+                    let (phase, host, source) = self.host.abandon_dial();
                     let after = self.session.config().connect_timeout;
-                    let error = Error::ConnectTimeout { host, phase, after };
+                    let error = Error::ConnectTimeout { host, phase, after, source };
                     self.session.handle_dial_failed(now, generation, error);
                 }
                 Action::AbandonDial => drop(self.host.abandon_dial()),

@@ -373,7 +373,7 @@ fn unresolved() -> Error {
 }
 
 fn timed_out() -> Error {
-    Error::ConnectTimeout { host: "test.example:80".into(), phase: Phase::Tls, after: 10 * S }
+    Error::ConnectTimeout { host: "test.example:80".into(), phase: Phase::Tls, after: 10 * S, source: None }
 }
 
 fn broken() -> Error {

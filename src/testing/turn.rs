@@ -94,9 +94,9 @@ impl Host for Script {
         }
     }
 
-    fn abandon_dial(&mut self) -> (Phase, Box<str>) {
+    fn abandon_dial(&mut self) -> (Phase, Box<str>, Option<Arc<std::io::Error>>) {
         let host = self.attempt.take().map_or_else(|| "?".into(), |(_, request)| host(&request));
-        (Phase::Upgrade, host)
+        (Phase::Upgrade, host, None)
     }
 
     fn schedule(&mut self, plan: ReconnectPlan) {

@@ -101,6 +101,9 @@ pub(crate) trait Attempt<T: Raw = TcpStream> {
     /// Waits until a stream that is registered can proceed, or until this time has passed. It may end early.
     fn wait_any(&mut self, timeout: Option<Duration>) -> Result<(), Error>;
 
+    /// Says why the addresses of a host had not been reached when the attempt was abandoned.
+    fn leave_unreached(&mut self, why: io::Error);
+
     fn now(&self) -> Instant;
 
     /// How much time the attempt has left.

@@ -52,8 +52,7 @@ impl Race {
             return Step::Wait(Some(due));
         }
         if let Some((oldest, began)) = oldest {
-            let why = format!("no answer within {:.1?}", now.saturating_duration_since(began));
-            self.handle_failure(oldest, io::Error::new(io::ErrorKind::TimedOut, why));
+            self.handle_failure(oldest, silent(now, began));
             return Step::GiveUp(oldest);
         }
         self.waiting.pop_front();
@@ -80,9 +79,16 @@ impl Race {
         &self.failures
     }
 
-    pub(crate) fn into_failures(self) -> Vec<(SocketAddr, io::Error)> {
+    /// All that have failed, and that have not answered until now.
+    pub(crate) fn into_failures(mut self, now: Instant) -> Vec<(SocketAddr, io::Error)> {
+        self.failures.extend(self.running.iter().map(|(address, began)| (*address, silent(now, *began))));
         self.failures
     }
+}
+
+fn silent(now: Instant, began: Instant) -> io::Error {
+    let why = format!("no answer within {:.1?}", now.saturating_duration_since(began));
+    io::Error::new(io::ErrorKind::TimedOut, why)
 }
 
 #[cfg(test)]
@@ -147,7 +153,7 @@ mod tests {
         race.handle_failure(address(1), io::ErrorKind::HostUnreachable.into());
         assert_eq!(race.poll(start + DELAY), Step::End);
         let failures: Vec<_> =
-            race.into_failures().iter().map(|(address, error)| (address.port(), error.kind())).collect();
+            race.into_failures(start).iter().map(|(address, error)| (address.port(), error.kind())).collect();
         assert_eq!(failures, [(2, io::ErrorKind::ConnectionRefused), (1, io::ErrorKind::HostUnreachable)]);
     }
 
@@ -187,6 +193,6 @@ mod tests {
         assert_eq!(race.poll(start + ms(160)), Step::Wait(Some(start + LEAST_PATIENCE)));
         assert_eq!(race.poll(start + ms(2000)), Step::GiveUp(address(1)));
         assert_eq!(race.poll(start + ms(2000)), Step::Begin(address(17)));
-        assert_eq!(race.into_failures()[0].1.to_string(), "no answer within 2.0s");
+        assert_eq!(race.into_failures(start)[0].1.to_string(), "no answer within 2.0s");
     }
 }

@@ -40,15 +40,23 @@ pub(crate) fn connect(
     let winner = end.as_ref().ok().and_then(Option::as_ref).map(|winner| winner.address);
     // Those that began after the winner have done nothing wrong.
     let slow = race.running().take_while(|address| Some(*address) != winner);
-    race.failures().iter().map(|(address, _)| *address).chain(slow).for_each(|address| {
-        failed.add(attempt.now(), address);
-    });
-    if let Some(winner) = end? {
+    let now = attempt.now();
+    race.failures().iter().map(|(address, _)| *address).chain(slow).for_each(|address| failed.add(now, address));
+    if let Ok(Some(winner)) = end {
         return winner.into_wire(attempt.registry());
     }
-    let failures = left_out.into_iter().chain(race.into_failures()).collect();
-    let source = Arc::new(AddressErrors::join(failures));
-    Err(Error::Connect { host: endpoint.to_string().into(), source })
+    let failures: Vec<_> = left_out.into_iter().chain(race.into_failures(now)).collect();
+    let several = failures.len() > 1;
+    let source = AddressErrors::join(failures);
+    match end {
+        Err(abandoned) => {
+            if several {
+                attempt.leave_unreached(source);
+            }
+            Err(abandoned)
+        }
+        Ok(_) => Err(Error::Connect { host: endpoint.to_string().into(), source: Arc::new(source) }),
+    }
 }
 
 /// Returns the first that has connected, or `None` if all have failed.

@@ -170,10 +170,10 @@ impl Host for Sim {
         assert!(self.plan.is_none(), "an attempt next to a plan");
     }
 
-    fn abandon_dial(&mut self) -> (Phase, Box<str>) {
+    fn abandon_dial(&mut self) -> (Phase, Box<str>, Option<Arc<std::io::Error>>) {
         self.work += 1;
         self.dialling = None;
-        (Phase::Tls, "h".into())
+        (Phase::Tls, "h".into(), None)
     }
 
     fn schedule(&mut self, plan: ReconnectPlan) {
