@@ -113,7 +113,8 @@ impl Dialler {
 
     fn spawn(&self, job: Job, stack: usize) -> io::Result<DialThread> {
         let poller = Poller::new()?;
-        let state = State { phase: Phase::Resolve, host: job.host(), job: Some(job), unreached: None, gone: false };
+        let state =
+            State { phase: Phase::Resolve, host: job.host(), job: Some(job), unreached: None, gone: false };
         let calls = Arc::clone(&self.calls);
         let shared = Arc::new(Shared { state: Mutex::new(state), waker: poller.waker()?, calls });
         let mut thread = Thread {

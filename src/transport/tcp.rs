@@ -41,7 +41,11 @@ pub(crate) fn connect(
     // Those that began after the winner have done nothing wrong.
     let slow = race.running().take_while(|address| Some(*address) != winner);
     let now = attempt.now();
-    race.failures().iter().map(|(address, _)| *address).chain(slow).for_each(|address| failed.add(now, address));
+    race.failures()
+        .iter()
+        .map(|(address, _)| *address)
+        .chain(slow)
+        .for_each(|address| failed.add(now, address));
     if let Ok(Some(winner)) = end {
         return winner.into_wire(attempt.registry());
     }
@@ -233,5 +237,49 @@ impl fmt::Display for Refused {
 impl StdError for Refused {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         Some(&self.source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn prepared(network: &NetworkConfig) -> Socket {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+        prepare(&socket, network).unwrap();
+        socket
+    }
+
+    #[test]
+    fn a_socket_has_the_options_of_the_network() {
+        let defaults = prepared(&NetworkConfig::default());
+        assert!(defaults.tcp_nodelay().unwrap() && !defaults.keepalive().unwrap());
+        let network = NetworkConfig::default()
+            .nodelay(false)
+            .keepalive(Duration::from_secs(77))
+            .send_buffer(40_000)
+            .receive_buffer(50_000);
+        let set = prepared(&network);
+        assert!(!set.tcp_nodelay().unwrap() && set.keepalive().unwrap());
+        // Linux doubles what it is asked for.
+        let size = |asked: usize| [asked, 2 * asked];
+        assert!(size(40_000).contains(&set.send_buffer_size().unwrap()));
+        assert!(size(50_000).contains(&set.recv_buffer_size().unwrap()));
+        #[cfg(target_os = "linux")]
+        assert_eq!(set.tcp_keepalive_time().unwrap(), Duration::from_secs(77));
+    }
+
+    #[test]
+    fn a_setting_that_the_system_refuses_is_named_and_its_error_is_behind_it() {
+        let error =
+            refused("keepalive", &"77s", "can't be set on this system")(io::Error::from_raw_os_error(22));
+        assert!(
+            error.to_string().starts_with("network.keepalive (77s) can't be set on this system: "),
+            "{error}"
+        );
+        let behind = error.get_ref().and_then(StdError::source).unwrap();
+        assert_eq!(behind.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error), Some(22));
     }
 }
