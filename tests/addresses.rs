@@ -321,11 +321,14 @@ fn a_look_up_that_an_attempt_left_behind_is_too_old_for_the_one_after_the_next()
         let (reason, _) = wait_for(&client, disconnected);
         failures.lock().unwrap().push(reason);
     };
-    // The look-up of the first attempt ends, and the fetch of the next one hangs.
+    // The look-up of the first attempt ends while the next one waits for it, whose fetch then hangs.
     timed_out();
+    common::eventually("the second attempt", || client.stats().attempts > 1);
     drop(answer_in);
     while fetching.recv_timeout(LONG).unwrap() != 1 {}
     timed_out();
+    let attempts = client.stats().attempts;
+    common::eventually("the attempt after the next", || client.stats().attempts > attempts);
     drop(fetched_in);
     wait_for(&client, |event| match event {
         Event::Disconnected { reason, .. } => {

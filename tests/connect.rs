@@ -110,17 +110,6 @@ fn a_server_that_does_not_answer_at_all_is_a_timeout_of_tcp() {
     assert!(error.to_string().contains("while waiting for the TCP connection"), "{error}");
 }
 
-#[cfg(target_os = "linux")]
-#[test]
-fn an_address_that_does_not_answer_does_not_hide_the_next() {
-    let (full, server) = (full::Full::listen(), Server::echo());
-    let addresses = vec![full.address, server.address()];
-    // Half of it goes to the first.
-    let config = config("ws://h").connect_timeout(2 * STALL);
-    let client = Client::builder(config).resolver(move |_, _| Ok(addresses.clone())).connect().unwrap();
-    assert!(client.close().is_empty());
-}
-
 #[test]
 fn a_look_up_that_hangs_is_abandoned_and_then_joined_by_the_next_attempt() {
     let server = Server::echo();
@@ -145,15 +134,6 @@ fn a_look_up_that_hangs_is_abandoned_and_then_joined_by_the_next_attempt() {
     assert_eq!(asked.len(), 1, "one look-up for all attempts");
     drop(answer_in);
     client.wait_ready(LONG).unwrap();
-    assert!(client.close().is_empty());
-}
-
-#[test]
-fn an_address_that_refuses_does_not_hide_the_next() {
-    let server = Server::echo();
-    let nobody = Nobody::new();
-    let addresses = vec![nobody.address(), server.address()];
-    let client = Client::builder("ws://h").resolver(move |_, _| Ok(addresses.clone())).connect().unwrap();
     assert!(client.close().is_empty());
 }
 
