@@ -44,7 +44,8 @@ use crate::secrets::{shown_name, shown_subprotocols};
 pub struct ConnectionConfig {
     /// The URL, with the scheme `ws://` or `wss://`. A percent-encoded user and password are sent as HTTP Basic
     /// credentials; the user must not contain a colon. Write the zone of an IPv6 address behind `%25`:
-    /// `ws://[fe80::1%25eth0]`.
+    /// `ws://[fe80::1%25eth0]`. A host name outside ASCII is converted to punycode; everything else outside ASCII must be
+    /// percent-encoded.
     pub url: String,
     /// Further servers. [`url`](field@Self::url) is the first of the list. A URL that is there twice counts once, and the
     /// list has at most 1,024 of them. Default `None`: one server.

@@ -1,5 +1,7 @@
 //! A WebSocket URL, parsed once into something that can't be wrong.
 
+mod names;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
@@ -9,7 +11,7 @@ use crate::error::Error;
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     pub(crate) secure: bool,
-    /// A name or an address. An IPv6 address has no brackets here.
+    /// A name or an address. An IPv6 address has no brackets here. A name outside ASCII is in punycode.
     pub(crate) host: Box<str>,
     /// The interface for an IPv6 address (RFC 6874). It has a meaning on this machine only, so it is not sent to the
     /// server.
@@ -27,11 +29,6 @@ impl Endpoint {
         let bad = |reason: String| Err(Error::InvalidUrl { reason: reason.into() });
         if let Some(at) = url.find(|c: char| c.is_whitespace() || c.is_control()) {
             return bad(format!("white space or a control character at byte {at}"));
-        }
-        if let Some(at) = url.find(|c: char| !c.is_ascii()) {
-            return bad(format!(
-                "a character outside ASCII at byte {at}; write the host in punycode (xn--…) and the rest percent-encoded"
-            ));
         }
         let Some((scheme, rest)) =
             url.split_once("://").filter(|(scheme, _)| !scheme.contains([':', '/', '?']))
@@ -59,6 +56,14 @@ impl Endpoint {
             Some((userinfo, authority)) => (credentials(userinfo)?, authority),
             None => (None, authority),
         };
+        // A host name alone may have such characters.
+        let outside = |c: char| !c.is_ascii();
+        let behind = url.len() - resource.len();
+        let before = behind - authority.len();
+        let at = url[..before].find(outside).or_else(|| Some(behind + resource.find(outside)?));
+        if let Some(at) = at {
+            return bad(format!("a character outside ASCII at byte {at}; write it percent-encoded"));
+        }
         let (host, zone, port) = split_host(authority)?;
         let port = match port {
             None | Some("") => {
@@ -185,10 +190,15 @@ fn split_host(authority: &str) -> Result<Authority<'_>, Error> {
     if port.is_some_and(|port| port.contains(':')) {
         return bad("it has more than one ':' in host and port; an IPv6 address stands in brackets");
     }
+    let is_good = |b: u8| !b.is_ascii() || b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    if !host.bytes().all(is_good) {
+        return bad("its host has a character that no host name has");
+    }
+    let host = names::to_ascii(host).map_err(|reason| Error::InvalidUrl { reason: reason.into() })?;
     if host.bytes().all(|b| b == b'.') {
         return bad("it has no host");
     }
-    if !host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)) {
+    if !host.bytes().all(is_good) {
         return bad("its host has a character that no host name has");
     }
     Ok((host.into(), None, port))
@@ -255,6 +265,28 @@ mod tests {
         assert_eq!(parsed("ws://h:/x"), (false, "h".into(), 80, "/x".into()));
         assert_eq!(parsed("ws://[::1]:81/"), (false, "::1".into(), 81, "/".into()));
         assert_eq!(parsed("ws://h/a@b:c"), (false, "h".into(), 80, "/a@b:c".into()));
+    }
+
+    #[test]
+    fn a_host_outside_ascii_is_in_punycode_wherever_it_is_used_or_shown() {
+        let endpoint = Endpoint::parse("wss://me:pw@Bücher.Example:81/x").unwrap();
+        assert_eq!((&*endpoint.host, &*endpoint.name()), ("xn--bcher-kva.example", "xn--bcher-kva.example"));
+        assert_eq!(endpoint.host_header(), "xn--bcher-kva.example:81");
+        assert_eq!(endpoint.tls_name(), "xn--bcher-kva.example");
+        assert_eq!(endpoint.to_string(), "xn--bcher-kva.example:81");
+        for (url, host) in [
+            ("ws://例え.テスト", "xn--r8jz45g.xn--zckzah"),
+            ("ws://faß.example.", "xn--fa-hia.example."),
+            // A full stop of another script is one of a host name, too, and so are digits.
+            ("ws://bücher。example", "xn--bcher-kva.example"),
+            ("ws://１２７.0.0.1", "127.0.0.1"),
+            // What is ASCII already stays as it is.
+            ("ws://XN--Bcher-KVA.Example", "XN--Bcher-KVA.Example"),
+        ] {
+            assert_eq!(&*Endpoint::parse(url).unwrap().host, host, "{url}");
+        }
+        let long = format!("ws://{}.example", "ü".repeat(64));
+        assert!(Endpoint::parse(&long).unwrap_err().to_string().contains("is too long"));
     }
 
     #[test]
@@ -360,7 +392,22 @@ mod tests {
             ("ws://user:s3cret%0A@h", "control character"),
             ("ws://b%zz@h", "percent"),
             ("ws://b%4@h", "percent"),
-            ("ws://bücher.example", "punycode"),
+            (
+                "ws://bücher.example/s3cret/ü",
+                "a character outside ASCII at byte 28; write it percent-encoded",
+            ),
+            ("ws://h?s3cret=ü", "a character outside ASCII at byte 14; write it percent-encoded"),
+            ("ws://ü:s3cret@h", "a character outside ASCII at byte 5; write it percent-encoded"),
+            ("ws://h:8ü", "port"),
+            ("ws://[::1ü]", "not an IPv6 address"),
+            ("wsü://h", "must start with ws://"),
+            ("ws://bü<s3cret", "its host has a character that no host name has"),
+            ("ws://s3cret\u{fffd}.example", "the character at byte 6 of its host can't stand in a host name"),
+            ("ws://bücher\u{2488}example", "the character at byte 7 of its host can't stand in a host name"),
+            ("ws://s3cret\u{5d0}.example", "letters of both directions"),
+            ("ws://bücher..s3cret", "has an empty part"),
+            ("ws://\u{ad}", "no host"),
+            ("ws://\u{3002}", "no host"),
             ("ws://a<b", "character"),
         ] {
             let error = Endpoint::parse(url).expect_err(url).to_string();
