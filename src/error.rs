@@ -129,7 +129,8 @@ pub enum Error {
         /// The resolver's error.
         source: Arc<io::Error>,
     },
-    /// No address of the host accepted a TCP connection.
+    /// No address of the host accepted a TCP connection, or none may be used by the settings of the
+    /// [`network`](field@crate::ConnectionConfig::network).
     #[non_exhaustive]
     Connect {
         /// Host and port.

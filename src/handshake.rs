@@ -84,7 +84,8 @@ pub struct Timings {
     pub fetch: Option<Duration>,
     /// Looking up the host name. `None` if the URL has an address.
     pub resolve: Option<Duration>,
-    /// Connecting by TCP, to one address of the host after the other.
+    /// Connecting by TCP: the race of the host's addresses, until the first has connected. See
+    /// [`NetworkConfig`](crate::NetworkConfig).
     pub connect: Option<Duration>,
     /// In the TLS handshake. `None` with `ws://`.
     pub tls: Option<Duration>,

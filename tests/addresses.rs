@@ -277,6 +277,29 @@ fn an_address_that_answers_keeps_its_place_even_if_it_refuses() {
 }
 
 #[test]
+fn a_host_outside_ascii_is_looked_up_and_asked_for_in_punycode() {
+    let (head_in, head) = crossbeam_channel::unbounded();
+    let server = Server::start(move |_, mut stream| {
+        let request = read_head(&mut stream);
+        stream.write_all(good_answer(&request, "").as_bytes()).unwrap();
+        head_in.send(request).unwrap();
+        while read_frame(&mut stream).is_some() {}
+    });
+    let (asked_in, asked) = crossbeam_channel::unbounded();
+    let address = server.address();
+    let resolver = move |name: &str, _| {
+        asked_in.send(name.to_owned()).unwrap();
+        Ok(vec![address])
+    };
+    let client =
+        Client::builder(config("ws://me:pw@bücher.example/x?y=z")).resolver(resolver).connect().unwrap();
+    assert_eq!(asked.recv_timeout(LONG).unwrap(), "xn--bcher-kva.example");
+    let head = head.recv_timeout(LONG).unwrap();
+    assert!(head.contains("\r\nHost: xn--bcher-kva.example\r\n"), "{head}");
+    let _ = client.terminate();
+}
+
+#[test]
 fn a_name_is_looked_up_anew_for_each_attempt() {
     let (server, nobody) = (Server::echo(), Nobody::new());
     let (before, after) = (nobody.address(), server.address());

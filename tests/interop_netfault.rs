@@ -131,6 +131,31 @@ fn a_line_that_falls_silent_is_noticed_within_interval_and_timeout() {
 
 #[test]
 #[ignore = "needs a network namespace: run tests/interop/run.sh netfault"]
+fn an_address_behind_a_black_hole_costs_less_than_350_ms_and_the_next_attempt_nothing() {
+    let (dead, live) = (Server::echo(), Server::echo());
+    let hole = Hole::dig(Fault::Blackhole, dead.address().port(), None);
+    let addresses = vec![dead.address(), live.address()];
+    let config = ConnectionConfig::new("ws://h").reconnect(ReconnectConfig::default().initial_delay(RETRY));
+    let start = Instant::now();
+    let client = Client::builder(config).resolver(move |_, _| Ok(addresses.clone())).connect().unwrap();
+    let connected = start.elapsed();
+    assert!((250 * MS..350 * MS).contains(&connected), "{connected:?}");
+    live.cut();
+    wait_for(&client, common::disconnected);
+    let again = wait_for(&client, |event| match event {
+        Event::Connected { handshake, .. } => Some(handshake),
+        _ => None,
+    });
+    assert_eq!(again.address, live.address());
+    let timed = again.timings.connect.unwrap();
+    assert!(timed < 100 * MS, "{timed:?}: it went last");
+    println!("connected past a black hole in {connected:?}, and again in {timed:?}");
+    let _ = client.terminate();
+    hole.fill();
+}
+
+#[test]
+#[ignore = "needs a network namespace: run tests/interop/run.sh netfault"]
 fn a_line_that_heals_in_time_is_kept() {
     let mut cases = Vec::new();
     for fault in [Fault::Blackhole, Fault::ToServer, Fault::ToClient] {

@@ -213,13 +213,15 @@ fn networks() -> Vec<Case> {
         let both = network().local_address(local.parse().unwrap()).family(other);
         case("network.local_address", both, Refused);
     }
-    for (delay, then) in [(ZERO, Refused), (10 * MS - NS, Refused), (10 * MS, Works), (MAX, Works)] {
+    for (delay, then) in
+        [(ZERO, Refused), (Duration::from_nanos(9_999_999), Refused), (10 * MS, Works), (MAX, Works)]
+    {
         case("network.attempt_delay", network().attempt_delay(delay), then);
     }
     let second = Duration::from_secs(1);
     for (time, then) in [
         (ZERO, Refused),
-        (second - NS, Refused),
+        (Duration::from_nanos(999_999_999), Refused),
         (second, Works),
         (32_767 * second, Works),
         (32_767 * second + NS, Refused),

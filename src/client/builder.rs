@@ -77,7 +77,8 @@ impl Builder {
     /// Resolves host names with `resolver` instead of the system's resolver.
     ///
     /// The resolver gets the host and the port. It runs on the dial thread and may block; an attempt that ends
-    /// meanwhile abandons it. The client tries the addresses in the order returned.
+    /// meanwhile abandons it. The client races the addresses in the order returned,
+    /// with the two families taking turns: see [`NetworkConfig`](crate::NetworkConfig).
     ///
     /// ```no_run
     /// # use tautline::Client;
