@@ -319,7 +319,7 @@ fn a_look_up_that_an_attempt_left_behind_is_too_old_for_the_one_after_the_next()
     let (answer_in, answer) = crossbeam_channel::bounded::<()>(0);
     let (fetched_in, fetched) = crossbeam_channel::bounded::<()>(0);
     let (fetching_in, fetching) = crossbeam_channel::unbounded();
-    let (lookups, fetches) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (lookups, requests) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let config = config("ws://h").connect_timeout(1000 * MS);
     let client = Client::builder(config)
         .resolver(move |_, _| {
@@ -330,7 +330,7 @@ fn a_look_up_that_an_attempt_left_behind_is_too_old_for_the_one_after_the_next()
             Ok(vec![old])
         })
         .fetch(move |request| {
-            let n = fetches.fetch_add(1, SeqCst);
+            let n = requests.fetch_add(1, SeqCst);
             fetching_in.send(n).unwrap();
             if n == 1 {
                 let _ = fetched.recv();
