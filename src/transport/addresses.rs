@@ -192,7 +192,9 @@ mod tests {
     fn a_failure_is_remembered_for_ten_minutes_or_until_somebody_answers() {
         let (failed, start) = (Failed::default(), Instant::now());
         let known = addresses("41 42 61");
-        known.iter().for_each(|address| failed.add(start, *address));
+        for address in &known {
+            failed.add(start, *address);
+        }
         failed.add(start + Duration::from_secs(1), known[0]);
         assert_eq!(failed.recent(start), addresses("42 61 41"));
         failed.forget(known[2]);
