@@ -28,7 +28,7 @@ pub struct ReconnectConfig {
     /// The factor by which the delay grows with each failed attempt. At least 1. Default 2.
     pub multiplier: f64,
     /// How many reconnects may fail in a row before the client gives up; 0 never reconnects. A round through a list of
-    /// [`servers`](field@ConnectionConfig::servers) counts as one. Default: no limit.
+    /// [`servers`](field@crate::ConnectionConfig::servers) counts as one. Default: no limit.
     pub max_attempts: Option<u32>,
     /// How the delay is randomized. Default [`Jitter::Decorrelated`].
     pub jitter: Jitter,
