@@ -12,8 +12,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::transport::carrier::Stream;
 use crossbeam_channel::Sender;
-use mio::net::TcpStream;
 use mio::{Registry, Waker};
 
 use crate::endpoint::Endpoint;
@@ -25,7 +25,7 @@ use crate::transport::stream::{Poller, Raw, Wire};
 use crate::transport::{Attempt, Connection, Settings, Target, connect};
 
 /// The result of attempt `generation`.
-pub(crate) struct Dialled<T: Raw = TcpStream> {
+pub(crate) struct Dialled<T: Raw = Stream> {
     pub(crate) generation: u64,
     /// Boxed to be small: a channel allocates room for many at once.
     pub(crate) result: Result<Box<Connection<T>>, Error>,

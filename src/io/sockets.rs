@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mio::net::TcpStream;
+use crate::transport::carrier::Stream;
 
 use crate::io::traffic::HIGH_WATER;
 use crate::session::ConnectionId;
@@ -10,7 +10,7 @@ use crate::transport::socket::Socket;
 use crate::transport::stream::{Poller, Raw};
 
 /// The socket of a connection, and what the next turn is to do with it.
-pub(crate) struct Open<T: Raw = TcpStream> {
+pub(crate) struct Open<T: Raw = Stream> {
     pub(crate) id: ConnectionId,
     pub(crate) socket: Socket<T>,
     /// Bytes may wait in TLS or in tungstenite, where the poller can't see them.
@@ -32,7 +32,7 @@ impl<T: Raw> Open<T> {
 }
 
 /// All sockets of a line.
-pub(crate) struct Sockets<T: Raw = TcpStream> {
+pub(crate) struct Sockets<T: Raw = Stream> {
     open: Vec<Open<T>>,
     /// Bytes written and read by the sockets that are gone.
     gone: (u64, u64),

@@ -12,9 +12,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::transport::carrier::Stream;
 use crossbeam_channel::{Receiver, Sender};
 use log::warn;
-use mio::net::TcpStream;
 
 use crate::dial::{Dialled, Dialler};
 use crate::error::{Error, Fault, INTERNAL, Phase};
@@ -80,13 +80,13 @@ pub(crate) struct Setup {
 }
 
 impl Host for Threads {
-    type Raw = TcpStream;
+    type Raw = Stream;
 
     fn now(&self) -> Instant {
         Instant::now()
     }
 
-    fn poll(&mut self) -> Option<News<TcpStream>> {
+    fn poll(&mut self) -> Option<News<Stream>> {
         if let Ok(Dialled { generation, result }) = self.results.try_recv() {
             self.dialler.finished();
             let result = result.and_then(|connection| self.register(generation, connection));

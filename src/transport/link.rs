@@ -2,13 +2,13 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use mio::net::TcpStream;
+use crate::transport::carrier::Stream;
 use native_tls::TlsStream;
 
 use crate::transport::stream::{Raw, Wire};
 
 /// The stream under the WebSocket: TCP, or TLS over it.
-pub(crate) enum Link<T: Raw = TcpStream> {
+pub(crate) enum Link<T: Raw = Stream> {
     Plain(Wire<T>),
     Tls(Box<Tls<T>>),
 }

@@ -10,6 +10,7 @@ pub(crate) mod tls;
 
 pub(crate) mod addresses;
 mod body;
+pub(crate) mod carrier;
 #[cfg(test)]
 pub(crate) mod fake;
 mod frame;
@@ -17,6 +18,7 @@ mod frame_scanner;
 mod race;
 mod scanned;
 mod tcp;
+mod tunnel;
 pub(crate) mod upgrade;
 
 use std::io;
@@ -24,8 +26,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::transport::carrier::Stream;
 use mio::Registry;
-use mio::net::TcpStream;
 
 use crate::config::ConnectionConfig;
 use crate::endpoint::Endpoint;
@@ -73,7 +75,7 @@ impl Target<'_> {
 }
 
 /// The result of an attempt.
-pub(crate) struct Connection<T: Raw = TcpStream> {
+pub(crate) struct Connection<T: Raw = Stream> {
     pub(crate) socket: Socket<T>,
     pub(crate) handshake: Arc<Handshake>,
 }
@@ -81,7 +83,7 @@ pub(crate) struct Connection<T: Raw = TcpStream> {
 /// The thread that makes an attempt. It waits, and can be made to stop waiting.
 ///
 /// Every method fails once the attempt is abandoned. The error does not matter, because nobody will see it.
-pub(crate) trait Attempt<T: Raw = TcpStream> {
+pub(crate) trait Attempt<T: Raw = Stream> {
     /// Reports which phase begins, and at which endpoint. The phase before it ends.
     fn enter(&mut self, phase: Phase, endpoint: Option<&Endpoint>) -> Result<(), Error>;
 

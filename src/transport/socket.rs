@@ -4,8 +4,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::transport::carrier::Stream;
 use mio::Registry;
-use mio::net::TcpStream;
 use tungstenite::error::ProtocolError;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
@@ -20,7 +20,7 @@ use crate::transport::link::Link;
 use crate::transport::scanned::Scanned;
 use crate::transport::stream::{Poller, Raw};
 
-pub(crate) struct Socket<T: Raw = TcpStream> {
+pub(crate) struct Socket<T: Raw = Stream> {
     context: WebSocketContext,
     stream: Scanned<T>,
     config: WebSocketConfig,

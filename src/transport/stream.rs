@@ -2,12 +2,11 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mio::event::Event;
-use mio::net::TcpStream;
+use crate::transport::carrier::Stream;
+use mio::event::{Event, Source};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
 const WAKER: Token = Token(0);
@@ -58,16 +57,23 @@ pub(crate) trait Raw: Read + Write {
 
     /// Ends the connection, even if other processes hold its descriptor.
     fn hang_up(&mut self) -> io::Result<()>;
-}
 
-impl Raw for TcpStream {
-    fn half_close(&mut self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write)
+    fn make_nonblocking(&mut self) -> io::Result<()> {
+        Ok(())
     }
 
-    fn hang_up(&mut self) -> io::Result<()> {
-        self.shutdown(Shutdown::Both)
+    /// Whether a read that does not fill its buffer has emptied the stream, so that another one would find nothing.
+    fn is_emptied_by_short_reads(&self) -> bool {
+        true
     }
+
+    /// How many of the bytes that it has taken the system has not.
+    fn held(&self) -> usize {
+        0
+    }
+
+    /// Takes notice of what the poller reports about it.
+    fn note(&mut self, _: &Event) {}
 }
 
 /// A stream whose writes always succeed: what the system does not take at once waits in the *spill*. So no layer above
@@ -78,10 +84,12 @@ impl Raw for TcpStream {
 ///
 /// Dropping it ends the connection. Closing the descriptor is not enough: a process that was forked meanwhile holds a
 /// copy, and the peer would not see the end while that process lives.
-pub(crate) struct Wire<T: Raw = TcpStream> {
+pub(crate) struct Wire<T: Raw = Stream> {
     raw: T,
     /// The token under which the stream is registered.
     token: Token,
+    /// Bytes that were read and that the next read returns.
+    ahead: Vec<u8>,
     spill: VecDeque<u8>,
     /// Whether a read may return something. Only a read that came back empty or short clears it.
     readable: bool,
@@ -96,7 +104,7 @@ pub(crate) struct Wire<T: Raw = TcpStream> {
     read_error: Option<Arc<io::Error>>,
     /// Bytes that came from the system.
     received: u64,
-    /// Bytes that the system took.
+    /// Bytes that the raw stream took.
     taken: u64,
     /// Bytes that it will never take, because a write has failed.
     refused: u64,
@@ -110,6 +118,7 @@ impl<T: Raw> Wire<T> {
         Self {
             raw,
             token: STREAM,
+            ahead: Vec::new(),
             spill: VecDeque::new(),
             readable: true,
             ending: false,
@@ -129,7 +138,7 @@ impl<T: Raw> Wire<T> {
     }
 
     pub(crate) fn taken(&self) -> u64 {
-        self.taken
+        self.taken - self.raw.held() as u64
     }
 
     pub(crate) fn received(&self) -> u64 {
@@ -138,16 +147,16 @@ impl<T: Raw> Wire<T> {
 
     /// How many bytes wait for the system to take them.
     pub(crate) fn spilled(&self) -> usize {
-        self.spill.len()
+        self.spill.len() + self.raw.held()
     }
 
     pub(crate) fn is_readable(&self) -> bool {
-        self.readable
+        self.readable || !self.ahead.is_empty()
     }
 
     /// Whether the system would now take some of what waits to be written.
     pub(crate) fn has_room(&self) -> bool {
-        self.room && !self.spill.is_empty()
+        self.room && self.spilled() > 0
     }
 
     /// Whether a write has failed.
@@ -197,6 +206,12 @@ impl<T: Raw> Wire<T> {
     /// Lets the system take as much of the spill as it will.
     fn drain(&mut self) {
         self.room = false;
+        match self.raw.flush() {
+            Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                self.fail(error);
+            }
+            _ => {}
+        }
         while self.write_error.is_none() && !self.spill.is_empty() {
             let (front, _) = self.spill.as_slices();
             match Self::write_some(&mut self.raw, &mut self.taken, front) {
@@ -231,6 +246,37 @@ impl<T: Raw> Wire<T> {
     }
 }
 
+impl<T: Raw> Wire<T> {
+    /// Copies what a read would return, without consuming it.
+    pub(crate) fn peek(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.ahead.is_empty() {
+            let read = self.read(buffer)?;
+            self.ahead.extend(&buffer[..read]);
+            return Ok(read);
+        }
+        let length = self.ahead.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&self.ahead[..length]);
+        Ok(length)
+    }
+
+    /// Puts back what was read too much, in front of what comes next.
+    pub(crate) fn unread(&mut self, bytes: &[u8]) {
+        self.ahead.splice(..0, bytes.iter().copied());
+    }
+
+    /// Ends the connection on every layer.
+    pub(super) fn hang_up(&mut self) -> io::Result<()> {
+        self.raw.hang_up()
+    }
+
+    pub(super) fn note(&mut self, event: &Event) {
+        self.raw.note(event);
+        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        self.ending |= event.is_read_closed() || event.is_error();
+        self.room |= event.is_writable();
+    }
+}
+
 impl<T: Raw> Drop for Wire<T> {
     fn drop(&mut self) {
         // It fails only on a connection that is gone, or was never established.
@@ -252,7 +298,7 @@ impl Wire {
 
     /// Requests writability only while something waits to be written. Otherwise a wait would spin.
     pub(crate) fn arm(&mut self, registry: &Registry) -> io::Result<()> {
-        let wanted = !self.spill.is_empty() && self.write_error.is_none();
+        let wanted = self.spilled() > 0 && self.write_error.is_none();
         if wanted != self.armed {
             let interest = if wanted { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
             registry.reregister(&mut self.raw, self.token, interest)?;
@@ -261,24 +307,20 @@ impl Wire {
         Ok(())
     }
 
-    fn note(&mut self, event: &Event) {
-        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
-        self.ending |= event.is_read_closed() || event.is_error();
-        self.room |= event.is_writable();
-    }
-
-    /// Copies what a read would return, without consuming it.
-    pub(crate) fn peek(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let peeked = self.raw.peek(buffer);
-        if matches!(&peeked, Err(error) if error.kind() == ErrorKind::WouldBlock) {
-            self.readable = false;
-        }
-        peeked
+    /// What is registered with a poller.
+    pub(super) fn source(&mut self) -> &mut impl Source {
+        &mut self.raw
     }
 }
 
 impl<T: Raw> Read for Wire<T> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.ahead.is_empty() {
+            let length = self.ahead.len().min(buffer.len());
+            buffer[..length].copy_from_slice(&self.ahead[..length]);
+            self.ahead.drain(..length);
+            return Ok(length);
+        }
         if !self.readable {
             return Err(ErrorKind::WouldBlock.into());
         }
@@ -294,6 +336,7 @@ impl<T: Raw> Read for Wire<T> {
                         && n > 0
                         && !self.ending
                         && self.write_error.is_none()
+                        && self.raw.is_emptied_by_short_reads()
                         && !cfg!(windows)
                     {
                         self.readable = false;

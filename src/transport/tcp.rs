@@ -14,6 +14,7 @@ use crate::config::NetworkConfig;
 use crate::endpoint::Endpoint;
 use crate::error::{AddressErrors, Error};
 use crate::transport::addresses::{Sorted, sort};
+use crate::transport::carrier::Stream;
 use crate::transport::race::{Race, Step};
 use crate::transport::stream::Wire;
 use crate::transport::{Attempt, Settings, system};
@@ -153,7 +154,7 @@ impl Racer {
         let gone = || registration(io::ErrorKind::NotConnected.into());
         let mut tcp = self.tcp.take().ok_or_else(gone)?;
         registry.deregister(&mut tcp).map_err(registration)?;
-        let mut wire = Wire::new(tcp);
+        let mut wire = Wire::new(Stream::tcp(tcp));
         wire.register(registry, WIRE).map_err(registration)?;
         Ok((wire, self.address))
     }

@@ -90,7 +90,7 @@ fn the_peer_sees_the_end_though_a_forked_process_holds_the_descriptor() {
     let (mut peer, _) = server.accept().unwrap();
     peer.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     stream.set_nonblocking(true).unwrap();
-    let mut wire = Wire::new(TcpStream::from_std(stream));
+    let mut wire = Wire::new(Stream::from(stream));
     wire.write_all(b"last words").unwrap();
     drop(wire);
     let mut heard = Vec::new();

@@ -1,0 +1,343 @@
+//! What carries the bytes of a connection: TCP, or a stream that the application supplies.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+#[cfg(unix)]
+use std::os::fd::{AsFd, AsRawFd};
+
+use mio::event::{Event, Source};
+use mio::net::TcpStream;
+#[cfg(unix)]
+use mio::net::UnixStream;
+#[cfg(unix)]
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+
+use crate::transport::stream::Raw;
+
+/// A byte stream to a server, which a [`connector`](crate::Builder::connector) supplies.
+///
+/// It is made from a [`std::net::TcpStream`] or, on Unix, from a Unix socket or from anything else that has a descriptor: a
+/// terminal device, a process behind a socket pair. The client makes it non-blocking, waits for its descriptor, and drops it
+/// when the connection ends.
+///
+/// ```
+/// use tautline::Stream;
+///
+/// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// # let address = server.local_addr()?;
+/// let stream = Stream::from(std::net::TcpStream::connect(address)?);
+/// # drop(stream);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Stream(Kind);
+
+enum Kind {
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(UnixStream),
+    Other(Box<dyn Carrier>),
+}
+
+/// A raw stream of another kind, with what the poller can wait for.
+pub(crate) trait Carrier: Raw + Source + Send {}
+
+impl<T: Raw + Source + Send> Carrier for T {}
+
+impl Stream {
+    /// Makes a stream of anything with a descriptor.
+    ///
+    /// A read and a write must use that descriptor and, once it is non-blocking, return
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) where they would wait. The system must be able to wait for it, which it is
+    /// for sockets, terminals and pipes, and is not for files. When the connection ends, it is shut down, if it is a socket,
+    /// and `stream` is dropped.
+    ///
+    /// ```
+    /// use std::io::{self, Read, Write};
+    /// use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+    /// use std::os::unix::net::UnixStream;
+    /// use std::process::{Child, Command};
+    /// use tautline::{Client, Stream};
+    ///
+    /// /// A connection through a process that passes on its standard input and output.
+    /// struct Tunnel {
+    ///     stream: UnixStream,
+    ///     process: Child,
+    /// }
+    ///
+    /// impl Tunnel {
+    ///     fn open(host: &str, port: u16) -> io::Result<Self> {
+    ///         let (stream, theirs) = UnixStream::pair()?;
+    ///         let process = Command::new("ssh")
+    ///             .args(["-W", &format!("{host}:{port}"), "gateway.example"])
+    ///             .stdin(OwnedFd::from(theirs.try_clone()?))
+    ///             .stdout(OwnedFd::from(theirs))
+    ///             .spawn()?;
+    ///         Ok(Self { stream, process })
+    ///     }
+    /// }
+    ///
+    /// impl Drop for Tunnel {
+    ///     fn drop(&mut self) {
+    ///         let _ = self.process.kill();
+    ///         let _ = self.process.wait();
+    ///     }
+    /// }
+    ///
+    /// impl AsFd for Tunnel {
+    ///     fn as_fd(&self) -> BorrowedFd<'_> {
+    ///         self.stream.as_fd()
+    ///     }
+    /// }
+    ///
+    /// impl Read for Tunnel {
+    ///     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    ///         self.stream.read(buffer)
+    ///     }
+    /// }
+    ///
+    /// impl Write for Tunnel {
+    ///     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    ///         self.stream.write(bytes)
+    ///     }
+    ///
+    ///     fn flush(&mut self) -> io::Result<()> {
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let builder = Client::builder("ws://device.internal/feed")
+    ///     .connector(|to| Tunnel::open(to.host, to.port).map(Stream::new));
+    /// # drop(builder);
+    /// ```
+    #[cfg(unix)]
+    pub fn new(stream: impl Read + Write + AsFd + Send + 'static) -> Self {
+        Self(Kind::Other(Box::new(Descriptor(stream))))
+    }
+
+    pub(crate) fn tcp(stream: TcpStream) -> Self {
+        Self(Kind::Tcp(stream))
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn unix(stream: UnixStream) -> Self {
+        Self(Kind::Unix(stream))
+    }
+
+    /// A stream inside another one.
+    pub(crate) fn inside(carrier: impl Carrier + 'static) -> Self {
+        Self(Kind::Other(Box::new(carrier)))
+    }
+
+    /// The stream, if it is one of TCP.
+    pub(crate) fn as_tcp(&self) -> Option<&TcpStream> {
+        match &self.0 {
+            Kind::Tcp(tcp) => Some(tcp),
+            _ => None,
+        }
+    }
+
+    fn raw(&self) -> &dyn Carrier {
+        match &self.0 {
+            Kind::Tcp(tcp) => tcp,
+            #[cfg(unix)]
+            Kind::Unix(unix) => unix,
+            Kind::Other(other) => &**other,
+        }
+    }
+
+    fn raw_mut(&mut self) -> &mut dyn Carrier {
+        match &mut self.0 {
+            Kind::Tcp(tcp) => tcp,
+            #[cfg(unix)]
+            Kind::Unix(unix) => unix,
+            Kind::Other(other) => &mut **other,
+        }
+    }
+}
+
+impl From<std::net::TcpStream> for Stream {
+    fn from(stream: std::net::TcpStream) -> Self {
+        Self::tcp(TcpStream::from_std(stream))
+    }
+}
+
+/// On Unix.
+#[cfg(unix)]
+impl From<std::os::unix::net::UnixStream> for Stream {
+    fn from(stream: std::os::unix::net::UnixStream) -> Self {
+        Self::unix(UnixStream::from_std(stream))
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Tcp(tcp) => f.debug_tuple("Stream").field(tcp).finish(),
+            #[cfg(unix)]
+            Kind::Unix(unix) => f.debug_tuple("Stream").field(unix).finish(),
+            Kind::Other(_) => f.debug_struct("Stream").finish_non_exhaustive(),
+        }
+    }
+}
+
+// TCP, the common case, is named here, so that its calls need no table.
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.0 {
+            Kind::Tcp(tcp) => tcp.read(buffer),
+            _ => self.raw_mut().read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.0 {
+            Kind::Tcp(tcp) => tcp.write(bytes),
+            _ => self.raw_mut().write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.0 {
+            Kind::Tcp(_) => Ok(()),
+            _ => self.raw_mut().flush(),
+        }
+    }
+}
+
+impl Raw for Stream {
+    fn half_close(&mut self) -> io::Result<()> {
+        self.raw_mut().half_close()
+    }
+
+    fn hang_up(&mut self) -> io::Result<()> {
+        self.raw_mut().hang_up()
+    }
+
+    fn make_nonblocking(&mut self) -> io::Result<()> {
+        self.raw_mut().make_nonblocking()
+    }
+
+    fn is_emptied_by_short_reads(&self) -> bool {
+        match &self.0 {
+            Kind::Tcp(_) => true,
+            _ => self.raw().is_emptied_by_short_reads(),
+        }
+    }
+
+    fn held(&self) -> usize {
+        match &self.0 {
+            Kind::Tcp(_) => 0,
+            _ => self.raw().held(),
+        }
+    }
+
+    fn note(&mut self, event: &Event) {
+        self.raw_mut().note(event);
+    }
+}
+
+impl Source for Stream {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.raw_mut().register(registry, token, interests)
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.raw_mut().reregister(registry, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.raw_mut().deregister(registry)
+    }
+}
+
+impl Raw for TcpStream {
+    fn half_close(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+
+    fn hang_up(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Both)
+    }
+
+    fn make_nonblocking(&mut self) -> io::Result<()> {
+        socket2::SockRef::from(&*self).set_nonblocking(true)
+    }
+}
+
+#[cfg(unix)]
+impl Raw for UnixStream {
+    fn half_close(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+
+    fn hang_up(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Both)
+    }
+
+    fn make_nonblocking(&mut self) -> io::Result<()> {
+        socket2::SockRef::from(&*self).set_nonblocking(true)
+    }
+}
+
+/// Something of the application's that has a descriptor.
+#[cfg(unix)]
+struct Descriptor<S>(S);
+
+#[cfg(unix)]
+impl<S: Read> Read for Descriptor<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+#[cfg(unix)]
+impl<S: Write> Write for Descriptor<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[cfg(unix)]
+impl<S: Read + Write + AsFd> Raw for Descriptor<S> {
+    // Only a socket can be shut down. What is no socket ends when it is dropped.
+    fn half_close(&mut self) -> io::Result<()> {
+        socket2::SockRef::from(&self.0).shutdown(Shutdown::Write)
+    }
+
+    fn hang_up(&mut self) -> io::Result<()> {
+        socket2::SockRef::from(&self.0).shutdown(Shutdown::Both)
+    }
+
+    fn make_nonblocking(&mut self) -> io::Result<()> {
+        // The call is one for descriptors of every kind.
+        socket2::SockRef::from(&self.0).set_nonblocking(true)
+    }
+
+    fn is_emptied_by_short_reads(&self) -> bool {
+        // A terminal returns a line a read, and a process in between may return what it likes.
+        false
+    }
+}
+
+#[cfg(unix)]
+impl<S: AsFd> Source for Descriptor<S> {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        SourceFd(&self.0.as_fd().as_raw_fd()).register(registry, token, interests)
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        SourceFd(&self.0.as_fd().as_raw_fd()).reregister(registry, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        SourceFd(&self.0.as_fd().as_raw_fd()).deregister(registry)
+    }
+}
