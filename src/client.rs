@@ -197,7 +197,7 @@ impl Client {
     #[doc = include_str!("client/echo.txt")]
     /// # let client = tautline::Client::connect(&url)?;
     /// let handshake = client.handshake().expect("the line is up");
-    /// println!("connected to {} in {:?}", handshake.address, handshake.timings.total);
+    /// println!("connected to {:?} in {:?}", handshake.address, handshake.timings.total);
     /// assert_eq!(handshake.headers.get("upgrade"), Some("websocket"));
     /// # Ok::<(), tautline::Error>(())
     /// ```

@@ -22,7 +22,7 @@ use crate::handshake::Timings;
 use crate::protocol::UpgradeRequest;
 use crate::shared::{self, Calls, Gate, ThreadHandle};
 use crate::transport::stream::{Poller, Raw, Wire};
-use crate::transport::{Attempt, Connection, Settings, Target, connect};
+use crate::transport::{Attempt, Connection, Settings, connect};
 
 /// The result of attempt `generation`.
 pub(crate) struct Dialled<T: Raw = Stream> {
@@ -258,10 +258,12 @@ impl Thread {
 
     /// The application's code that can have panicked, if any was running.
     fn callback(&self) -> &'static str {
-        let resolves = self.job.as_ref().is_some_and(|job| job.settings.resolver.is_some());
+        let has =
+            |behaviour: fn(&Settings) -> bool| self.job.as_ref().is_some_and(|job| behaviour(&job.settings));
         match self.shared.lock().phase {
             Phase::Fetch => "fetch",
-            Phase::Resolve if resolves => "resolver",
+            Phase::Resolve if has(|settings| settings.resolver.is_some()) => "resolver",
+            Phase::Connect if has(|settings| settings.supply.is_some()) => "connector",
             _ => INTERNAL,
         }
     }
@@ -315,15 +317,14 @@ impl Attempt for Thread {
         Ok(result)
     }
 
-    fn resolve(&mut self, target: &Target<'_>) -> Result<Vec<SocketAddr>, Error> {
-        let endpoint = &target.endpoint;
+    fn resolve(&mut self, endpoint: &Endpoint, settings: &Settings) -> Result<Vec<SocketAddr>, Error> {
         let (name, port) = (endpoint.name(), endpoint.port);
         // A look-up that an abandoned attempt began, and that has ended since, serves this attempt.
         if let Some(found) = self.resolved.take_if(|found| found.name == name && found.port == port) {
             return Ok(found.addresses);
         }
         let addresses = self
-            .uninterruptible(&format!("looking up {name}"), || match &target.settings.resolver {
+            .uninterruptible(&format!("looking up {name}"), || match &settings.resolver {
                 // An address with a zone is not a name, and only the system knows its interfaces.
                 Some(resolver) if endpoint.zone.is_none() => resolver(&name, port),
                 _ => (&*name, port).to_socket_addrs().map(Iterator::collect),

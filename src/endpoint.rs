@@ -7,7 +7,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use crate::error::Error;
 
-/// Where to dial, from a `ws://` or `wss://` URL (RFC 6455, section 3). Displays as `host:port` and no more.
+/// Where to dial, from a `ws://` or `wss://` URL (RFC 6455, section 3), or one of a Unix socket. Displays as `host:port`, or
+/// `unix:path`, and no more.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     pub(crate) secure: bool,
@@ -19,6 +20,8 @@ pub(crate) struct Endpoint {
     pub(crate) port: u16,
     /// Path and query, as the request line needs them.
     pub(crate) resource: Box<str>,
+    /// The Unix socket to connect to. Host and port are then those that a server there is told: `localhost`.
+    pub(crate) path: Option<Box<str>>,
     /// User and password, decoded, with the colon between them. One may be empty, not both.
     pub(crate) userinfo: Option<Box<str>>,
 }
@@ -29,6 +32,9 @@ impl Endpoint {
         let bad = |reason: String| Err(Error::InvalidUrl { reason: reason.into() });
         if let Some(at) = url.find(|c: char| c.is_whitespace() || c.is_control()) {
             return bad(format!("white space or a control character at byte {at}"));
+        }
+        if let Some((secure, rest)) = of_unix_socket(url) {
+            return Self::parse_path(secure, rest);
         }
         let Some((scheme, rest)) =
             url.split_once("://").filter(|(scheme, _)| !scheme.contains([':', '/', '?']))
@@ -47,9 +53,7 @@ impl Endpoint {
             _ => return bad("it must start with ws:// or wss://".into()),
         };
         if rest.contains('#') {
-            return bad(
-                "it has a fragment (#…), which a WebSocket URL must not have; write %23 for a '#'".into()
-            );
+            return bad(FRAGMENT.into());
         }
         let (authority, resource) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         let (userinfo, authority) = match authority.rsplit_once('@') {
@@ -78,12 +82,33 @@ impl Endpoint {
                 _ => return bad("its port is not a number from 1 to 65535".into()),
             },
         };
-        let resource = match resource.as_bytes().first() {
-            None => "/".into(),
-            Some(b'?') => format!("/{resource}").into(),
-            Some(_) => resource.into(),
-        };
-        Ok(Self { secure, host, zone, port, resource, userinfo })
+        Ok(Self { secure, host, zone, port, resource: absolute(resource), path: None, userinfo })
+    }
+
+    /// Parses `/path/of/the/socket:/resource`, which may begin with `//`. The path is percent-decoded.
+    fn parse_path(secure: bool, rest: &str) -> Result<Self, Error> {
+        let bad = |reason: &str| Err(Error::InvalidUrl { reason: reason.into() });
+        if !cfg!(unix) {
+            return bad("its scheme is for Unix sockets, which this system does not have");
+        }
+        if rest.contains('#') {
+            return bad(FRAGMENT);
+        }
+        let rest = rest.strip_prefix("//").unwrap_or(rest);
+        let (path, resource) = rest.split_at(rest.find([':', '?']).unwrap_or(rest.len()));
+        let path = decode(path, "the path of its socket")?;
+        if !path.starts_with('/') || path.contains(char::is_control) {
+            return bad(
+                "its socket has no absolute path; write ws+unix:/path/of/the/socket:/resource, as in ws+unix:/run/app.sock:/feed",
+            );
+        }
+        if !resource.is_ascii() {
+            return bad("a character outside ASCII behind the path of its socket; write it percent-encoded");
+        }
+        let resource = absolute(resource.strip_prefix(':').unwrap_or(resource));
+        let port = if secure { 443 } else { 80 };
+        let host = "localhost".into();
+        Ok(Self { secure, host, zone: None, port, resource, path: Some(path), userinfo: None })
     }
 
     /// As much of a URL as may be shown.
@@ -127,6 +152,9 @@ impl Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(path) = &self.path {
+            return write!(f, "unix:{path}");
+        }
         let zone = self.zone.as_ref().map(|zone| format!("%25{zone}")).unwrap_or_default();
         write!(f, "{}:{}", self.bracketed(&zone), self.port)
     }
@@ -134,8 +162,29 @@ impl fmt::Display for Endpoint {
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{self}", if self.secure { "wss" } else { "ws" })
+        let scheme = if self.secure { "wss" } else { "ws" };
+        match &self.path {
+            Some(path) => write!(f, "{scheme}+unix:{path}"),
+            None => write!(f, "{scheme}://{self}"),
+        }
     }
+}
+
+const FRAGMENT: &str = "it has a fragment (#…), which a WebSocket URL must not have; write %23 for a '#'";
+
+/// Whether a URL of a Unix socket is for TLS, and what follows its scheme. Node's ws and Bun know this scheme.
+fn of_unix_socket(url: &str) -> Option<(bool, &str)> {
+    let (scheme, rest) = url.split_once(':')?;
+    if scheme.eq_ignore_ascii_case("ws+unix") {
+        Some((false, rest))
+    } else {
+        scheme.eq_ignore_ascii_case("wss+unix").then_some((true, rest))
+    }
+}
+
+/// Path and query, as the request line needs them.
+fn absolute(resource: &str) -> Box<str> {
+    if resource.starts_with('/') { resource.into() } else { format!("/{resource}").into() }
 }
 
 /// What is missing in a URL that does not begin with a scheme and `://`.
@@ -213,7 +262,7 @@ fn is_unreserved(byte: u8) -> bool {
 fn credentials(userinfo: &str) -> Result<Option<Box<str>>, Error> {
     let bad = |reason: &str| Err(Error::InvalidUrl { reason: reason.into() });
     let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
-    let (user, password) = (decode(user)?, decode(password)?);
+    let (user, password) = (decode(user, LOGIN)?, decode(password, LOGIN)?);
     // The server would take the text after the colon for the password.
     if user.contains(':') {
         return bad(
@@ -226,11 +275,12 @@ fn credentials(userinfo: &str) -> Result<Option<Box<str>>, Error> {
     Ok((!user.is_empty() || !password.is_empty()).then(|| format!("{user}:{password}").into()))
 }
 
-/// Undoes percent-encoding.
-fn decode(encoded: &str) -> Result<Box<str>, Error> {
-    let bad = || Error::InvalidUrl {
-        reason: "its user name or password is not percent-encoded as it should be".into(),
-    };
+const LOGIN: &str = "its user name or password";
+
+/// Undoes the percent-encoding of a part of the URL.
+fn decode(encoded: &str, part: &str) -> Result<Box<str>, Error> {
+    let bad =
+        || Error::InvalidUrl { reason: format!("{part} is not percent-encoded as it should be").into() };
     let mut bytes = Vec::with_capacity(encoded.len());
     let mut rest = encoded.as_bytes();
     while let [first, tail @ ..] = rest {
@@ -265,6 +315,35 @@ mod tests {
         assert_eq!(parsed("ws://h:/x"), (false, "h".into(), 80, "/x".into()));
         assert_eq!(parsed("ws://[::1]:81/"), (false, "::1".into(), 81, "/".into()));
         assert_eq!(parsed("ws://h/a@b:c"), (false, "h".into(), 80, "/a@b:c".into()));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_unix_socket_stands_in_front_of_the_resource() {
+        let parsed = |url| {
+            let endpoint = Endpoint::parse(url).unwrap();
+            (endpoint.to_string(), endpoint.resource.into_string())
+        };
+        let app = |resource: &str| ("unix:/run/app.sock".to_owned(), resource.to_owned());
+        assert_eq!(parsed("ws+unix:/run/app.sock"), app("/"));
+        assert_eq!(parsed("ws+unix:/run/app.sock:"), app("/"));
+        assert_eq!(parsed("WS+UNIX:/run/app.sock:/feed?x=1"), app("/feed?x=1"));
+        assert_eq!(parsed("ws+unix:///run/app.sock:/a:b"), app("/a:b"));
+        assert_eq!(parsed("ws+unix:/run/app.sock?x=1"), app("/?x=1"));
+        assert_eq!(parsed("ws+unix:/run/a%3Ab%20c:/x").0, "unix:/run/a:b c");
+        let secure = Endpoint::parse("wss+unix:/run/app.sock:/s3cret").unwrap();
+        assert_eq!(
+            (secure.secure, secure.host_header(), secure.tls_name()),
+            (true, "localhost".into(), "localhost")
+        );
+        assert_eq!(format!("{secure:?}"), "wss+unix:/run/app.sock");
+        for bad in ["ws+unix:", "ws+unix:run/app.sock", "ws+unix://host/run/app.sock", "ws+unix:/run/%0A"] {
+            assert!(Endpoint::parse(bad).unwrap_err().to_string().contains("absolute path"), "{bad}");
+        }
+        assert!(Endpoint::parse("ws+unix:/run/%zz").unwrap_err().to_string().contains("percent-encoded"));
+        assert!(Endpoint::parse("ws+unix:/run/a:/ü").unwrap_err().to_string().contains("outside ASCII"));
+        assert_eq!(parsed("ws+unix:/run/ü:/x").0, "unix:/run/ü");
+        assert!(Endpoint::parse("ws+unix:/run/a#b").unwrap_err().to_string().contains("fragment"));
     }
 
     #[test]

@@ -164,7 +164,7 @@ mod tests {
     fn debug_output_of_events_keeps_a_token_that_the_server_chose_as_the_subprotocol() {
         // Only the offer before it says that it is a token.
         let secrets = Secrets::of("ws://h", &[], &["access_token".into(), "s3cret".into()]);
-        let chosen = Handshake::new(([127, 0, 0, 1], 80), Some("s3cret".into()));
+        let chosen = Handshake::new(Some(([127, 0, 0, 1], 80).into()), Some("s3cret".into()));
         let handshake = Arc::new(Handshake { secrets, ..chosen });
         let connected = Event::Connected { handshake: Arc::clone(&handshake), attempts: 1, resumed: false };
         let moved = Event::Moved { handshake, maybe_delivered: Tickets::default() };

@@ -19,7 +19,7 @@ use crate::secrets::{Secrets, shown_subprotocols};
 /// fn report(event: &Event) {
 ///     if let Event::Connected { handshake, .. } = event {
 ///         let node = handshake.headers.get("X-Node").unwrap_or("unknown");
-///         println!("connected to {}, node {node}", handshake.address);
+///         println!("connected to {:?}, node {node}", handshake.address);
 ///     }
 /// }
 /// # let _ = report;
@@ -27,8 +27,9 @@ use crate::secrets::{Secrets, shown_subprotocols};
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Handshake {
-    /// The address of the server.
-    pub address: SocketAddr,
+    /// The address that the client is connected to: the server's or, through a proxy, the proxy's. `None` where there is no
+    /// such address: for a Unix socket, and with a [`connector`](crate::Builder::connector).
+    pub address: Option<SocketAddr>,
     /// The subprotocol that the server chose, if it chose one.
     pub subprotocol: Option<Box<str>>,
     /// The headers of the server's answer.
@@ -135,7 +136,7 @@ impl ResponseHeaders {
 }
 
 impl Handshake {
-    pub(crate) fn new(address: impl Into<SocketAddr>, subprotocol: Option<Box<str>>) -> Self {
+    pub(crate) fn new(address: impl Into<Option<SocketAddr>>, subprotocol: Option<Box<str>>) -> Self {
         Self {
             address: address.into(),
             subprotocol,
@@ -194,7 +195,7 @@ mod tests {
     fn debug_output_keeps_the_values_of_headers_and_a_secret_in_a_name() {
         let secrets = Secrets::of("ws://h/?token=t0ken-s3cret", &[], &[]);
         let headers = ResponseHeaders::new([("X-A", "hush"), ("X-t0ken-s3cret", "hush")], secrets);
-        let handshake = Handshake { headers, ..Handshake::new(([127, 0, 0, 1], 80), None) };
+        let handshake = Handshake { headers, ..Handshake::new(Some(([127, 0, 0, 1], 80).into()), None) };
         let shown = format!("{handshake:?}");
         assert!(shown.contains(r#"headers: {"X-A": ***, "X-***": ***}"#), "{shown}");
         assert!(!shown.contains("hush") && !shown.contains("s3cret"), "{shown}");

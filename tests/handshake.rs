@@ -48,7 +48,7 @@ fn the_headers_of_the_answer_are_in_the_event_and_at_the_client() {
     let client = Client::connect(server.url()).unwrap();
     let handshake = wait_for(&client, connected);
     assert!(Arc::ptr_eq(&handshake, &client.handshake().unwrap()));
-    assert_eq!(handshake.address, server.address());
+    assert_eq!(handshake.address, Some(server.address()));
     let headers = &handshake.headers;
     assert_eq!(headers.get("SET-COOKIE"), Some("a=hush"));
     assert_eq!(headers.get_all("Set-Cookie").collect::<Vec<_>>(), ["a=hush", "d=hush"]);

@@ -75,12 +75,13 @@ const FOLDERS: [Folder; 6] = [
         name: "transport",
         in_parts: None,
         floors: &[
-            "circle: mod answer body tcp tls upgrade",
+            "circle: mod answer body reach tcp tls upgrade",
             "circle: socket scanned",
             "frame_scanner",
             "link",
             "frame pipe fake",
-            "addresses race stream",
+            "circle: carrier stream",
+            "addresses race",
         ],
     },
     Folder {

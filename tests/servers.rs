@@ -20,7 +20,7 @@ fn list<const N: usize>(urls: [String; N]) -> ConnectionConfig {
 /// Waits for the next connection. Returns the port of its server.
 fn port(client: &Client) -> u16 {
     wait_for(client, |event| match event {
-        Event::Connected { handshake, .. } => Some(handshake.address.port()),
+        Event::Connected { handshake, .. } => handshake.address.map(|address| address.port()),
         _ => None,
     })
 }

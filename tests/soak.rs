@@ -231,7 +231,7 @@ impl Wanderer {
                     }
                 }
                 Event::Connected { handshake, .. } => {
-                    if handshake.address == self.resting_place && self.rests.load(SeqCst) {
+                    if handshake.address == Some(self.resting_place) && self.rests.load(SeqCst) {
                         break;
                     }
                     for _ in 0..HEARD {

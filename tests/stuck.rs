@@ -4,6 +4,7 @@
 mod common;
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -13,8 +14,8 @@ use common::{LONG, MS, Nobody, Server, accept_raw, eventually, frame, quick, rea
 use crossbeam_channel::{Receiver, Sender};
 use tautline::{
     Attempt, Beat, Builder, Client, ConnectionConfig, ConnectionState, Context, Error, Handshake,
-    HeartbeatConfig, Loss, Message, Outgoing, Protocol, ReconnectConfig, RequestId, Retry, Undelivered,
-    UpgradeRequest,
+    HeartbeatConfig, Loss, Message, Outgoing, Protocol, ReconnectConfig, RequestId, Retry, Stream,
+    Undelivered, UpgradeRequest,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -143,7 +144,7 @@ impl Protocol for Busy {
 }
 
 /// Every place there is, and how it is named.
-const PLACES: [(&str, &str); 20] = [
+const PLACES: [(&str, &str); 21] = [
     ("prepare", "tautline-io: prepare"),
     ("on_open", "tautline-io: on_open"),
     ("on_message", "tautline-io: on_message"),
@@ -163,6 +164,7 @@ const PLACES: [(&str, &str); 20] = [
     ("drop of a callback", DROP),
     ("fetch", "tautline-dial: the application's fetch"),
     ("resolver", "tautline-dial: looking up h"),
+    ("connector", "tautline-dial: the application's connector"),
     ("work", "tautline-work: the protocol's work"),
 ];
 
@@ -190,7 +192,16 @@ fn config(url: &str, close_timeout: Duration) -> ConnectionConfig {
 fn builder(config: ConnectionConfig, code: &Code) -> Builder {
     let (fetch, resolver, data, ready) = (code.clone(), code.clone(), code.clone(), code.clone());
     let dropped = Dropped(code.clone(), "drop of a callback");
-    Client::builder(config)
+    let mut builder = Client::builder(config);
+    if code.0.stuck_at == "connector" {
+        // It takes the place of the resolver.
+        let connector = code.clone();
+        builder = builder.connector(move |to| {
+            connector.pass("connector");
+            TcpStream::connect(("127.0.0.1", to.port)).map(Stream::from)
+        });
+    }
+    builder
         .fetch(move |request| {
             fetch.pass("fetch");
             Ok(request)
@@ -287,7 +298,7 @@ fn a_close_keeps_its_bound_whatever_code_it_meets_and_names_it() {
 fn a_close_while_no_line_is_open_waits_for_no_timeout_and_for_no_code_but_a_callback() {
     // What the dial thread is in is left behind.
     let places: Vec<_> = PLACES.into_iter().filter(|(_, name)| name.starts_with("tautline-dial")).collect();
-    assert_eq!(places.len(), 2);
+    assert_eq!(places.len(), 3);
     ends_at(&places, HOUR, |client| Some(client.close()));
     let silent = Server::start(|_, mut stream| while stream.read(&mut [0; 64]).is_ok_and(|n| n > 0) {});
     let nobody = Nobody::new();
@@ -372,7 +383,7 @@ fn every_caller_is_told_what_is_left_behind_however_many_there_are() {
 
 #[test]
 fn a_connect_keeps_its_bound_whatever_code_it_meets() {
-    let places = ["prepare", "on_open", "on_event_ready", "fetch", "resolver"];
+    let places = ["prepare", "on_open", "on_event_ready", "fetch", "resolver", "connector"];
     thread::scope(|scope| {
         for place in places {
             scope.spawn(move || {
@@ -384,7 +395,7 @@ fn a_connect_keeps_its_bound_whatever_code_it_meets() {
                 let builder = builder(config, &code);
                 let error = in_time(place, || builder.connect().unwrap_err());
                 let expected = match place {
-                    "fetch" | "resolver" => matches!(error, Error::ConnectTimeout { .. }),
+                    "fetch" | "resolver" | "connector" => matches!(error, Error::ConnectTimeout { .. }),
                     _ => matches!(error, Error::Timeout { .. }),
                 };
                 assert!(expected, "{place}: {error:?}");

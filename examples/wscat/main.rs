@@ -290,7 +290,8 @@ impl Session {
                 self.silent = Instant::now();
                 let chosen = handshake.subprotocol.as_deref();
                 let chosen = chosen.map_or(String::new(), |name| format!(", subprotocol {name}"));
-                self.screen.tell(Connected, &format!("  to {}{chosen}", handshake.address));
+                let to = handshake.address.map(|address| format!("  to {address}")).unwrap_or_default();
+                self.screen.tell(Connected, &format!("{to}{chosen}"));
             }
             Event::Disconnected { reason, retry_in: Some(delay), maybe_delivered, .. } => {
                 self.tally.doubtful += maybe_delivered.len();

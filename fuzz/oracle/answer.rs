@@ -134,6 +134,7 @@ fn dial(config: ConnectionConfig, pipe: Pipe, server: &mut Server<'_>) -> Result
         config,
         fetch: None,
         resolver: None,
+        supply: None,
         tls: Connector::default(),
         failed: Failed::default(),
     };
@@ -218,7 +219,7 @@ impl Attempt<Pipe> for Server<'_> {
         Ok(call())
     }
 
-    fn resolve(&mut self, _: &Target<'_>) -> Result<Vec<SocketAddr>, Error> {
+    fn resolve(&mut self, _: &Endpoint, _: &Settings) -> Result<Vec<SocketAddr>, Error> {
         Ok(Vec::new())
     }
 

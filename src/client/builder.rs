@@ -20,9 +20,11 @@ use crate::shared::Shared;
 use crate::shared::{AdaptiveSpin, CALLERS_FACTOR, Gate, Intake, LATE, Status, Thread};
 use crate::timer::Timer;
 use crate::transport::addresses::Failed;
+use crate::transport::carrier::Stream;
+use crate::transport::reach::Destination;
 use crate::transport::stream::Poller;
 use crate::transport::tls::Connector;
-use crate::transport::{Fetch, Resolver, Settings};
+use crate::transport::{Fetch, Resolver, Settings, Supply};
 
 /// Builds a client from a [`ConnectionConfig`] and from behaviour: a protocol, callbacks, a resolver.
 ///
@@ -38,6 +40,7 @@ pub struct Builder {
     config: ConnectionConfig,
     notify: Option<Notify>,
     resolver: Option<Resolver>,
+    supply: Option<Supply>,
     fetch: Option<Fetch>,
     protocol: Option<Box<dyn Protocol>>,
     data: Option<DataFilter>,
@@ -45,7 +48,7 @@ pub struct Builder {
 
 impl Builder {
     pub(super) fn new(config: ConnectionConfig) -> Self {
-        Self { config, notify: None, resolver: None, fetch: None, protocol: None, data: None }
+        Self { config, notify: None, resolver: None, supply: None, fetch: None, protocol: None, data: None }
     }
 
     /// Calls `callback` on the I/O thread after events were queued, once for any number of them.
@@ -93,6 +96,37 @@ impl Builder {
         resolver: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> Self {
         self.resolver = Some(Box::new(resolver));
+        self
+    }
+
+    /// Opens the stream of each attempt with `connector` instead of TCP: an SSH tunnel, a proxy with a login of its own
+    /// kind, a serial line, or a socket that is set up in a special way. What follows is as with TCP: the proxy of the
+    /// configuration, TLS for `wss://`, and the upgrade.
+    ///
+    /// The connector gets the host and the port of the URL or, with a [`proxy`](field@ConnectionConfig::proxy), of the
+    /// proxy. It looks up the name itself. It runs on the dial thread and may block until the deadline; an attempt that ends
+    /// meanwhile abandons the call, and no other attempt is made while the call still runs. An error is that of the attempt:
+    /// [`Error::Connect`]. If it panics, the attempt has failed. The settings of the
+    /// [`network`](field@ConnectionConfig::network) and the [`resolver`](Self::resolver) do not apply. A URL with the scheme
+    /// `ws+unix` needs no connector, and does not call it.
+    ///
+    /// ```no_run
+    /// # use std::net::TcpStream;
+    /// # use tautline::{Client, Stream};
+    /// let client = Client::builder("wss://gateway.internal:5000")
+    ///     .connector(|to| {
+    ///         println!("connecting to {} port {}", to.host, to.port);
+    ///         TcpStream::connect((to.host, to.port)).map(Stream::from)
+    ///     })
+    ///     .connect()?;
+    /// # drop(client);
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn connector(
+        mut self,
+        connector: impl Fn(&Destination<'_>) -> io::Result<Stream> + Send + Sync + 'static,
+    ) -> Self {
+        self.supply = Some(Box::new(connector));
         self
     }
 
@@ -200,7 +234,7 @@ impl Builder {
     }
 
     fn launch(self, one_attempt: bool) -> Result<Client, Error> {
-        let Self { mut config, notify, resolver, fetch, mut protocol, data } = self;
+        let Self { mut config, notify, resolver, supply, fetch, mut protocol, data } = self;
         config.check()?;
         if data.is_some() && config.idle_timeout.is_none() {
             let reason = "it is not set, but counts_as_data says which messages restart it; set it, or leave counts_as_data out";
@@ -245,8 +279,14 @@ impl Builder {
         let look = u64::try_from(config.spin.as_nanos()).unwrap_or(u64::MAX).saturating_mul(CALLERS_FACTOR);
         let patience = config.heartbeat.timeout;
         let confirms = config.confirms();
-        let settings =
-            Settings { config, fetch, resolver, tls: Connector::default(), failed: Failed::default() };
+        let settings = Settings {
+            config,
+            fetch,
+            resolver,
+            supply,
+            tls: Connector::default(),
+            failed: Failed::default(),
+        };
         let worker = IoThread::new(Setup {
             settings,
             protocol,

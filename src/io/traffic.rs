@@ -248,7 +248,7 @@ mod tests {
             let mut session =
                 Session::new(config, Some(Box::new(protocol)), Startup::default(), (now, wall)).unwrap();
             session.start(now);
-            let handshake = Arc::new(Handshake::new(([127, 0, 0, 1], 80), None));
+            let handshake = Arc::new(Handshake::new(Some(([127, 0, 0, 1], 80).into()), None));
             assert!(session.handle_opened(now, 1, &handshake, 0));
             Self { session, open: Open::new(ConnectionId(1), socket), system, now, accepted: 0 }
         }
@@ -373,7 +373,7 @@ mod tests {
             let mut bench = Bench::with(Mover, usize::MAX);
             bench.send(&["not confirmed yet"]);
             bench.session.handle_message(bench.now, ConnectionId(1), "move".into());
-            let handshake = Arc::new(Handshake::new(([127, 0, 0, 1], 80), None));
+            let handshake = Arc::new(Handshake::new(Some(([127, 0, 0, 1], 80).into()), None));
             assert!(bench.session.handle_opened(bench.now, 2, &handshake, 0));
             bench.session.handle_message(bench.now, ConnectionId(2), "welcome".into());
             for bytes in end {

@@ -127,7 +127,7 @@ impl Rig {
     }
 
     fn try_open(&mut self, generation: u64) -> bool {
-        let opened = Arc::new(Handshake::new(address(), Some("chat".into())));
+        let opened = Arc::new(Handshake::new(Some(address()), Some("chat".into())));
         let wanted = self.session.handle_opened(self.now, generation, &opened, UPGRADE);
         if wanted {
             (self.handed, self.taken) = (UPGRADE, UPGRADE);

@@ -92,7 +92,7 @@ impl Line {
         let (generation, request) = self.take_attempt();
         let secrets = request.secrets();
         let headers = ResponseHeaders::new(headers.iter().copied(), secrets.clone());
-        let agreed = Handshake::new(([192, 0, 2, 1], 443), chosen.map(Into::into));
+        let agreed = Handshake::new(Some(([192, 0, 2, 1], 443).into()), chosen.map(Into::into));
         let handshake = Handshake { headers, secrets, ..agreed };
         let moves = self.turn.session.current().is_some();
         let server = if moves { &mut self.beside } else { &mut self.server };

@@ -16,9 +16,9 @@ pub(crate) mod fake;
 mod frame;
 mod frame_scanner;
 mod race;
+pub(crate) mod reach;
 mod scanned;
 mod tcp;
-mod tunnel;
 pub(crate) mod upgrade;
 
 use std::io;
@@ -37,6 +37,8 @@ use crate::protocol::UpgradeRequest;
 use crate::secrets::Secrets;
 use crate::transport::addresses::Failed;
 use crate::transport::link::Link;
+pub(crate) use crate::transport::reach::Supply;
+use crate::transport::reach::reach;
 use crate::transport::socket::Socket;
 use crate::transport::stream::{Raw, Wire};
 use crate::transport::upgrade::Upgraded;
@@ -48,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) fetch: Option<Fetch>,
     /// Replaces the system's resolver.
     pub(crate) resolver: Option<Resolver>,
+    /// Replaces TCP.
+    pub(crate) supply: Option<Supply>,
     /// The connector for this client's TLS set-up, once it has been built.
     pub(crate) tls: tls::Connector,
     /// The addresses that failed.
@@ -95,7 +99,7 @@ pub(crate) trait Attempt<T: Raw = Stream> {
     fn uninterruptible<R>(&mut self, what: &str, call: impl FnOnce() -> R) -> Result<R, Error>;
 
     /// The addresses of a host name. May block.
-    fn resolve(&mut self, target: &Target<'_>) -> Result<Vec<SocketAddr>, Error>;
+    fn resolve(&mut self, endpoint: &Endpoint, settings: &Settings) -> Result<Vec<SocketAddr>, Error>;
 
     /// Waits until `wire` can proceed. Returns `false` if `patience` ends first.
     fn wait(&mut self, wire: &mut Wire<T>, patience: Option<Duration>) -> Result<bool, Error>;
@@ -127,16 +131,11 @@ pub(crate) fn connect(
         }
     };
     let target = Target { endpoint: request.check()?, request, settings };
-    let addresses = if let Some(address) = target.endpoint.address() {
-        vec![address]
-    } else {
-        attempt.enter(Phase::Resolve, Some(&target.endpoint))?;
-        attempt.resolve(&target)?
-    };
-    attempt.enter(Phase::Connect, Some(&target.endpoint))?;
-    let (wire, address) = tcp::connect(&target.endpoint, &addresses, settings, attempt)?;
+    let (wire, address) = reach(&target.endpoint, settings, attempt)?;
     // Until somebody has answered there: TLS or the upgrade may fail as well.
-    settings.failed.add(attempt.now(), address);
+    if let Some(address) = address {
+        settings.failed.add(attempt.now(), address);
+    }
     let mut link = if target.endpoint.secure {
         attempt.enter(Phase::Tls, None)?;
         tls::handshake(wire, &target, attempt)?
@@ -145,7 +144,7 @@ pub(crate) fn connect(
     };
     attempt.enter(Phase::Upgrade, None)?;
     let upgraded = upgrade::upgrade(&mut link, &target, attempt);
-    if matches!(upgraded, Ok(_) | Err(Error::UpgradeRejected(_))) {
+    if let (Some(address), Ok(_) | Err(Error::UpgradeRejected(_))) = (address, &upgraded) {
         settings.failed.forget(address);
     }
     let Upgraded { subprotocol, headers, rest } = upgraded?;

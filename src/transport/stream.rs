@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::transport::carrier::Stream;
-use mio::event::{Event, Source};
+use mio::event::Event;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
 const WAKER: Token = Token(0);
@@ -259,17 +259,7 @@ impl<T: Raw> Wire<T> {
         Ok(length)
     }
 
-    /// Puts back what was read too much, in front of what comes next.
-    pub(crate) fn unread(&mut self, bytes: &[u8]) {
-        self.ahead.splice(..0, bytes.iter().copied());
-    }
-
-    /// Ends the connection on every layer.
-    pub(super) fn hang_up(&mut self) -> io::Result<()> {
-        self.raw.hang_up()
-    }
-
-    pub(super) fn note(&mut self, event: &Event) {
+    fn note(&mut self, event: &Event) {
         self.raw.note(event);
         self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         self.ending |= event.is_read_closed() || event.is_error();
@@ -305,11 +295,6 @@ impl Wire {
             self.armed = wanted;
         }
         Ok(())
-    }
-
-    /// What is registered with a poller.
-    pub(super) fn source(&mut self) -> &mut impl Source {
-        &mut self.raw
     }
 }
 

@@ -23,7 +23,7 @@ use crate::transport::{Attempt, Settings, system};
 const UNSENT: u32 = 128 << 10;
 
 /// The token of the wire that comes of the race. The waker has 0, and those in the race have what follows.
-const WIRE: usize = 1;
+pub(super) const WIRE: usize = 1;
 
 /// Races the addresses: see [`Race`]. One that fails, or that a later one overtakes, goes last in the next attempts.
 pub(crate) fn connect(
@@ -191,7 +191,7 @@ fn prepare(socket: &Socket, network: &NetworkConfig) -> io::Result<()> {
 
 /// Limits how much unsent data the system holds, because a ping would wait behind it. By default that is megabytes: on
 /// a line of 256 KiB/s a ping took 14.7 s; with this limit it takes 0.4 s.
-fn keep_short(socket: &Socket) {
+pub(super) fn keep_short(socket: &Socket) {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let set = socket.set_tcp_notsent_lowat(UNSENT);
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -217,25 +217,30 @@ fn is_under_way(error: &io::Error) -> bool {
     return error.kind() == io::ErrorKind::WouldBlock;
 }
 
-/// A setting of the network that the system refuses.
+/// The system's error, with what it is about in front of it.
 #[derive(Debug)]
-struct Refused {
+struct Explained {
     what: String,
     source: io::Error,
 }
 
+/// A setting of the network that the system refuses.
 fn refused(setting: &str, value: &impl fmt::Display, words: &str) -> impl FnOnce(io::Error) -> io::Error {
     let what = format!("network.{setting} ({value}) {words}");
-    move |source| io::Error::new(source.kind(), Refused { what, source })
+    move |source| explained(what, source)
 }
 
-impl fmt::Display for Refused {
+pub(super) fn explained(what: impl Into<String>, source: io::Error) -> io::Error {
+    io::Error::new(source.kind(), Explained { what: what.into(), source })
+}
+
+impl fmt::Display for Explained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.what, self.source)
     }
 }
 
-impl StdError for Refused {
+impl StdError for Explained {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         Some(&self.source)
     }

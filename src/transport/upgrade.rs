@@ -184,7 +184,14 @@ pub(crate) mod tests {
     pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
     fn settings(config: ConnectionConfig) -> Settings {
-        Settings { config, fetch: None, resolver: None, tls: Connector::default(), failed: Failed::default() }
+        Settings {
+            config,
+            fetch: None,
+            resolver: None,
+            supply: None,
+            tls: Connector::default(),
+            failed: Failed::default(),
+        }
     }
 
     fn target(settings: &Settings) -> Target<'_> {

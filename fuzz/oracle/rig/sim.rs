@@ -131,7 +131,7 @@ impl Sim {
             taken: 0,
             blocked: false,
         });
-        let handshake = Arc::new(Handshake::new(([127, 0, 0, 1], 80), None));
+        let handshake = Arc::new(Handshake::new(Some(([127, 0, 0, 1], 80).into()), None));
         Box::new(Connection { socket, handshake })
     }
 }

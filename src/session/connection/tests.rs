@@ -11,7 +11,7 @@ fn config() -> ConnectionConfig {
 }
 
 fn connection(stage: Stage) -> Connection {
-    let handshake = Arc::new(Handshake::new(([192, 0, 2, 1], 80), None));
+    let handshake = Arc::new(Handshake::new(Some(([192, 0, 2, 1], 80).into()), None));
     Connection::new(ConnectionId(1), handshake, stage, &config(), 100, false)
 }
 

@@ -8,7 +8,7 @@ use crate::handshake::Handshake;
 
 fn open(id: u64, stage: Stage) -> Connection {
     let config = ConnectionConfig::new("ws://test.example");
-    let handshake = Arc::new(Handshake::new(([192, 0, 2, 1], 80), None));
+    let handshake = Arc::new(Handshake::new(Some(([192, 0, 2, 1], 80).into()), None));
     Connection::new(ConnectionId(id), handshake, stage, &config, 0, false)
 }
 

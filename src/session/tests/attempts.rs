@@ -21,7 +21,7 @@ fn the_first_attempt_leads_to_an_open_line_in_order() {
     assert!(matches!(
         &events[1],
         Event::Connected { handshake, .. }
-            if handshake.address == address() && handshake.subprotocol.as_deref() == Some("chat")
+            if handshake.address == Some(address()) && handshake.subprotocol.as_deref() == Some("chat")
     ));
     assert_eq!(rig.actions(), []);
 }

@@ -50,7 +50,7 @@ impl Rig {
         self.receive("move");
         let dialled = self.actions();
         assert!(matches!(dialled[..], [Action::Dial { .. }]), "{dialled:?}");
-        let opened = Arc::new(Handshake::new(address(), None));
+        let opened = Arc::new(Handshake::new(Some(address()), None));
         assert!(self.session.handle_opened(self.now, self.generation, &opened, UPGRADE));
         ConnectionId(self.generation)
     }

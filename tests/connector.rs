@@ -1,0 +1,317 @@
+//! Streams that the application supplies, and Unix sockets.
+#![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
+
+mod common;
+
+use std::io;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+
+use common::{LONG, MS, Server, disconnected, eventually, quick, tls_acceptor, tls_connector, wait_for};
+use tautline::{Client, ConnectionConfig, DisconnectReason, Error, Event, Message, Stream};
+
+fn to_tcp(
+    server: &Server,
+) -> impl Fn(&tautline::Destination<'_>) -> io::Result<Stream> + Send + Sync + 'static {
+    let address = server.address();
+    move |_| TcpStream::connect(address).map(Stream::from)
+}
+
+#[test]
+fn a_connector_supplies_the_stream_of_each_attempt() {
+    let server = Server::echo();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let (seen, address) = (Arc::clone(&asked), server.address());
+    // Nobody knows this name: the connector alone says where it is.
+    let client = Client::builder(quick("ws://device.internal:81/x"))
+        .connector(move |to| {
+            seen.lock().unwrap().push((to.host.to_owned(), to.port));
+            TcpStream::connect(address).map(Stream::from)
+        })
+        .connect()
+        .unwrap();
+    assert_eq!(client.handshake().unwrap().address, None);
+    for n in 1..=3 {
+        client.send("hello").unwrap();
+        assert_eq!(client.recv_timeout(LONG).unwrap().as_text(), Some("hello"));
+        assert_eq!(*asked.lock().unwrap(), vec![("device.internal".to_owned(), 81); n]);
+        server.cut();
+        eventually("the next connection", || client.stats().connects == n as u64 + 1);
+    }
+    assert!(client.close().is_empty());
+}
+
+#[test]
+fn tls_goes_over_the_stream_of_a_connector() {
+    let server = Server::start(|_, stream| {
+        let mut socket = tungstenite::accept(tls_acceptor().accept(stream).unwrap()).unwrap();
+        while let Ok(message) = socket.read() {
+            drop(socket.send(message));
+        }
+    });
+    let config = quick("wss://localhost:1").tls(tls_connector());
+    let client = Client::builder(config).connector(to_tcp(&server)).connect().unwrap();
+    let large = vec![7; 3 << 20];
+    client.send(large.clone()).unwrap();
+    assert!(client.recv_timeout(LONG).unwrap() == Message::from(large));
+}
+
+#[test]
+fn the_error_of_a_connector_is_that_of_the_attempt_and_the_next_one_follows() {
+    let server = Server::echo();
+    let (calls, address) = (AtomicUsize::new(0), server.address());
+    let client = Client::builder(quick("ws://device.internal:81"))
+        .connector(move |_| match calls.fetch_add(1, SeqCst) {
+            0 => Err(io::Error::other("the modem is off")),
+            1 => panic!("a connector that panics"),
+            _ => TcpStream::connect(address).map(Stream::from),
+        })
+        .start()
+        .unwrap();
+    let mut failures = Vec::new();
+    wait_for(&client, |event| {
+        if let Event::Disconnected { reason: DisconnectReason::ConnectFailed(error), .. } = &event {
+            failures.push(error.to_string());
+        }
+        matches!(event, Event::Connected { .. }).then_some(())
+    });
+    assert_eq!(
+        failures,
+        [
+            "connecting to device.internal:81: the modem is off",
+            "the application's connector callback panicked"
+        ]
+    );
+}
+
+#[test]
+fn a_connector_that_does_not_return_is_left_behind_and_named() {
+    let (release, held) = crossbeam_channel::bounded::<()>(0);
+    let config = quick("ws://device.internal:81").connect_timeout(50 * MS);
+    let builder = Client::builder(config).connector(move |_| {
+        let _ = held.recv();
+        Err(io::ErrorKind::Interrupted.into())
+    });
+    let error = builder.connect().unwrap_err();
+    assert!(matches!(error, Error::ConnectTimeout { .. }), "{error}");
+    assert!(error.to_string().contains("device.internal:81 timed out after 50ms"), "{error}");
+    drop(release);
+}
+
+#[test]
+fn a_blocking_stream_is_made_non_blocking_so_that_an_end_has_its_bound() {
+    // It takes the connection, and never answers.
+    let server = Server::start(|_, stream| {
+        let _ = io::copy(&mut &stream, &mut io::sink());
+    });
+    let client =
+        Client::builder(quick("ws://device.internal:81")).connector(to_tcp(&server)).start().unwrap();
+    eventually("the upgrade", || client.stats().attempts == 1);
+    let left = client.terminate();
+    assert_eq!(left.still_inside, None);
+}
+
+#[cfg(unix)]
+mod unix {
+    use std::io::{Read, Write};
+    use std::os::fd::{AsFd, BorrowedFd};
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::path::PathBuf;
+    use std::thread;
+
+    use super::*;
+
+    /// A server on a Unix socket in a folder of its own, which lives as long as the test.
+    struct Socket {
+        folder: PathBuf,
+    }
+
+    impl Socket {
+        fn new(name: &str) -> Self {
+            common::watchdog::watch();
+            let folder = std::env::temp_dir().join(format!("tautline-{}-{name}", std::process::id()));
+            std::fs::create_dir_all(&folder).unwrap();
+            Self { folder }
+        }
+
+        fn path(&self) -> PathBuf {
+            self.folder.join("app.sock")
+        }
+
+        fn url(&self, resource: &str) -> String {
+            format!("ws+unix:{}:{resource}", self.path().display())
+        }
+
+        /// Answers every message with itself, on one connection after the other. The first message names the resource.
+        fn echo(&self) {
+            let listener = UnixListener::bind(self.path()).unwrap();
+            thread::spawn(move || {
+                for stream in listener.incoming() {
+                    serve(stream.unwrap());
+                }
+            });
+        }
+    }
+
+    impl Drop for Socket {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+
+    fn serve(stream: UnixStream) {
+        let mut asked = String::new();
+        let callback = |request: &tungstenite::handshake::server::Request, answer| {
+            let host = request.headers().get("Host").and_then(|host| host.to_str().ok()).unwrap_or_default();
+            asked = format!("{host} {}", request.uri());
+            Ok(answer)
+        };
+        let Ok(mut socket) = tungstenite::accept_hdr(stream, callback) else { return };
+        drop(socket.send(asked.into()));
+        while let Ok(message) = socket.read() {
+            if message.to_text().is_ok_and(|text| text == "end") {
+                return;
+            }
+            if message.is_text() || message.is_binary() {
+                drop(socket.send(message));
+            }
+        }
+    }
+
+    #[test]
+    fn a_unix_socket_is_reached_by_its_url_and_again_after_a_loss() {
+        let socket = Socket::new("again");
+        socket.echo();
+        let client = Client::connect(quick(&socket.url("/feed?x=1"))).unwrap();
+        assert_eq!(client.handshake().unwrap().address, None);
+        for _ in 0..3 {
+            assert_eq!(client.recv_timeout(LONG).unwrap().as_text(), Some("localhost /feed?x=1"));
+            // More than the socket's buffer holds.
+            let large = vec![7; 3 << 20];
+            client.send(large.clone()).unwrap();
+            assert!(client.recv_timeout(LONG).unwrap() == Message::from(large));
+            client.send("end").unwrap();
+        }
+        assert!(client.close().is_empty());
+    }
+
+    #[test]
+    fn a_unix_socket_that_is_not_there_yet_is_found_when_it_is() {
+        let socket = Socket::new("not-yet");
+        let error = Client::connect(socket.url("/")).unwrap_err();
+        let shown = format!("connecting to unix:{}: No such file or directory", socket.path().display());
+        assert!(error.to_string().starts_with(&shown), "{error}");
+        let client = Client::start(quick(&socket.url("/"))).unwrap();
+        let (reason, _) = wait_for(&client, disconnected);
+        assert!(reason.to_string().starts_with(&shown), "{reason}");
+        socket.echo();
+        client.wait_ready(LONG).unwrap();
+    }
+
+    #[test]
+    fn a_unix_socket_without_room_is_tried_until_there_is_some() {
+        let socket = Socket::new("room");
+        let listener = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        listener.bind(&socket2::SockAddr::unix(socket.path()).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let listener = UnixListener::from(std::os::fd::OwnedFd::from(listener));
+        let first = UnixStream::connect(socket.path()).unwrap();
+        let client = Client::start(ConnectionConfig::new(socket.url("/")).connect_timeout(LONG)).unwrap();
+        eventually("the attempt", || client.stats().attempts == 1);
+        drop(first);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                serve(stream.unwrap());
+            }
+        });
+        client.wait_ready(LONG).unwrap();
+        assert_eq!(client.stats().attempts, 1, "one attempt waits for the room");
+        assert!(client.close().is_empty());
+    }
+
+    /// Has a descriptor, and is no socket of the standard library's.
+    struct Own(UnixStream, Arc<()>);
+
+    impl AsFd for Own {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+
+    impl Read for Own {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            // In small pieces, as a terminal would.
+            let most = buffer.len().min(100);
+            self.0.read(&mut buffer[..most])
+        }
+    }
+
+    impl Write for Own {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.write(&bytes[..bytes.len().min(100)])
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn anything_with_a_descriptor_is_a_stream_and_is_dropped_with_its_connection() {
+        let alive = Arc::new(());
+        let held = Arc::clone(&alive);
+        let client = Client::builder(quick("ws://device.internal/x"))
+            .connector(move |_| {
+                let (ours, theirs) = UnixStream::pair()?;
+                thread::spawn(move || serve(theirs));
+                Ok(Stream::new(Own(ours, Arc::clone(&held))))
+            })
+            .connect()
+            .unwrap();
+        for n in 1..=3_u64 {
+            assert_eq!(client.recv_timeout(LONG).unwrap().as_text(), Some("device.internal /x"));
+            let large = vec![7; 300_000];
+            client.send(large.clone()).unwrap();
+            assert!(client.recv_timeout(LONG).unwrap() == Message::from(large));
+            client.send("end").unwrap();
+            eventually("the next connection", || client.stats().connects == n + 1);
+            assert_eq!(Arc::strong_count(&alive), 3, "one is open, and one is the connector's");
+        }
+        assert!(client.close().is_empty());
+        eventually("the end of the stream", || Arc::strong_count(&alive) == 1);
+    }
+
+    #[test]
+    fn a_stream_that_the_system_can_not_wait_for_is_refused() {
+        struct File(std::fs::File);
+        impl AsFd for File {
+            fn as_fd(&self) -> BorrowedFd<'_> {
+                self.0.as_fd()
+            }
+        }
+        impl Read for File {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.0.read(buffer)
+            }
+        }
+        impl Write for File {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.write(bytes)
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let socket = Socket::new("file");
+        let path = socket.folder.join("file");
+        let error = Client::builder("ws://device.internal/x")
+            .connector(move |_| std::fs::File::create(&path).map(|file| Stream::new(File(file))))
+            .connect()
+            .unwrap_err();
+        let says =
+            "connecting to device.internal:80: the system can't wait for the stream of the connector: ";
+        assert!(error.to_string().starts_with(says), "{error}");
+    }
+}
