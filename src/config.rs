@@ -46,6 +46,10 @@ pub struct ConnectionConfig {
     /// credentials; the user must not contain a colon. Write the zone of an IPv6 address behind `%25`:
     /// `ws://[fe80::1%25eth0]`. A host name outside ASCII is converted to punycode; everything else outside ASCII must be
     /// percent-encoded.
+    ///
+    /// On Unix, `ws+unix:/run/app.sock:/feed` connects to a Unix socket: the absolute path of the socket, a colon, and the
+    /// resource. Write a colon in the path as `%3A`. The server is told the host `localhost`. `wss+unix` does the same with
+    /// TLS, and checks a certificate for that name.
     pub url: String,
     /// Further servers. [`url`](field@Self::url) is the first of the list. A URL that is there twice counts once, and the
     /// list has at most 1,024 of them. Default `None`: one server.

@@ -38,6 +38,7 @@
 //! | set timeouts, limits, heartbeats, reconnects | [`ConnectionConfig`], [`HeartbeatConfig`], [`ReconnectConfig`] |
 //! | try several servers | [`ConnectionConfig::servers`](field@ConnectionConfig::servers) |
 //! | trust a private authority, show a client certificate | [`ConnectionConfig::tls`](field@ConnectionConfig::tls), [`Certificate`], [`Identity`] |
+//! | connect by a Unix socket, an SSH tunnel, a serial line | [`ConnectionConfig::url`](field@ConnectionConfig::url), [`Builder::connector`], [`Stream`] |
 //! | know what happens on the line | [`Event`], [`Client::status`], [`ConnectionState`], [`Stats`] |
 //! | know which server answered, with which subprotocol and headers, and how fast | [`Client::handshake`], [`Handshake`] |
 //! | go offline for a while, or reconnect | [`Client::suspend`], [`Client::reconnect`] |

@@ -37,7 +37,7 @@ fn network() -> NetworkConfig {
 
 /// Where the client is connected to.
 fn address(client: &Client) -> SocketAddr {
-    client.handshake().unwrap().address
+    client.handshake().unwrap().address.unwrap()
 }
 
 fn lines(source: &std::io::Error) -> Vec<(SocketAddr, String)> {

@@ -101,13 +101,15 @@ fn a_connector_that_does_not_return_is_left_behind_and_named() {
 
 #[test]
 fn a_blocking_stream_is_made_non_blocking_so_that_an_end_has_its_bound() {
-    // It takes the connection, and never answers.
-    let server = Server::start(|_, stream| {
-        let _ = io::copy(&mut &stream, &mut io::sink());
+    // It reads the request, and never answers.
+    let (asked_in, asked) = crossbeam_channel::unbounded();
+    let server = Server::start(move |_, mut stream| {
+        drop(asked_in.send(common::read_head(&mut stream)));
+        let _ = io::copy(&mut stream, &mut io::sink());
     });
     let client =
         Client::builder(quick("ws://device.internal:81")).connector(to_tcp(&server)).start().unwrap();
-    eventually("the upgrade", || client.stats().attempts == 1);
+    asked.recv_timeout(LONG).unwrap();
     let left = client.terminate();
     assert_eq!(left.still_inside, None);
 }
@@ -119,6 +121,9 @@ mod unix {
     use std::os::unix::net::{UnixListener, UnixStream};
     use std::path::PathBuf;
     use std::thread;
+
+    use tungstenite::WebSocket;
+    use tungstenite::protocol::Role;
 
     use super::*;
 
@@ -160,15 +165,16 @@ mod unix {
         }
     }
 
-    fn serve(stream: UnixStream) {
-        let mut asked = String::new();
-        let callback = |request: &tungstenite::handshake::server::Request, answer| {
-            let host = request.headers().get("Host").and_then(|host| host.to_str().ok()).unwrap_or_default();
-            asked = format!("{host} {}", request.uri());
-            Ok(answer)
-        };
-        let Ok(mut socket) = tungstenite::accept_hdr(stream, callback) else { return };
-        drop(socket.send(asked.into()));
+    fn serve(mut stream: UnixStream) {
+        let head = common::read_head(&mut stream);
+        // Somebody may have connected and said nothing.
+        if head.is_empty() || stream.write_all(common::good_answer(&head, "").as_bytes()).is_err() {
+            return;
+        }
+        let resource = head.split(' ').nth(1).unwrap_or_default();
+        let host = head.lines().find_map(|line| line.strip_prefix("Host: ")).unwrap_or_default();
+        let mut socket = WebSocket::from_raw_socket(stream, Role::Server, None);
+        drop(socket.send(format!("{host} {resource}").into()));
         while let Ok(message) = socket.read() {
             if message.to_text().is_ok_and(|text| text == "end") {
                 return;
@@ -185,13 +191,14 @@ mod unix {
         socket.echo();
         let client = Client::connect(quick(&socket.url("/feed?x=1"))).unwrap();
         assert_eq!(client.handshake().unwrap().address, None);
-        for _ in 0..3 {
+        for n in 1..=3_u64 {
             assert_eq!(client.recv_timeout(LONG).unwrap().as_text(), Some("localhost /feed?x=1"));
             // More than the socket's buffer holds.
             let large = vec![7; 3 << 20];
             client.send(large.clone()).unwrap();
             assert!(client.recv_timeout(LONG).unwrap() == Message::from(large));
             client.send("end").unwrap();
+            eventually("the next connection", || client.stats().connects == n + 1);
         }
         assert!(client.close().is_empty());
     }
@@ -231,11 +238,14 @@ mod unix {
     }
 
     /// Has a descriptor, and is no socket of the standard library's.
-    struct Own(UnixStream, Arc<()>);
+    struct Own {
+        stream: UnixStream,
+        _alive: Arc<()>,
+    }
 
     impl AsFd for Own {
         fn as_fd(&self) -> BorrowedFd<'_> {
-            self.0.as_fd()
+            self.stream.as_fd()
         }
     }
 
@@ -243,13 +253,13 @@ mod unix {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
             // In small pieces, as a terminal would.
             let most = buffer.len().min(100);
-            self.0.read(&mut buffer[..most])
+            self.stream.read(&mut buffer[..most])
         }
     }
 
     impl Write for Own {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.write(&bytes[..bytes.len().min(100)])
+            self.stream.write(&bytes[..bytes.len().min(100)])
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -265,7 +275,7 @@ mod unix {
             .connector(move |_| {
                 let (ours, theirs) = UnixStream::pair()?;
                 thread::spawn(move || serve(theirs));
-                Ok(Stream::new(Own(ours, Arc::clone(&held))))
+                Ok(Stream::new(Own { stream: ours, _alive: Arc::clone(&held) }))
             })
             .connect()
             .unwrap();
