@@ -78,7 +78,7 @@ const FOLDERS: [Folder; 6] = [
             "circle: mod answer body reach tcp tls upgrade",
             "circle: socket scanned",
             "frame_scanner",
-            "link",
+            "head link",
             "frame pipe fake",
             "circle: carrier stream",
             "addresses race",

@@ -283,7 +283,7 @@ fn replace(bytes: &[u8], what: &[u8], with: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::answer::tests::bytes_looked_at;
+    use crate::transport::head::tests::bytes_looked_at;
 
     fn told(answer: &str, seed: u8, limit: usize, end: Option<End>) -> String {
         attempt(answer.as_bytes(), seed, limit, end, Duration::ZERO).expect_err("a refusal")

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::error::Rejection;
-use crate::transport::answer::Lines;
+use crate::transport::head::Lines;
 
 /// How the body of a refusal ends (RFC 9112, section 6).
 #[derive(Debug, PartialEq, Eq)]
@@ -90,7 +90,8 @@ impl Chunks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::answer::tests::{bytes_looked_at, refused};
+    use crate::transport::answer::tests::refused;
+    use crate::transport::head::tests::bytes_looked_at;
 
     fn unchunk(encoded: &[u8]) -> (Vec<u8>, bool) {
         let mut chunks = Chunks::default();

@@ -15,6 +15,7 @@ pub(crate) mod carrier;
 pub(crate) mod fake;
 mod frame;
 mod frame_scanner;
+pub(crate) mod head;
 mod race;
 pub(crate) mod reach;
 mod scanned;
