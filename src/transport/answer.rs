@@ -1,13 +1,11 @@
 //! The server's answer to the opening handshake (RFC 6455, section 4.1), as bytes that arrive in pieces. However it is
 //! cut, each byte is examined once.
 
-use std::mem;
-
 use tungstenite::handshake::derive_accept_key;
 
 use crate::error::Rejection;
 use crate::protocol::UpgradeRequest;
-use crate::transport::head::{Head, Lines, START};
+use crate::transport::head::{self, Head, Odd};
 
 /// What the answer is, once its head is complete. `length` is that of the head and of the interim answers before it.
 #[derive(Debug)]
@@ -18,13 +16,7 @@ pub(crate) enum Answer {
 
 /// Reads the head of an answer while it arrives.
 #[derive(Debug, Default)]
-pub(crate) struct Reader {
-    lines: Lines,
-    /// The head, from its status line on.
-    head: Option<Head>,
-}
-
-const NO_HTTP: &str = "it is not HTTP/1.1; does a WebSocket server listen on that port?";
+pub(crate) struct Reader(head::Reader);
 
 impl Reader {
     /// Continues with `answer`, which has grown since the last call. Returns `None` if more is needed. The error says
@@ -35,41 +27,23 @@ impl Reader {
         key: &str,
         request: &UpgradeRequest,
     ) -> Result<Option<Answer>, String> {
-        while let Some(line) = self.lines.next(answer) {
-            let line = &answer[line];
-            match &mut self.head {
-                // Empty lines before the status line do no harm (RFC 9112, section 2.2).
-                None if line.is_empty() => {}
-                None if !line.starts_with(START) => return Err(NO_HTTP.into()),
-                None => {
-                    let head = Head::new(line);
-                    self.head = Some(head.ok_or("it is not HTTP/1.1: its first line has no status")?);
-                }
-                Some(head) if !line.is_empty() => head.add(line),
-                // Interim answers, such as 103, come before the real one (RFC 9110, section 15.2).
-                Some(Head { status: 100 | 102..=199, .. }) => self.head = None,
-                Some(head) => return head.finish(self.lines.begin, key, request).map(Some),
-            }
-        }
-        // Bytes that can't become a status line are rejected without waiting for the rest of the line. It takes two
-        // bytes to recognise TLS.
-        let begun = &answer[self.lines.begin..];
-        let judged = self.head.is_none() && begun.len() > 1;
-        if judged && !begun.starts_with(&START[..begun.len().min(START.len())]) {
-            return Err(NO_HTTP.into());
-        }
-        Ok(None)
+        let found = self.0.read(answer).map_err(|odd| match odd {
+            Odd::Other => NO_HTTP,
+            Odd::NoStatus => "it is not HTTP/1.1: its first line has no status",
+        })?;
+        found.map(|(head, length)| head.finish(length, key, request)).transpose()
     }
 }
 
+const NO_HTTP: &str = "it is not HTTP/1.1; does a WebSocket server listen on that port?";
+
 impl Head {
-    fn finish(&mut self, length: usize, key: &str, request: &UpgradeRequest) -> Result<Answer, String> {
+    fn finish(self, length: usize, key: &str, request: &UpgradeRequest) -> Result<Answer, String> {
         if self.status == 101 {
             let subprotocol = self.check(key, request)?;
-            return Ok(Answer::Accepted { length, subprotocol, headers: mem::take(&mut self.headers) });
+            return Ok(Answer::Accepted { length, subprotocol, headers: self.headers });
         }
-        let (reason, headers) = (mem::take(&mut self.reason), mem::take(&mut self.headers));
-        let rejection = Rejection::new(self.status, reason, headers);
+        let rejection = Rejection::new(self.status, self.reason, self.headers);
         Ok(Answer::Refused { length, rejection })
     }
 

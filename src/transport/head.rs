@@ -4,6 +4,23 @@ use std::ops::Range;
 
 use crate::config::is_token;
 
+/// Reads a head while it arrives.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    lines: Lines,
+    /// The head, from its status line on.
+    head: Option<Head>,
+}
+
+/// Why bytes are no head of HTTP/1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Odd {
+    /// They begin otherwise.
+    Other,
+    /// The first line begins as it should, and has no status.
+    NoStatus,
+}
+
 /// As much of a head as has arrived.
 #[derive(Debug)]
 pub(super) struct Head {
@@ -25,12 +42,40 @@ pub(super) struct Lines {
     seen: usize,
 }
 
-/// How every status line begins that can answer an upgrade.
-pub(super) const START: &[u8] = b"HTTP/1.";
+/// How every status line begins.
+const START: &[u8] = b"HTTP/1.";
+
+impl Reader {
+    /// Continues with `answer`, which has grown since the last call. Returns `None` if more is needed, or the head and
+    /// its length, that of the interim answers before it included.
+    pub(super) fn read(&mut self, answer: &[u8]) -> Result<Option<(Head, usize)>, Odd> {
+        while let Some(line) = self.lines.next(answer) {
+            let line = &answer[line];
+            match &mut self.head {
+                // Empty lines before the status line do no harm (RFC 9112, section 2.2).
+                None if line.is_empty() => {}
+                None if !line.starts_with(START) => return Err(Odd::Other),
+                None => self.head = Some(Head::new(line).ok_or(Odd::NoStatus)?),
+                Some(head) if !line.is_empty() => head.add(line),
+                // Interim answers, such as 103, come before the real one (RFC 9110, section 15.2).
+                Some(Head { status: 100 | 102..=199, .. }) => self.head = None,
+                Some(_) => return Ok(self.head.take().map(|head| (head, self.lines.begin))),
+            }
+        }
+        // Bytes that can't become a status line are rejected without waiting for the rest of the line. It takes two
+        // bytes to recognise TLS.
+        let begun = &answer[self.lines.begin..];
+        let judged = self.head.is_none() && begun.len() > 1;
+        if judged && !begun.starts_with(&START[..begun.len().min(START.len())]) {
+            return Err(Odd::Other);
+        }
+        Ok(None)
+    }
+}
 
 impl Head {
     /// Parses a status line (RFC 9112, section 4).
-    pub(super) fn new(line: &[u8]) -> Option<Self> {
+    fn new(line: &[u8]) -> Option<Self> {
         let [minor @ b'0'..=b'9', b' ', rest @ ..] = line.strip_prefix(START)? else { return None };
         let (code, reason) = rest.trim_ascii_start().split_first_chunk::<3>()?;
         if !code.iter().all(u8::is_ascii_digit) || !matches!(reason, [] | [b' ', ..]) {
@@ -45,8 +90,8 @@ impl Head {
         })
     }
 
-    /// Adds a line. A line that is not a header is skipped: the upgrade has no such line.
-    pub(super) fn add(&mut self, line: &[u8]) {
+    /// Adds a line. A line that is not a header is skipped: nothing that matters is in such a line.
+    fn add(&mut self, line: &[u8]) {
         if line.starts_with(b" ") || line.starts_with(b"\t") {
             // The continuation of a folded value (RFC 9112, section 5.2).
             if let Some((_, value)) = self.headers.last_mut().filter(|_| !self.skips) {
