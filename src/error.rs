@@ -7,6 +7,7 @@ mod display;
 mod fault;
 mod hiding;
 mod json;
+mod proxy;
 mod reason;
 mod rejection;
 mod send;
@@ -23,6 +24,7 @@ use crossbeam_channel::RecvError;
 pub use crate::error::addresses::AddressErrors;
 pub use crate::error::close_frame::CloseFrame;
 pub(crate) use crate::error::fault::Fault;
+pub use crate::error::proxy::{ProxyError, ProxyErrorKind};
 pub use crate::error::reason::{CloseReason, DisconnectReason};
 pub use crate::error::rejection::Rejection;
 pub use crate::error::send::{SendError, SendErrorKind};
@@ -139,6 +141,9 @@ pub enum Error {
         /// that of the last one.
         source: Arc<io::Error>,
     },
+    /// The [`Proxy`](crate::Proxy) did not open the way to the server. A proxy that stalls is a
+    /// [`ConnectTimeout`](Self::ConnectTimeout) in [`Phase::Proxy`].
+    Proxy(Arc<ProxyError>),
     /// The TLS handshake failed, or TLS could not be set up.
     #[non_exhaustive]
     Tls {
@@ -347,8 +352,10 @@ pub enum Phase {
     Fetch,
     /// Looking up the host name.
     Resolve,
-    /// Waiting for the TCP connection.
+    /// Waiting for the TCP connection. With a proxy, for that to the proxy.
     Connect,
+    /// Waiting for the proxy to open a way to the server.
+    Proxy,
     /// In the TLS handshake.
     Tls,
     /// Waiting for the answer to the WebSocket upgrade.

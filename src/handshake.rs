@@ -83,11 +83,14 @@ pub struct ResponseHeaders {
 pub struct Timings {
     /// In the application's [`fetch`](crate::Builder::fetch). `None` without one.
     pub fetch: Option<Duration>,
-    /// Looking up the host name. `None` if the URL has an address.
+    /// Looking up the host name, and with a proxy that of the proxy. `None` if nothing was looked up, since they are
+    /// addresses, or since the proxy looks up the server.
     pub resolve: Option<Duration>,
     /// Connecting by TCP: the race of the host's addresses, until the first has connected. See
     /// [`NetworkConfig`](crate::NetworkConfig).
     pub connect: Option<Duration>,
+    /// Waiting for the proxy to open a way to the server. `None` without a proxy.
+    pub proxy: Option<Duration>,
     /// In the TLS handshake. `None` with `ws://`.
     pub tls: Option<Duration>,
     /// From the request of the upgrade to the end of the headers of its answer.
@@ -104,6 +107,7 @@ impl Timings {
             Phase::Fetch => &mut self.fetch,
             Phase::Resolve => &mut self.resolve,
             Phase::Connect => &mut self.connect,
+            Phase::Proxy => &mut self.proxy,
             Phase::Tls => &mut self.tls,
             Phase::Upgrade => &mut self.upgrade,
         }

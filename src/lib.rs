@@ -141,7 +141,10 @@ pub use config::{
     AddressFamily, Beat, Confirmation, ConnectionConfig, Delivery, HeartbeatConfig, Inbound, Jitter,
     NetworkConfig, QueueLimit, ReconnectConfig, ServerOrder, WhileDown,
 };
-pub use error::{AddressErrors, Cause, CloseFrame, Error, Phase, Rejection, SendError, SendErrorKind};
+pub use error::{
+    AddressErrors, Cause, CloseFrame, Error, Phase, ProxyError, ProxyErrorKind, Rejection, SendError,
+    SendErrorKind,
+};
 pub use event::{CloseReason, DisconnectReason, Event, Ticket, Tickets, Undelivered};
 pub use handshake::{Handshake, ResponseHeaders, Timings};
 pub use message::{Binary, Message, Text};

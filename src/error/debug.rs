@@ -8,7 +8,7 @@ use crate::error::{Error, Rejection};
 /// The alternate form is the same.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        print(f, self, self.rejection())
+        print(f, self, self.http_answer())
     }
 }
 
@@ -17,12 +17,13 @@ impl fmt::Debug for Error {
 pub(super) fn print(
     f: &mut fmt::Formatter<'_>,
     error: &dyn StdError,
-    rejection: Option<&Rejection>,
+    answer: Option<(&str, &Rejection)>,
 ) -> fmt::Result {
     let mut above = error.to_string();
     f.write_str(&above)?;
-    if let Some(body) = rejection.and_then(Rejection::unshown_body) {
-        f.write_str("\nthe server's answer:")?;
+    let unshown = answer.and_then(|(whose, rejection)| Some((whose, rejection.unshown_body()?)));
+    if let Some((whose, body)) = unshown {
+        write!(f, "\nthe {whose}'s answer:")?;
         for line in body.lines() {
             // Indented, so that no line of the server's looks like one of the program's.
             write!(f, "\n    {line}")?;
@@ -42,12 +43,13 @@ pub(super) fn print(
 }
 
 impl Error {
-    /// The server's answer that this error is about, if it is about one.
-    pub(super) fn rejection(&self) -> Option<&Rejection> {
+    /// The answer that this error is about, if it is about one, and whose it is.
+    pub(super) fn http_answer(&self) -> Option<(&'static str, &Rejection)> {
         match self {
-            Self::UpgradeRejected(rejection) => Some(rejection),
-            Self::GaveUp { source, .. } | Self::Timeout { source: Some(source), .. } => source.rejection(),
-            Self::Closed { reason: Some(reason) } => reason.error()?.rejection(),
+            Self::UpgradeRejected(rejection) => Some(("server", rejection)),
+            Self::Proxy(error) => Some(("proxy", error.answer.as_ref()?)),
+            Self::GaveUp { source, .. } | Self::Timeout { source: Some(source), .. } => source.http_answer(),
+            Self::Closed { reason: Some(reason) } => reason.error()?.http_answer(),
             _ => None,
         }
     }

@@ -16,6 +16,7 @@ impl fmt::Display for Error {
             Self::InvalidArgument { argument, reason } => write!(f, "the {argument} can't be used: {reason}"),
             Self::Resolve { host, source } => write!(f, "looking up {host}: {source}"),
             Self::Connect { host, source } => write!(f, "connecting to {host}: {source}"),
+            Self::Proxy(error) => error.fmt(f),
             Self::Tls { host, reason, .. } => write!(f, "TLS with {host}: {reason}"),
             Self::UpgradeRejected(rejection) => rejection.fmt(f),
             Self::Upgrade { host, reason, .. } => {
@@ -114,6 +115,7 @@ impl fmt::Display for Phase {
             Self::Fetch => "fetching what the attempt needs",
             Self::Resolve => "looking up the host name",
             Self::Connect => "waiting for the TCP connection",
+            Self::Proxy => "waiting for the proxy to open a way to the server",
             Self::Tls => "in the TLS handshake",
             Self::Upgrade => "waiting for the server's answer to the upgrade",
         })

@@ -49,15 +49,7 @@ impl Rejection {
 
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the server answered {}", self.status)?;
-        if !self.reason.is_empty() {
-            f.write_char(' ')?;
-            for c in self.secrets.hide(&self.reason).chars() {
-                // No character that a terminal would interpret or hide.
-                if c.is_ascii() { f.write_char(c)? } else { write!(f, "{}", c.escape_debug())? }
-            }
-        }
-        f.write_str(" to the WebSocket upgrade")?;
+        write!(f, "the server answered {} to the WebSocket upgrade", self.status_text())?;
         if let Some(to) = self.header("Location").filter(|_| (300..400).contains(&self.status)) {
             // What follows the target's path, or looks random in it, may be a token for whoever follows the redirect.
             let to = without_secrets(to);
@@ -78,6 +70,25 @@ impl fmt::Display for Rejection {
 }
 
 impl Rejection {
+    /// Status and reason phrase.
+    fn status_text(&self) -> String {
+        let mut text = self.status.to_string();
+        if !self.reason.is_empty() {
+            text.push(' ');
+            for c in self.secrets.hide(&self.reason).chars() {
+                // No character that a terminal would interpret or hide.
+                if c.is_ascii() { text.push(c) } else { text.extend(c.escape_debug()) }
+            }
+        }
+        text
+    }
+
+    /// What a proxy answered to CONNECT: status, reason phrase, and the start of the body.
+    pub(crate) fn said_by_proxy(&self) -> String {
+        let (status, body) = (self.status_text(), self.body_text());
+        if body.is_empty() { status } else { format!("{status}: {body}") }
+    }
+
     /// The body for display: at most a line, in quotes. An unreadable body is described. Empty if the body says
     /// nothing.
     fn body_text(&self) -> String {

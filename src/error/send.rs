@@ -204,7 +204,7 @@ impl fmt::Display for SendError {
 impl fmt::Debug for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reason = self.unsent.closed.as_ref();
-        print(f, self, reason.and_then(|reason| reason.error()?.rejection()))
+        print(f, self, reason.and_then(|reason| reason.error()?.http_answer()))
     }
 }
 

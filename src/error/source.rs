@@ -33,6 +33,7 @@ impl Error {
             Self::Tls { source, .. }
             | Self::ConnectionLost { source: Some(source) }
             | Self::Upgrade { source: Some(source), .. } => Some(source.as_ref()),
+            Self::Proxy(error) => error.source.as_ref().map(|source| source.as_ref() as _),
             Self::GaveUp { source, .. } | Self::Timeout { source: Some(source), .. } => Some(source.as_ref()),
             Self::AllServersFailed { failures } => failures.last().map(|(_, error)| error as _),
             Self::Closed { reason: Some(reason) } => Some(reason.error()?),

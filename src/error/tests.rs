@@ -116,6 +116,11 @@ impl StdError for Outer {
     }
 }
 
+fn by_proxy(kind: ProxyErrorKind, source: Option<Cause>) -> Error {
+    let (proxy, target, reason) = ("p:3128".into(), "h:1".into(), "why".into());
+    Error::Proxy(Arc::new(ProxyError { proxy, target, kind, reason, source, answer: None }))
+}
+
 /// One error of each variant, and one for each kind of cause.
 pub(crate) fn every_error() -> Vec<Error> {
     let io = || io::Error::from_raw_os_error(2);
@@ -135,6 +140,7 @@ pub(crate) fn every_error() -> Vec<Error> {
         Error::UpgradeRejected(Arc::new(rejection)),
         Error::Upgrade { host: host.clone(), reason: reason.clone(), source: None },
         Error::ConnectTimeout { host: host.clone(), phase: Phase::Tls, after, source: None },
+        by_proxy(ProxyErrorKind::Forbidden, None),
         Error::login_refused("why"),
         Error::LoginTimeout { after },
         Error::session("why"),
@@ -184,6 +190,7 @@ pub(crate) fn every_error() -> Vec<Error> {
                 reason: format!("broke: {cause}").into(),
                 source: Some(Arc::clone(&cause)),
             },
+            by_proxy(ProxyErrorKind::Ended, Some(Arc::clone(&cause))),
         ]);
     }
     let cause: Cause = Arc::new(Outer(io()));

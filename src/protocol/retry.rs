@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use crate::endpoint::Endpoint;
-use crate::error::{CloseFrame, Error};
+use crate::error::{CloseFrame, Error, ProxyErrorKind, Rejection};
 use crate::event::DisconnectReason;
 
 /// What to do after a failed attempt or a loss.
@@ -18,6 +18,8 @@ use crate::event::DisconnectReason;
 /// | HTTP 408, 425, 429 or 5xx | `Backoff`, but not before the server's `Retry-After` (at most [`retry_after_cap`](crate::ConnectionConfig::retry_after_cap)) |
 /// | another HTTP 4xx, a 3xx, or a refused login, and another server of the [list](field@crate::ConnectionConfig::servers) has not refused | `Backoff`, and the server is left out for `max_delay` |
 /// | another HTTP 4xx, a 3xx, or a refused login | `Never` if the line was never ready; otherwise `After(max_delay)`, because a server that is being replaced must not end the client for good |
+/// | a [proxy](crate::Proxy) wants a login, refuses it, forbids the way, or answers another 3xx or 4xx | as with another HTTP 4xx |
+/// | a proxy answers 408, 425, 429 or 5xx | `Backoff`, but not before the proxy's `Retry-After` |
 /// | the caller took the line down by `suspend` or `reconnect` | an attempt at once, or none before `resume`, whatever the protocol says |
 /// | anything else | `Backoff` |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +82,13 @@ impl Loss<'_> {
         let refuses = |status| matches!(status, 300..=499) && !matches!(status, 408 | 425 | 429);
         match self.reason {
             DisconnectReason::ConnectFailed(Error::UpgradeRejected(rejection)) => refuses(rejection.status),
+            DisconnectReason::ConnectFailed(Error::Proxy(error)) => match error.kind {
+                ProxyErrorKind::LoginRequired | ProxyErrorKind::LoginRefused | ProxyErrorKind::Forbidden => {
+                    true
+                }
+                ProxyErrorKind::Refused => error.answer.as_ref().is_some_and(|answer| refuses(answer.status)),
+                _ => false,
+            },
             _ => self.is_about_credentials(),
         }
     }
@@ -97,12 +106,18 @@ impl Loss<'_> {
         }
     }
 
+    /// The HTTP answer of the server, or of the proxy, that ended the attempt.
+    fn answer(&self) -> Option<&Rejection> {
+        match self.reason {
+            DisconnectReason::ConnectFailed(Error::UpgradeRejected(rejection)) => Some(rejection),
+            DisconnectReason::ConnectFailed(Error::Proxy(error)) => error.answer.as_ref(),
+            _ => None,
+        }
+    }
+
     /// How long the server asked us to stay away: `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3).
     pub(crate) fn retry_after(&self, wall: SystemTime) -> Option<Duration> {
-        let DisconnectReason::ConnectFailed(Error::UpgradeRejected(rejection)) = self.reason else {
-            return None;
-        };
-        let value = rejection.header("Retry-After")?.trim();
+        let value = self.answer()?.header("Retry-After")?.trim();
         if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
             return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
         }
@@ -127,7 +142,7 @@ impl fmt::Debug for Loss<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Rejection;
+    use crate::error::ProxyError;
     use std::sync::Arc;
 
     fn rejected(status: u16, retry_after: Option<&str>) -> DisconnectReason {
@@ -151,6 +166,73 @@ mod tests {
             can_refresh: false,
             has_other: false,
         }
+    }
+
+    fn by_proxy(kind: ProxyErrorKind, status: Option<u16>, retry_after: Option<&str>) -> DisconnectReason {
+        let answer = status.map(|status| {
+            let headers = retry_after.map(|value| ("Retry-After".to_owned(), value.to_owned()));
+            Rejection::new(status, "", headers.into_iter().collect())
+        });
+        let (proxy, target, reason) = ("p:1".into(), "h:80".into(), "no".into());
+        let error = ProxyError { proxy, target, kind, reason, source: None, answer };
+        DisconnectReason::ConnectFailed(Error::Proxy(Arc::new(error)))
+    }
+
+    #[test]
+    fn a_proxy_that_refuses_is_like_a_server_that_does_and_one_that_fails_is_tried_again() {
+        use ProxyErrorKind::{
+            Ended, Forbidden, LoginRefused, LoginRequired, Nonsense, Refused, TargetUnreachable, Unreachable,
+        };
+        for (kind, status) in [
+            (LoginRequired, Some(407)),
+            (LoginRefused, Some(401)),
+            (Forbidden, Some(403)),
+            (Refused, Some(302)),
+            (Refused, Some(405)),
+            // By SOCKS.
+            (LoginRequired, None),
+            (LoginRefused, None),
+            (Forbidden, None),
+        ] {
+            let reason = by_proxy(kind, status, None);
+            // Fresh credentials for the server are no login for the proxy.
+            let never = Loss { can_refresh: true, ..down(&reason, false) };
+            assert_eq!(never.default_retry(), Retry::Never, "{reason}");
+            assert_eq!(
+                down(&reason, true).default_retry(),
+                Retry::After(Duration::from_secs(30)),
+                "{reason}"
+            );
+            let other = Loss { has_other: true, ..down(&reason, false) };
+            assert_eq!(other.default_retry(), Retry::Backoff, "{reason}");
+        }
+        for (kind, status) in [
+            (Unreachable, None),
+            (TargetUnreachable, None),
+            (TargetUnreachable, Some(502)),
+            (Refused, None),
+            (Refused, Some(429)),
+            (Refused, Some(501)),
+            (Refused, Some(101)),
+            (Ended, None),
+            (Nonsense, None),
+        ] {
+            let reason = by_proxy(kind, status, None);
+            assert_eq!(down(&reason, false).default_retry(), Retry::Backoff, "{reason}");
+            assert!(!down(&reason, true).is_refusal(), "{reason}");
+        }
+    }
+
+    #[test]
+    fn the_retry_after_of_a_proxy_counts_as_that_of_the_server() {
+        for (kind, status) in [(ProxyErrorKind::TargetUnreachable, 503), (ProxyErrorKind::LoginRequired, 407)]
+        {
+            let reason = by_proxy(kind, Some(status), Some("7"));
+            let wait = down(&reason, false).retry_after(SystemTime::UNIX_EPOCH);
+            assert_eq!(wait, Some(Duration::from_secs(7)));
+        }
+        let by_socks = by_proxy(ProxyErrorKind::Forbidden, None, None);
+        assert_eq!(down(&by_socks, false).retry_after(SystemTime::UNIX_EPOCH), None);
     }
 
     #[test]
