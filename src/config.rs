@@ -3,6 +3,7 @@
 mod choices;
 mod heartbeat;
 mod network;
+pub(crate) mod proxy;
 mod reconnect;
 mod servers;
 mod setters;
@@ -17,6 +18,7 @@ pub use crate::config::choices::{
 };
 pub use crate::config::heartbeat::HeartbeatConfig;
 pub use crate::config::network::NetworkConfig;
+pub use crate::config::proxy::Proxy;
 pub use crate::config::reconnect::ReconnectConfig;
 pub(crate) use crate::config::servers::checked_servers;
 use crate::config::setters::setters;
@@ -100,11 +102,22 @@ pub struct ConnectionConfig {
     pub tls: Option<native_tls::TlsConnector>,
     /// Which addresses of a host are tried, from where, and how the sockets are set.
     pub network: NetworkConfig,
+    /// The proxy to go through: one that the program names, or what the environment says. Default `None`: straight to the
+    /// server, whatever the environment says.
+    ///
+    /// ```
+    /// use tautline::{ConnectionConfig, Proxy};
+    ///
+    /// let named = ConnectionConfig::new("wss://gateway.example").proxy(Proxy::new("http://proxy.corp.example:3128"));
+    /// let usual = ConnectionConfig::new("wss://gateway.example").proxy(Proxy::from_env());
+    /// # let _ = (named, usual);
+    /// ```
+    pub proxy: Option<Proxy>,
     /// How to reconnect.
     pub reconnect: ReconnectConfig,
     /// How to notice a dead peer.
     pub heartbeat: HeartbeatConfig,
-    /// The time limit for one attempt: DNS lookup, TCP, TLS and upgrade together. Default 10 s.
+    /// The time limit for one attempt: DNS lookup, TCP, proxy, TLS and upgrade together. Default 10 s.
     pub connect_timeout: Duration,
     /// The time limit for a protocol's login, counted from when the WebSocket is open. Default 10 s.
     pub login_timeout: Duration,
@@ -175,6 +188,7 @@ impl ConnectionConfig {
             require_subprotocol: false,
             tls: None,
             network: NetworkConfig::default(),
+            proxy: None,
             reconnect: ReconnectConfig::default(),
             heartbeat: HeartbeatConfig::default(),
             connect_timeout: Duration::from_secs(10),
@@ -219,6 +233,7 @@ impl ConnectionConfig {
         check_headers(&self.headers)?;
         check_subprotocols(&self.subprotocols)?;
         self.network.check()?;
+        self.proxy.as_ref().map_or(Ok(()), Proxy::check)?;
         self.reconnect.check()?;
         self.heartbeat.check()?;
         for (setting, duration) in [
@@ -282,6 +297,7 @@ setters!(ConnectionConfig {
     require_subprotocol: bool,
     tls: native_tls::TlsConnector,
     network: NetworkConfig,
+    proxy: Proxy,
     reconnect: ReconnectConfig,
     heartbeat: HeartbeatConfig,
     connect_timeout: Duration,
@@ -322,6 +338,7 @@ impl fmt::Debug for ConnectionConfig {
             .field("require_subprotocol", &self.require_subprotocol)
             .field("tls", &self.tls.is_some())
             .field("network", &self.network)
+            .field("proxy", &self.proxy)
             .field("reconnect", &self.reconnect)
             .field("heartbeat", &self.heartbeat)
             .field("connect_timeout", &self.connect_timeout)

@@ -123,6 +123,11 @@ impl Endpoint {
         if self.port == default { host } else { format!("{host}:{}", self.port) }
     }
 
+    /// Host and port, as a proxy gets them (RFC 9110, section 7.2 and 9.3.6).
+    pub(crate) fn authority(&self) -> String {
+        format!("{}:{}", self.bracketed(""), self.port)
+    }
+
     /// The name that TLS checks, without the final dot of an absolute name (RFC 6066, section 3).
     pub(crate) fn tls_name(&self) -> &str {
         self.host.strip_suffix('.').unwrap_or(&self.host)
@@ -275,10 +280,10 @@ fn credentials(userinfo: &str) -> Result<Option<Box<str>>, Error> {
     Ok((!user.is_empty() || !password.is_empty()).then(|| format!("{user}:{password}").into()))
 }
 
-const LOGIN: &str = "its user name or password";
+pub(crate) const LOGIN: &str = "its user name or password";
 
 /// Undoes the percent-encoding of a part of the URL.
-fn decode(encoded: &str, part: &str) -> Result<Box<str>, Error> {
+pub(crate) fn decode(encoded: &str, part: &str) -> Result<Box<str>, Error> {
     let bad =
         || Error::InvalidUrl { reason: format!("{part} is not percent-encoded as it should be").into() };
     let mut bytes = Vec::with_capacity(encoded.len());

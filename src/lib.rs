@@ -39,6 +39,7 @@
 //! | try several servers | [`ConnectionConfig::servers`](field@ConnectionConfig::servers) |
 //! | trust a private authority, show a client certificate | [`ConnectionConfig::tls`](field@ConnectionConfig::tls), [`Certificate`], [`Identity`] |
 //! | connect by a Unix socket, an SSH tunnel, a serial line | [`ConnectionConfig::url`](field@ConnectionConfig::url), [`Builder::connector`], [`Stream`] |
+//! | go through a proxy | [`ConnectionConfig::proxy`](field@ConnectionConfig::proxy), [`Proxy`] |
 //! | know what happens on the line | [`Event`], [`Client::status`], [`ConnectionState`], [`Stats`] |
 //! | know which server answered, with which subprotocol and headers, and how fast | [`Client::handshake`], [`Handshake`] |
 //! | go offline for a while, or reconnect | [`Client::suspend`], [`Client::reconnect`] |
@@ -76,7 +77,7 @@
 //!    recv ◀── events ───────────  session logic, without I/O of its own
 //!                                 │ dial              ▲ a connection, or the error
 //!                                 ▼                   │
-//!                         tautline-dial (one per attempt: DNS lookup, TCP, TLS, upgrade)
+//!                         tautline-dial (one per attempt: DNS lookup, TCP, proxy, TLS, upgrade)
 //!                                 │ schedule          ▲ retry now
 //!                                 ▼                   │
 //!                         tautline-timer (one per process: backoff for all clients)
@@ -139,7 +140,7 @@ pub use serde_json::Value;
 pub use client::{Answers, Builder, Client, LineStatus, Messages, SendOptions, TryMessages};
 pub use config::{
     AddressFamily, Beat, Confirmation, ConnectionConfig, Delivery, HeartbeatConfig, Inbound, Jitter,
-    NetworkConfig, QueueLimit, ReconnectConfig, ServerOrder, WhileDown,
+    NetworkConfig, Proxy, QueueLimit, ReconnectConfig, ServerOrder, WhileDown,
 };
 pub use error::{
     AddressErrors, Cause, CloseFrame, Error, Phase, ProxyError, ProxyErrorKind, Rejection, SendError,

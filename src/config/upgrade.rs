@@ -42,12 +42,33 @@ fn check_header(name: &str, value: &str) -> Result<(), Error> {
             if name.eq_ignore_ascii_case("Sec-WebSocket-Protocol") { "; use subprotocol" } else { "" };
         return invalid("headers", format!("{name} is set by the client itself{instead}"));
     }
-    // RFC 9110, section 5.5: CR, LF and NUL would let a value add header lines.
-    if let Some(at) = value.bytes().position(|b| b != b'\t' && (b < b' ' || b == 0x7f)) {
-        return invalid(
-            "headers",
-            format!("the value of {name} has a control character (CR or LF?) at byte {at}"),
-        );
+    check_value(name, value).or_else(|why| invalid("headers", why))
+}
+
+/// RFC 9110, section 5.5: CR, LF and NUL would let a value add header lines.
+fn check_value(name: &str, value: &str) -> Result<(), String> {
+    match value.bytes().position(|b| b != b'\t' && (b < b' ' || b == 0x7f)) {
+        Some(at) => Err(format!("the value of {name} has a control character (CR or LF?) at byte {at}")),
+        None => Ok(()),
+    }
+}
+
+/// Checks the headers of CONNECT. The error says what is wrong with them.
+pub(super) fn check_proxy_headers(headers: &[(String, String)]) -> Result<(), String> {
+    for (at, (name, value)) in headers.iter().enumerate() {
+        let is = |others: &[&str]| others.iter().any(|other| other.eq_ignore_ascii_case(name));
+        if !is_token(name) {
+            return Err(misnamed(name, shown_name(name)));
+        }
+        // The tunnel would begin with the body that they announce.
+        if is(&["Content-Length", "Transfer-Encoding"]) {
+            return Err(format!("{name} is set by the client itself"));
+        }
+        let single = is(&["Host", "Proxy-Authorization"]);
+        if single && headers[..at].iter().any(|(other, _)| other.eq_ignore_ascii_case(name)) {
+            return Err(format!("{name} is there twice"));
+        }
+        check_value(name, value)?;
     }
     Ok(())
 }
