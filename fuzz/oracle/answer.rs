@@ -1,5 +1,6 @@
 //! A server's answer to the upgrade, cut into pieces in any way.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::input::{Input, cut};
 use crate::config::ConnectionConfig;
+use crate::config::proxy::Ways;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Phase};
 use crate::handshake::{ResponseHeaders, Timings};
@@ -132,6 +134,7 @@ fn dial(config: ConnectionConfig, pipe: Pipe, server: &mut Server<'_>) -> Result
     let request = UpgradeRequest::new(&config);
     let settings = Settings {
         config,
+        ways: Ways::default(),
         fetch: None,
         resolver: None,
         supply: None,
@@ -207,7 +210,7 @@ impl Server<'_> {
 }
 
 impl Attempt<Pipe> for Server<'_> {
-    fn enter(&mut self, _: Phase, _: Option<&Endpoint>) -> Result<(), Error> {
+    fn enter(&mut self, _: Phase, _: Option<&dyn fmt::Display>) -> Result<(), Error> {
         Ok(())
     }
 

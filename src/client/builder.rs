@@ -1,7 +1,9 @@
 //! From a configuration to a running client.
 
+use std::env;
 use std::fmt;
 use std::io;
+use std::iter;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
@@ -9,13 +11,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::client::{Client, LineHandle};
+use crate::config::proxy::Ways;
 use crate::config::{Beat, Confirmation, ConnectionConfig};
+use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::io::thread::{IoThread, Notify, Setup};
 use crate::message::Message;
 use crate::protocol::{Protocol, UpgradeRequest};
-use crate::session::DataFilter;
 use crate::session::reconnect::BETWEEN_SERVERS;
+use crate::session::{DataFilter, LOG};
 use crate::shared::Shared;
 use crate::shared::{AdaptiveSpin, CALLERS_FACTOR, Gate, Intake, LATE, Status, Thread};
 use crate::timer::Timer;
@@ -79,7 +83,7 @@ impl Builder {
 
     /// Resolves host names with `resolver` instead of the system's resolver.
     ///
-    /// The resolver gets the host and the port. It runs on the dial thread and may block; an attempt that ends
+    /// The resolver gets the host and the port, with a [`Proxy`](crate::Proxy) those of the proxy as well. It runs on the dial thread and may block; an attempt that ends
     /// meanwhile abandons it. The client races the addresses in the order returned,
     /// with the two families taking turns: see [`NetworkConfig`](crate::NetworkConfig).
     ///
@@ -235,7 +239,7 @@ impl Builder {
 
     fn launch(self, one_attempt: bool) -> Result<Client, Error> {
         let Self { mut config, notify, resolver, supply, fetch, mut protocol, data } = self;
-        config.check()?;
+        let first = config.check()?;
         if data.is_some() && config.idle_timeout.is_none() {
             let reason = "it is not set, but counts_as_data says which messages restart it; set it, or leave counts_as_data out";
             return Err(Error::InvalidConfig { setting: "idle_timeout", reason: reason.into() });
@@ -256,6 +260,7 @@ impl Builder {
             }
             None => {}
         }
+        let ways = ways(&config, first)?;
         if has_one_processor() {
             // On a single processor, spinning keeps the I/O thread from running.
             config.spin = Duration::ZERO;
@@ -281,6 +286,7 @@ impl Builder {
         let confirms = config.confirms();
         let settings = Settings {
             config,
+            ways,
             fetch,
             resolver,
             supply,
@@ -317,6 +323,19 @@ impl Builder {
         };
         Ok(Client { line: Arc::new(line) })
     }
+}
+
+/// Reads the environment, if the proxy is what it says, and says in the log what that means for these servers.
+fn ways(config: &ConnectionConfig, first: Endpoint) -> Result<Ways, Error> {
+    let Some(proxy) = &config.proxy else { return Ok(Ways::default()) };
+    let ways = proxy.ways(&|name| env::var_os(name))?;
+    // Their URLs have been checked.
+    let others = config.servers.iter().flatten().filter_map(|url| Endpoint::parse(url).ok());
+    let servers: Vec<_> = iter::once(first).chain(others).collect();
+    for said in ways.said(&servers) {
+        log::info!(target: LOG, "{said}");
+    }
+    Ok(ways)
 }
 
 /// Asks the system only once: the answer may take it some file reads.

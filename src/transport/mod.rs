@@ -1,4 +1,4 @@
-//! From a request to an open WebSocket: name look-up, TCP, TLS, upgrade.
+//! From a request to an open WebSocket: name look-up, TCP, proxy, TLS, upgrade.
 
 pub(crate) mod answer;
 pub(crate) mod link;
@@ -16,12 +16,14 @@ pub(crate) mod fake;
 mod frame;
 mod frame_scanner;
 pub(crate) mod head;
+pub(crate) mod proxy;
 mod race;
 pub(crate) mod reach;
 mod scanned;
 mod tcp;
 pub(crate) mod upgrade;
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,6 +33,7 @@ use crate::transport::carrier::Stream;
 use mio::Registry;
 
 use crate::config::ConnectionConfig;
+use crate::config::proxy::Ways;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Phase};
 use crate::handshake::{Handshake, ResponseHeaders, Timings};
@@ -47,6 +50,8 @@ use crate::transport::upgrade::Upgraded;
 /// What all attempts of one client share.
 pub(crate) struct Settings {
     pub(crate) config: ConnectionConfig,
+    /// Which servers are reached through which proxy.
+    pub(crate) ways: Ways,
     /// Completes each request before anything is dialled.
     pub(crate) fetch: Option<Fetch>,
     /// Replaces the system's resolver.
@@ -73,9 +78,10 @@ pub(crate) struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// The secrets of the request, which must not be shown when the server repeats them.
+    /// The secrets of the request, and those that the proxy was sent, which must not be shown when somebody repeats them.
     pub(crate) fn secrets(&self) -> Secrets {
-        self.request.secrets()
+        let secrets = self.request.secrets();
+        self.settings.ways.to(&self.endpoint).map_or(secrets.clone(), |via| secrets.and(&via.secrets))
     }
 }
 
@@ -89,8 +95,8 @@ pub(crate) struct Connection<T: Raw = Stream> {
 ///
 /// Every method fails once the attempt is abandoned. The error does not matter, because nobody will see it.
 pub(crate) trait Attempt<T: Raw = Stream> {
-    /// Reports which phase begins, and at which endpoint. The phase before it ends.
-    fn enter(&mut self, phase: Phase, endpoint: Option<&Endpoint>) -> Result<(), Error>;
+    /// Reports which phase begins and, if that changes, where the attempt goes. The phase before it ends.
+    fn enter(&mut self, phase: Phase, whither: Option<&dyn fmt::Display>) -> Result<(), Error>;
 
     /// Ends the last phase. Returns how long each took.
     fn timings(&mut self) -> Timings;
@@ -132,7 +138,10 @@ pub(crate) fn connect(
         }
     };
     let target = Target { endpoint: request.check()?, request, settings };
-    let (wire, address) = reach(&target.endpoint, settings, attempt)?;
+    let (wire, address) = match settings.ways.to(&target.endpoint) {
+        Some(via) => proxy::tunnel(via, &target, attempt)?,
+        None => reach(&target.endpoint, &target.endpoint, settings, attempt)?,
+    };
     // Until somebody has answered there: TLS or the upgrade may fail as well.
     if let Some(address) = address {
         settings.failed.add(attempt.now(), address);

@@ -1,5 +1,6 @@
 //! A byte stream to the host that an attempt begins with.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,27 +28,28 @@ pub struct Destination<'a> {
 pub(crate) type Supply = Box<dyn Fn(&Destination<'_>) -> io::Result<Stream> + Send + Sync>;
 
 /// Connects to the host of an endpoint: by its Unix socket, by the application's connector, or by TCP. Returns the address
-/// too, if there is one.
+/// too, if there is one. A timeout says that the attempt goes `whither`.
 pub(crate) fn reach(
     endpoint: &Endpoint,
+    whither: &dyn fmt::Display,
     settings: &Settings,
     attempt: &mut impl Attempt,
 ) -> Result<(Wire, Option<SocketAddr>), Error> {
     if let Some(path) = &endpoint.path {
-        attempt.enter(Phase::Connect, Some(endpoint))?;
+        attempt.enter(Phase::Connect, Some(whither))?;
         return Ok((socket_of_path(path, endpoint, attempt)?, None));
     }
     if let Some(supply) = &settings.supply {
-        attempt.enter(Phase::Connect, Some(endpoint))?;
+        attempt.enter(Phase::Connect, Some(whither))?;
         return Ok((supplied(supply, endpoint, attempt)?, None));
     }
     let addresses = if let Some(address) = endpoint.address() {
         vec![address]
     } else {
-        attempt.enter(Phase::Resolve, Some(endpoint))?;
+        attempt.enter(Phase::Resolve, Some(whither))?;
         attempt.resolve(endpoint, settings)?
     };
-    attempt.enter(Phase::Connect, Some(endpoint))?;
+    attempt.enter(Phase::Connect, Some(whither))?;
     let (wire, address) = tcp::connect(endpoint, &addresses, settings, attempt)?;
     Ok((wire, Some(address)))
 }

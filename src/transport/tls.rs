@@ -142,7 +142,7 @@ pub(crate) fn hint(endpoint: &Endpoint) -> String {
 }
 
 /// Whether a server that begins like this speaks TLS: with a handshake or alert record (RFC 8446, section 5.1).
-fn is_tls(opening: &[u8]) -> bool {
+pub(super) fn is_tls(opening: &[u8]) -> bool {
     matches!(opening, [0x15 | 0x16] | [0x15 | 0x16, 3, ..])
 }
 

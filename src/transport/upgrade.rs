@@ -176,6 +176,7 @@ fn request_head(target: &Target<'_>, key: &str) -> Vec<u8> {
 pub(crate) mod tests {
     use super::*;
     use crate::config::ConnectionConfig;
+    use crate::config::proxy::Ways;
     use crate::protocol::UpgradeRequest;
     use crate::transport::Settings;
     use crate::transport::addresses::Failed;
@@ -186,6 +187,7 @@ pub(crate) mod tests {
     fn settings(config: ConnectionConfig) -> Settings {
         Settings {
             config,
+            ways: Ways::default(),
             fetch: None,
             resolver: None,
             supply: None,

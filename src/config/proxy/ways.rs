@@ -61,9 +61,10 @@ impl Proxy {
 }
 
 impl Ways {
-    /// The proxy through which this endpoint is reached.
+    /// The proxy through which this endpoint is reached. None leads to a Unix socket.
     pub(crate) fn to(&self, endpoint: &Endpoint) -> Option<&Via> {
-        let way = self.way(endpoint.secure).filter(|_| self.exempts(endpoint).is_none())?;
+        let way = self.way(endpoint.secure).filter(|_| endpoint.path.is_none());
+        let way = way.filter(|_| self.exempts(endpoint).is_none())?;
         Some(&way.via)
     }
 
@@ -79,7 +80,7 @@ impl Ways {
     /// What the environment says about these servers, a sentence each way. Empty if it was not asked.
     pub(crate) fn said(&self, servers: &[Endpoint]) -> Vec<String> {
         let mut ways: Vec<(String, Vec<&Endpoint>)> = Vec::new();
-        for server in servers.iter().filter(|_| self.from_env) {
+        for server in servers.iter().filter(|server| self.from_env && server.path.is_none()) {
             let way = self.describe(server);
             match ways.iter_mut().find(|(other, _)| *other == way) {
                 Some((_, servers)) => servers.push(server),

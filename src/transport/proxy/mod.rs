@@ -1,0 +1,234 @@
+//! The way through a proxy: a TCP connection to it, and a handshake by which it opens a tunnel to the server.
+
+pub(crate) mod connect;
+pub(crate) mod socks;
+
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::NetworkConfig;
+use crate::config::proxy::{Scheme, Via};
+use crate::endpoint::Endpoint;
+use crate::error::{AddressErrors, Cause, Error, Phase, ProxyError, ProxyErrorKind, Rejection};
+use crate::secrets::Secrets;
+use crate::transport::addresses::{Sorted, sort};
+use crate::transport::proxy::connect::Connect;
+use crate::transport::proxy::socks::{Socks, Whom};
+use crate::transport::reach::reach;
+use crate::transport::stream::{Raw, Wire};
+use crate::transport::{Attempt, Target, tls};
+
+/// A handshake with a proxy: bytes in, bytes out.
+pub(crate) trait Machine {
+    /// What is to be sent now.
+    fn poll_transmit(&mut self) -> Option<Vec<u8>>;
+
+    /// How many bytes it takes at most, at least one. What comes behind them may belong to the tunnel.
+    fn wanted(&self) -> usize;
+
+    /// Takes the next bytes, no more than are wanted. Returns whether the tunnel is open.
+    fn handle_bytes(&mut self, bytes: &[u8]) -> Result<bool, Fault>;
+
+    /// Whether it has failed already, and only waits for the rest of what the proxy says about it.
+    fn has_failed(&self) -> bool;
+
+    /// Nothing more comes.
+    fn handle_end(&mut self) -> Fault;
+}
+
+/// Why a proxy did not open the way.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    pub(crate) kind: ProxyErrorKind,
+    pub(crate) reason: String,
+    pub(crate) answer: Option<Rejection>,
+    pub(crate) source: Option<Cause>,
+}
+
+/// Where an attempt goes, as its timeout names it.
+struct Through<'a> {
+    via: &'a Via,
+    target: &'a Endpoint,
+}
+
+/// How long to wait for the rest of a refusal.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How many bytes of nonsense are shown.
+pub(crate) const SHOWN: usize = 40;
+
+/// Connects to the proxy, and has it open a tunnel to the target. Returns its address, too.
+pub(super) fn tunnel(
+    via: &Via,
+    target: &Target<'_>,
+    attempt: &mut impl Attempt,
+) -> Result<(Wire, Option<SocketAddr>), Error> {
+    let through = Through { via, target: &target.endpoint };
+    let whom = whom(&through, target, attempt)?;
+    let reached = reach(&via.endpoint, &through, target.settings, attempt);
+    let (wire, address) = reached.map_err(|error| match error {
+        Error::Resolve { .. } | Error::Connect { .. } => {
+            let source: Option<Cause> = Some(Arc::new(error.clone()));
+            through.failed(Fault { source, ..Fault::new(ProxyErrorKind::Unreachable, error.to_string()) })
+        }
+        other => other,
+    })?;
+    attempt.enter(Phase::Proxy, Some(&through))?;
+    let failed = &target.settings.failed;
+    address.inspect(|address| failed.add(attempt.now(), *address));
+    let opened = open_by(wire, &through, whom, target.settings.config.max_response_size, attempt);
+    // A proxy that answers as a proxy does is none of those that failed, whatever its answer is.
+    let answers =
+        |error: &ProxyError| !matches!(error.kind, ProxyErrorKind::Ended | ProxyErrorKind::Nonsense);
+    let works =
+        opened.as_ref().map_or_else(|error| matches!(error, Error::Proxy(why) if answers(why)), |_| true);
+    address.filter(|_| works).inspect(|address| failed.forget(*address));
+    Ok((opened?, address))
+}
+
+fn open_by(
+    mut wire: Wire,
+    through: &Through<'_>,
+    whom: Whom,
+    limit: usize,
+    attempt: &mut impl Attempt,
+) -> Result<Wire, Error> {
+    let Through { via, target } = through;
+    let secrets = via.secrets.clone();
+    match via.scheme {
+        Scheme::Http => {
+            let connect = Connect::new(&target.authority(), &via.headers, secrets, limit);
+            open(&mut wire, connect, through, attempt)?;
+        }
+        Scheme::Https => {
+            let reason = "it is an https:// proxy, to which this version speaks no TLS; use its http:// port";
+            return Err(through.failed(Fault::new(ProxyErrorKind::Refused, reason)));
+        }
+        Scheme::Socks5 | Scheme::Socks5h => {
+            open(&mut wire, Socks::new(whom, via.login.as_ref(), secrets), through, attempt)?;
+        }
+    }
+    Ok(wire)
+}
+
+/// The target, as a SOCKS proxy is to be asked for it.
+fn whom(through: &Through<'_>, target: &Target<'_>, attempt: &mut impl Attempt) -> Result<Whom, Error> {
+    let endpoint = &target.endpoint;
+    if let Some(address) = endpoint.address() {
+        return Ok(Whom::Address(address));
+    }
+    if through.via.scheme == Scheme::Socks5 {
+        attempt.enter(Phase::Resolve, Some(through))?;
+        let found = attempt.resolve(endpoint, target.settings)?;
+        // It is the proxy that connects from its own address.
+        let network = NetworkConfig { local_address: None, ..target.settings.config.network.clone() };
+        let Sorted { order, left_out } = sort(&found, &network, &[]);
+        return order.first().map(|address| Whom::Address(*address)).ok_or_else(|| Error::Connect {
+            host: endpoint.to_string().into(),
+            source: Arc::new(AddressErrors::join(left_out)),
+        });
+    }
+    let name = Whom::name(&endpoint.host, endpoint.port);
+    name.ok_or_else(|| {
+        let length = endpoint.host.len();
+        let reason = format!("its host has {length} bytes; a SOCKS proxy takes names of 255 bytes at most");
+        Error::InvalidUrl { reason: reason.into() }
+    })
+}
+
+/// Drives the handshake until the tunnel is open, and reads nothing of what comes through it.
+pub(crate) fn open<T: Raw>(
+    wire: &mut Wire<T>,
+    mut machine: impl Machine,
+    through: &impl Failed,
+    attempt: &mut impl Attempt<T>,
+) -> Result<(), Error> {
+    let broken = |error: io::Error| {
+        let fault = Fault::new(ProxyErrorKind::Ended, format!("the connection broke: {error}"));
+        through.failed(Fault { source: Some(Arc::new(error)), ..fault })
+    };
+    let mut reserve = None;
+    loop {
+        if let Some(bytes) = machine.poll_transmit() {
+            wire.write_all(&bytes).and_then(|()| wire.flush()).map_err(broken)?;
+        }
+        let mut chunk = [0; 4096];
+        let room = machine.wanted().min(chunk.len());
+        match wire.read(&mut chunk[..room]) {
+            Ok(0) => return Err(through.failed(machine.handle_end())),
+            Ok(n) => {
+                if machine.handle_bytes(&chunk[..n]).map_err(|fault| through.failed(fault))? {
+                    return Ok(());
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let left = attempt.time_left();
+                let patience = machine.has_failed().then(|| {
+                    left.saturating_sub(*reserve.get_or_insert(left.saturating_sub(PATIENCE.min(left / 2))))
+                });
+                if patience.is_some_and(|patience| patience.is_zero()) || !attempt.wait(wire, patience)? {
+                    return Err(through.failed(machine.handle_end()));
+                }
+            }
+            // A refusal is one, however its connection ended.
+            Err(_) if machine.has_failed() => return Err(through.failed(machine.handle_end())),
+            Err(error) => return Err(broken(error)),
+        }
+    }
+}
+
+/// Makes an error of a fault.
+pub(crate) trait Failed {
+    fn failed(&self, fault: Fault) -> Error;
+}
+
+impl Failed for Through<'_> {
+    fn failed(&self, fault: Fault) -> Error {
+        let Fault { kind, reason, answer, source } = fault;
+        let (proxy, target) = (self.via.endpoint.to_string().into(), self.target.to_string().into());
+        Error::Proxy(Arc::new(ProxyError { proxy, target, kind, reason: reason.into(), source, answer }))
+    }
+}
+
+impl fmt::Display for Through<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} through the proxy {}", self.target, self.via.endpoint)
+    }
+}
+
+impl Fault {
+    pub(crate) fn new(kind: ProxyErrorKind, reason: impl Into<String>) -> Self {
+        Self { kind, reason: reason.into(), answer: None, source: None }
+    }
+
+    /// What is no answer of such a proxy, and why not, in the end of a sentence that begins with what it said.
+    fn nonsense(said: &[u8], secrets: &Secrets, why: &str) -> Self {
+        let what = match said {
+            _ if tls::is_tls(said) => "it speaks TLS; use https:// for that proxy".to_owned(),
+            [5, ..] => "it answered as a SOCKS 5 proxy does; use socks5:// or socks5h://".to_owned(),
+            [0, 0x5A..=0x5D, ..] | [4, ..] => {
+                "it answered as a SOCKS 4 proxy does, and can't be used".to_owned()
+            }
+            _ => {
+                // The line that has come, whatever came behind it.
+                let line = said.split(|byte| *byte == b'\n').next().unwrap_or_default();
+                let line = &line[..line.len().min(SHOWN)];
+                let text = secrets.hide(&String::from_utf8_lossy(line.trim_ascii_end()));
+                format!("it answered {text:?}{why}")
+            }
+        };
+        Self::new(ProxyErrorKind::Nonsense, what)
+    }
+}
+
+/// Whether so much of what is no answer has come that it can be judged and shown.
+fn is_shown(said: &[u8]) -> bool {
+    // It takes two bytes to recognise TLS.
+    said.len() >= SHOWN || said.contains(&b'\n') || (said.len() > 1 && tls::is_tls(said))
+}
+
+#[cfg(test)]
+mod tests;
