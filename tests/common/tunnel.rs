@@ -1,0 +1,142 @@
+//! Small proxies that do open tunnels: by HTTP CONNECT, and by SOCKS 5. Every host is this machine.
+#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(unreachable_pub, reason = "a module that several test crates include")]
+#![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use crate::common::{Server, read_head};
+
+/// A proxy, and what it was asked for: the whole head of each CONNECT, or the target of each SOCKS request.
+pub struct Tunnel {
+    server: Server,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Tunnel {
+    /// Speaks HTTP. It wants this value of `Proxy-Authorization`, if one is given, and shows the whole request to a client
+    /// that has another.
+    pub fn http(authorization: Option<&'static str>) -> Self {
+        Self::start(move |client, asked| http(client, authorization, asked))
+    }
+
+    /// Speaks SOCKS 5. It wants this user and password, if some are given.
+    pub fn socks(login: Option<(&'static str, &'static str)>) -> Self {
+        Self::start(move |client, asked| socks(client, login, asked))
+    }
+
+    fn start(
+        shake_hands: impl Fn(&mut TcpStream, &Mutex<Vec<String>>) -> Option<TcpStream> + Send + Sync + 'static,
+    ) -> Self {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&asked);
+        let server = Server::start(move |_, mut client| {
+            if let Some(target) = shake_hands(&mut client, &heard) {
+                splice(client, target);
+            }
+        });
+        Self { server, asked }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+/// Passes everything on, both ways, until both sides have ended.
+fn splice(client: TcpStream, target: TcpStream) {
+    fn pass(mut from: TcpStream, mut to: TcpStream) {
+        let _ = std::io::copy(&mut from, &mut to);
+        let _ = to.shutdown(Shutdown::Write);
+        let _ = from.shutdown(Shutdown::Read);
+    }
+    let (up, down) = (client.try_clone().unwrap(), target.try_clone().unwrap());
+    let upward = thread::spawn(move || pass(up, target));
+    pass(down, client);
+    let _ = upward.join();
+}
+
+fn http(client: &mut TcpStream, wanted: Option<&str>, asked: &Mutex<Vec<String>>) -> Option<TcpStream> {
+    let head = read_head(client);
+    asked.lock().unwrap().push(head.clone());
+    let target = head.strip_prefix("CONNECT ")?.split(' ').next()?.to_owned();
+    let given = head.lines().find_map(|line| line.strip_prefix("Proxy-Authorization: "));
+    let refuse = |client: &mut TcpStream, status: &str| {
+        let length = head.len();
+        let _ = write!(client, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{head}");
+        None
+    };
+    if wanted.is_some() && wanted != given {
+        return refuse(client, "407 Proxy Authentication Required");
+    }
+    let port = target.rsplit_once(':')?.1.parse().ok()?;
+    let Ok(stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else {
+        return refuse(client, "502 Bad Gateway");
+    };
+    client.write_all(b"HTTP/1.0 200 Connection established\r\n\r\n").ok()?;
+    Some(stream)
+}
+
+fn socks(
+    client: &mut TcpStream,
+    login: Option<(&str, &str)>,
+    asked: &Mutex<Vec<String>>,
+) -> Option<TcpStream> {
+    let [_, count] = bytes(client)?;
+    let mut methods = vec![0; count.into()];
+    client.read_exact(&mut methods).ok()?;
+    let method = if login.is_some() { 2 } else { 0 };
+    if !methods.contains(&method) {
+        client.write_all(&[5, 0xFF]).ok()?;
+        return None;
+    }
+    client.write_all(&[5, method]).ok()?;
+    if let Some((user, password)) = login {
+        let [_] = bytes(client)?;
+        let given = (text(client)?, text(client)?);
+        let right = (given.0.as_str(), given.1.as_str()) == (user, password);
+        client.write_all(&[1, u8::from(!right)]).ok()?;
+        if !right {
+            return None;
+        }
+    }
+    let [_, _, _, kind] = bytes(client)?;
+    let host = match kind {
+        1 => Ipv4Addr::from(bytes::<4>(client)?).to_string(),
+        3 => text(client)?,
+        _ => Ipv6Addr::from(bytes::<16>(client)?).to_string(),
+    };
+    let port = u16::from_be_bytes(bytes(client)?);
+    asked.lock().unwrap().push(format!("{host}:{port}"));
+    match TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
+        Ok(stream) => {
+            client.write_all(&[5, 0, 0, 1, 127, 0, 0, 1, 0, 80]).ok()?;
+            Some(stream)
+        }
+        Err(_) => {
+            client.write_all(&[5, 5, 0, 1, 0, 0, 0, 0, 0, 0]).ok()?;
+            None
+        }
+    }
+}
+
+fn bytes<const N: usize>(client: &mut TcpStream) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    client.read_exact(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// A text behind its length.
+fn text(client: &mut TcpStream) -> Option<String> {
+    let [length] = bytes(client)?;
+    let mut text = vec![0; length.into()];
+    client.read_exact(&mut text).ok()?;
+    String::from_utf8(text).ok()
+}

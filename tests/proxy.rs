@@ -1,0 +1,516 @@
+//! Through a proxy: HTTP CONNECT and SOCKS 5, and what is said about a proxy that does not open the way.
+#![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
+
+mod common;
+#[path = "common/tunnel.rs"]
+mod tunnel;
+
+use std::env;
+use std::io::Write;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use common::hooks::{mover, next, puppet};
+use common::{
+    LONG, Nobody, Server, config, disconnected, eventually, loopback, moved, parrot, read_head, tls_acceptor,
+    tls_connector, wait_for,
+};
+use tautline::{
+    Client, CloseReason, ConnectionConfig, DisconnectReason, Error, Event, Phase, Proxy, ProxyError,
+    ProxyErrorKind, Retry,
+};
+use tungstenite::Message as Raw;
+use tunnel::Tunnel;
+
+/// For attempts that must not look up a name.
+fn unasked(host: &str, _: u16) -> std::io::Result<Vec<std::net::SocketAddr>> {
+    panic!("{host} was looked up")
+}
+
+fn through(url: &str, proxy: Proxy) -> ConnectionConfig {
+    config(url).proxy(proxy)
+}
+
+/// The URL of a server, by a name that nobody but the proxy knows.
+fn hidden(server: &Server) -> String {
+    server.url().replace("127.0.0.1", "gateway.invalid")
+}
+
+fn echoes(client: &Client) {
+    for text in ["one", "two"] {
+        client.send(text).unwrap();
+        assert_eq!(client.recv_timeout(LONG).unwrap().as_text(), Some(text));
+    }
+}
+
+#[test]
+fn a_line_goes_through_each_kind_of_proxy_and_no_name_is_looked_up_here_that_the_proxy_can_look_up() {
+    let (server, _) = parrot();
+    let port = server.address().port();
+    let http = Tunnel::http(Some("Basic YW5uOnBAc3M="));
+    let socks = Tunnel::socks(Some(("ann", "p@ss")));
+    let open = Tunnel::socks(None);
+    for (proxy, address, timed) in [
+        (Proxy::new(format!("http://ann:p%40ss@{}", http.address())), http.address(), false),
+        (Proxy::new(format!("socks5h://ann:p%40ss@{}", socks.address())), socks.address(), false),
+        (Proxy::new(format!("socks5h://{}", open.address())), open.address(), false),
+        (Proxy::new(format!("socks5://{}", open.address())), open.address(), true),
+    ] {
+        let builder = Client::builder(through(&hidden(&server), proxy.clone()));
+        let client = if timed { builder.resolver(loopback) } else { builder.resolver(unasked) };
+        let client = client.connect().unwrap();
+        echoes(&client);
+        let handshake = client.handshake().unwrap();
+        assert_eq!(handshake.address, address, "{proxy}");
+        assert!(handshake.timings.proxy.is_some() && handshake.timings.resolve.is_some() == timed, "{proxy}");
+        assert!(client.close().is_empty());
+    }
+    let heads = http.asked();
+    assert!(heads[0].starts_with(&format!("CONNECT gateway.invalid:{port} HTTP/1.1\r\n")), "{heads:?}");
+    assert_eq!(socks.asked(), [format!("gateway.invalid:{port}")]);
+    assert_eq!(open.asked(), [format!("gateway.invalid:{port}"), format!("127.0.0.1:{port}")]);
+}
+
+#[test]
+fn tls_goes_through_the_tunnel_to_the_server() {
+    let acceptor = tls_acceptor();
+    let server = Server::start(move |_, stream| {
+        let Ok(stream) = acceptor.accept(stream) else { return };
+        let mut socket = tungstenite::accept(stream).unwrap();
+        while let Ok(message) = socket.read() {
+            if message.is_text() && socket.send(message).is_err() {
+                return;
+            }
+        }
+    });
+    let url = server.url().replace("ws://127.0.0.1", "wss://localhost");
+    let (http, socks) = (Tunnel::http(None), Tunnel::socks(None));
+    for proxy in [format!("{}", http.address()), format!("socks5h://{}", socks.address())] {
+        let config = through(&url, Proxy::new(proxy)).tls(tls_connector());
+        let client = Client::builder(config).resolver(unasked).connect().unwrap();
+        echoes(&client);
+        assert!(client.close().is_empty());
+    }
+}
+
+#[test]
+fn the_name_of_a_proxy_is_looked_up_and_the_first_bytes_of_the_server_are_not_lost() {
+    // A frame directly behind the answer to the upgrade, which comes as soon as the tunnel is open.
+    let server = Server::start(|_, mut stream| {
+        let head = read_head(&mut stream);
+        let answer = [common::good_answer(&head, "").as_bytes(), b"\x81\x05hello"].concat();
+        stream.write_all(&answer).unwrap();
+        while common::read_frame(&mut stream).is_some() {}
+    });
+    let http = Tunnel::http(None);
+    let proxy = Proxy::new(format!("proxy.invalid:{}", http.address().port()));
+    let client = Client::builder(through(&hidden(&server), proxy))
+        .resolver(|host, port| {
+            assert_eq!(host, "proxy.invalid");
+            loopback(host, port)
+        })
+        .connect()
+        .unwrap();
+    assert_eq!(client.recv_timeout(LONG).unwrap().as_text(), Some("hello"));
+    assert!(client.handshake().unwrap().timings.resolve.is_some());
+    let _ = client.terminate();
+}
+
+#[test]
+fn a_line_reconnects_through_its_proxy() {
+    let (server, _) = parrot();
+    let http = Tunnel::http(None);
+    let proxy = Proxy::new(http.address().to_string());
+    let client = Client::builder(through(&hidden(&server), proxy)).resolver(unasked).connect().unwrap();
+    for round in 2..4 {
+        server.cut();
+        wait_for(&client, disconnected);
+        client.wait_ready(LONG).unwrap();
+        echoes(&client);
+        assert_eq!(http.asked().len(), round);
+    }
+    assert!(client.close().is_empty());
+}
+
+#[test]
+fn a_line_moves_through_its_proxy() {
+    let (old, tell_old, _heard) = puppet();
+    let (new, tell_new, heard_by_new) = puppet();
+    let socks = Tunnel::socks(None);
+    let proxy = Proxy::new(format!("socks5h://{}", socks.address()));
+    let client = Client::builder(through(&hidden(&old), proxy))
+        .protocol(mover(hidden(&new)))
+        .resolver(unasked)
+        .connect()
+        .unwrap();
+    tell_old.send(Raw::text("move")).unwrap();
+    tell_new.send(Raw::text("welcome")).unwrap();
+    wait_for(&client, moved);
+    client.send("after").unwrap();
+    assert_eq!([next(&heard_by_new), next(&heard_by_new)], ["hello", "after"]);
+    let ports = [old.address().port(), new.address().port()];
+    assert_eq!(socks.asked(), ports.map(|port| format!("gateway.invalid:{port}")));
+    let _ = client.terminate();
+}
+
+#[test]
+fn each_server_of_a_list_is_tried_through_the_proxy() {
+    let (server, _) = parrot();
+    let nobody = Nobody::new();
+    let http = Tunnel::http(None);
+    let dead = nobody.url().replace("127.0.0.1", "dead.invalid");
+    let config = through(&dead, Proxy::new(http.address().to_string())).servers([hidden(&server)]);
+    let client = Client::builder(config).resolver(unasked).connect().unwrap();
+    echoes(&client);
+    let _ = client.terminate();
+    let asked = http.asked();
+    assert!(asked[0].starts_with("CONNECT dead.invalid") && asked[1].starts_with("CONNECT gateway.invalid"));
+
+    let all =
+        through(&dead, Proxy::new(http.address().to_string())).servers([dead.replace("dead", "dead-too")]);
+    let error = Client::builder(all).resolver(unasked).connect().unwrap_err();
+    let Error::AllServersFailed { failures, .. } = &error else { panic!("{error:?}") };
+    for (_, error) in failures.iter() {
+        assert_eq!(proxy_error(error).kind, ProxyErrorKind::TargetUnreachable);
+    }
+}
+
+#[test]
+fn a_server_in_the_list_of_no_proxy_is_reached_past_the_proxy() {
+    let (server, _) = parrot();
+    let nobody = Nobody::new();
+    let proxy = Proxy::new(nobody.address().to_string()).no_proxy("10.0.0.0/8, 127.0.0.0/8");
+    let client = Client::connect(through(&server.url(), proxy.clone())).unwrap();
+    echoes(&client);
+    assert_eq!(
+        (client.handshake().unwrap().address, client.handshake().unwrap().timings.proxy),
+        (server.address(), None)
+    );
+    let _ = client.terminate();
+    let error = Client::connect(through(&hidden(&server), proxy)).unwrap_err();
+    assert_eq!(proxy_error(&error).kind, ProxyErrorKind::Unreachable);
+}
+
+fn proxy_error(error: &Error) -> &ProxyError {
+    match error {
+        Error::Proxy(error) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A proxy that reads a request of HTTP, or the greeting of SOCKS, and says this.
+fn says(answer: &'static [u8]) -> Server {
+    Server::start(move |_, mut stream| {
+        let mut first = [0; 3];
+        if std::io::Read::read_exact(&mut stream, &mut first).is_ok() {
+            if first == *b"CON" {
+                read_head(&mut stream);
+            }
+            let _ = stream.write_all(answer);
+        }
+    })
+}
+
+/// What follows an attempt that fails like this, on a line that was never ready.
+fn followed_by(config: ConnectionConfig) -> Retry {
+    let client = Client::start(config).unwrap();
+    let (reason, retry_in) = wait_for(&client, disconnected);
+    assert!(matches!(reason, DisconnectReason::ConnectFailed(Error::Proxy(_))), "{reason:?}");
+    if retry_in.is_some() {
+        let _ = client.terminate();
+        return Retry::Backoff;
+    }
+    let reason = client.wait_closed_timeout(LONG).unwrap();
+    assert!(matches!(reason, CloseReason::NotRetried(_)), "{reason:?}");
+    Retry::Never
+}
+
+#[test]
+fn each_way_in_which_a_proxy_fails_has_its_error_its_retry_and_no_byte_goes_around_it() {
+    use ProxyErrorKind::{
+        Ended, Forbidden, LoginRefused, LoginRequired, Nonsense, Refused, TargetUnreachable,
+    };
+    let (count, target) = (Arc::new(AtomicUsize::new(0)), "gateway");
+    let counted = Arc::clone(&count);
+    let server = Server::start(move |_, _| {
+        counted.fetch_add(1, SeqCst);
+    });
+    let (never, backoff) = (Retry::Never, Retry::Backoff);
+    for (scheme, answer, kind, retry, text) in [
+        (
+            "http",
+            &b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"[..],
+            LoginRequired,
+            never,
+            "the proxy {p} wants a login to open the way to {t}: it answered 407 Proxy Authentication Required; \
+             give it user and password, as by Proxy::login",
+        ),
+        (
+            "http://ann:s3cret@",
+            b"HTTP/1.1 401 Unauthorized\r\n\r\nann:s3cret",
+            LoginRefused,
+            never,
+            "the proxy {p}, on the way to {t}, does not accept the login: it answered 401 Unauthorized: \"***\"; are \
+             user and password right?",
+        ),
+        (
+            "http",
+            b"HTTP/1.1 403 Forbidden\r\n\r\n",
+            Forbidden,
+            never,
+            "the proxy {p} forbids the way to {t}: it answered 403 Forbidden; whoever runs it has to allow this host \
+             and port",
+        ),
+        (
+            "http",
+            b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nsoon",
+            TargetUnreachable,
+            backoff,
+            "the proxy {p} did not reach {t}: it answered 503 Busy: \"soon\"",
+        ),
+        (
+            "http",
+            b"HTTP/1.1 405 No\r\nContent-Length: 0\r\n\r\n",
+            Refused,
+            never,
+            "the proxy {p} did not open the way to {t}: it answered 405 No; is it an HTTP proxy that allows CONNECT?",
+        ),
+        (
+            "http",
+            b"SSH-2.0-x\r\n",
+            Nonsense,
+            backoff,
+            "the proxy {p}, asked for the way to {t}, did not answer as it should: it answered \"SSH-2.0-x\", which is \
+             not HTTP/1.1",
+        ),
+        (
+            "http",
+            b"",
+            Ended,
+            backoff,
+            "the proxy {p} ended the connection before it had opened the way to {t}: it said nothing; if it speaks TLS, \
+             use https://, and if it speaks SOCKS, socks5://",
+        ),
+        (
+            "socks5h",
+            b"\x05\xFF",
+            LoginRequired,
+            never,
+            "the proxy {p} wants a login to open the way to {t}: it takes nobody without a login; give it user and \
+             password, as by Proxy::login",
+        ),
+        (
+            "socks5h",
+            b"\x05\x00\x05\x02\x00\x01\0\0\0\0\0\0",
+            Forbidden,
+            never,
+            "the proxy {p} forbids the way to {t}: its rules do not allow it; whoever runs it has to allow this host and \
+             port (SOCKS reply 2)",
+        ),
+        (
+            "socks5h",
+            b"\x05\x00\x05\x05\x00\x01\0\0\0\0\0\0",
+            TargetUnreachable,
+            backoff,
+            "the proxy {p} did not reach {t}: the host refused the connection (SOCKS reply 5)",
+        ),
+        (
+            "socks5h",
+            b"HTTP/1.1 400 Bad Request\r\n\r\n",
+            Nonsense,
+            backoff,
+            "the proxy {p}, asked for the way to {t}, did not answer as it should: it answered \"HTTP/1.1 400 Bad \
+             Request\"; that is an HTTP proxy, or a server: use http:// for an HTTP proxy",
+        ),
+    ] {
+        let proxy = says(answer);
+        let begin = if scheme.ends_with('@') { scheme.to_owned() } else { format!("{scheme}://") };
+        let url = hidden(&server).replace("gateway", target);
+        let config = through(&url, Proxy::new(format!("{begin}{}", proxy.address())));
+        let error = Client::connect(config.clone()).unwrap_err();
+        let at = format!("gateway.invalid:{}", server.address().port());
+        let text = text.replace("{p}", &proxy.address().to_string()).replace("{t}", &at);
+        assert_eq!((error.to_string(), proxy_error(&error).kind), (text, kind));
+        assert_eq!(followed_by(config), retry, "{error}");
+        assert!(!format!("{error:?}").contains("s3cret"), "{error:?}");
+    }
+    assert_eq!(count.load(SeqCst), 0, "a byte went around a proxy");
+}
+
+#[test]
+fn a_proxy_that_is_not_there_is_named_and_found_again_when_it_is() {
+    let (server, _) = parrot();
+    let nobody = Nobody::new();
+    let at = nobody.address();
+    let config = through(&hidden(&server), Proxy::new(at.to_string()));
+    let error = Client::connect(config.clone()).unwrap_err();
+    let says = format!("the proxy {at} for gateway.invalid:{} can't be reached: ", server.address().port());
+    assert!(error.to_string().starts_with(&format!("{says}connecting to {at}: ")), "{error}");
+    assert_eq!(proxy_error(&error).kind, ProxyErrorKind::Unreachable);
+
+    let by_name = through(&hidden(&server), Proxy::new("proxy.invalid:3128"));
+    let no_host = |_: &str, _| Err(std::io::Error::other("no such host"));
+    let error = Client::builder(by_name).resolver(no_host).connect().unwrap_err();
+    assert!(
+        error.to_string().ends_with("can't be reached: looking up proxy.invalid: no such host"),
+        "{error}"
+    );
+
+    let client = Client::start(config).unwrap();
+    wait_for(&client, disconnected);
+    let listener = nobody.listen();
+    let _proxy = Server::start_on(listener, |_, mut stream| {
+        read_head(&mut stream);
+        let _ = stream.write_all(b"HTTP/1.1 503 Not yet\r\nContent-Length: 0\r\n\r\n");
+    });
+    eventually("the proxy answers", || {
+        wait_for(&client, disconnected).0.to_string().contains("it answered 503 Not yet")
+    });
+    let _ = client.terminate();
+}
+
+#[test]
+fn a_proxy_that_stalls_is_named_by_the_timeout() {
+    let silent = Server::start(
+        |_, mut stream| {
+            while std::io::Read::read(&mut stream, &mut [0; 512]).is_ok_and(|n| n > 0) {}
+        },
+    );
+    let stall = Duration::from_secs(1);
+    for scheme in ["http", "socks5h"] {
+        let proxy = Proxy::new(format!("{scheme}://{}", silent.address()));
+        let config = through("wss://gateway.invalid", proxy).connect_timeout(stall);
+        let error = Client::builder(config).resolver(unasked).connect().unwrap_err();
+        assert!(matches!(error, Error::ConnectTimeout { phase: Phase::Proxy, .. }), "{error:?}");
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "connecting to gateway.invalid:443 through the proxy {} timed out after 1s while waiting for the proxy to \
+                 open a way to the server",
+                silent.address()
+            )
+        );
+    }
+}
+
+#[test]
+fn a_refusal_whose_body_does_not_come_is_told_within_the_attempt() {
+    let slow = Server::start(|_, mut stream| {
+        read_head(&mut stream);
+        stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 100\r\n\r\nnot today").unwrap();
+        while std::io::Read::read(&mut stream, &mut [0; 512]).is_ok_and(|n| n > 0) {}
+    });
+    let proxy = Proxy::new(slow.address().to_string());
+    let error = Client::connect(through("ws://gateway.invalid", proxy)).unwrap_err();
+    assert!(error.to_string().contains("it answered 403 Forbidden: \"not today\""), "{error}");
+}
+
+#[test]
+fn a_name_that_is_too_long_for_socks_is_refused_and_not_cut() {
+    let socks = Tunnel::socks(None);
+    let url = format!("ws://{}", "x".repeat(256));
+    let proxy = Proxy::new(format!("socks5h://{}", socks.address()));
+    let error = Client::connect(through(&url, proxy)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the URL can't be used: its host has 256 bytes; a SOCKS proxy takes names of 255 bytes at most"
+    );
+}
+
+#[test]
+fn a_proxy_that_can_not_be_used_is_an_error_before_anything_is_dialled() {
+    for proxy in ["socks4://ann:s3cret@h", "http://ann:s3cret@h:0"] {
+        for error in [
+            Client::connect(through("ws://h", Proxy::new(proxy))).unwrap_err(),
+            Client::start(through("ws://h", Proxy::new(proxy))).unwrap_err(),
+        ] {
+            assert!(matches!(error, Error::InvalidConfig { setting: "proxy", .. }), "{error:?}");
+            assert!(!error.to_string().contains("s3cret"), "{error}");
+        }
+    }
+}
+
+/// Says that this process is the one whose environment a test has set.
+const CHILD: &str = "TAUTLINE_TEST_CHILD";
+
+/// Runs a test of this file in a process of its own, with these variables and no other that names a proxy. Returns what it
+/// printed.
+fn with_environment(test: &str, url: &str, variables: &[(&str, String)]) -> String {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(CHILD, url);
+    for name in ["WS_PROXY", "WSS_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"] {
+        command.env_remove(name).env_remove(name.to_lowercase());
+    }
+    let variables = variables.iter().map(|(name, value)| (*name, value.as_str()));
+    let output = command.envs(variables).output().unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    said
+}
+
+#[test]
+fn the_environment_names_the_proxy_only_where_it_is_asked() {
+    if let Ok(url) = env::var(CHILD) {
+        env_logger::Builder::new().filter_level(log::LevelFilter::Info).init();
+        for config in [config(&url), config(&url).proxy(Proxy::from_env())] {
+            match Client::builder(config).connect() {
+                Ok(client) => {
+                    echoes(&client);
+                    println!("by way of {:?}", client.handshake().unwrap().timings.proxy.is_some());
+                    let _ = client.terminate();
+                }
+                Err(error) => println!("failed: {error}"),
+            }
+        }
+        return;
+    }
+    let me = "the_environment_names_the_proxy_only_where_it_is_asked";
+    let (server, _) = parrot();
+    let http = Tunnel::http(None);
+    let (to, url) = (http.address(), server.url());
+    let named = ("ALL_PROXY", format!("http://ann:s3cret@{to}"));
+    let at = server.address();
+
+    let said = with_environment(me, &url, std::slice::from_ref(&named));
+    assert!(said.contains("by way of false") && said.contains("by way of true"), "{said}");
+    assert!(said.contains(&format!("Through the proxy http://{to} to {at}, by ALL_PROXY")), "{said}");
+    assert_eq!(http.asked().len(), 1, "only one of the two asks for it");
+    assert!(!said.contains("s3cret"), "{said}");
+
+    let past = with_environment(me, &url, &[named.clone(), ("no_proxy", "127.0.0.1".into())]);
+    assert!(
+        past.contains(&format!("Past the proxy http://{to} of ALL_PROXY to {at}, by no_proxy")),
+        "{past}"
+    );
+    assert!(!past.contains("by way of true"), "{past}");
+
+    let none = with_environment(me, &url, &[("HTTPS_PROXY", named.1.clone())]);
+    assert!(
+        none.contains(&format!("No proxy for {at}: none of WS_PROXY, HTTP_PROXY, ALL_PROXY is set")),
+        "{none}"
+    );
+
+    let bad = with_environment(me, &url, &[("http_proxy", "socks4://ann:s3cret@h".into()), named]);
+    assert!(
+        bad.contains("failed: the setting proxy can't be used: the variable http_proxy: its scheme"),
+        "{bad}"
+    );
+    assert!(!bad.contains("s3cret"), "{bad}");
+    assert_eq!(http.asked().len(), 1, "and the others do not go through it");
+}
+
+#[test]
+fn events_tell_of_a_proxy_as_of_a_server() {
+    let proxy = says(b"HTTP/1.1 503 Busy\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n");
+    let config = through("ws://gateway.invalid", Proxy::new(proxy.address().to_string()));
+    let client = Client::start(config).unwrap();
+    let delay = wait_for(&client, |event| match event {
+        Event::Disconnected { retry_in, .. } => retry_in,
+        _ => None,
+    });
+    assert_eq!(delay, Duration::from_secs(3600), "as long as the proxy asks for");
+    let _ = client.terminate();
+}
