@@ -1,10 +1,12 @@
 //! A WebSocket URL, parsed once into something that can't be wrong.
 
 mod names;
+mod percent;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
+pub(crate) use crate::endpoint::percent::{LOGIN, decode};
 use crate::error::Error;
 
 /// Where to dial, from a `ws://` or `wss://` URL (RFC 6455, section 3), or one of a Unix socket. Displays as `host:port`, or
@@ -278,28 +280,6 @@ fn credentials(userinfo: &str) -> Result<Option<Box<str>>, Error> {
         return bad("its user name or password has a control character, which Basic credentials can't carry");
     }
     Ok((!user.is_empty() || !password.is_empty()).then(|| format!("{user}:{password}").into()))
-}
-
-pub(crate) const LOGIN: &str = "its user name or password";
-
-/// Undoes the percent-encoding of a part of the URL.
-pub(crate) fn decode(encoded: &str, part: &str) -> Result<Box<str>, Error> {
-    let bad =
-        || Error::InvalidUrl { reason: format!("{part} is not percent-encoded as it should be").into() };
-    let mut bytes = Vec::with_capacity(encoded.len());
-    let mut rest = encoded.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        if *first == b'%' {
-            let [high, low, tail @ ..] = rest else { return Err(bad()) };
-            let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok()).ok_or_else(bad);
-            bytes.push(digit(*high)? << 4 | digit(*low)?);
-            rest = tail;
-        } else {
-            bytes.push(*first);
-        }
-    }
-    String::from_utf8(bytes).map(Into::into).map_err(|_| bad())
 }
 
 #[cfg(test)]

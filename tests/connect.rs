@@ -17,7 +17,7 @@ use common::{
     read_head, wait_for,
 };
 use tautline::{
-    Client, CloseReason, ConnectionConfig, DisconnectReason, Error, Event, Phase, UpgradeRequest,
+    Client, CloseReason, ConnectionConfig, DisconnectReason, Error, Event, Phase, Proxy, UpgradeRequest,
 };
 
 #[test]
@@ -98,6 +98,13 @@ fn each_phase_that_stalls_is_named_by_the_timeout() {
         while std::io::Read::read(&mut stream, &mut [0; 512]).is_ok_and(|n| n > 0) {}
     };
     assert_eq!(stalled(half, "ws"), Phase::Upgrade);
+    for scheme in ["http", "socks5", "socks5h"] {
+        let server = Server::start(move |_, stream| silent(stream));
+        let proxy = Proxy::new(format!("{scheme}://{}", server.address()));
+        let config = config("wss://10.0.0.1").proxy(proxy).connect_timeout(STALL);
+        let error = Client::connect(config).unwrap_err();
+        assert!(matches!(error, Error::ConnectTimeout { phase: Phase::Proxy, .. }), "{error:?}");
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use tautline::{
     AddressFamily, Beat, Client, CloseReason, Confirmation, ConnectionConfig, Context, Delivery, Error,
     Event, Handshake, HeartbeatAction, HeartbeatConfig, HeartbeatManager, Inbound, Jitter, JsonSession,
-    Message, NetworkConfig, Protocol, QueueLimit, ReconnectConfig, ReconnectionManager, Retry, ServerOrder,
-    WhileDown,
+    Message, NetworkConfig, Protocol, Proxy, QueueLimit, ReconnectConfig, ReconnectionManager, Retry,
+    ServerOrder, WhileDown,
 };
 use tungstenite::Message as Frame;
 
@@ -166,6 +166,22 @@ fn bounds_and_choices() -> Vec<Case> {
         (many(1025), Refused),
     ] {
         cases.push(("servers", config().servers(servers), then));
+    }
+    // The last ones lead past the proxy that they name, to the server of these tests.
+    let long = "x".repeat(256);
+    for (proxy, then) in [
+        (Proxy::new(""), Refused),
+        (Proxy::new("http://h:0"), Refused),
+        (Proxy::new("http://h:65536"), Refused),
+        (Proxy::new("socks4://h"), Refused),
+        (Proxy::new("socks5://h").login(long.clone(), ""), Refused),
+        (Proxy::new("socks5://h").login("x", long), Refused),
+        (Proxy::new("h").no_proxy("10.0.0.0/33"), Refused),
+        (Proxy::new("http://h:65535").no_proxy("*"), Works),
+        (Proxy::new("socks5h://h").login("x".repeat(255), "x".repeat(255)).no_proxy("127.0.0.1"), Works),
+        (Proxy::from_env().no_proxy("0.0.0.0/0"), Works),
+    ] {
+        cases.push(("proxy", config().proxy(proxy), then));
     }
     for order in [ServerOrder::InTurn, ServerOrder::Random] {
         cases.push(("server_order", config().server_order(order), Works));

@@ -2,6 +2,8 @@
 #![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
 
 mod common;
+#[path = "common/tunnel.rs"]
+mod tunnel;
 
 use std::io::Write;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -17,8 +19,9 @@ use serde::de::Error as _;
 use serde_json::json;
 use tautline::{
     Client, CloseReason, ConnectionConfig, Context, DisconnectReason, Error, Handshake, JsonSession, Message,
-    Outgoing, Protocol, SendErrorKind,
+    Outgoing, Protocol, Proxy, SendErrorKind,
 };
+use tunnel::Tunnel;
 
 /// What was logged so far: level, target, text.
 #[derive(Default)]
@@ -130,6 +133,43 @@ fn no_secret_is_logged_by_anybody_and_no_payload_by_this_library() {
     }
     let told = |says: &str| ours.clone().any(|(.., text)| text.contains(says));
     assert!(told(r#"503 No *** to the WebSocket upgrade: "***, ***, "#), "{journal:?}");
+}
+
+#[test]
+fn no_credential_of_a_proxy_is_logged_though_the_proxy_and_the_server_repeat_them() {
+    // "ann:s3cret-word" as HTTP has it.
+    const BASIC: &str = "Basic YW5uOnMzY3JldC13b3Jk";
+    let server = Server::start(|n, mut stream| {
+        read_head(&mut stream);
+        let said = "who is ann:s3cret-word, s3cret-word, YW5uOnMzY3JldC13b3Jk, s3cret-bearer?";
+        let length = said.len();
+        if n == 0 {
+            let _ = write!(stream, "HTTP/1.1 503 Busy\r\nContent-Length: {length}\r\n\r\n{said}");
+        }
+    });
+    let (open, shut) = (Tunnel::http(Some(BASIC)), Tunnel::http(Some("none is right")));
+    let socks = Tunnel::socks(Some(("ann", "s3cret-other")));
+    let url = server.url().replace("127.0.0.1", "gateway.invalid");
+    let talk = |proxy: Proxy| {
+        let client = Client::start(quick(&url).proxy(proxy)).unwrap();
+        let (reason, _) = wait_for(&client, disconnected);
+        let shown = format!("{reason} {reason:?} {:?}", client.status());
+        assert!(!shown.contains("s3cret") && !shown.contains("YW5u"), "{shown}");
+        let _ = client.terminate();
+    };
+    let journal = logged(|| {
+        talk(Proxy::new(format!("http://ann:s3cret-word@{}", open.address())));
+        talk(Proxy::new(format!("http://{}", shut.address())).login("ann", "s3cret-word"));
+        let own = Proxy::new(format!("http://{}", shut.address()));
+        talk(own.header("Proxy-Authorization", "Bearer s3cret-bearer").header("X-Key", "s3cret-key"));
+        talk(Proxy::new(format!("socks5h://ann:s3cret-word@{}", socks.address())));
+        Client::start(quick(&url).proxy(Proxy::new("socks4://ann:s3cret-word@h"))).unwrap_err();
+    });
+    assert!(open.asked()[0].contains(BASIC) && shut.asked()[1].contains("s3cret-bearer"), "it was sent");
+    let shown = journal.iter().find(|(.., text)| text.contains("s3cret") || text.contains("YW5u"));
+    assert_eq!(shown, None);
+    let told = |says: &str| journal.iter().any(|(.., text)| text.contains(says));
+    assert!(told("who is ***") && told("does not accept the login"), "{journal:?}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use common::{LONG, MS, Nobody, Server, accept, accept_raw, listen, read_frame};
 use tautline::ConnectionState::{Closing, Connected, Connecting, Disconnected};
 use tautline::{
     Client, CloseReason, ConnectionConfig, ConnectionState, Context, Error, Event, Handshake,
-    HeartbeatConfig, Protocol, ReconnectConfig,
+    HeartbeatConfig, Protocol, Proxy, ReconnectConfig,
 };
 
 fn silent(mut stream: TcpStream) {
@@ -148,6 +148,11 @@ fn a_line_that_is_not_up_ends_from_every_phase() {
     ends_from("upgrading", || dialling(Client::start(patient(&server.url())).unwrap()));
     let over_tls = server.url().replace("ws", "wss");
     ends_from("in the TLS handshake", || dialling(Client::start(patient(&over_tls)).unwrap()));
+    for scheme in ["http", "socks5h"] {
+        let proxy = Proxy::new(format!("{scheme}://{}", server.address()));
+        let config = patient("wss://gateway.invalid").proxy(proxy);
+        ends_from("the proxy opens the way", || dialling(Client::start(config.clone()).unwrap()));
+    }
 
     // Its system takes the connection, and it does not.
     let deaf = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -31,7 +31,7 @@ const URL: &str = "ws://bob:p%40ss-w0rd@h:81/x?token=t0ken-s3cret";
 const SECRETS: [&str; 5] = ["p@ss-w0rd", "Ym9iOnBAc3MtdzByZA==", "t0ken-s3cret", "k3y-s3cret", "p%40ss-w0rd"];
 
 /// How long an attempt may take.
-const LIMIT: Duration = Duration::from_secs(10);
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
 pub(super) fn run(data: &[u8]) {
     let mut input = Input::new(data);
@@ -157,18 +157,18 @@ fn check(error: &Error, limit: usize) {
 }
 
 /// The other side, and the thread that waits for it.
-struct Server<'a> {
-    pipe: Pipe,
-    pieces: Pieces<'a>,
-    end: Option<End>,
+pub(super) struct Server<'a> {
+    pub(super) pipe: Pipe,
+    pub(super) pieces: Pieces<'a>,
+    pub(super) end: Option<End>,
     /// The delay before each piece.
-    pause: Duration,
-    left: Duration,
+    pub(super) pause: Duration,
+    pub(super) left: Duration,
     /// The accept value that belongs to the key of the request.
-    accept: String,
+    pub(super) accept: String,
 }
 
-enum Pieces<'a> {
+pub(super) enum Pieces<'a> {
     /// The request has not been read yet.
     Coming(&'a [u8], u8),
     Cut(Vec<Vec<u8>>),
@@ -200,7 +200,7 @@ impl Server<'_> {
     }
 
     /// Everything after the answer, of which `rest` was read together with it.
-    fn behind(&mut self, mut rest: Vec<u8>) -> Vec<u8> {
+    pub(super) fn behind(&mut self, mut rest: Vec<u8>) -> Vec<u8> {
         rest.extend(&self.pipe.state().incoming);
         if let Pieces::Cut(pieces) = &self.pieces {
             rest.extend(pieces.iter().rev().flatten());

@@ -7,6 +7,7 @@ mod frames;
 mod input;
 mod ledger;
 mod peer;
+mod proxy;
 
 #[cfg(test)]
 mod property;
@@ -22,6 +23,11 @@ use std::time::Instant;
 /// The answer to an upgrade, cut anywhere, up to any limit of size and time.
 pub fn http_answer(data: &[u8]) {
     answer::run(data);
+}
+
+/// The answers of a proxy, cut anywhere, up to any limit of size and time.
+pub fn proxy_answer(data: &[u8]) {
+    proxy::run(data);
 }
 
 /// A `Retry-After`, at any time of the wall clock.
@@ -82,6 +88,11 @@ mod tests {
     #[test]
     fn every_kept_answer_to_an_upgrade_is_taken_as_it_should() {
         replay("http_answer", super::http_answer);
+    }
+
+    #[test]
+    fn every_kept_answer_of_a_proxy_is_taken_as_it_should() {
+        replay("proxy_answer", super::proxy_answer);
     }
 
     #[test]

@@ -77,6 +77,14 @@ fn a_bad_setting_is_named_with_what_it_is_and_what_is_allowed() {
         ),
         (config().thread_stack((1 << 30) + 1), "it is 1073741825 bytes; 393216 to 1073741824 are allowed"),
         (config().thread_stack(usize::MAX), "bytes; 393216 to 1073741824 are allowed"),
+        (
+            config().proxy(Proxy::new("socks4://ann:s3cret@h")),
+            "the setting proxy can't be used: its scheme is socks4://, which is SOCKS 4; it must be http://",
+        ),
+        (
+            config().proxy(Proxy::new("http://ann:s3cret@h:0")),
+            "the setting proxy can't be used: its port is not a number from 1 to 65535",
+        ),
         (config().subprotocol("a b"), "subprotocol"),
         (config().subprotocol(""), "subprotocol"),
         (config().subprotocol("a").subprotocol("a"), "twice"),

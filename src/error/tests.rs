@@ -81,6 +81,50 @@ fn what_was_lost_or_expired_is_named() {
 }
 
 #[test]
+fn a_proxy_that_stalls_is_named_by_the_timeout() {
+    let host = "gateway:443 through the proxy proxy.local:3128".into();
+    let after = Duration::from_secs(10);
+    assert_eq!(
+        Error::ConnectTimeout { host, phase: Phase::Proxy, after, source: None }.to_string(),
+        "connecting to gateway:443 through the proxy proxy.local:3128 timed out after 10s while waiting for the proxy to \
+         open a way to the server"
+    );
+}
+
+#[test]
+fn a_proxy_that_fails_has_a_sentence_for_each_kind_and_its_cause_once() {
+    use ProxyErrorKind::{
+        Ended, Forbidden, LoginRefused, LoginRequired, Nonsense, Refused, TargetUnreachable, Unreachable,
+    };
+    for (kind, text) in [
+        (Unreachable, "the proxy p:3128 for h:1 can't be reached: why"),
+        (LoginRequired, "the proxy p:3128 wants a login to open the way to h:1: why"),
+        (LoginRefused, "the proxy p:3128, on the way to h:1, does not accept the login: why"),
+        (Forbidden, "the proxy p:3128 forbids the way to h:1: why"),
+        (TargetUnreachable, "the proxy p:3128 did not reach h:1: why"),
+        (Refused, "the proxy p:3128 did not open the way to h:1: why"),
+        (Ended, "the proxy p:3128 ended the connection before it had opened the way to h:1: why"),
+        (Nonsense, "the proxy p:3128, asked for the way to h:1, did not answer as it should: why"),
+    ] {
+        let cause: Cause = Arc::new(Outer(io::Error::other("beneath")));
+        let error = by_proxy(kind, Some(cause));
+        assert_eq!(error.to_string(), text);
+        assert_eq!(format!("{error:?}"), format!("{text}\ncaused by: outer\ncaused by: beneath"));
+    }
+}
+
+#[test]
+fn main_prints_the_rest_of_what_a_proxy_answered() {
+    let body = b"<html>\n<p>Ask ann</p>".to_vec();
+    let answer = Some(Rejection { body, ..Rejection::new(403, "Forbidden", Vec::new()) });
+    let Error::Proxy(error) = by_proxy(ProxyErrorKind::Forbidden, None) else { panic!() };
+    let error = Error::Proxy(Arc::new(ProxyError { answer, ..(*error).clone() }));
+    let printed = format!("{error:?}");
+    let says = "h:1: why\nthe proxy's answer:\n    <html>\n    <p>Ask ann</p>";
+    assert!(printed.ends_with(says), "{printed}");
+}
+
+#[test]
 fn a_short_wait_is_shown_in_milliseconds() {
     let ms = Duration::from_millis;
     let dead = |silence| Error::HeartbeatTimeout { silence }.to_string();

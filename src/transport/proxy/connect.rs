@@ -4,7 +4,7 @@ use crate::error::{ProxyErrorKind, Rejection};
 use crate::secrets::Secrets;
 use crate::transport::body::Body;
 use crate::transport::head::{Head, Odd, Reader};
-use crate::transport::proxy::{Fault, Machine, SHOWN, is_shown};
+use crate::transport::proxy::{Fault, Machine, READ, is_shown};
 
 const NOT_HTTP: &str = ", which is not HTTP/1.1";
 
@@ -90,7 +90,7 @@ impl Machine for Connect {
             // The next byte may be the last of the head.
             State::Head => 1,
             State::Refused(_) => self.limit.saturating_sub(self.answer.len()),
-            State::Odd(_) => SHOWN.saturating_sub(self.answer.len()),
+            State::Odd(_) => READ.saturating_sub(self.answer.len()),
         };
         most.max(1)
     }

@@ -49,16 +49,18 @@ pub(crate) struct Fault {
 }
 
 /// Where an attempt goes, as its timeout names it.
-struct Through<'a> {
-    via: &'a Via,
-    target: &'a Endpoint,
+pub(crate) struct Through<'a> {
+    pub(crate) via: &'a Via,
+    pub(crate) target: &'a Endpoint,
 }
 
 /// How long to wait for the rest of a refusal.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How many bytes of nonsense are shown.
-pub(crate) const SHOWN: usize = 40;
+/// How many bytes of nonsense are read, and how many characters of it shown. What is not shown may be needed to find a
+/// secret that begins in what is.
+const READ: usize = 512;
+const SHOWN: usize = 40;
 
 /// Connects to the proxy, and has it open a tunnel to the target. Returns its address, too.
 pub(super) fn tunnel(
@@ -143,7 +145,7 @@ fn whom(through: &Through<'_>, target: &Target<'_>, attempt: &mut impl Attempt) 
 pub(crate) fn open<T: Raw>(
     wire: &mut Wire<T>,
     mut machine: impl Machine,
-    through: &impl Failed,
+    through: &Through<'_>,
     attempt: &mut impl Attempt<T>,
 ) -> Result<(), Error> {
     let broken = |error: io::Error| {
@@ -180,12 +182,8 @@ pub(crate) fn open<T: Raw>(
     }
 }
 
-/// Makes an error of a fault.
-pub(crate) trait Failed {
-    fn failed(&self, fault: Fault) -> Error;
-}
-
-impl Failed for Through<'_> {
+impl Through<'_> {
+    /// Makes an error of a fault.
     fn failed(&self, fault: Fault) -> Error {
         let Fault { kind, reason, answer, source } = fault;
         let (proxy, target) = (self.via.endpoint.to_string().into(), self.target.to_string().into());
@@ -215,8 +213,8 @@ impl Fault {
             _ => {
                 // The line that has come, whatever came behind it.
                 let line = said.split(|byte| *byte == b'\n').next().unwrap_or_default();
-                let line = &line[..line.len().min(SHOWN)];
-                let text = secrets.hide(&String::from_utf8_lossy(line.trim_ascii_end()));
+                let line = secrets.hide(&String::from_utf8_lossy(line.trim_ascii_end()));
+                let text: String = line.chars().take(SHOWN).collect();
                 format!("it answered {text:?}{why}")
             }
         };
@@ -227,7 +225,7 @@ impl Fault {
 /// Whether so much of what is no answer has come that it can be judged and shown.
 fn is_shown(said: &[u8]) -> bool {
     // It takes two bytes to recognise TLS.
-    said.len() >= SHOWN || said.contains(&b'\n') || (said.len() > 1 && tls::is_tls(said))
+    said.len() >= READ || said.contains(&b'\n') || (said.len() > 1 && tls::is_tls(said))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::config::proxy::Login;
 use crate::error::ProxyErrorKind;
 use crate::secrets::Secrets;
-use crate::transport::proxy::{Fault, Machine, SHOWN, is_shown};
+use crate::transport::proxy::{Fault, Machine, READ, is_shown};
 
 /// Asks a SOCKS proxy for a tunnel, and reads its answers.
 pub(crate) struct Socks {
@@ -94,7 +94,7 @@ impl Socks {
     fn length(&self) -> usize {
         match self.state {
             State::Greeting | State::Login => 2,
-            State::Odd => SHOWN,
+            State::Odd => READ,
             State::Request => match *self.answer {
                 [_, _, _, IPV4, ..] => 4 + 4 + 2,
                 [_, _, _, IPV6, ..] => 4 + 16 + 2,

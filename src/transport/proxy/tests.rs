@@ -190,6 +190,14 @@ fn what_is_no_answer_of_an_http_proxy_says_what_came_and_what_to_do() {
         (b"\x00\x5B\0\0\0\0\0\0", "as a SOCKS 4 proxy does, and can't be used"),
         (b"HTTP/2.0 200 OK\r\n\r\n", r#"it answered "HTTP/2.0 200 OK", which is not HTTP/1.1"#),
         (b"HTTP/1.1 fine\r\n\r\n", r#"it answered "HTTP/1.1 fine", which has no status"#),
+        (
+            b"you said so much before, and then ann:p@ss-w0rd\n",
+            r#""you said so much before, and then ***", "#,
+        ),
+        (
+            b"you said so much before this, and then p@ss-w0rd\n",
+            r#""you said so much before this, and then *", "#,
+        ),
         (b"you said ann:p@ss-w0rd\n", r#"it answered "you said ***", which is not HTTP"#),
         (
             b"no line at all, which goes on and on and on and on",
