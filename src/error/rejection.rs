@@ -109,11 +109,12 @@ impl Rejection {
             return None;
         }
         let mut text = String::new();
-        for c in body.chars().take(UNSHOWN) {
+        let mut chars = body.chars().take(UNSHOWN).peekable();
+        while let Some(c) = chars.next() {
             match c {
                 '\n' | '\t' | ' '..='~' => text.push(c),
-                // At the end of a line, or odd.
-                '\r' => {}
+                // At the end of a line. Elsewhere it is shown, or what it parts would be one word again: a secret.
+                '\r' if chars.peek().is_none_or(|next| *next == '\n') => {}
                 _ => text.extend(c.escape_debug()),
             }
         }
@@ -258,6 +259,7 @@ mod tests {
     fn the_body_is_printed_where_the_sentence_leaves_some_of_it_out() {
         let lines = printed(&[], 403, b"token expired\r\nrequest\t17\x0C\n\xE2\x80\xAEtxt\r\n");
         assert_eq!(lines.as_deref(), Some("token expired\nrequest\t17\\u{c}\n\\u{202e}txt"));
+        assert_eq!(printed(&[], 403, b"s3c\rret\r\nx\r\ny").as_deref(), Some("s3c\\rret\nx\ny"));
         let page = printed(&[], 403, b"<html>\n<p>Ask your administrator</p>");
         assert_eq!(page.as_deref(), Some("<html>\n<p>Ask your administrator</p>"));
         let long = "x".repeat(UNSHOWN + 1);
