@@ -225,23 +225,20 @@ fn followed_by(config: ConnectionConfig) -> Retry {
     Retry::Never
 }
 
-#[test]
-fn each_way_in_which_a_proxy_fails_has_its_error_its_retry_and_no_byte_goes_around_it() {
+/// What begins the proxy's URL, what the proxy says, what becomes of it and what follows, and the text. In the text `{p}`
+/// stands for the proxy, and `{t}` for the target.
+type Failure = (&'static str, &'static [u8], ProxyErrorKind, Retry, &'static str);
+
+fn failures() -> Vec<Failure> {
     use ProxyErrorKind::{
         Ended, Forbidden, LoginRefused, LoginRequired, Nonsense, Refused, TargetUnreachable,
     };
-    let (count, target) = (Arc::new(AtomicUsize::new(0)), "gateway");
-    let counted = Arc::clone(&count);
-    let server = Server::start(move |_, _| {
-        counted.fetch_add(1, SeqCst);
-    });
-    let (never, backoff) = (Retry::Never, Retry::Backoff);
-    for (scheme, answer, kind, retry, text) in [
+    vec![
         (
             "http",
-            &b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"[..],
+            b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n",
             LoginRequired,
-            never,
+            Retry::Never,
             "the proxy {p} wants a login to open the way to {t}: it answered 407 Proxy Authentication Required; \
              give it user and password, as by Proxy::login",
         ),
@@ -249,7 +246,7 @@ fn each_way_in_which_a_proxy_fails_has_its_error_its_retry_and_no_byte_goes_arou
             "http://ann:s3cret@",
             b"HTTP/1.1 401 Unauthorized\r\n\r\nann:s3cret",
             LoginRefused,
-            never,
+            Retry::Never,
             "the proxy {p}, on the way to {t}, does not accept the login: it answered 401 Unauthorized: \"***\"; are \
              user and password right?",
         ),
@@ -257,7 +254,7 @@ fn each_way_in_which_a_proxy_fails_has_its_error_its_retry_and_no_byte_goes_arou
             "http",
             b"HTTP/1.1 403 Forbidden\r\n\r\n",
             Forbidden,
-            never,
+            Retry::Never,
             "the proxy {p} forbids the way to {t}: it answered 403 Forbidden; whoever runs it has to allow this host \
              and port",
         ),
@@ -265,21 +262,21 @@ fn each_way_in_which_a_proxy_fails_has_its_error_its_retry_and_no_byte_goes_arou
             "http",
             b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nsoon",
             TargetUnreachable,
-            backoff,
+            Retry::Backoff,
             "the proxy {p} did not reach {t}: it answered 503 Busy: \"soon\"",
         ),
         (
             "http",
             b"HTTP/1.1 405 No\r\nContent-Length: 0\r\n\r\n",
             Refused,
-            never,
+            Retry::Never,
             "the proxy {p} did not open the way to {t}: it answered 405 No; is it an HTTP proxy that allows CONNECT?",
         ),
         (
             "http",
             b"SSH-2.0-x\r\n",
             Nonsense,
-            backoff,
+            Retry::Backoff,
             "the proxy {p}, asked for the way to {t}, did not answer as it should: it answered \"SSH-2.0-x\", which is \
              not HTTP/1.1",
         ),
@@ -287,7 +284,7 @@ fn each_way_in_which_a_proxy_fails_has_its_error_its_retry_and_no_byte_goes_arou
             "http",
             b"",
             Ended,
-            backoff,
+            Retry::Backoff,
             "the proxy {p} ended the connection before it had opened the way to {t}: it said nothing; if it speaks TLS, \
              use https://, and if it speaks SOCKS, socks5://",
         ),
@@ -295,7 +292,7 @@ fn each_way_in_which_a_proxy_fails_has_its_error_its_retry_and_no_byte_goes_arou
             "socks5h",
             b"\x05\xFF",
             LoginRequired,
-            never,
+            Retry::Never,
             "the proxy {p} wants a login to open the way to {t}: it takes nobody without a login; give it user and \
              password, as by Proxy::login",
         ),
@@ -303,7 +300,7 @@ fn each_way_in_which_a_proxy_fails_has_its_error_its_retry_and_no_byte_goes_arou
             "socks5h",
             b"\x05\x00\x05\x02\x00\x01\0\0\0\0\0\0",
             Forbidden,
-            never,
+            Retry::Never,
             "the proxy {p} forbids the way to {t}: its rules do not allow it; whoever runs it has to allow this host and \
              port (SOCKS reply 2)",
         ),
@@ -311,22 +308,31 @@ fn each_way_in_which_a_proxy_fails_has_its_error_its_retry_and_no_byte_goes_arou
             "socks5h",
             b"\x05\x00\x05\x05\x00\x01\0\0\0\0\0\0",
             TargetUnreachable,
-            backoff,
+            Retry::Backoff,
             "the proxy {p} did not reach {t}: the host refused the connection (SOCKS reply 5)",
         ),
         (
             "socks5h",
             b"HTTP/1.1 400 Bad Request\r\n\r\n",
             Nonsense,
-            backoff,
+            Retry::Backoff,
             "the proxy {p}, asked for the way to {t}, did not answer as it should: it answered \"HTTP/1.1 400 Bad \
              Request\"; that is an HTTP proxy, or a server: use http:// for an HTTP proxy",
         ),
-    ] {
+    ]
+}
+
+#[test]
+fn each_way_in_which_a_proxy_fails_has_its_error_its_retry_and_no_byte_goes_around_it() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    let server = Server::start(move |_, _| {
+        counted.fetch_add(1, SeqCst);
+    });
+    for (scheme, answer, kind, retry, text) in failures() {
         let proxy = says(answer);
         let begin = if scheme.ends_with('@') { scheme.to_owned() } else { format!("{scheme}://") };
-        let url = hidden(&server).replace("gateway", target);
-        let config = through(&url, Proxy::new(format!("{begin}{}", proxy.address())));
+        let config = through(&hidden(&server), Proxy::new(format!("{begin}{}", proxy.address())));
         let error = Client::connect(config.clone()).unwrap_err();
         let at = format!("gateway.invalid:{}", server.address().port());
         let text = text.replace("{p}", &proxy.address().to_string()).replace("{t}", &at);

@@ -149,9 +149,9 @@ fn check_socks(answer: &[u8], speaks: Speaks, outcome: &Outcome) {
 
 /// What is behind them.
 fn tunnel(answer: &[u8], speaks: Speaks) -> Option<&[u8]> {
-    let rest = match (answer, speaks) {
-        ([5, 0, rest @ ..], _) | ([5, 2, 1, 0, rest @ ..], Speaks::SocksWithLogin) => rest,
-        _ => return None,
+    let (([5, 0, rest @ ..], _) | ([5, 2, 1, 0, rest @ ..], Speaks::SocksWithLogin)) = (answer, speaks)
+    else {
+        return None;
     };
     let [5, 0, _, kind, address @ ..] = rest else { return None };
     let length = match (kind, address) {

@@ -43,7 +43,8 @@ pub struct Proxy {
     url: Option<Box<str>>,
     login: Option<Login>,
     headers: Vec<(String, String)>,
-    no_proxy: Option<Box<str>>,
+    /// The list of servers that are reached without it.
+    past: Option<Box<str>>,
 }
 
 /// How one speaks with a proxy.
@@ -90,7 +91,7 @@ impl Proxy {
     /// assert_eq!(proxy.to_string(), "socks5h://127.0.0.1:9050");
     /// ```
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: Some(url.into().into()), login: None, headers: Vec::new(), no_proxy: None }
+        Self { url: Some(url.into().into()), login: None, headers: Vec::new(), past: None }
     }
 
     /// The proxy that the process's environment names, if it names one. It is read once, by
@@ -118,7 +119,7 @@ impl Proxy {
     /// # let _ = config;
     /// ```
     pub fn from_env() -> Self {
-        Self { url: None, login: None, headers: Vec::new(), no_proxy: None }
+        Self { url: None, login: None, headers: Vec::new(), past: None }
     }
 
     /// Logs in at the proxy, in place of the user and password of its URL: by HTTP Basic (RFC 7617), for which the user
@@ -173,7 +174,7 @@ impl Proxy {
     /// # let _ = proxy;
     /// ```
     pub fn no_proxy(mut self, list: impl Into<String>) -> Self {
-        self.no_proxy = Some(list.into().into());
+        self.past = Some(list.into().into());
         self
     }
 
@@ -256,7 +257,7 @@ impl fmt::Debug for Proxy {
             .field("url", &format_args!("{self}"))
             .field("login", &self.login.is_some())
             .field("headers", &headers)
-            .field("no_proxy", &self.no_proxy.is_some())
+            .field("no_proxy", &self.past.is_some())
             .finish()
     }
 }

@@ -37,6 +37,17 @@ pub struct ProxyError {
 }
 
 /// What kept a proxy from opening the way.
+///
+/// | kind | the text of the error | [`Retry`](crate::Retry) |
+/// |---|---|---|
+/// | `Unreachable` | the proxy P for T can't be reached: … | `Backoff` |
+/// | `LoginRequired` | the proxy P wants a login to open the way to T: … | as with an HTTP 4xx of the server |
+/// | `LoginRefused` | the proxy P, on the way to T, does not accept the login: … | as with an HTTP 4xx |
+/// | `Forbidden` | the proxy P forbids the way to T: … | as with an HTTP 4xx |
+/// | `TargetUnreachable` | the proxy P did not reach T: … | `Backoff` |
+/// | `Refused` | the proxy P did not open the way to T: … | as with that HTTP status; with SOCKS, `Backoff` |
+/// | `Ended` | the proxy P ended the connection before it had opened the way to T: … | `Backoff` |
+/// | `Nonsense` | the proxy P, asked for the way to T, did not answer as it should: … | `Backoff` |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProxyErrorKind {

@@ -115,16 +115,10 @@ fn socks(
     };
     let port = u16::from_be_bytes(bytes(client)?);
     asked.lock().unwrap().push(format!("{host}:{port}"));
-    match TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
-        Ok(stream) => {
-            client.write_all(&[5, 0, 0, 1, 127, 0, 0, 1, 0, 80]).ok()?;
-            Some(stream)
-        }
-        Err(_) => {
-            client.write_all(&[5, 5, 0, 1, 0, 0, 0, 0, 0, 0]).ok()?;
-            None
-        }
-    }
+    let target = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok();
+    let reply = if target.is_some() { 0 } else { 5 };
+    client.write_all(&[5, reply, 0, 1, 127, 0, 0, 1, 0, 80]).ok()?;
+    target
 }
 
 fn bytes<const N: usize>(client: &mut TcpStream) -> Option<[u8; N]> {

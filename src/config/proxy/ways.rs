@@ -37,7 +37,7 @@ impl Proxy {
     fn find(&self, lookup: Lookup<'_>) -> Result<Ways, String> {
         check_proxy_headers(&self.headers)?;
         let mut past = Vec::new();
-        if let Some(list) = &self.no_proxy {
+        if let Some(list) = &self.past {
             past.push((None, Bypass::parse(list).map_err(|why| format!("in its no_proxy, {why}"))?));
         }
         if let Some(url) = &self.url {

@@ -160,5 +160,5 @@ fn refused_with(rejection: Rejection, logs_in: bool) -> Fault {
         _ => (ProxyErrorKind::Refused, ""),
     };
     let reason = format!("it answered {}{advice}", rejection.said_by_proxy());
-    Fault { answer: Some(rejection), ..Fault::new(kind, reason) }
+    Fault { answer: Some(Box::new(rejection)), ..Fault::new(kind, reason) }
 }

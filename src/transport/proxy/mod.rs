@@ -44,7 +44,7 @@ pub(crate) trait Machine {
 pub(crate) struct Fault {
     pub(crate) kind: ProxyErrorKind,
     pub(crate) reason: String,
-    pub(crate) answer: Option<Rejection>,
+    pub(crate) answer: Option<Box<Rejection>>,
     pub(crate) source: Option<Cause>,
 }
 
@@ -186,6 +186,7 @@ impl Through<'_> {
     /// Makes an error of a fault.
     fn failed(&self, fault: Fault) -> Error {
         let Fault { kind, reason, answer, source } = fault;
+        let answer = answer.map(|answer| *answer);
         let (proxy, target) = (self.via.endpoint.to_string().into(), self.target.to_string().into());
         Error::Proxy(Arc::new(ProxyError { proxy, target, kind, reason: reason.into(), source, answer }))
     }
