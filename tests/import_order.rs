@@ -78,6 +78,7 @@ const FOLDERS: [Folder; 6] = [
             "circle: mod answer body proxy reach tcp tls upgrade",
             "circle: socket scanned",
             "frame_scanner",
+            "tunnel",
             "head link",
             "frame pipe fake",
             "circle: carrier stream",

@@ -125,6 +125,11 @@ impl Stream {
         Self(Kind::Unix(stream))
     }
 
+    /// A stream inside another one.
+    pub(crate) fn inside(carrier: impl Carrier + 'static) -> Self {
+        Self(Kind::Other(Box::new(carrier)))
+    }
+
     /// The stream, if it is one of TCP.
     pub(crate) fn as_tcp(&self) -> Option<&TcpStream> {
         match &self.0 {

@@ -21,6 +21,7 @@ mod race;
 pub(crate) mod reach;
 mod scanned;
 mod tcp;
+mod tunnel;
 pub(crate) mod upgrade;
 
 use std::fmt;

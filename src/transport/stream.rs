@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::transport::carrier::Stream;
-use mio::event::Event;
+use mio::event::{Event, Source};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
 const WAKER: Token = Token(0);
@@ -259,11 +259,23 @@ impl<T: Raw> Wire<T> {
         Ok(length)
     }
 
-    fn note(&mut self, event: &Event) {
+    /// Ends the connection on every layer.
+    pub(super) fn hang_up(&mut self) -> io::Result<()> {
+        self.raw.hang_up()
+    }
+
+    pub(super) fn note(&mut self, event: &Event) {
         self.raw.note(event);
         self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         self.ending |= event.is_read_closed() || event.is_error();
         self.room |= event.is_writable();
+    }
+}
+
+impl<T: Raw + Source> Wire<T> {
+    /// What is registered with a poller.
+    pub(super) fn source(&mut self) -> &mut T {
+        &mut self.raw
     }
 }
 
