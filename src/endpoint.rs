@@ -152,6 +152,15 @@ impl Endpoint {
         }
     }
 
+    /// As much of its URL as may be shown, with the scheme for TLS or that without.
+    pub(crate) fn with_scheme(&self, secure: bool) -> String {
+        let scheme = if secure { "wss" } else { "ws" };
+        match &self.path {
+            Some(path) => format!("{scheme}+unix:{path}"),
+            None => format!("{scheme}://{self}"),
+        }
+    }
+
     fn bracketed(&self, zone: &str) -> String {
         if self.host.contains(':') { format!("[{}{zone}]", self.host) } else { self.host.to_string() }
     }
@@ -169,11 +178,7 @@ impl fmt::Display for Endpoint {
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.secure { "wss" } else { "ws" };
-        match &self.path {
-            Some(path) => write!(f, "{scheme}+unix:{path}"),
-            None => write!(f, "{scheme}://{self}"),
-        }
+        f.write_str(&self.with_scheme(self.secure))
     }
 }
 

@@ -3,8 +3,6 @@
 use std::io::{self, ErrorKind, Read, Write};
 
 use crate::transport::carrier::Stream;
-use native_tls::TlsStream;
-
 use crate::transport::stream::{Raw, Wire};
 
 /// The stream under the WebSocket: TCP, or TLS over it.
@@ -13,30 +11,40 @@ pub(crate) enum Link<T: Raw = Stream> {
     Tls(Box<Tls<T>>),
 }
 
+/// TLS over a wire, by any library. What it reports with [`ErrorKind::WouldBlock`], it can't do before it has read.
+pub(crate) trait Layer<T: Raw = Stream>: Read + Write + Send {
+    fn wire(&self) -> &Wire<T>;
+
+    fn wire_mut(&mut self) -> &mut Wire<T>;
+
+    /// Tells the peer that nothing more will be written.
+    fn shutdown(&mut self) -> io::Result<()>;
+}
+
 /// TLS that accepts whole writes. On its own it takes 16 KiB a call, and tungstenite moves the rest of its buffer to
 /// the front after each call: 64 MiB took ten seconds.
 pub(crate) struct Tls<T: Raw> {
-    stream: TlsStream<Wire<T>>,
+    stream: Box<dyn Layer<T>>,
     /// What TLS could not accept because it had to read first, in a renegotiation. Nearly always empty.
     backlog: Vec<u8>,
 }
 
 impl<T: Raw> Link<T> {
-    pub(crate) fn tls(stream: TlsStream<Wire<T>>) -> Self {
+    pub(crate) fn tls(stream: Box<dyn Layer<T>>) -> Self {
         Self::Tls(Box::new(Tls { stream, backlog: Vec::new() }))
     }
 
     pub(crate) fn wire(&self) -> &Wire<T> {
         match self {
             Self::Plain(wire) => wire,
-            Self::Tls(tls) => tls.stream.get_ref(),
+            Self::Tls(tls) => tls.stream.wire(),
         }
     }
 
     pub(crate) fn wire_mut(&mut self) -> &mut Wire<T> {
         match self {
             Self::Plain(wire) => wire,
-            Self::Tls(tls) => tls.stream.get_mut(),
+            Self::Tls(tls) => tls.stream.wire_mut(),
         }
     }
 

@@ -46,6 +46,7 @@ pub(crate) use crate::transport::reach::Supply;
 use crate::transport::reach::reach;
 use crate::transport::socket::Socket;
 use crate::transport::stream::{Raw, Wire};
+use crate::transport::tls::Peer;
 use crate::transport::upgrade::Upgraded;
 
 /// What all attempts of one client share.
@@ -149,7 +150,7 @@ pub(crate) fn connect(
     }
     let mut link = if target.endpoint.secure {
         attempt.enter(Phase::Tls, None)?;
-        tls::handshake(wire, &target, attempt)?
+        tls::handshake(wire, &Peer::server(&target.endpoint, settings), attempt)?
     } else {
         Link::Plain(wire)
     };

@@ -1,0 +1,186 @@
+//! What the TLS libraries say, in plain words.
+
+use std::fmt;
+
+/// What a TLS library's error means in plain words, and what to do, if the error is a known one. `name`
+/// is the one that was checked.
+pub(super) fn verdict(error: &(impl fmt::Display + fmt::Debug), name: &str) -> Option<String> {
+    let said = format!("{error} {error:?}").to_ascii_lowercase();
+    let known = VERDICTS.iter().find(|(signs, _)| signs.iter().any(|sign| said.contains(sign)));
+    known.map(|(_, words)| words.replace("{host}", name))
+}
+
+/// The signs of each verdict, in lower case, and the words for it. The first match counts. OpenSSL reports texts. The
+/// libraries of Windows and macOS report codes, and texts in the language of the machine.
+const VERDICTS: &[(&[&str], &str)] = &[
+    (
+        &[
+            "certificate required",
+            "alert bad certificate",
+            "alert unknown ca",
+            "alert certificate expired",
+            "alert certificate revoked",
+            "alert certificate unknown",
+            "alert unsupported certificate",
+        ],
+        "the server wants a certificate of the client, or does not take the one it got; see ConnectionConfig::tls",
+    ),
+    (
+        &[
+            "certificate has expired",
+            "certificate is expired",
+            "code: -67818",
+            "code: -9814",
+            "code: -2146893016",
+        ],
+        "the server's certificate has expired; it has to be renewed there, unless this machine's clock is wrong",
+    ),
+    (
+        &["certificate is not yet valid", "code: -67819", "code: -9815"],
+        "the server's certificate is not valid yet; is this machine's clock right?",
+    ),
+    (
+        // Windows does not say which of the two it is.
+        &["code: -2146762495"],
+        "the server's certificate has expired or is not valid yet; it has to be renewed there, unless this machine's \
+         clock is wrong",
+    ),
+    (
+        &[
+            "hostname mismatch",
+            "ip address mismatch",
+            "code: -67602",
+            "code: -9843",
+            "code: -2146762481",
+            "code: -2146893022",
+        ],
+        "the server's certificate is not for the name {host}; connect by a name that is in it",
+    ),
+    (
+        &["certificate revoked", "code: -67820", "code: -2146762484", "code: -2146885616"],
+        "the server's certificate was revoked; it has to be replaced there",
+    ),
+    (
+        &["self-signed certificate", "self signed certificate"],
+        "the server's certificate is self-signed, or its authority is; make it one that this system trusts, or trust it \
+         with ConnectionConfig::tls",
+    ),
+    (
+        &[
+            "unable to get local issuer certificate",
+            "unable to get issuer certificate",
+            "unable to verify the first certificate",
+            "code: -67843",
+            "code: -9807",
+            "code: -9812",
+            "code: -9813",
+            "code: -2146762487",
+            "code: -2146762486",
+            "code: -2146893019",
+        ],
+        "the server's certificate was issued by nobody whom this system trusts, or the server does not send the \
+         certificates in between; make it one that this system trusts, or trust it with ConnectionConfig::tls",
+    ),
+    (
+        &[
+            "unsupported protocol",
+            "alert protocol version",
+            "alert handshake failure",
+            "alert insufficient security",
+            "no protocols available",
+            "code: -9836",
+            "code: -9801",
+            "code: -2146893007",
+        ],
+        "the server and this system have no TLS version or cipher in common; one of them has to be updated",
+    ),
+    (&["unrecognized name"], "the server knows no host of the name {host}; is it the right one?"),
+    (
+        &["unexpected eof", "connection reset", "broken pipe", "code: -9805", "code: -9816"],
+        "the server ended the connection in the middle of the handshake",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::Endpoint;
+
+    /// The errors that native-tls shows on each system.
+    #[test]
+    fn the_verdict_of_each_library_is_put_into_words() {
+        assert_eq!(verdict(&"something new", "h.example"), None);
+        for (said, words) in [
+            // OpenSSL 1.1 and 3
+            (
+                "certificate verify failed:ssl/statem/statem_clnt.c:1919: (certificate has expired)",
+                "has expired;",
+            ),
+            (
+                "certificate verify failed:../ssl/statem/statem_clnt.c:2092: (certificate is not yet valid)",
+                "not valid yet;",
+            ),
+            ("certificate verify failed: (hostname mismatch)", "not for the name h.example"),
+            ("certificate verify failed: (IP address mismatch)", "not for the name h.example"),
+            ("certificate verify failed: (self signed certificate)", "self-signed"),
+            ("certificate verify failed: (self-signed certificate in certificate chain)", "self-signed"),
+            (
+                "certificate verify failed: (unable to get local issuer certificate)",
+                "by nobody whom this system trusts",
+            ),
+            ("certificate verify failed: (certificate revoked)", "was revoked"),
+            (
+                "error:0A00042E:SSL routines:ssl3_read_bytes:tlsv1 alert protocol version",
+                "no TLS version or cipher",
+            ),
+            (
+                "error:0A000410:SSL routines:ssl3_read_bytes:sslv3 alert handshake failure",
+                "no TLS version or cipher",
+            ),
+            (
+                "error:0A00045C:SSL routines:ssl3_read_bytes:tlsv13 alert certificate required",
+                "certificate of the client",
+            ),
+            (
+                "error:0A000458:SSL routines:ssl3_read_bytes:tlsv1 unrecognized name",
+                "no host of the name h.example",
+            ),
+            ("unexpected EOF", "ended the connection"),
+            // Windows, on a German machine
+            (
+                "Os { code: -2146762495, message: \"Ein Zertifikat ist abgelaufen\" }",
+                "has expired or is not valid yet",
+            ),
+            ("Os { code: -2146762481, message: \"…\" }", "not for the name h.example"),
+            ("Os { code: -2146762487, message: \"…\" }", "by nobody whom this system trusts"),
+            ("Os { code: -2146893019, message: \"…\" }", "by nobody whom this system trusts"),
+            // macOS
+            ("Error { code: -67818, message: \"An expired certificate was detected.\" }", "has expired;"),
+            (
+                "Error { code: -67602, message: \"A host name mismatch has occurred.\" }",
+                "not for the name h.example",
+            ),
+            (
+                "Error { code: -67843, message: \"The certificate was not trusted.\" }",
+                "by nobody whom this system trusts",
+            ),
+            ("ssl3_read_bytes:sslv3 alert certificate revoked", "certificate of the client"),
+        ] {
+            let verdict = verdict(&said, "h.example").unwrap_or_default();
+            assert!(verdict.contains(words), "{said}: {verdict}");
+            assert!(!verdict.contains("code:") && !verdict.contains("routines"), "{verdict}");
+        }
+    }
+
+    #[test]
+    fn a_verdict_names_what_was_checked_and_no_dot_behind_it() {
+        for (said, words) in [
+            ("certificate verify failed: (hostname mismatch)", "not for the name h.example;"),
+            ("tlsv1 unrecognized name", "no host of the name h.example;"),
+        ] {
+            let verdict =
+                verdict(&said, Endpoint::parse("wss://h.example.").unwrap().tls_name()).unwrap_or_default();
+            assert!(verdict.contains(words), "{verdict}");
+        }
+    }
+}
