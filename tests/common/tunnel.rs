@@ -3,12 +3,14 @@
 #![allow(unreachable_pub, reason = "a module that several test crates include")]
 #![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use crate::common::{Server, read_head};
+use native_tls::TlsStream;
+
+use crate::common::{MS, Server, read_head, tls_acceptor};
 
 /// A proxy, and what it was asked for: the whole head of each CONNECT, or the target of each SOCKS request.
 pub struct Tunnel {
@@ -21,6 +23,23 @@ impl Tunnel {
     /// that has another.
     pub fn http(authorization: Option<&'static str>) -> Self {
         Self::start(move |client, asked| http(client, authorization, asked))
+    }
+
+    /// Speaks HTTP over TLS.
+    pub fn https() -> Self {
+        let acceptor = tls_acceptor();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&asked);
+        let inner = Self::start(move |client, _| http(client, None, &heard));
+        let address = inner.address();
+        let server = Server::start(move |_, stream| {
+            // The proxy itself speaks plain HTTP behind it.
+            if let (Ok(client), Ok(behind)) = (acceptor.accept(stream), TcpStream::connect(address)) {
+                let _ = &inner;
+                unwrap(client, behind);
+            }
+        });
+        Self { server, asked }
     }
 
     /// Speaks SOCKS 5. It wants this user and password, if some are given.
@@ -61,6 +80,50 @@ fn splice(client: TcpStream, target: TcpStream) {
     let upward = thread::spawn(move || pass(up, target));
     pass(down, client);
     let _ = upward.join();
+}
+
+/// Passes on what is inside TLS, both ways, on one thread: a TLS stream can't be split.
+fn unwrap(mut client: TlsStream<TcpStream>, mut behind: TcpStream) {
+    client.get_ref().set_nonblocking(true).unwrap();
+    behind.set_nonblocking(true).unwrap();
+    let (mut up, mut down) = (Vec::new(), Vec::new());
+    loop {
+        let moved = pump(&mut client, &mut behind, &mut up)
+            .and_then(|up| Ok(up | pump(&mut behind, &mut client, &mut down)?));
+        match moved {
+            Ok(true) => {}
+            // Both sides are quiet.
+            Ok(false) => thread::sleep(MS / 4),
+            Err(_) => break,
+        }
+    }
+    let _ = client.shutdown();
+    let _ = behind.shutdown(Shutdown::Both);
+}
+
+/// Moves what there is. Returns whether that was anything; an error is the end.
+fn pump(from: &mut impl Read, to: &mut impl Write, waiting: &mut Vec<u8>) -> io::Result<bool> {
+    let later = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+    let mut moved = false;
+    if waiting.is_empty() {
+        let mut chunk = [0; 16 << 10];
+        match from.read(&mut chunk) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => waiting.extend(&chunk[..n]),
+            Err(error) if later(&error) => {}
+            Err(error) => return Err(error),
+        }
+        moved = !waiting.is_empty();
+    }
+    while !waiting.is_empty() {
+        match to.write(waiting) {
+            Ok(n) => drop(waiting.drain(..n)),
+            Err(error) if later(&error) => break,
+            Err(error) => return Err(error),
+        }
+        moved = true;
+    }
+    Ok(moved)
 }
 
 fn http(client: &mut TcpStream, wanted: Option<&str>, asked: &Mutex<Vec<String>>) -> Option<TcpStream> {

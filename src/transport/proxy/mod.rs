@@ -15,11 +15,14 @@ use crate::endpoint::Endpoint;
 use crate::error::{AddressErrors, Cause, Error, Phase, ProxyError, ProxyErrorKind, Rejection};
 use crate::secrets::Secrets;
 use crate::transport::addresses::{Sorted, sort};
+use crate::transport::carrier::Stream;
 use crate::transport::proxy::connect::Connect;
 use crate::transport::proxy::socks::{Socks, Whom};
 use crate::transport::reach::reach;
 use crate::transport::stream::{Raw, Wire};
-use crate::transport::{Attempt, Target, tls};
+use crate::transport::tls::Peer;
+use crate::transport::tunnel::Tunnel;
+use crate::transport::{Attempt, Settings, Target, tls};
 
 /// A handshake with a proxy: bytes in, bytes out.
 pub(crate) trait Machine {
@@ -71,17 +74,11 @@ pub(super) fn tunnel(
     let through = Through { via, target: &target.endpoint };
     let whom = whom(&through, target, attempt)?;
     let reached = reach(&via.endpoint, &through, target.settings, attempt);
-    let (wire, address) = reached.map_err(|error| match error {
-        Error::Resolve { .. } | Error::Connect { .. } => {
-            let source: Option<Cause> = Some(Arc::new(error.clone()));
-            through.failed(Fault { source, ..Fault::new(ProxyErrorKind::Unreachable, error.to_string()) })
-        }
-        other => other,
-    })?;
+    let (wire, address) = reached.map_err(|error| through.unreachable(error))?;
     attempt.enter(Phase::Proxy, Some(&through))?;
     let failed = &target.settings.failed;
     address.inspect(|address| failed.add(attempt.now(), *address));
-    let opened = open_by(wire, &through, whom, target.settings.config.max_response_size, attempt);
+    let opened = open_by(wire, &through, whom, target.settings, attempt);
     // A proxy that answers as a proxy does is none of those that failed, whatever its answer is.
     let answers =
         |error: &ProxyError| !matches!(error.kind, ProxyErrorKind::Ended | ProxyErrorKind::Nonsense);
@@ -95,19 +92,20 @@ fn open_by(
     mut wire: Wire,
     through: &Through<'_>,
     whom: Whom,
-    limit: usize,
+    settings: &Settings,
     attempt: &mut impl Attempt,
 ) -> Result<Wire, Error> {
     let Through { via, target } = through;
+    if via.scheme == Scheme::Https {
+        let secured = tls::handshake(wire, &Peer::proxy(&via.endpoint, settings), attempt);
+        wire = Wire::new(Stream::inside(Tunnel::new(secured.map_err(|error| through.unreachable(error))?)));
+    }
     let secrets = via.secrets.clone();
     match via.scheme {
-        Scheme::Http => {
+        Scheme::Http | Scheme::Https => {
+            let limit = settings.config.max_response_size;
             let connect = Connect::new(&target.authority(), &via.headers, secrets, limit);
             open(&mut wire, connect, through, attempt)?;
-        }
-        Scheme::Https => {
-            let reason = "it is an https:// proxy, to which this version speaks no TLS; use its http:// port";
-            return Err(through.failed(Fault::new(ProxyErrorKind::Refused, reason)));
         }
         Scheme::Socks5 | Scheme::Socks5h => {
             open(&mut wire, Socks::new(whom, via.login.as_ref(), secrets), through, attempt)?;
@@ -183,6 +181,17 @@ pub(crate) fn open<T: Raw>(
 }
 
 impl Through<'_> {
+    /// Says that the proxy can't be reached, if that is what the error is about.
+    fn unreachable(&self, error: Error) -> Error {
+        match error {
+            Error::Resolve { .. } | Error::Connect { .. } | Error::Tls { .. } => {
+                let fault = Fault::new(ProxyErrorKind::Unreachable, error.to_string());
+                self.failed(Fault { source: Some(Arc::new(error)), ..fault })
+            }
+            other => other,
+        }
+    }
+
     /// Makes an error of a fault.
     fn failed(&self, fault: Fault) -> Error {
         let Fault { kind, reason, answer, source } = fault;

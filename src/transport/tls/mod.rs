@@ -50,6 +50,8 @@ fn default_connector() -> Result<Arc<TlsConnector>, native_tls::Error> {
 pub(crate) struct Peer<'a> {
     /// The name to send and to check.
     pub(crate) name: &'a str,
+    /// What it is: the server or the proxy.
+    pub(crate) role: &'static str,
     /// What errors call the peer.
     pub(crate) shown: String,
     /// What to do if it speaks no TLS.
@@ -61,7 +63,13 @@ impl<'a> Peer<'a> {
     pub(crate) fn server(endpoint: &'a Endpoint, settings: &'a Settings) -> Self {
         let (shown, there) = (endpoint.to_string(), place(endpoint));
         let plain = format!("if the server speaks no TLS {there}, use {}", endpoint.with_scheme(false));
-        Self { name: endpoint.tls_name(), shown, plain, settings }
+        Self { name: endpoint.tls_name(), role: "the server", shown, plain, settings }
+    }
+
+    pub(crate) fn proxy(endpoint: &'a Endpoint, settings: &'a Settings) -> Self {
+        let plain = format!("if the proxy speaks no TLS {}, its URL begins with http://", place(endpoint));
+        let shown = format!("the proxy {endpoint}");
+        Self { name: endpoint.tls_name(), role: "the proxy", shown, plain, settings }
     }
 
     fn failed(&self, reason: String, source: impl std::error::Error + Send + Sync + 'static) -> Error {
@@ -142,20 +150,20 @@ fn look_at_opening(wire: &mut Wire, peer: &Peer<'_>) -> Result<(), Error> {
     if wire.received() > 0 {
         return Ok(());
     }
-    let ended = "the server ended the connection instead of answering";
+    let ended = format!("{} ended the connection instead of answering", peer.role);
     let mut opening = [0; SHOWN];
     let (reason, source) = match wire.peek(&mut opening) {
-        Ok(0) => (ended.to_owned(), io::ErrorKind::UnexpectedEof.into()),
+        Ok(0) => (ended, io::ErrorKind::UnexpectedEof.into()),
         Ok(n) if is_tls(&opening[..n]) => return Ok(()),
         Ok(n) => {
             let said = String::from_utf8_lossy(&opening[..n]);
-            let reason = format!("the server answered {said:?}, which is not TLS");
+            let reason = format!("{} answered {said:?}, which is not TLS", peer.role);
             (reason.clone(), io::Error::new(io::ErrorKind::InvalidData, reason))
         }
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
             return Ok(());
         }
-        Err(error) => (ended.to_owned(), error),
+        Err(error) => (ended, error),
     };
     Err(peer.failed(format!("{reason}; {}", peer.plain), source))
 }
