@@ -85,6 +85,15 @@ pub struct ConnectionConfig {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub require_subprotocol: bool,
+    /// How many redirects an attempt follows: answers 301, 302, 303, 307 and 308 with a `Location`. The time of the attempt
+    /// is not prolonged. An address may be relative, and `http` and `https` mean `ws` and `wss`. A redirect from `wss` to
+    /// `ws` or to a Unix socket is never followed. The next attempt begins at the configured URL again. Default 0: none is
+    /// followed.
+    ///
+    /// A redirect to another origin (scheme, host or port) takes no credentials along: no user and password of the URL, no
+    /// `Host`, no header but harmless ones such as `User-Agent`, and no subprotocol that holds a token: what is a secret by
+    /// the rules of [`Error`](crate::Error). From port 80 of a host to TLS on its port 443 the origin counts as the same.
+    pub redirects: u32,
     /// The TLS settings for `wss://`: other roots, a client certificate. Default: the system's roots.
     ///
     /// A root that is added is trusted beside those of the system. Certificates are PEM, and so is the key, in PKCS#8.
@@ -186,6 +195,7 @@ impl ConnectionConfig {
             headers: Vec::new(),
             subprotocols: Vec::new(),
             require_subprotocol: false,
+            redirects: 0,
             tls: None,
             network: NetworkConfig::default(),
             proxy: None,
@@ -295,6 +305,7 @@ impl ConnectionConfig {
 setters!(ConnectionConfig {
     server_order: ServerOrder,
     require_subprotocol: bool,
+    redirects: u32,
     tls: native_tls::TlsConnector,
     network: NetworkConfig,
     proxy: Proxy,
@@ -336,6 +347,7 @@ impl fmt::Debug for ConnectionConfig {
             .field("headers", &headers)
             .field("subprotocols", &subprotocols)
             .field("require_subprotocol", &self.require_subprotocol)
+            .field("redirects", &self.redirects)
             .field("tls", &self.tls.is_some())
             .field("network", &self.network)
             .field("proxy", &self.proxy)

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::secrets::looks::secrets_in_subprotocols;
 use crate::secrets::masking::Search;
-use crate::secrets::parts::{Parts, add, of_header, of_login, of_path, of_subprotocols, of_url};
+use crate::secrets::parts::{Parts, add, is_harmless, of_header, of_login, of_path, of_subprotocols, of_url};
 
 /// The secrets of a request: its password and its tokens. Each is kept separately, because a server may repeat any part
 /// of the request.
@@ -100,6 +100,17 @@ pub(crate) fn shown_subprotocols(names: &[String]) -> Vec<String> {
         }
     });
     shown.collect()
+}
+
+/// Whether a header may hold a secret.
+pub(crate) fn is_secret_header(name: &str) -> bool {
+    !is_harmless(&name.to_ascii_lowercase())
+}
+
+/// The subprotocols without those that hold a token.
+pub(crate) fn without_tokens(names: &[String]) -> Vec<String> {
+    let harmless = secrets_in_subprotocols(names).filter(|(_, starts)| starts.is_empty());
+    harmless.map(|(name, _)| name.to_owned()).collect()
 }
 
 /// Describes a name that is not a token. `shown` is the part that may be shown.

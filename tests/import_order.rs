@@ -75,7 +75,7 @@ const FOLDERS: [Folder; 6] = [
         name: "transport",
         in_parts: None,
         floors: &[
-            "circle: mod answer body proxy reach tcp tls upgrade",
+            "circle: mod answer body proxy reach redirect tcp tls upgrade",
             "circle: socket scanned",
             "frame_scanner",
             "tunnel",

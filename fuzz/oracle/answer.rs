@@ -141,7 +141,7 @@ fn dial(config: ConnectionConfig, pipe: Pipe, server: &mut Server<'_>) -> Result
         tls: Connector::default(),
         failed: Failed::default(),
     };
-    let target = Target { endpoint: request.check().expect("a good URL"), request, settings: &settings };
+    let target = Target::new(request, &settings).expect("a good URL");
     upgrade(&mut Link::Plain(Wire::new(pipe)), &target, server)
 }
 

@@ -22,6 +22,8 @@ pub struct Rejection {
     /// The start of the body: what arrived before the body ended, `max_response_size` was reached, or the attempt timed
     /// out.
     pub body: Vec<u8>,
+    /// Why the client did not go to the address that the answer names, although it follows redirects.
+    pub(crate) unfollowed: Option<Box<str>>,
     /// The secrets of the request, which must not be shown when the server repeats them.
     pub(crate) secrets: Secrets,
 }
@@ -38,7 +40,8 @@ const BODY_READ: usize = 8 << 10;
 impl Rejection {
     /// An answer without a body.
     pub(crate) fn new(status: u16, reason: impl Into<String>, headers: Vec<(String, String)>) -> Self {
-        Self { status, reason: reason.into(), headers, body: Vec::new(), secrets: Secrets::default() }
+        let (body, unfollowed, secrets) = (Vec::new(), None, Secrets::default());
+        Self { status, reason: reason.into(), headers, body, unfollowed, secrets }
     }
 
     /// Returns the value of the first header with this name. The comparison ignores case.
@@ -56,10 +59,13 @@ impl fmt::Display for Rejection {
             let host = to.find("//").map_or(0, |at| at + 2);
             let path = to[host..].find('/').map_or("", |at| &to[host + at..]);
             let to = self.secrets.and(&Secrets::of_path(path)).hide(to);
-            write!(
-                f,
-                ", with another address: {to:?}. Redirects are not followed: use that URL (ws:// or wss://)"
-            )?;
+            write!(f, ", with another address: {to:?}. ")?;
+            match &self.unfollowed {
+                Some(why) => write!(f, "It is not followed: {why}")?,
+                None => f.write_str(
+                    "Redirects are not followed: use that URL (ws:// or wss://), or set redirects",
+                )?,
+            }
         }
         let text = self.body_text();
         if !text.is_empty() {
@@ -180,6 +186,7 @@ impl fmt::Debug for Rejection {
             .field("reason", &self.secrets.hide(&self.reason))
             .field("headers", &names)
             .field("body", &format_args!("{} bytes", self.body.len()))
+            .field("unfollowed", &self.unfollowed)
             .finish()
     }
 }

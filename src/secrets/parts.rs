@@ -127,10 +127,13 @@ pub(super) fn of_login(name: &str, value: &Value, parts: &mut Parts) {
     }
 }
 
+/// Whether a header, whose name is in lower case, never holds a secret.
+pub(super) fn is_harmless(name: &str) -> bool {
+    HARMLESS.iter().any(|known| if known.ends_with('-') { name.starts_with(known) } else { name == *known })
+}
+
 pub(super) fn of_header(name: &str, value: &str, parts: &mut Parts) {
-    let harmless =
-        |known: &&str| if known.ends_with('-') { name.starts_with(*known) } else { name == *known };
-    if HARMLESS.iter().any(harmless) {
+    if is_harmless(name) {
         return;
     }
     let (scheme, behind) = value.trim().split_once([' ', '\t']).unwrap_or_default();

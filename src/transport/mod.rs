@@ -19,6 +19,7 @@ pub(crate) mod head;
 pub(crate) mod proxy;
 mod race;
 pub(crate) mod reach;
+mod redirect;
 mod scanned;
 mod tcp;
 mod tunnel;
@@ -36,7 +37,7 @@ use mio::Registry;
 use crate::config::ConnectionConfig;
 use crate::config::proxy::Ways;
 use crate::endpoint::Endpoint;
-use crate::error::{Error, Phase};
+use crate::error::{Error, Phase, Rejection};
 use crate::handshake::{Handshake, ResponseHeaders, Timings};
 use crate::protocol::UpgradeRequest;
 use crate::secrets::Secrets;
@@ -77,12 +78,43 @@ pub(crate) struct Target<'a> {
     pub(crate) endpoint: Endpoint,
     pub(crate) request: UpgradeRequest,
     pub(crate) settings: &'a Settings,
+    /// How many redirects have led here.
+    followed: u32,
+    /// The secrets of the requests that were redirected.
+    earlier: Secrets,
 }
 
-impl Target<'_> {
+impl<'a> Target<'a> {
+    pub(crate) fn new(request: UpgradeRequest, settings: &'a Settings) -> Result<Self, Error> {
+        let endpoint = request.check()?;
+        Ok(Self { endpoint, request, settings, followed: 0, earlier: Secrets::default() })
+    }
+
+    /// Where the answer leads. If it can't be followed, the error says so.
+    fn redirected(&self, rejection: &Rejection) -> Result<Self, Error> {
+        let allowed = self.settings.config.redirects;
+        let location = rejection.header("Location").unwrap_or_default();
+        let next = if self.followed < allowed {
+            redirect::follow(&self.request, &self.endpoint, location)
+        } else {
+            Err(format!("redirects allows {allowed} in a row"))
+        };
+        let (request, endpoint) = next.map_err(|why| {
+            Error::UpgradeRejected(Arc::new(Rejection { unfollowed: Some(why.into()), ..rejection.clone() }))
+        })?;
+        log::info!("{} redirects to {endpoint}", self.endpoint);
+        let (followed, earlier) = (self.followed + 1, self.secrets());
+        Ok(Self { endpoint, request, settings: self.settings, followed, earlier })
+    }
+
+    /// Whether the attempt goes on at another address after this answer.
+    pub(crate) fn follows(&self, rejection: &Rejection) -> bool {
+        self.settings.config.redirects > 0 && redirect::redirects(rejection)
+    }
+
     /// The secrets of the request, and those that the proxy was sent, which must not be shown when somebody repeats them.
     pub(crate) fn secrets(&self) -> Secrets {
-        let secrets = self.request.secrets();
+        let secrets = self.request.secrets().and(&self.earlier);
         self.settings.ways.to(&self.endpoint).map_or(secrets.clone(), |via| secrets.and(&via.secrets))
     }
 }
@@ -139,9 +171,22 @@ pub(crate) fn connect(
             attempt.uninterruptible("the application's fetch", || fetch(request))??
         }
     };
-    let target = Target { endpoint: request.check()?, request, settings };
+    let mut target = Target::new(request, settings)?;
+    loop {
+        match open(&target, attempt) {
+            Err(Error::UpgradeRejected(rejection)) if target.follows(&rejection) => {
+                target = target.redirected(&rejection)?;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Opens a WebSocket at the target.
+fn open(target: &Target<'_>, attempt: &mut impl Attempt) -> Result<Connection, Error> {
+    let settings = target.settings;
     let (wire, address) = match settings.ways.to(&target.endpoint) {
-        Some(via) => proxy::tunnel(via, &target, attempt)?,
+        Some(via) => proxy::tunnel(via, target, attempt)?,
         None => reach(&target.endpoint, &target.endpoint, settings, attempt)?,
     };
     // Until somebody has answered there: TLS or the upgrade may fail as well.
@@ -155,7 +200,7 @@ pub(crate) fn connect(
         Link::Plain(wire)
     };
     attempt.enter(Phase::Upgrade, None)?;
-    let upgraded = upgrade::upgrade(&mut link, &target, attempt);
+    let upgraded = upgrade::upgrade(&mut link, target, attempt);
     if let (Some(address), Ok(_) | Err(Error::UpgradeRejected(_))) = (address, &upgraded) {
         settings.failed.forget(address);
     }

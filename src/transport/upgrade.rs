@@ -65,7 +65,9 @@ pub(crate) fn upgrade<T: Raw>(
                 Some(Answer::Refused { length, rejection }) => {
                     answer.drain(..length);
                     let left = attempt.time_left();
-                    let reserve = left.saturating_sub(BODY_PATIENCE.min(left / 2));
+                    // Nobody reads what a redirect says beside its address.
+                    let patience = if target.follows(&rejection) { Duration::ZERO } else { BODY_PATIENCE };
+                    let reserve = left.saturating_sub(patience.min(left / 2));
                     refusal = Some(Refusal { body: Body::new(&rejection), rejection, reserve });
                     // The removed head made room. No second wake-up will announce what has arrived already.
                     continue;
@@ -198,7 +200,7 @@ pub(crate) mod tests {
 
     fn target(settings: &Settings) -> Target<'_> {
         let request = UpgradeRequest::new(&settings.config);
-        Target { endpoint: request.check().unwrap(), request, settings }
+        Target::new(request, settings).unwrap()
     }
 
     fn head_of(config: ConnectionConfig) -> String {
