@@ -13,6 +13,8 @@
 mod common;
 mod judge;
 mod storm;
+#[path = "../common/tunnel.rs"]
+mod tunnel;
 
 use std::io::Write;
 use std::ops::Range;

@@ -1,7 +1,8 @@
 //! One storm: what is drawn for it, the server, the senders, and how it goes.
 
 use std::collections::HashMap;
-use std::io::{BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -11,8 +12,8 @@ use fastrand::Rng;
 use native_tls::{TlsAcceptor, TlsConnector};
 use tautline::{
     Client, CloseReason, ConnectionConfig, Context, Delivery, DisconnectReason, Error, Event, Handshake,
-    HeartbeatConfig, Message, Protocol, QueueLimit, ReconnectConfig, SendErrorKind, Stats, Ticket, Tickets,
-    Undelivered, WhileDown,
+    HeartbeatConfig, Message, Protocol, QueueLimit, ReconnectConfig, SendErrorKind, Stats, Stream, Ticket,
+    Tickets, Undelivered, WhileDown,
 };
 
 use crate::common::faults::{Plan, Proxy};
@@ -20,6 +21,7 @@ use crate::common::{
     BareServer, LONG, MS, close_frame, eventually, frame, good_answer, loopback, read_frame, read_head,
     tls_acceptor, tls_connector,
 };
+use crate::tunnel::Tunnel;
 
 /// A message: its sender, and its number among that sender's.
 pub(crate) type Id = (u8, u32);
@@ -49,6 +51,19 @@ pub(crate) struct Setup {
     pub(crate) ending: Ending,
     /// The line moves to another connection now and then, on one of so many messages of the server's.
     moves: Option<u32>,
+    way: Way,
+}
+
+/// How the client reaches the faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Tcp,
+    /// By a stream of the application's, which reads and writes small pieces.
+    Supplied,
+    /// They are on the way to a proxy of this kind.
+    Http,
+    Https,
+    Socks,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +107,13 @@ impl Setup {
                 _ => Ending::Confirm,
             },
             moves: (random.u32(0..4) == 0).then(|| random.u32(2..20)),
+            way: match random.u32(0..10) {
+                0 => Way::Supplied,
+                1 => Way::Http,
+                2 => Way::Https,
+                3 => Way::Socks,
+                _ => Way::Tcp,
+            },
         }
     }
 
@@ -103,8 +125,25 @@ impl Setup {
         }
     }
 
-    fn config(&self, proxy: &Proxy) -> ConnectionConfig {
-        let port = proxy.address().port();
+    /// A proxy, if the client goes through one.
+    fn tunnel(&self) -> Option<Tunnel> {
+        match self.way {
+            Way::Tcp | Way::Supplied => None,
+            Way::Http => Some(Tunnel::http(None)),
+            Way::Https => Some(Tunnel::https()),
+            Way::Socks => Some(Tunnel::socks(None)),
+        }
+    }
+
+    /// The faults have this address, and the server the other one.
+    fn config(&self, faults: SocketAddr, server: SocketAddr) -> ConnectionConfig {
+        let scheme = match self.way {
+            Way::Tcp | Way::Supplied => None,
+            Way::Http => Some("http"),
+            Way::Https => Some("https"),
+            Way::Socks => Some("socks5h"),
+        };
+        let port = if scheme.is_some() { server.port() } else { faults.port() };
         let url = if self.tls { format!("wss://localhost:{port}") } else { format!("ws://127.0.0.1:{port}") };
         let heartbeat = HeartbeatConfig::default().interval(10 * MS).timeout(60 * MS).strict(self.strict);
         let config = ConnectionConfig::new(url)
@@ -117,7 +156,13 @@ impl Setup {
             .outbox(QueueLimit::new(self.outbox, 16 << 20));
         let config = if let Some(size) = self.fragment { config.fragment(size) } else { config };
         let config = if let Some(age) = self.max_age { config.max_age(age) } else { config };
-        if self.tls { config.tls(tls().1.clone()) } else { config }
+        let config = if self.tls || self.way == Way::Https { config.tls(tls().1.clone()) } else { config };
+        match scheme {
+            Some(scheme) => {
+                config.proxy(tautline::Proxy::new(format!("{scheme}://localhost:{}", faults.port())))
+            }
+            None => config,
+        }
     }
 }
 
@@ -392,13 +437,54 @@ pub(crate) struct Outcome {
     pub(crate) stats: Stats,
 }
 
+/// A connection whose reads and writes move little.
+#[cfg(unix)]
+fn small(address: SocketAddr) -> io::Result<Stream> {
+    struct Small(TcpStream);
+
+    impl std::os::fd::AsFd for Small {
+        fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+
+    impl Read for Small {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let most = buffer.len().min(700);
+            self.0.read(&mut buffer[..most])
+        }
+    }
+
+    impl Write for Small {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.write(&bytes[..bytes.len().min(700)])
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    Ok(Stream::new(Small(TcpStream::connect(address)?)))
+}
+
+#[cfg(not(unix))]
+fn small(address: SocketAddr) -> io::Result<Stream> {
+    TcpStream::connect(address).map(Stream::from)
+}
+
 pub(crate) fn storm(seed: u64) -> Outcome {
     let setup = Setup::draw(seed);
     let record = Arc::new(Mutex::new(Record::default()));
     let server = Recorder::start(&setup, &record);
     let plans = setup.clone();
-    let proxy = Proxy::start(server.server.address(), move |n| plans.plan(n));
-    let builder = Client::builder(setup.config(&proxy)).resolver(loopback);
+    let tunnel = setup.tunnel();
+    let address = server.server.address();
+    let proxy = Proxy::start(tunnel.as_ref().map_or(address, Tunnel::address), move |n| plans.plan(n));
+    let faults = proxy.address();
+    let builder = Client::builder(setup.config(faults, address)).resolver(loopback);
+    let builder =
+        if setup.way == Way::Supplied { builder.connector(move |_| small(faults)) } else { builder };
     let builder = if let Some(rarity) = setup.moves { builder.protocol(Mover(rarity)) } else { builder };
     let client = builder.start().unwrap();
     let events = client.events().clone();
@@ -432,6 +518,7 @@ pub(crate) fn storm(seed: u64) -> Outcome {
     drop(client);
     // Nothing is under way any more behind these.
     let connections = proxy.finish();
+    let connections = tunnel.map_or(connections, |tunnel| tunnel.finish(connections));
     server.finish(connections);
     let record = std::mem::take(&mut *record.lock().unwrap());
     Outcome { setup, sent, told, left, record, stats }

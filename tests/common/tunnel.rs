@@ -5,59 +5,67 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use native_tls::TlsStream;
 
-use crate::common::{MS, Server, read_head, tls_acceptor};
+use crate::common::{MS, Server, eventually, read_head, tls_acceptor};
 
 /// A proxy, and what it was asked for: the whole head of each CONNECT, or the target of each SOCKS request.
 pub struct Tunnel {
     server: Server,
-    asked: Arc<Mutex<Vec<String>>>,
+    asked: Asked,
+    made: Arc<AtomicUsize>,
+    ended: Arc<AtomicUsize>,
 }
+
+type Asked = Arc<Mutex<Vec<String>>>;
 
 impl Tunnel {
     /// Speaks HTTP. It wants this value of `Proxy-Authorization`, if one is given, and shows the whole request to a client
     /// that has another.
     pub fn http(authorization: Option<&'static str>) -> Self {
-        Self::start(move |client, asked| http(client, authorization, asked))
+        Self::start(move |mut client, asked, made| {
+            if let Some(target) = http(&mut client, authorization, asked) {
+                made();
+                splice(client, target);
+            }
+        })
     }
 
     /// Speaks HTTP over TLS.
     pub fn https() -> Self {
         let acceptor = tls_acceptor();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let heard = Arc::clone(&asked);
-        let inner = Self::start(move |client, _| http(client, None, &heard));
-        let address = inner.address();
-        let server = Server::start(move |_, stream| {
-            // The proxy itself speaks plain HTTP behind it.
-            if let (Ok(client), Ok(behind)) = (acceptor.accept(stream), TcpStream::connect(address)) {
-                let _ = &inner;
-                unwrap(client, behind);
+        Self::start(move |client, asked, made| {
+            let Ok(mut client) = acceptor.accept(client) else { return };
+            if let Some(target) = http(&mut client, None, asked) {
+                made();
+                unwrap(client, target);
             }
-        });
-        Self { server, asked }
+        })
     }
 
     /// Speaks SOCKS 5. It wants this user and password, if some are given.
     pub fn socks(login: Option<(&'static str, &'static str)>) -> Self {
-        Self::start(move |client, asked| socks(client, login, asked))
-    }
-
-    fn start(
-        shake_hands: impl Fn(&mut TcpStream, &Mutex<Vec<String>>) -> Option<TcpStream> + Send + Sync + 'static,
-    ) -> Self {
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let heard = Arc::clone(&asked);
-        let server = Server::start(move |_, mut client| {
-            if let Some(target) = shake_hands(&mut client, &heard) {
+        Self::start(move |mut client, asked, made| {
+            if let Some(target) = socks(&mut client, login, asked) {
+                made();
                 splice(client, target);
             }
+        })
+    }
+
+    fn start(serve: impl Fn(TcpStream, &Mutex<Vec<String>>, &dyn Fn()) + Send + Sync + 'static) -> Self {
+        let (asked, made, ended) =
+            (Asked::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let (heard, opened, over) = (Arc::clone(&asked), Arc::clone(&made), Arc::clone(&ended));
+        let server = Server::start(move |_, client| {
+            serve(client, &heard, &|| _ = opened.fetch_add(1, SeqCst));
+            over.fetch_add(1, SeqCst);
         });
-        Self { server, asked }
+        Self { server, asked, made, ended }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -66,6 +74,12 @@ impl Tunnel {
 
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
+    }
+
+    /// Waits until all of these `connections` have ended. Returns how many of them led to a server.
+    pub fn finish(self, connections: usize) -> usize {
+        eventually("the proxy ends every connection", || self.ended.load(SeqCst) == connections);
+        self.made.load(SeqCst)
     }
 }
 
@@ -126,12 +140,16 @@ fn pump(from: &mut impl Read, to: &mut impl Write, waiting: &mut Vec<u8>) -> io:
     Ok(moved)
 }
 
-fn http(client: &mut TcpStream, wanted: Option<&str>, asked: &Mutex<Vec<String>>) -> Option<TcpStream> {
+fn http<S: Read + Write>(
+    client: &mut S,
+    wanted: Option<&str>,
+    asked: &Mutex<Vec<String>>,
+) -> Option<TcpStream> {
     let head = read_head(client);
     asked.lock().unwrap().push(head.clone());
     let target = head.strip_prefix("CONNECT ")?.split(' ').next()?.to_owned();
     let given = head.lines().find_map(|line| line.strip_prefix("Proxy-Authorization: "));
-    let refuse = |client: &mut TcpStream, status: &str| {
+    let refuse = |client: &mut S, status: &str| {
         let length = head.len();
         let _ = write!(client, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{head}");
         None
