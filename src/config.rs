@@ -1,5 +1,6 @@
 //! Settings: plain data, with defaults and chained setters.
 
+mod certificates;
 mod choices;
 mod heartbeat;
 mod network;
@@ -7,12 +8,15 @@ pub(crate) mod proxy;
 mod reconnect;
 mod servers;
 mod setters;
+mod tls;
 mod upgrade;
 
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
+pub use crate::config::certificates::{Certificate, Identity};
+pub(crate) use crate::config::certificates::{Parts, pem};
 pub use crate::config::choices::{
     AddressFamily, Beat, Confirmation, Delivery, Inbound, Jitter, QueueLimit, ServerOrder, WhileDown,
 };
@@ -22,6 +26,7 @@ pub use crate::config::proxy::Proxy;
 pub use crate::config::reconnect::ReconnectConfig;
 pub(crate) use crate::config::servers::checked_servers;
 use crate::config::setters::setters;
+pub use crate::config::tls::{Pin, TlsBackend, TlsConfig, TlsVersion};
 pub(crate) use crate::config::upgrade::{check_headers, check_subprotocols, is_token};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
@@ -94,21 +99,8 @@ pub struct ConnectionConfig {
     /// `Host`, no header but harmless ones such as `User-Agent`, and no subprotocol that holds a token: what is a secret by
     /// the rules of [`Error`](crate::Error). From port 80 of a host to TLS on its port 443 the origin counts as the same.
     pub redirects: u32,
-    /// The TLS settings for `wss://`: other roots, a client certificate. Default: the system's roots.
-    ///
-    /// A root that is added is trusted beside those of the system. Certificates are PEM, and so is the key, in PKCS#8.
-    ///
-    /// ```no_run
-    /// use tautline::{Certificate, Client, ConnectionConfig, Identity, TlsConnector};
-    ///
-    /// let root = Certificate::from_pem(&std::fs::read("ca.pem")?)?;
-    /// let own = Identity::from_pkcs8(&std::fs::read("client.pem")?, &std::fs::read("client.key")?)?;
-    /// let tls = TlsConnector::builder().add_root_certificate(root).identity(own).build()?;
-    /// let client = Client::connect(ConnectionConfig::new("wss://gateway.local").tls(tls))?;
-    /// # drop(client);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub tls: Option<native_tls::TlsConnector>,
+    /// The settings of TLS for `wss://`: other roots, a client certificate, a fingerprint. Default: the system's roots.
+    pub tls: TlsConfig,
     /// Which addresses of a host are tried, from where, and how the sockets are set.
     pub network: NetworkConfig,
     /// The proxy to go through: one that the program names, or what the environment says. Default `None`: straight to the
@@ -196,7 +188,7 @@ impl ConnectionConfig {
             subprotocols: Vec::new(),
             require_subprotocol: false,
             redirects: 0,
-            tls: None,
+            tls: TlsConfig::default(),
             network: NetworkConfig::default(),
             proxy: None,
             reconnect: ReconnectConfig::default(),
@@ -236,12 +228,19 @@ impl ConnectionConfig {
         self
     }
 
+    /// Sets [`tls`](field@Self::tls). A connector of native-tls can be given, too.
+    pub fn tls(mut self, tls: impl Into<TlsConfig>) -> Self {
+        self.tls = tls.into();
+        self
+    }
+
     /// Checks every setting and parses the URL.
     pub(crate) fn check(&self) -> Result<Endpoint, Error> {
         self.server_list()?;
         let endpoint = Endpoint::parse(&self.url)?;
         check_headers(&self.headers)?;
         check_subprotocols(&self.subprotocols)?;
+        self.tls.check()?;
         self.network.check()?;
         self.proxy.as_ref().map_or(Ok(()), Proxy::check)?;
         self.reconnect.check()?;
@@ -306,7 +305,6 @@ setters!(ConnectionConfig {
     server_order: ServerOrder,
     require_subprotocol: bool,
     redirects: u32,
-    tls: native_tls::TlsConnector,
     network: NetworkConfig,
     proxy: Proxy,
     reconnect: ReconnectConfig,
@@ -348,7 +346,7 @@ impl fmt::Debug for ConnectionConfig {
             .field("subprotocols", &subprotocols)
             .field("require_subprotocol", &self.require_subprotocol)
             .field("redirects", &self.redirects)
-            .field("tls", &self.tls.is_some())
+            .field("tls", &self.tls)
             .field("network", &self.network)
             .field("proxy", &self.proxy)
             .field("reconnect", &self.reconnect)

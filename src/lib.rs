@@ -37,7 +37,7 @@
 //! | send, receive, close | [`Client`] |
 //! | set timeouts, limits, heartbeats, reconnects | [`ConnectionConfig`], [`HeartbeatConfig`], [`ReconnectConfig`] |
 //! | try several servers | [`ConnectionConfig::servers`](field@ConnectionConfig::servers) |
-//! | trust a private authority, show a client certificate | [`ConnectionConfig::tls`](field@ConnectionConfig::tls), [`Certificate`], [`Identity`] |
+//! | trust a private authority or one certificate alone, show a client certificate | [`TlsConfig`], [`Certificate`], [`Identity`] |
 //! | connect by a Unix socket, an SSH tunnel, a serial line | [`ConnectionConfig::url`](field@ConnectionConfig::url), [`Builder::connector`], [`Stream`] |
 //! | go through a proxy | [`ConnectionConfig::proxy`](field@ConnectionConfig::proxy), [`Proxy`] |
 //! | know what happens on the line | [`Event`], [`Client::status`], [`ConnectionState`], [`Stats`] |
@@ -134,13 +134,16 @@ mod timer;
 mod transport;
 
 pub use crossbeam_channel::Receiver;
-pub use native_tls::{Certificate, Identity, TlsConnector};
+/// The crate of [`TlsConfig::connector`](field@TlsConfig::connector), with the feature `native-tls`.
+#[cfg(feature = "native-tls")]
+pub use native_tls;
 pub use serde_json::Value;
 
 pub use client::{Answers, Builder, Client, LineStatus, Messages, SendOptions, TryMessages};
 pub use config::{
-    AddressFamily, Beat, Confirmation, ConnectionConfig, Delivery, HeartbeatConfig, Inbound, Jitter,
-    NetworkConfig, Proxy, QueueLimit, ReconnectConfig, ServerOrder, WhileDown,
+    AddressFamily, Beat, Certificate, Confirmation, ConnectionConfig, Delivery, HeartbeatConfig, Identity,
+    Inbound, Jitter, NetworkConfig, Pin, Proxy, QueueLimit, ReconnectConfig, ServerOrder, TlsBackend,
+    TlsConfig, TlsVersion, WhileDown,
 };
 pub use error::{
     AddressErrors, Cause, CloseFrame, Error, Phase, ProxyError, ProxyErrorKind, Rejection, SendError,

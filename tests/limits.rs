@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use common::{LONG, MS, Server, accept, accept_raw, close_frame, eventually, frame, read_frames, wait_for};
 use serde_json::{Value, json};
 use tautline::{
-    AddressFamily, Beat, Client, CloseReason, Confirmation, ConnectionConfig, Context, Delivery, Error,
-    Event, Handshake, HeartbeatAction, HeartbeatConfig, HeartbeatManager, Inbound, Jitter, JsonSession,
-    Message, NetworkConfig, Protocol, Proxy, QueueLimit, ReconnectConfig, ReconnectionManager, Retry,
-    ServerOrder, WhileDown,
+    AddressFamily, Beat, Certificate, Client, CloseReason, Confirmation, ConnectionConfig, Context, Delivery,
+    Error, Event, Handshake, HeartbeatAction, HeartbeatConfig, HeartbeatManager, Identity, Inbound, Jitter,
+    JsonSession, Message, NetworkConfig, Protocol, Proxy, QueueLimit, ReconnectConfig, ReconnectionManager,
+    Retry, ServerOrder, TlsBackend, TlsConfig, TlsVersion, WhileDown,
 };
 use tungstenite::Message as Frame;
 
@@ -66,7 +66,8 @@ fn heartbeat(name: &'static str, config: HeartbeatConfig, then: Then) -> Case {
 }
 
 fn cases() -> Vec<Case> {
-    [times_and_sizes(), bounds_and_choices(), networks(), reconnects(), heartbeats(), everything()].concat()
+    [times_and_sizes(), bounds_and_choices(), networks(), tls(), reconnects(), heartbeats(), everything()]
+        .concat()
 }
 
 fn times_and_sizes() -> Vec<Case> {
@@ -210,6 +211,42 @@ fn bounds_and_choices() -> Vec<Case> {
 }
 
 /// The server has one address: 127.0.0.1.
+fn tls() -> Vec<Case> {
+    let pem = include_bytes!("data/ca.pem");
+    let root = || Certificate::from_pem(pem);
+    let own = || Identity::from_pem(include_bytes!("data/server.pem"), include_bytes!("data/server.key"));
+    let mut cases = Vec::new();
+    let mut case = |name, tls: TlsConfig, then| cases.push((name, config().tls(tls), then));
+    let tls = TlsConfig::default;
+    case("tls.roots", tls().root(Certificate::from_pem("")), Refused);
+    case("tls.roots", tls().root(root()).root(Certificate::from_der(pem)), Refused);
+    case("tls.roots", (0..1000).fold(tls(), |tls, _| tls.root(root())), Works);
+    case("tls.only_these_roots", tls().only_these_roots(true), Refused);
+    case("tls.only_these_roots", tls().only_these_roots(true).root(root()), Works);
+    case("tls.identity", tls().identity(Identity::from_pem("", "")), Refused);
+    case("tls.identity", tls().identity(Identity::from_pkcs12("", "")), Refused);
+    case("tls.identity", tls().identity(own()), Works);
+    for version in [TlsVersion::Tls10, TlsVersion::Tls11, TlsVersion::Tls12, TlsVersion::Tls13] {
+        case("tls.min_version", tls().min_version(version), Works);
+    }
+    case("tls.server_name", tls().server_name(""), Refused);
+    case("tls.server_name", tls().server_name("a".repeat(1 << 20)), Works);
+    case("tls.pins", tls().pin(""), Refused);
+    case("tls.pins", tls().pin([0; 32]), Works);
+    case("tls.danger_accept_invalid_certs", tls().danger_accept_invalid_certs(true), Works);
+    #[cfg(feature = "native-tls")]
+    {
+        let connector = || tautline::native_tls::TlsConnector::new().unwrap();
+        case("tls.connector", tls().connector(connector()).root(root()), Refused);
+        case("tls.connector", tls().connector(connector()).pin([0; 32]).server_name("h"), Works);
+        case("tls.backend", tls().backend(TlsBackend::NativeTls), Works);
+    }
+    #[cfg(feature = "rustls")]
+    case("tls.backend", tls().backend(TlsBackend::Rustls), Works);
+    case("tls.backend", tls().backend(TlsBackend::Default), Works);
+    cases
+}
+
 fn networks() -> Vec<Case> {
     let mut cases = Vec::new();
     let mut case = |name, network, then| cases.push((name, config().network(network), then));
@@ -413,7 +450,7 @@ fn no_setting_is_left_out_of_the_extremes() {
             _ => {}
         }
         // These have no extremes.
-        if ["url", "headers", "subprotocols", "tls"].contains(&name) {
+        if ["url", "headers", "subprotocols"].contains(&name) {
             continue;
         }
         let setting = if indent > 4 { format!("{group}.{name}") } else { name.to_owned() };
@@ -422,7 +459,7 @@ fn no_setting_is_left_out_of_the_extremes() {
                 || setting.ends_with(&format!(".{covered}"))
                 || setting.starts_with(&format!("{covered}."))
         });
-        let is_group = ["network", "reconnect", "heartbeat"].contains(&&*setting);
+        let is_group = ["network", "reconnect", "heartbeat", "tls"].contains(&&*setting);
         assert!(found || is_group, "{setting} is in no case");
     }
 }

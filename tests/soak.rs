@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::{BareServer, LONG, MS, Nobody, loopback, quick, read_head, wait_for};
-use tautline::{Client, ConnectionConfig, DisconnectReason, Error, Event, HeartbeatConfig, TlsConnector};
+use tautline::{Client, ConnectionConfig, DisconnectReason, Error, Event, HeartbeatConfig, TlsConfig};
 use tungstenite::protocol::frame::coding::CloseCode;
 
 /// How much more memory may be in use after 10,000 reconnects, or 2,000 clients, than after the first few hundred: 26
@@ -159,9 +159,8 @@ fn secure(server: &BareServer) -> String {
 }
 
 /// Trusts the servers.
-fn trusting() -> TlsConnector {
-    let root = native_tls::Certificate::from_pem(include_bytes!("data/ca.pem")).unwrap();
-    TlsConnector::builder().add_root_certificate(root).build().unwrap()
+fn trusting() -> TlsConfig {
+    TlsConfig::default().root(tautline::Certificate::from_pem(include_bytes!("data/ca.pem")))
 }
 
 /// What the losses of a client were.

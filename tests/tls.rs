@@ -15,7 +15,10 @@ use common::{
     read_head, tls_acceptor, tls_acceptor_with, tls_connector, wait_for,
 };
 use native_tls::{Certificate, TlsConnector, TlsStream};
-use tautline::{Client, ConnectionConfig, DisconnectReason, Error, HeartbeatConfig, Message, QueueLimit};
+use tautline::{
+    Client, ConnectionConfig, DisconnectReason, Error, HeartbeatConfig, Identity, Message, QueueLimit,
+    TlsConfig,
+};
 
 #[test]
 fn over_tls_with_a_root_of_our_own() {
@@ -52,10 +55,9 @@ fn a_private_authority_and_a_client_certificate_take_no_other_crate() {
     let connect = |config| Client::builder(config).resolver(loopback).connect();
     assert!(matches!(connect(ConnectionConfig::new(&url)), Err(Error::Tls { .. })), "nobody else trusts it");
 
-    let root = tautline::Certificate::from_pem(include_bytes!("data/ca.pem")).unwrap();
+    let root = tautline::Certificate::from_pem(include_bytes!("data/ca.pem"));
     let (certificate, key) = (include_bytes!("data/server.pem"), include_bytes!("data/server.key"));
-    let own = tautline::Identity::from_pkcs8(certificate, key).unwrap();
-    let tls = tautline::TlsConnector::builder().add_root_certificate(root).identity(own).build().unwrap();
+    let tls = TlsConfig::default().root(root).identity(Identity::from_pem(certificate, key));
     let client = connect(ConnectionConfig::new(&url).tls(tls)).unwrap();
     assert!(client.handshake().unwrap().timings.tls.is_some());
     let _ = client.terminate();

@@ -132,7 +132,7 @@ const PROXIES: &[(&str, fn() -> (Tunnel, Proxy))] = &[
     }),
     ("https", || {
         let tunnel = Tunnel::https();
-        let proxy = Proxy::new(format!("https://localhost:{}", tunnel.address().port()));
+        let proxy = Proxy::new(format!("https://localhost:{}", tunnel.address().port())).tls(tls_connector());
         (tunnel, proxy)
     }),
     ("socks5", || {
@@ -151,12 +151,12 @@ const PROXIES: &[(&str, fn() -> (Tunnel, Proxy))] = &[
 fn builder(server: &Server, secure: bool, proxy: Option<Proxy>) -> Builder {
     let scheme = if secure { "wss" } else { "ws" };
     let config = quick(&format!("{scheme}://localhost:{}", server.address().port()))
-        .tls(tls_connector())
         .delivery(Delivery::AtLeastOnce)
         .heartbeat(HeartbeatConfig::default().interval(20 * MS).timeout(LONG))
         .events(QueueLimit::new(50, 64 << 20))
         .connect_timeout(LONG)
         .fragment(100_000);
+    let config = if secure { config.tls(tls_connector()) } else { config };
     let config = match proxy {
         Some(proxy) => config.proxy(proxy),
         None => config,

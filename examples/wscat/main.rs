@@ -18,7 +18,6 @@ use log::LevelFilter;
 use tautline::ConnectionState::{Closed, Closing, Connected, Connecting, Disconnected};
 use tautline::{
     Beat, Certificate, Client, CloseReason, ConnectionConfig, Error, Event, HeartbeatConfig, Message,
-    TlsConnector,
 };
 
 use terminal::{Screen, is_wild, one_line};
@@ -410,7 +409,7 @@ impl Options {
         let mut args =
             args.map(|arg| arg.into_string().map_err(|arg| format!("{} is no UTF-8", arg.display())));
         let (mut config, mut wait, mut log, mut flags) = (ConnectionConfig::new(""), None, None, Vec::new());
-        let (mut urls, mut tls) = (Vec::new(), None);
+        let mut urls = Vec::new();
         config.heartbeat.interval = Duration::from_secs(5);
         while let Some(arg) = args.next().transpose()? {
             let mut value = || args.next().transpose()?.ok_or_else(|| format!("{arg} needs a value"));
@@ -433,13 +432,14 @@ impl Options {
                 "--ca" => {
                     let file = value()?;
                     let pem = fs::read(&file).map_err(|error| format!("{file}: {error}"))?;
-                    let root = Certificate::from_pem(&pem).map_err(|error| format!("{file}: {error}"))?;
-                    tls.get_or_insert_with(TlsConnector::builder).add_root_certificate(root);
+                    if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
+                        return Err(format!("{file}: it has no certificate in PEM").into());
+                    }
+                    config.tls.roots.push(Certificate::from_pem(pem));
                 }
                 "--insecure" => {
                     complain(0, "warning: any certificate is accepted");
-                    let tls = tls.get_or_insert_with(TlsConnector::builder);
-                    tls.danger_accept_invalid_certs(true).danger_accept_invalid_hostnames(true);
+                    config.tls.danger_accept_invalid_certs = true;
                 }
                 "--wait" => wait = Some(seconds(&arg, &value()?)?),
                 "-v" | "-vv" => log = Some(if arg == "-v" { LevelFilter::Info } else { LevelFilter::Debug }),
@@ -457,7 +457,6 @@ impl Options {
         }
         let [url] = <[_; 1]>::try_from(urls).map_err(|urls| format!("give one URL, not {}", urls.len()))?;
         config.url = url;
-        config.tls = tls.map(|tls| tls.build()).transpose()?;
         Ok(Some(Self { config, wait, log, flags }))
     }
 }

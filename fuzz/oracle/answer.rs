@@ -139,6 +139,7 @@ fn dial(config: ConnectionConfig, pipe: Pipe, server: &mut Server<'_>) -> Result
         resolver: None,
         supply: None,
         tls: Connector::default(),
+        proxy_tls: Connector::default(),
         failed: Failed::default(),
     };
     let target = Target::new(request, &settings).expect("a good URL");

@@ -27,7 +27,7 @@ use crate::transport::addresses::Failed;
 use crate::transport::carrier::Stream;
 use crate::transport::reach::Destination;
 use crate::transport::stream::Poller;
-use crate::transport::tls::Connector;
+use crate::transport::tls::{self, Connector};
 use crate::transport::{Fetch, Resolver, Settings, Supply};
 
 /// Builds a client from a [`ConnectionConfig`] and from behaviour: a protocol, callbacks, a resolver.
@@ -240,6 +240,8 @@ impl Builder {
     fn launch(self, one_attempt: bool) -> Result<Client, Error> {
         let Self { mut config, notify, resolver, supply, fetch, mut protocol, data } = self;
         let first = config.check()?;
+        tls::check(&config.tls)?;
+        config.proxy.as_ref().map_or(Ok(()), |proxy| proxy.check_tls(tls::check))?;
         if data.is_some() && config.idle_timeout.is_none() {
             let reason = "it is not set, but counts_as_data says which messages restart it; set it, or leave counts_as_data out";
             return Err(Error::InvalidConfig { setting: "idle_timeout", reason: reason.into() });
@@ -259,6 +261,9 @@ impl Builder {
                 return Err(Error::InvalidConfig { setting: "confirmation", reason: reason.into() });
             }
             None => {}
+        }
+        if config.tls.danger_accept_invalid_certs && config.tls.pins.is_empty() {
+            log::warn!(target: LOG, "TLS accepts any certificate (danger_accept_invalid_certs): whoever is on the way to the server can read and change everything");
         }
         let ways = ways(&config, first)?;
         if has_one_processor() {
@@ -291,6 +296,7 @@ impl Builder {
             resolver,
             supply,
             tls: Connector::default(),
+            proxy_tls: Connector::default(),
             failed: Failed::default(),
         };
         let worker = IoThread::new(Setup {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use data_encoding::BASE64;
 
+use crate::config::TlsConfig;
 pub(crate) use crate::config::proxy::ways::Ways;
 use crate::endpoint::{Endpoint, LOGIN, decode};
 use crate::error::Error;
@@ -37,7 +38,7 @@ use crate::secrets::{Secrets, shown_name};
 /// [`connect`](crate::Client::connect) and [`start`](crate::Client::start) check it: what can't be used is an
 /// [`Error::InvalidConfig`] about the setting `proxy`. No text, and neither `Debug` nor `Display`, shows the login or the
 /// value of a header.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Proxy {
     /// The URL; `None` for those of the environment.
     url: Option<Box<str>>,
@@ -45,6 +46,7 @@ pub struct Proxy {
     headers: Vec<(String, String)>,
     /// The list of servers that are reached without it.
     past: Option<Box<str>>,
+    tls: TlsConfig,
 }
 
 /// How one speaks with a proxy.
@@ -67,6 +69,8 @@ pub(crate) struct Via {
     pub(crate) login: Option<Login>,
     /// What CONNECT says beside the target.
     pub(crate) headers: Vec<(String, String)>,
+    /// For a proxy that is reached over TLS.
+    pub(crate) tls: TlsConfig,
     pub(crate) secrets: Secrets,
 }
 
@@ -91,7 +95,13 @@ impl Proxy {
     /// assert_eq!(proxy.to_string(), "socks5h://127.0.0.1:9050");
     /// ```
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: Some(url.into().into()), login: None, headers: Vec::new(), past: None }
+        Self {
+            url: Some(url.into().into()),
+            login: None,
+            headers: Vec::new(),
+            past: None,
+            tls: TlsConfig::default(),
+        }
     }
 
     /// The proxy that the process's environment names, if it names one. It is read once, by
@@ -119,7 +129,24 @@ impl Proxy {
     /// # let _ = config;
     /// ```
     pub fn from_env() -> Self {
-        Self { url: None, login: None, headers: Vec::new(), past: None }
+        Self { url: None, login: None, headers: Vec::new(), past: None, tls: TlsConfig::default() }
+    }
+
+    /// Sets TLS with an `https` proxy: other roots, a client certificate, a fingerprint. By default the proxy must have a
+    /// certificate that the operating system trusts. TLS with the server has
+    /// [settings of its own](field@crate::ConnectionConfig::tls).
+    ///
+    /// ```no_run
+    /// use tautline::{Certificate, Proxy, TlsConfig};
+    ///
+    /// let root = Certificate::from_pem(std::fs::read("corp-ca.pem")?);
+    /// let proxy = Proxy::new("https://proxy.corp.example").tls(TlsConfig::default().root(root));
+    /// # drop(proxy);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn tls(mut self, tls: impl Into<TlsConfig>) -> Self {
+        self.tls = tls.into();
+        self
     }
 
     /// Logs in at the proxy, in place of the user and password of its URL: by HTTP Basic (RFC 7617), for which the user
@@ -180,8 +207,20 @@ impl Proxy {
 
     /// Checks what does not depend on the environment.
     pub(crate) fn check(&self) -> Result<(), Error> {
+        self.check_tls(TlsConfig::check)?;
         // With no variable set.
         self.ways(&|_| None).map(drop)
+    }
+
+    /// Checks the settings of TLS with the proxy.
+    pub(crate) fn check_tls(&self, check: fn(&TlsConfig) -> Result<(), Error>) -> Result<(), Error> {
+        check(&self.tls).map_err(|error| match error {
+            Error::InvalidConfig { setting, reason } => {
+                let reason = format!("its own {setting} can't be used: {reason}").into();
+                Error::InvalidConfig { setting: "proxy", reason }
+            }
+            other => other,
+        })
     }
 
     /// The proxy with this URL, and with what this configuration adds to it. The error says what is wrong with it.
@@ -210,12 +249,23 @@ impl Proxy {
         let all: Vec<_> = headers.iter().chain(&basic).cloned().collect();
         let secrets = Secrets::of("", &all, &[]);
         headers.splice(..0, basic.filter(|_| !given));
-        Ok(Via { scheme, endpoint, login, headers, secrets })
+        Ok(Via { scheme, endpoint, login, headers, tls: self.tls.clone(), secrets })
     }
 }
 
 /// The header that a proxy wants a login in.
 const AUTHORIZATION: &str = "Proxy-Authorization";
+
+impl Scheme {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Socks5 => "socks5",
+            Self::Socks5h => "socks5h",
+        }
+    }
+}
 
 impl Via {
     fn new(proxy: &Proxy, url: &str) -> Result<Arc<Self>, String> {
@@ -225,13 +275,7 @@ impl Via {
 
 impl fmt::Display for Via {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match self.scheme {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
-            Scheme::Socks5 => "socks5",
-            Scheme::Socks5h => "socks5h",
-        };
-        write!(f, "{scheme}://{}", self.endpoint)
+        write!(f, "{}://{}", self.scheme.name(), self.endpoint)
     }
 }
 
@@ -242,9 +286,7 @@ impl fmt::Display for Proxy {
             None => f.write_str("the proxy of the environment"),
             Some(Err(_)) => f.write_str("unusable"),
             Some(Ok((scheme, endpoint, _))) => {
-                let via =
-                    Via { scheme, endpoint, login: None, headers: Vec::new(), secrets: Secrets::default() };
-                via.fmt(f)
+                write!(f, "{}://{endpoint}", scheme.name())
             }
         }
     }
@@ -258,6 +300,7 @@ impl fmt::Debug for Proxy {
             .field("login", &self.login.is_some())
             .field("headers", &headers)
             .field("no_proxy", &self.past.is_some())
+            .field("tls", &self.tls)
             .finish()
     }
 }

@@ -13,8 +13,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use native_tls::{Identity, TlsAcceptor};
-
 pub use connection::LoopbackConnection;
 use port::Port;
 
@@ -77,7 +75,7 @@ use port::Port;
 /// ```
 ///
 /// # TLS
-/// [`start_tls`](Self::start_tls) takes a certificate and its key. Make them once for your tests, with OpenSSL:
+/// `start_tls`, which needs the feature `native-tls`, takes a certificate and its key. Make them once for your tests, with OpenSSL:
 ///
 /// ```sh
 /// openssl req -x509 -newkey rsa:2048 -nodes -days 36500 -keyout key.pem -out cert.pem \
@@ -87,15 +85,14 @@ use port::Port;
 /// The client has to trust the certificate:
 ///
 /// ```no_run
-/// use tautline::{Certificate, Identity, TlsConnector};
+/// use tautline::native_tls::Identity;
 /// use tautline::testing::{LoopbackConnection, LoopbackServer};
-/// use tautline::{Client, ConnectionConfig};
+/// use tautline::{Certificate, Client, ConnectionConfig, TlsConfig};
 ///
 /// let (certificate, key) = (std::fs::read("tests/cert.pem")?, std::fs::read("tests/key.pem")?);
 /// let server = LoopbackServer::start_tls(Identity::from_pkcs8(&certificate, &key)?, LoopbackConnection::echo)?;
 ///
-/// let trusted = Certificate::from_pem(&certificate)?;
-/// let tls = TlsConnector::builder().add_root_certificate(trusted).build()?;
+/// let tls = TlsConfig::default().root(Certificate::from_pem(&certificate));
 /// let client = Client::connect(ConnectionConfig::new(server.url()).tls(tls))?; // wss://localhost:…
 /// # drop(client);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -109,7 +106,7 @@ pub struct LoopbackServer {
 /// What the test's thread shares with the server's.
 struct Shared {
     script: Box<dyn Fn(LoopbackConnection) + Send + Sync>,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Secure>,
     state: Mutex<State>,
     /// A connection has ended.
     ended: Condvar,
@@ -156,12 +153,15 @@ impl LoopbackServer {
     ///
     /// # Errors
     /// As with [`start`](Self::start), or the TLS library can't use the certificate.
+    #[cfg(feature = "native-tls")]
     pub fn start_tls(
-        identity: Identity,
+        identity: native_tls::Identity,
         script: impl Fn(LoopbackConnection) + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        let acceptor = TlsAcceptor::new(identity).map_err(io::Error::other)?;
-        Self::begin(Some(acceptor), Box::new(script))
+        let acceptor = native_tls::TlsAcceptor::new(identity).map_err(io::Error::other)?;
+        let secure =
+            move |stream| acceptor.accept(stream).ok().map(|stream| Box::new(stream) as Box<dyn Duplex>);
+        Self::begin(Some(Box::new(secure)), Box::new(script))
     }
 
     /// Starts a server that answers every message with itself.
@@ -172,10 +172,7 @@ impl LoopbackServer {
         Self::start(LoopbackConnection::echo)
     }
 
-    fn begin(
-        tls: Option<TlsAcceptor>,
-        script: Box<dyn Fn(LoopbackConnection) + Send + Sync>,
-    ) -> io::Result<Self> {
+    fn begin(tls: Option<Secure>, script: Box<dyn Fn(LoopbackConnection) + Send + Sync>) -> io::Result<Self> {
         let state = State {
             timeout: TIMEOUT,
             ending: false,
@@ -380,10 +377,13 @@ impl Shared {
     fn secured(&self, stream: TcpStream) -> Option<Box<dyn Duplex>> {
         match &self.tls {
             None => Some(Box::new(stream)),
-            Some(acceptor) => acceptor.accept(stream).ok().map(|stream| Box::new(stream) as Box<dyn Duplex>),
+            Some(secure) => secure(stream),
         }
     }
 }
+
+/// Puts TLS around a stream.
+type Secure = Box<dyn Fn(TcpStream) -> Option<Box<dyn Duplex>> + Send + Sync>;
 
 /// A stream, with TLS or without.
 trait Duplex: Read + Write + Send {}

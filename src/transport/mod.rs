@@ -63,6 +63,8 @@ pub(crate) struct Settings {
     pub(crate) supply: Option<Supply>,
     /// The connector for this client's TLS set-up, once it has been built.
     pub(crate) tls: tls::Connector,
+    /// That for its proxies.
+    pub(crate) proxy_tls: tls::Connector,
     /// The addresses that failed.
     pub(crate) failed: Failed,
 }

@@ -36,7 +36,7 @@ pub(crate) fn upgrade<T: Raw>(
     let key = generate_key();
     let broken = |error: io::Error| Error::Upgrade {
         host: target.endpoint.to_string().into(),
-        reason: tls::broken(&error, &target.endpoint).into(),
+        reason: tls::broken(&error, &target.endpoint, &target.settings.config.tls).into(),
         source: Some(Arc::new(error)),
     };
     link.write_all(&request_head(target, &key)).and_then(|()| link.flush()).map_err(broken)?;
@@ -194,6 +194,7 @@ pub(crate) mod tests {
             resolver: None,
             supply: None,
             tls: Connector::default(),
+            proxy_tls: Connector::default(),
             failed: Failed::default(),
         }
     }

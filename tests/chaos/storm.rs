@@ -156,10 +156,11 @@ impl Setup {
             .outbox(QueueLimit::new(self.outbox, 16 << 20));
         let config = if let Some(size) = self.fragment { config.fragment(size) } else { config };
         let config = if let Some(age) = self.max_age { config.max_age(age) } else { config };
-        let config = if self.tls || self.way == Way::Https { config.tls(tls().1.clone()) } else { config };
+        let config = if self.tls { config.tls(tls().1.clone()) } else { config };
         match scheme {
             Some(scheme) => {
-                config.proxy(tautline::Proxy::new(format!("{scheme}://localhost:{}", faults.port())))
+                let proxy = tautline::Proxy::new(format!("{scheme}://localhost:{}", faults.port()));
+                config.proxy(if self.way == Way::Https { proxy.tls(tls().1.clone()) } else { proxy })
             }
             None => config,
         }

@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use tautline::{
-    Client, ConnectionConfig, DisconnectReason, Event, ReconnectConfig, Stats, Tickets, TlsConnector,
+    Certificate, Client, ConnectionConfig, DisconnectReason, Event, ReconnectConfig, Stats, Tickets,
+    TlsConfig,
 };
 
 use crate::common::LONG;
@@ -43,15 +44,14 @@ pub fn variable(name: &str) -> String {
 
 /// Trusts the test's CA, and reconnects at once.
 pub fn config(url: &str) -> ConnectionConfig {
-    static TLS: OnceLock<TlsConnector> = OnceLock::new();
+    static TLS: OnceLock<TlsConfig> = OnceLock::new();
     let config = ConnectionConfig::new(url).reconnect(ReconnectConfig::default().initial_delay(ms(20)));
     if !url.starts_with("wss") {
         return config;
     }
     let tls = TLS.get_or_init(|| {
         let ca = std::fs::read(variable("TAUTLINE_CA")).unwrap();
-        let ca = native_tls::Certificate::from_pem(&ca).unwrap();
-        TlsConnector::builder().add_root_certificate(ca).build().unwrap()
+        TlsConfig::default().root(Certificate::from_pem(ca))
     });
     config.tls(tls.clone())
 }

@@ -97,7 +97,7 @@ fn open_by(
 ) -> Result<Wire, Error> {
     let Through { via, target } = through;
     if via.scheme == Scheme::Https {
-        let secured = tls::handshake(wire, &Peer::proxy(&via.endpoint, settings), attempt);
+        let secured = tls::handshake(wire, &Peer::proxy(via, settings), attempt);
         wire = Wire::new(Stream::inside(Tunnel::new(secured.map_err(|error| through.unreachable(error))?)));
     }
     let secrets = via.secrets.clone();

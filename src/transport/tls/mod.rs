@@ -3,12 +3,15 @@
 mod native;
 mod verdicts;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use native_tls::TlsConnector;
+use sha2::{Digest, Sha256};
 
+use crate::config::proxy::Via;
+use crate::config::{Pin, TlsBackend, TlsConfig};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::transport::link::{Layer, Link};
@@ -16,70 +19,144 @@ use crate::transport::stream::Wire;
 use crate::transport::tls::verdicts::verdict;
 use crate::transport::{Attempt, Settings};
 
-/// The connector of one client: its own, or the default one. The default one costs about 70 ms and 860 KiB to build,
-/// and is shared by all clients that are alive.
-#[derive(Clone, Default)]
-pub(crate) struct Connector(Arc<OnceLock<Arc<TlsConnector>>>);
+/// Checks what takes a TLS library. It costs no connector.
+pub(crate) fn check(config: &TlsConfig) -> Result<(), Error> {
+    let checked = match backend(config) {
+        #[cfg(feature = "native-tls")]
+        TlsBackend::NativeTls => native::check(config),
+        TlsBackend::Default => Ok(()),
+    };
+    checked.map_err(|(setting, reason)| Error::InvalidConfig { setting, reason: reason.into() })
+}
 
-impl Connector {
-    fn get(&self, settings: &Settings) -> Result<Arc<TlsConnector>, native_tls::Error> {
-        if let Some(connector) = self.0.get() {
-            return Ok(Arc::clone(connector));
-        }
-        let connector = match &settings.config.tls {
-            Some(given) => Arc::new(given.clone()),
-            None => default_connector()?,
-        };
-        Ok(Arc::clone(self.0.get_or_init(|| connector)))
+/// The setting that can't be used, and why.
+type Unusable = (&'static str, String);
+
+/// The backend that a configuration means.
+fn backend(config: &TlsConfig) -> TlsBackend {
+    match config.backend {
+        #[cfg(feature = "native-tls")]
+        TlsBackend::Default => TlsBackend::NativeTls,
+        other => other,
     }
 }
 
-fn default_connector() -> Result<Arc<TlsConnector>, native_tls::Error> {
-    static SHARED: Mutex<Weak<TlsConnector>> = Mutex::new(Weak::new());
-    // A panic leaves nothing half done: the guard holds one pointer.
-    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(connector) = shared.upgrade() {
-        return Ok(connector);
+/// The connector of one client, once it is built. It is shared by all clients with equal settings that are alive: one costs
+/// about 70 ms and 860 KiB.
+#[derive(Clone, Default)]
+pub(crate) struct Connector(Arc<OnceLock<Arc<Built>>>);
+
+/// A connector, and what it was built from.
+struct Built {
+    config: TlsConfig,
+    library: Library,
+}
+
+enum Library {
+    #[cfg(feature = "native-tls")]
+    Native(native_tls::TlsConnector),
+}
+
+impl Connector {
+    fn get(&self, config: &TlsConfig) -> Result<Arc<Built>, Said> {
+        if let Some(built) = self.0.get() {
+            return Ok(Arc::clone(built));
+        }
+        let built = shared(config)?;
+        Ok(Arc::clone(self.0.get_or_init(|| built)))
     }
-    let connector = Arc::new(TlsConnector::new()?);
-    *shared = Arc::downgrade(&connector);
-    Ok(connector)
+}
+
+/// A connector that a living client uses with equal settings, or a new one.
+fn shared(config: &TlsConfig) -> Result<Arc<Built>, Said> {
+    static SHARED: Mutex<Vec<Weak<Built>>> = Mutex::new(Vec::new());
+    // A panic leaves nothing half done: the guard holds a list of pointers.
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    shared.retain(|built| built.strong_count() > 0);
+    let mut alive = shared.iter().filter_map(Weak::upgrade);
+    if let Some(built) = alive.find(|built| built.config.is_built_like(config)) {
+        return Ok(built);
+    }
+    let built = Arc::new(Built { config: config.clone(), library: Library::build(config)? });
+    shared.push(Arc::downgrade(&built));
+    Ok(built)
+}
+
+impl Library {
+    fn build(config: &TlsConfig) -> Result<Self, Said> {
+        match backend(config) {
+            #[cfg(feature = "native-tls")]
+            TlsBackend::NativeTls => native::build(config).map(Self::Native),
+            TlsBackend::Default => Err(Said::new(&"tautline was built without TLS")),
+        }
+    }
+
+    fn begin(&self, name: &str, wire: Wire) -> Step {
+        match *self {
+            #[cfg(feature = "native-tls")]
+            Self::Native(ref connector) => native::begin(connector, name, wire),
+        }
+    }
 }
 
 /// Whom a handshake is with.
 pub(crate) struct Peer<'a> {
-    /// The name to send and to check.
-    pub(crate) name: &'a str,
+    /// The name to ask for and to check.
+    pub(crate) name: Cow<'a, str>,
     /// What it is: the server or the proxy.
     pub(crate) role: &'static str,
     /// What errors call the peer.
     pub(crate) shown: String,
     /// What to do if it speaks no TLS.
     pub(crate) plain: String,
-    pub(crate) settings: &'a Settings,
+    pub(crate) config: &'a TlsConfig,
+    pub(crate) connector: &'a Connector,
 }
 
 impl<'a> Peer<'a> {
     pub(crate) fn server(endpoint: &'a Endpoint, settings: &'a Settings) -> Self {
+        let (config, connector) = (&settings.config.tls, &settings.tls);
+        let name = config.name_for(endpoint.tls_name());
         let (shown, there) = (endpoint.to_string(), place(endpoint));
         let plain = format!("if the server speaks no TLS {there}, use {}", endpoint.with_scheme(false));
-        Self { name: endpoint.tls_name(), role: "the server", shown, plain, settings }
+        Self { name, role: "the server", shown, plain, config, connector }
     }
 
-    pub(crate) fn proxy(endpoint: &'a Endpoint, settings: &'a Settings) -> Self {
+    pub(crate) fn proxy(via: &'a Via, settings: &'a Settings) -> Self {
+        let endpoint = &via.endpoint;
+        let name = via.tls.name_for(endpoint.tls_name());
         let plain = format!("if the proxy speaks no TLS {}, its URL begins with http://", place(endpoint));
         let shown = format!("the proxy {endpoint}");
-        Self { name: endpoint.tls_name(), role: "the proxy", shown, plain, settings }
+        let connector = &settings.proxy_tls;
+        Self { name, role: "the proxy", shown, plain, config: &via.tls, connector }
     }
 
     fn failed(&self, reason: String, source: impl std::error::Error + Send + Sync + 'static) -> Error {
         Error::Tls { host: self.shown.as_str().into(), reason: reason.into(), source: Arc::new(source) }
     }
+
+    /// Compares the certificate that the peer has shown with those that it may have.
+    fn check_pins(&self, certificate: Option<Vec<u8>>) -> Result<(), Error> {
+        let pins = &self.config.pins;
+        let fingerprint = certificate.map(|der| Pin::from(<[u8; 32]>::from(Sha256::digest(der))));
+        if pins.is_empty() || fingerprint.as_ref().is_some_and(|fingerprint| pins.contains(fingerprint)) {
+            return Ok(());
+        }
+        let reason = match fingerprint {
+            Some(fingerprint) => format!(
+                "the server's certificate is not a pinned one: its SHA-256 fingerprint is {fingerprint}; if the server has a new certificate, add this by TlsConfig::pin, and otherwise somebody else answers in its place"
+            ),
+            None => {
+                "the server has shown no certificate, but its fingerprint is pinned (TlsConfig::pin)".into()
+            }
+        };
+        Err(self.failed(reason, Said::new(&"no pin matches")))
+    }
 }
 
 /// Where a handshake stands.
 enum Step {
-    Done(Box<dyn Layer>),
+    Done(Box<dyn Secured>),
     /// It goes on when there is something to read.
     Waiting(Box<dyn Unfinished>),
     Failed(Said),
@@ -91,17 +168,26 @@ trait Unfinished {
     fn go_on(self: Box<Self>) -> Step;
 }
 
+/// TLS after its handshake.
+trait Secured: Layer {
+    /// The DER of the peer's own certificate.
+    fn certificate(&self) -> Option<Vec<u8>>;
+}
+
 pub(crate) fn handshake(mut wire: Wire, peer: &Peer<'_>, attempt: &mut impl Attempt) -> Result<Link, Error> {
     let connector = attempt
-        .uninterruptible("building the TLS connector", || peer.settings.tls.get(peer.settings))?
-        .map_err(|error| peer.failed(format!("TLS can't be set up: {error}"), error))?;
+        .uninterruptible("building the TLS connector", || peer.connector.get(peer.config))?
+        .map_err(|said| peer.failed(format!("TLS can't be set up: {said}"), said))?;
     look_at_opening(&mut wire, peer)?;
-    let mut step = native::begin(&connector, peer.name, wire);
+    let mut step = connector.library.begin(&peer.name, wire);
     loop {
         match step {
-            Step::Done(stream) => return Ok(Link::tls(stream)),
+            Step::Done(stream) => {
+                peer.check_pins(stream.certificate())?;
+                return Ok(Link::tls(stream));
+            }
             Step::Failed(said) => {
-                let words = verdict(&said, peer.name);
+                let words = verdict(&said, &peer.name);
                 return Err(
                     peer.failed(words.unwrap_or_else(|| format!("the handshake failed: {said}")), said)
                 );
@@ -176,9 +262,9 @@ pub(crate) fn instead(answer: &[u8], endpoint: &Endpoint) -> Option<String> {
 
 /// Describes a connection that broke before the upgrade was answered. Over TLS, only then may the server report what it
 /// requires.
-pub(crate) fn broken(error: &io::Error, endpoint: &Endpoint) -> String {
+pub(crate) fn broken(error: &io::Error, endpoint: &Endpoint, config: &TlsConfig) -> String {
     let said = Some(error).filter(|error| endpoint.secure && error.raw_os_error().is_none());
-    match said.and_then(|error| verdict(error, endpoint.tls_name())) {
+    match said.and_then(|error| verdict(error, &config.name_for(endpoint.tls_name()))) {
         Some(words) => format!("the connection broke: {words}"),
         None => format!("the connection broke: {error}{}", hint(endpoint)),
     }

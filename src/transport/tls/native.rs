@@ -2,11 +2,97 @@
 
 use std::io;
 
-use native_tls::{HandshakeError, MidHandshakeTlsStream, TlsConnector, TlsStream};
+use native_tls::{
+    Certificate, HandshakeError, Identity, MidHandshakeTlsStream, Protocol, TlsAcceptor, TlsConnector,
+    TlsStream,
+};
 
+use crate::config::{self, Parts, TlsConfig, TlsVersion};
 use crate::transport::link::Layer;
 use crate::transport::stream::Wire;
-use crate::transport::tls::{Said, Step, Unfinished};
+use crate::transport::tls::{Said, Secured, Step, Unfinished, Unusable};
+
+/// Parses the certificates. No connector is built: that would load the roots of the system.
+pub(super) fn check(config: &TlsConfig) -> Result<(), Unusable> {
+    roots(config).map_err(|reason| ("tls.roots", reason))?;
+    let identity = identity(config).map_err(|reason| ("tls.identity", reason))?;
+    // An acceptor takes the same pair, and loads no roots.
+    match identity.map(TlsAcceptor::new) {
+        Some(Err(error)) => Err(("tls.identity", mismatch(&error.to_string()))),
+        _ => Ok(()),
+    }
+}
+
+/// What is wrong with a certificate and a key of which each can be read.
+fn mismatch(said: &str) -> String {
+    if said.contains("key values mismatch") || said.contains("key type mismatch") {
+        "its key does not fit its certificate, which must be the first of its file".into()
+    } else {
+        format!("the TLS library refuses it: {said}")
+    }
+}
+
+fn roots(config: &TlsConfig) -> Result<Vec<Certificate>, String> {
+    let mut roots = Vec::new();
+    for (at, root) in config.roots.iter().enumerate() {
+        for der in root.ders().map_err(|reason| config.of_root(at, &reason))? {
+            let root = Certificate::from_der(&der);
+            roots.push(root.map_err(|error| config.of_root(at, &format!("it is no certificate: {error}")))?);
+        }
+    }
+    Ok(roots)
+}
+
+fn identity(config: &TlsConfig) -> Result<Option<Identity>, String> {
+    let Some(identity) = &config.identity else { return Ok(None) };
+    let identity = match identity.parts()? {
+        Parts::Pair { chain, key } => {
+            let chain: String = chain.iter().map(|der| config::pem("CERTIFICATE", der)).collect();
+            let key = config::pem("PRIVATE KEY", &key);
+            Identity::from_pkcs8(chain.as_bytes(), key.as_bytes())
+                .map_err(|error| mismatch(&error.to_string()))
+        }
+        Parts::Pkcs12 { der, password } => Identity::from_pkcs12(der, password).map_err(|error| {
+            let said = error.to_string();
+            let is_password =
+                ["mac verify", "Wrong password", "password"].iter().any(|sign| said.contains(sign));
+            if is_password {
+                "its password is wrong, or it is damaged".into()
+            } else {
+                format!(
+                    "the TLS library can't open it; a file of old tools may have to be made again: {said}"
+                )
+            }
+        }),
+    };
+    identity.map(Some)
+}
+
+pub(super) fn build(config: &TlsConfig) -> Result<TlsConnector, Said> {
+    if let Some(connector) = &config.connector {
+        return Ok(connector.clone());
+    }
+    let mut builder = TlsConnector::builder();
+    for root in roots(config).map_err(|reason| Said::new(&reason))? {
+        builder.add_root_certificate(root);
+    }
+    if let Some(identity) = identity(config).map_err(|reason| Said::new(&reason))? {
+        builder.identity(identity);
+    }
+    if let Some(version) = config.min_version {
+        builder.min_protocol_version(Some(match version {
+            TlsVersion::Tls10 => Protocol::Tlsv10,
+            TlsVersion::Tls11 => Protocol::Tlsv11,
+            TlsVersion::Tls12 => Protocol::Tlsv12,
+            TlsVersion::Tls13 => Protocol::Tlsv13,
+        }));
+    }
+    builder
+        .disable_built_in_roots(config.only_these_roots)
+        .danger_accept_invalid_certs(config.danger_accept_invalid_certs)
+        .danger_accept_invalid_hostnames(config.danger_accept_invalid_certs);
+    builder.build().map_err(|error| Said::new(&error))
+}
 
 type Outcome = Result<TlsStream<Wire>, HandshakeError<Wire>>;
 
@@ -44,5 +130,11 @@ impl Layer for TlsStream<Wire> {
 
     fn shutdown(&mut self) -> io::Result<()> {
         TlsStream::shutdown(self)
+    }
+}
+
+impl Secured for TlsStream<Wire> {
+    fn certificate(&self) -> Option<Vec<u8>> {
+        self.peer_certificate().ok()??.to_der().ok()
     }
 }
