@@ -1,59 +1,24 @@
 //! A WebSocket client for the command line: `cargo run --example wscat -- --help`.
 #![allow(clippy::disallowed_methods, reason = "a program owns its clock")]
 
+pub(crate) mod options;
 pub(crate) mod terminal;
 pub(crate) mod typing;
 
-use std::error::Error as StdError;
-use std::ffi::OsString;
 use std::io::{self, BufRead, BufWriter, ErrorKind, Read, StdoutLock, Write};
 use std::process::{self, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use std::{env, fs, thread};
+use std::{env, thread};
 
 use crossbeam_channel::{Receiver, RecvError, Sender, bounded, never, select, tick};
-use log::LevelFilter;
 use tautline::ConnectionState::{Closed, Closing, Connected, Connecting, Disconnected};
-use tautline::{
-    Beat, Certificate, Client, CloseReason, ConnectionConfig, Error, Event, HeartbeatConfig, Message,
-};
+use tautline::{Beat, Client, CloseReason, Error, Event, Handshake, Message};
 
+use options::Options;
 use terminal::{Screen, is_wild, one_line};
 use typing::{Key, Keys};
-
-const HELP: &str = "\
-wscat [options] URL           sends lines of stdin to a WebSocket server, prints its messages on stdout
-
---header 'NAME: VALUE'        a header of the upgrade request (repeatable)
---subprotocol NAME            a subprotocol to offer, the preferred one first (repeatable)
---heartbeat SECONDS|json|off  a WebSocket ping every SECONDS (default 5) and behind what was sent, to learn whether
-                              that has arrived; or {\"type\":\"ping\"} every 30 s
---connect-timeout SECONDS     how long an attempt to connect may take (default 10)
---no-reconnect                ends when the line is lost. Without it the line is brought back, however
-                              long it takes, and what is typed waits; only the first attempt must succeed
---ca FILE                     trusts the root certificate in this PEM file too (repeatable)
---insecure                    accepts any certificate
---binary                      sends lines as binary messages; without it they must be UTF-8
---raw                         prints messages as they are: binary not in hex and without a newline, text
-                              also on a terminal with what that would obey or hide: control characters,
-                              changes of the writing direction, what has no width
---json                        lays messages that are JSON out over several lines, keys in order
---once                        prints one message, and ends once stdin has (a terminal's needn't)
---wait SECONDS                goes on so long after the end of stdin. Without it: until all is sent and
-                              nothing has come for 1 s; with --once, until the message comes
--v, -vv                       shows the library's log on stderr: level info, debug
--q                            shows no status on stderr (coloured on a terminal unless NO_COLOR is set)
---help, --version, --         this; the version; nothing that follows is an option
-
-Exit codes: 0  stdin has ended and all has arrived, or the server closed with 1000, or stdout was closed
-            1  could not connect
-            2  the options can't be used
-            3  the line is lost for good, the server closed with another code, or --once got no message
-            4  lines were not delivered, or perhaps not: stderr says how many
-          130  Ctrl-C, or a signal to end: the line is closed first; at once when asked for twice
-";
 
 /// The exit code after a signal.
 const INTERRUPTED: u8 = 130;
@@ -81,7 +46,7 @@ fn run(options: Options) -> Result<u8, (u8, String)> {
     let (open, stop) = signals().map_err(|error| (1, format!("signals: {error}")))?;
     let mut screen = Screen::new(&options);
     screen.draw(Connecting, "");
-    let connected = Client::connect(&options.config);
+    let connected = options.connect();
     open.store(true, Ordering::SeqCst);
     screen.put(""); // clears the status, so that an error starts on a clean line
     let client = connected.map_err(|error| match error {
@@ -291,6 +256,9 @@ impl Session {
                 let chosen = chosen.map_or(String::new(), |name| format!(", subprotocol {name}"));
                 let to = handshake.address.map(|address| format!("  to {address}")).unwrap_or_default();
                 self.screen.tell(Connected, &format!("{to}{chosen}"));
+                if self.options.log.is_some() {
+                    describe(&handshake).iter().for_each(|line| self.screen.put(&format!("  {line}\n")));
+                }
             }
             Event::Disconnected { reason, retry_in: Some(delay), maybe_delivered, .. } => {
                 self.tally.doubtful += maybe_delivered.len();
@@ -354,6 +322,22 @@ impl Session {
     }
 }
 
+/// How long each phase of the attempt took, and the headers of the answer.
+fn describe(handshake: &Handshake) -> Vec<String> {
+    let times = handshake.timings;
+    let phases = [
+        ("look-up", times.resolve),
+        ("connection", times.connect),
+        ("proxy", times.proxy),
+        ("TLS", times.tls),
+        ("upgrade", times.upgrade),
+    ];
+    let phases = phases.iter().filter_map(|(phase, time)| Some(format!("{phase} {:.1?}", (*time)?)));
+    let phases: Vec<_> = phases.collect();
+    let headers = handshake.headers.iter().map(|(name, value)| one_line(&format!("< {name}: {value}")));
+    [format!("{}; {:.1?} in all", phases.join(", "), times.total)].into_iter().chain(headers).collect()
+}
+
 /// `tame` for a terminal, because a server's messages could contain control sequences.
 pub(crate) fn print(
     out: &mut impl Write,
@@ -390,78 +374,4 @@ pub(crate) fn print(
 fn complain(code: u8, what: &str) -> u8 {
     writeln!(io::stderr(), "wscat: {}", one_line(what)).ok(); // a closed stderr can't be reported
     code
-}
-
-pub(crate) struct Options {
-    config: ConnectionConfig,
-    wait: Option<Duration>, // how long to receive after the end of stdin, if set
-    log: Option<LevelFilter>,
-    flags: Vec<String>,
-}
-
-impl Options {
-    fn has(&self, flag: &str) -> bool {
-        self.flags.iter().any(|given| given == flag)
-    }
-
-    /// Returns `None` after showing a text, such as the help.
-    pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Option<Self>, Box<dyn StdError>> {
-        let mut args =
-            args.map(|arg| arg.into_string().map_err(|arg| format!("{} is no UTF-8", arg.display())));
-        let (mut config, mut wait, mut log, mut flags) = (ConnectionConfig::new(""), None, None, Vec::new());
-        let mut urls = Vec::new();
-        config.heartbeat.interval = Duration::from_secs(5);
-        while let Some(arg) = args.next().transpose()? {
-            let mut value = || args.next().transpose()?.ok_or_else(|| format!("{arg} needs a value"));
-            match arg.as_str() {
-                "--header" => {
-                    let header = value()?;
-                    let (name, value) = header.split_once(':').ok_or(format!("no colon in {header:?}"))?;
-                    config.headers.push((name.into(), value.trim().into()));
-                }
-                "--subprotocol" => config.subprotocols.push(value()?),
-                "--heartbeat" => {
-                    config.heartbeat = match value()?.as_str() {
-                        "json" => HeartbeatConfig::json(),
-                        "off" => HeartbeatConfig::off(),
-                        text => HeartbeatConfig::default().interval(seconds(&arg, text)?),
-                    }
-                }
-                "--connect-timeout" => config.connect_timeout = seconds(&arg, &value()?)?,
-                "--no-reconnect" => config.reconnect = tautline::ReconnectConfig::never(),
-                "--ca" => {
-                    let file = value()?;
-                    let pem = fs::read(&file).map_err(|error| format!("{file}: {error}"))?;
-                    if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
-                        return Err(format!("{file}: it has no certificate in PEM").into());
-                    }
-                    config.tls.roots.push(Certificate::from_pem(pem));
-                }
-                "--insecure" => {
-                    complain(0, "warning: any certificate is accepted");
-                    config.tls.danger_accept_invalid_certs = true;
-                }
-                "--wait" => wait = Some(seconds(&arg, &value()?)?),
-                "-v" | "-vv" => log = Some(if arg == "-v" { LevelFilter::Info } else { LevelFilter::Debug }),
-                "--binary" | "--raw" | "--json" | "--once" | "-q" => flags.push(arg),
-                "--help" | "--version" => {
-                    let out =
-                        if arg == "--help" { HELP } else { concat!("wscat ", env!("CARGO_PKG_VERSION")) };
-                    writeln!(io::stdout(), "{}", out.trim_end()).ok(); // a closed stdout needs no text
-                    return Ok(None);
-                }
-                "--" => urls.extend(args.by_ref().collect::<Result<Vec<_>, _>>()?),
-                _ if arg.starts_with('-') => return Err(format!("there is no option {arg}").into()),
-                _ => urls.push(arg),
-            }
-        }
-        let [url] = <[_; 1]>::try_from(urls).map_err(|urls| format!("give one URL, not {}", urls.len()))?;
-        config.url = url;
-        Ok(Some(Self { config, wait, log, flags }))
-    }
-}
-
-fn seconds(option: &str, text: &str) -> Result<Duration, String> {
-    let duration = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    duration.ok_or_else(|| format!("{option} {text:?} is no number of seconds"))
 }

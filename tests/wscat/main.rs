@@ -8,6 +8,9 @@ mod lines;
 mod options;
 mod program;
 mod terminal;
+#[path = "../common/tunnel.rs"]
+mod tunnel;
+mod ways;
 #[path = "../../examples/wscat/main.rs"]
 #[allow(dead_code, reason = "the program is run as one")]
 mod wscat;

@@ -2,9 +2,10 @@
 
 use tautline::Message;
 
+use crate::wscat::options::Options;
+use crate::wscat::print;
 use crate::wscat::terminal::is_wild;
 use crate::wscat::typing::{Key, Line, tail};
-use crate::wscat::{Options, print};
 
 /// What is printed of a message on a terminal, or where there is none.
 fn printed(flag: Option<&str>, message: impl Into<Message>, tame: bool) -> String {

@@ -1,0 +1,150 @@
+//! The options that say which way to the server the program goes.
+
+use std::io::Write;
+use std::process::Command;
+
+use crate::common::{LONG, Server, accept, echo, good_answer, read_head, tls_acceptor};
+use crate::program::{Wscat, program, run, talk};
+use crate::tunnel::Tunnel;
+use crossbeam_channel::unbounded;
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/ca.pem");
+const CERT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/server.pem");
+const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/server.key");
+
+/// A server over TLS, whose certificate is one for `localhost`.
+fn secure() -> Server {
+    let acceptor = tls_acceptor();
+    Server::start(move |_, stream| {
+        // A client that doesn't trust the certificate ends the handshake.
+        let Ok(stream) = acceptor.accept(stream) else { return };
+        let Ok(mut socket) = tungstenite::accept(stream) else { return };
+        while let Ok(message) = socket.read() {
+            if message.is_text() && socket.send(message).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// A line goes there and back with these options.
+fn echoes(args: &[&str], url: &str) -> String {
+    let (code, out, err) = talk(args, url, "hello\n", 1);
+    assert_eq!((code, String::from_utf8(out).unwrap().as_str()), (0, "hello\n"), "{args:?}: {err}");
+    err
+}
+
+#[test]
+fn a_proxy_is_gone_through_and_that_of_the_environment_where_it_is_asked_for() {
+    let (server, http, socks) = (Server::echo(), Tunnel::http(None), Tunnel::socks(None));
+    let proxies = [format!("http://{}", http.address()), format!("socks5h://{}", socks.address())];
+    for proxy in &proxies {
+        echoes(&["-q", "--proxy", proxy], &server.url());
+    }
+    assert_eq!((http.asked().len(), socks.asked().len()), (1, 1));
+    for (args, asked) in [(&["-q", "--proxy", "env"][..], 2), (&["-q"], 2)] {
+        let mut command = Command::new(program());
+        command.args(args).args(["--wait", "0", &server.url()]).env("http_proxy", &proxies[0]);
+        let (code, _, err) = Wscat::spawn(&mut command).input("hello\n").end();
+        assert_eq!((code, http.asked().len()), (0, asked), "{args:?}: {err}");
+    }
+    let (code, _, err) = run(&["--proxy", "ftp://h"], &server.url(), "");
+    assert!(code == 2 && err.contains("proxy"), "{err}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_unix_socket_takes_the_place_of_the_host() {
+    use std::os::unix::net::UnixListener;
+
+    let folder = std::env::temp_dir().join(format!("tautline-wscat-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("app.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let (seen_in, seen) = unbounded();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let head = read_head(&mut stream);
+        let _ = stream.write_all(good_answer(&head, "").as_bytes());
+        let _ = seen_in.send(head);
+        let mut socket =
+            tungstenite::WebSocket::from_raw_socket(stream, tungstenite::protocol::Role::Server, None);
+        while let Ok(message) = socket.read() {
+            if message.is_text() {
+                let _ = socket.send(message);
+            }
+        }
+    });
+    echoes(&["-q", "--unix", path.to_str().unwrap()], "ws://app.example/feed");
+    let head = seen.recv_timeout(LONG).unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(head.starts_with("GET /feed HTTP/1.1\r\nHost: app.example\r\n"), "{head}");
+}
+
+#[test]
+fn the_address_to_connect_from_and_the_family_are_obeyed() {
+    let (seen_in, seen) = unbounded();
+    let server = Server::start(move |_, stream| {
+        seen_in.send(stream.peer_addr().unwrap().ip().to_string()).unwrap();
+        echo(accept(stream));
+    });
+    echoes(&["-q", "-4", "--bind", "127.0.0.9"], &server.url());
+    assert_eq!(seen.recv_timeout(LONG).unwrap(), "127.0.0.9");
+    let (code, _, err) = run(&["-q", "-6"], &server.url(), "");
+    assert!(code == 1 && err.contains("127.0.0.1"), "{err}");
+    let (code, _, err) = run(&["--bind", "here"], &server.url(), "");
+    assert!(code == 2 && err.contains("--bind \"here\" is no IP address"), "{err}");
+}
+
+#[test]
+fn redirects_are_followed_where_that_is_asked_for() {
+    let server = Server::start(|_, mut stream| {
+        let head = read_head(&mut stream);
+        if head.starts_with("GET / ") {
+            let redirect = "HTTP/1.1 302 Found\r\nLocation: /feed\r\nContent-Length: 0\r\n\r\n";
+            let _ = stream.write_all(redirect.as_bytes());
+        } else {
+            let _ = stream.write_all(good_answer(&head, "").as_bytes());
+            let role = tungstenite::protocol::Role::Server;
+            echo(tungstenite::WebSocket::from_raw_socket(stream, role, None));
+        }
+    });
+    echoes(&["-q", "--follow"], &server.url());
+    let (code, _, err) = run(&["-q"], &server.url(), "");
+    assert!(code == 1 && err.contains("Redirects are not followed"), "{err}");
+}
+
+#[test]
+fn certificates_are_pinned_named_and_shown() {
+    let server = secure();
+    let url = server.url().replace("ws://", "wss://");
+    let localhost = url.replace("127.0.0.1", "localhost");
+    echoes(&["-q", "--ca", ROOT, "--sni", "localhost"], &url);
+    echoes(&["-q", "--ca", ROOT, "--cert", CERT, "--key", KEY], &localhost);
+    let (code, _, err) = run(&["-q", "--ca", ROOT, "--sni", "other.example"], &localhost, "");
+    assert!(code == 1 && err.contains("other.example"), "{err}");
+    let (code, _, err) = run(&["-q", "--cert", CERT], &localhost, "");
+    assert!(code == 2 && err.contains("--cert and --key need each other"), "{err}");
+    // The error about a wrong fingerprint has the right one.
+    let wrong = "00:".repeat(31) + "00";
+    let (code, _, err) = run(&["-q", "--ca", ROOT, "--pin", &wrong], &localhost, "");
+    let right = err.split(|c: char| c != ':' && !c.is_ascii_hexdigit()).find(|word| word.len() == 95);
+    assert!(code == 1 && right.is_some(), "{err}");
+    echoes(&["-q", "--insecure", "--pin", right.unwrap()], &url);
+}
+
+#[test]
+fn verbose_shows_the_phases_with_their_times_and_the_headers_of_the_answer() {
+    let server = Server::start(|_, mut stream| {
+        let head = read_head(&mut stream);
+        let _ = stream.write_all(good_answer(&head, "X-Node: a\u{202E}b\r\n").as_bytes());
+        let role = tungstenite::protocol::Role::Server;
+        echo(tungstenite::WebSocket::from_raw_socket(stream, role, None));
+    });
+    let err = echoes(&["-v"], &server.url());
+    for part in ["connection ", "upgrade ", " in all", "< Upgrade: websocket", "< X-Node: a"] {
+        assert!(err.contains(part), "{part}: {err}");
+    }
+    assert!(!err.contains('\u{202E}'), "{err:?}");
+    assert!(!echoes(&[], &server.url()).contains("X-Node"));
+}
