@@ -257,7 +257,7 @@ impl Session {
                 let to = handshake.address.map(|address| format!("  to {address}")).unwrap_or_default();
                 self.screen.tell(Connected, &format!("{to}{chosen}"));
                 if self.options.log.is_some() {
-                    describe(&handshake).iter().for_each(|line| self.screen.put(&format!("  {line}\n")));
+                    self.screen.put(&describe(&handshake));
                 }
             }
             Event::Disconnected { reason, retry_in: Some(delay), maybe_delivered, .. } => {
@@ -323,7 +323,7 @@ impl Session {
 }
 
 /// How long each phase of the attempt took, and the headers of the answer.
-fn describe(handshake: &Handshake) -> Vec<String> {
+fn describe(handshake: &Handshake) -> String {
     let times = handshake.timings;
     let phases = [
         ("look-up", times.resolve),
@@ -335,7 +335,8 @@ fn describe(handshake: &Handshake) -> Vec<String> {
     let phases = phases.iter().filter_map(|(phase, time)| Some(format!("{phase} {:.1?}", (*time)?)));
     let phases: Vec<_> = phases.collect();
     let headers = handshake.headers.iter().map(|(name, value)| one_line(&format!("< {name}: {value}")));
-    [format!("{}; {:.1?} in all", phases.join(", "), times.total)].into_iter().chain(headers).collect()
+    let times = format!("{}; {:.1?} in all", phases.join(", "), times.total);
+    [times].into_iter().chain(headers).flat_map(|line| ["  ".into(), line, "\n".into()]).collect()
 }
 
 /// `tame` for a terminal, because a server's messages could contain control sequences.

@@ -26,6 +26,7 @@ impl Certificate {
     /// use tautline::{Certificate, TlsConfig};
     ///
     /// let tls = TlsConfig::default().root(Certificate::from_pem(std::fs::read("ca.pem")?));
+    /// # drop(tls);
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn from_pem(pem: impl AsRef<[u8]>) -> Self {
@@ -38,6 +39,7 @@ impl Certificate {
     /// use tautline::{Certificate, TlsConfig};
     ///
     /// let tls = TlsConfig::default().root(Certificate::from_der(std::fs::read("ca.der")?));
+    /// # drop(tls);
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn from_der(der: impl AsRef<[u8]>) -> Self {
@@ -93,6 +95,7 @@ impl Identity {
     ///
     /// let identity = Identity::from_pem(std::fs::read("client.pem")?, std::fs::read("client.key")?);
     /// let tls = TlsConfig::default().identity(identity);
+    /// # drop(tls);
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn from_pem(chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Self {
@@ -107,6 +110,7 @@ impl Identity {
     ///
     /// let identity = Identity::from_pkcs12(std::fs::read("client.p12")?, "password");
     /// let tls = TlsConfig::default().identity(identity);
+    /// # drop(tls);
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn from_pkcs12(der: impl AsRef<[u8]>, password: impl Into<String>) -> Self {
@@ -139,9 +143,8 @@ impl fmt::Debug for Identity {
 
 /// The DER of the certificates in a PEM file. `for_der` takes DER.
 fn certificates(pem: &[u8], for_der: &str) -> Result<Vec<Vec<u8>>, String> {
-    let blocks = blocks(pem).map_err(|reason| match is_sequence(pem) {
-        true => format!("it is DER and not PEM; use {for_der}"),
-        false => reason,
+    let blocks = blocks(pem).map_err(|reason| {
+        if is_sequence(pem) { format!("it is DER and not PEM; use {for_der}") } else { reason }
     })?;
     let found: Vec<_> = blocks.iter().filter(|block| block.label == "CERTIFICATE").collect();
     if found.is_empty() {
@@ -152,9 +155,9 @@ fn certificates(pem: &[u8], for_der: &str) -> Result<Vec<Vec<u8>>, String> {
 
 /// The DER of the private key in a PEM file.
 fn private_key(pem: &[u8]) -> Result<Vec<u8>, String> {
-    let blocks = blocks(pem).map_err(|reason| match is_sequence(pem) {
-        true => "it is DER and not PEM; convert it: openssl pkey -inform DER -in KEY -out NEW".into(),
-        false => reason,
+    let blocks = blocks(pem).map_err(|reason| {
+        let der = "it is DER and not PEM; convert it: openssl pkey -inform DER -in KEY -out NEW";
+        if is_sequence(pem) { der.into() } else { reason }
     })?;
     let found = |label: &str| blocks.iter().find(|block| block.label == label);
     if let Some(block) = found("PRIVATE KEY") {
