@@ -123,8 +123,11 @@ const WAYS: &[(&str, Way)] = &[
     ("a connector with a socket pair", passed_on),
 ];
 
+/// Starts a proxy, and says how to go through it.
+type Start = fn() -> (Tunnel, Proxy);
+
 /// Every proxy, and its name.
-const PROXIES: &[(&str, fn() -> (Tunnel, Proxy))] = &[
+const PROXIES: &[(&str, Start)] = &[
     ("http", || {
         let tunnel = Tunnel::http(Some("Basic dXNlcjpwdw=="));
         let proxy = Proxy::new(format!("http://user:pw@{}", tunnel.address()));
