@@ -49,27 +49,6 @@ fn a_bad_setting_is_named_with_what_it_is_and_what_is_allowed() {
             config().heartbeat(HeartbeatConfig::default().timeout(zero)),
             "heartbeat.timeout can't be used: it is 0ns; at least 1 ms is needed",
         ),
-        (
-            config()
-                .tls(TlsConfig::default().root(Certificate::from_pem("")).root(Certificate::from_der(""))),
-            "tls.roots can't be used: number 1 of 2: it is not PEM",
-        ),
-        (
-            config().tls(TlsConfig::default().identity(Identity::from_pem("", ""))),
-            "tls.identity can't be used: its certificate: it is not PEM",
-        ),
-        (
-            config().tls(TlsConfig::default().pin("ab:cd")),
-            "tls.pins can't be used: number 1 is not a SHA-256 fingerprint, which has 64 hex digits",
-        ),
-        (
-            config().tls(TlsConfig::default().server_name("h:443")),
-            "tls.server_name can't be used: it is more than a host name",
-        ),
-        (
-            config().tls(TlsConfig::default().only_these_roots(true)),
-            "tls.only_these_roots can't be used: it is true, but there are no roots",
-        ),
         (config().max_message_size(0), "max_message_size can't be used: it is 0; at least 1 is needed"),
         (config().max_frame_size(0), "max_frame_size can't be used: it is 0; at least 1 is needed"),
         (config().max_response_size(0), "max_response_size can't be used: it is 0; at least 1 is needed"),
@@ -162,6 +141,36 @@ fn a_bad_setting_of_the_network_is_named_with_what_it_is_and_what_is_allowed() {
         (
             config().network(network().family(AddressFamily::Ipv6Only).local_address([127, 0, 0, 1].into())),
             "network.local_address can't be used: it is 127.0.0.1, but network.family is Ipv6Only",
+        ),
+    ] {
+        let error = config.check().expect_err(says).to_string();
+        assert!(error.contains(says), "{error}");
+    }
+}
+
+#[test]
+fn a_bad_setting_of_tls_is_named_with_what_it_is_and_what_is_allowed() {
+    for (config, says) in [
+        (
+            config()
+                .tls(TlsConfig::default().root(Certificate::from_pem("")).root(Certificate::from_der(""))),
+            "tls.roots can't be used: number 1 of 2: it is not PEM",
+        ),
+        (
+            config().tls(TlsConfig::default().identity(Identity::from_pem("", ""))),
+            "tls.identity can't be used: its certificate: it is not PEM",
+        ),
+        (
+            config().tls(TlsConfig::default().pin("ab:cd")),
+            "tls.pins can't be used: number 1 is not a SHA-256 fingerprint, which has 64 hex digits",
+        ),
+        (
+            config().tls(TlsConfig::default().server_name("h:443")),
+            "tls.server_name can't be used: it is more than a host name",
+        ),
+        (
+            config().tls(TlsConfig::default().only_these_roots(true)),
+            "tls.only_these_roots can't be used: it is true, but there are no roots",
         ),
     ] {
         let error = config.check().expect_err(says).to_string();
