@@ -11,17 +11,77 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 
 use common::{
-    BareServer, LONG, Server, await_unread, disconnected, frame, good_answer, loopback, over_tls, read_frame,
-    read_head, tls_acceptor, tls_acceptor_with, tls_connector, wait_for,
+    BareServer, LONG, Server, await_unread, disconnected, frame, good_answer, loopback, read_frame,
+    read_head, tls_acceptor, tls_acceptor_with, wait_for,
 };
-use native_tls::{Certificate, TlsConnector, TlsStream};
+use native_tls::TlsStream;
 use tautline::{
-    Client, ConnectionConfig, DisconnectReason, Error, HeartbeatConfig, Identity, Message, QueueLimit,
-    TlsConfig,
+    Certificate, Client, ConnectionConfig, DisconnectReason, Error, HeartbeatConfig, Identity, Message,
+    QueueLimit, TlsBackend, TlsConfig, TlsVersion,
 };
 
-#[test]
-fn over_tls_with_a_root_of_our_own() {
+/// Makes tests of each behaviour, a function that gets a backend: one with each that is there.
+macro_rules! with_each_backend {
+    ($($behaviour:ident,)*) => {
+        $(
+            mod $behaviour {
+                use tautline::TlsBackend;
+
+                #[test]
+                fn native_tls() {
+                    super::$behaviour(TlsBackend::NativeTls);
+                }
+
+                #[cfg(feature = "rustls")]
+                #[test]
+                fn rustls() {
+                    super::$behaviour(TlsBackend::Rustls);
+                }
+            }
+        )*
+    };
+}
+
+with_each_backend! {
+    over_tls_with_a_root_of_our_own,
+    a_private_authority_and_a_client_certificate_take_no_other_crate,
+    a_handshake_and_messages_in_single_bytes_are_waited_for,
+    the_dot_behind_an_absolute_name_is_sent_and_not_checked,
+    messages_in_one_record_arrive_though_the_socket_falls_silent,
+    tls_to_a_port_that_speaks_plain_says_so_and_what_to_do,
+    a_certificate_that_is_no_good_is_told_in_words_with_what_to_do,
+    a_broken_record_behind_the_upgrade_is_an_error_of_tls_and_no_end,
+    a_pinned_certificate_is_compared_before_a_byte_of_the_request_goes_out,
+    a_pin_alone_trusts_a_certificate_that_nobody_vouches_for,
+    another_name_is_asked_for_and_checked,
+    a_version_that_the_server_does_not_speak_is_refused_with_what_to_do,
+    what_can_not_be_used_is_refused_at_the_start_with_what_to_do,
+}
+
+#[cfg(feature = "rustls")]
+with_each_backend! {
+    a_server_that_requires_a_certificate_gets_it_or_the_error_says_so,
+}
+
+#[cfg(target_os = "linux")]
+with_each_backend! {
+    a_large_message_takes_no_more_work_than_its_parts,
+}
+
+fn ca() -> Certificate {
+    Certificate::from_pem(include_bytes!("data/ca.pem"))
+}
+
+/// Trusts the servers of these tests.
+fn trusting(backend: TlsBackend) -> TlsConfig {
+    TlsConfig::default().root(ca()).backend(backend)
+}
+
+fn over_tls(server: &Server, backend: TlsBackend) -> ConnectionConfig {
+    common::over_tls(server).tls(trusting(backend))
+}
+
+fn over_tls_with_a_root_of_our_own(backend: TlsBackend) {
     let acceptor = common::tls_acceptor();
     let server = Server::start(move |_, stream| {
         let Ok(stream) = acceptor.accept(stream) else { return };
@@ -32,33 +92,33 @@ fn over_tls_with_a_root_of_our_own() {
             }
         }
     });
-    let url = server.url().replace("ws://127.0.0.1", "wss://localhost");
-
-    let error = Client::builder(&url).resolver(loopback).connect().unwrap_err();
+    let mut config = over_tls(&server, backend);
+    config.tls.roots.clear();
+    let error = Client::builder(&config).resolver(loopback).connect().unwrap_err();
     assert!(matches!(error, Error::Tls { .. }), "{error:?}");
-    let at = url.trim_start_matches("wss://");
+    let at = config.url.trim_start_matches("wss://");
     assert!(error.to_string().starts_with(&format!("TLS with {at}: ")), "{error}");
 
-    let client = Client::builder(common::over_tls(&server)).resolver(loopback).connect().unwrap();
-    for size in [0, 5, 16 << 10, (16 << 10) + 1, 3 << 20] {
-        let message = Message::from(vec![1; size]);
-        client.send(message.clone()).unwrap();
-        assert_eq!(client.recv_timeout(LONG).unwrap(), message);
+    for only in [false, true] {
+        let tls = trusting(backend).only_these_roots(only);
+        let client =
+            Client::builder(common::over_tls(&server).tls(tls)).resolver(loopback).connect().unwrap();
+        for size in [0, 5, 16 << 10, (16 << 10) + 1, 3 << 20] {
+            let message = Message::from(vec![1; size]);
+            client.send(message.clone()).unwrap();
+            assert_eq!(client.recv_timeout(LONG).unwrap(), message);
+        }
+        assert!(client.close().is_empty());
     }
-    assert!(client.close().is_empty());
 }
 
-#[test]
-fn a_private_authority_and_a_client_certificate_take_no_other_crate() {
+fn a_private_authority_and_a_client_certificate_take_no_other_crate(backend: TlsBackend) {
     let server = server(|mut stream| while read_frame(&mut stream).is_some() {});
-    let url = server.url().replace("ws://127.0.0.1", "wss://localhost");
-    let connect = |config| Client::builder(config).resolver(loopback).connect();
-    assert!(matches!(connect(ConnectionConfig::new(&url)), Err(Error::Tls { .. })), "nobody else trusts it");
-
-    let root = tautline::Certificate::from_pem(include_bytes!("data/ca.pem"));
-    let (certificate, key) = (include_bytes!("data/server.pem"), include_bytes!("data/server.key"));
-    let tls = TlsConfig::default().root(root).identity(Identity::from_pem(certificate, key));
-    let client = connect(ConnectionConfig::new(&url).tls(tls)).unwrap();
+    let (certificate, key) = (include_bytes!("data/client.pem"), include_bytes!("data/client.key"));
+    let own = Identity::from_pem(certificate, key);
+    let tls = TlsConfig::default().backend(backend).root(ca()).identity(own);
+    let config = common::over_tls(&server).tls(tls);
+    let client = Client::builder(config).resolver(loopback).connect().unwrap();
     assert!(client.handshake().unwrap().timings.tls.is_some());
     let _ = client.terminate();
 }
@@ -94,8 +154,7 @@ fn in_single_bytes(mut client: TcpStream, port: u16) {
     there.join().unwrap();
 }
 
-#[test]
-fn a_handshake_and_messages_in_single_bytes_are_waited_for() {
+fn a_handshake_and_messages_in_single_bytes_are_waited_for(backend: TlsBackend) {
     let acceptor = tls_acceptor();
     let behind = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = behind.local_addr().unwrap().port();
@@ -110,7 +169,7 @@ fn a_handshake_and_messages_in_single_bytes_are_waited_for() {
     });
     let server = Server::start(move |_, stream| in_single_bytes(stream, port));
     // Each byte waits for the processor.
-    let client = connect(over_tls(&server).connect_timeout(3 * LONG));
+    let client = connect(over_tls(&server, backend).connect_timeout(3 * LONG));
     for text in ["hello", "and on"] {
         client.send(text).unwrap();
         assert_eq!(client.recv_timeout(LONG).unwrap().as_text(), Some(text));
@@ -119,8 +178,7 @@ fn a_handshake_and_messages_in_single_bytes_are_waited_for() {
     echoing.join().unwrap();
 }
 
-#[test]
-fn the_dot_behind_an_absolute_name_is_sent_and_not_checked() {
+fn the_dot_behind_an_absolute_name_is_sent_and_not_checked(backend: TlsBackend) {
     let acceptor = tls_acceptor();
     let (head_in, head) = crossbeam_channel::unbounded();
     let server = Server::start(move |_, stream| {
@@ -130,7 +188,7 @@ fn the_dot_behind_an_absolute_name_is_sent_and_not_checked() {
         head_in.send(request).unwrap();
         while read_frame(&mut stream).is_some() {}
     });
-    let mut config = over_tls(&server);
+    let mut config = over_tls(&server, backend);
     config.url = config.url.replace("localhost", "localhost.");
     let client = connect(config);
     let host = format!("\r\nHost: localhost.:{}\r\n", server.address().port());
@@ -139,8 +197,7 @@ fn the_dot_behind_an_absolute_name_is_sent_and_not_checked() {
     let _ = client.terminate();
 }
 
-#[test]
-fn messages_in_one_record_arrive_though_the_socket_falls_silent() {
+fn messages_in_one_record_arrive_though_the_socket_falls_silent(backend: TlsBackend) {
     const COUNT: u8 = 100;
     let server = server(|mut stream| {
         let messages: Vec<u8> = (0..COUNT).flat_map(|n| frame(0x82, &[n; 10])).collect();
@@ -149,7 +206,7 @@ fn messages_in_one_record_arrive_though_the_socket_falls_silent() {
     });
     // With the smaller bound, reading stops while TLS still holds nearly all of them.
     for limit in [QueueLimit::default(), QueueLimit::new(1, 1 << 20)] {
-        let client = connect(over_tls(&server).events(limit));
+        let client = connect(over_tls(&server, backend).events(limit));
         for n in 0..COUNT {
             assert_eq!(client.recv_timeout(LONG).unwrap().as_bytes(), [n; 10]);
         }
@@ -158,8 +215,7 @@ fn messages_in_one_record_arrive_though_the_socket_falls_silent() {
 }
 
 #[cfg(target_os = "linux")]
-#[test]
-fn a_large_message_takes_no_more_work_than_its_parts() {
+fn a_large_message_takes_no_more_work_than_its_parts(backend: TlsBackend) {
     const PARTS: usize = 16;
     const PART: usize = 4 << 20;
     let (arrived_in, arrived) = crossbeam_channel::unbounded();
@@ -182,8 +238,9 @@ fn a_large_message_takes_no_more_work_than_its_parts() {
         }
     });
     let (io_in, io) = crossbeam_channel::unbounded();
-    let config =
-        over_tls(&server).outbox(QueueLimit::new(4, 4 * PARTS * PART)).heartbeat(HeartbeatConfig::off());
+    let config = over_tls(&server, backend)
+        .outbox(QueueLimit::new(4, 4 * PARTS * PART))
+        .heartbeat(HeartbeatConfig::off());
     let client = Client::builder(config).resolver(loopback);
     let client = client.on_event_ready(move || io_in.send(proc::this_thread()).unwrap()).connect().unwrap();
     let send = |size: usize| {
@@ -267,8 +324,7 @@ fn plain_to_a_port_that_speaks_tls_says_so_and_what_to_do() {
     }
 }
 
-#[test]
-fn tls_to_a_port_that_speaks_plain_says_so_and_what_to_do() {
+fn tls_to_a_port_that_speaks_plain_says_so_and_what_to_do(backend: TlsBackend) {
     let answers = |answer: &'static [u8]| {
         raw(move |mut stream| {
             hear(&mut stream);
@@ -292,7 +348,7 @@ fn tls_to_a_port_that_speaks_plain_says_so_and_what_to_do() {
         ("speaks first", speaks_first, "is not TLS", "SSH-2.0-OpenSSH_9.9"),
     ] {
         let at = format!("localhost:{}", server.address().port());
-        let (error, shown) = refused(ConnectionConfig::new(format!("wss://{at}")).tls(tls_connector()));
+        let (error, shown) = refused(ConnectionConfig::new(format!("wss://{at}")).tls(trusting(backend)));
         let Error::Tls { host, source, .. } = &error else { panic!("{how}: {error:?}") };
         assert_eq!(**host, *at);
         assert!(shown.contains(says) && shown.ends_with(&format!("use ws://{at}")), "{how}: {shown}");
@@ -300,27 +356,24 @@ fn tls_to_a_port_that_speaks_plain_says_so_and_what_to_do() {
     }
 }
 
-#[test]
-fn a_certificate_that_is_no_good_is_told_in_words_with_what_to_do() {
+fn a_certificate_that_is_no_good_is_told_in_words_with_what_to_do(backend: TlsBackend) {
     let good = &include_bytes!("data/server.pem")[..];
     let expired = &include_bytes!("data/expired.pem")[..];
     let not_yet_valid = &include_bytes!("data/not_yet_valid.pem")[..];
     let self_signed = &include_bytes!("data/self_signed.pem")[..];
-    let trusting = |certificate| {
-        let root = Certificate::from_pem(certificate).unwrap();
-        TlsConnector::builder().add_root_certificate(root).build().unwrap()
-    };
-    let nobody = || TlsConnector::new().unwrap();
-    for (what, certificate, connector, name, says, to_do) in [
-        ("expired", expired, trusting(expired), "localhost", "has expired", "has to be renewed"),
-        ("not yet valid", not_yet_valid, trusting(not_yet_valid), "localhost", "not valid yet", "clock"),
+    let alone =
+        |certificate: &[u8]| TlsConfig::default().backend(backend).root(Certificate::from_pem(certificate));
+    let nobody = || TlsConfig::default().backend(backend);
+    for (what, certificate, tls, name, says, to_do) in [
+        ("expired", expired, alone(expired), "localhost", "has expired", "has to be renewed"),
+        ("not yet valid", not_yet_valid, alone(not_yet_valid), "localhost", "not valid yet", "clock"),
         (
             "wrong name",
             good,
-            tls_connector(),
+            trusting(backend),
             "other.test",
             "not for the name other.test",
-            "a name that is in it",
+            "TlsConfig::server_name",
         ),
         (
             "unknown issuer",
@@ -328,20 +381,230 @@ fn a_certificate_that_is_no_good_is_told_in_words_with_what_to_do() {
             nobody(),
             "localhost",
             "by nobody whom this system trusts",
-            "ConnectionConfig::tls",
+            "TlsConfig::root",
         ),
-        ("self-signed", self_signed, nobody(), "localhost", "is self-signed", "ConnectionConfig::tls"),
+        ("self-signed", self_signed, nobody(), "localhost", "is self-signed", "TlsConfig::root"),
     ] {
         let acceptor = tls_acceptor_with(certificate);
         let server = Server::start(move |_, stream| drop(acceptor.accept(stream)));
         let at = format!("{name}:{}", server.address().port());
-        let (error, shown) = refused(ConnectionConfig::new(format!("wss://{at}")).tls(connector));
+        let (error, shown) = refused(ConnectionConfig::new(format!("wss://{at}")).tls(tls));
         assert!(matches!(error, Error::Tls { .. }), "{what}: {error:?}");
         assert!(shown.starts_with(&format!("TLS with {at}: ")), "{what}: {shown}");
         // Windows does not tell an end from a beginning, and only OpenSSL tells what signs itself.
         let exact = cfg!(not(any(windows, target_vendor = "apple")));
         assert!(!exact || (shown.contains(says) && shown.contains(to_do)), "{what}: {shown}");
         assert!(!shown.contains("SSL routines"), "{what}: {shown}");
+    }
+}
+
+const SELF_SIGNED: &str =
+    "DE:19:C6:D5:4E:95:66:CC:21:63:92:7F:69:28:9F:E0:AB:5E:1F:D2:3B:3B:C2:29:63:C3:FD:6E:34:5C:CE:9E";
+const SERVER: &str =
+    "94:62:0E:09:B5:B0:9A:EB:FF:0A:7E:52:A0:D4:C3:72:F2:D4:BE:C1:B2:4E:EC:45:17:A1:61:C2:99:92:90:2C";
+
+/// A server with this certificate, and what each client sent behind the handshake.
+fn hearing(certificate: &'static [u8]) -> (Server, crossbeam_channel::Receiver<String>) {
+    let acceptor = tls_acceptor_with(certificate);
+    let (heard_in, heard) = crossbeam_channel::unbounded();
+    let server = Server::start(move |_, stream| {
+        let Ok(mut stream) = acceptor.accept(stream) else { return };
+        let request = read_head(&mut stream);
+        let answer = (!request.is_empty()).then(|| good_answer(&request, ""));
+        heard_in.send(request).unwrap();
+        if let Some(answer) = answer {
+            stream.write_all(answer.as_bytes()).unwrap();
+            while read_frame(&mut stream).is_some() {}
+        }
+    });
+    (server, heard)
+}
+
+fn a_pinned_certificate_is_compared_before_a_byte_of_the_request_goes_out(backend: TlsBackend) {
+    let (server, heard) = hearing(include_bytes!("data/server.pem"));
+    let with_pin = |pin: &str| common::over_tls(&server).tls(trusting(backend).pin(pin));
+    let (error, shown) = refused(with_pin(SELF_SIGNED));
+    assert!(matches!(error, Error::Tls { .. }), "{error:?}");
+    assert!(shown.contains(&format!("its SHA-256 fingerprint is {SERVER};")), "{shown}");
+    assert!(shown.contains("TlsConfig::pin"), "{shown}");
+    assert_eq!(heard.recv_timeout(LONG).unwrap(), "", "the server has heard nothing");
+    for pin in [SERVER.to_owned(), SERVER.to_lowercase().replace(':', "")] {
+        let _ = connect(with_pin(&pin)).terminate();
+    }
+    let mut several = with_pin(SELF_SIGNED);
+    several.tls.pins.push(SERVER.into());
+    let _ = connect(several).terminate();
+    // It replaces no trust.
+    let mut untrusted = with_pin(SERVER);
+    untrusted.tls.roots.clear();
+    assert!(refused(untrusted).1.contains("by nobody whom this system trusts"));
+}
+
+fn a_pin_alone_trusts_a_certificate_that_nobody_vouches_for(backend: TlsBackend) {
+    let (server, _heard) = hearing(include_bytes!("data/self_signed.pem"));
+    let with = |tls: TlsConfig| {
+        let mut config =
+            common::over_tls(&server).tls(tls.backend(backend).danger_accept_invalid_certs(true));
+        config.url = config.url.replace("localhost", "other.test");
+        config
+    };
+    let _ = connect(with(TlsConfig::default().pin(SELF_SIGNED))).terminate();
+    let _ = connect(with(TlsConfig::default())).terminate();
+    assert!(refused(with(TlsConfig::default().pin(SERVER))).1.contains(SELF_SIGNED));
+}
+
+fn another_name_is_asked_for_and_checked(backend: TlsBackend) {
+    let (server, heard) = hearing(include_bytes!("data/server.pem"));
+    let with = |host: &str, name: &str| {
+        let mut config = common::over_tls(&server).tls(trusting(backend).server_name(name));
+        config.url = config.url.replace("localhost", host);
+        config
+    };
+    for (host, name) in
+        [("other.test", "localhost"), ("other.test", "127.0.0.1"), ("127.0.0.1", "localhost.")]
+    {
+        let client = connect(with(host, name));
+        let request = heard.recv_timeout(LONG).unwrap();
+        assert!(request.contains(&format!("\r\nHost: {host}:")), "{request}");
+        let _ = client.terminate();
+    }
+    let (_, shown) = refused(with("localhost", "other.test"));
+    assert!(shown.contains("not for the name other.test"), "{shown}");
+}
+
+fn a_version_that_the_server_does_not_speak_is_refused_with_what_to_do(backend: TlsBackend) {
+    let certificate = native_tls::Identity::from_pkcs8(
+        include_bytes!("data/server.pem"),
+        include_bytes!("data/server.key"),
+    );
+    let mut old = native_tls::TlsAcceptor::builder(certificate.unwrap());
+    let old = old.max_protocol_version(Some(native_tls::Protocol::Tlsv12)).build().unwrap();
+    let server = Server::start(move |_, stream| {
+        let Ok(mut stream) = old.accept(stream) else { return };
+        let answer = good_answer(&read_head(&mut stream), "");
+        stream.write_all(answer.as_bytes()).unwrap();
+        while read_frame(&mut stream).is_some() {}
+    });
+    let with = |version| common::over_tls(&server).tls(trusting(backend).min_version(version));
+    for version in [TlsVersion::Tls10, TlsVersion::Tls12] {
+        let _ = connect(with(version)).terminate();
+    }
+    let (error, shown) = refused(with(TlsVersion::Tls13));
+    assert!(matches!(error, Error::Tls { .. }), "{error:?}");
+    assert!(shown.contains("no TLS version") && shown.contains("TlsConfig::min_version"), "{shown}");
+}
+
+fn what_can_not_be_used_is_refused_at_the_start_with_what_to_do(backend: TlsBackend) {
+    let server = &include_bytes!("data/server.pem")[..];
+    let key = &include_bytes!("data/server.key")[..];
+    let other_key = include_bytes!("data/client.key");
+    let p12 = include_bytes!("data/client.p12");
+    let tls = || TlsConfig::default().backend(backend);
+    let broken = "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----";
+    let mut cases = vec![
+        (tls().root(Certificate::from_der(b"0nothing")), "tls.roots", "it is no certificate"),
+        (
+            tls().root(ca()).root(Certificate::from_der(b"0")),
+            "tls.roots",
+            "number 2 of 2: it is no certificate",
+        ),
+        (
+            tls().identity(Identity::from_pem(server, other_key)),
+            "tls.identity",
+            "its key does not fit its certificate",
+        ),
+        (tls().identity(Identity::from_pem(server, broken)), "tls.identity", "the TLS library refuses it"),
+    ];
+    let good = tls().identity(Identity::from_pkcs12(p12, "secret"));
+    if backend == TlsBackend::NativeTls {
+        let wrong = Identity::from_pkcs12(p12, "s3cret");
+        cases.push((tls().identity(wrong), "tls.identity", "its password is wrong"));
+        cases.push((
+            tls().identity(Identity::from_pkcs12(key, "secret")),
+            "tls.identity",
+            "Identity::from_pem",
+        ));
+        let _ = Client::start(ConnectionConfig::new("wss://127.0.0.1:1").tls(good)).unwrap().terminate();
+    } else {
+        cases.push((good, "tls.identity", "convert it to PEM for Identity::from_pem"));
+    }
+    for (tls, which, says) in cases {
+        let error = Client::start(ConnectionConfig::new("wss://127.0.0.1:1").tls(tls)).unwrap_err();
+        let Error::InvalidConfig { setting, reason, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(*setting, which);
+        assert!(reason.contains(says) && !reason.contains("s3cret"), "{reason}");
+    }
+}
+
+#[test]
+fn a_connector_of_ones_own_obeys_what_it_is_given_beside_it_or_that_is_refused() {
+    let (server, _heard) = hearing(include_bytes!("data/server.pem"));
+    let connector = common::tls_connector();
+    let own = || TlsConfig::from(connector.clone());
+    let with = |tls: TlsConfig| common::over_tls(&server).tls(tls);
+    let _ = connect(common::over_tls(&server).tls(connector.clone())).terminate();
+    let _ = connect(with(own().pin(SERVER).server_name("127.0.0.1"))).terminate();
+    assert!(refused(with(own().pin(SELF_SIGNED))).1.contains(SERVER));
+    for (tls, says) in [
+        (own().root(ca()), "tls.roots"),
+        (own().identity(Identity::from_pem("", "")), "tls.identity"),
+        (own().min_version(TlsVersion::Tls12), "tls.min_version"),
+        (own().danger_accept_invalid_certs(true), "tls.danger_accept_invalid_certs"),
+    ] {
+        let error = Client::start(with(tls)).unwrap_err().to_string();
+        assert!(error.contains(says) || error.contains("its certificate"), "{error}");
+    }
+}
+
+/// TLS 1.3 has the server find out only after the client's handshake has ended.
+#[cfg(feature = "rustls")]
+fn a_server_that_requires_a_certificate_gets_it_or_the_error_says_so(backend: TlsBackend) {
+    let der = |pem: &[u8]| {
+        use rustls::pki_types::pem::PemObject;
+        rustls::pki_types::CertificateDer::from_pem_slice(pem).unwrap()
+    };
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(der(include_bytes!("data/client_ca.pem"))).unwrap();
+        let clients =
+            rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone());
+        let builder = rustls::ServerConfig::builder_with_provider(provider.clone());
+        let builder = builder.with_protocol_versions(&[version]).unwrap();
+        let key = {
+            use rustls::pki_types::pem::PemObject;
+            rustls::pki_types::PrivateKeyDer::from_pem_slice(include_bytes!("data/server.key")).unwrap()
+        };
+        let config = builder
+            .with_client_cert_verifier(clients.build().unwrap())
+            .with_single_cert(vec![der(include_bytes!("data/server.pem"))], key)
+            .unwrap();
+        let config = std::sync::Arc::new(config);
+        let server = Server::start(move |_, stream| {
+            let connection = rustls::ServerConnection::new(config.clone()).unwrap();
+            let mut stream = rustls::StreamOwned::new(connection, stream);
+            let request = read_head(&mut stream);
+            if !request.is_empty() {
+                stream.write_all(good_answer(&request, "").as_bytes()).unwrap();
+                while read_frame(&mut stream).is_some() {}
+            }
+        });
+        let with = |tls: TlsConfig| common::over_tls(&server).tls(tls);
+        let (error, shown) = refused(with(trusting(backend)));
+        assert!(matches!(error, Error::Tls { .. } | Error::Upgrade { .. }), "{error:?}");
+        assert!(
+            shown.contains("certificate of the client") && shown.contains("TlsConfig::identity"),
+            "{shown}"
+        );
+        let other = Identity::from_pem(include_bytes!("data/server.pem"), include_bytes!("data/server.key"));
+        let (_, shown) = refused(with(trusting(backend).identity(other)));
+        assert!(shown.contains("TlsConfig::identity"), "{shown}");
+        let (certificate, key) = (include_bytes!("data/client.pem"), include_bytes!("data/client.key"));
+        let _ = connect(with(trusting(backend).identity(Identity::from_pem(certificate, key)))).terminate();
+        if backend == TlsBackend::NativeTls {
+            let own = Identity::from_pkcs12(include_bytes!("data/client.p12"), "secret");
+            let _ = connect(with(trusting(backend).identity(own))).terminate();
+        }
     }
 }
 
@@ -370,8 +633,7 @@ impl Write for Gathering {
     }
 }
 
-#[test]
-fn a_broken_record_behind_the_upgrade_is_an_error_of_tls_and_no_end() {
+fn a_broken_record_behind_the_upgrade_is_an_error_of_tls_and_no_end(backend: TlsBackend) {
     let acceptor = tls_acceptor();
     let server = BareServer::start(move |_, stream| {
         let Ok(mut stream) = acceptor.accept(Gathering { stream, gathered: None }) else { return };
@@ -385,7 +647,7 @@ fn a_broken_record_behind_the_upgrade_is_an_error_of_tls_and_no_end() {
         let _ = stream.read(&mut [0; 1]);
     });
     let config = ConnectionConfig::new(format!("wss://localhost:{}", server.address().port()));
-    let config = config.tls(tls_connector()).heartbeat(HeartbeatConfig::off());
+    let config = config.tls(trusting(backend)).heartbeat(HeartbeatConfig::off());
     let client = Client::builder(config).resolver(loopback).connect().unwrap();
     let (reason, _) = wait_for(&client, disconnected);
     let DisconnectReason::Lost(Error::ConnectionLost { source: Some(source), .. }) = &reason else {

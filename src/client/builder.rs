@@ -240,8 +240,11 @@ impl Builder {
     fn launch(self, one_attempt: bool) -> Result<Client, Error> {
         let Self { mut config, notify, resolver, supply, fetch, mut protocol, data } = self;
         let first = config.check()?;
-        tls::check(&config.tls)?;
-        config.proxy.as_ref().map_or(Ok(()), |proxy| proxy.check_tls(tls::check))?;
+        let tls = tls::check(&config.tls)?;
+        let proxy_tls = match &config.proxy {
+            Some(proxy) => proxy.check_tls(tls::check)?,
+            None => Connector::default(),
+        };
         if data.is_some() && config.idle_timeout.is_none() {
             let reason = "it is not set, but counts_as_data says which messages restart it; set it, or leave counts_as_data out";
             return Err(Error::InvalidConfig { setting: "idle_timeout", reason: reason.into() });
@@ -289,16 +292,8 @@ impl Builder {
         let look = u64::try_from(config.spin.as_nanos()).unwrap_or(u64::MAX).saturating_mul(CALLERS_FACTOR);
         let patience = config.heartbeat.timeout;
         let confirms = config.confirms();
-        let settings = Settings {
-            config,
-            ways,
-            fetch,
-            resolver,
-            supply,
-            tls: Connector::default(),
-            proxy_tls: Connector::default(),
-            failed: Failed::default(),
-        };
+        let settings =
+            Settings { config, ways, fetch, resolver, supply, tls, proxy_tls, failed: Failed::default() };
         let worker = IoThread::new(Setup {
             settings,
             protocol,

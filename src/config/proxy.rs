@@ -213,7 +213,7 @@ impl Proxy {
     }
 
     /// Checks the settings of TLS with the proxy.
-    pub(crate) fn check_tls(&self, check: fn(&TlsConfig) -> Result<(), Error>) -> Result<(), Error> {
+    pub(crate) fn check_tls<T>(&self, check: fn(&TlsConfig) -> Result<T, Error>) -> Result<T, Error> {
         check(&self.tls).map_err(|error| match error {
             Error::InvalidConfig { setting, reason } => {
                 let reason = format!("its own {setting} can't be used: {reason}").into();

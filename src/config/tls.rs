@@ -38,8 +38,8 @@ use crate::error::Error;
 /// ```
 ///
 /// Certificates are parsed when the client starts. One that can't be used is an [`Error::InvalidConfig`]. What the client
-/// needs of the system for these settings takes up to 70 ms and 860 KiB. It is made by the first attempt, and shared by all
-/// clients with equal settings.
+/// needs of the system for these settings takes up to 70 ms and 860 KiB. It is made by the first attempt or, with an
+/// [`identity`](field@Self::identity), when the client starts. All clients with equal settings share it.
 ///
 /// TLS needs one of the features `native-tls` (on by default) and `rustls`. Without both, these settings have no effect, and
 /// a `wss://` URL is an [`Error::InvalidUrl`].

@@ -17,7 +17,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
-use tautline::{Client, ConnectionConfig, DisconnectReason, Error, Event, ReconnectConfig, Tickets};
+use tautline::{
+    Certificate, Client, ConnectionConfig, DisconnectReason, Error, Event, ReconnectConfig, Tickets,
+    TlsConfig,
+};
 use tungstenite::WebSocket;
 
 pub const MS: Duration = Duration::from_millis(1);
@@ -395,7 +398,8 @@ pub fn tls_connector() -> native_tls::TlsConnector {
 
 /// A configuration that trusts that server; it needs [`loopback`] as its resolver.
 pub fn over_tls(server: &Server) -> ConnectionConfig {
-    ConnectionConfig::new(server.url().replace("ws://127.0.0.1", "wss://localhost")).tls(tls_connector())
+    ConnectionConfig::new(server.url().replace("ws://127.0.0.1", "wss://localhost"))
+        .tls(TlsConfig::default().root(Certificate::from_pem(include_bytes!("../data/ca.pem"))))
 }
 
 /// Resolves every name to this machine.

@@ -1,6 +1,9 @@
 //! The TLS handshake, and what to say when it fails.
 
+#[cfg(feature = "native-tls")]
 mod native;
+#[cfg(feature = "rustls")]
+mod rustls;
 mod verdicts;
 
 use std::borrow::Cow;
@@ -19,14 +22,22 @@ use crate::transport::stream::Wire;
 use crate::transport::tls::verdicts::verdict;
 use crate::transport::{Attempt, Settings};
 
-/// Checks what takes a TLS library. It costs no connector.
-pub(crate) fn check(config: &TlsConfig) -> Result<(), Error> {
+/// Checks what takes a TLS library. A connector is built for an identity alone: the key is compared with the certificate there.
+pub(crate) fn check(config: &TlsConfig) -> Result<Connector, Error> {
     let checked = match backend(config) {
         #[cfg(feature = "native-tls")]
         TlsBackend::NativeTls => native::check(config),
+        #[cfg(feature = "rustls")]
+        TlsBackend::Rustls => rustls::check(config),
         TlsBackend::Default => Ok(()),
     };
-    checked.map_err(|(setting, reason)| Error::InvalidConfig { setting, reason: reason.into() })
+    let connector = Connector::default();
+    let checked = checked.and_then(|()| match config.identity {
+        Some(_) => connector.get(config).map(drop).map_err(|said| ("tls.identity", said.to_string())),
+        None => Ok(()),
+    });
+    let refused = |(setting, reason): Unusable| Error::InvalidConfig { setting, reason: reason.into() };
+    checked.map(|()| connector).map_err(refused)
 }
 
 /// The setting that can't be used, and why.
@@ -37,6 +48,8 @@ fn backend(config: &TlsConfig) -> TlsBackend {
     match config.backend {
         #[cfg(feature = "native-tls")]
         TlsBackend::Default => TlsBackend::NativeTls,
+        #[cfg(all(feature = "rustls", not(feature = "native-tls")))]
+        TlsBackend::Default => TlsBackend::Rustls,
         other => other,
     }
 }
@@ -55,6 +68,8 @@ struct Built {
 enum Library {
     #[cfg(feature = "native-tls")]
     Native(native_tls::TlsConnector),
+    #[cfg(feature = "rustls")]
+    Rustls(Arc<::rustls::ClientConfig>),
 }
 
 impl Connector {
@@ -87,6 +102,8 @@ impl Library {
         match backend(config) {
             #[cfg(feature = "native-tls")]
             TlsBackend::NativeTls => native::build(config).map(Self::Native),
+            #[cfg(feature = "rustls")]
+            TlsBackend::Rustls => rustls::build(config).map(Self::Rustls),
             TlsBackend::Default => Err(Said::new(&"tautline was built without TLS")),
         }
     }
@@ -95,6 +112,8 @@ impl Library {
         match *self {
             #[cfg(feature = "native-tls")]
             Self::Native(ref connector) => native::begin(connector, name, wire),
+            #[cfg(feature = "rustls")]
+            Self::Rustls(ref config) => rustls::begin(config, name, wire),
         }
     }
 }
@@ -213,6 +232,11 @@ impl Said {
     }
 }
 
+/// The same error, with one text: those of its causes are in it.
+fn said_once(error: io::Error) -> io::Error {
+    if error.get_ref().is_some() { io::Error::new(error.kind(), Said::new(&error)) } else { error }
+}
+
 impl fmt::Display for Said {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -266,14 +290,19 @@ pub(crate) fn broken(error: &io::Error, endpoint: &Endpoint, config: &TlsConfig)
     let said = Some(error).filter(|error| endpoint.secure && error.raw_os_error().is_none());
     match said.and_then(|error| verdict(error, &config.name_for(endpoint.tls_name()))) {
         Some(words) => format!("the connection broke: {words}"),
-        None => format!("the connection broke: {error}{}", hint(endpoint)),
+        None => format!("the connection broke: {error}{}", hint(endpoint, config)),
     }
 }
 
-/// Returns what to do about a server that does not answer plain HTTP: it may expect TLS.
-pub(crate) fn hint(endpoint: &Endpoint) -> String {
+/// Returns what to do about a server that does not answer the request: it may expect TLS or, with TLS, a certificate. TLS 1.3
+/// ends the handshake before the server has seen that there is none.
+pub(crate) fn hint(endpoint: &Endpoint, config: &TlsConfig) -> String {
     if endpoint.secure {
-        return String::new();
+        let why = match config.identity {
+            None => "if the server wants a certificate of the client, set one by TlsConfig::identity",
+            Some(_) => "perhaps the server does not take the certificate of TlsConfig::identity",
+        };
+        return format!("; {why}");
     }
     format!("; if the server speaks TLS {}, use {}", place(endpoint), endpoint.with_scheme(true))
 }
@@ -300,5 +329,37 @@ mod tests {
         for other in [&b""[..], b"HTTP/1.1 400", b"SSH-2.0", b"\r\n", &[0x15, 2], &[0x17, 3, 3]] {
             assert!(!is_tls(other), "{other:?}");
         }
+    }
+
+    #[cfg(any(feature = "native-tls", feature = "rustls"))]
+    #[test]
+    fn clients_with_equal_settings_share_a_connector_as_long_as_one_of_them_lives() {
+        use crate::config::{Certificate, TlsVersion};
+
+        let ca = || Certificate::from_pem(include_bytes!("../../../tests/data/ca.pem"));
+        let of =
+            |config: &TlsConfig| Connector::default().get(config).map_err(|said| said.to_string()).unwrap();
+        let tls = || TlsConfig::default().root(ca()).only_these_roots(true);
+        let first = of(&tls());
+        // These are no matter of the connector.
+        let others = of(&tls().pin([1; 32]).server_name("h"));
+        assert!(Arc::ptr_eq(&first, &others));
+        for other in
+            [tls().root(ca()), tls().min_version(TlsVersion::Tls13), tls().danger_accept_invalid_certs(true)]
+        {
+            assert!(!Arc::ptr_eq(&first, &of(&other)), "{other:?}");
+        }
+        let weak = Arc::downgrade(&first);
+        drop((first, others));
+        assert!(weak.upgrade().is_none(), "nobody needs it any more");
+    }
+
+    #[cfg(feature = "native-tls")]
+    #[test]
+    fn a_connector_of_ones_own_is_shared_with_nobody() {
+        let connector = native_tls::TlsConnector::builder().disable_built_in_roots(true).build().unwrap();
+        let config = TlsConfig::from(connector);
+        let of = || Connector::default().get(&config).map_err(|said| said.to_string()).unwrap();
+        assert!(!Arc::ptr_eq(&of(), &of()));
     }
 }

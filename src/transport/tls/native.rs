@@ -1,26 +1,20 @@
 //! TLS by the operating system's library.
 
-use std::io;
+use std::io::{self, Read, Write};
 
 use native_tls::{
-    Certificate, HandshakeError, Identity, MidHandshakeTlsStream, Protocol, TlsAcceptor, TlsConnector,
-    TlsStream,
+    Certificate, HandshakeError, Identity, MidHandshakeTlsStream, Protocol, TlsConnector, TlsStream,
 };
 
 use crate::config::{self, Parts, TlsConfig, TlsVersion};
 use crate::transport::link::Layer;
 use crate::transport::stream::Wire;
-use crate::transport::tls::{Said, Secured, Step, Unfinished, Unusable};
+use crate::transport::tls::{Said, Secured, Step, Unfinished, Unusable, said_once};
 
-/// Parses the certificates. No connector is built: that would load the roots of the system.
+/// Parses the certificates. Whether the key of an identity fits is found out by [`build`].
 pub(super) fn check(config: &TlsConfig) -> Result<(), Unusable> {
     roots(config).map_err(|reason| ("tls.roots", reason))?;
-    let identity = identity(config).map_err(|reason| ("tls.identity", reason))?;
-    // An acceptor takes the same pair, and loads no roots.
-    match identity.map(TlsAcceptor::new) {
-        Some(Err(error)) => Err(("tls.identity", mismatch(&error.to_string()))),
-        _ => Ok(()),
-    }
+    identity(config).map(drop).map_err(|reason| ("tls.identity", reason))
 }
 
 /// What is wrong with a certificate and a key of which each can be read.
@@ -91,7 +85,10 @@ pub(super) fn build(config: &TlsConfig) -> Result<TlsConnector, Said> {
         .disable_built_in_roots(config.only_these_roots)
         .danger_accept_invalid_certs(config.danger_accept_invalid_certs)
         .danger_accept_invalid_hostnames(config.danger_accept_invalid_certs);
-    builder.build().map_err(|error| Said::new(&error))
+    builder.build().map_err(|error| match config.identity {
+        Some(_) => Said::new(&mismatch(&error.to_string())),
+        None => Said::new(&error),
+    })
 }
 
 type Outcome = Result<TlsStream<Wire>, HandshakeError<Wire>>;
@@ -103,7 +100,7 @@ pub(super) fn begin(connector: &TlsConnector, name: &str, wire: Wire) -> Step {
 
 fn step(outcome: Outcome) -> Step {
     match outcome {
-        Ok(stream) => Step::Done(Box::new(stream)),
+        Ok(stream) => Step::Done(Box::new(Session(stream))),
         Err(HandshakeError::WouldBlock(unfinished)) => Step::Waiting(Box::new(unfinished)),
         Err(HandshakeError::Failure(error)) => Step::Failed(Said::new(&error)),
     }
@@ -119,22 +116,41 @@ impl Unfinished for MidHandshakeTlsStream<Wire> {
     }
 }
 
-impl Layer for TlsStream<Wire> {
+/// TLS over a wire after its handshake.
+struct Session(TlsStream<Wire>);
+
+impl Layer for Session {
     fn wire(&self) -> &Wire {
-        self.get_ref()
+        self.0.get_ref()
     }
 
     fn wire_mut(&mut self) -> &mut Wire {
-        self.get_mut()
+        self.0.get_mut()
     }
 
     fn shutdown(&mut self) -> io::Result<()> {
-        TlsStream::shutdown(self)
+        self.0.shutdown()
     }
 }
 
-impl Secured for TlsStream<Wire> {
+impl Secured for Session {
     fn certificate(&self) -> Option<Vec<u8>> {
-        self.peer_certificate().ok()??.to_der().ok()
+        self.0.peer_certificate().ok()??.to_der().ok()
+    }
+}
+
+impl Read for Session {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).map_err(said_once)
+    }
+}
+
+impl Write for Session {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(said_once)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(said_once)
     }
 }

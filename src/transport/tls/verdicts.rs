@@ -22,13 +22,22 @@ const VERDICTS: &[(&[&str], &str)] = &[
             "alert certificate revoked",
             "alert certificate unknown",
             "alert unsupported certificate",
+            "alertreceived(certificaterequired)",
+            "alertreceived(badcertificate)",
+            "alertreceived(unknownca)",
+            "alertreceived(certificateexpired)",
+            "alertreceived(certificaterevoked)",
+            "alertreceived(certificateunknown)",
+            "alertreceived(unsupportedcertificate)",
         ],
-        "the server wants a certificate of the client, or does not take the one it got; see ConnectionConfig::tls",
+        "the server wants a certificate of the client, or does not take the one it got; set the right one by \
+         TlsConfig::identity",
     ),
     (
         &[
             "certificate has expired",
             "certificate is expired",
+            "invalidcertificate(expired",
             "code: -67818",
             "code: -9814",
             "code: -2146893016",
@@ -36,7 +45,7 @@ const VERDICTS: &[(&[&str], &str)] = &[
         "the server's certificate has expired; it has to be renewed there, unless this machine's clock is wrong",
     ),
     (
-        &["certificate is not yet valid", "code: -67819", "code: -9815"],
+        &["certificate is not yet valid", "invalidcertificate(notvalidyet", "code: -67819", "code: -9815"],
         "the server's certificate is not valid yet; is this machine's clock right?",
     ),
     (
@@ -49,27 +58,37 @@ const VERDICTS: &[(&[&str], &str)] = &[
         &[
             "hostname mismatch",
             "ip address mismatch",
+            "invalidcertificate(notvalidforname",
             "code: -67602",
             "code: -9843",
             "code: -2146762481",
             "code: -2146893022",
         ],
-        "the server's certificate is not for the name {host}; connect by a name that is in it",
+        "the server's certificate is not for the name {host}; connect by a name that is in it, or set that name by \
+         TlsConfig::server_name",
     ),
     (
-        &["certificate revoked", "code: -67820", "code: -2146762484", "code: -2146885616"],
+        &[
+            "certificate revoked",
+            "invalidcertificate(revoked",
+            "code: -67820",
+            "code: -2146762484",
+            "code: -2146885616",
+        ],
         "the server's certificate was revoked; it has to be replaced there",
     ),
     (
-        &["self-signed certificate", "self signed certificate"],
-        "the server's certificate is self-signed, or its authority is; make it one that this system trusts, or trust it \
-         with ConnectionConfig::tls",
+        // Rustls does not look for a root where an authority stands in the place of a server.
+        &["self-signed certificate", "self signed certificate", "causedasendentity"],
+        "the server's certificate is self-signed, or its authority is; make it one that this system trusts, trust it with \
+         TlsConfig::root, or trust its fingerprint alone, as the docs of TlsConfig show",
     ),
     (
         &[
             "unable to get local issuer certificate",
             "unable to get issuer certificate",
             "unable to verify the first certificate",
+            "invalidcertificate(unknownissuer",
             "code: -67843",
             "code: -9807",
             "code: -9812",
@@ -79,7 +98,7 @@ const VERDICTS: &[(&[&str], &str)] = &[
             "code: -2146893019",
         ],
         "the server's certificate was issued by nobody whom this system trusts, or the server does not send the \
-         certificates in between; make it one that this system trusts, or trust it with ConnectionConfig::tls",
+         certificates in between; make it one that this system trusts, or trust its authority with TlsConfig::root",
     ),
     (
         &[
@@ -88,15 +107,23 @@ const VERDICTS: &[(&[&str], &str)] = &[
             "alert handshake failure",
             "alert insufficient security",
             "no protocols available",
+            "peerincompatible(",
+            "alertreceived(protocolversion)",
+            "alertreceived(handshakefailure)",
+            "alertreceived(insufficientsecurity)",
             "code: -9836",
             "code: -9801",
             "code: -2146893007",
         ],
-        "the server and this system have no TLS version or cipher in common; one of them has to be updated",
+        "the server and this system have no TLS version or cipher in common; one of them has to be updated, unless \
+         TlsConfig::min_version is too high for the server",
     ),
-    (&["unrecognized name"], "the server knows no host of the name {host}; is it the right one?"),
     (
-        &["unexpected eof", "connection reset", "broken pipe", "code: -9805", "code: -9816"],
+        &["unrecognized name", "unrecognisedname"],
+        "the server knows no host of the name {host}; is it the right one?",
+    ),
+    (
+        &["unexpected eof", "unexpectedeof", "connection reset", "broken pipe", "code: -9805", "code: -9816"],
         "the server ended the connection in the middle of the handshake",
     ),
 ];
