@@ -15,8 +15,9 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
+#[cfg(any(feature = "native-tls", feature = "rustls"))]
+pub(crate) use crate::config::certificates::Parts;
 pub use crate::config::certificates::{Certificate, Identity};
-pub(crate) use crate::config::certificates::{Parts, pem};
 pub use crate::config::choices::{
     AddressFamily, Beat, Confirmation, Delivery, Inbound, Jitter, QueueLimit, ServerOrder, WhileDown,
 };

@@ -92,6 +92,7 @@ fn each_phase_that_stalls_is_named_by_the_timeout() {
     let silent: fn(TcpStream) =
         |mut stream| while std::io::Read::read(&mut stream, &mut [0; 512]).is_ok_and(|n| n > 0) {};
     assert_eq!(stalled(silent, "ws"), Phase::Upgrade);
+    #[cfg(feature = "native-tls")]
     assert_eq!(stalled(silent, "wss"), Phase::Tls);
     let half: fn(TcpStream) = |mut stream| {
         stream.write_all(b"HTTP/1.1 101 Switching").unwrap();
@@ -236,4 +237,28 @@ fn a_fetch_that_fails_panics_or_hangs_is_tried_again_until_it_works() {
     drop(release);
     client.confirm(.., LONG).unwrap();
     let _ = client.terminate();
+}
+
+#[cfg(not(any(feature = "native-tls", feature = "rustls")))]
+#[test]
+fn without_tls_its_scheme_is_refused_with_the_name_of_the_feature() {
+    /// Moves every attempt to TLS.
+    struct Mover;
+    impl tautline::Protocol for Mover {
+        fn prepare(
+            &mut self,
+            _: &tautline::Attempt<'_>,
+            request: &mut tautline::UpgradeRequest,
+        ) -> Result<(), Error> {
+            request.url = "wss://h".into();
+            Ok(())
+        }
+    }
+    let says = |error: &Error| {
+        assert!(matches!(error, Error::InvalidUrl { .. }), "{error:?}");
+        assert!(error.to_string().contains("the feature native-tls"), "{error}");
+    };
+    says(&Client::start("wss://h").unwrap_err());
+    says(&Client::connect(["ws://127.0.0.1:1", "wss://h"]).unwrap_err());
+    says(&Client::builder("ws://h").protocol(Mover).connect().unwrap_err());
 }

@@ -8,7 +8,9 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
-use common::{LONG, MS, Server, disconnected, eventually, quick, tls_acceptor, tls_connector, wait_for};
+use common::{LONG, MS, Server, disconnected, eventually, quick, wait_for};
+#[cfg(feature = "native-tls")]
+use common::{tls_acceptor, tls_connector};
 use tautline::{Client, ConnectionConfig, DisconnectReason, Error, Event, Message, Stream};
 
 fn to_tcp(
@@ -42,6 +44,7 @@ fn a_connector_supplies_the_stream_of_each_attempt() {
     assert!(client.close().is_empty());
 }
 
+#[cfg(feature = "native-tls")]
 #[test]
 fn tls_goes_over_the_stream_of_a_connector() {
     let server = Server::start(|_, stream| {

@@ -228,9 +228,12 @@ fn dialling(scene: &mut Scene) -> (Full, Sender<()>) {
         asked.send(()).unwrap();
         outlast(stream);
     });
-    let client = Client::start(config(&url.replace("ws", "wss"))).unwrap();
-    reached.recv_timeout(LONG).unwrap();
-    scene.add("in the TLS handshake", &client, Connecting);
+    #[cfg(feature = "native-tls")]
+    {
+        let client = Client::start(config(&url.replace("ws", "wss"))).unwrap();
+        reached.recv_timeout(LONG).unwrap();
+        scene.add("in the TLS handshake", &client, Connecting);
+    }
     let client = Client::start(config(&url)).unwrap();
     reached.recv_timeout(LONG).unwrap();
     scene.add("waiting for the answer to the upgrade", &client, Connecting);

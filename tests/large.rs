@@ -103,6 +103,7 @@ fn a_slow_upload_kills_nothing() {
     let _ = client.terminate();
 }
 
+#[cfg(feature = "native-tls")]
 #[test]
 fn a_slow_upload_over_tls_kills_nothing() {
     let acceptor = common::tls_acceptor();

@@ -6,8 +6,12 @@ mod common;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use common::{LONG, MS, eventually, quick, tls_connector, wait_for};
-use tautline::testing::{LoopbackConnection, LoopbackServer};
+#[cfg(feature = "native-tls")]
+use common::tls_connector;
+use common::{LONG, MS, eventually, quick, wait_for};
+#[cfg(feature = "native-tls")]
+use tautline::testing::LoopbackConnection;
+use tautline::testing::LoopbackServer;
 use tautline::{Client, DisconnectReason, Error, Event, HeartbeatConfig, Message};
 
 /// What `call` panics with.
@@ -132,6 +136,7 @@ fn it_cuts_and_rejects_and_goes_down_and_comes_back_at_the_same_port() {
     server.join();
 }
 
+#[cfg(feature = "native-tls")]
 #[test]
 fn it_speaks_tls_with_the_identity_of_the_test() {
     let (certificate, key) = (include_bytes!("data/server.pem"), include_bytes!("data/server.key"));

@@ -102,13 +102,16 @@ fn a_large_message_costs_three_times_its_size_at_most_and_gives_it_back() {
     measure("plain", &client);
     let _ = client.terminate();
 
-    let acceptor = common::tls_acceptor();
-    let server = Server::start(move |_, stream| {
-        let Ok(stream) = acceptor.accept(stream) else { return };
-        drop(serve(stream));
-    });
-    let config = common::over_tls(&server).outbox(limit).events(limit);
-    let client = Client::builder(config).resolver(common::loopback).connect().unwrap();
-    measure("TLS", &client);
-    let _ = client.terminate();
+    #[cfg(feature = "native-tls")]
+    {
+        let acceptor = common::tls_acceptor();
+        let server = Server::start(move |_, stream| {
+            let Ok(stream) = acceptor.accept(stream) else { return };
+            drop(serve(stream));
+        });
+        let config = common::over_tls(&server).outbox(limit).events(limit);
+        let client = Client::builder(config).resolver(common::loopback).connect().unwrap();
+        measure("TLS", &client);
+        let _ = client.terminate();
+    }
 }

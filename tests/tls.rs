@@ -9,6 +9,7 @@ mod proc;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use common::{
     BareServer, LONG, Server, await_unread, disconnected, frame, good_answer, loopback, read_frame,
@@ -43,6 +44,7 @@ macro_rules! with_each_backend {
 }
 
 with_each_backend! {
+    each_phase_of_an_attempt_over_tls_has_the_time_that_it_took,
     over_tls_with_a_root_of_our_own,
     a_private_authority_and_a_client_certificate_take_no_other_crate,
     a_handshake_and_messages_in_single_bytes_are_waited_for,
@@ -120,6 +122,45 @@ fn a_private_authority_and_a_client_certificate_take_no_other_crate(backend: Tls
     let config = common::over_tls(&server).tls(tls);
     let client = Client::builder(config).resolver(loopback).connect().unwrap();
     assert!(client.handshake().unwrap().timings.tls.is_some());
+    let _ = client.terminate();
+}
+
+/// How long a phase takes that is measured.
+const PAUSE: Duration = Duration::from_millis(30);
+
+fn each_phase_of_an_attempt_over_tls_has_the_time_that_it_took(backend: TlsBackend) {
+    let acceptor = tls_acceptor();
+    let server = Server::start(move |_, stream| {
+        // Only once the client has begun with TLS.
+        await_unread(&stream);
+        thread::sleep(PAUSE);
+        let Ok(mut stream) = acceptor.accept(stream) else { return };
+        let head = read_head(&mut stream);
+        thread::sleep(PAUSE);
+        stream.write_all(good_answer(&head, "").as_bytes()).unwrap();
+        while read_frame(&mut stream).is_some() {}
+    });
+    let client = Client::builder(over_tls(&server, backend))
+        .resolver(|host, port| {
+            thread::sleep(PAUSE);
+            loopback(host, port)
+        })
+        .fetch(|request| {
+            thread::sleep(PAUSE);
+            Ok(request)
+        });
+    let start = Instant::now();
+    let client = client.connect().unwrap();
+    let took = start.elapsed();
+    let all = client.handshake().unwrap().timings;
+    for (phase, time) in
+        [("fetch", all.fetch), ("resolve", all.resolve), ("tls", all.tls), ("upgrade", all.upgrade)]
+    {
+        assert!(time.is_some_and(|time| time >= PAUSE), "{phase}: {all:?}");
+    }
+    let phases = [all.fetch, all.resolve, all.connect, all.tls, all.upgrade];
+    let sum = phases.into_iter().map(Option::unwrap).sum();
+    assert!(all.total >= sum && all.total <= took, "{all:?} in {took:?}");
     let _ = client.terminate();
 }
 

@@ -240,6 +240,9 @@ impl Builder {
     fn launch(self, one_attempt: bool) -> Result<Client, Error> {
         let Self { mut config, notify, resolver, supply, fetch, mut protocol, data } = self;
         let first = config.check()?;
+        for url in config.server_list()? {
+            tls::require(&Endpoint::parse(&url)?)?;
+        }
         let tls = tls::check(&config.tls)?;
         let proxy_tls = match &config.proxy {
             Some(proxy) => proxy.check_tls(tls::check)?,

@@ -79,6 +79,10 @@ enum Source {
 }
 
 /// What is in an identity.
+#[cfg_attr(
+    not(any(feature = "native-tls", feature = "rustls")),
+    allow(dead_code, reason = "without a backend, nobody uses an identity")
+)]
 pub(crate) enum Parts<'a> {
     /// The DER of the client's certificate and of those between it and a root, and the DER of the key in PKCS#8.
     Pair { chain: Vec<Vec<u8>>, key: Vec<u8> },
@@ -230,14 +234,13 @@ fn is_sequence(der: &[u8]) -> bool {
     der.first() == Some(&0x30)
 }
 
-/// A file in PEM.
-pub(crate) fn pem(label: &str, der: &[u8]) -> String {
-    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", BASE64.encode(der))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn pem(label: &str, der: &[u8]) -> String {
+        format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", BASE64.encode(der))
+    }
 
     const CA: &[u8] = include_bytes!("../../tests/data/ca.pem");
     const KEY: &[u8] = include_bytes!("../../tests/data/server.key");

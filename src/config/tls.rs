@@ -71,6 +71,9 @@ pub struct TlsConfig {
     /// [`server_name`](field@Self::server_name) and [`pins`](field@Self::pins) may be set beside it. Default `None`.
     #[cfg(feature = "native-tls")]
     pub connector: Option<native_tls::TlsConnector>,
+    /// There is none without native-tls.
+    #[cfg(not(feature = "native-tls"))]
+    pub(crate) connector: Option<std::convert::Infallible>,
     /// Which library speaks TLS. Default [`TlsBackend::Default`].
     pub backend: TlsBackend,
 }
@@ -216,7 +219,6 @@ impl TlsConfig {
         self.check_connector()
     }
 
-    #[cfg(feature = "native-tls")]
     fn check_connector(&self) -> Result<(), Error> {
         let refused = [
             ("roots", !self.roots.is_empty()),
@@ -224,7 +226,8 @@ impl TlsConfig {
             ("identity", self.identity.is_some()),
             ("min_version", self.min_version.is_some()),
             ("danger_accept_invalid_certs", self.danger_accept_invalid_certs),
-            ("backend", !matches!(self.backend, TlsBackend::Default | TlsBackend::NativeTls)),
+            #[cfg(feature = "rustls")]
+            ("backend", self.backend == TlsBackend::Rustls),
         ];
         match refused.iter().find(|(_, is_set)| *is_set) {
             Some((name, _)) if self.connector.is_some() => {
@@ -237,33 +240,16 @@ impl TlsConfig {
         }
     }
 
-    #[cfg(not(feature = "native-tls"))]
-    #[expect(
-        clippy::unused_self,
-        clippy::unnecessary_wraps,
-        reason = "there is no connector without native-tls"
-    )]
-    fn check_connector(&self) -> Result<(), Error> {
-        Ok(())
-    }
-
     /// Whether a connector for the other settings serves for these as well.
     pub(crate) fn is_built_like(&self, other: &Self) -> bool {
         let of = |config: &Self| {
             (config.only_these_roots, config.min_version, config.danger_accept_invalid_certs, config.backend)
         };
-        !self.has_connector()
-            && !other.has_connector()
+        self.connector.is_none()
+            && other.connector.is_none()
             && of(self) == of(other)
             && self.roots == other.roots
             && self.identity == other.identity
-    }
-
-    fn has_connector(&self) -> bool {
-        #[cfg(feature = "native-tls")]
-        return self.connector.is_some();
-        #[cfg(not(feature = "native-tls"))]
-        false
     }
 
     /// What is wrong with a root.

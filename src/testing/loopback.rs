@@ -84,7 +84,8 @@ use port::Port;
 ///
 /// The client has to trust the certificate:
 ///
-/// ```no_run
+#[cfg_attr(feature = "native-tls", doc = "```no_run")]
+#[cfg_attr(not(feature = "native-tls"), doc = "```ignore")]
 /// use tautline::native_tls::Identity;
 /// use tautline::testing::{LoopbackConnection, LoopbackServer};
 /// use tautline::{Certificate, Client, ConnectionConfig, TlsConfig};
@@ -153,6 +154,8 @@ impl LoopbackServer {
     ///
     /// # Errors
     /// As with [`start`](Self::start), or the TLS library can't use the certificate.
+    ///
+    /// Needs the feature `native-tls`.
     #[cfg(feature = "native-tls")]
     pub fn start_tls(
         identity: native_tls::Identity,

@@ -6,6 +6,15 @@ pub(crate) mod link;
 pub(crate) mod pipe;
 pub(crate) mod socket;
 pub(crate) mod stream;
+#[cfg_attr(
+    not(any(feature = "native-tls", feature = "rustls")),
+    allow(
+        dead_code,
+        unused_variables,
+        clippy::needless_pass_by_value,
+        reason = "without a backend, no handshake begins"
+    )
+)]
 pub(crate) mod tls;
 
 pub(crate) mod addresses;
@@ -187,6 +196,7 @@ pub(crate) fn connect(
 /// Opens a WebSocket at the target.
 fn open(target: &Target<'_>, attempt: &mut impl Attempt) -> Result<Connection, Error> {
     let settings = target.settings;
+    tls::require(&target.endpoint)?;
     let (wire, address) = match settings.ways.to(&target.endpoint) {
         Some(via) => proxy::tunnel(via, target, attempt)?,
         None => reach(&target.endpoint, &target.endpoint, settings, attempt)?,

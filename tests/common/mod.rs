@@ -17,10 +17,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
-use tautline::{
-    Certificate, Client, ConnectionConfig, DisconnectReason, Error, Event, ReconnectConfig, Tickets,
-    TlsConfig,
-};
+use tautline::{Client, ConnectionConfig, DisconnectReason, Error, Event, ReconnectConfig, Tickets};
 use tungstenite::WebSocket;
 
 pub const MS: Duration = Duration::from_millis(1);
@@ -380,26 +377,31 @@ pub fn moved(event: Event) -> Option<Tickets> {
 }
 
 /// The server's side of TLS, with a certificate for `localhost`.
+#[cfg(feature = "native-tls")]
 pub fn tls_acceptor() -> native_tls::TlsAcceptor {
     tls_acceptor_with(include_bytes!("../data/server.pem"))
 }
 
 /// The same, with another certificate for the same key.
+#[cfg(feature = "native-tls")]
 pub fn tls_acceptor_with(certificate: &[u8]) -> native_tls::TlsAcceptor {
     let identity = native_tls::Identity::from_pkcs8(certificate, include_bytes!("../data/server.key"));
     native_tls::TlsAcceptor::new(identity.unwrap()).unwrap()
 }
 
 /// The client's side of TLS, which trusts that server.
+#[cfg(feature = "native-tls")]
 pub fn tls_connector() -> native_tls::TlsConnector {
     let root = native_tls::Certificate::from_pem(include_bytes!("../data/ca.pem")).unwrap();
     native_tls::TlsConnector::builder().add_root_certificate(root).build().unwrap()
 }
 
 /// A configuration that trusts that server; it needs [`loopback`] as its resolver.
+#[cfg(feature = "native-tls")]
 pub fn over_tls(server: &Server) -> ConnectionConfig {
+    let ca = tautline::Certificate::from_pem(include_bytes!("../data/ca.pem"));
     ConnectionConfig::new(server.url().replace("ws://127.0.0.1", "wss://localhost"))
-        .tls(TlsConfig::default().root(Certificate::from_pem(include_bytes!("../data/ca.pem"))))
+        .tls(tautline::TlsConfig::default().root(ca))
 }
 
 /// Resolves every name to this machine.

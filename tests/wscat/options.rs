@@ -222,6 +222,7 @@ fn the_log_is_the_library_s() {
     }
 }
 
+#[cfg(feature = "native-tls")]
 #[test]
 fn a_root_of_its_own_or_none_at_all_lets_it_talk_tls() {
     let identity = native_tls::Identity::from_pkcs8(

@@ -22,6 +22,15 @@ use crate::transport::stream::Wire;
 use crate::transport::tls::verdicts::verdict;
 use crate::transport::{Attempt, Settings};
 
+/// Refuses an endpoint that needs TLS where there is none.
+pub(crate) fn require(endpoint: &Endpoint) -> Result<(), Error> {
+    if endpoint.secure && !cfg!(any(feature = "native-tls", feature = "rustls")) {
+        let reason = "its scheme is one for TLS, without which tautline was built here; give tautline the feature native-tls (on by default) or rustls";
+        return Err(Error::InvalidUrl { reason: reason.into() });
+    }
+    Ok(())
+}
+
 /// Checks what takes a TLS library. A connector is built for an identity alone: the key is compared with the certificate there.
 pub(crate) fn check(config: &TlsConfig) -> Result<Connector, Error> {
     let checked = match backend(config) {

@@ -2,11 +2,12 @@
 
 use std::io::{self, Read, Write};
 
+use data_encoding::BASE64;
 use native_tls::{
     Certificate, HandshakeError, Identity, MidHandshakeTlsStream, Protocol, TlsConnector, TlsStream,
 };
 
-use crate::config::{self, Parts, TlsConfig, TlsVersion};
+use crate::config::{Parts, TlsConfig, TlsVersion};
 use crate::transport::link::Layer;
 use crate::transport::stream::Wire;
 use crate::transport::tls::{Said, Secured, Step, Unfinished, Unusable, said_once};
@@ -41,8 +42,8 @@ fn identity(config: &TlsConfig) -> Result<Option<Identity>, String> {
     let Some(identity) = &config.identity else { return Ok(None) };
     let identity = match identity.parts()? {
         Parts::Pair { chain, key } => {
-            let chain: String = chain.iter().map(|der| config::pem("CERTIFICATE", der)).collect();
-            let key = config::pem("PRIVATE KEY", &key);
+            let chain: String = chain.iter().map(|der| pem("CERTIFICATE", der)).collect();
+            let key = pem("PRIVATE KEY", &key);
             Identity::from_pkcs8(chain.as_bytes(), key.as_bytes())
                 .map_err(|error| mismatch(&error.to_string()))
         }
@@ -60,6 +61,11 @@ fn identity(config: &TlsConfig) -> Result<Option<Identity>, String> {
         }),
     };
     identity.map(Some)
+}
+
+/// A certificate or a key as PEM.
+fn pem(label: &str, der: &[u8]) -> String {
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", BASE64.encode(der))
 }
 
 pub(super) fn build(config: &TlsConfig) -> Result<TlsConnector, Said> {
