@@ -96,7 +96,8 @@ impl ReconnectionManager {
         Some(plan)
     }
 
-    /// Plans an attempt at the next server of a round, replacing an earlier plan. It takes no step of the backoff.
+    /// Plans the next attempt of a round, replacing an earlier plan: at the next server, or with fresh credentials. It takes
+    /// no step of the backoff.
     pub(crate) fn schedule_in_round(&mut self, now: Instant, retry: Retry) -> ReconnectPlan {
         self.cancel_reconnect();
         let delay = match retry {
@@ -104,7 +105,7 @@ impl ReconnectionManager {
             Retry::After(delay) => delay.max(SHORTEST_DELAY),
             Retry::Backoff | Retry::Never => BETWEEN_SERVERS,
         };
-        info!(target: LOG, "Trying the next server in {}ms", delay.as_millis());
+        info!(target: LOG, "The next attempt of this round is made in {}ms", delay.as_millis());
         self.plan(now, delay)
     }
 

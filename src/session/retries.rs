@@ -120,9 +120,9 @@ impl Session {
         let goes_on = if !is_failure {
             false
         } else if refresh {
-            // Fresh credentials are for the server that wants them.
+            // Fresh credentials are for the server that wants them. They are tried in its round, and cost no reconnect.
             servers.stay();
-            servers.count() > 1
+            true
         } else {
             servers.fail(now, Failure { error: reason.to_error(), rest, out });
             servers.has_next(then)

@@ -199,6 +199,29 @@ fn fresh_credentials_are_tried_at_the_server_that_wants_them() {
 }
 
 #[test]
+fn fresh_credentials_are_part_of_their_round_and_cost_no_reconnect() {
+    let fetching = |config: ConnectionConfig, one_attempt| {
+        let mut rig = Rig::new(config, one_attempt);
+        rig.session.startup.fetches = true;
+        rig.session.start(rig.now);
+        rig
+    };
+    for names in [&["a"][..], &["a", "b"]] {
+        for one_attempt in [false, true] {
+            let mut rig = fetching(list(names).reconnect(ReconnectConfig::never()), one_attempt);
+            assert_eq!(failed(&mut rig, rejected(401, None)), ("a".into(), 0));
+            assert_eq!(dialled(&mut rig), "a", "{names:?}: it goes on");
+            rig.open();
+            assert_eq!(rig.session.stats().attempts, 2);
+        }
+    }
+    let mut rig = fetching(list(&["a"]).reconnect(reconnect().max_attempts(1)), false);
+    assert_eq!(failed(&mut rig, rejected(401, None)), ("a".into(), 0));
+    assert_eq!(failures(&mut rig, 2), said(&[("a", 1000), ("a", 0)]), "one reconnect, after its delay");
+    assert!(matches!(closed(&mut rig), CloseReason::GaveUp { attempts: 1, .. }));
+}
+
+#[test]
 fn a_retry_now_takes_the_server_that_was_planned() {
     let mut rig = started(list(&["a", "b"]), false);
     for expected in ["a", "b", "a"] {
