@@ -130,7 +130,8 @@ impl Client {
     /// * with a protocol, also `login_timeout` (10 s), and `close_timeout` (3 s) if the protocol closes the connection
     ///   itself;
     /// * with several servers, that time for each, and 100 ms between two of them;
-    /// * with a `fetch`, the time of one more attempt, because refused credentials are followed by one with fresh ones.
+    /// * with a `fetch` or a protocol, the time of one more attempt, because refused credentials can be followed by one with
+    ///   fresh ones.
     ///
     /// # Errors
     /// * The reason the attempt failed; [`Error::AllServersFailed`] if several servers did. No thread is left behind, except one inside a call that can't be interrupted;

@@ -12,12 +12,14 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
+use common::hooks::Hooks;
 use common::{
     LONG, MS, Nobody, Server, accept, answer, config, disconnected, good_answer, listen, read_frame,
     read_head, wait_for,
 };
 use tautline::{
-    Client, CloseReason, ConnectionConfig, DisconnectReason, Error, Event, Phase, Proxy, UpgradeRequest,
+    Client, CloseReason, ConnectionConfig, DisconnectReason, Error, Event, Phase, Proxy, ReconnectConfig,
+    Retry, UpgradeRequest,
 };
 
 #[test]
@@ -182,6 +184,46 @@ fn a_fetch_completes_each_request_and_is_asked_for_fresh_credentials_once() {
         reason,
         CloseReason::NotRetried(DisconnectReason::ConnectFailed(Error::UpgradeRejected(_)))
     ));
+    assert_eq!(client.stats().attempts, 2, "once more, and no oftener");
+}
+
+#[test]
+fn a_protocol_without_a_fetch_tries_fresh_credentials_once_and_connect_returns_the_line() {
+    // It answers a challenge, as in HTTP's Digest: only the refusal says what the answer has to repeat.
+    let server = Server::start(|n, mut stream| {
+        let head = read_head(&mut stream);
+        if head.contains("Authorization: Nonce n") {
+            stream.write_all(good_answer(&head, "").as_bytes()).unwrap();
+            while common::read_frame(&mut stream).is_some() {}
+        } else {
+            let challenge = format!("WWW-Authenticate: Nonce n{n}");
+            let refusal = format!("HTTP/1.1 401 Unauthorized\r\n{challenge}\r\nContent-Length: 0\r\n\r\n");
+            stream.write_all(refusal.as_bytes()).unwrap();
+        }
+    });
+    let protocol = |answers: bool| Hooks {
+        prepare: Some(Box::new(move |attempt, request| {
+            let Some(DisconnectReason::ConnectFailed(Error::UpgradeRejected(refusal))) = attempt.last else {
+                return;
+            };
+            let challenge = refusal.header("WWW-Authenticate").unwrap();
+            request.set_header("Authorization", if answers { challenge } else { "Nonce of its own" });
+        })),
+        down: Some(Box::new(|down| if down.wants_credentials() { Retry::Now } else { down.default_retry() })),
+        ..Hooks::default()
+    };
+    let client = Client::builder(server.url()).protocol(protocol(true)).connect().unwrap();
+    assert_eq!((client.stats().attempts, client.stats().connects), (2, 1));
+    let _ = client.terminate();
+    let never = ConnectionConfig::new(server.url()).reconnect(ReconnectConfig::never());
+    let client = Client::builder(never).protocol(protocol(true)).connect().unwrap();
+    assert_eq!(client.stats().attempts, 2, "it is no reconnect");
+    let _ = client.terminate();
+    let error = Client::builder(server.url()).protocol(protocol(false)).connect().unwrap_err();
+    assert!(matches!(&error, Error::UpgradeRejected(refusal) if refusal.status == 401), "{error:?}");
+    let client = Client::builder(config(&server.url())).protocol(protocol(false)).start().unwrap();
+    let reason = client.wait_closed_timeout(LONG).unwrap();
+    assert!(matches!(reason, CloseReason::NotRetried(DisconnectReason::ConnectFailed(_))), "{reason}");
     assert_eq!(client.stats().attempts, 2, "once more, and no oftener");
 }
 

@@ -32,7 +32,8 @@ pub(super) fn retry_after(data: &[u8], now: Instant) {
         attempts: 1,
         failures: 1,
         max_delay: Duration::from_secs(30),
-        can_refresh: false,
+        fetches: false,
+        refreshed: false,
         has_other: false,
     };
     let wall_then = wall.checked_add(later - now).unwrap_or(wall);

@@ -268,6 +268,7 @@ impl Protocol for Wild {
             0 => Retry::After(Duration::from_millis(u64::from(self.choose(100)) + 1)),
             1 => Retry::Never,
             2 => Retry::Backoff,
+            3 if down.wants_credentials() => Retry::Now,
             _ => down.default_retry(),
         }
     }

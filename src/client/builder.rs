@@ -174,7 +174,8 @@ impl Builder {
     /// the attempt has failed.
     ///
     /// With a `fetch`, refused credentials (HTTP 401 or 403, or a refused login) are followed at once by one more
-    /// attempt with fresh ones.
+    /// attempt with fresh ones. A protocol can do the same without one: see
+    /// [`Loss::wants_credentials`](crate::Loss::wants_credentials).
     ///
     /// ```no_run
     /// # use tautline::Client;
@@ -226,7 +227,7 @@ impl Builder {
         let attempt = config.connect_timeout.saturating_add(login).saturating_add(config.close_timeout);
         // Each server has its attempt, and fresh credentials allow one more.
         let others = config.servers.as_ref().map_or(0, Vec::len);
-        let attempts = 1 + others + usize::from(self.fetch.is_some());
+        let attempts = 1 + others + usize::from(self.fetch.is_some() || self.protocol.is_some());
         let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
         let between = BETWEEN_SERVERS.saturating_mul(attempts - 1);
         attempt.saturating_mul(attempts).saturating_add(between).saturating_add(LATE)
@@ -351,5 +352,22 @@ fn has_one_processor() -> bool {
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::JsonSession;
+
+    #[test]
+    fn connect_has_time_for_one_more_attempt_where_there_may_be_fresh_credentials() {
+        let config = || ConnectionConfig::new("ws://h").login_timeout(Duration::from_nanos(1));
+        let once = Client::builder(config()).patience();
+        let fetching = Client::builder(config()).fetch(Ok).patience();
+        let with_protocol = Client::builder(config()).protocol(JsonSession::new()).patience();
+        let attempt = config().connect_timeout + config().close_timeout;
+        assert!(fetching >= once + attempt, "{fetching:?}");
+        assert!(with_protocol >= once + attempt, "{with_protocol:?}");
     }
 }

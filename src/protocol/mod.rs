@@ -128,6 +128,9 @@ pub trait Protocol: Send {
     /// Called before each attempt, to change what the attempt requests. `request` starts with the values of the
     /// configuration, and with the URL of the server that the attempt goes to: see
     /// [`servers`](field@crate::ConnectionConfig::servers). For a move, that is the server of the line.
+    ///
+    /// If the last attempt was refused, [`Attempt::last`] has the refusal with its headers: a server may say there which
+    /// credentials it wants. To repeat an attempt at once with others, see [`Loss::wants_credentials`].
     fn prepare(&mut self, attempt: &Attempt<'_>, request: &mut UpgradeRequest) -> Result<(), Error> {
         self.inner().map_or(Ok(()), |inner| inner.prepare(attempt, request))
     }
@@ -287,7 +290,8 @@ pub trait Protocol: Send {
     }
 
     /// Called when an attempt failed or a connection was lost. Drop here what belonged to the connection, and return
-    /// what is to follow. By default the rules of [`Retry`] apply.
+    /// what is to follow. By default the rules of [`Retry`] apply. [`Loss::wants_credentials`] says that the server has
+    /// refused the credentials, and that an attempt with fresh ones may follow at once.
     ///
     /// Also called when the caller takes the line down, with
     /// [`DisconnectReason::ByCaller`](crate::DisconnectReason::ByCaller): then the result is ignored. Not called when the

@@ -14,7 +14,7 @@ use crate::event::DisconnectReason;
 /// | what happened | what follows |
 /// |---|---|
 /// | close code 1000 or 1008 | `Never` |
-/// | HTTP 401 or 403, or a refused login, and there is a [`fetch`](crate::Builder::fetch) | `Now`, with fresh credentials at the same server, once since the line was last ready |
+/// | HTTP 401 or 403, or a refused login, and there is a [`fetch`](crate::Builder::fetch) | `Now`, with fresh credentials at the same server, once since the line was last ready. A protocol that has fresh ones without a `fetch` returns this itself: see [`Loss::wants_credentials`] |
 /// | HTTP 408, 425, 429 or 5xx | `Backoff`, but not before the server's `Retry-After` (at most [`retry_after_cap`](crate::ConnectionConfig::retry_after_cap)) |
 /// | another HTTP 4xx, a 3xx, or a refused login, and another server of the [list](field@crate::ConnectionConfig::servers) has not refused | `Backoff`, and the server is left out for `max_delay` |
 /// | another HTTP 4xx, a 3xx, or a refused login | `Never` if the line was never ready; otherwise `After(max_delay)`, because a server that is being replaced must not end the client for good |
@@ -55,8 +55,10 @@ pub struct Loss<'a> {
     pub failures: u32,
     /// The longest delay of the backoff.
     pub(crate) max_delay: Duration,
-    /// Whether fresh credentials can be fetched, and have not been since the line was last ready.
-    pub(crate) can_refresh: bool,
+    /// Whether there is a `fetch`.
+    pub(crate) fetches: bool,
+    /// Whether fresh credentials have been tried since the line was last ready.
+    pub(crate) refreshed: bool,
     /// Whether another server has not refused.
     pub(crate) has_other: bool,
 }
@@ -65,7 +67,7 @@ impl Loss<'_> {
     /// Returns what the rules of [`Retry`] say.
     pub fn default_retry(&self) -> Retry {
         match self.reason {
-            _ if self.is_about_credentials() && self.can_refresh => Retry::Now,
+            _ if self.fetches && self.wants_credentials() => Retry::Now,
             _ if self.is_refusal() => match (self.has_other, self.ever_ready) {
                 (true, _) => Retry::Backoff,
                 (false, true) => Retry::After(self.max_delay),
@@ -75,6 +77,43 @@ impl Loss<'_> {
             DisconnectReason::ByCaller { .. } => Retry::Now,
             _ => Retry::Backoff,
         }
+    }
+
+    /// Whether the server has refused the credentials (HTTP 401 or 403, or a refused login), and no fresh ones were tried
+    /// since the line was last ready.
+    ///
+    /// If a protocol then has fresh ones for the next [`prepare`](crate::Protocol::prepare) or login, it returns
+    /// [`Retry::Now`]. The attempt is repeated once with them, at the same server. That costs no reconnect, and holds for
+    /// the one attempt of [`connect`](crate::Client::connect), too. With a [`fetch`](crate::Builder::fetch),
+    /// [`default_retry`](Self::default_retry) returns the same.
+    ///
+    /// ```
+    /// use tautline::{Attempt, Error, Loss, Protocol, Retry, UpgradeRequest};
+    ///
+    /// /// Has a second key for the time in which the first one is replaced.
+    /// struct TwoKeys {
+    ///     key: String,
+    ///     other: String,
+    /// }
+    ///
+    /// impl Protocol for TwoKeys {
+    ///     fn prepare(&mut self, _: &Attempt<'_>, request: &mut UpgradeRequest) -> Result<(), Error> {
+    ///         request.set_header("Authorization", format!("Bearer {}", self.key));
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn on_down(&mut self, down: &Loss<'_>) -> Retry {
+    ///         if down.wants_credentials() {
+    ///             std::mem::swap(&mut self.key, &mut self.other);
+    ///             return Retry::Now;
+    ///         }
+    ///         down.default_retry()
+    ///     }
+    /// }
+    /// # let _ = TwoKeys { key: String::new(), other: String::new() };
+    /// ```
+    pub fn wants_credentials(&self) -> bool {
+        self.is_about_credentials() && !self.refreshed
     }
 
     /// Whether the server would refuse the same attempt again.
@@ -163,7 +202,8 @@ mod tests {
             attempts: 1,
             failures: 1,
             max_delay,
-            can_refresh: false,
+            fetches: false,
+            refreshed: false,
             has_other: false,
         }
     }
@@ -196,7 +236,7 @@ mod tests {
         ] {
             let reason = by_proxy(kind, status, None);
             // Fresh credentials for the server are no login for the proxy.
-            let never = Loss { can_refresh: true, ..down(&reason, false) };
+            let never = Loss { fetches: true, ..down(&reason, false) };
             assert_eq!(never.default_retry(), Retry::Never, "{reason}");
             assert_eq!(
                 down(&reason, true).default_retry(),
@@ -279,12 +319,16 @@ mod tests {
     fn fresh_credentials_are_tried_once_where_there_are_any() {
         let refusal = DisconnectReason::ConnectFailed(Error::login_refused("no"));
         for reason in [rejected(401, None), rejected(403, None), refusal] {
-            let down = Loss { can_refresh: true, ..down(&reason, false) };
-            assert_eq!(down.default_retry(), Retry::Now);
-            assert_eq!(Loss { can_refresh: false, ..down }.default_retry(), Retry::Never);
+            let down = Loss { fetches: true, ..down(&reason, false) };
+            assert_eq!((down.default_retry(), down.wants_credentials()), (Retry::Now, true));
+            let again = Loss { refreshed: true, ..down };
+            assert_eq!((again.default_retry(), again.wants_credentials()), (Retry::Never, false));
+            let without = Loss { fetches: false, ..down };
+            assert_eq!((without.default_retry(), without.wants_credentials()), (Retry::Never, true));
         }
         let gone = rejected(404, None);
-        assert_eq!(Loss { can_refresh: true, ..down(&gone, false) }.default_retry(), Retry::Never);
+        let gone = Loss { fetches: true, ..down(&gone, false) };
+        assert_eq!((gone.default_retry(), gone.wants_credentials()), (Retry::Never, false));
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub(super) struct Retries {
     /// Attempts since the line was last ready.
     pub(super) attempts: u32,
     pub(super) ever_ready: bool,
-    /// Fresh credentials have been asked for since the line was last ready.
+    /// Fresh credentials have been tried since the line was last ready.
     pub(super) refreshed: bool,
     /// The application wants no connection.
     pub(super) suspended: bool,
@@ -96,7 +96,8 @@ impl Session {
             attempts: self.retries.attempts,
             failures: self.retries.failures.saturating_add(1),
             max_delay: self.retries.manager.max_delay(),
-            can_refresh: self.startup.fetches && !self.retries.refreshed,
+            fetches: self.startup.fetches,
+            refreshed: self.retries.refreshed,
             has_other: self.retries.servers.has_other(then),
         };
         let rest = down.retry_after(self.wall_at(now)).map(|time| time.min(self.config.retry_after_cap));
@@ -111,7 +112,7 @@ impl Session {
         // The application's word counts more than that of the protocol, which is only told of it.
         let by_caller = matches!(reason, DisconnectReason::ByCaller { .. });
         let retry = if by_caller { Retry::Now } else { retry };
-        let refresh = retry == Retry::Now && down.is_about_credentials() && down.can_refresh;
+        let refresh = retry == Retry::Now && down.wants_credentials();
         self.retries.refreshed |= refresh;
         let suspended = self.retries.suspended;
         // What the application asked for says nothing of the server, and is no attempt that failed.

@@ -1,6 +1,7 @@
 //! Protocols, told by a scripted server and a virtual clock: `tautline::testing`.
 
 mod acknowledge;
+mod credentials;
 mod examples;
 mod hooks;
 mod json;

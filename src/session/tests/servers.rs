@@ -199,6 +199,16 @@ fn fresh_credentials_are_tried_at_the_server_that_wants_them() {
 }
 
 #[test]
+fn fresh_credentials_of_a_protocol_are_tried_there_as_well_and_only_once() {
+    let mut rig = Rig::with(list(&["a", "b"]), Some(Box::new(Listed(Some(Retry::Now)))), true);
+    rig.session.start(rig.now);
+    assert_eq!(failed(&mut rig, rejected(401, None)), ("a".into(), 0));
+    assert_eq!(failed(&mut rig, rejected(401, None)), ("a".into(), 100));
+    assert_eq!(failed(&mut rig, rejected(401, None)), ("b".into(), 0));
+    assert!(matches!(closed(&mut rig), CloseReason::NotRetried(_)));
+}
+
+#[test]
 fn fresh_credentials_are_part_of_their_round_and_cost_no_reconnect() {
     let fetching = |config: ConnectionConfig, one_attempt| {
         let mut rig = Rig::new(config, one_attempt);
