@@ -67,7 +67,9 @@ pub struct ResponseHeaders {
 }
 
 /// How long the attempt that led to a connection took, in all and in each of its phases. A phase that did not take place
-/// has `None`. In the test kit, no time passes during an attempt.
+/// has `None`. One that took place several times has the sum: an attempt that follows
+/// [`redirects`](field@crate::ConnectionConfig::redirects) connects to each server on its way. In the test kit, no time passes
+/// during an attempt.
 ///
 /// ```
 /// use tautline::Timings;

@@ -53,7 +53,7 @@ impl Rejection {
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the server answered {} to the WebSocket upgrade", self.status_text())?;
-        if let Some(to) = self.header("Location").filter(|_| (300..400).contains(&self.status)) {
+        if let Some(to) = self.new_address() {
             // What follows the target's path, or looks random in it, may be a token for whoever follows the redirect.
             let to = without_secrets(to);
             let host = to.find("//").map_or(0, |at| at + 2);
@@ -66,6 +66,7 @@ impl fmt::Display for Rejection {
                     "Redirects are not followed: use that URL (ws:// or wss://), or set redirects",
                 )?,
             }
+            return Ok(());
         }
         let text = self.body_text();
         if !text.is_empty() {
@@ -76,6 +77,11 @@ impl fmt::Display for Rejection {
 }
 
 impl Rejection {
+    /// The address that a redirect names. Its body only repeats that, with what may be secret in it, and is not shown.
+    fn new_address(&self) -> Option<&str> {
+        self.header("Location").filter(|_| (300..400).contains(&self.status))
+    }
+
     /// Status and reason phrase.
     fn status_text(&self) -> String {
         let mut text = self.status.to_string();
@@ -89,9 +95,10 @@ impl Rejection {
         text
     }
 
-    /// What a proxy answered to CONNECT: status, reason phrase, and the start of the body.
+    /// What a proxy answered to CONNECT: status, reason phrase, and the start of the body, unless that is of a redirect.
     pub(crate) fn said_by_proxy(&self) -> String {
-        let (status, body) = (self.status_text(), self.body_text());
+        let status = self.status_text();
+        let body = if self.new_address().is_some() { String::new() } else { self.body_text() };
         if body.is_empty() { status } else { format!("{status}: {body}") }
     }
 
@@ -108,9 +115,9 @@ impl Rejection {
     }
 
     /// The start of a readable body that has more to say than the line for display, with nothing in it that a terminal
-    /// would interpret. The body of a redirect only repeats the address, with what may be secret in it.
+    /// would interpret.
     pub(super) fn unshown_body(&self) -> Option<String> {
-        let body = self.readable_body().ok().filter(|_| !(300..400).contains(&self.status))?;
+        let body = self.readable_body().ok().filter(|_| self.new_address().is_none())?;
         if body.split_whitespace().eq(shown_line(&body).split_whitespace()) {
             return None;
         }
@@ -227,7 +234,8 @@ mod tests {
             ("https://a1b2c3d4e5.example/once/s3cretS3cret/go", "https://a1b2c3d4e5.example/once/***/go"),
             ("", ""),
         ] {
-            let text = shown(&[("location", to)], 307, b"");
+            let body = format!("Temporary Redirect. Redirecting to {to}");
+            let text = shown(&[("location", to)], 307, body.as_bytes());
             assert!(text.contains(&format!("another address: {shown_as:?}")), "{text}");
             assert!(text.contains("not followed") && !text.contains("s3cret"), "{text}");
         }

@@ -57,13 +57,13 @@ fn resolve(base: &str, location: &str) -> Result<String, String> {
             "ws+unix" | "wss+unix" => return Err("a server must not choose a socket of this machine".into()),
             _ => return Err("it is neither a WebSocket nor an HTTP address".into()),
         };
-        return Ok(format!("{scheme}:{rest}"));
+        return Ok(with_plain_path(&format!("{scheme}:{rest}")));
     }
     let (origin, resource) = split(base);
     if location.starts_with("//") {
         let scheme =
             if base.get(..3).is_some_and(|scheme| scheme.eq_ignore_ascii_case("wss")) { "wss" } else { "ws" };
-        return Ok(format!("{scheme}:{location}"));
+        return Ok(with_plain_path(&format!("{scheme}:{location}")));
     }
     let (path, query) = cut_query(resource);
     let path = if path.is_empty() { "/" } else { path };
@@ -105,6 +105,13 @@ fn split(url: &str) -> (&str, &str) {
 /// A reference without its query, and its query with the question mark.
 fn cut_query(reference: &str) -> (&str, &str) {
     reference.split_at(reference.find('?').unwrap_or(reference.len()))
+}
+
+/// A URL without the dots in its path.
+fn with_plain_path(url: &str) -> String {
+    let (origin, resource) = split(url);
+    let (path, query) = cut_query(resource);
+    if path.is_empty() { url.to_owned() } else { format!("{origin}{}{query}", without_dots(path)) }
 }
 
 /// RFC 3986, section 5.2.4, for a path that begins with a slash.
@@ -184,6 +191,52 @@ mod tests {
         assert_eq!(url("ws://h", "y"), "ws://h/y");
         assert_eq!(url("ws://h?x", ""), "ws://h/?x");
         assert_eq!(url("wss://h", "//i/y"), "wss://i/y");
+    }
+
+    #[test]
+    fn the_examples_of_the_rfc_are_resolved_as_it_says() {
+        // RFC 3986, section 5.4.
+        for (location, resource) in [
+            ("g", "/b/c/g"),
+            ("./g", "/b/c/g"),
+            ("g/", "/b/c/g/"),
+            ("/g", "/g"),
+            ("?y", "/b/c/d;p?y"),
+            ("g?y", "/b/c/g?y"),
+            ("#s", "/b/c/d;p?q"),
+            ("g#s", "/b/c/g"),
+            ("g?y#s", "/b/c/g?y"),
+            (";x", "/b/c/;x"),
+            ("g;x?y#s", "/b/c/g;x?y"),
+            ("", "/b/c/d;p?q"),
+            (".", "/b/c/"),
+            ("./", "/b/c/"),
+            ("..", "/b/"),
+            ("../", "/b/"),
+            ("../g", "/b/g"),
+            ("../..", "/"),
+            ("../../", "/"),
+            ("../../g", "/g"),
+            ("../../../g", "/g"),
+            ("/./g", "/g"),
+            ("/../g", "/g"),
+            ("g.", "/b/c/g."),
+            (".g", "/b/c/.g"),
+            ("g..", "/b/c/g.."),
+            ("..g", "/b/c/..g"),
+            ("./../g", "/b/g"),
+            ("./g/.", "/b/c/g/"),
+            ("g/../h", "/b/c/h"),
+            ("g;x=1/./y", "/b/c/g;x=1/y"),
+            ("g;x=1/../y", "/b/c/y"),
+            ("g?y/../x", "/b/c/g?y/../x"),
+            ("g#s/../x", "/b/c/g"),
+            ("//a/b/./c/../d?y/../x", "/b/d?y/../x"),
+            ("http://a/../d/.", "/d/"),
+        ] {
+            assert_eq!(url("ws://a/b/c/d;p?q", location), format!("ws://a{resource}"), "{location}");
+        }
+        assert_eq!(url("ws://a/b/c/d;p?q", "//g"), "ws://g");
     }
 
     #[cfg(unix)]
