@@ -4,6 +4,7 @@
 mod answers;
 #[path = "../common/mod.rs"]
 mod common;
+mod redirects;
 mod refusals;
 
 use std::io::{Read, Write};
