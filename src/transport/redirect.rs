@@ -1,5 +1,7 @@
 //! What to request next, when an answer names another address (RFC 9110, section 15.4).
 
+use std::borrow::Cow;
+
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Rejection};
 use crate::protocol::UpgradeRequest;
@@ -66,11 +68,12 @@ fn resolve(base: &str, location: &str) -> Result<String, String> {
         return Ok(with_plain_path(&format!("{scheme}:{location}")));
     }
     let (path, query) = cut_query(resource);
-    let path = if path.is_empty() { "/" } else { path };
+    // As the request line has it, the resource begins with a slash.
+    let path = if path.starts_with('/') { path.into() } else { Cow::from(format!("/{path}")) };
     let (relative, own_query) = cut_query(location);
     let query = if relative.is_empty() && own_query.is_empty() { query } else { own_query };
     let path = if relative.is_empty() {
-        path.to_owned()
+        path.into_owned()
     } else if relative.starts_with('/') {
         without_dots(relative)
     } else {
@@ -88,18 +91,19 @@ fn scheme_of(reference: &str) -> Option<(&str, &str)> {
     is_scheme.then_some((scheme, rest))
 }
 
-/// The part of a URL in front of its resource, and the resource. That of a Unix socket ends with a colon.
-fn split(url: &str) -> (&str, &str) {
+/// The part of a URL in front of its resource, and the resource. In front of the resource of a Unix socket is a colon.
+fn split(url: &str) -> (Cow<'_, str>, &str) {
     let (scheme, rest) = url.split_once(':').unwrap_or(("", url));
     let start = scheme.len() + 1;
     let slashes = if rest.starts_with("//") { 2 } else { 0 };
     if scheme.to_ascii_lowercase().ends_with("+unix") {
-        let colon = rest.find(':').map(|at| start + at + 1);
-        return colon.map_or((url, ""), |colon| url.split_at(colon));
+        let (socket, resource) = url.split_at(rest.find([':', '?']).map_or(url.len(), |at| start + at));
+        return (format!("{socket}:").into(), resource.strip_prefix(':').unwrap_or(resource));
     }
     let authority = start + slashes;
     let end = url[authority..].find(['/', '?']).map_or(url.len(), |at| authority + at);
-    url.split_at(end)
+    let (origin, resource) = url.split_at(end);
+    (origin.into(), resource)
 }
 
 /// A reference without its query, and its query with the question mark.
@@ -153,6 +157,8 @@ fn with_userinfo(url: &str, other: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::config::ConnectionConfig;
 
@@ -242,10 +248,43 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn a_unix_socket_is_left_for_a_host_and_never_chosen_by_a_server() {
-        assert_eq!(url("ws+unix:/run/a.sock:/x/y", "z"), "ws+unix:/run/a.sock:/x/z");
+        for (base, there) in [
+            ("ws+unix:/run/a.sock:/x/y", "/x/z"),
+            ("ws+unix:/run/a.sock:x/y?a:b", "/x/z"),
+            ("ws+unix:/run/a.sock:x", "/z"),
+            ("ws+unix:/run/a.sock:", "/z"),
+            ("ws+unix:/run/a.sock?x=1:2", "/z"),
+            ("ws+unix:/run/a.sock", "/z"),
+        ] {
+            assert_eq!(url(base, "z"), format!("ws+unix:/run/a.sock:{there}"), "{base}");
+        }
+        assert_eq!(url("ws+unix:///run/a.sock?x=1", "?y"), "ws+unix:///run/a.sock:/?y");
         assert_eq!(url("ws+unix:/run/a.sock:/x", "http://h/z"), "ws://h/z");
         for location in ["ws+unix:/run/b.sock", "wss+unix:/run/b.sock:/x"] {
             assert_eq!(url("wss://h", location), "a server must not choose a socket of this machine");
+        }
+    }
+
+    #[cfg(unix)]
+    proptest! {
+        #[test]
+        fn whatever_a_server_names_is_a_request_that_can_be_made_or_says_why_not(
+            base in prop::sample::select(vec![
+                "ws://ann:s3cret@h/x?k=1", "wss://h:81", "ws://[::1]?q", "ws+unix:/run/a:b?q", "wss+unix:///a?q",
+            ]),
+            location in "(wss?:|https?:|ws\\+unix:|//|[a-z]:)?[a-z@:/?#.%ü \\[\\]-]{0,12}",
+        ) {
+            let config = ConnectionConfig::new(base);
+            let secure = base.starts_with("wss");
+            match next(&config, &location) {
+                Ok(next) => {
+                    let endpoint = next.check().unwrap();
+                    prop_assert!(endpoint.secure || !secure, "{}", next.url);
+                    prop_assert!(endpoint.path.is_none() || base.contains("+unix"), "{}", next.url);
+                    prop_assert!(endpoint.host.as_bytes() == b"h" || !next.url.contains("s3cret"), "{}", next.url);
+                }
+                Err(why) => prop_assert!(!why.contains("s3cret"), "{why}"),
+            }
         }
     }
 
