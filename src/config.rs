@@ -93,12 +93,23 @@ pub struct ConnectionConfig {
     pub require_subprotocol: bool,
     /// How many redirects an attempt follows: answers 301, 302, 303, 307 and 308 with a `Location`. The time of the attempt
     /// is not prolonged. An address may be relative, and `http` and `https` mean `ws` and `wss`. A redirect from `wss` to
-    /// `ws` or to a Unix socket is never followed. The next attempt begins at the configured URL again. Default 0: none is
-    /// followed.
+    /// `ws` or to a Unix socket is never followed. What can't be followed is a refusal, whose text says why. The next attempt
+    /// begins at the configured URL again. At most 20, as in browsers. Default 0: none is followed.
     ///
     /// A redirect to another origin (scheme, host or port) takes no credentials along: no user and password of the URL, no
     /// `Host`, no header but harmless ones such as `User-Agent`, and no subprotocol that holds a token: what is a secret by
     /// the rules of [`Error`](crate::Error). From port 80 of a host to TLS on its port 443 the origin counts as the same.
+    /// If no subprotocol is left and [`require_subprotocol`](field@Self::require_subprotocol) is set, the redirect is not
+    /// followed. A user and password in the address itself are used there. The settings of [`tls`](field@Self::tls) hold for
+    /// every server on the way: each gets the client certificate, and is checked for the configured name.
+    ///
+    /// ```no_run
+    /// use tautline::{Client, ConnectionConfig};
+    ///
+    /// let client = Client::connect(ConnectionConfig::new("wss://example.com/socket").redirects(3))?;
+    /// # drop(client);
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
     pub redirects: u32,
     /// The settings of TLS for `wss://`: other roots, a client certificate, a fingerprint. Default: the system's roots.
     pub tls: TlsConfig,
@@ -278,6 +289,12 @@ impl ConnectionConfig {
             );
             return invalid("delivery", why);
         }
+        if self.redirects > MOST_REDIRECTS {
+            return invalid(
+                "redirects",
+                format!("it is {}; at most {MOST_REDIRECTS} are allowed", self.redirects),
+            );
+        }
         if self.spin > LONGEST_SPIN {
             let why = format!(
                 "it is {:?}; at most {LONGEST_SPIN:?} is allowed, because longer polling costs more than the sleep that it avoids",
@@ -383,6 +400,9 @@ pub(crate) fn deadline(now: Instant, after: Duration) -> Instant {
 }
 
 const LONGEST_SPIN: Duration = Duration::from_millis(1);
+
+/// More of them in a row are a loop. The secrets of each request are kept.
+const MOST_REDIRECTS: u32 = 20;
 
 /// The allowed sizes of a thread's stack. JSON with 127 levels, the deepest that is parsed, takes up to 224 KiB in a
 /// build without optimisation.

@@ -67,6 +67,7 @@ fn a_bad_setting_is_named_with_what_it_is_and_what_is_allowed() {
             config().delivery(Delivery::AtLeastOnce).heartbeat(HeartbeatConfig::off()),
             "delivery can't be used: it is AtLeastOnce, which needs the confirmations of Beat::WebSocketPing or of Confirmation::Acknowledgement, but heartbeat.beat is Off",
         ),
+        (config().redirects(21), "redirects can't be used: it is 21; at most 20 are allowed"),
         (
             config().spin(Duration::from_millis(1) + Duration::from_nanos(1)),
             "spin can't be used: it is 1.000001ms; at most 1ms is allowed",
