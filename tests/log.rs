@@ -92,6 +92,31 @@ fn server() -> Server {
 }
 
 #[test]
+fn each_step_of_a_redirect_is_logged_with_its_endpoints_alone() {
+    let last = server_that(|head| good_answer(head, ""));
+    let location = last.url().replace("ws://", "http://bob:s3cret-password@") + "/s3cret?token=s3cret";
+    let answer = format!("HTTP/1.1 307 On\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
+    let first = server_that(move |_| answer.clone());
+    let journal = logged(|| {
+        let config = quick(&(first.url() + "/s3cret?token=s3cret")).redirects(1);
+        let _ = Client::connect(config).unwrap().terminate();
+    });
+    let step = format!("{} redirects to {}", first.address(), last.address());
+    let told = journal.iter().find(|(_, target, text)| target.starts_with("tautline") && *text == step);
+    assert!(told.is_some_and(|(level, ..)| *level == Level::Info), "{journal:?}");
+    assert!(journal.iter().all(|(_, _, text)| !text.contains("s3cret")), "{journal:?}");
+}
+
+/// A server that answers each request so.
+fn server_that(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Server {
+    Server::start(move |_, mut stream| {
+        let head = read_head(&mut stream);
+        let _ = stream.write_all(answer(&head).as_bytes());
+        while read_frame(&mut stream).is_some() {}
+    })
+}
+
+#[test]
 fn no_secret_is_logged_by_anybody_and_no_payload_by_this_library() {
     let url = |server: &Server| {
         server.url().replace("ws://", "ws://bob:s3cret-password@") + "/path?token=s3cret-query"

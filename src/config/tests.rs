@@ -67,7 +67,6 @@ fn a_bad_setting_is_named_with_what_it_is_and_what_is_allowed() {
             config().delivery(Delivery::AtLeastOnce).heartbeat(HeartbeatConfig::off()),
             "delivery can't be used: it is AtLeastOnce, which needs the confirmations of Beat::WebSocketPing or of Confirmation::Acknowledgement, but heartbeat.beat is Off",
         ),
-        (config().redirects(21), "redirects can't be used: it is 21; at most 20 are allowed"),
         (
             config().spin(Duration::from_millis(1) + Duration::from_nanos(1)),
             "spin can't be used: it is 1.000001ms; at most 1ms is allowed",
@@ -144,6 +143,7 @@ fn a_bad_setting_of_tls_is_named_with_what_is_wrong() {
 fn a_bad_setting_of_the_network_is_named_with_what_it_is_and_what_is_allowed() {
     let (network, second) = (NetworkConfig::default, Duration::from_secs(1));
     for (config, says) in [
+        (config().redirects(21), "redirects can't be used: it is 21; at most 20 are allowed"),
         (
             config().network(network().attempt_delay(Duration::from_nanos(9_999_999))),
             "network.attempt_delay can't be used: it is 9.999999ms; at least 10ms is needed",
