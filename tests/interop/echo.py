@@ -167,6 +167,7 @@ def arguments():
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--cert", help="a certificate, for TLS")
     parser.add_argument("--key", help="its key")
+    parser.add_argument("--client-ca", help="want a certificate of the client that this authority has signed")
     parser.add_argument("--ping", type=float, help="seconds between pings; ten times as long to answer")
     parser.add_argument("--basic", help="USER:PASSWORD")
     parser.add_argument("--subprotocol")
@@ -181,6 +182,9 @@ async def main():
     if given.cert:
         options["ssl"] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         options["ssl"].load_cert_chain(given.cert, given.key)
+        if given.client_ca:
+            options["ssl"].load_verify_locations(given.client_ca)
+            options["ssl"].verify_mode = ssl.CERT_REQUIRED
     if given.basic:
         user, _, password = given.basic.partition(":")
         options["process_request"] = basic_auth(realm="interop", credentials=(user, password))

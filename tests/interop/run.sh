@@ -8,14 +8,15 @@
 #        sessions   tests/interop_session.rs: logins and requests, against a gateway on websockets
 #        protocols  tests/interop_protocols.rs: examples against Socket.IO, graphql-ws and Node's inspector
 #        front      tests/interop_front.rs: ws behind nginx, plain and over TLS
+#        proxies    tests/interop_proxies.rs: through tinyproxy, squid, microsocks and dante; ws behind haproxy
 #        brokers    tests/interop_brokers.rs: the examples mqtt and nats, against mosquitto and nats-server
 #        stomp      tests/interop_stomp.rs: the example stomp, against RabbitMQ, which is killed
 #        conformance  examples/autobahn.rs against the Autobahn cases, without those on compression
 #        netfault   tests/interop_netfault.rs: half-open lines, in a network namespace of the run's own; needs root
 #
-# Needs cargo, python3 with venv and pip, node (18.3) with npm, openssl, nginx, mosquitto, nats-server, rabbitmq-server, ip
-# and nft. All it makes is in target/interop; only the last seven are installed for the whole system, where they are missing,
-# by root on Debian.
+# Needs cargo, python3 with venv and pip, node (18.3) with npm, openssl, nginx, tinyproxy, squid, microsocks, danted, haproxy,
+# mosquitto, nats-server, rabbitmq-server, ip and nft. All it makes is in target/interop; only those from openssl on are
+# installed for the whole system, where they are missing, by root on Debian.
 # Ends with the status of the tests, or with 77 when something can't be installed or made: it says what.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -95,6 +96,16 @@ need_nginx() {
     need_command nginx nginx-light
 }
 
+need_proxies() {
+    # Where Debian has some of them, and not every user looks.
+    PATH=$PATH:/usr/sbin
+    need_command tinyproxy tinyproxy
+    need_command squid squid
+    need_command microsocks microsocks
+    need_command danted dante-server
+    need_command haproxy haproxy
+}
+
 # A network namespace with nothing but a loopback of its own, and the rules of the faults.
 need_namespace() {
     local log=$work/logs/netfault.log why=
@@ -119,8 +130,8 @@ need_namespace() {
 need_certificates() {
     need_command openssl openssl
     local certs=$work/certs log=$work/logs/certs.log
-    # Made anew when they end within a day.
-    openssl x509 -in "$certs/good.pem" -noout -checkend 86400 >/dev/null 2>&1 && return
+    # Made anew when they end within a day, or when there was less to make.
+    [ -e "$certs/client.p12" ] && openssl x509 -in "$certs/good.pem" -noout -checkend 86400 >/dev/null 2>&1 && return
     say "making certificates"
     rm -rf "$certs" "$certs.new"
     if ! "$here/certs.sh" "$certs.new" >"$log" 2>&1; then
@@ -164,6 +175,19 @@ stop() {
     exit "$status"
 }
 
+# free_ports COUNT: ports that were free a moment ago, for servers that can't choose theirs themselves.
+free_ports() {
+    python3 -c '
+import socket, sys
+all = [socket.create_server(("127.0.0.1", 0)) for _ in range(int(sys.argv[1]))]
+print(*(one.getsockname()[1] for one in all))' "$1"
+}
+
+# Whether there is an IPv6 loopback.
+has_ipv6() {
+    python3 -c 'import socket; socket.socket(socket.AF_INET6).bind(("::1", 0))' 2>/dev/null
+}
+
 # start NAME URL COMMAND...: starts a server, which writes its port to the file that --port-file names, waits for that
 # port, and exports TAUTLINE_NAME: the URL with the port. One that was started already is left alone.
 start() {
@@ -185,21 +209,20 @@ start() {
 }
 
 # start_nginx NAME: starts nginx in front of NODE_WS, in a directory of its own, and exports that as TAUTLINE_NAME_DIR
-# and the URLs as TAUTLINE_NAME_WS and TAUTLINE_NAME_WSS. It can't choose its ports itself: it gets some that were free a
-# moment ago, and others if they are not any more.
+# and the URLs as TAUTLINE_NAME_WS, TAUTLINE_NAME_WSS and so on. It can't choose its ports itself: it gets some that were
+# free a moment ago, and others if they are not any more.
 start_nginx() {
-    local name=$1 dir=$ports/$1 log=$work/logs/$1.log user= round tries plain tls
+    local name=$1 dir=$ports/$1 log=$work/logs/$1.log user= ipv6= round tries plain tls expired wrong_name client tls12
     # As anybody but root, it stays who it is.
     [ "$(id -u)" != 0 ] || user="user $(id -un) $(id -gn);"
     for round in 1 2 3 4 5; do
         rm -rf "$dir"
         mkdir -p "$dir/flags" "$dir/temp"
-        read -r plain tls < <("$python" -c '
-import socket
-both = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-print(*(one.getsockname()[1] for one in both))')
+        read -r plain tls expired wrong_name client tls12 < <(free_ports 6)
+        ! has_ipv6 || ipv6="listen [::1]:$tls ssl;"
         echo 'bob:{PLAIN}correct horse' >"$dir/users"
-        sed -e "s/@PLAIN@/$plain/; s/@TLS@/$tls/; s/@UPSTREAM@/${TAUTLINE_NODE_WS##*:}/; s/@USER@/$user/" \
+        sed -e "s/@PLAIN@/$plain/; s/@IPV6@/$ipv6/; s/@TLS@/$tls/; s/@EXPIRED@/$expired/; s/@WRONG_NAME@/$wrong_name/
+            s/@CLIENT@/$client/; s/@TLS12@/$tls12/; s/@UPSTREAM@/${TAUTLINE_NODE_WS##*:}/; s/@USER@/$user/" \
             "$here/nginx.conf" >"$dir/nginx.conf"
         nginx -p "$dir/" -c nginx.conf >"$log" 2>&1 &
         pids+=("$!")
@@ -215,10 +238,52 @@ print(*(one.getsockname()[1] for one in both))')
         done
         export "TAUTLINE_${name}_DIR=$dir"
         export "TAUTLINE_${name}_WS=ws://127.0.0.1:$plain" "TAUTLINE_${name}_WSS=wss://localhost:$tls"
+        export "TAUTLINE_${name}_IPV6=${ipv6:+wss://[::1]:$tls}" "TAUTLINE_${name}_EXPIRED=wss://localhost:$expired"
+        export "TAUTLINE_${name}_WRONG_NAME=wss://localhost:$wrong_name" "TAUTLINE_${name}_CLIENT=wss://localhost:$client"
+        export "TAUTLINE_${name}_TLS12=wss://localhost:$tls12"
         return
     done
     cat "$log" >&2
     say "nginx does not start: $name, round $round"
+    exit 1
+}
+
+# start_proxy NAME PORTS EDITS CONFIGURATION COMMAND...: starts a proxy on as many ports as there are words in PORTS, and
+# exports each as TAUTLINE_NAME_PORT, with that word for PORT. They, and what the sed script EDITS puts in, stand in the
+# configuration, which may be - for none, and in the command. A test that stops the proxy and starts it again finds its
+# process in TAUTLINE_NAME_PID, and its command, word by line, in TAUTLINE_NAME_RUN.
+start_proxy() {
+    local name=$1 words edits=$3 configuration=$4 dir=$ports/$1 log=$work/logs/$1.log round tries numbers place run command
+    read -ra words <<<"$2"
+    shift 4
+    mkdir -p "$dir"
+    for round in 1 2 3 4 5; do
+        read -ra numbers < <(free_ports "${#words[@]}")
+        run="s|@DIR@|$dir|g; s|@CERTS@|$work/certs|g; $edits"
+        for place in "${!words[@]}"; do
+            run+="; s/@${words[place]}@/${numbers[place]}/"
+            export "TAUTLINE_${name}_${words[place]}=${numbers[place]}"
+        done
+        [ "$configuration" = - ] || sed -e "$run" "$here/$configuration" >"$dir/$configuration"
+        run=$(printf '%s\n' "$@" | sed -e "$run")
+        mapfile -t command <<<"$run"
+        "${command[@]}" >"$log" 2>&1 &
+        pids+=("$!")
+        export "TAUTLINE_${name}_PID=$!" "TAUTLINE_${name}_RUN=$run"
+        for place in "${numbers[@]}"; do
+            tries=600
+            until (exec 3<>"/dev/tcp/127.0.0.1/$place") 2>/dev/null; do
+                tries=$((tries - 1))
+                if [ "$tries" = 0 ] || ! kill -0 "${pids[-1]}" 2>/dev/null; then
+                    continue 3
+                fi
+                sleep 0.05
+            done
+        done
+        return
+    done
+    cat "$log" >&2
+    say "the proxy $name does not start: ${command[*]}"
     exit 1
 }
 
@@ -230,7 +295,7 @@ start_mosquitto() {
     for round in 1 2 3 4 5; do
         rm -rf "$dir"
         mkdir -p "$dir"
-        port=$(python3 -c 'import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])')
+        port=$(free_ports 1)
         mosquitto_passwd -c -b "$dir/passwords" bob "open sesame"
         sed -e "s/@PORT@/$port/; s/@USER@/$user/; s|@DIR@|$dir|" "$here/mosquitto.conf" >"$dir/mosquitto.conf"
         mosquitto -c "$dir/mosquitto.conf" >"$log" 2>&1 &
@@ -292,10 +357,7 @@ start_rabbitmq() {
     for round in 1 2 3 4 5; do
         rm -rf "$dir"
         mkdir -p "$dir/home"
-        read -r port epmd distribution < <(python3 -c '
-import socket
-all = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-print(*(one.getsockname()[1] for one in all))')
+        read -r port epmd distribution < <(free_ports 3)
         sed -e "s/@PORT@/$port/" "$here/rabbitmq.conf" >"$dir/rabbitmq.conf"
         echo '[rabbitmq_web_stomp].' >"$dir/plugins"
         ERL_EPMD_ADDRESS=127.0.0.1 epmd -port "$epmd" >"$work/logs/epmd.log" 2>&1 &
@@ -362,12 +424,13 @@ servers() {
     start PY_WSS wss://localhost "${py[@]}" "${good[@]}"
     start PY_EXPIRED wss://localhost "${py[@]}" "${expired[@]}"
     start PY_WRONG_NAME wss://localhost "${py[@]}" "${wrong_name[@]}"
+    start PY_CLIENT wss://localhost "${py[@]}" "${good[@]}" --client-ca "$TAUTLINE_CA"
     start PY_PINGING ws://127.0.0.1 "${py[@]}" --ping 0.05
     start NODE_WSS wss://localhost "${node[@]}" "${good[@]}"
     start NODE_EXPIRED wss://localhost "${node[@]}" "${expired[@]}"
     start NODE_WRONG_NAME wss://localhost "${node[@]}" "${wrong_name[@]}"
     export TAUTLINE_PY_IPV6=
-    if "$python" -c 'import socket; socket.socket(socket.AF_INET6).bind(("::1", 0))' 2>/dev/null; then
+    if has_ipv6; then
         start PY_IPV6 'wss://[::1]' "${py[@]}" "${good[@]}" --host ::1
     else
         say "this machine has no IPv6 loopback: one test does nothing"
@@ -405,6 +468,31 @@ front() {
     start_nginx NGINX_STOPPED
     # They wait more than they work.
     cargo test --test interop_front -- --ignored --test-threads 8
+}
+
+proxies() {
+    local upstream upstream_tls tinyproxy=(tinyproxy -d -c @DIR@/tinyproxy.conf)
+    local login='s/@IDLE@/600/; s/@LOGIN@/BasicAuth bob sesame\nConnectPort @UPSTREAM@\nConnectPort @UPSTREAM_TLS@/'
+    need_proxies
+    say "starting proxies"
+    common
+    start NODE_WSS wss://localhost "${node[@]}" "${good[@]}"
+    upstream="s/@UPSTREAM@/${TAUTLINE_NODE_WS##*:}/; s/@UPSTREAM_TLS@/${TAUTLINE_NODE_WSS##*:}/"
+    start_proxy TINYPROXY PORT 's/@IDLE@/600/; s/@LOGIN@//' tinyproxy.conf "${tinyproxy[@]}"
+    start_proxy TINYPROXY_LOGIN PORT "$login; $upstream" tinyproxy.conf "${tinyproxy[@]}"
+    start_proxy TINYPROXY_IDLE PORT 's/@IDLE@/2/; s/@LOGIN@//' tinyproxy.conf "${tinyproxy[@]}"
+    start_proxy SQUID "PORT TLS" "$upstream" squid.conf squid -N -f @DIR@/squid.conf
+    start_proxy MICROSOCKS PORT '' - microsocks -i 127.0.0.1 -p @PORT@
+    start_proxy MICROSOCKS_LOGIN PORT '' - microsocks -i 127.0.0.1 -p @PORT@ -u bob -P 'correct horse'
+    start_proxy DANTE PORT 's/@METHOD@/none/; s/@IDLE@/2/' danted.conf danted -f @DIR@/danted.conf -p @DIR@/pid
+    start_proxy DANTE_LOGIN PORT 's/@METHOD@/username/; s/@IDLE@/60/' danted.conf danted -f @DIR@/danted.conf -p @DIR@/pid
+    start_proxy HAPROXY "PLAIN TLS CLIENT TCP PROXY SILENT" "$upstream; s/@TINYPROXY@/$TAUTLINE_TINYPROXY_PORT/" haproxy.cfg \
+        haproxy -f @DIR@/haproxy.cfg
+    # Some that tests stop.
+    start_proxy TINYPROXY_STOPPED PORT 's/@IDLE@/600/; s/@LOGIN@//' tinyproxy.conf "${tinyproxy[@]}"
+    start_proxy MICROSOCKS_STOPPED PORT '' - microsocks -i 127.0.0.1 -p @PORT@
+    # They wait more than they work.
+    cargo test --test interop_proxies -- --ignored --test-threads 8
 }
 
 brokers() {
@@ -447,7 +535,7 @@ conformance() {
     cargo build --quiet --example autobahn
     rm -rf "$work/conformance"
     mkdir -p "$work/conformance"
-    port=$(python3 -c 'import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])')
+    port=$(free_ports 1)
     (cd "$work/conformance" && exec "$work/kosoku/bin/kosoku" -m fuzzingserver "127.0.0.1:$port" \
         -x '12.*' -x '13.*' -o reports) >"$work/logs/conformance.log" 2>&1 &
     pid=$!
@@ -477,7 +565,7 @@ netfault() {
 
 part=${1:-all}
 case $part in
-all | servers | sessions | protocols | front | brokers | stomp | conformance | netfault) ;;
+all | servers | sessions | protocols | front | proxies | brokers | stomp | conformance | netfault) ;;
 *)
     say "there is no part $part; see the head of $here/run.sh"
     exit 2
@@ -492,6 +580,7 @@ all)
     sessions
     protocols
     front
+    proxies
     brokers
     conformance
     netfault
