@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 use client::{config, connect, connected, counted, echo, lost, ms, receive, server, variable, wait_for};
 use common::{LONG, eventually};
 use tautline::{
-    Attempt, Client, CloseFrame, CloseReason, Context, DisconnectReason, Error, Event, Handshake,
-    HeartbeatConfig, Loss, Message, Protocol, Rejection, Retry, UpgradeRequest,
+    Attempt, Certificate, Client, CloseFrame, CloseReason, ConnectionConfig, Context, DisconnectReason,
+    Error, Event, Handshake, HeartbeatConfig, Identity, Loss, Message, Protocol, Rejection, Retry, TlsConfig,
+    TlsVersion, UpgradeRequest,
 };
 
 on_each_line! {
@@ -27,8 +28,18 @@ on_each_line! {
     both_sides_learn_how_the_other_ended_the_line,
     an_idle_line_is_cut_and_comes_back_by_itself,
     heartbeats_keep_an_idle_line,
-    a_refusal_is_told_in_full_and_is_final,
-    a_server_in_trouble_is_tried_again_but_not_before_it_asked_for,
+    a_401_names_the_login_it_wants_and_is_final,
+    a_403_is_final,
+    a_404_is_final,
+    a_301_names_the_other_address_and_is_final,
+    a_302_names_the_other_address_and_is_final,
+    a_307_to_a_websocket_over_tls_names_it_and_is_final,
+    a_redirect_leads_to_the_line_where_it_may_be_followed,
+    a_426_for_an_upgrade_that_was_not_handed_on_is_final,
+    a_429_is_tried_again_but_not_before_it_asked_for,
+    a_502_for_a_server_that_is_dead_is_tried_again,
+    a_503_is_tried_again_but_not_before_it_asked_for,
+    a_200_from_what_is_no_websocket_is_tried_again,
     the_time_the_server_asked_for_is_waited_out,
     credentials_open_the_line,
 }
@@ -121,61 +132,190 @@ fn assert_says(rejection: &Rejection, body: &str) {
     assert!(!said.starts_with("<html>") || said.trim_end().ends_with("</html>"), "{said}");
 }
 
-fn a_refusal_is_told_in_full_and_is_final(url: &str) {
-    let http = url.replacen("ws", "http", 1);
-    let tls = server("NGINX_WSS");
-    for (path, status, header, body) in [
-        ("/basic", 401, ("WWW-Authenticate", r#"Basic realm="front""#), "Authorization Required"),
-        ("/forbidden", 403, ("Content-Type", "text/html"), "403 Forbidden"),
-        ("/key", 403, ("Content-Type", "text/plain"), "a wrong key\n"),
-        ("/missing", 404, ("Content-Type", "text/plain"), "nothing here\n"),
-        ("/moved", 301, ("Location", &*format!("{http}/")), "301 Moved Permanently"),
-        ("/found", 302, ("Location", &*format!("{http}/")), "302 Found"),
-        ("/moved-to-tls", 307, ("Location", &*format!("{tls}/")), "307 Temporary Redirect"),
-        ("/forgetful", 426, ("Transfer-Encoding", "chunked"), "Upgrade Required"),
-    ] {
-        let url = format!("{url}{path}");
-        let (name, value) = header;
-        let check = |rejection: &Rejection| {
-            assert_eq!(rejection.status, status, "{path}");
-            assert_eq!(rejection.header(name), Some(value), "{path}");
-            assert!(rejection.header("server").is_some_and(|server| server.starts_with("nginx")), "{path}");
-            assert_says(rejection, body);
-        };
-        check(&refused(&url));
+/// What nginx answers to the upgrade, and what the client makes of it.
+struct Answer<'a> {
+    path: &'a str,
+    status: u16,
+    /// `None`: it has no such header.
+    header: (&'a str, Option<&'a str>),
+    body: &'a str,
+    /// The error's text.
+    text: &'a str,
+}
+
+impl Answer<'_> {
+    fn check(&self, rejection: &Rejection) {
+        let (name, value) = self.header;
+        assert_eq!((rejection.status, rejection.header(name)), (self.status, value));
+        assert!(rejection.header("server").is_some_and(|server| server.starts_with("nginx")));
+        assert_says(rejection, self.body);
+        assert_eq!(rejection.to_string(), self.text);
+    }
+
+    /// Checks that a client on its first attempt is closed.
+    fn is_final(&self, url: &str) {
+        let url = format!("{url}{}", self.path);
+        self.check(&refused(&url));
 
         let client = Client::start(config(&url)).unwrap();
         let (reason, retry_in, _) = lost(&client);
-        check(&rejection(reason));
-        assert_eq!(retry_in, None, "{path}");
+        self.check(&rejection(reason));
+        assert_eq!(retry_in, None);
         let closed = client.wait_closed_timeout(LONG);
-        let Ok(CloseReason::NotRetried(reason)) = closed else { panic!("{path}: {closed:?}") };
-        check(&rejection(reason));
-        assert_eq!(client.stats().attempts, 1, "{path}");
+        let Ok(CloseReason::NotRetried(reason)) = closed else { panic!("{closed:?}") };
+        self.check(&rejection(reason));
+        assert_eq!(client.stats().attempts, 1);
+    }
+
+    /// Checks that there is another attempt, but not before the server has asked for one.
+    fn is_tried_again(&self, url: &str) {
+        let url = format!("{url}{}", self.path);
+        self.check(&refused(&url));
+
+        let client = Client::start(config(&url)).unwrap();
+        let (reason, retry_in, _) = lost(&client);
+        self.check(&rejection(reason));
+        let asked = match self.header {
+            ("Retry-After", Some(seconds)) => Duration::from_secs(seconds.parse().unwrap()),
+            _ => Duration::ZERO,
+        };
+        assert!(retry_in.is_some_and(|retry_in| retry_in >= asked), "{retry_in:?}");
     }
 }
 
-fn a_server_in_trouble_is_tried_again_but_not_before_it_asked_for(url: &str) {
-    for (path, status, after, body) in [
-        ("/limit", 429, Some("1"), "slow down\n"),
-        ("/dead", 502, None, "502 Bad Gateway"),
-        ("/busy", 503, Some("2"), "try later\n"),
-        // It is no refusal, only no answer to what was asked.
-        ("/plain", 200, None, "no WebSocket\n"),
-    ] {
-        let url = format!("{url}{path}");
-        let check = |rejection: &Rejection| {
-            assert_eq!((rejection.status, rejection.header("Retry-After")), (status, after), "{path}");
-            assert_says(rejection, body);
-        };
-        check(&refused(&url));
-
-        let client = Client::start(config(&url)).unwrap();
-        let (reason, retry_in, _) = lost(&client);
-        check(&rejection(reason));
-        let asked = Duration::from_secs(after.map_or(0, |after| after.parse().unwrap()));
-        assert!(retry_in.is_some_and(|retry_in| retry_in >= asked), "{path}: {retry_in:?}");
+fn a_401_names_the_login_it_wants_and_is_final(url: &str) {
+    Answer {
+        path: "/basic",
+        status: 401,
+        header: ("WWW-Authenticate", Some(r#"Basic realm="front""#)),
+        body: "Authorization Required",
+        text: "the server answered 401 Unauthorized to the WebSocket upgrade",
     }
+    .is_final(url);
+}
+
+fn a_403_is_final(url: &str) {
+    Answer {
+        path: "/forbidden",
+        status: 403,
+        header: ("Content-Type", Some("text/html")),
+        body: "403 Forbidden",
+        text: "the server answered 403 Forbidden to the WebSocket upgrade",
+    }
+    .is_final(url);
+    Answer {
+        path: "/key",
+        status: 403,
+        header: ("Content-Type", Some("text/plain")),
+        body: "a wrong key\n",
+        text: r#"the server answered 403 Forbidden to the WebSocket upgrade: "a wrong key""#,
+    }
+    .is_final(url);
+}
+
+fn a_404_is_final(url: &str) {
+    Answer {
+        path: "/missing",
+        status: 404,
+        header: ("Content-Type", Some("text/plain")),
+        body: "nothing here\n",
+        text: r#"the server answered 404 Not Found to the WebSocket upgrade: "nothing here""#,
+    }
+    .is_final(url);
+}
+
+/// A redirect to another address, which the text names.
+fn is_redirected(url: &str, path: &str, status: u16, reason: &str, to: &str) {
+    let text = format!(
+        "the server answered {status} {reason} to the WebSocket upgrade, with another address: {to:?}. Redirects are not \
+         followed: use that URL (ws:// or wss://), or set redirects"
+    );
+    let body = format!("{status} {reason}");
+    let header = ("Location", Some(to));
+    // nginx's page has another name for a 302.
+    let body = body.replace("302 Moved Temporarily", "302 Found");
+    Answer { path, status, header, body: &body, text: &text }.is_final(url);
+}
+
+// nginx makes an address of the path.
+
+fn a_301_names_the_other_address_and_is_final(url: &str) {
+    let to = format!("{}/", url.replacen("ws", "http", 1));
+    is_redirected(url, "/moved", 301, "Moved Permanently", &to);
+}
+
+fn a_302_names_the_other_address_and_is_final(url: &str) {
+    let to = format!("{}/", url.replacen("ws", "http", 1));
+    is_redirected(url, "/found", 302, "Moved Temporarily", &to);
+}
+
+fn a_307_to_a_websocket_over_tls_names_it_and_is_final(url: &str) {
+    let to = format!("{}/", server("NGINX_WSS"));
+    is_redirected(url, "/moved-to-tls", 307, "Temporary Redirect", &to);
+}
+
+fn a_redirect_leads_to_the_line_where_it_may_be_followed(url: &str) {
+    for path in ["/moved", "/found", "/moved-to-tls"] {
+        let client = connect(config(&format!("{url}{path}")).tls(trusting()).redirects(1));
+        echo(&client);
+        assert_eq!(client.stats().attempts, 1);
+    }
+}
+
+fn a_426_for_an_upgrade_that_was_not_handed_on_is_final(url: &str) {
+    Answer {
+        path: "/forgetful",
+        status: 426,
+        header: ("Transfer-Encoding", Some("chunked")),
+        body: "Upgrade Required",
+        text: r#"the server answered 426 Upgrade Required to the WebSocket upgrade: "Upgrade Required""#,
+    }
+    .is_final(url);
+}
+
+fn a_429_is_tried_again_but_not_before_it_asked_for(url: &str) {
+    Answer {
+        path: "/limit",
+        status: 429,
+        header: ("Retry-After", Some("1")),
+        body: "slow down\n",
+        text: r#"the server answered 429 Too Many Requests to the WebSocket upgrade: "slow down""#,
+    }
+    .is_tried_again(url);
+}
+
+fn a_502_for_a_server_that_is_dead_is_tried_again(url: &str) {
+    Answer {
+        path: "/dead",
+        status: 502,
+        header: ("Retry-After", None),
+        body: "502 Bad Gateway",
+        text: "the server answered 502 Bad Gateway to the WebSocket upgrade",
+    }
+    .is_tried_again(url);
+}
+
+fn a_503_is_tried_again_but_not_before_it_asked_for(url: &str) {
+    Answer {
+        path: "/busy",
+        status: 503,
+        header: ("Retry-After", Some("2")),
+        body: "try later\n",
+        text: r#"the server answered 503 Service Temporarily Unavailable to the WebSocket upgrade: "try later""#,
+    }
+    .is_tried_again(url);
+}
+
+/// It is no refusal, only no answer to what was asked.
+fn a_200_from_what_is_no_websocket_is_tried_again(url: &str) {
+    Answer {
+        path: "/plain",
+        status: 200,
+        header: ("Retry-After", None),
+        body: "no WebSocket\n",
+        text: r#"the server answered 200 OK to the WebSocket upgrade: "no WebSocket""#,
+    }
+    .is_tried_again(url);
 }
 
 fn the_time_the_server_asked_for_is_waited_out(url: &str) {
@@ -209,6 +349,105 @@ fn credentials_open_the_line(url: &str) {
     connected(&client);
     echo(&client);
     assert_eq!(client.stats().attempts, 2);
+}
+
+/// Checks what a TLS handshake fails with, by the beginning of the text, and that it is tried again: it may be mended at
+/// the server.
+fn tls_fails(config: &ConnectionConfig, reason: &str) {
+    let check = |error: &Error| {
+        let Error::Tls { host, .. } = error else { panic!("{error:?}") };
+        let shown = error.to_string();
+        assert!(shown.starts_with(&format!("TLS with {host}: {reason}")), "{shown}");
+    };
+    check(&Client::connect(config.clone()).unwrap_err());
+
+    let client = Client::start(config.clone()).unwrap();
+    let (reason, retry_in, _) = lost(&client);
+    let DisconnectReason::ConnectFailed(error) = &reason else { panic!("{reason:?}") };
+    check(error);
+    assert!(retry_in.is_some());
+}
+
+#[test]
+#[ignore = "needs the real servers that tests/interop/run.sh starts"]
+fn an_expired_certificate_is_told_with_what_to_do_and_tried_again() {
+    let says = "the server's certificate has expired; it has to be renewed there, unless this machine's clock is wrong";
+    tls_fails(&config(&server("NGINX_EXPIRED")), says);
+}
+
+#[test]
+#[ignore = "needs the real servers that tests/interop/run.sh starts"]
+fn a_certificate_for_another_name_is_told_with_what_to_do_and_tried_again() {
+    let says = "the server's certificate is not for the name localhost; connect by a name that is in it";
+    tls_fails(&config(&server("NGINX_WRONG_NAME")), says);
+}
+
+/// Its certificate is checked, and that it has no WebSocket there is its own affair.
+#[test]
+#[ignore = "needs the real servers that tests/interop/run.sh starts"]
+fn a_certificate_for_another_name_is_taken_by_who_asks_for_that_name() {
+    let tls = trusting().server_name("elsewhere.invalid");
+    let error = Client::connect(config(&server("NGINX_WRONG_NAME")).tls(tls)).unwrap_err();
+    assert!(matches!(&error, Error::UpgradeRejected(rejection) if rejection.status == 404), "{error:?}");
+}
+
+#[test]
+#[ignore = "needs the real servers that tests/interop/run.sh starts"]
+fn a_certificate_of_an_unknown_authority_is_told_with_what_to_do_and_tried_again() {
+    let says = "the server's certificate was issued by nobody whom this system trusts, or the server does not send the \
+                certificates in between; make it one that this system trusts, or trust it";
+    tls_fails(&ConnectionConfig::new(server("NGINX_WSS")), says);
+}
+
+/// Trusts the test's CA.
+fn trusting() -> TlsConfig {
+    TlsConfig::default().root(Certificate::from_pem(std::fs::read(variable("TAUTLINE_CA")).unwrap()))
+}
+
+#[test]
+#[ignore = "needs the real servers that tests/interop/run.sh starts"]
+fn nginx_answers_a_missing_client_certificate_with_a_400_that_is_final() {
+    Answer {
+        path: "",
+        status: 400,
+        header: ("Content-Type", Some("text/html")),
+        body: "No required SSL certificate was sent",
+        text: "the server answered 400 Bad Request to the WebSocket upgrade",
+    }
+    .is_final(&server("NGINX_CLIENT"));
+}
+
+#[test]
+#[ignore = "needs the real servers that tests/interop/run.sh starts"]
+fn a_client_certificate_opens_the_line() {
+    let certs = Path::new(&variable("TAUTLINE_CA")).with_file_name("");
+    let read = |name: &str| std::fs::read(certs.join(name)).unwrap();
+    for identity in [
+        Identity::from_pem(read("client.pem"), read("client.key")),
+        Identity::from_pkcs12(read("client.p12"), "open sesame"),
+    ] {
+        echo(&connect(config(&server("NGINX_CLIENT")).tls(trusting().identity(identity))));
+    }
+}
+
+#[test]
+#[ignore = "needs the real servers that tests/interop/run.sh starts"]
+fn a_server_that_knows_nothing_newer_than_tls_1_2_is_reached_unless_that_is_too_old() {
+    let url = server("NGINX_TLS12");
+    echo(&connect(config(&url)));
+    let tls = trusting().min_version(TlsVersion::Tls13);
+    let says =
+        "the server and this system have no TLS version or cipher in common; one of them has to be updated";
+    tls_fails(&config(&url).tls(tls), says);
+}
+
+#[test]
+#[ignore = "needs the real servers that tests/interop/run.sh starts"]
+fn an_ipv6_address_is_reached_over_tls() {
+    let url = server("NGINX_IPV6");
+    if !url.is_empty() {
+        echo(&connect(config(&url)));
+    }
 }
 
 /// Has another key for each attempt, and doesn't take the refusal of one for the last word.
