@@ -326,6 +326,26 @@ fn a_certificate_that_is_no_good_is_refused_with_what_is_wrong() {
     }
 }
 
+/// With TLS 1.3 the handshake is over for the client, which asks for the upgrade already, when the server judges the
+/// certificate. This one then ends TCP without an alert, and resets it if the request has come.
+#[test]
+#[ignore = "needs the real servers that tests/interop/run.sh starts"]
+fn a_server_that_leaves_over_a_missing_client_certificate_is_tried_again() {
+    for _ in 0..20 {
+        let client = Client::start(config(&server("PY_CLIENT"))).unwrap();
+        let (reason, retry_in, _) = lost(&client);
+        let DisconnectReason::ConnectFailed(Error::Upgrade { host, .. }) = &reason else {
+            panic!("{reason:?}")
+        };
+        let shown = reason.to_string();
+        let says =
+            ["it ended the connection without a word", "the connection broke: Connection reset by peer"]
+                .map(|says| format!("{host} did not answer the WebSocket upgrade as it should: {says}"));
+        assert!(says.iter().any(|says| shown.starts_with(says)), "{shown}");
+        assert!(retry_in.is_some());
+    }
+}
+
 #[test]
 #[ignore = "needs the real servers that tests/interop/run.sh starts"]
 fn a_certificate_that_may_be_mended_is_tried_again() {
