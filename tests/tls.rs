@@ -52,6 +52,7 @@ with_each_backend! {
     messages_in_one_record_arrive_though_the_socket_falls_silent,
     tls_to_a_port_that_speaks_plain_says_so_and_what_to_do,
     a_certificate_that_is_no_good_is_told_in_words_with_what_to_do,
+    a_handshake_that_the_server_refuses_may_lack_a_certificate_of_the_client,
     a_broken_record_behind_the_upgrade_is_an_error_of_tls_and_no_end,
     a_pinned_certificate_is_compared_before_a_byte_of_the_request_goes_out,
     a_pin_alone_trusts_a_certificate_that_nobody_vouches_for,
@@ -437,6 +438,18 @@ fn a_certificate_that_is_no_good_is_told_in_words_with_what_to_do(backend: TlsBa
         assert!(!exact || (shown.contains(says) && shown.contains(to_do)), "{what}: {shown}");
         assert!(!shown.contains("SSL routines"), "{what}: {shown}");
     }
+}
+
+/// OpenSSL's servers send this alert over TLS 1.2 to a client that has no certificate.
+fn a_handshake_that_the_server_refuses_may_lack_a_certificate_of_the_client(backend: TlsBackend) {
+    let server = raw(|mut stream| {
+        hear(&mut stream);
+        stream.write_all(&[0x15, 3, 3, 0, 2, 2, 40]).unwrap();
+    });
+    let config = ConnectionConfig::new(format!("wss://localhost:{}", server.address().port()));
+    let (error, shown) = refused(config.tls(trusting(backend)));
+    assert!(matches!(error, Error::Tls { .. }), "{error:?}");
+    assert!(shown.contains("TlsConfig::identity") && shown.contains("no TLS version"), "{shown}");
 }
 
 const SELF_SIGNED: &str =

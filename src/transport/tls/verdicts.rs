@@ -104,18 +104,23 @@ const VERDICTS: &[(&[&str], &str)] = &[
         &[
             "unsupported protocol",
             "alert protocol version",
-            "alert handshake failure",
             "alert insufficient security",
             "no protocols available",
             "peerincompatible(",
             "alertreceived(protocolversion)",
-            "alertreceived(handshakefailure)",
             "alertreceived(insufficientsecurity)",
             "code: -9836",
             "code: -9801",
             "code: -2146893007",
         ],
         "the server and this system have no TLS version or cipher in common; one of them has to be updated, unless \
+         TlsConfig::min_version is too high for the server",
+    ),
+    (
+        // Until TLS 1.2 this alert stands for both, and no other for a certificate that is missing (RFC 5246, section 7.4.6).
+        &["alert handshake failure", "alertreceived(handshakefailure)"],
+        "the server refused the handshake; if it wants a certificate of the client, set one by TlsConfig::identity, and \
+         otherwise it and this system have no TLS version or cipher in common: one of them has to be updated, unless \
          TlsConfig::min_version is too high for the server",
     ),
     (
@@ -162,7 +167,7 @@ mod tests {
             ),
             (
                 "error:0A000410:SSL routines:ssl3_read_bytes:sslv3 alert handshake failure",
-                "no TLS version or cipher",
+                "if it wants a certificate of the client, set one by TlsConfig::identity, and otherwise",
             ),
             (
                 "error:0A00045C:SSL routines:ssl3_read_bytes:tlsv13 alert certificate required",
