@@ -53,6 +53,7 @@ with_each_backend! {
     tls_to_a_port_that_speaks_plain_says_so_and_what_to_do,
     a_certificate_that_is_no_good_is_told_in_words_with_what_to_do,
     a_handshake_that_the_server_refuses_may_lack_a_certificate_of_the_client,
+    an_end_instead_of_an_answer_may_be_about_a_certificate_of_the_client,
     a_broken_record_behind_the_upgrade_is_an_error_of_tls_and_no_end,
     a_pinned_certificate_is_compared_before_a_byte_of_the_request_goes_out,
     a_pin_alone_trusts_a_certificate_that_nobody_vouches_for,
@@ -450,6 +451,24 @@ fn a_handshake_that_the_server_refuses_may_lack_a_certificate_of_the_client(back
     let (error, shown) = refused(config.tls(trusting(backend)));
     assert!(matches!(error, Error::Tls { .. }), "{error:?}");
     assert!(shown.contains("TlsConfig::identity") && shown.contains("no TLS version"), "{shown}");
+}
+
+fn an_end_instead_of_an_answer_may_be_about_a_certificate_of_the_client(backend: TlsBackend) {
+    // The one ends as TLS does, and the other as TCP alone.
+    for with_alert in [true, false] {
+        let acceptor = tls_acceptor();
+        let server = Server::start(move |_, stream| {
+            let Ok(mut stream) = acceptor.accept(stream) else { return };
+            let _ = read_head(&mut stream);
+            if with_alert {
+                let _ = stream.shutdown();
+            }
+        });
+        let (error, shown) = refused(over_tls(&server, backend));
+        assert!(matches!(error, Error::Upgrade { .. }), "{error:?}");
+        assert!(shown.contains("it ended the connection without a word; if the server wants"), "{shown}");
+        assert!(shown.ends_with("set one by TlsConfig::identity"), "{shown}");
+    }
 }
 
 const SELF_SIGNED: &str =

@@ -19,7 +19,7 @@ use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::transport::link::{Layer, Link};
 use crate::transport::stream::Wire;
-use crate::transport::tls::verdicts::verdict;
+use crate::transport::tls::verdicts::{is_end, verdict};
 use crate::transport::{Attempt, Settings};
 
 /// Refuses an endpoint that needs TLS where there is none.
@@ -215,10 +215,14 @@ pub(crate) fn handshake(mut wire: Wire, peer: &Peer<'_>, attempt: &mut impl Atte
                 return Ok(Link::tls(stream));
             }
             Step::Failed(said) => {
-                let words = verdict(&said, &peer.name);
-                return Err(
-                    peer.failed(words.unwrap_or_else(|| format!("the handshake failed: {said}")), said)
-                );
+                let reason = match verdict(&said, &peer.name) {
+                    Some(words) => words,
+                    None if is_end(&said) => {
+                        "the server ended the connection in the middle of the handshake".into()
+                    }
+                    None => format!("the handshake failed: {said}"),
+                };
+                return Err(peer.failed(reason, said));
             }
             Step::Waiting(mut unfinished) => {
                 attempt.wait(unfinished.wire_mut(), None)?;

@@ -5,7 +5,7 @@ use std::fmt;
 /// What a TLS library's error means in plain words, and what to do, if the error is a known one. `name`
 /// is the one that was checked.
 pub(super) fn verdict(error: &(impl fmt::Display + fmt::Debug), name: &str) -> Option<String> {
-    let said = format!("{error} {error:?}").to_ascii_lowercase();
+    let said = said(error);
     let known = VERDICTS.iter().find(|(signs, _)| signs.iter().any(|sign| said.contains(sign)));
     known.map(|(_, words)| words.replace("{host}", name))
 }
@@ -127,11 +127,19 @@ const VERDICTS: &[(&[&str], &str)] = &[
         &["unrecognized name", "unrecognisedname"],
         "the server knows no host of the name {host}; is it the right one?",
     ),
-    (
-        &["unexpected eof", "unexpectedeof", "connection reset", "broken pipe", "code: -9805", "code: -9816"],
-        "the server ended the connection in the middle of the handshake",
-    ),
 ];
+
+/// Whether an error says that the connection ended.
+pub(super) fn is_end(error: &(impl fmt::Display + fmt::Debug)) -> bool {
+    const SIGNS: &[&str] =
+        &["unexpected eof", "unexpectedeof", "connection reset", "broken pipe", "code: -9805", "code: -9816"];
+    let said = said(error);
+    SIGNS.iter().any(|sign| said.contains(sign))
+}
+
+fn said(error: &(impl fmt::Display + fmt::Debug)) -> String {
+    format!("{error} {error:?}").to_ascii_lowercase()
+}
 
 #[cfg(test)]
 mod tests {
@@ -177,7 +185,6 @@ mod tests {
                 "error:0A000458:SSL routines:ssl3_read_bytes:tlsv1 unrecognized name",
                 "no host of the name h.example",
             ),
-            ("unexpected EOF", "ended the connection"),
             // Windows, on a German machine
             (
                 "Os { code: -2146762495, message: \"Ein Zertifikat ist abgelaufen\" }",
@@ -202,6 +209,14 @@ mod tests {
             assert!(verdict.contains(words), "{said}: {verdict}");
             assert!(!verdict.contains("code:") && !verdict.contains("routines"), "{verdict}");
         }
+    }
+
+    #[test]
+    fn an_end_is_no_verdict_about_what_ended() {
+        for said in ["unexpected EOF", "Connection reset by peer", "Error { code: -9805 }"] {
+            assert!(is_end(&said) && verdict(&said, "h.example").is_none(), "{said}");
+        }
+        assert!(!is_end(&"certificate verify failed: (certificate has expired)"));
     }
 
     #[test]
