@@ -178,14 +178,14 @@ fn private_key(pem: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 /// A part of a PEM file (RFC 7468).
-struct Block<'a> {
-    label: &'a str,
+struct Block {
+    label: String,
     base64: String,
     /// It begins with headers, as old encrypted keys do.
     is_encrypted: bool,
 }
 
-impl Block<'_> {
+impl Block {
     fn der(&self) -> Result<Vec<u8>, String> {
         BASE64
             .decode(self.base64.as_bytes())
@@ -195,18 +195,20 @@ impl Block<'_> {
     }
 }
 
-fn blocks(pem: &[u8]) -> Result<Vec<Block<'_>>, String> {
-    let text = std::str::from_utf8(pem).map_err(|_| "it is not PEM")?;
-    let (mut blocks, mut open) = (Vec::new(), None::<Block<'_>>);
+fn blocks(pem: &[u8]) -> Result<Vec<Block>, String> {
+    // What stands around the blocks may be in any encoding (RFC 7468, section 5.2). Windows puts a byte order mark in front.
+    let text = String::from_utf8_lossy(pem);
+    let text = text.strip_prefix('\u{FEFF}').unwrap_or(&text);
+    let (mut blocks, mut open) = (Vec::new(), None::<Block>);
     for line in text.lines().map(str::trim) {
         let border = |kind| line.strip_prefix("-----")?.strip_suffix("-----")?.strip_prefix(kind);
         match &mut open {
             None => {
                 if let Some(label) = border("BEGIN ") {
-                    open = Some(Block { label, base64: String::new(), is_encrypted: false });
+                    open = Some(Block { label: label.into(), base64: String::new(), is_encrypted: false });
                 }
             }
-            Some(block) if border("END ") == Some(block.label) => blocks.extend(open.take()),
+            Some(block) if border("END ") == Some(&*block.label) => blocks.extend(open.take()),
             Some(block) if line.starts_with("-----") => {
                 return Err(format!("its BEGIN {} has no END", block.label));
             }
@@ -221,8 +223,8 @@ fn blocks(pem: &[u8]) -> Result<Vec<Block<'_>>, String> {
     }
 }
 
-fn labels(blocks: &[Block<'_>]) -> String {
-    blocks.iter().map(|block| block.label).collect::<Vec<_>>().join(", ")
+fn labels(blocks: &[Block]) -> String {
+    blocks.iter().map(|block| &*block.label).collect::<Vec<_>>().join(", ")
 }
 
 fn is_pem(bytes: &[u8]) -> bool {
@@ -254,6 +256,10 @@ mod tests {
         let both = Certificate::from_pem(both.as_slice()).ders().unwrap();
         assert_eq!((both.len(), &both[0]), (2, &ca[0]));
         assert_eq!(Certificate::from_der(&ca[0]).ders().unwrap(), ca);
+        // A byte order mark, and a comment in Latin-1.
+        for before in [&b"\xEF\xBB\xBF"[..], b"# Autorit\xE9\n"] {
+            assert_eq!(Certificate::from_pem([before, CA].concat()).ders().unwrap(), ca);
+        }
         assert_eq!(Certificate::from_pem(pem("CERTIFICATE", &ca[0])).ders().unwrap(), ca);
     }
 
