@@ -57,6 +57,7 @@ with_each_backend! {
     a_broken_record_behind_the_upgrade_is_an_error_of_tls_and_no_end,
     a_pinned_certificate_is_compared_before_a_byte_of_the_request_goes_out,
     a_pin_alone_trusts_a_certificate_that_nobody_vouches_for,
+    a_certificate_that_has_signed_itself_is_trusted_as_a_root_for_its_names_alone,
     another_name_is_asked_for_and_checked,
     a_version_that_the_server_does_not_speak_is_refused_with_what_to_do,
     what_can_not_be_used_is_refused_at_the_start_with_what_to_do,
@@ -524,6 +525,24 @@ fn a_pin_alone_trusts_a_certificate_that_nobody_vouches_for(backend: TlsBackend)
     let _ = connect(with(TlsConfig::default().pin(SELF_SIGNED))).terminate();
     let _ = connect(with(TlsConfig::default())).terminate();
     assert!(refused(with(TlsConfig::default().pin(SERVER))).1.contains(SELF_SIGNED));
+}
+
+fn a_certificate_that_has_signed_itself_is_trusted_as_a_root_for_its_names_alone(backend: TlsBackend) {
+    let own = &include_bytes!("data/self_signed.pem")[..];
+    let (server, _heard) = hearing(include_bytes!("data/self_signed.pem"));
+    for only in [true, false] {
+        let tls =
+            TlsConfig::default().backend(backend).root(Certificate::from_pem(own)).only_these_roots(only);
+        let _ = connect(common::over_tls(&server).tls(tls.clone())).terminate();
+        let (_, shown) = refused(common::over_tls(&server).tls(tls.server_name("other.test")));
+        assert!(shown.contains("not for the name other.test"), "{shown}");
+        // Another root changes nothing for it.
+        assert!(
+            refused(common::over_tls(&server).tls(trusting(backend).only_these_roots(only)))
+                .1
+                .contains("self-signed")
+        );
+    }
 }
 
 fn another_name_is_asked_for_and_checked(backend: TlsBackend) {

@@ -3,15 +3,16 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error, InconsistentKeys, RootCertStore,
-    SignatureScheme, StreamOwned, SupportedProtocolVersion,
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, InconsistentKeys,
+    RootCertStore, SignatureScheme, StreamOwned, SupportedProtocolVersion,
 };
 use rustls_platform_verifier::Verifier;
 
@@ -91,14 +92,74 @@ fn verifier(config: &TlsConfig, provider: Arc<CryptoProvider>) -> Result<Arc<dyn
         return Ok(Arc::new(Anybody(provider)));
     }
     let roots = roots(config).map_err(|reason| Said::new(&reason))?;
-    if config.only_these_roots {
+    let chains: Arc<dyn ServerCertVerifier> = if config.only_these_roots {
         let mut store = RootCertStore::empty();
-        store.add_parsable_certificates(roots);
+        store.add_parsable_certificates(roots.iter().cloned());
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider).build();
-        return verifier.map(|verifier| verifier as _).map_err(|error| Said::new(&error));
+        verifier.map_err(|error| Said::new(&error))?
+    } else {
+        let verifier = Verifier::new_with_extra_roots(roots.iter().cloned(), provider);
+        Arc::new(verifier.map_err(|error| Said::new(&error))?)
+    };
+    Ok(Arc::new(Trusting { roots, chains }))
+}
+
+/// Takes a certificate that leads to a root, or is one. Rustls alone takes no root that may issue others, as most
+/// certificates that have signed themselves may.
+#[derive(Debug)]
+struct Trusting {
+    roots: Vec<CertificateDer<'static>>,
+    chains: Arc<dyn ServerCertVerifier>,
+}
+
+impl ServerCertVerifier for Trusting {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = self.chains.verify_server_cert(certificate, between, name, ocsp, now);
+        match verified {
+            // Its dates have been compared before, and its name has not.
+            Err(error) if is_authority(&error) && self.roots.contains(certificate) => {
+                verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            other => other,
+        }
     }
-    let verifier = Verifier::new_with_extra_roots(roots, provider);
-    verifier.map(|verifier| Arc::new(verifier) as _).map_err(|error| Said::new(&error))
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chains.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chains.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chains.supported_verify_schemes()
+    }
+}
+
+/// Whether a certificate was refused because it may issue others.
+fn is_authority(error: &Error) -> bool {
+    // The error's own type belongs to a crate beneath rustls.
+    matches!(error, Error::InvalidCertificate(CertificateError::Other(_)))
+        && error.to_string().contains("CaUsedAsEndEntity")
 }
 
 /// Takes any certificate, if the peer has its key.
