@@ -103,7 +103,8 @@ pub enum TlsBackend {
     /// feature `native-tls`, which is on by default.
     #[cfg(feature = "native-tls")]
     NativeTls,
-    /// Rustls, with the trust of the operating system. Needs the feature `rustls`.
+    /// Rustls, with the trust of the operating system. Needs the feature `rustls`. It takes no certificates of X.509 version
+    /// 1 and no RSA keys of less than 2048 bits, whatever is pinned or accepted. Old devices may have them.
     #[cfg(feature = "rustls")]
     Rustls,
 }

@@ -124,6 +124,11 @@ const VERDICTS: &[(&[&str], &str)] = &[
          TlsConfig::min_version is too high for the server",
     ),
     (
+        &["unsupportedcertversion", "invalidcertificate(badsignature"],
+        "rustls can't check the server's certificate: it is of X.509 version 1, its key is too short, or its signature is \
+         wrong; it has to be replaced there, or TlsBackend::NativeTls may take it",
+    ),
+    (
         &["unrecognized name", "unrecognisedname"],
         "the server knows no host of the name {host}; is it the right one?",
     ),
@@ -204,6 +209,9 @@ mod tests {
                 "by nobody whom this system trusts",
             ),
             ("ssl3_read_bytes:sslv3 alert certificate revoked", "certificate of the client"),
+            // Rustls
+            ("InvalidCertificate(Other(OtherError(UnsupportedCertVersion)))", "X.509 version 1"),
+            ("InvalidCertificate(BadSignature)", "its key is too short"),
         ] {
             let verdict = verdict(&said, "h.example").unwrap_or_default();
             assert!(verdict.contains(words), "{said}: {verdict}");
