@@ -241,11 +241,10 @@ impl TlsConfig {
         }
     }
 
-    /// Whether a connector for the other settings serves for these as well.
+    /// Whether a connector of the same backend for the other settings serves for these as well.
     pub(crate) fn is_built_like(&self, other: &Self) -> bool {
-        let of = |config: &Self| {
-            (config.only_these_roots, config.min_version, config.danger_accept_invalid_certs, config.backend)
-        };
+        let of =
+            |config: &Self| (config.only_these_roots, config.min_version, config.danger_accept_invalid_certs);
         self.connector.is_none()
             && other.connector.is_none()
             && of(self) == of(other)

@@ -98,7 +98,9 @@ fn shared(config: &TlsConfig) -> Result<Arc<Built>, Said> {
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     shared.retain(|built| built.strong_count() > 0);
     let mut alive = shared.iter().filter_map(Weak::upgrade);
-    if let Some(built) = alive.find(|built| built.config.is_built_like(config)) {
+    if let Some(built) =
+        alive.find(|built| backend(&built.config) == backend(config) && built.config.is_built_like(config))
+    {
         return Ok(built);
     }
     let built = Arc::new(Built { config: config.clone(), library: Library::build(config)? });
@@ -355,8 +357,10 @@ mod tests {
         let tls = || TlsConfig::default().root(ca()).only_these_roots(true);
         let first = of(&tls());
         // These are no matter of the connector.
-        let others = of(&tls().pin([1; 32]).server_name("h"));
+        let others = of(&tls().pin([1; 32]).server_name("h").backend(backend(&tls())));
         assert!(Arc::ptr_eq(&first, &others));
+        #[cfg(all(feature = "native-tls", feature = "rustls"))]
+        assert!(!Arc::ptr_eq(&first, &of(&tls().backend(TlsBackend::Rustls))));
         for other in
             [tls().root(ca()), tls().min_version(TlsVersion::Tls13), tls().danger_accept_invalid_certs(true)]
         {
