@@ -8,7 +8,7 @@ pub(crate) mod proxy;
 mod reconnect;
 mod servers;
 mod setters;
-mod tls;
+pub(crate) mod tls;
 mod upgrade;
 
 use std::fmt;

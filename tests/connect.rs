@@ -104,7 +104,7 @@ fn each_phase_that_stalls_is_named_by_the_timeout() {
     for scheme in ["http", "socks5", "socks5h"] {
         let server = Server::start(move |_, stream| silent(stream));
         let proxy = Proxy::new(format!("{scheme}://{}", server.address()));
-        let config = config("wss://10.0.0.1").proxy(proxy).connect_timeout(STALL);
+        let config = config("ws://10.0.0.1").proxy(proxy).connect_timeout(STALL);
         let error = Client::connect(config).unwrap_err();
         assert!(matches!(error, Error::ConnectTimeout { phase: Phase::Proxy, .. }), "{error:?}");
     }
@@ -303,4 +303,13 @@ fn without_tls_its_scheme_is_refused_with_the_name_of_the_feature() {
     says(&Client::start("wss://h").unwrap_err());
     says(&Client::connect(["ws://127.0.0.1:1", "wss://h"]).unwrap_err());
     says(&Client::builder("ws://h").protocol(Mover).connect().unwrap_err());
+    let redirect = Server::start(|_, mut stream| {
+        common::read_head(&mut stream);
+        let answer = "HTTP/1.1 302 Found\r\nLocation: wss://h/\r\nContent-Length: 0\r\n\r\n";
+        let _ = stream.write_all(answer.as_bytes());
+    });
+    says(&Client::connect(config(&redirect.url()).redirects(1)).unwrap_err());
+    let error = Client::start(config("ws://h").proxy(Proxy::new("https://h"))).unwrap_err();
+    assert!(matches!(error, Error::InvalidConfig { setting: "proxy", .. }), "{error:?}");
+    assert!(error.to_string().contains("the feature native-tls"), "{error}");
 }

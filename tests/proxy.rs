@@ -14,8 +14,7 @@ use std::time::Duration;
 
 use common::hooks::{mover, next, puppet};
 use common::{
-    LONG, Nobody, Server, config, disconnected, eventually, loopback, moved, parrot, read_head, tls_acceptor,
-    tls_connector, wait_for,
+    LONG, Nobody, Server, config, disconnected, eventually, loopback, moved, parrot, read_head, wait_for,
 };
 use tautline::{
     Client, CloseReason, ConnectionConfig, DisconnectReason, Error, Event, Phase, Proxy, ProxyError,
@@ -73,9 +72,10 @@ fn a_line_goes_through_each_kind_of_proxy_and_no_name_is_looked_up_here_that_the
     assert_eq!(open.asked(), [format!("gateway.invalid:{port}"), format!("127.0.0.1:{port}")]);
 }
 
+#[cfg(feature = "native-tls")]
 #[test]
 fn tls_goes_through_the_tunnel_to_the_server() {
-    let acceptor = tls_acceptor();
+    let acceptor = common::tls_acceptor();
     let server = Server::start(move |_, stream| {
         let Ok(stream) = acceptor.accept(stream) else { return };
         let mut socket = tungstenite::accept(stream).unwrap();
@@ -88,7 +88,7 @@ fn tls_goes_through_the_tunnel_to_the_server() {
     let url = server.url().replace("ws://127.0.0.1", "wss://localhost");
     let (http, socks) = (Tunnel::http(None), Tunnel::socks(None));
     for proxy in [format!("{}", http.address()), format!("socks5h://{}", socks.address())] {
-        let config = through(&url, Proxy::new(proxy)).tls(tls_connector());
+        let config = through(&url, Proxy::new(proxy)).tls(common::tls_connector());
         let client = Client::builder(config).resolver(unasked).connect().unwrap();
         echoes(&client);
         assert!(client.close().is_empty());
@@ -385,13 +385,13 @@ fn a_proxy_that_stalls_is_named_by_the_timeout() {
     let stall = Duration::from_secs(1);
     for scheme in ["http", "socks5h"] {
         let proxy = Proxy::new(format!("{scheme}://{}", silent.address()));
-        let config = through("wss://gateway.invalid", proxy).connect_timeout(stall);
+        let config = through("ws://gateway.invalid", proxy).connect_timeout(stall);
         let error = Client::builder(config).resolver(unasked).connect().unwrap_err();
         assert!(matches!(error, Error::ConnectTimeout { phase: Phase::Proxy, .. }), "{error:?}");
         assert_eq!(
             error.to_string(),
             format!(
-                "connecting to gateway.invalid:443 through the proxy {} timed out after 1s while waiting for the proxy to \
+                "connecting to gateway.invalid:80 through the proxy {} timed out after 1s while waiting for the proxy to \
                  open a way to the server",
                 silent.address()
             )

@@ -80,8 +80,11 @@ enum Source {
 
 /// What is in an identity.
 #[cfg_attr(
-    not(any(feature = "native-tls", feature = "rustls")),
-    allow(dead_code, reason = "without a backend, nobody uses an identity")
+    not(feature = "native-tls"),
+    allow(
+        dead_code,
+        reason = "without a backend, nobody uses an identity, and only native-tls opens PKCS#12"
+    )
 )]
 pub(crate) enum Parts<'a> {
     /// The DER of the client's certificate and of those between it and a root, and the DER of the key in PKCS#8.

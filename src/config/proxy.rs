@@ -11,6 +11,7 @@ use data_encoding::BASE64;
 
 use crate::config::TlsConfig;
 pub(crate) use crate::config::proxy::ways::Ways;
+use crate::config::tls::MISSING;
 use crate::endpoint::{Endpoint, LOGIN, decode};
 use crate::error::Error;
 use crate::secrets::{Secrets, shown_name};
@@ -226,6 +227,9 @@ impl Proxy {
     /// The proxy with this URL, and with what this configuration adds to it. The error says what is wrong with it.
     fn via(&self, url: &str) -> Result<Via, String> {
         let (scheme, endpoint, login) = parse(url)?;
+        if let (Scheme::Https, Some(reason)) = (scheme, MISSING) {
+            return Err(reason.into());
+        }
         let login = match &self.login {
             Some((user, password)) => Some((user.clone(), password.clone())),
             None => login,

@@ -118,6 +118,11 @@ fn a_bad_setting_is_named_with_what_it_is_and_what_is_allowed() {
 fn a_bad_setting_of_tls_is_named_with_what_is_wrong() {
     for (config, says) in [
         (
+            config()
+                .tls(TlsConfig::default().root(Certificate::from_pem("")).root(Certificate::from_der(""))),
+            "tls.roots can't be used: number 1 of 2: it is not PEM",
+        ),
+        (
             config().tls(TlsConfig::default().identity(Identity::from_pem("", ""))),
             "tls.identity can't be used: its certificate: it is not PEM",
         ),

@@ -78,6 +78,16 @@ pub struct TlsConfig {
     pub backend: TlsBackend,
 }
 
+/// What is wrong with a URL that needs TLS where there is none.
+pub(crate) const MISSING: Option<&str> = if cfg!(any(feature = "native-tls", feature = "rustls")) {
+    None
+} else {
+    Some(
+        "its scheme is one for TLS, without which tautline was built here; give tautline the feature native-tls (on by \
+         default) or rustls",
+    )
+};
+
 /// A version of TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]

@@ -9,9 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use native_tls::TlsStream;
-
-use crate::common::{MS, Server, eventually, read_head, tls_acceptor};
+use crate::common::{Server, eventually, read_head};
 
 /// A proxy, and what it was asked for: the whole head of each CONNECT, or the target of each SOCKS request.
 pub struct Tunnel {
@@ -36,8 +34,9 @@ impl Tunnel {
     }
 
     /// Speaks HTTP over TLS.
+    #[cfg(feature = "native-tls")]
     pub fn https() -> Self {
-        let acceptor = tls_acceptor();
+        let acceptor = crate::common::tls_acceptor();
         Self::start(move |client, asked, made| {
             let Ok(mut client) = acceptor.accept(client) else { return };
             if let Some(target) = http(&mut client, None, asked) {
@@ -97,7 +96,8 @@ fn splice(client: TcpStream, target: TcpStream) {
 }
 
 /// Passes on what is inside TLS, both ways, on one thread: a TLS stream can't be split.
-fn unwrap(mut client: TlsStream<TcpStream>, mut behind: TcpStream) {
+#[cfg(feature = "native-tls")]
+fn unwrap(mut client: native_tls::TlsStream<TcpStream>, mut behind: TcpStream) {
     client.get_ref().set_nonblocking(true).unwrap();
     behind.set_nonblocking(true).unwrap();
     let (mut up, mut down) = (Vec::new(), Vec::new());
@@ -107,7 +107,7 @@ fn unwrap(mut client: TlsStream<TcpStream>, mut behind: TcpStream) {
         match moved {
             Ok(true) => {}
             // Both sides are quiet.
-            Ok(false) => thread::sleep(MS / 4),
+            Ok(false) => thread::sleep(crate::common::MS / 4),
             Err(_) => break,
         }
     }

@@ -3,18 +3,22 @@
 use std::io::Write;
 use std::process::Command;
 
-use crate::common::{LONG, Server, accept, echo, good_answer, read_head, tls_acceptor};
+use crate::common::{LONG, Server, accept, echo, good_answer, read_head};
 use crate::program::{Wscat, program, run, talk};
 use crate::tunnel::Tunnel;
 use crossbeam_channel::unbounded;
 
+#[cfg(feature = "native-tls")]
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/ca.pem");
+#[cfg(feature = "native-tls")]
 const CERT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/server.pem");
+#[cfg(feature = "native-tls")]
 const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/server.key");
 
 /// A server over TLS, whose certificate is one for `localhost`.
+#[cfg(feature = "native-tls")]
 fn secure() -> Server {
-    let acceptor = tls_acceptor();
+    let acceptor = crate::common::tls_acceptor();
     Server::start(move |_, stream| {
         // A client that doesn't trust the certificate ends the handshake.
         let Ok(stream) = acceptor.accept(stream) else { return };
@@ -114,6 +118,7 @@ fn redirects_are_followed_where_that_is_asked_for() {
     assert!(code == 1 && err.contains("Redirects are not followed"), "{err}");
 }
 
+#[cfg(feature = "native-tls")]
 #[test]
 fn certificates_are_pinned_named_and_shown() {
     let server = secure();

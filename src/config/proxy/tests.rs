@@ -18,6 +18,7 @@ fn a_url_is_taken_apart_with_the_default_port_of_its_scheme() {
         ("proxy.local", "http://proxy.local:80"),
         ("HTTP://proxy.local/", "http://proxy.local:80"),
         ("http://proxy.local:", "http://proxy.local:80"),
+        #[cfg(any(feature = "native-tls", feature = "rustls"))]
         ("https://proxy.local", "https://proxy.local:443"),
         ("socks5://10.0.0.1", "socks5://10.0.0.1:1080"),
         ("socks5h://[::1]", "socks5h://[::1]:1080"),

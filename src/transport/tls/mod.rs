@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use sha2::{Digest, Sha256};
 
 use crate::config::proxy::Via;
+use crate::config::tls::MISSING;
 use crate::config::{Pin, TlsBackend, TlsConfig};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
@@ -24,11 +25,10 @@ use crate::transport::{Attempt, Settings};
 
 /// Refuses an endpoint that needs TLS where there is none.
 pub(crate) fn require(endpoint: &Endpoint) -> Result<(), Error> {
-    if endpoint.secure && !cfg!(any(feature = "native-tls", feature = "rustls")) {
-        let reason = "its scheme is one for TLS, without which tautline was built here; give tautline the feature native-tls (on by default) or rustls";
-        return Err(Error::InvalidUrl { reason: reason.into() });
+    match MISSING {
+        Some(reason) if endpoint.secure => Err(Error::InvalidUrl { reason: reason.into() }),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Checks what takes a TLS library. A connector is built for an identity alone: the key is compared with the certificate there.
