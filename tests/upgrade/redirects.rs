@@ -7,8 +7,8 @@ use crossbeam_channel::{Receiver, unbounded};
 use tautline::{Client, ConnectionConfig, DisconnectReason, Error, Event, Phase};
 
 use crate::common::{
-    LONG, MS, Server, config, disconnected, eventually, good_answer, loopback, over_tls, quick, read_frame,
-    read_head, tls_acceptor, tls_connector, wait_for,
+    LONG, MS, Server, config, disconnected, eventually, good_answer, loopback, quick, read_frame, read_head,
+    wait_for,
 };
 
 /// What a server answers to a request.
@@ -169,42 +169,48 @@ fn an_answer_without_an_address_and_other_statuses_are_refusals() {
     }
 }
 
-/// A server over TLS that does what the test says, and the heads of the requests that it got.
-fn tls_server(then: Then) -> (Server, Receiver<String>) {
-    let (heads_in, heads) = unbounded();
-    let acceptor = tls_acceptor();
-    let server = Server::start(move |_, stream| {
-        let Ok(mut stream) = acceptor.accept(stream) else { return };
-        let head = read_head(&mut stream);
-        let _ = heads_in.send(head.clone());
-        serve(&mut stream, &head, &then);
-    });
-    (server, heads)
-}
+#[cfg(feature = "native-tls")]
+mod over_tls {
+    use super::*;
+    use crate::common::{over_tls, tls_acceptor, tls_connector};
 
-#[test]
-fn a_redirect_leads_into_tls() {
-    for scheme in ["wss", "https"] {
-        let (secure, heads) = tls_server(Accept);
-        let location = format!("{scheme}://localhost:{}/feed", secure.address().port());
-        let (plain, _) = server(move |_| to(&*location));
-        let client = connected(follow(&plain.url(), 1).tls(tls_connector()));
-        assert!(client.handshake().unwrap().timings.tls.is_some());
-        assert_eq!(resource(&next(&heads)), "/feed");
-        let _ = client.terminate();
+    /// A server over TLS that does what the test says, and the heads of the requests that it got.
+    fn tls_server(then: Then) -> (Server, Receiver<String>) {
+        let (heads_in, heads) = unbounded();
+        let acceptor = tls_acceptor();
+        let server = Server::start(move |_, stream| {
+            let Ok(mut stream) = acceptor.accept(stream) else { return };
+            let head = read_head(&mut stream);
+            let _ = heads_in.send(head.clone());
+            serve(&mut stream, &head, &then);
+        });
+        (server, heads)
     }
-}
 
-#[test]
-fn a_redirect_out_of_tls_is_not_followed() {
-    let (plain, heads) = server(|_| Accept);
-    for scheme in ["ws", "http"] {
-        let (secure, _) = tls_server(to(format!("{scheme}://{}/feed", plain.address())));
-        let text = refused(over_tls(&secure).redirects(3)).to_string();
-        let says = "It is not followed: it leads from wss:// to ws://, out of TLS";
-        assert!(text.contains(says) && text.contains(&plain.address().to_string()), "{text}");
+    #[test]
+    fn a_redirect_leads_into_tls() {
+        for scheme in ["wss", "https"] {
+            let (secure, heads) = tls_server(Accept);
+            let location = format!("{scheme}://localhost:{}/feed", secure.address().port());
+            let (plain, _) = server(move |_| to(&*location));
+            let client = connected(follow(&plain.url(), 1).tls(tls_connector()));
+            assert!(client.handshake().unwrap().timings.tls.is_some());
+            assert_eq!(resource(&next(&heads)), "/feed");
+            let _ = client.terminate();
+        }
     }
-    assert!(heads.is_empty(), "nothing was asked there");
+
+    #[test]
+    fn a_redirect_out_of_tls_is_not_followed() {
+        let (plain, heads) = server(|_| Accept);
+        for scheme in ["ws", "http"] {
+            let (secure, _) = tls_server(to(format!("{scheme}://{}/feed", plain.address())));
+            let text = refused(over_tls(&secure).redirects(3)).to_string();
+            let says = "It is not followed: it leads from wss:// to ws://, out of TLS";
+            assert!(text.contains(says) && text.contains(&plain.address().to_string()), "{text}");
+        }
+        assert!(heads.is_empty(), "nothing was asked there");
+    }
 }
 
 fn with_credentials(server: &Server) -> ConnectionConfig {
