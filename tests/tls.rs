@@ -5,6 +5,8 @@ mod common;
 #[cfg(target_os = "linux")]
 #[path = "common/proc.rs"]
 mod proc;
+#[path = "common/tunnel.rs"]
+mod tunnel;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -59,6 +61,7 @@ with_each_backend! {
     a_pin_alone_trusts_a_certificate_that_nobody_vouches_for,
     a_certificate_that_has_signed_itself_is_trusted_as_a_root_for_its_names_alone,
     another_name_is_asked_for_and_checked,
+    what_is_wrong_with_the_certificate_of_a_proxy_is_said_of_the_proxy,
     a_version_that_the_server_does_not_speak_is_refused_with_what_to_do,
     what_can_not_be_used_is_refused_at_the_start_with_what_to_do,
 }
@@ -543,6 +546,24 @@ fn a_certificate_that_has_signed_itself_is_trusted_as_a_root_for_its_names_alone
                 .contains("self-signed")
         );
     }
+}
+
+fn what_is_wrong_with_the_certificate_of_a_proxy_is_said_of_the_proxy(backend: TlsBackend) {
+    let tunnel = tunnel::Tunnel::https();
+    let through = |tls: TlsConfig| {
+        let proxy = tautline::Proxy::new(format!("https://localhost:{}", tunnel.address().port()));
+        let config = ConnectionConfig::new("ws://h").proxy(proxy.tls(tls.backend(backend)));
+        Client::builder(config).resolver(loopback).connect().unwrap_err().to_string()
+    };
+    for (tls, says) in [
+        (TlsConfig::default(), "the proxy's certificate was issued by nobody whom this system trusts"),
+        (TlsConfig::default().root(ca()).server_name("h"), "the proxy's certificate is not for the name h"),
+        (TlsConfig::default().root(ca()).pin([1; 32]), "the proxy's certificate is not a pinned one"),
+    ] {
+        let shown = through(tls);
+        assert!(shown.contains(says) && !shown.contains("the server's"), "{shown}");
+    }
+    assert_eq!(tunnel.asked().concat(), "", "the proxy has heard nothing");
 }
 
 fn another_name_is_asked_for_and_checked(backend: TlsBackend) {

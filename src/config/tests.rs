@@ -115,36 +115,6 @@ fn a_bad_setting_is_named_with_what_it_is_and_what_is_allowed() {
 }
 
 #[test]
-fn a_bad_setting_of_tls_is_named_with_what_is_wrong() {
-    for (config, says) in [
-        (
-            config()
-                .tls(TlsConfig::default().root(Certificate::from_pem("")).root(Certificate::from_der(""))),
-            "tls.roots can't be used: number 1 of 2: it is not PEM",
-        ),
-        (
-            config().tls(TlsConfig::default().identity(Identity::from_pem("", ""))),
-            "tls.identity can't be used: its certificate: it is not PEM",
-        ),
-        (
-            config().tls(TlsConfig::default().pin("ab:cd")),
-            "tls.pins can't be used: number 1 is not a SHA-256 fingerprint, which has 64 hex digits",
-        ),
-        (
-            config().tls(TlsConfig::default().server_name("h:443")),
-            "tls.server_name can't be used: it is more than a host name",
-        ),
-        (
-            config().tls(TlsConfig::default().only_these_roots(true)),
-            "tls.only_these_roots can't be used: it is true, but there are no roots",
-        ),
-    ] {
-        let error = config.check().unwrap_err().to_string();
-        assert!(error.contains(says), "{error}");
-    }
-}
-
-#[test]
 fn a_bad_setting_of_the_network_is_named_with_what_it_is_and_what_is_allowed() {
     let (network, second) = (NetworkConfig::default, Duration::from_secs(1));
     for (config, says) in [

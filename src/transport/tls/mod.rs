@@ -115,7 +115,9 @@ impl Library {
             TlsBackend::NativeTls => native::build(config).map(Self::Native),
             #[cfg(feature = "rustls")]
             TlsBackend::Rustls => rustls::build(config).map(Self::Rustls),
-            TlsBackend::Default => Err(Said::new(&"tautline was built without TLS")),
+            TlsBackend::Default => Err(Said::new(
+                &"tautline was built without TLS; give it the feature native-tls (on by default) or rustls",
+            )),
         }
     }
 
@@ -167,17 +169,17 @@ impl<'a> Peer<'a> {
 
     /// Compares the certificate that the peer has shown with those that it may have.
     fn check_pins(&self, certificate: Option<Vec<u8>>) -> Result<(), Error> {
-        let pins = &self.config.pins;
+        let (pins, role) = (&self.config.pins, self.role);
         let fingerprint = certificate.map(|der| Pin::from(<[u8; 32]>::from(Sha256::digest(der))));
         if pins.is_empty() || fingerprint.as_ref().is_some_and(|fingerprint| pins.contains(fingerprint)) {
             return Ok(());
         }
         let reason = match fingerprint {
             Some(fingerprint) => format!(
-                "the server's certificate is not a pinned one: its SHA-256 fingerprint is {fingerprint}; if the server has a new certificate, add this by TlsConfig::pin, and otherwise somebody else answers in its place"
+                "{role}'s certificate is not a pinned one: its SHA-256 fingerprint is {fingerprint}; if {role} has a new certificate, add this by TlsConfig::pin, and otherwise somebody else answers in its place"
             ),
             None => {
-                "the server has shown no certificate, but its fingerprint is pinned (TlsConfig::pin)".into()
+                format!("{role} has shown no certificate, but its fingerprint is pinned (TlsConfig::pin)")
             }
         };
         Err(self.failed(reason, Said::new(&"no pin matches")))
@@ -218,9 +220,10 @@ pub(crate) fn handshake(mut wire: Wire, peer: &Peer<'_>, attempt: &mut impl Atte
             }
             Step::Failed(said) => {
                 let reason = match verdict(&said, &peer.name) {
-                    Some(words) => words,
+                    // The words are those about a server.
+                    Some(words) => words.replace("the server", peer.role),
                     None if is_end(&said) => {
-                        "the server ended the connection in the middle of the handshake".into()
+                        format!("{} ended the connection in the middle of the handshake", peer.role)
                     }
                     None => format!("the handshake failed: {said}"),
                 };
