@@ -31,6 +31,9 @@ pub(crate) fn follow(
         // The credentials of a URL are those of its origin, as a header is.
         if to.userinfo.is_none() && from.userinfo.is_some() {
             next.url = with_userinfo(&next.url, &request.url);
+        } else if to.userinfo.is_some() && to.userinfo != from.userinfo {
+            // The server names others, which a header of one's own would replace.
+            next.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("Authorization"));
         }
     } else {
         next.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("Host") && !is_secret_header(name));
@@ -355,5 +358,10 @@ mod tests {
         ] {
             assert_eq!(next(&with_secrets(), location).unwrap().url, url, "{location}");
         }
+        let sent = |location| {
+            let next = next(&with_secrets(), location).unwrap();
+            next.headers.iter().any(|(name, _)| name == "Authorization")
+        };
+        assert_eq!(["/y", "ws://bob:pw@h/y"].map(sent), [true, false], "a header does not replace them");
     }
 }
