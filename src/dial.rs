@@ -13,7 +13,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::transport::carrier::Stream;
 use crossbeam_channel::Sender;
 use mio::{Registry, Waker};
 
@@ -22,6 +21,7 @@ use crate::error::{Error, INTERNAL, Phase};
 use crate::handshake::Timings;
 use crate::protocol::UpgradeRequest;
 use crate::shared::{self, Calls, Gate, ThreadHandle};
+use crate::transport::carrier::Stream;
 use crate::transport::stream::{Poller, Raw, Wire};
 use crate::transport::{Attempt, Connection, Settings, connect};
 

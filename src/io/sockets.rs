@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use crate::transport::carrier::Stream;
-
 use crate::io::traffic::HIGH_WATER;
 use crate::session::ConnectionId;
+use crate::transport::carrier::Stream;
 use crate::transport::socket::Socket;
 use crate::transport::stream::{Poller, Raw};
 

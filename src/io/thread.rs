@@ -12,7 +12,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::transport::carrier::Stream;
 use crossbeam_channel::{Receiver, Sender};
 use log::warn;
 
@@ -29,6 +28,7 @@ use crate::session::{ConnectionId, DataFilter, Job, LOG, Session, Startup};
 use crate::shared::{AdaptiveSpin, Callback, Command, Shared, Status, list};
 use crate::state::ConnectionState;
 use crate::timer::Timer;
+use crate::transport::carrier::Stream;
 use crate::transport::stream::Poller;
 use crate::transport::{Connection, Settings};
 

@@ -9,8 +9,6 @@ use std::os::fd::{AsFd, AsRawFd};
 use mio::event::{Event, Source};
 use mio::net::TcpStream;
 #[cfg(unix)]
-use mio::net::UnixStream;
-#[cfg(unix)]
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
@@ -35,8 +33,6 @@ pub struct Stream(Kind);
 
 enum Kind {
     Tcp(TcpStream),
-    #[cfg(unix)]
-    Unix(UnixStream),
     Other(Box<dyn Carrier>),
 }
 
@@ -120,11 +116,6 @@ impl Stream {
         Self(Kind::Tcp(stream))
     }
 
-    #[cfg(unix)]
-    pub(crate) fn unix(stream: UnixStream) -> Self {
-        Self(Kind::Unix(stream))
-    }
-
     /// A stream inside another one.
     pub(crate) fn inside(carrier: impl Carrier + 'static) -> Self {
         Self(Kind::Other(Box::new(carrier)))
@@ -134,24 +125,13 @@ impl Stream {
     pub(crate) fn as_tcp(&self) -> Option<&TcpStream> {
         match &self.0 {
             Kind::Tcp(tcp) => Some(tcp),
-            _ => None,
-        }
-    }
-
-    fn raw(&self) -> &dyn Carrier {
-        match &self.0 {
-            Kind::Tcp(tcp) => tcp,
-            #[cfg(unix)]
-            Kind::Unix(unix) => unix,
-            Kind::Other(other) => &**other,
+            Kind::Other(_) => None,
         }
     }
 
     fn raw_mut(&mut self) -> &mut dyn Carrier {
         match &mut self.0 {
             Kind::Tcp(tcp) => tcp,
-            #[cfg(unix)]
-            Kind::Unix(unix) => unix,
             Kind::Other(other) => &mut **other,
         }
     }
@@ -167,7 +147,7 @@ impl From<std::net::TcpStream> for Stream {
 #[cfg(unix)]
 impl From<std::os::unix::net::UnixStream> for Stream {
     fn from(stream: std::os::unix::net::UnixStream) -> Self {
-        Self::unix(UnixStream::from_std(stream))
+        Self::new(stream)
     }
 }
 
@@ -175,8 +155,6 @@ impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Kind::Tcp(tcp) => f.debug_tuple("Stream").field(tcp).finish(),
-            #[cfg(unix)]
-            Kind::Unix(unix) => f.debug_tuple("Stream").field(unix).finish(),
             Kind::Other(_) => f.debug_struct("Stream").finish_non_exhaustive(),
         }
     }
@@ -187,7 +165,7 @@ impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut self.0 {
             Kind::Tcp(tcp) => tcp.read(buffer),
-            _ => self.raw_mut().read(buffer),
+            Kind::Other(other) => other.read(buffer),
         }
     }
 }
@@ -196,14 +174,14 @@ impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.0 {
             Kind::Tcp(tcp) => tcp.write(bytes),
-            _ => self.raw_mut().write(bytes),
+            Kind::Other(other) => other.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match &mut self.0 {
             Kind::Tcp(_) => Ok(()),
-            _ => self.raw_mut().flush(),
+            Kind::Other(other) => other.flush(),
         }
     }
 }
@@ -224,14 +202,14 @@ impl Raw for Stream {
     fn is_emptied_by_short_reads(&self) -> bool {
         match &self.0 {
             Kind::Tcp(_) => true,
-            _ => self.raw().is_emptied_by_short_reads(),
+            Kind::Other(other) => other.is_emptied_by_short_reads(),
         }
     }
 
     fn held(&self) -> usize {
         match &self.0 {
             Kind::Tcp(_) => 0,
-            _ => self.raw().held(),
+            Kind::Other(other) => other.held(),
         }
     }
 
@@ -255,21 +233,6 @@ impl Source for Stream {
 }
 
 impl Raw for TcpStream {
-    fn half_close(&mut self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write)
-    }
-
-    fn hang_up(&mut self) -> io::Result<()> {
-        self.shutdown(Shutdown::Both)
-    }
-
-    fn make_nonblocking(&mut self) -> io::Result<()> {
-        socket2::SockRef::from(&*self).set_nonblocking(true)
-    }
-}
-
-#[cfg(unix)]
-impl Raw for UnixStream {
     fn half_close(&mut self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
     }

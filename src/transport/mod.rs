@@ -40,7 +40,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::transport::carrier::Stream;
 use mio::Registry;
 
 use crate::config::ConnectionConfig;
@@ -51,6 +50,7 @@ use crate::handshake::{Handshake, ResponseHeaders, Timings};
 use crate::protocol::UpgradeRequest;
 use crate::secrets::Secrets;
 use crate::transport::addresses::Failed;
+use crate::transport::carrier::Stream;
 use crate::transport::link::Link;
 pub(crate) use crate::transport::reach::Supply;
 use crate::transport::reach::reach;

@@ -75,7 +75,7 @@ const BETWEEN_TRIES: std::time::Duration = std::time::Duration::from_millis(10);
 fn socket_of_path(path: &str, endpoint: &Endpoint, attempt: &mut impl Attempt) -> Result<Wire, Error> {
     loop {
         match mio::net::UnixStream::connect(path) {
-            Ok(stream) => return registered(Stream::unix(stream), endpoint, attempt),
+            Ok(stream) => return registered(Stream::new(stream), endpoint, attempt),
             // No poller reports when there is room.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 attempt.wait_any(Some(BETWEEN_TRIES))?;

@@ -4,7 +4,6 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::transport::carrier::Stream;
 use mio::Registry;
 use tungstenite::error::ProtocolError;
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -14,6 +13,7 @@ use tungstenite::{Bytes, Message as Frame, Utf8Bytes};
 use crate::config::ConnectionConfig;
 use crate::error::{CloseFrame, Error, Fault};
 use crate::message::{Binary, Fragment, Message, Position, Text};
+use crate::transport::carrier::Stream;
 use crate::transport::frame::{self, Masks};
 use crate::transport::frame_scanner::{self, Violation};
 use crate::transport::link::Link;

@@ -5,9 +5,10 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::transport::carrier::Stream;
 use mio::event::{Event, Source};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
+
+use crate::transport::carrier::Stream;
 
 const WAKER: Token = Token(0);
 const STREAM: Token = Token(1);
@@ -58,6 +59,7 @@ pub(crate) trait Raw: Read + Write {
     /// Ends the connection, even if other processes hold its descriptor.
     fn hang_up(&mut self) -> io::Result<()>;
 
+    /// Makes reads and writes return where they would wait.
     fn make_nonblocking(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -244,19 +246,12 @@ impl<T: Raw> Wire<T> {
         // It fails only on a connection that is gone, which the next read reports.
         let _ = self.raw.half_close();
     }
-}
 
-impl<T: Raw> Wire<T> {
     /// Copies what a read would return, without consuming it.
     pub(crate) fn peek(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.ahead.is_empty() {
-            let read = self.read(buffer)?;
-            self.ahead.extend(&buffer[..read]);
-            return Ok(read);
-        }
-        let length = self.ahead.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&self.ahead[..length]);
-        Ok(length)
+        let read = self.read(buffer)?;
+        self.ahead.splice(..0, buffer[..read].iter().copied());
+        Ok(read)
     }
 
     /// Ends the connection on every layer.

@@ -70,10 +70,6 @@ impl<T: Raw> Raw for Tunnel<T> {
         self.link.wire_mut().hang_up()
     }
 
-    fn make_nonblocking(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
     fn is_emptied_by_short_reads(&self) -> bool {
         // TLS returns a record a read.
         false
