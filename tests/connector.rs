@@ -5,7 +5,7 @@ mod common;
 
 use std::io;
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use common::{LONG, MS, Server, disconnected, eventually, quick, wait_for};
@@ -293,6 +293,79 @@ mod unix {
         }
         assert!(client.close().is_empty());
         eventually("the end of the stream", || Arc::strong_count(&alive) == 1);
+    }
+
+    /// Behaves until it is told not to.
+    struct Odd {
+        stream: UnixStream,
+        does: &'static str,
+        told: Arc<AtomicBool>,
+    }
+
+    impl AsFd for Odd {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.stream.as_fd()
+        }
+    }
+
+    impl Read for Odd {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let read = self.stream.read(buffer)?;
+            match self.does {
+                "panics" if self.told.load(SeqCst) => panic!("a stream that panics"),
+                "counts more" if self.told.load(SeqCst) => Ok(buffer.len() + 1),
+                _ => Ok(read),
+            }
+        }
+    }
+
+    impl Write for Odd {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let written = self.stream.write(bytes)?;
+            let wrong = self.does == "counts more written" && self.told.load(SeqCst);
+            Ok(written + usize::from(wrong))
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Drop for Odd {
+        fn drop(&mut self) {
+            assert!(self.does != "panics when dropped", "a stream that panics when it is dropped");
+        }
+    }
+
+    #[test]
+    fn what_a_stream_does_wrong_breaks_its_connection_and_nothing_else() {
+        for (does, says) in [
+            ("panics", "the connection broke: the stream of the connector panicked"),
+            ("counts more", "the connection broke: the stream of the connector returned"),
+            ("counts more written", "the connection broke: the stream of the connector returned"),
+            ("panics when dropped", "the server ended the connection"),
+        ] {
+            let told = Arc::new(AtomicBool::new(false));
+            let (tell, attempts) = (Arc::clone(&told), AtomicUsize::new(0));
+            let client = Client::builder(quick("ws://device.internal/x"))
+                .connector(move |_| {
+                    let (ours, theirs) = UnixStream::pair()?;
+                    thread::spawn(move || serve(theirs));
+                    // Only the first is odd.
+                    let does = if attempts.fetch_add(1, SeqCst) == 0 { does } else { "behaves" };
+                    Ok(Stream::new(Odd { stream: ours, does, told: Arc::clone(&told) }))
+                })
+                .connect()
+                .unwrap();
+            assert!(client.recv_timeout(LONG).is_ok());
+            tell.store(true, SeqCst);
+            client.send("end").unwrap();
+            let (reason, _) = wait_for(&client, disconnected);
+            assert!(reason.to_string().starts_with(says), "{does}: {reason}");
+            client.wait_ready(LONG).unwrap();
+            let left = client.terminate();
+            assert!(!left.unfinished && left.still_inside.is_none(), "{does}: {left:?}");
+        }
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! What carries the bytes of a connection: TCP, or a stream that the application supplies.
 
 use std::fmt;
+#[cfg(unix)]
+use std::io::ErrorKind;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 #[cfg(unix)]
 use std::os::fd::{AsFd, AsRawFd};
+#[cfg(unix)]
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mio::event::{Event, Source};
 use mio::net::TcpStream;
@@ -47,7 +51,8 @@ impl Stream {
     /// A read and a write must use that descriptor and, once it is non-blocking, return
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) where they would wait. The system must be able to wait for it, which it is
     /// for sockets, terminals and pipes, and is not for files. When the connection ends, it is shut down, if it is a socket,
-    /// and `stream` is dropped.
+    /// and `stream` is dropped. It is called on the threads of the client and must not block. If it panics, or returns a count
+    /// that can't be, the connection breaks, and the client proceeds as after any loss.
     ///
     /// ```
     /// use std::io::{self, Read, Write};
@@ -109,7 +114,7 @@ impl Stream {
     /// ```
     #[cfg(unix)]
     pub fn new(stream: impl Read + Write + AsFd + Send + 'static) -> Self {
-        Self(Kind::Other(Box::new(Descriptor(stream))))
+        Self(Kind::Other(Box::new(Descriptor(Some(stream)))))
     }
 
     pub(crate) fn tcp(stream: TcpStream) -> Self {
@@ -246,25 +251,53 @@ impl Raw for TcpStream {
     }
 }
 
-/// Something of the application's that has a descriptor.
+/// Something of the application's that has a descriptor. What it does wrong breaks its connection, and nothing else. It is
+/// there until it is dropped.
 #[cfg(unix)]
-struct Descriptor<S>(S);
+struct Descriptor<S>(Option<S>);
+
+#[cfg(unix)]
+impl<S> Descriptor<S> {
+    fn call<R>(&mut self, call: impl FnOnce(&mut S) -> io::Result<R>) -> io::Result<R> {
+        let stream = self.0.as_mut().ok_or(ErrorKind::NotConnected)?;
+        catch_unwind(AssertUnwindSafe(|| call(stream)))
+            .unwrap_or_else(|_| Err(io::Error::other("the stream of the connector panicked")))
+    }
+}
+
+/// A count that a stream has returned, which must not be more than this.
+#[cfg(unix)]
+fn counted(count: usize, most: usize) -> io::Result<usize> {
+    let wrong = || format!("the stream of the connector returned {count}, where {most} is the most");
+    if count <= most { Ok(count) } else { Err(io::Error::new(ErrorKind::InvalidData, wrong())) }
+}
+
+#[cfg(unix)]
+impl<S> Drop for Descriptor<S> {
+    fn drop(&mut self) {
+        let stream = self.0.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(stream))).is_err() {
+            log::warn!("the drop of the connector's stream panicked");
+        }
+    }
+}
 
 #[cfg(unix)]
 impl<S: Read> Read for Descriptor<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
+        let most = buffer.len();
+        self.call(|stream| counted(stream.read(buffer)?, most))
     }
 }
 
 #[cfg(unix)]
 impl<S: Write> Write for Descriptor<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
+        self.call(|stream| counted(stream.write(bytes)?, bytes.len()))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.call(Write::flush)
     }
 }
 
@@ -272,16 +305,16 @@ impl<S: Write> Write for Descriptor<S> {
 impl<S: Read + Write + AsFd> Raw for Descriptor<S> {
     // Only a socket can be shut down. What is no socket ends when it is dropped.
     fn half_close(&mut self) -> io::Result<()> {
-        socket2::SockRef::from(&self.0).shutdown(Shutdown::Write)
+        self.call(|stream| socket2::SockRef::from(&*stream).shutdown(Shutdown::Write))
     }
 
     fn hang_up(&mut self) -> io::Result<()> {
-        socket2::SockRef::from(&self.0).shutdown(Shutdown::Both)
+        self.call(|stream| socket2::SockRef::from(&*stream).shutdown(Shutdown::Both))
     }
 
     fn make_nonblocking(&mut self) -> io::Result<()> {
         // The call is one for descriptors of every kind.
-        socket2::SockRef::from(&self.0).set_nonblocking(true)
+        self.call(|stream| socket2::SockRef::from(&*stream).set_nonblocking(true))
     }
 
     fn is_emptied_by_short_reads(&self) -> bool {
@@ -293,14 +326,14 @@ impl<S: Read + Write + AsFd> Raw for Descriptor<S> {
 #[cfg(unix)]
 impl<S: AsFd> Source for Descriptor<S> {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        SourceFd(&self.0.as_fd().as_raw_fd()).register(registry, token, interests)
+        self.call(|stream| SourceFd(&stream.as_fd().as_raw_fd()).register(registry, token, interests))
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        SourceFd(&self.0.as_fd().as_raw_fd()).reregister(registry, token, interests)
+        self.call(|stream| SourceFd(&stream.as_fd().as_raw_fd()).reregister(registry, token, interests))
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        SourceFd(&self.0.as_fd().as_raw_fd()).deregister(registry)
+        self.call(|stream| SourceFd(&stream.as_fd().as_raw_fd()).deregister(registry))
     }
 }
