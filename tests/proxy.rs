@@ -7,6 +7,7 @@ mod tunnel;
 
 use std::env;
 use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -372,6 +373,30 @@ fn a_proxy_that_is_not_there_is_named_and_found_again_when_it_is() {
     eventually("the proxy answers", || {
         wait_for(&client, disconnected).0.to_string().contains("it answered 503 Not yet")
     });
+    let _ = client.terminate();
+}
+
+#[test]
+fn a_proxy_that_opens_the_way_keeps_its_place_though_the_server_behind_it_fails() {
+    // Two addresses of one proxy, at the same port.
+    let (asked_in, asked) = crossbeam_channel::unbounded();
+    let serve = move |mut stream: TcpStream| {
+        read_head(&mut stream);
+        let _ = asked_in.send(stream.local_addr().unwrap().ip().to_string());
+        // The way is open, and the server ends it at once.
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+    };
+    let other = serve.clone();
+    let first = Server::start(move |_, stream| serve(stream));
+    let port = first.address().port();
+    let _second =
+        Server::start_on(TcpListener::bind(("127.0.0.2", port)).unwrap(), move |_, stream| other(stream));
+    let both = move |_: &str, port| Ok(vec![([127, 0, 0, 1], port).into(), ([127, 0, 0, 2], port).into()]);
+    let config = through("ws://gateway.invalid", Proxy::new(format!("proxy.invalid:{port}")));
+    let client = Client::builder(config).resolver(both).start().unwrap();
+    for _ in 0..4 {
+        assert_eq!(asked.recv_timeout(LONG).unwrap(), "127.0.0.1");
+    }
     let _ = client.terminate();
 }
 

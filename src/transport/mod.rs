@@ -201,10 +201,6 @@ fn open(target: &Target<'_>, attempt: &mut impl Attempt) -> Result<Connection, E
         Some(via) => proxy::tunnel(via, target, attempt)?,
         None => reach(&target.endpoint, &target.endpoint, settings, attempt)?,
     };
-    // Until somebody has answered there: TLS or the upgrade may fail as well.
-    if let Some(address) = address {
-        settings.failed.add(attempt.now(), address);
-    }
     let mut link = if target.endpoint.secure {
         attempt.enter(Phase::Tls, None)?;
         tls::handshake(wire, &Peer::server(&target.endpoint, settings), attempt)?

@@ -51,6 +51,8 @@ pub(crate) fn reach(
     };
     attempt.enter(Phase::Connect, Some(whither))?;
     let (wire, address) = tcp::connect(endpoint, &addresses, settings, attempt)?;
+    // Until somebody has answered there: what follows may fail as well.
+    settings.failed.add(attempt.now(), address);
     Ok((wire, Some(address)))
 }
 

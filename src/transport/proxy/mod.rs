@@ -76,15 +76,13 @@ pub(super) fn tunnel(
     let reached = reach(&via.endpoint, &through, target.settings, attempt);
     let (wire, address) = reached.map_err(|error| through.unreachable(error))?;
     attempt.enter(Phase::Proxy, Some(&through))?;
-    let failed = &target.settings.failed;
-    address.inspect(|address| failed.add(attempt.now(), *address));
     let opened = open_by(wire, &through, whom, target.settings, attempt);
     // A proxy that answers as a proxy does is none of those that failed, whatever its answer is.
     let answers =
         |error: &ProxyError| !matches!(error.kind, ProxyErrorKind::Ended | ProxyErrorKind::Nonsense);
     let works =
         opened.as_ref().map_or_else(|error| matches!(error, Error::Proxy(why) if answers(why)), |_| true);
-    address.filter(|_| works).inspect(|address| failed.forget(*address));
+    address.filter(|_| works).inspect(|address| target.settings.failed.forget(*address));
     Ok((opened?, address))
 }
 
