@@ -120,6 +120,7 @@ pub mod guide {}
 mod handshake;
 mod io;
 mod jobs;
+mod logging;
 mod message;
 mod protocol;
 mod secrets;

@@ -13,7 +13,7 @@ use crate::client::{Client, LineHandle, not_on_io_thread};
 use crate::config::deadline;
 use crate::error::{CloseFrame, Error};
 use crate::event::{CloseReason, Undelivered};
-use crate::session::LOG;
+use crate::logging::LOG;
 use crate::shared::{Command, LATE, Thread};
 use crate::state::ConnectionState;
 

@@ -11,9 +11,9 @@ use log::warn;
 
 use crate::error::{CloseReason, Error};
 use crate::handshake::Handshake;
+use crate::logging::LOG;
 use crate::message::Message;
 use crate::protocol::{Attempt, Context, Loss, Outgoing, Protocol, RequestId, Retry, UpgradeRequest};
-use crate::session::LOG;
 use crate::shared::{Callback, Calls};
 
 /// A callback that takes longer than this is reported in the log.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::error::Error;
 use crate::event::Ticket;
 use crate::handshake::Handshake;
+use crate::logging::LOG;
 use crate::message::Message;
 use crate::protocol::{Context, Loss, Outgoing, Protocol, RequestId, Retry};
 use crate::secrets::Secrets;
@@ -273,7 +274,7 @@ impl JsonSession {
         let Some(Acknowledged { sent, warned, .. }) = &mut self.acknowledged else { return (message, None) };
         let Ok(Value::Object(mut object)) = message.json() else {
             if !std::mem::replace(warned, true) {
-                log::warn!("A message that is not a JSON object has no field {sent:?} to acknowledge it by");
+                log::warn!(target: LOG, "A message that is not a JSON object has no field {sent:?} to acknowledge it by");
             }
             return (message, None);
         };
@@ -415,7 +416,7 @@ impl Protocol for JsonSession {
             return Ok(());
         }
         if self.login.is_some() && self.accepted.as_mut().is_some_and(|accepted| accepted(&value)) {
-            log::debug!("the server accepted the login once more; ignored");
+            log::debug!(target: LOG, "the server accepted the login once more; ignored");
             return Ok(());
         }
         match self.answered(&value) {

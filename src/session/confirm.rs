@@ -6,10 +6,11 @@ use log::warn;
 
 use crate::config::{Beat, Confirmation};
 use crate::event::Tickets;
+use crate::logging::LOG;
 use crate::session::close_handshake::Closing;
 use crate::session::connection::Connection;
 use crate::session::pings::Pong;
-use crate::session::{ConnectionId, LOG, Session};
+use crate::session::{ConnectionId, Session};
 use crate::ticket::OPEN;
 
 impl Session {

@@ -46,6 +46,7 @@ use crate::config::{Beat, ConnectionConfig, deadline};
 use crate::error::{CloseFrame, Error, Fault};
 use crate::event::{DisconnectReason, Event, Tickets};
 use crate::handshake::Handshake;
+use crate::logging::LOG;
 use crate::message::Message;
 use crate::protocol::{Protocol, UpgradeRequest, Work};
 pub(crate) use crate::session::connection::ConnectionId;
@@ -68,9 +69,6 @@ use crate::session::servers::Servers;
 use crate::session::transmit::is_json_pong;
 pub(crate) use crate::session::transmit::{LostMessages, Watermarks};
 use crate::stats::Stats;
-
-/// The log target of every file: the log names the library, not its files.
-pub(crate) const LOG: &str = "tautline";
 
 /// Something for the I/O thread to do.
 #[derive(Clone, Debug, PartialEq, Eq)]

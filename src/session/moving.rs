@@ -14,12 +14,13 @@ use crate::config::deadline;
 use crate::error::{CloseFrame, Error};
 use crate::event::Event;
 use crate::handshake::Handshake;
+use crate::logging::LOG;
 use crate::session::close_handshake::LINGER;
 use crate::session::connection::{Connection, ConnectionId, Stage};
 use crate::session::hooks::During;
 use crate::session::inquiry::Matter;
 use crate::session::line::{Successor, Up};
-use crate::session::{Action, Frame, LOG, Session};
+use crate::session::{Action, Frame, Session};
 
 /// How many connections may be closing beside the current one.
 const MOST_LEAVING: usize = 4;

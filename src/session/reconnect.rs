@@ -6,8 +6,8 @@ use log::info;
 
 use crate::config::{ReconnectConfig, SHORTEST_DELAY, deadline};
 use crate::error::Error;
+use crate::logging::LOG;
 use crate::protocol::Retry;
-use crate::session::LOG;
 use crate::session::backoff::ExponentialBackoff;
 
 /// The delay between the attempts of a round through the servers.

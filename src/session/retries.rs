@@ -10,13 +10,14 @@ use log::{info, warn};
 use crate::config::{checked_servers, deadline};
 use crate::error::Error;
 use crate::event::{CloseReason, DisconnectReason, Event, Tickets};
+use crate::logging::LOG;
 use crate::protocol::{Loss, Retry};
 use crate::session::connection::{Role, Stage};
 use crate::session::line::{Line, Up};
 use crate::session::moving::Goodbye;
 use crate::session::reconnect::{BETWEEN_SERVERS, ReconnectPlan, ReconnectionManager};
 use crate::session::servers::{Failure, Servers};
-use crate::session::{Action, ConnectionId, LOG, Session};
+use crate::session::{Action, ConnectionId, Session};
 
 /// The delay between repeated immediate attempts.
 const BETWEEN_IMMEDIATE_ATTEMPTS: Duration = Duration::from_millis(100);

@@ -7,10 +7,11 @@ use log::info;
 use crate::config::deadline;
 use crate::error::CloseFrame;
 use crate::event::{DisconnectReason, Event, Tickets};
+use crate::logging::LOG;
 use crate::session::close_handshake::{LINGER, Outcome, Step};
 use crate::session::inquiry::Inquiry;
 use crate::session::line::Line;
-use crate::session::{Action, LOG, Session};
+use crate::session::{Action, Session};
 
 /// The close code of a connection that the application takes down: the client is going away (RFC 6455, section 7.4.1).
 const GOING_AWAY: u16 = 1001;

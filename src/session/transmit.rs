@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use log::warn;
 
 use crate::event::{Event, Ticket, Tickets};
+use crate::logging::LOG;
 use crate::message::Message;
 use crate::protocol::{Outgoing, RequestId};
 use crate::session::connection::{Connection, Role};
@@ -13,7 +14,7 @@ use crate::session::heartbeat::HeartbeatFrame;
 use crate::session::ledger::Progress;
 use crate::session::outbox::MOST_FAILURES;
 use crate::session::sender::Queued;
-use crate::session::{ConnectionId, Frame, LOG, Session};
+use crate::session::{ConnectionId, Frame, Session};
 
 /// How far the messages have come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

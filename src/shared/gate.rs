@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use mio::Waker;
 
+use crate::logging::LOG;
 use crate::shared::queue::Intake;
 use crate::shared::sync::{AtomicBool, AtomicU8, AtomicU64};
 
@@ -138,7 +139,7 @@ impl<W: Wake> Gate<W> {
         // After a failed wake-up the I/O thread would sleep until its next deadline. The system documents no reason for
         // a failure.
         if let Err(error) = self.waker.wake() {
-            log::error!("waking the I/O thread failed: {error}");
+            log::error!(target: LOG, "waking the I/O thread failed: {error}");
         }
     }
 }

@@ -6,6 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use crate::logging::LOG;
+
 thread_local! {
     static OURS: Cell<Option<Thread>> = const { Cell::new(None) };
 }
@@ -85,7 +87,7 @@ impl ThreadHandle {
         if let Some(thread) = thread.take()
             && thread.join().is_err()
         {
-            log::error!("a thread of the library panicked");
+            log::error!(target: LOG, "a thread of the library panicked");
         }
         true
     }

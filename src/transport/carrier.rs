@@ -16,6 +16,7 @@ use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
+use crate::logging::LOG;
 use crate::transport::stream::Raw;
 
 /// A byte stream to a server, which a [`connector`](crate::Builder::connector) supplies.
@@ -277,7 +278,7 @@ impl<S> Drop for Descriptor<S> {
     fn drop(&mut self) {
         let stream = self.0.take();
         if catch_unwind(AssertUnwindSafe(|| drop(stream))).is_err() {
-            log::warn!("the drop of the connector's stream panicked");
+            log::warn!(target: LOG, "the drop of the connector's stream panicked");
         }
     }
 }

@@ -47,6 +47,7 @@ use crate::config::proxy::Ways;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Phase, Rejection};
 use crate::handshake::{Handshake, ResponseHeaders, Timings};
+use crate::logging::LOG;
 use crate::protocol::UpgradeRequest;
 use crate::secrets::Secrets;
 use crate::transport::addresses::Failed;
@@ -113,7 +114,7 @@ impl<'a> Target<'a> {
         let (request, endpoint) = next.map_err(|why| {
             Error::UpgradeRejected(Arc::new(Rejection { unfollowed: Some(why.into()), ..rejection.clone() }))
         })?;
-        log::info!("{} redirects to {endpoint}", self.endpoint);
+        log::info!(target: LOG, "{} redirects to {endpoint}", self.endpoint);
         let (followed, earlier) = (self.followed + 1, self.secrets());
         Ok(Self { endpoint, request, settings: self.settings, followed, earlier })
     }

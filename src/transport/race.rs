@@ -6,6 +6,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::logging::LOG;
+
 /// What an attempt does next.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -63,7 +65,7 @@ impl Race {
 
     /// This address failed. The next one begins at once.
     pub(crate) fn handle_failure(&mut self, address: SocketAddr, error: io::Error) {
-        log::debug!("{address} did not take the connection: {error}");
+        log::debug!(target: LOG, "{address} did not take the connection: {error}");
         self.running.retain(|(other, _)| *other != address);
         self.failures.push((address, error));
         self.next = None;

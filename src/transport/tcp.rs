@@ -13,6 +13,7 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use crate::config::NetworkConfig;
 use crate::endpoint::Endpoint;
 use crate::error::{AddressErrors, Error};
+use crate::logging::LOG;
 use crate::transport::addresses::{Sorted, sort};
 use crate::transport::carrier::Stream;
 use crate::transport::race::{Race, Step};
@@ -197,7 +198,7 @@ pub(super) fn keep_short(socket: &Socket) {
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     let set = socket.set_send_buffer_size(UNSENT as usize);
     if let Err(error) = set {
-        log::debug!("the system's send buffer keeps its size: {error}");
+        log::debug!(target: LOG, "the system's send buffer keeps its size: {error}");
     }
 }
 
