@@ -246,10 +246,9 @@ impl ConnectionConfig {
         self
     }
 
-    /// Checks every setting and parses the URL.
-    pub(crate) fn check(&self) -> Result<Endpoint, Error> {
-        self.server_list()?;
-        let endpoint = Endpoint::parse(&self.url)?;
+    /// Checks every setting. Returns the servers of the list.
+    pub(crate) fn check(&self) -> Result<Vec<Endpoint>, Error> {
+        let servers = self.server_list()?.iter().map(|url| Endpoint::parse(url)).collect::<Result<_, _>>()?;
         check_headers(&self.headers)?;
         check_subprotocols(&self.subprotocols)?;
         self.tls.check()?;
@@ -307,7 +306,7 @@ impl ConnectionConfig {
             let why = format!("it is {} bytes; {least} to {most} are allowed", self.thread_stack);
             return invalid("thread_stack", why);
         }
-        Ok(endpoint)
+        Ok(servers)
     }
 
     /// Whether messages can be confirmed.

@@ -19,7 +19,7 @@ use serde::de::Error as _;
 use serde_json::json;
 use tautline::{
     Client, CloseReason, ConnectionConfig, Context, DisconnectReason, Error, Handshake, JsonSession, Message,
-    Outgoing, Protocol, Proxy, SendErrorKind,
+    Outgoing, Protocol, Proxy, SendErrorKind, TlsConfig,
 };
 use tunnel::Tunnel;
 
@@ -158,6 +158,31 @@ fn no_secret_is_logged_by_anybody_and_no_payload_by_this_library() {
     }
     let told = |says: &str| ours.clone().any(|(.., text)| text.contains(says));
     assert!(told(r#"503 No *** to the WebSocket upgrade: "***, ***, "#), "{journal:?}");
+}
+
+#[test]
+fn tls_with_anybody_is_a_warning_once_a_client_for_the_server_and_for_the_proxy() {
+    let anybody = || TlsConfig::default().danger_accept_invalid_certs(true);
+    let config = || ConnectionConfig::new("ws://127.0.0.1:9");
+    let proxy = |tls: TlsConfig| config().proxy(Proxy::new("http://127.0.0.1:9").tls(tls));
+    for (config, peers) in [
+        (config(), vec![]),
+        (config().tls(anybody()), vec!["the server"]),
+        (config().tls(anybody().pin([0; 32])), vec![]),
+        (proxy(anybody()), vec!["the proxy"]),
+        (proxy(anybody().pin([0; 32])), vec![]),
+        (proxy(anybody()).tls(anybody()), vec!["the server", "the proxy"]),
+    ] {
+        let lines = logged(|| drop(Client::start(&config).unwrap().terminate()));
+        let warned: Vec<_> = lines
+            .iter()
+            .filter(|(level, _, text)| *level == Level::Warn && text.contains("danger"))
+            .collect();
+        assert_eq!(warned.len(), peers.len(), "{warned:?}");
+        for ((_, target, text), peer) in warned.iter().zip(peers) {
+            assert!(target == "tautline" && text.contains(&format!("on the way to {peer} can")), "{text}");
+        }
+    }
 }
 
 #[test]

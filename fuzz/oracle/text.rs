@@ -113,8 +113,9 @@ pub(super) fn url_and_headers(data: &[u8]) {
     let mut shown = format!("{config:?} {request:?} {among:?} {in_list:?}");
     shown.extend(in_list.err().map(|error| error.to_string()));
     match (&checked, request.check()) {
-        (Ok(endpoint), Ok(again)) => {
-            assert_eq!(*endpoint, again);
+        (Ok(servers), Ok(endpoint)) => {
+            let endpoint = &endpoint;
+            assert_eq!(servers, std::slice::from_ref(endpoint));
             shown = format!("{shown} {endpoint} {endpoint:?}");
             sound(endpoint);
             dialled(endpoint, &config);

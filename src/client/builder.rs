@@ -3,7 +3,6 @@
 use std::env;
 use std::fmt;
 use std::io;
-use std::iter;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
@@ -12,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::{Client, LineHandle};
 use crate::config::proxy::Ways;
-use crate::config::{Beat, Confirmation, ConnectionConfig};
+use crate::config::{Beat, Confirmation, ConnectionConfig, TlsConfig};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::io::thread::{IoThread, Notify, Setup};
@@ -84,9 +83,9 @@ impl Builder {
 
     /// Resolves host names with `resolver` instead of the system's resolver.
     ///
-    /// The resolver gets the host and the port, with a [`Proxy`](crate::Proxy) those of the proxy as well. It runs on the dial thread and may block; an attempt that ends
-    /// meanwhile abandons it. The client races the addresses in the order returned,
-    /// with the two families taking turns: see [`NetworkConfig`](crate::NetworkConfig).
+    /// The resolver gets the host and the port, with a [`Proxy`](crate::Proxy) those of the proxy as well. It runs on the
+    /// dial thread and may block; an attempt that ends meanwhile abandons it. The client races the addresses in the order
+    /// returned, with the two families taking turns: see [`NetworkConfig`](crate::NetworkConfig).
     ///
     /// ```no_run
     /// # use tautline::Client;
@@ -241,10 +240,8 @@ impl Builder {
 
     fn launch(self, one_attempt: bool) -> Result<Client, Error> {
         let Self { mut config, notify, resolver, supply, fetch, mut protocol, data } = self;
-        let first = config.check()?;
-        for url in config.server_list()? {
-            tls::require(&Endpoint::parse(&url)?)?;
-        }
+        let servers = config.check()?;
+        servers.iter().try_for_each(tls::require)?;
         let tls = tls::check(&config.tls)?;
         let proxy_tls = match &config.proxy {
             Some(proxy) => proxy.check_tls(tls::check)?,
@@ -270,10 +267,11 @@ impl Builder {
             }
             None => {}
         }
-        if config.tls.danger_accept_invalid_certs && config.tls.pins.is_empty() {
-            log::warn!(target: LOG, "TLS accepts any certificate (danger_accept_invalid_certs): whoever is on the way to the server can read and change everything");
+        warn_of_danger("the server", &config.tls);
+        if let Some(proxy) = &config.proxy {
+            warn_of_danger("the proxy", proxy.tls_config());
         }
-        let ways = ways(&config, first)?;
+        let ways = ways(&config, &servers)?;
         if has_one_processor() {
             // On a single processor, spinning keeps the I/O thread from running.
             config.spin = Duration::ZERO;
@@ -332,16 +330,20 @@ impl Builder {
 }
 
 /// Reads the environment, if the proxy is what it says, and says in the log what that means for these servers.
-fn ways(config: &ConnectionConfig, first: Endpoint) -> Result<Ways, Error> {
+fn ways(config: &ConnectionConfig, servers: &[Endpoint]) -> Result<Ways, Error> {
     let Some(proxy) = &config.proxy else { return Ok(Ways::default()) };
     let ways = proxy.ways(&|name| env::var_os(name))?;
-    // Their URLs have been checked.
-    let others = config.servers.iter().flatten().filter_map(|url| Endpoint::parse(url).ok());
-    let servers: Vec<_> = iter::once(first).chain(others).collect();
-    for said in ways.said(&servers) {
+    for said in ways.said(servers) {
         log::info!(target: LOG, "{said}");
     }
     Ok(ways)
+}
+
+/// Says in the log that this peer may be anybody, if the settings of TLS say so.
+fn warn_of_danger(peer: &str, tls: &TlsConfig) {
+    if tls.danger_accept_invalid_certs && tls.pins.is_empty() {
+        log::warn!(target: LOG, "TLS accepts any certificate (danger_accept_invalid_certs): whoever is on the way to {peer} can read and change everything");
+    }
 }
 
 /// Asks the system only once: the answer may take it some file reads.

@@ -213,7 +213,12 @@ impl Proxy {
         self.ways(&|_| None).map(drop)
     }
 
-    /// Checks the settings of TLS with the proxy.
+    /// The settings of TLS with the proxy.
+    pub(crate) fn tls_config(&self) -> &TlsConfig {
+        &self.tls
+    }
+
+    /// Checks them.
     pub(crate) fn check_tls<T>(&self, check: fn(&TlsConfig) -> Result<T, Error>) -> Result<T, Error> {
         check(&self.tls).map_err(|error| match error {
             Error::InvalidConfig { setting, reason } => {
@@ -225,7 +230,7 @@ impl Proxy {
     }
 
     /// The proxy with this URL, and with what this configuration adds to it. The error says what is wrong with it.
-    fn via(&self, url: &str) -> Result<Via, String> {
+    fn via(&self, url: &str) -> Result<Arc<Via>, String> {
         let (scheme, endpoint, login) = parse(url)?;
         if let (Scheme::Https, Some(reason)) = (scheme, MISSING) {
             return Err(reason.into());
@@ -253,7 +258,7 @@ impl Proxy {
         let all: Vec<_> = headers.iter().chain(&basic).cloned().collect();
         let secrets = Secrets::of("", &all, &[]);
         headers.splice(..0, basic.filter(|_| !given));
-        Ok(Via { scheme, endpoint, login, headers, tls: self.tls.clone(), secrets })
+        Ok(Arc::new(Via { scheme, endpoint, login, headers, tls: self.tls.clone(), secrets }))
     }
 }
 
@@ -271,12 +276,6 @@ impl Scheme {
     }
 }
 
-impl Via {
-    fn new(proxy: &Proxy, url: &str) -> Result<Arc<Self>, String> {
-        proxy.via(url).map(Arc::new)
-    }
-}
-
 impl fmt::Display for Via {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}", self.scheme.name(), self.endpoint)
@@ -289,9 +288,7 @@ impl fmt::Display for Proxy {
         match self.url.as_deref().map(parse) {
             None => f.write_str("the proxy of the environment"),
             Some(Err(_)) => f.write_str("unusable"),
-            Some(Ok((scheme, endpoint, _))) => {
-                write!(f, "{}://{endpoint}", scheme.name())
-            }
+            Some(Ok((scheme, endpoint, _))) => write!(f, "{}://{endpoint}", scheme.name()),
         }
     }
 }
@@ -299,9 +296,11 @@ impl fmt::Display for Proxy {
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let headers: Vec<_> = self.headers.iter().map(|(name, _)| shown_name(name)).collect();
+        let in_url =
+            self.url.as_deref().is_some_and(|url| parse(url).is_ok_and(|(.., login)| login.is_some()));
         f.debug_struct("Proxy")
             .field("url", &format_args!("{self}"))
-            .field("login", &self.login.is_some())
+            .field("login", &(self.login.is_some() || in_url))
             .field("headers", &headers)
             .field("no_proxy", &self.past.is_some())
             .field("tls", &self.tls)

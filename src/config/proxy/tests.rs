@@ -152,3 +152,13 @@ fn what_the_program_sets_comes_on_top_of_the_environment() {
     assert!(to("ws://a").is_none() && to("wss://b").is_none());
     assert_eq!(to("wss://c").unwrap().headers[0].1, "Basic YW5uOnBAc3M=");
 }
+
+#[test]
+fn debug_output_says_whether_there_is_a_login_wherever_it_stands() {
+    let shown = |proxy: Proxy| format!("{proxy:?}");
+    for proxy in [Proxy::new("http://ann:s3cret@h"), Proxy::new("h").login("ann", "s3cret")] {
+        let shown = shown(proxy);
+        assert!(shown.contains("login: true") && !shown.contains("s3cret"), "{shown}");
+    }
+    assert!(shown(Proxy::new("h")).contains("login: false"));
+}

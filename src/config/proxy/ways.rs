@@ -41,12 +41,12 @@ impl Proxy {
             past.push((None, Bypass::parse(list).map_err(|why| format!("in its no_proxy, {why}"))?));
         }
         if let Some(url) = &self.url {
-            let way = Some(Way { via: Via::new(self, url)?, variable: None });
+            let way = Some(Way { via: self.via(url)?, variable: None });
             return Ok(Ways { secure: way.clone(), plain: way, past, from_env: false });
         }
         let way = |secure| {
             let Some((variable, url)) = first(&names(secure), lookup)? else { return Ok(None) };
-            match Via::new(self, &url) {
+            match self.via(&url) {
                 Ok(via) => Ok(Some(Way { via, variable: Some(variable) })),
                 Err(why) => Err(format!("the variable {variable}: {why}")),
             }
