@@ -77,11 +77,35 @@ impl Secrets {
         self.search(text).shown()
     }
 
+    /// The first `most` characters of what a peer said, without secrets. The rest costs nothing, however long it is.
+    pub(crate) fn hide_start(&self, text: &str, most: usize) -> String {
+        // What follows may be needed to find a secret that begins in what is shown.
+        let start = cut(text, most + LOOKED_BEHIND);
+        let mut shown = self.hide(start);
+        if let Some((end, _)) = shown.char_indices().nth(most) {
+            shown.truncate(end);
+            shown.push('…');
+        } else if start.len() < text.len() {
+            shown.push('…');
+        }
+        shown
+    }
+
     fn search<'a>(&self, text: &'a str) -> Search<'a> {
         let mut search = Search::new(text);
         self.0.iter().for_each(|part| search.hide(part));
         search
     }
+}
+
+/// So many bytes behind what is shown are searched: enough for the eight bytes of a secret by which it is known where the text
+/// is cut, however they are escaped.
+const LOOKED_BEHIND: usize = 256;
+
+/// The first bytes of a text, `most` of them or a few less.
+pub(crate) fn cut(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
 }
 
 /// How much may be shown of a name that should be a token (RFC 9110, section 5.6.2): the part before the first

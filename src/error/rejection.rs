@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use crate::secrets::Secrets;
+use crate::secrets::{Secrets, cut};
 
 /// The HTTP response of a server that rejected the upgrade.
 ///
@@ -28,8 +28,16 @@ pub struct Rejection {
     pub(crate) secrets: Secrets,
 }
 
-/// How much of a refusal's body its message shows.
+/// How many characters are shown of the address of a redirect, and how many bytes of it are examined for that.
+const ADDRESS_SHOWN: usize = 300;
+const ADDRESS_READ: usize = 600;
+
+/// How many characters are shown of a reason phrase, and of the name of a coding.
+const REASON_SHOWN: usize = 200;
+
+/// How many characters of a refusal's body its message shows, and how many bytes are examined for that.
 const BODY_SHOWN: usize = 200;
+const LINE_READ: usize = 1000;
 
 /// How many characters of it `Debug` of an error shows, if it says more than that.
 const UNSHOWN: usize = 2000;
@@ -55,10 +63,10 @@ impl fmt::Display for Rejection {
         write!(f, "the server answered {} to the WebSocket upgrade", self.status_text())?;
         if let Some(to) = self.new_address() {
             // What follows the target's path, or looks random in it, may be a token for whoever follows the redirect.
-            let to = without_secrets(to);
+            let to = without_secrets(cut(to, ADDRESS_READ));
             let host = to.find("//").map_or(0, |at| at + 2);
             let path = to[host..].find('/').map_or("", |at| &to[host + at..]);
-            let to = self.secrets.and(&Secrets::of_path(path)).hide(to);
+            let to = self.secrets.and(&Secrets::of_path(path)).hide_start(&to, ADDRESS_SHOWN);
             write!(f, ", with another address: {to:?}. ")?;
             match &self.unfollowed {
                 Some(why) => write!(f, "It is not followed: {why}")?,
@@ -87,7 +95,7 @@ impl Rejection {
         let mut text = self.status.to_string();
         if !self.reason.is_empty() {
             text.push(' ');
-            for c in self.secrets.hide(&self.reason).chars() {
+            for c in self.secrets.hide_start(&self.reason, REASON_SHOWN).chars() {
                 // No character that a terminal would interpret or hide.
                 if c.is_ascii() { text.push(c) } else { text.extend(c.escape_debug()) }
             }
@@ -105,9 +113,10 @@ impl Rejection {
     /// The body for display: at most a line, in quotes. An unreadable body is described. Empty if the body says
     /// nothing.
     fn body_text(&self) -> String {
-        match self.readable_body() {
+        match self.readable_body(LINE_READ) {
             Ok(body) => {
-                let line = shown_line(&body);
+                // Once more: what stood on two lines may be a secret on one.
+                let line = self.secrets.hide(&shown_line(&body));
                 if line.is_empty() { line } else { format!("{line:?}") }
             }
             Err(description) => description,
@@ -117,7 +126,7 @@ impl Rejection {
     /// The start of a readable body that has more to say than the line for display, with nothing in it that a terminal
     /// would interpret.
     pub(super) fn unshown_body(&self) -> Option<String> {
-        let body = self.readable_body().ok().filter(|_| self.new_address().is_none())?;
+        let body = self.readable_body(BODY_READ).ok().filter(|_| self.new_address().is_none())?;
         if body.split_whitespace().eq(shown_line(&body).split_whitespace()) {
             return None;
         }
@@ -137,17 +146,20 @@ impl Rejection {
         Some(text)
     }
 
-    /// The start of the body without secrets, or the description of a body that can't be read.
-    fn readable_body(&self) -> Result<String, String> {
+    /// The first bytes of the body without secrets, or the description of a body that can't be read.
+    fn readable_body(&self, read: usize) -> Result<String, String> {
         let coding = self
             .header("Content-Encoding")
             .map(str::trim)
             .filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity"));
         let size = self.body.len();
         if let Some(coding) = coding.filter(|_| size > 0) {
-            return Err(format!("(a body of {size} bytes, compressed: {:?})", self.secrets.hide(coding)));
+            return Err(format!(
+                "(a body of {size} bytes, compressed: {:?})",
+                self.secrets.hide_start(coding, REASON_SHOWN)
+            ));
         }
-        let start = &self.body[..size.min(BODY_READ)];
+        let start = &self.body[..size.min(read)];
         let is_binary = |b: &u8| (*b < 0x20 && !b"\t\r\n\x0C".contains(b)) || *b == 0x7F;
         if start.iter().any(is_binary) {
             return Err(format!("(a body of {size} bytes that is not text)"));
@@ -175,14 +187,14 @@ fn shown_line(body: &str) -> String {
 }
 
 /// A URL without its query, its fragment, and its user and password.
-fn without_secrets(url: &str) -> &str {
-    let url = url.split(['?', '#']).next().unwrap_or_default();
+fn without_secrets(url: &str) -> String {
+    let url = url.split('#').next().unwrap_or_default();
+    let (url, query) = url.split_at(url.find('?').unwrap_or(url.len()));
     let authority = url.find("//").map_or(0, |at| at + 2);
     let path = url[authority..].find('/').map_or(url.len(), |at| authority + at);
-    match url[authority..path].rfind('@') {
-        Some(at) => &url[authority + at + 1..],
-        None => url,
-    }
+    let host = url[authority..path].rfind('@').map_or(authority, |at| authority + at + 1);
+    let query = if query.is_empty() { "" } else { "?***" };
+    [&url[..authority], &url[host..], query].concat()
 }
 
 impl fmt::Debug for Rejection {
@@ -190,7 +202,7 @@ impl fmt::Debug for Rejection {
         let names: Vec<_> = self.headers.iter().map(|(name, _)| self.secrets.hide(name)).collect();
         f.debug_struct("Rejection")
             .field("status", &self.status)
-            .field("reason", &self.secrets.hide(&self.reason))
+            .field("reason", &self.secrets.hide_start(&self.reason, REASON_SHOWN))
             .field("headers", &names)
             .field("body", &format_args!("{} bytes", self.body.len()))
             .field("unfollowed", &self.unfollowed)
@@ -227,9 +239,11 @@ mod tests {
     fn a_redirect_says_where_to_without_what_may_be_secret() {
         for (to, shown_as) in [
             ("https://b.example/x", "https://b.example/x"),
-            ("https://b.example/x?token=s3cret#f", "https://b.example/x"),
-            ("https://me:s3cret@b.example/x", "b.example/x"),
-            ("/elsewhere?s3cret", "/elsewhere"),
+            ("https://b.example/x?token=s3cret#f", "https://b.example/x?***"),
+            ("https://me:s3cret@b.example/x", "https://b.example/x"),
+            ("ftp://me:s3cret@b.example", "ftp://b.example"),
+            ("?s3cret", "?***"),
+            ("/elsewhere?s3cret", "/elsewhere?***"),
             ("//b.example", "//b.example"),
             ("https://a1b2c3d4e5.example/once/s3cretS3cret/go", "https://a1b2c3d4e5.example/once/***/go"),
             ("", ""),
@@ -240,6 +254,35 @@ mod tests {
             assert!(text.contains("not followed") && !text.contains("s3cret"), "{text}");
         }
         assert!(!shown(&[("Location", "/created")], 201, b"").contains("created"));
+    }
+
+    #[test]
+    fn what_a_server_says_at_length_is_cut_and_a_secret_at_the_border_is_hidden() {
+        let secret = "s3cretS3cret".repeat(20);
+        let secrets = Secrets::of_text(&secret);
+        for before in [0, 100, 150, 195, 280, 290, 295, 300, 400, 550, 590, 60_000] {
+            let long = format!("{}{secret}{}", "word/".repeat(before / 5), "word/".repeat(12_000));
+            let headers = vec![
+                ("Location".into(), format!("https://h/{long}")),
+                ("Content-Encoding".into(), long.clone()),
+            ];
+            for (status, body) in [(302, ""), (403, "x"), (403, "")] {
+                let mut rejection = Rejection::new(status, &*long, headers.clone());
+                rejection.body = body.as_bytes().to_vec();
+                rejection.secrets = secrets.clone();
+                for shown in [rejection.to_string(), format!("{rejection:?}"), rejection.said_by_proxy()] {
+                    assert!(shown.len() < 2000 && !shown.contains("s3cret"), "{before}: {shown}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_secret_on_two_lines_of_json_is_none_on_one() {
+        let body = b"{\"said\":\n\"my long\n secret\"}".to_vec();
+        let secrets = Secrets::of_text("my long secret");
+        let rejection = Rejection { body, secrets, ..Rejection::new(403, "No", Vec::new()) };
+        assert!(!rejection.to_string().contains("secret"), "{rejection}");
     }
 
     #[test]

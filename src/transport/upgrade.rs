@@ -138,9 +138,12 @@ fn fill<T: Raw>(link: &mut Link<T>, answer: &mut Vec<u8>, limit: usize) -> io::R
     Ok(false)
 }
 
-fn not_websocket(target: &Target<'_>, mut reason: String) -> Error {
+/// How many characters are shown of what is wrong with an answer.
+const SHOWN: usize = 1000;
+
+fn not_websocket(target: &Target<'_>, reason: String) -> Error {
     // Servers often repeat the request that they refuse.
-    reason = target.secrets().hide(&reason);
+    let reason = target.secrets().hide_start(&reason, SHOWN);
     Error::Upgrade { host: target.endpoint.to_string().into(), reason: reason.into(), source: None }
 }
 
