@@ -97,11 +97,13 @@ pub struct ConnectionConfig {
     /// begins at the configured URL again. At most 20, as in browsers. Default 0: none is followed.
     ///
     /// A redirect to another origin (scheme, host or port) takes no credentials along: no user and password of the URL, no
-    /// `Host`, no header but harmless ones such as `User-Agent`, and no subprotocol that holds a token: what is a secret by
-    /// the rules of [`Error`](crate::Error). From port 80 of a host to TLS on its port 443 the origin counts as the same.
+    /// `Host`, no header but harmless ones such as `User-Agent`, no subprotocol that holds a token, and no
+    /// [`identity`](field@TlsConfig::identity) of TLS. What is a secret is said at [`Error`](crate::Error). From port 80 of a
+    /// host to TLS on its port 443 the origin counts as the same.
     /// If no subprotocol is left and [`require_subprotocol`](field@Self::require_subprotocol) is set, the redirect is not
-    /// followed. A user and password in the address itself are used there. The settings of [`tls`](field@Self::tls) hold for
-    /// every server on the way: each gets the client certificate, and is checked for the configured name.
+    /// followed. A user and password in the address itself are used there. The other settings of [`tls`](field@Self::tls) hold
+    /// for every server on the way: each is checked for the configured name and pins, and a connector of your own shows what
+    /// it has.
     ///
     /// ```no_run
     /// use tautline::{Client, ConnectionConfig};

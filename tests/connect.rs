@@ -308,7 +308,10 @@ fn without_tls_its_scheme_is_refused_with_the_name_of_the_feature() {
         let answer = "HTTP/1.1 302 Found\r\nLocation: wss://h/\r\nContent-Length: 0\r\n\r\n";
         let _ = stream.write_all(answer.as_bytes());
     });
-    says(&Client::connect(config(&redirect.url()).redirects(1)).unwrap_err());
+    let error = Client::connect(config(&redirect.url()).redirects(1)).unwrap_err();
+    assert!(matches!(error, Error::UpgradeRejected(_)), "{error:?}");
+    let says = r#"with another address: "wss://h/". It is not followed: its scheme is one for TLS"#;
+    assert!(error.to_string().contains(says), "{error}");
     let error = Client::start(config("ws://h").proxy(Proxy::new("https://h"))).unwrap_err();
     assert!(matches!(error, Error::InvalidConfig { setting: "proxy", .. }), "{error:?}");
     assert!(error.to_string().contains("the feature native-tls"), "{error}");

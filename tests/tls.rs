@@ -718,6 +718,16 @@ fn a_server_that_requires_a_certificate_gets_it_or_the_error_says_so(backend: Tl
             let own = Identity::from_pkcs12(include_bytes!("data/client.p12"), "secret");
             let _ = connect(with(trusting(backend).identity(own))).terminate();
         }
+        // Another origin, from which a redirect leads here, must not have the client show who it is.
+        let location = server.url().replace("ws://127.0.0.1", "wss://localhost");
+        let from = Server::start(move |_, mut stream| {
+            read_head(&mut stream);
+            let head = format!("HTTP/1.1 307 No\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
+            let _ = stream.write_all(head.as_bytes());
+        });
+        let own = trusting(backend).identity(Identity::from_pem(certificate, key));
+        let (_, shown) = refused(ConnectionConfig::new(from.url()).redirects(1).tls(own));
+        assert!(shown.contains("certificate of the client"), "{shown}");
     }
 }
 

@@ -86,7 +86,7 @@ impl fmt::Display for Rejection {
 
 impl Rejection {
     /// The address that a redirect names. Its body only repeats that, with what may be secret in it, and is not shown.
-    fn new_address(&self) -> Option<&str> {
+    pub(crate) fn new_address(&self) -> Option<&str> {
         self.header("Location").filter(|_| (300..400).contains(&self.status))
     }
 

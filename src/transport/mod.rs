@@ -42,8 +42,8 @@ use std::time::{Duration, Instant};
 
 use mio::Registry;
 
-use crate::config::ConnectionConfig;
 use crate::config::proxy::Ways;
+use crate::config::{ConnectionConfig, TlsConfig};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Phase, Rejection};
 use crate::handshake::{Handshake, ResponseHeaders, Timings};
@@ -94,34 +94,52 @@ pub(crate) struct Target<'a> {
     followed: u32,
     /// The secrets of the requests that were redirected.
     earlier: Secrets,
+    /// TLS for another origin than that of the configuration, if it differs.
+    strangers_tls: Option<(TlsConfig, tls::Connector)>,
 }
 
 impl<'a> Target<'a> {
     pub(crate) fn new(request: UpgradeRequest, settings: &'a Settings) -> Result<Self, Error> {
         let endpoint = request.check()?;
-        Ok(Self { endpoint, request, settings, followed: 0, earlier: Secrets::default() })
+        let earlier = Secrets::default();
+        Ok(Self { endpoint, request, settings, followed: 0, earlier, strangers_tls: None })
     }
 
     /// Where the answer leads. If it can't be followed, the error says so.
     fn redirected(&self, rejection: &Rejection) -> Result<Self, Error> {
         let allowed = self.settings.config.redirects;
         let location = rejection.header("Location").unwrap_or_default();
-        let next = if self.followed < allowed {
+        let next = if self.followed >= allowed {
+            Err(format!("redirects allows {allowed} in a row"))
+        } else if redirect::is_followed(rejection.status) {
             redirect::follow(&self.request, &self.endpoint, location)
         } else {
-            Err(format!("redirects allows {allowed} in a row"))
+            Err("of redirects, only 301, 302, 303, 307 and 308 are".into())
         };
         let (request, endpoint) = next.map_err(|why| {
             Error::UpgradeRejected(Arc::new(Rejection { unfollowed: Some(why.into()), ..rejection.clone() }))
         })?;
+        let (tls, _) = self.tls();
+        let strangers_tls = if tls.identity.is_some() && !redirect::is_same_origin(&self.endpoint, &endpoint)
+        {
+            Some((TlsConfig { identity: None, ..tls.clone() }, tls::Connector::default()))
+        } else {
+            self.strangers_tls.clone()
+        };
         log::info!(target: LOG, "{} redirects to {endpoint}", self.endpoint);
-        let (followed, earlier) = (self.followed + 1, self.secrets());
-        Ok(Self { endpoint, request, settings: self.settings, followed, earlier })
+        let (settings, followed, earlier) = (self.settings, self.followed + 1, self.secrets());
+        Ok(Self { endpoint, request, settings, followed, earlier, strangers_tls })
     }
 
-    /// Whether the attempt goes on at another address after this answer.
+    /// Whether the address that this answer names is looked at.
     pub(crate) fn follows(&self, rejection: &Rejection) -> bool {
-        self.settings.config.redirects > 0 && redirect::redirects(rejection)
+        self.settings.config.redirects > 0 && rejection.new_address().is_some()
+    }
+
+    /// The settings of TLS with the server, and their connector.
+    pub(crate) fn tls(&self) -> (&TlsConfig, &tls::Connector) {
+        let Settings { config, tls, .. } = self.settings;
+        self.strangers_tls.as_ref().map_or((&config.tls, tls), |(config, tls)| (config, tls))
     }
 
     /// The secrets of the request, and those that the proxy was sent, which must not be shown when somebody repeats them.
@@ -204,7 +222,7 @@ fn open(target: &Target<'_>, attempt: &mut impl Attempt) -> Result<Connection, E
     };
     let mut link = if target.endpoint.secure {
         attempt.enter(Phase::Tls, None)?;
-        tls::handshake(wire, &Peer::server(&target.endpoint, settings), attempt)?
+        tls::handshake(wire, &Peer::server(target), attempt)?
     } else {
         Link::Plain(wire)
     };

@@ -3,26 +3,29 @@
 use std::borrow::Cow;
 
 use crate::endpoint::Endpoint;
-use crate::error::{Error, Rejection};
+use crate::error::Error;
 use crate::protocol::UpgradeRequest;
 use crate::secrets::{is_secret_header, without_tokens};
+use crate::transport::tls;
 
-/// Whether an answer names another address that the same request could go to.
-pub(crate) fn redirects(rejection: &Rejection) -> bool {
-    matches!(rejection.status, 301 | 302 | 303 | 307 | 308) && rejection.header("Location").is_some()
+/// Whether an answer with this status asks for the same request at another address.
+pub(super) fn is_followed(status: u16) -> bool {
+    matches!(status, 301 | 302 | 303 | 307 | 308)
 }
 
 /// The request that the answer asks for, and its endpoint. The error says why it is not followed.
-pub(crate) fn follow(
+pub(super) fn follow(
     request: &UpgradeRequest,
     from: &Endpoint,
     location: &str,
 ) -> Result<(UpgradeRequest, Endpoint), String> {
     let url = resolve(&request.url, location)?;
-    let to = Endpoint::parse(&url).map_err(|error| match error {
+    let reason = |error| match error {
         Error::InvalidUrl { reason } => reason.into(),
         other => other.to_string(),
-    })?;
+    };
+    let to = Endpoint::parse(&url).map_err(reason)?;
+    tls::require(&to).map_err(reason)?;
     if from.secure && !to.secure {
         return Err("it leads from wss:// to ws://, out of TLS".into());
     }
@@ -43,9 +46,9 @@ pub(crate) fn follow(
     Ok((next, to))
 }
 
-/// RFC 6454, section 5. A step from port 80 into TLS on port 443 of the same host stays there: only who is asked to go
-/// there does, and nothing that was sent in the clear has to be kept from TLS.
-fn is_same_origin(from: &Endpoint, to: &Endpoint) -> bool {
+/// Whether both have one origin (RFC 6454, section 5). A step from port 80 of a host to TLS on its port 443 counts as none:
+/// what was sent there in the clear may be sent there in TLS.
+pub(super) fn is_same_origin(from: &Endpoint, to: &Endpoint) -> bool {
     let host = |endpoint: &Endpoint| endpoint.tls_name().to_ascii_lowercase();
     let into_tls = !from.secure && to.secure && (from.port, to.port) == (80, 443);
     (host(from), &from.zone, &from.path) == (host(to), &to.zone, &to.path)

@@ -36,7 +36,7 @@ pub(crate) fn upgrade<T: Raw>(
     let key = generate_key();
     let broken = |error: io::Error| Error::Upgrade {
         host: target.endpoint.to_string().into(),
-        reason: tls::broken(&error, &target.endpoint, &target.settings.config.tls).into(),
+        reason: tls::broken(&error, &target.endpoint, target.tls().0).into(),
         source: Some(Arc::new(error)),
     };
     link.write_all(&request_head(target, &key)).and_then(|()| link.flush()).map_err(broken)?;
@@ -79,7 +79,7 @@ pub(crate) fn upgrade<T: Raw>(
                     ));
                 }
                 None if ended && answer.is_empty() => {
-                    let hint = tls::hint(&target.endpoint, &target.settings.config.tls);
+                    let hint = tls::hint(&target.endpoint, target.tls().0);
                     return Err(not_websocket(
                         target,
                         format!("it ended the connection without a word{hint}"),

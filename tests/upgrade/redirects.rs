@@ -166,6 +166,8 @@ fn an_answer_without_an_address_and_other_statuses_are_refusals() {
         let error = refused(follow(&server.url(), 3));
         assert!(matches!(&error, Error::UpgradeRejected(answer) if answer.status == status), "{error:?}");
         assert_eq!(heads.try_iter().count(), 1, "{status}");
+        let says = "It is not followed: of redirects, only 301, 302, 303, 307 and 308 are";
+        assert_eq!(error.to_string().contains(says), matches!(status, 300 | 304 | 305), "{error}");
     }
 }
 

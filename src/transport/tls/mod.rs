@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::transport::link::{Layer, Link};
 use crate::transport::stream::Wire;
 use crate::transport::tls::verdicts::{is_end, verdict};
-use crate::transport::{Attempt, Settings};
+use crate::transport::{Attempt, Settings, Target};
 
 /// Refuses an endpoint that needs TLS where there is none.
 pub(crate) fn require(endpoint: &Endpoint) -> Result<(), Error> {
@@ -146,8 +146,8 @@ pub(crate) struct Peer<'a> {
 }
 
 impl<'a> Peer<'a> {
-    pub(crate) fn server(endpoint: &'a Endpoint, settings: &'a Settings) -> Self {
-        let (config, connector) = (&settings.config.tls, &settings.tls);
+    pub(crate) fn server(target: &'a Target<'_>) -> Self {
+        let (endpoint, (config, connector)) = (&target.endpoint, target.tls());
         let name = config.name_for(endpoint.tls_name());
         let (shown, there) = (endpoint.to_string(), place(endpoint));
         let plain = format!("if the server speaks no TLS {there}, use {}", endpoint.with_scheme(false));
