@@ -9,16 +9,13 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::input::{Input, cut};
 use crate::config::ConnectionConfig;
-use crate::config::proxy::Ways;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Phase};
 use crate::handshake::{ResponseHeaders, Timings};
 use crate::protocol::UpgradeRequest;
-use crate::transport::addresses::Failed;
 use crate::transport::link::Link;
 use crate::transport::pipe::{End, Pipe};
 use crate::transport::stream::Wire;
-use crate::transport::tls::Connector;
 use crate::transport::upgrade::{Upgraded, upgrade};
 use crate::transport::{Attempt, Settings, Target};
 
@@ -132,16 +129,7 @@ fn attempt(
 
 fn dial(config: ConnectionConfig, pipe: Pipe, server: &mut Server<'_>) -> Result<Upgraded, Error> {
     let request = UpgradeRequest::new(&config);
-    let settings = Settings {
-        config,
-        ways: Ways::default(),
-        fetch: None,
-        resolver: None,
-        supply: None,
-        tls: Connector::default(),
-        proxy_tls: Connector::default(),
-        failed: Failed::default(),
-    };
+    let settings = Settings::new(config);
     let target = Target::new(request, &settings).expect("a good URL");
     upgrade(&mut Link::Plain(Wire::new(pipe)), &target, server)
 }

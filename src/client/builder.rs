@@ -23,7 +23,6 @@ use crate::session::reconnect::BETWEEN_SERVERS;
 use crate::shared::Shared;
 use crate::shared::{AdaptiveSpin, CALLERS_FACTOR, Gate, Intake, LATE, Status, Thread};
 use crate::timer::Timer;
-use crate::transport::addresses::Failed;
 use crate::transport::carrier::Stream;
 use crate::transport::reach::Destination;
 use crate::transport::stream::Poller;
@@ -295,8 +294,7 @@ impl Builder {
         let look = u64::try_from(config.spin.as_nanos()).unwrap_or(u64::MAX).saturating_mul(CALLERS_FACTOR);
         let patience = config.heartbeat.timeout;
         let confirms = config.confirms();
-        let settings =
-            Settings { config, ways, fetch, resolver, supply, tls, proxy_tls, failed: Failed::default() };
+        let settings = Settings { ways, fetch, resolver, supply, tls, proxy_tls, ..Settings::new(config) };
         let worker = IoThread::new(Setup {
             settings,
             protocol,

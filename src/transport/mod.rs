@@ -79,6 +79,15 @@ pub(crate) struct Settings {
     pub(crate) failed: Failed,
 }
 
+impl Settings {
+    /// Those of a client whose application brings nothing but its configuration.
+    pub(crate) fn new(config: ConnectionConfig) -> Self {
+        let (ways, failed) = (Ways::default(), Failed::default());
+        let (tls, proxy_tls) = (tls::Connector::default(), tls::Connector::default());
+        Self { config, ways, fetch: None, resolver: None, supply: None, tls, proxy_tls, failed }
+    }
+}
+
 /// Completes a request. May block.
 pub(crate) type Fetch = Box<dyn Fn(UpgradeRequest) -> Result<UpgradeRequest, Error> + Send + Sync>;
 

@@ -57,7 +57,7 @@ pub(crate) fn upgrade<T: Raw>(
         if refusal.is_none() {
             let found = reader.read(&answer, &key, &target.request);
             match found.map_err(|reason| {
-                not_websocket(target, tls::instead(&answer, &target.endpoint).unwrap_or(reason))
+                not_websocket(target, &tls::instead(&answer, &target.endpoint).unwrap_or(reason))
             })? {
                 Some(Answer::Accepted { length, subprotocol, headers }) => {
                     return Ok(Upgraded { subprotocol, headers, rest: answer.split_off(length) });
@@ -75,19 +75,19 @@ pub(crate) fn upgrade<T: Raw>(
                 None if answer.len() > limit => {
                     return Err(not_websocket(
                         target,
-                        format!("its headers exceed {limit} bytes (max_response_size)"),
+                        &format!("its headers exceed {limit} bytes (max_response_size)"),
                     ));
                 }
                 None if ended && answer.is_empty() => {
                     let hint = tls::hint(&target.endpoint, target.tls().0);
                     return Err(not_websocket(
                         target,
-                        format!("it ended the connection without a word{hint}"),
+                        &format!("it ended the connection without a word{hint}"),
                     ));
                 }
                 None if ended => {
                     if let Some(reason) = tls::instead(&answer, &target.endpoint) {
-                        return Err(not_websocket(target, reason));
+                        return Err(not_websocket(target, &reason));
                     }
                     let reason = "the connection ended in the middle of the headers".into();
                     // Another read of the link returns why the connection ended.
@@ -141,9 +141,9 @@ fn fill<T: Raw>(link: &mut Link<T>, answer: &mut Vec<u8>, limit: usize) -> io::R
 /// How many characters are shown of what is wrong with an answer.
 const SHOWN: usize = 1000;
 
-fn not_websocket(target: &Target<'_>, reason: String) -> Error {
+fn not_websocket(target: &Target<'_>, reason: &str) -> Error {
     // Servers often repeat the request that they refuse.
-    let reason = target.secrets().hide_start(&reason, SHOWN);
+    let reason = target.secrets().hide_start(reason, SHOWN);
     Error::Upgrade { host: target.endpoint.to_string().into(), reason: reason.into(), source: None }
 }
 
@@ -181,26 +181,10 @@ fn request_head(target: &Target<'_>, key: &str) -> Vec<u8> {
 pub(crate) mod tests {
     use super::*;
     use crate::config::ConnectionConfig;
-    use crate::config::proxy::Ways;
     use crate::protocol::UpgradeRequest;
     use crate::transport::Settings;
-    use crate::transport::addresses::Failed;
-    use crate::transport::tls::Connector;
 
     pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-
-    fn settings(config: ConnectionConfig) -> Settings {
-        Settings {
-            config,
-            ways: Ways::default(),
-            fetch: None,
-            resolver: None,
-            supply: None,
-            tls: Connector::default(),
-            proxy_tls: Connector::default(),
-            failed: Failed::default(),
-        }
-    }
 
     fn target(settings: &Settings) -> Target<'_> {
         let request = UpgradeRequest::new(&settings.config);
@@ -208,7 +192,7 @@ pub(crate) mod tests {
     }
 
     fn head_of(config: ConnectionConfig) -> String {
-        String::from_utf8(request_head(&target(&settings(config)), KEY)).unwrap()
+        String::from_utf8(request_head(&target(&Settings::new(config)), KEY)).unwrap()
     }
 
     #[test]

@@ -131,6 +131,9 @@ impl Library {
     }
 }
 
+/// What errors call the peer of a handshake that is not with a proxy.
+const SERVER: &str = "the server";
+
 /// Whom a handshake is with.
 pub(crate) struct Peer<'a> {
     /// The name to ask for and to check.
@@ -151,7 +154,7 @@ impl<'a> Peer<'a> {
         let name = config.name_for(endpoint.tls_name());
         let (shown, there) = (endpoint.to_string(), place(endpoint));
         let plain = format!("if the server speaks no TLS {there}, use {}", endpoint.with_scheme(false));
-        Self { name, role: "the server", shown, plain, config, connector }
+        Self { name, role: SERVER, shown, plain, config, connector }
     }
 
     pub(crate) fn proxy(via: &'a Via, settings: &'a Settings) -> Self {
@@ -219,9 +222,8 @@ pub(crate) fn handshake(mut wire: Wire, peer: &Peer<'_>, attempt: &mut impl Atte
                 return Ok(Link::tls(stream));
             }
             Step::Failed(said) => {
-                let reason = match verdict(&said, &peer.name) {
-                    // The words are those about a server.
-                    Some(words) => words.replace("the server", peer.role),
+                let reason = match verdict(&said, peer.role, &peer.name) {
+                    Some(words) => words,
                     None if is_end(&said) => {
                         format!("{} ended the connection in the middle of the handshake", peer.role)
                     }
@@ -306,7 +308,7 @@ pub(crate) fn instead(answer: &[u8], endpoint: &Endpoint) -> Option<String> {
 /// requires.
 pub(crate) fn broken(error: &io::Error, endpoint: &Endpoint, config: &TlsConfig) -> String {
     let said = Some(error).filter(|error| endpoint.secure && error.raw_os_error().is_none());
-    match said.and_then(|error| verdict(error, &config.name_for(endpoint.tls_name()))) {
+    match said.and_then(|error| verdict(error, SERVER, &config.name_for(endpoint.tls_name()))) {
         Some(words) => format!("the connection broke: {words}"),
         None => format!("the connection broke: {error}{}", hint(endpoint, config)),
     }

@@ -14,7 +14,6 @@ use rustls::{
     CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, InconsistentKeys,
     RootCertStore, SignatureScheme, StreamOwned, SupportedProtocolVersion,
 };
-use rustls_platform_verifier::Verifier;
 
 use crate::config::{Parts, TlsConfig, TlsVersion};
 use crate::transport::link::Layer;
@@ -87,32 +86,46 @@ pub(super) fn build(config: &TlsConfig) -> Result<Arc<ClientConfig>, Said> {
     Ok(Arc::new(built))
 }
 
-fn verifier(config: &TlsConfig, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, Said> {
-    if config.danger_accept_invalid_certs {
-        return Ok(Arc::new(Anybody(provider)));
-    }
-    let roots = roots(config).map_err(|reason| Said::new(&reason))?;
-    let chains: Arc<dyn ServerCertVerifier> = if config.only_these_roots {
-        let mut store = RootCertStore::empty();
-        store.add_parsable_certificates(roots.iter().cloned());
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider).build();
-        verifier.map_err(|error| Said::new(&error))?
-    } else {
-        let verifier = Verifier::new_with_extra_roots(roots.iter().cloned(), provider);
-        Arc::new(verifier.map_err(|error| Said::new(&error))?)
-    };
-    Ok(Arc::new(Trusting { roots, chains }))
+fn verifier(config: &TlsConfig, provider: Arc<CryptoProvider>) -> Result<Arc<Verifier>, Said> {
+    let trust = if config.danger_accept_invalid_certs { None } else { Some(Trust::new(config, &provider)?) };
+    Ok(Arc::new(Verifier { trust, provider }))
 }
 
-/// Takes a certificate that leads to a root, or is one. Rustls alone takes no root that may issue others, as most
-/// certificates that have signed themselves may.
+/// Whose certificates are taken.
 #[derive(Debug)]
-struct Trusting {
+struct Trust {
     roots: Vec<CertificateDer<'static>>,
     chains: Arc<dyn ServerCertVerifier>,
 }
 
-impl ServerCertVerifier for Trusting {
+impl Trust {
+    fn new(config: &TlsConfig, provider: &Arc<CryptoProvider>) -> Result<Self, Said> {
+        let roots = roots(config).map_err(|reason| Said::new(&reason))?;
+        let chains: Arc<dyn ServerCertVerifier> = if config.only_these_roots {
+            let mut store = RootCertStore::empty();
+            store.add_parsable_certificates(roots.iter().cloned());
+            let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(provider));
+            verifier.build().map_err(|error| Said::new(&error))?
+        } else {
+            let verifier = rustls_platform_verifier::Verifier::new_with_extra_roots(
+                roots.iter().cloned(),
+                Arc::clone(provider),
+            );
+            Arc::new(verifier.map_err(|error| Said::new(&error))?)
+        };
+        Ok(Self { roots, chains })
+    }
+}
+
+/// Takes a certificate that leads to a root, or is one. Rustls alone takes no root that may issue others, as most
+/// certificates that have signed themselves may. Without trust, it takes any. In each case the peer must have its key.
+#[derive(Debug)]
+struct Verifier {
+    trust: Option<Trust>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -121,10 +134,10 @@ impl ServerCertVerifier for Trusting {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verified = self.chains.verify_server_cert(certificate, between, name, ocsp, now);
-        match verified {
+        let Some(Trust { roots, chains }) = &self.trust else { return Ok(ServerCertVerified::assertion()) };
+        match chains.verify_server_cert(certificate, between, name, ocsp, now) {
             // Its dates have been compared before, and its name has not.
-            Err(error) if is_authority(&error) && self.roots.contains(certificate) => {
+            Err(error) if is_authority(&error) && roots.contains(certificate) => {
                 verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
                 Ok(ServerCertVerified::assertion())
             }
@@ -138,7 +151,8 @@ impl ServerCertVerifier for Trusting {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chains.verify_tls12_signature(message, certificate, signed)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -147,11 +161,12 @@ impl ServerCertVerifier for Trusting {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chains.verify_tls13_signature(message, certificate, signed)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chains.supported_verify_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -160,45 +175,6 @@ fn is_authority(error: &Error) -> bool {
     // The error's own type belongs to a crate beneath rustls.
     matches!(error, Error::InvalidCertificate(CertificateError::Other(_)))
         && error.to_string().contains("CaUsedAsEndEntity")
-}
-
-/// Takes any certificate, if the peer has its key.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 /// Begins a handshake.

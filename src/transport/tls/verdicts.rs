@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-/// What a TLS library's error means in plain words, and what to do, if the error is a known one. `name`
-/// is the one that was checked.
-pub(super) fn verdict(error: &(impl fmt::Display + fmt::Debug), name: &str) -> Option<String> {
+/// What a TLS library's error means in plain words, and what to do, if the error is a known one. `peer` is the server or the
+/// proxy, and `name` the one that was checked.
+pub(super) fn verdict(error: &(impl fmt::Display + fmt::Debug), peer: &str, name: &str) -> Option<String> {
     let said = said(error);
     let known = VERDICTS.iter().find(|(signs, _)| signs.iter().any(|sign| said.contains(sign)));
-    known.map(|(_, words)| words.replace("{host}", name))
+    known.map(|(_, words)| words.replace("{peer}", peer).replace("{host}", name))
 }
 
 /// The signs of each verdict, in lower case, and the words for it. The first match counts. OpenSSL reports texts. The
@@ -30,7 +30,7 @@ const VERDICTS: &[(&[&str], &str)] = &[
             "alertreceived(certificateunknown)",
             "alertreceived(unsupportedcertificate)",
         ],
-        "the server wants a certificate of the client, or does not take the one it got; set the right one by \
+        "{peer} wants a certificate of the client, or does not take the one it got; set the right one by \
          TlsConfig::identity",
     ),
     (
@@ -42,16 +42,16 @@ const VERDICTS: &[(&[&str], &str)] = &[
             "code: -9814",
             "code: -2146893016",
         ],
-        "the server's certificate has expired; it has to be renewed there, unless this machine's clock is wrong",
+        "{peer}'s certificate has expired; it has to be renewed there, unless this machine's clock is wrong",
     ),
     (
         &["certificate is not yet valid", "invalidcertificate(notvalidyet", "code: -67819", "code: -9815"],
-        "the server's certificate is not valid yet; is this machine's clock right?",
+        "{peer}'s certificate is not valid yet; is this machine's clock right?",
     ),
     (
         // Windows does not say which of the two it is.
         &["code: -2146762495"],
-        "the server's certificate has expired or is not valid yet; it has to be renewed there, unless this machine's \
+        "{peer}'s certificate has expired or is not valid yet; it has to be renewed there, unless this machine's \
          clock is wrong",
     ),
     (
@@ -64,7 +64,7 @@ const VERDICTS: &[(&[&str], &str)] = &[
             "code: -2146762481",
             "code: -2146893022",
         ],
-        "the server's certificate is not for the name {host}; connect by a name that is in it, or set that name by \
+        "{peer}'s certificate is not for the name {host}; connect by a name that is in it, or set that name by \
          TlsConfig::server_name",
     ),
     (
@@ -75,12 +75,12 @@ const VERDICTS: &[(&[&str], &str)] = &[
             "code: -2146762484",
             "code: -2146885616",
         ],
-        "the server's certificate was revoked; it has to be replaced there",
+        "{peer}'s certificate was revoked; it has to be replaced there",
     ),
     (
         // Rustls does not look for a root where an authority stands in the place of a server.
         &["self-signed certificate", "self signed certificate", "causedasendentity"],
-        "the server's certificate is self-signed, or its authority is; make it one that this system trusts, trust it with \
+        "{peer}'s certificate is self-signed, or its authority is; make it one that this system trusts, trust it with \
          TlsConfig::root, or trust its fingerprint alone, as the docs of TlsConfig show",
     ),
     (
@@ -97,7 +97,7 @@ const VERDICTS: &[(&[&str], &str)] = &[
             "code: -2146762486",
             "code: -2146893019",
         ],
-        "the server's certificate was issued by nobody whom this system trusts, or the server does not send the \
+        "{peer}'s certificate was issued by nobody whom this system trusts, or {peer} does not send the \
          certificates in between; make it one that this system trusts, or trust its authority with TlsConfig::root",
     ),
     (
@@ -113,24 +113,24 @@ const VERDICTS: &[(&[&str], &str)] = &[
             "code: -9801",
             "code: -2146893007",
         ],
-        "the server and this system have no TLS version or cipher in common; one of them has to be updated, unless \
-         TlsConfig::min_version is too high for the server",
+        "{peer} and this system have no TLS version or cipher in common; one of them has to be updated, unless \
+         TlsConfig::min_version is too high for {peer}",
     ),
     (
         // Until TLS 1.2 this alert stands for both, and no other for a certificate that is missing (RFC 5246, section 7.4.6).
         &["alert handshake failure", "alertreceived(handshakefailure)"],
-        "the server refused the handshake; if it wants a certificate of the client, set one by TlsConfig::identity, and \
+        "{peer} refused the handshake; if it wants a certificate of the client, set one by TlsConfig::identity, and \
          otherwise it and this system have no TLS version or cipher in common: one of them has to be updated, unless \
-         TlsConfig::min_version is too high for the server",
+         TlsConfig::min_version is too high for {peer}",
     ),
     (
         &["unsupportedcertversion", "invalidcertificate(badsignature"],
-        "rustls can't check the server's certificate: it is of X.509 version 1, its key is too short, or its signature is \
+        "rustls can't check {peer}'s certificate: it is of X.509 version 1, its key is too short, or its signature is \
          wrong; it has to be replaced there, or TlsBackend::NativeTls may take it",
     ),
     (
         &["unrecognized name", "unrecognisedname"],
-        "the server knows no host of the name {host}; is it the right one?",
+        "{peer} knows no host of the name {host}; is it the right one?",
     ),
 ];
 
@@ -154,7 +154,7 @@ mod tests {
     /// The errors that native-tls shows on each system.
     #[test]
     fn the_verdict_of_each_library_is_put_into_words() {
-        assert_eq!(verdict(&"something new", "h.example"), None);
+        assert_eq!(verdict(&"something new", "the server", "h.example"), None);
         for (said, words) in [
             // OpenSSL 1.1 and 3
             (
@@ -213,7 +213,7 @@ mod tests {
             ("InvalidCertificate(Other(OtherError(UnsupportedCertVersion)))", "X.509 version 1"),
             ("InvalidCertificate(BadSignature)", "its key is too short"),
         ] {
-            let verdict = verdict(&said, "h.example").unwrap_or_default();
+            let verdict = verdict(&said, "the server", "h.example").unwrap_or_default();
             assert!(verdict.contains(words), "{said}: {verdict}");
             assert!(!verdict.contains("code:") && !verdict.contains("routines"), "{verdict}");
         }
@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn an_end_is_no_verdict_about_what_ended() {
         for said in ["unexpected EOF", "Connection reset by peer", "Error { code: -9805 }"] {
-            assert!(is_end(&said) && verdict(&said, "h.example").is_none(), "{said}");
+            assert!(is_end(&said) && verdict(&said, "the server", "h.example").is_none(), "{said}");
         }
         assert!(!is_end(&"certificate verify failed: (certificate has expired)"));
     }
@@ -234,7 +234,8 @@ mod tests {
             ("tlsv1 unrecognized name", "no host of the name h.example;"),
         ] {
             let verdict =
-                verdict(&said, Endpoint::parse("wss://h.example.").unwrap().tls_name()).unwrap_or_default();
+                verdict(&said, "the server", Endpoint::parse("wss://h.example.").unwrap().tls_name())
+                    .unwrap_or_default();
             assert!(verdict.contains(words), "{verdict}");
         }
     }
