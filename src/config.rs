@@ -57,7 +57,8 @@ pub struct ConnectionConfig {
     ///
     /// On Unix, `ws+unix:/run/app.sock:/feed` connects to a Unix socket: the absolute path of the socket, a colon, and the
     /// resource. Write a colon in the path as `%3A`. The server is told the host `localhost`. `wss+unix` does the same with
-    /// TLS, and checks a certificate for that name.
+    /// TLS, and checks a certificate for that name. Neither a [`proxy`](field@Self::proxy) nor the
+    /// [`network`](field@Self::network) concerns a Unix socket.
     pub url: String,
     /// Further servers. [`url`](field@Self::url) is the first of the list. A URL that is there twice counts once, and the
     /// list has at most 1,024 of them. Default `None`: one server.

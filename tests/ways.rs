@@ -9,7 +9,6 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::time::Duration;
 
 use common::{LONG, MS, Server, eventually, loopback, moved, quick, tls_acceptor, tls_connector, wait_for};
 use tautline::{
@@ -150,13 +149,16 @@ const PROXIES: &[(&str, Start)] = &[
     }),
 ];
 
+/// So many messages wait for the application, while more arrive.
+const ROOM: usize = 50;
+
 /// A line of everything, to this server.
 fn builder(server: &Server, secure: bool, proxy: Option<Proxy>) -> Builder {
     let scheme = if secure { "wss" } else { "ws" };
     let config = quick(&format!("{scheme}://localhost:{}", server.address().port()))
         .delivery(Delivery::AtLeastOnce)
         .heartbeat(HeartbeatConfig::default().interval(20 * MS).timeout(LONG))
-        .events(QueueLimit::new(50, 64 << 20))
+        .events(QueueLimit::new(ROOM, 64 << 20))
         .connect_timeout(LONG)
         .fragment(100_000);
     let config = if secure { config.tls(tls_connector()) } else { config };
@@ -189,7 +191,7 @@ fn does_everything(what: &str, client: &Client) {
     echoes("the first connection");
     // A reader that pauses: more arrives than there is room for.
     let burst = client.send("burst").unwrap();
-    std::thread::sleep(Duration::from_millis(5));
+    eventually(what, || client.events().len() >= ROOM);
     (0..300).for_each(|n| text(&format!("burst {n}")));
     // Otherwise it is sent again after the loss.
     client.confirm(burst, LONG).unwrap();

@@ -114,7 +114,6 @@ impl Options {
                     config.tls.roots.push(Certificate::from_pem(pem));
                 }
                 "--insecure" => {
-                    complain(0, "warning: any certificate is accepted");
                     config.tls.danger_accept_invalid_certs = true;
                 }
                 "--cert" => cert = Some(read(&value()?)?),
@@ -152,6 +151,9 @@ impl Options {
         }
         let [url] = <[_; 1]>::try_from(urls).map_err(|urls| format!("give one URL, not {}", urls.len()))?;
         config.url = url;
+        if config.tls.danger_accept_invalid_certs && config.tls.pins.is_empty() {
+            complain(0, "warning: any certificate is accepted");
+        }
         config.tls.identity = match (cert, key) {
             (Some(cert), Some(key)) => Some(Identity::from_pem(cert, key)),
             (None, None) => None,

@@ -32,7 +32,8 @@ use crate::secrets::{Secrets, shown_name};
 /// CONNECT (RFC 9110, section 9.3.6), also for `ws://`, and with `socks5://` and `socks5h://` by SOCKS 5 (RFC 1928). TLS to
 /// a `wss://` server goes through the tunnel, so the proxy reads nothing of it. It has
 /// [`connect_timeout`](crate::ConnectionConfig::connect_timeout) together with the other steps of the attempt.
-/// What the proxy refuses is an [`Error::Proxy`]. No attempt ever goes around a proxy that can't be used.
+/// What the proxy refuses is an [`Error::Proxy`]. No attempt ever goes around a proxy that can't be used. A Unix socket
+/// (`ws+unix:`) is on this machine, and is reached without one.
 ///
 /// A [resolver](crate::Builder::resolver) also looks up the name of the proxy.
 ///

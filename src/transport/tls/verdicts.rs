@@ -81,7 +81,7 @@ const VERDICTS: &[(&[&str], &str)] = &[
         // Rustls does not look for a root where an authority stands in the place of a server.
         &["self-signed certificate", "self signed certificate", "causedasendentity"],
         "{peer}'s certificate is self-signed, or its authority is; make it one that this system trusts, trust it with \
-         TlsConfig::root, or trust its fingerprint alone, as the docs of TlsConfig show",
+         TlsConfig::root, or trust its fingerprint alone, by TlsConfig::pin with danger_accept_invalid_certs",
     ),
     (
         &[
