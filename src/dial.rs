@@ -21,8 +21,8 @@ use crate::error::{Error, INTERNAL, Phase};
 use crate::handshake::Timings;
 use crate::protocol::UpgradeRequest;
 use crate::shared::{self, Calls, Gate, ThreadHandle};
-use crate::transport::carrier::Stream;
-use crate::transport::stream::{Poller, Raw, Wire};
+use crate::transport::stream::Stream;
+use crate::transport::wire::{Poller, Raw, Wire};
 use crate::transport::{Attempt, Connection, Settings, connect};
 
 /// The result of attempt `generation`.

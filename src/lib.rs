@@ -161,8 +161,8 @@ pub use session::heartbeat::{HeartbeatAction, HeartbeatFrame, HeartbeatManager, 
 pub use session::reconnect::{ReconnectPlan, ReconnectionManager};
 pub use state::ConnectionState;
 pub use stats::Stats;
-pub use transport::carrier::Stream;
 pub use transport::reach::Destination;
+pub use transport::stream::Stream;
 
 /// The programs of the README compile.
 #[cfg(all(doctest, feature = "testing"))]

@@ -150,7 +150,7 @@ mod tests {
     use super::*;
     use crate::config::QueueLimit;
     use crate::shared::{Intake, Sleep};
-    use crate::transport::stream::Poller;
+    use crate::transport::wire::Poller;
     use std::time::Duration;
 
     /// The gate of an I/O thread that sleeps in `Poller::wait`.

@@ -82,7 +82,7 @@ const FOLDERS: [Folder; 6] = [
             "tunnel",
             "head link",
             "frame pipe fake",
-            "circle: carrier stream",
+            "circle: stream wire",
             "addresses race",
         ],
     },

@@ -15,8 +15,8 @@ use crate::handshake::{ResponseHeaders, Timings};
 use crate::protocol::UpgradeRequest;
 use crate::transport::link::Link;
 use crate::transport::pipe::{End, Pipe};
-use crate::transport::stream::Wire;
 use crate::transport::upgrade::{Upgraded, upgrade};
+use crate::transport::wire::Wire;
 use crate::transport::{Attempt, Settings, Target};
 
 /// The answer of RFC 6455, section 1.3. It is replaced by the one that belongs to our key.

@@ -8,7 +8,7 @@ use crate::message::Message;
 use crate::transport::link::Link;
 use crate::transport::pipe::{End, Pipe, frame};
 use crate::transport::socket::{Incoming, Socket};
-use crate::transport::stream::Wire;
+use crate::transport::wire::Wire;
 
 /// What a server sent, as the I/O thread receives it.
 #[derive(Debug, PartialEq)]

@@ -12,7 +12,7 @@ use crate::transport::pipe::{End, Pipe};
 use crate::transport::proxy::connect::Connect;
 use crate::transport::proxy::socks::{Socks, Whom};
 use crate::transport::proxy::{Through, open};
-use crate::transport::stream::Wire;
+use crate::transport::wire::Wire;
 
 /// What the proxy is told and no error may show. The first three are of the login, and the last is a header.
 const SECRETS: [&str; 4] = ["p@ss-w0rd", "Ym9iOnBAc3MtdzByZA==", "p%40ss-w0rd", "k3y-s3cret"];

@@ -23,10 +23,10 @@ use crate::session::reconnect::BETWEEN_SERVERS;
 use crate::shared::Shared;
 use crate::shared::{AdaptiveSpin, CALLERS_FACTOR, Gate, Intake, LATE, Status, Thread};
 use crate::timer::Timer;
-use crate::transport::carrier::Stream;
 use crate::transport::reach::Destination;
-use crate::transport::stream::Poller;
+use crate::transport::stream::Stream;
 use crate::transport::tls::{self, Connector};
+use crate::transport::wire::Poller;
 use crate::transport::{Fetch, Resolver, Settings, Supply};
 
 /// Builds a client from a [`ConnectionConfig`] and from behaviour: a protocol, callbacks, a resolver.

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::io::traffic::HIGH_WATER;
 use crate::session::ConnectionId;
-use crate::transport::carrier::Stream;
 use crate::transport::socket::Socket;
-use crate::transport::stream::{Poller, Raw};
+use crate::transport::stream::Stream;
+use crate::transport::wire::{Poller, Raw};
 
 /// The socket of a connection, and what the next turn is to do with it.
 pub(crate) struct Open<T: Raw = Stream> {

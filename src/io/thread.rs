@@ -29,8 +29,8 @@ use crate::session::{ConnectionId, DataFilter, Job, Session, Startup};
 use crate::shared::{AdaptiveSpin, Callback, Command, Shared, Status, list};
 use crate::state::ConnectionState;
 use crate::timer::Timer;
-use crate::transport::carrier::Stream;
-use crate::transport::stream::Poller;
+use crate::transport::stream::Stream;
+use crate::transport::wire::Poller;
 use crate::transport::{Connection, Settings};
 
 /// The longest time between two polls of the sockets, however much there is to do besides. Without it, a steady sender

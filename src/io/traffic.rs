@@ -7,7 +7,7 @@ use crate::io::publisher::Publisher;
 use crate::io::sockets::Open;
 use crate::session::{Frame, Progress, Session};
 use crate::transport::socket::Incoming;
-use crate::transport::stream::Raw;
+use crate::transport::wire::Raw;
 
 /// While more than this many bytes wait for the system, a socket is handed no more messages.
 pub(crate) const HIGH_WATER: usize = 64 << 10;
@@ -200,7 +200,7 @@ mod tests {
     use crate::transport::fake::Fake;
     use crate::transport::link::Link;
     use crate::transport::socket::Socket;
-    use crate::transport::stream::Wire;
+    use crate::transport::wire::Wire;
 
     /// A protocol that ends the connection over a bad message, in either direction.
     struct Picky;

@@ -21,7 +21,7 @@ use crate::shared::{Command, Intake, Item, Sleep, Special, Status};
 use crate::state::ConnectionState;
 use crate::stats::Stats;
 use crate::transport::Connection;
-use crate::transport::stream::Raw;
+use crate::transport::wire::Raw;
 
 /// What a turn needs from outside.
 pub(crate) trait Host {

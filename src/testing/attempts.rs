@@ -12,7 +12,7 @@ use crate::testing::{Line, host, turn};
 use crate::transport::Connection;
 use crate::transport::link::Link;
 use crate::transport::socket::Socket;
-use crate::transport::stream::Wire;
+use crate::transport::wire::Wire;
 
 /// The header by which a server chooses a subprotocol.
 const SUBPROTOCOL: &str = "Sec-WebSocket-Protocol";

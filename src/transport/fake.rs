@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::{Arc, Mutex};
 
-use crate::transport::stream::Raw;
+use crate::transport::wire::Raw;
 
 #[derive(Clone, Default)]
 pub(crate) struct Fake(pub(crate) Arc<Mutex<Script>>);

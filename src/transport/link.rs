@@ -2,8 +2,8 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use crate::transport::carrier::Stream;
-use crate::transport::stream::{Raw, Wire};
+use crate::transport::stream::Stream;
+use crate::transport::wire::{Raw, Wire};
 
 /// The stream under the WebSocket: TCP, or TLS over it.
 pub(crate) enum Link<T: Raw = Stream> {

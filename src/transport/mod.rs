@@ -5,7 +5,6 @@ pub(crate) mod link;
 #[cfg(any(test, fuzzing, feature = "testing"))]
 pub(crate) mod pipe;
 pub(crate) mod socket;
-pub(crate) mod stream;
 #[cfg_attr(
     not(any(feature = "native-tls", feature = "rustls")),
     allow(
@@ -16,10 +15,10 @@ pub(crate) mod stream;
     )
 )]
 pub(crate) mod tls;
+pub(crate) mod wire;
 
 pub(crate) mod addresses;
 mod body;
-pub(crate) mod carrier;
 #[cfg(test)]
 pub(crate) mod fake;
 mod frame;
@@ -30,6 +29,7 @@ mod race;
 pub(crate) mod reach;
 mod redirect;
 mod scanned;
+pub(crate) mod stream;
 mod tcp;
 mod tunnel;
 pub(crate) mod upgrade;
@@ -51,14 +51,14 @@ use crate::logging::LOG;
 use crate::protocol::UpgradeRequest;
 use crate::secrets::Secrets;
 use crate::transport::addresses::Failed;
-use crate::transport::carrier::Stream;
 use crate::transport::link::Link;
 pub(crate) use crate::transport::reach::Supply;
 use crate::transport::reach::reach;
 use crate::transport::socket::Socket;
-use crate::transport::stream::{Raw, Wire};
+use crate::transport::stream::Stream;
 use crate::transport::tls::Peer;
 use crate::transport::upgrade::Upgraded;
+use crate::transport::wire::{Raw, Wire};
 
 /// What all attempts of one client share.
 pub(crate) struct Settings {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::rc::Rc;
 
-use crate::transport::stream::Raw;
+use crate::transport::wire::Raw;
 
 #[derive(Clone)]
 pub(crate) struct Pipe(Rc<RefCell<State>>);

@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Phase};
-use crate::transport::carrier::Stream;
-use crate::transport::stream::{Raw, Wire};
+use crate::transport::stream::Stream;
+use crate::transport::wire::{Raw, Wire};
 use crate::transport::{Attempt, Settings, tcp};
 
 /// Where a [`connector`](crate::Builder::connector) is to connect to.

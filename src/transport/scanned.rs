@@ -6,7 +6,7 @@ use crate::config::ConnectionConfig;
 use crate::transport::frame_scanner::FrameScanner;
 use crate::transport::link::Link;
 use crate::transport::socket::READ_BUFFER_AT_REST;
-use crate::transport::stream::Raw;
+use crate::transport::wire::Raw;
 
 pub(super) struct Scanned<T: Raw> {
     pub(super) link: Link<T>,

@@ -13,12 +13,12 @@ use tungstenite::{Bytes, Message as Frame, Utf8Bytes};
 use crate::config::ConnectionConfig;
 use crate::error::{CloseFrame, Error, Fault};
 use crate::message::{Binary, Fragment, Message, Position, Text};
-use crate::transport::carrier::Stream;
 use crate::transport::frame::{self, Masks};
 use crate::transport::frame_scanner::{self, Violation};
 use crate::transport::link::Link;
 use crate::transport::scanned::Scanned;
-use crate::transport::stream::{Poller, Raw};
+use crate::transport::stream::Stream;
+use crate::transport::wire::{Poller, Raw};
 
 pub(crate) struct Socket<T: Raw = Stream> {
     context: WebSocketContext,
@@ -311,7 +311,7 @@ impl<T: Raw> Socket<T> {
 
     /// Takes the poller's place.
     #[cfg(any(test, fuzzing))]
-    pub(crate) fn wire_mut(&mut self) -> &mut crate::transport::stream::Wire<T> {
+    pub(crate) fn wire_mut(&mut self) -> &mut crate::transport::wire::Wire<T> {
         self.link().wire_mut()
     }
 

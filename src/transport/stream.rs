@@ -1,375 +1,340 @@
-//! A non-blocking TCP stream on which every write succeeds, and the poller that waits for it.
+//! What carries the bytes of a connection: TCP, or a stream that the application supplies.
 
-use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
-use std::sync::Arc;
-use std::time::Duration;
+use std::fmt;
+#[cfg(unix)]
+use std::io::ErrorKind;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+#[cfg(unix)]
+use std::os::fd::{AsFd, AsRawFd};
+#[cfg(unix)]
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mio::event::{Event, Source};
-use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use mio::net::TcpStream;
+#[cfg(unix)]
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
 
-use crate::transport::carrier::Stream;
+use crate::logging::LOG;
+use crate::transport::wire::Raw;
 
-const WAKER: Token = Token(0);
-const STREAM: Token = Token(1);
-
-/// Waits in one system call for streams, usually one, and for a wake-up from other threads.
-pub(crate) struct Poller {
-    poll: Poll,
-    events: Events,
-}
-
-impl Poller {
-    pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { poll: Poll::new()?, events: Events::with_capacity(4) })
-    }
-
-    pub(crate) fn waker(&self) -> io::Result<Waker> {
-        Waker::new(self.registry(), WAKER)
-    }
-
-    pub(crate) fn registry(&self) -> &Registry {
-        self.poll.registry()
-    }
-
-    /// Waits for readiness, a wake-up or the timeout, whichever comes first, and tells `wire` what it is ready for.
-    pub(crate) fn wait(&mut self, wire: Option<&mut Wire>, timeout: Option<Duration>) -> io::Result<()> {
-        match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => self.events.clear(),
-            other => other?,
-        }
-        if let Some(wire) = wire {
-            self.tell(wire);
-        }
-        Ok(())
-    }
-
-    /// Tells another wire what the last wait reported about it.
-    pub(crate) fn tell(&self, wire: &mut Wire) {
-        let token = wire.token;
-        self.events.iter().filter(|event| event.token() == token).for_each(|event| wire.note(event));
-    }
-}
-
-/// The raw stream under a [`Wire`].
-pub(crate) trait Raw: Read + Write {
-    /// Tells the peer that nothing more will be written.
-    fn half_close(&mut self) -> io::Result<()>;
-
-    /// Ends the connection, even if other processes hold its descriptor.
-    fn hang_up(&mut self) -> io::Result<()>;
-
-    /// Makes reads and writes return where they would wait.
-    fn make_nonblocking(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    /// Whether a read that does not fill its buffer has emptied the stream, so that another one would find nothing.
-    fn is_emptied_by_short_reads(&self) -> bool {
-        true
-    }
-
-    /// How many of the bytes that it has taken the system has not.
-    fn held(&self) -> usize {
-        0
-    }
-
-    /// Takes notice of what the poller reports about it.
-    fn note(&mut self, _: &Event) {}
-}
-
-/// A stream whose writes always succeed: what the system does not take at once waits in the *spill*. So no layer above
-/// ever has to repeat a write, and TLS and WebSocket only ever wait to read.
+/// A byte stream to a server, which a [`connector`](crate::Builder::connector) supplies.
 ///
-/// A failed write is remembered, and reported only when there is nothing more to read. So what the peer said before it
-/// went, above all a close code, is not lost to a reset.
+/// It is made from a [`std::net::TcpStream`] or, on Unix, from a Unix socket or from anything else that has a descriptor: a
+/// terminal device, a process behind a socket pair. The client makes it non-blocking, waits for its descriptor, and drops it
+/// when the connection ends.
 ///
-/// Dropping it ends the connection. Closing the descriptor is not enough: a process that was forked meanwhile holds a
-/// copy, and the peer would not see the end while that process lives.
-pub(crate) struct Wire<T: Raw = Stream> {
-    raw: T,
-    /// The token under which the stream is registered.
-    token: Token,
-    /// Bytes that were read and that the next read returns.
-    ahead: Vec<u8>,
-    spill: VecDeque<u8>,
-    /// Whether a read may return something. Only a read that came back empty or short clears it.
-    readable: bool,
-    /// The poller has reported the peer's end of stream. It may still be hidden behind a short read.
-    ending: bool,
-    /// Whether the system has made room since a write last found none. Like readability, this is reported only once.
-    room: bool,
-    /// Whether the stream is registered for writability.
-    armed: bool,
-    write_error: Option<io::Error>,
-    /// Why reading is over. The system and TLS report it once, and then act as if the peer had ended the stream.
-    read_error: Option<Arc<io::Error>>,
-    /// Bytes that came from the system.
-    received: u64,
-    /// Bytes that the raw stream took.
-    taken: u64,
-    /// Bytes that it will never take, because a write has failed.
-    refused: u64,
+/// ```
+/// use tautline::Stream;
+///
+/// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// # let address = server.local_addr()?;
+/// let stream = Stream::from(std::net::TcpStream::connect(address)?);
+/// # drop(stream);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Stream(Kind);
+
+enum Kind {
+    Tcp(TcpStream),
+    Other(Box<dyn Carrier>),
 }
 
-/// A spill of up to this size keeps its memory when it is emptied.
-const MOST_KEPT_SPILL: usize = 16 << 10;
+/// A raw stream of another kind, with what the poller can wait for.
+pub(crate) trait Carrier: Raw + Source + Send {}
 
-impl<T: Raw> Wire<T> {
-    pub(crate) fn new(raw: T) -> Self {
-        Self {
-            raw,
-            token: STREAM,
-            ahead: Vec::new(),
-            spill: VecDeque::new(),
-            readable: true,
-            ending: false,
-            room: false,
-            armed: false,
-            write_error: None,
-            read_error: None,
-            received: 0,
-            taken: 0,
-            refused: 0,
+impl<T: Raw + Source + Send> Carrier for T {}
+
+impl Stream {
+    /// Makes a stream of anything with a descriptor.
+    ///
+    /// A read and a write must use that descriptor and, once it is non-blocking, return
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) where they would wait. The system must be able to wait for it, which it is
+    /// for sockets, terminals and pipes, and is not for files. When the connection ends, it is shut down, if it is a socket,
+    /// and `stream` is dropped. It is called on the threads of the client and must not block. If it panics, or returns a count
+    /// that can't be, the connection breaks, and the client proceeds as after any loss.
+    ///
+    /// ```
+    /// use std::io::{self, Read, Write};
+    /// use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+    /// use std::os::unix::net::UnixStream;
+    /// use std::process::{Child, Command};
+    /// use tautline::{Client, Stream};
+    ///
+    /// /// A connection through a process that passes on its standard input and output.
+    /// struct Tunnel {
+    ///     stream: UnixStream,
+    ///     process: Child,
+    /// }
+    ///
+    /// impl Tunnel {
+    ///     fn open(host: &str, port: u16) -> io::Result<Self> {
+    ///         let (stream, theirs) = UnixStream::pair()?;
+    ///         let process = Command::new("ssh")
+    ///             .args(["-W", &format!("{host}:{port}"), "gateway.example"])
+    ///             .stdin(OwnedFd::from(theirs.try_clone()?))
+    ///             .stdout(OwnedFd::from(theirs))
+    ///             .spawn()?;
+    ///         Ok(Self { stream, process })
+    ///     }
+    /// }
+    ///
+    /// impl Drop for Tunnel {
+    ///     fn drop(&mut self) {
+    ///         let _ = self.process.kill();
+    ///         let _ = self.process.wait();
+    ///     }
+    /// }
+    ///
+    /// impl AsFd for Tunnel {
+    ///     fn as_fd(&self) -> BorrowedFd<'_> {
+    ///         self.stream.as_fd()
+    ///     }
+    /// }
+    ///
+    /// impl Read for Tunnel {
+    ///     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    ///         self.stream.read(buffer)
+    ///     }
+    /// }
+    ///
+    /// impl Write for Tunnel {
+    ///     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    ///         self.stream.write(bytes)
+    ///     }
+    ///
+    ///     fn flush(&mut self) -> io::Result<()> {
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let builder = Client::builder("ws://device.internal/feed")
+    ///     .connector(|to| Tunnel::open(to.host, to.port).map(Stream::new));
+    /// # drop(builder);
+    /// ```
+    #[cfg(unix)]
+    pub fn new(stream: impl Read + Write + AsFd + Send + 'static) -> Self {
+        Self(Kind::Other(Box::new(Descriptor(Some(stream)))))
+    }
+
+    pub(crate) fn tcp(stream: TcpStream) -> Self {
+        Self(Kind::Tcp(stream))
+    }
+
+    /// A stream inside another one.
+    pub(crate) fn inside(carrier: impl Carrier + 'static) -> Self {
+        Self(Kind::Other(Box::new(carrier)))
+    }
+
+    /// The stream, if it is one of TCP.
+    pub(crate) fn as_tcp(&self) -> Option<&TcpStream> {
+        match &self.0 {
+            Kind::Tcp(tcp) => Some(tcp),
+            Kind::Other(_) => None,
         }
     }
 
-    /// Bytes written, including those in the spill, and those that came too late.
-    pub(crate) fn handed(&self) -> u64 {
-        self.taken + self.spill.len() as u64 + self.refused
-    }
-
-    pub(crate) fn taken(&self) -> u64 {
-        self.taken - self.raw.held() as u64
-    }
-
-    pub(crate) fn received(&self) -> u64 {
-        self.received
-    }
-
-    /// How many bytes wait for the system to take them.
-    pub(crate) fn spilled(&self) -> usize {
-        self.spill.len() + self.raw.held()
-    }
-
-    pub(crate) fn is_readable(&self) -> bool {
-        self.readable || !self.ahead.is_empty()
-    }
-
-    /// Whether the system would now take some of what waits to be written.
-    pub(crate) fn has_room(&self) -> bool {
-        self.room && self.spilled() > 0
-    }
-
-    /// Whether a write has failed.
-    pub(crate) fn is_broken(&self) -> bool {
-        self.write_error.is_some()
-    }
-
-    /// Assumes that there may be something to read: only a read can tell.
-    pub(crate) fn assume_readable(&mut self) {
-        self.readable = true;
-    }
-
-    /// What the poller reports when something has arrived.
-    #[cfg(any(test, fuzzing))]
-    pub(crate) fn edge(&mut self) {
-        self.assume_readable();
-    }
-
-    /// What the poller reports when the peer has ended its stream.
-    #[cfg(any(test, fuzzing))]
-    pub(crate) fn edge_of_end(&mut self) {
-        self.readable = true;
-        self.ending = true;
-    }
-
-    fn write_some(raw: &mut T, taken: &mut u64, bytes: &[u8]) -> io::Result<usize> {
-        loop {
-            match raw.write(bytes) {
-                Ok(0) if !bytes.is_empty() => return Err(ErrorKind::WriteZero.into()),
-                Ok(n) => {
-                    *taken += n as u64;
-                    return Ok(n);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
-                Err(error) => return Err(error),
-            }
+    fn raw_mut(&mut self) -> &mut dyn Carrier {
+        match &mut self.0 {
+            Kind::Tcp(tcp) => tcp,
+            Kind::Other(other) => &mut **other,
         }
-    }
-
-    fn fail(&mut self, error: io::Error) {
-        self.write_error = Some(error);
-        // What there is to read is read now. The error comes after it.
-        self.readable = true;
-    }
-
-    /// Lets the system take as much of the spill as it will.
-    fn drain(&mut self) {
-        self.room = false;
-        match self.raw.flush() {
-            Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                self.fail(error);
-            }
-            _ => {}
-        }
-        while self.write_error.is_none() && !self.spill.is_empty() {
-            let (front, _) = self.spill.as_slices();
-            match Self::write_some(&mut self.raw, &mut self.taken, front) {
-                Ok(0) => return,
-                Ok(n) => drop(self.spill.drain(..n)),
-                Err(error) => self.fail(error),
-            }
-        }
-        if self.spill.is_empty() && self.spill.capacity() > MOST_KEPT_SPILL {
-            self.spill = VecDeque::new();
-        }
-    }
-
-    /// Why reading is over, if it is.
-    pub(super) fn read_error(&self) -> Option<io::Error> {
-        let error = self.read_error.as_ref()?;
-        Some(match error.raw_os_error() {
-            Some(code) => io::Error::from_raw_os_error(code),
-            None => io::Error::new(error.kind(), Arc::clone(error)),
-        })
-    }
-
-    /// Remembers why reading is over. The next reader must not wait for the error.
-    pub(super) fn fail_read(&mut self, error: io::Error) {
-        self.read_error = Some(Arc::new(error));
-        self.readable = true;
-    }
-
-    pub(super) fn half_close(&mut self) {
-        // It fails only on a connection that is gone, which the next read reports.
-        let _ = self.raw.half_close();
-    }
-
-    /// Copies what a read would return, without consuming it.
-    pub(crate) fn peek(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.read(buffer)?;
-        self.ahead.splice(..0, buffer[..read].iter().copied());
-        Ok(read)
-    }
-
-    /// Ends the connection on every layer.
-    pub(super) fn hang_up(&mut self) -> io::Result<()> {
-        self.raw.hang_up()
-    }
-
-    pub(super) fn note(&mut self, event: &Event) {
-        self.raw.note(event);
-        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
-        self.ending |= event.is_read_closed() || event.is_error();
-        self.room |= event.is_writable();
     }
 }
 
-impl<T: Raw + Source> Wire<T> {
-    /// What is registered with a poller.
-    pub(super) fn source(&mut self) -> &mut T {
-        &mut self.raw
+impl From<std::net::TcpStream> for Stream {
+    fn from(stream: std::net::TcpStream) -> Self {
+        Self::tcp(TcpStream::from_std(stream))
     }
 }
 
-impl<T: Raw> Drop for Wire<T> {
-    fn drop(&mut self) {
-        // It fails only on a connection that is gone, or was never established.
-        let _ = self.raw.hang_up();
+/// On Unix.
+#[cfg(unix)]
+impl From<std::os::unix::net::UnixStream> for Stream {
+    fn from(stream: std::os::unix::net::UnixStream) -> Self {
+        Self::new(stream)
     }
 }
 
-impl Wire {
-    /// Registers a connected stream. `number` distinguishes it from other streams under the same poller.
-    pub(crate) fn register(&mut self, registry: &Registry, number: usize) -> io::Result<()> {
-        self.armed = false;
-        self.token = Token(number);
-        registry.register(&mut self.raw, self.token, Interest::READABLE)
-    }
-
-    pub(crate) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        registry.deregister(&mut self.raw)
-    }
-
-    /// Requests writability only while something waits to be written. Otherwise a wait would spin.
-    pub(crate) fn arm(&mut self, registry: &Registry) -> io::Result<()> {
-        let wanted = self.spilled() > 0 && self.write_error.is_none();
-        if wanted != self.armed {
-            let interest = if wanted { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
-            registry.reregister(&mut self.raw, self.token, interest)?;
-            self.armed = wanted;
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Tcp(tcp) => f.debug_tuple("Stream").field(tcp).finish(),
+            Kind::Other(_) => f.debug_struct("Stream").finish_non_exhaustive(),
         }
-        Ok(())
     }
 }
 
-impl<T: Raw> Read for Wire<T> {
+// TCP, the common case, is named here, so that its calls need no table.
+impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if !self.ahead.is_empty() {
-            let length = self.ahead.len().min(buffer.len());
-            buffer[..length].copy_from_slice(&self.ahead[..length]);
-            self.ahead.drain(..length);
-            return Ok(length);
-        }
-        if !self.readable {
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        loop {
-            match self.raw.read(buffer) {
-                // The system reports an error once, and the write has received it.
-                Ok(0) if self.write_error.is_some() && !buffer.is_empty() => {
-                    return Err(self.write_error.take().unwrap_or(ErrorKind::BrokenPipe.into()));
-                }
-                Ok(n) => {
-                    // A short read has emptied the system's buffer, so another read would find nothing. Not on Windows.
-                    if n < buffer.len()
-                        && n > 0
-                        && !self.ending
-                        && self.write_error.is_none()
-                        && self.raw.is_emptied_by_short_reads()
-                        && !cfg!(windows)
-                    {
-                        self.readable = false;
-                    }
-                    self.received += n as u64;
-                    return Ok(n);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.readable = false;
-                    return Err(self.write_error.take().unwrap_or(error));
-                }
-                Err(error) => return Err(error),
-            }
+        match &mut self.0 {
+            Kind::Tcp(tcp) => tcp.read(buffer),
+            Kind::Other(other) => other.read(buffer),
         }
     }
 }
 
-impl<T: Raw> Write for Wire<T> {
+impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut written = 0;
-        if self.write_error.is_none() && self.spill.is_empty() {
-            match Self::write_some(&mut self.raw, &mut self.taken, bytes) {
-                Ok(n) => written = n,
-                Err(error) => self.fail(error),
-            }
+        match &mut self.0 {
+            Kind::Tcp(tcp) => tcp.write(bytes),
+            Kind::Other(other) => other.write(bytes),
         }
-        if self.write_error.is_some() {
-            // Counted, or what is lost here would look as if the system had taken it.
-            self.refused += bytes.len() as u64;
-            return Ok(bytes.len());
-        }
-        self.spill.extend(&bytes[written..]);
-        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.drain();
-        Ok(())
+        match &mut self.0 {
+            Kind::Tcp(_) => Ok(()),
+            Kind::Other(other) => other.flush(),
+        }
     }
 }
 
-#[cfg(test)]
-mod tests;
+impl Raw for Stream {
+    fn half_close(&mut self) -> io::Result<()> {
+        self.raw_mut().half_close()
+    }
+
+    fn hang_up(&mut self) -> io::Result<()> {
+        self.raw_mut().hang_up()
+    }
+
+    fn make_nonblocking(&mut self) -> io::Result<()> {
+        self.raw_mut().make_nonblocking()
+    }
+
+    fn is_emptied_by_short_reads(&self) -> bool {
+        match &self.0 {
+            Kind::Tcp(_) => true,
+            Kind::Other(other) => other.is_emptied_by_short_reads(),
+        }
+    }
+
+    fn held(&self) -> usize {
+        match &self.0 {
+            Kind::Tcp(_) => 0,
+            Kind::Other(other) => other.held(),
+        }
+    }
+
+    fn note(&mut self, event: &Event) {
+        self.raw_mut().note(event);
+    }
+}
+
+impl Source for Stream {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.raw_mut().register(registry, token, interests)
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.raw_mut().reregister(registry, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.raw_mut().deregister(registry)
+    }
+}
+
+impl Raw for TcpStream {
+    fn half_close(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+
+    fn hang_up(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Both)
+    }
+
+    fn make_nonblocking(&mut self) -> io::Result<()> {
+        socket2::SockRef::from(&*self).set_nonblocking(true)
+    }
+}
+
+/// Something of the application's that has a descriptor. What it does wrong breaks its connection, and nothing else. It is
+/// there until it is dropped.
+#[cfg(unix)]
+struct Descriptor<S>(Option<S>);
+
+#[cfg(unix)]
+impl<S> Descriptor<S> {
+    fn call<R>(&mut self, call: impl FnOnce(&mut S) -> io::Result<R>) -> io::Result<R> {
+        let stream = self.0.as_mut().ok_or(ErrorKind::NotConnected)?;
+        catch_unwind(AssertUnwindSafe(|| call(stream)))
+            .unwrap_or_else(|_| Err(io::Error::other("the stream of the connector panicked")))
+    }
+}
+
+/// A count that a stream has returned, which must not be more than this.
+#[cfg(unix)]
+fn counted(count: usize, most: usize) -> io::Result<usize> {
+    let wrong = || format!("the stream of the connector returned {count}, where {most} is the most");
+    if count <= most { Ok(count) } else { Err(io::Error::new(ErrorKind::InvalidData, wrong())) }
+}
+
+#[cfg(unix)]
+impl<S> Drop for Descriptor<S> {
+    fn drop(&mut self) {
+        let stream = self.0.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(stream))).is_err() {
+            log::warn!(target: LOG, "the drop of the connector's stream panicked");
+        }
+    }
+}
+
+#[cfg(unix)]
+impl<S: Read> Read for Descriptor<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = buffer.len();
+        self.call(|stream| counted(stream.read(buffer)?, most))
+    }
+}
+
+#[cfg(unix)]
+impl<S: Write> Write for Descriptor<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.call(|stream| counted(stream.write(bytes)?, bytes.len()))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.call(Write::flush)
+    }
+}
+
+#[cfg(unix)]
+impl<S: Read + Write + AsFd> Raw for Descriptor<S> {
+    // Only a socket can be shut down. What is no socket ends when it is dropped.
+    fn half_close(&mut self) -> io::Result<()> {
+        self.call(|stream| socket2::SockRef::from(&*stream).shutdown(Shutdown::Write))
+    }
+
+    fn hang_up(&mut self) -> io::Result<()> {
+        self.call(|stream| socket2::SockRef::from(&*stream).shutdown(Shutdown::Both))
+    }
+
+    fn make_nonblocking(&mut self) -> io::Result<()> {
+        // The call is one for descriptors of every kind.
+        self.call(|stream| socket2::SockRef::from(&*stream).set_nonblocking(true))
+    }
+
+    fn is_emptied_by_short_reads(&self) -> bool {
+        // A terminal returns a line a read, and a process in between may return what it likes.
+        false
+    }
+}
+
+#[cfg(unix)]
+impl<S: AsFd> Source for Descriptor<S> {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.call(|stream| SourceFd(&stream.as_fd().as_raw_fd()).register(registry, token, interests))
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.call(|stream| SourceFd(&stream.as_fd().as_raw_fd()).reregister(registry, token, interests))
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.call(|stream| SourceFd(&stream.as_fd().as_raw_fd()).deregister(registry))
+    }
+}

@@ -15,9 +15,9 @@ use crate::endpoint::Endpoint;
 use crate::error::{AddressErrors, Error};
 use crate::logging::LOG;
 use crate::transport::addresses::{Sorted, sort};
-use crate::transport::carrier::Stream;
 use crate::transport::race::{Race, Step};
-use crate::transport::stream::Wire;
+use crate::transport::stream::Stream;
+use crate::transport::wire::Wire;
 use crate::transport::{Attempt, Settings, system};
 
 /// How many unsent bytes the system may hold.

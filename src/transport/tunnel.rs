@@ -5,9 +5,9 @@ use std::io::{self, ErrorKind, Read, Write};
 use mio::event::{Event, Source};
 use mio::{Interest, Registry, Token};
 
-use crate::transport::carrier::Stream;
 use crate::transport::link::Link;
-use crate::transport::stream::Raw;
+use crate::transport::stream::Stream;
+use crate::transport::wire::Raw;
 
 /// A link to a proxy, as the raw stream of what goes through it.
 pub(crate) struct Tunnel<T: Raw = Stream> {
@@ -102,7 +102,7 @@ impl<T: Raw + Source> Source for Tunnel<T> {
 mod tests {
     use super::*;
     use crate::transport::fake::Fake;
-    use crate::transport::stream::Wire;
+    use crate::transport::wire::Wire;
 
     fn inside(fake: &Fake) -> Wire<Tunnel<Fake>> {
         Wire::new(Tunnel::new(Link::Plain(Wire::new(fake.clone()))))

@@ -11,8 +11,8 @@ use crate::error::{Cause, Error, Rejection};
 use crate::transport::answer::{Answer, Reader};
 use crate::transport::body::Body;
 use crate::transport::link::Link;
-use crate::transport::stream::Raw;
 use crate::transport::tls;
+use crate::transport::wire::Raw;
 use crate::transport::{Attempt, Target};
 
 /// What the server agreed to.

@@ -20,7 +20,7 @@ use crate::transport::Connection;
 use crate::transport::link::Link;
 use crate::transport::pipe::{End, Pipe};
 use crate::transport::socket::Socket;
-use crate::transport::stream::Wire;
+use crate::transport::wire::Wire;
 
 pub(in crate::fuzzing) struct Sim {
     pub(in crate::fuzzing) now: Instant,

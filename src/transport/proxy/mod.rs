@@ -15,13 +15,13 @@ use crate::endpoint::Endpoint;
 use crate::error::{AddressErrors, Cause, Error, Phase, ProxyError, ProxyErrorKind, Rejection};
 use crate::secrets::Secrets;
 use crate::transport::addresses::{Sorted, sort};
-use crate::transport::carrier::Stream;
 use crate::transport::proxy::connect::Connect;
 use crate::transport::proxy::socks::{Socks, Whom};
 use crate::transport::reach::reach;
-use crate::transport::stream::{Raw, Wire};
+use crate::transport::stream::Stream;
 use crate::transport::tls::Peer;
 use crate::transport::tunnel::Tunnel;
+use crate::transport::wire::{Raw, Wire};
 use crate::transport::{Attempt, Settings, Target, tls};
 
 /// A handshake with a proxy: bytes in, bytes out.

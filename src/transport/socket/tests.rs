@@ -1,6 +1,6 @@
 use super::*;
 use crate::transport::fake::Fake;
-use crate::transport::stream::Wire;
+use crate::transport::wire::Wire;
 
 fn socket(fake: &Fake, config: &ConnectionConfig) -> Socket<Fake> {
     Socket::new(Link::Plain(Wire::new(fake.clone())), Vec::new(), config)

@@ -19,8 +19,8 @@ use crate::config::{Pin, TlsBackend, TlsConfig};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::transport::link::{Layer, Link};
-use crate::transport::stream::Wire;
 use crate::transport::tls::verdicts::{is_end, verdict};
+use crate::transport::wire::Wire;
 use crate::transport::{Attempt, Settings, Target};
 
 /// Refuses an endpoint that needs TLS where there is none.

@@ -9,8 +9,8 @@ use native_tls::{
 
 use crate::config::{Parts, TlsConfig, TlsVersion};
 use crate::transport::link::Layer;
-use crate::transport::stream::Wire;
 use crate::transport::tls::{Said, Secured, Step, Unfinished, Unusable, said_once};
+use crate::transport::wire::Wire;
 
 /// Parses the certificates. Whether the key of an identity fits is found out by [`build`].
 pub(super) fn check(config: &TlsConfig) -> Result<(), Unusable> {

@@ -17,8 +17,8 @@ use rustls::{
 
 use crate::config::{Parts, TlsConfig, TlsVersion};
 use crate::transport::link::Layer;
-use crate::transport::stream::Wire;
 use crate::transport::tls::{Said, Secured, Step, Unfinished, Unusable, said_once};
+use crate::transport::wire::Wire;
 
 /// Parses the certificates. The roots of the system are not loaded.
 pub(super) fn check(config: &TlsConfig) -> Result<(), Unusable> {
