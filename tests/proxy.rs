@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use common::hooks::{mover, next, puppet};
 use common::{
-    LONG, Nobody, Server, config, disconnected, eventually, loopback, moved, parrot, read_head, wait_for,
+    BareServer, LONG, Nobody, Server, await_unread, config, disconnected, eventually, loopback, moved,
+    parrot, read_head, wait_for,
 };
 use tautline::{
     Client, CloseReason, ConnectionConfig, DisconnectReason, Error, Event, Phase, Proxy, ProxyError,
@@ -398,6 +399,33 @@ fn a_proxy_that_opens_the_way_keeps_its_place_though_the_server_behind_it_fails(
         assert_eq!(asked.recv_timeout(LONG).unwrap(), "127.0.0.1");
     }
     let _ = client.terminate();
+}
+
+#[test]
+fn a_proxy_that_breaks_off_or_leaves_without_a_word_gets_the_hint_that_fits_its_scheme() {
+    let resets = BareServer::start(|_, stream| await_unread(&stream));
+    let error = Client::connect(through("ws://h.invalid", Proxy::new(resets.address().to_string())));
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("the connection broke: ") && error.contains("if it speaks TLS, use https://"),
+        "{error}"
+    );
+
+    #[cfg(feature = "native-tls")]
+    {
+        let acceptor = common::tls_acceptor();
+        let leaves = Server::start(move |_, stream| {
+            if let Ok(mut stream) = acceptor.accept(stream) {
+                read_head(&mut stream);
+                let _ = stream.shutdown();
+            }
+        });
+        let url = format!("https://localhost:{}", leaves.address().port());
+        let proxy = Proxy::new(url).tls(common::tls_connector());
+        let client = Client::builder(through("ws://h.invalid", proxy)).resolver(loopback).connect();
+        let error = client.unwrap_err().to_string();
+        assert!(error.ends_with("it said nothing; is it an HTTP proxy?"), "{error}");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::error::{Error, ProxyErrorKind};
 use crate::transport::pipe::{End, Pipe};
 use crate::transport::proxy::connect::Connect;
 use crate::transport::proxy::socks::{Socks, Whom};
-use crate::transport::proxy::{Through, open};
+use crate::transport::proxy::{HTTP_HINT, Through, open};
 use crate::transport::wire::Wire;
 
 /// What the proxy is told and no error may show. The first three are of the login, and the last is a header.
@@ -74,7 +74,7 @@ fn attempt(
     let secrets = via.secrets.clone();
     let opened = match speaks {
         Speaks::Http => {
-            let connect = Connect::new(&target.authority(), &via.headers, secrets, limit);
+            let connect = Connect::new(&target.authority(), &via.headers, secrets, limit, HTTP_HINT);
             open(&mut wire, connect, &through, &mut server)
         }
         Speaks::Socks | Speaks::SocksWithLogin => {

@@ -1,4 +1,4 @@
-//! A non-blocking TCP stream on which every write succeeds, and the poller that waits for it.
+//! A non-blocking stream on which every write succeeds, and the poller that waits for it.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};

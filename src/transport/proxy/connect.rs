@@ -15,6 +15,8 @@ pub(crate) struct Connect {
     secrets: Secrets,
     /// How many bytes the answer may have.
     limit: usize,
+    /// What to do if it says nothing.
+    hint: &'static str,
     reader: Reader,
     answer: Vec<u8>,
     state: State,
@@ -30,7 +32,13 @@ enum State {
 
 impl Connect {
     /// `authority` is host and port of the target.
-    pub(crate) fn new(authority: &str, headers: &[(String, String)], secrets: Secrets, limit: usize) -> Self {
+    pub(crate) fn new(
+        authority: &str,
+        headers: &[(String, String)],
+        secrets: Secrets,
+        limit: usize,
+        hint: &'static str,
+    ) -> Self {
         let given = |name: &str| headers.iter().any(|(other, _)| other.eq_ignore_ascii_case(name));
         let mut request = format!("CONNECT {authority} HTTP/1.1\r\n");
         if !given("Host") {
@@ -45,6 +53,7 @@ impl Connect {
             logs_in: given("Proxy-Authorization"),
             secrets,
             limit,
+            hint,
             reader: Reader::default(),
             answer: Vec::new(),
             state: State::Head,
@@ -128,10 +137,9 @@ impl Machine for Connect {
 
     fn handle_end(&mut self) -> Fault {
         match std::mem::replace(&mut self.state, State::Head) {
-            State::Head if self.answer.is_empty() => Fault::new(
-                ProxyErrorKind::Ended,
-                "it said nothing; if it speaks TLS, use https://, and if it speaks SOCKS, socks5://",
-            ),
+            State::Head if self.answer.is_empty() => {
+                Fault::new(ProxyErrorKind::Ended, format!("it said nothing; {}", self.hint))
+            }
             State::Head if self.answer.len() == 1 => Fault::nonsense(&self.answer, &self.secrets, NOT_HTTP),
             State::Head => Fault::new(ProxyErrorKind::Ended, "in the middle of the headers of its answer"),
             State::Odd(why) => Fault::nonsense(&self.answer, &self.secrets, why),

@@ -57,6 +57,10 @@ pub(crate) struct Through<'a> {
     pub(crate) target: &'a Endpoint,
 }
 
+/// What to do about an HTTP proxy that says nothing, without TLS and with it.
+pub(crate) const HTTP_HINT: &str = "if it speaks TLS, use https://, and if it speaks SOCKS, socks5://";
+const HTTPS_HINT: &str = "is it an HTTP proxy?";
+
 /// How long to wait for the rest of a refusal.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -102,7 +106,8 @@ fn open_by(
     match via.scheme {
         Scheme::Http | Scheme::Https => {
             let limit = settings.config.max_response_size;
-            let connect = Connect::new(&target.authority(), &via.headers, secrets, limit);
+            let hint = if via.scheme == Scheme::Http { HTTP_HINT } else { HTTPS_HINT };
+            let connect = Connect::new(&target.authority(), &via.headers, secrets, limit, hint);
             open(&mut wire, connect, through, attempt)?;
         }
         Scheme::Socks5 | Scheme::Socks5h => {
@@ -144,14 +149,18 @@ pub(crate) fn open<T: Raw>(
     through: &Through<'_>,
     attempt: &mut impl Attempt<T>,
 ) -> Result<(), Error> {
-    let broken = |error: io::Error| {
-        let fault = Fault::new(ProxyErrorKind::Ended, format!("the connection broke: {error}"));
+    // What it says about an end holds here as well.
+    let broken = |machine: &mut dyn Machine, error: io::Error| {
+        let reason = format!("the connection broke: {error}; {}", machine.handle_end().reason);
+        let fault = Fault::new(ProxyErrorKind::Ended, reason);
         through.failed(Fault { source: Some(Arc::new(error)), ..fault })
     };
     let mut reserve = None;
     loop {
         if let Some(bytes) = machine.poll_transmit() {
-            wire.write_all(&bytes).and_then(|()| wire.flush()).map_err(broken)?;
+            wire.write_all(&bytes)
+                .and_then(|()| wire.flush())
+                .map_err(|error| broken(&mut machine, error))?;
         }
         let mut chunk = [0; 4096];
         let room = machine.wanted().min(chunk.len());
@@ -173,7 +182,7 @@ pub(crate) fn open<T: Raw>(
             }
             // A refusal is one, however its connection ended.
             Err(_) if machine.has_failed() => return Err(through.failed(machine.handle_end())),
-            Err(error) => return Err(broken(error)),
+            Err(error) => return Err(broken(&mut machine, error)),
         }
     }
 }

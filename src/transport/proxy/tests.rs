@@ -35,7 +35,7 @@ fn via(proxy: &Proxy) -> Via {
 
 fn connect(proxy: &Proxy) -> Connect {
     let via = via(proxy);
-    Connect::new("gateway.example:443", &via.headers, via.secrets, LIMIT)
+    Connect::new("gateway.example:443", &via.headers, via.secrets, LIMIT, HTTP_HINT)
 }
 
 fn socks(proxy: &Proxy, whom: &Whom) -> Socks {
