@@ -125,6 +125,10 @@ impl<'a> Target<'a> {
         } else {
             Err("of redirects, only 301, 302, 303, 307 and 308 are".into())
         };
+        let next = next.and_then(|(request, endpoint)| match tls::missing(&endpoint) {
+            Some(why) => Err(why.into()),
+            None => Ok((request, endpoint)),
+        });
         let (request, endpoint) = next.map_err(|why| {
             Error::UpgradeRejected(Arc::new(Rejection { unfollowed: Some(why.into()), ..rejection.clone() }))
         })?;

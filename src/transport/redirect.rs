@@ -6,7 +6,6 @@ use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::protocol::UpgradeRequest;
 use crate::secrets::{is_secret_header, without_tokens};
-use crate::transport::tls;
 
 /// Whether an answer with this status asks for the same request at another address.
 pub(super) fn is_followed(status: u16) -> bool {
@@ -20,12 +19,10 @@ pub(super) fn follow(
     location: &str,
 ) -> Result<(UpgradeRequest, Endpoint), String> {
     let url = resolve(&request.url, location)?;
-    let reason = |error| match error {
+    let to = Endpoint::parse(&url).map_err(|error| match error {
         Error::InvalidUrl { reason } => reason.into(),
         other => other.to_string(),
-    };
-    let to = Endpoint::parse(&url).map_err(reason)?;
-    tls::require(&to).map_err(reason)?;
+    })?;
     if from.secure && !to.secure {
         return Err("it leads from wss:// to ws://, out of TLS".into());
     }
