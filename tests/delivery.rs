@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 
+use common::faults::{Fault, Point, Proxy, Way};
 use common::hooks::{Hooks, hook};
 use common::reluctant::{fill, id, message, reluctant};
 use common::{LONG, MS, Server, accept, accept_raw, config, echo, read_frame, wait_for};
-use tautline::{Client, Context, Delivery, Event, HeartbeatConfig, Outgoing, QueueLimit};
+use tautline::{Client, Context, Delivery, Error, Event, HeartbeatConfig, Outgoing, QueueLimit};
 
 #[test]
 fn what_was_written_before_a_loss_is_named_and_the_rest_goes_out_after_it() {
@@ -174,4 +175,44 @@ fn a_message_that_is_let_fall_when_it_would_be_sent_again_is_in_doubt() {
     let ticket = client.send("once").unwrap();
     assert_eq!(common::fate(&client, ticket), format!("maybe {ticket}"));
     assert!(client.close().is_empty());
+}
+
+#[test]
+fn a_line_that_is_cut_again_and_again_gets_every_message_through_at_least_once() {
+    for fault in [Fault::Cut, Fault::Reset] {
+        let server = Server::start(|_, stream| {
+            let mut socket = accept(stream);
+            while socket.read().is_ok() {}
+        });
+        let cut = fault(Point { way: Way::Up, after: 60_000 });
+        let proxy = Proxy::start(server.address(), move |_| cut.into());
+        let url = format!("ws://{}", proxy.address());
+        let client = Client::connect(config(&url).delivery(Delivery::AtLeastOnce)).unwrap();
+        for n in 0..1_000 {
+            client.send(format!("{n:01000}")).unwrap();
+        }
+        client.confirm(.., LONG).unwrap();
+        let cuts = client.stats().disconnects;
+        assert!(cuts >= 1_000_000 / 60_000, "{cuts} connections were lost");
+        assert!(client.terminate().is_empty());
+        proxy.finish();
+    }
+}
+
+#[test]
+fn a_message_that_ends_each_connection_is_given_up_and_those_beside_it_arrive() {
+    let server = Server::start(|_, stream| {
+        let mut socket = accept(stream);
+        while socket.read().is_ok_and(|message| message.into_data() != "poison") {}
+    });
+    let client = Client::connect(config(&server.url()).delivery(Delivery::AtLeastOnce)).unwrap();
+    client.send_all((0..20).map(|n| n.to_string())).unwrap();
+    let poison = client.send("poison").unwrap();
+    client.send_all((0..20).map(|n| n.to_string())).unwrap();
+    let error = client.confirm(.., LONG).unwrap_err();
+    let Error::Unconfirmed { maybe_delivered, never_sent, .. } = &error else { panic!("{error}") };
+    assert!(
+        never_sent.is_empty() && maybe_delivered.contains(poison) && maybe_delivered.len() == 1,
+        "{error}"
+    );
 }

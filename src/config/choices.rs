@@ -104,14 +104,24 @@ pub enum Delivery {
     /// [`Event::Disconnected`](crate::Event::Disconnected) lists its ticket.
     #[default]
     AtMostOnce,
-    /// The message is kept until it is confirmed. After a loss it is sent again, in order and ahead of newer messages,
-    /// up to three times in all; then it is listed as above. The server may receive it more than once.
+    /// The message is kept until it is confirmed. After a loss it is sent again, in order and ahead of newer messages. The
+    /// server may receive it more than once.
+    ///
+    /// Where a loss has left messages in doubt, the next connection begins slowly: with one message. Whenever the server
+    /// confirms some, twice as many may be under way. So a line that is cut again and again still gets on.
+    ///
+    /// A message that ends each connection must not do so for ever. It is given up, and listed as above, once three
+    /// connections were lost over it on which the server confirmed nothing new. With [`Confirmation::Pong`] the messages
+    /// beside it are sent; with [`Confirmation::Acknowledgement`] those that were under way with it are given up, too.
+    ///
+    /// The server is asked what it has by a ping, with each heartbeat and behind each 16 KiB of messages.
     ///
     /// Kept messages count against the outbox. A [`request`](crate::Client::request) and a message for
     /// [this connection](crate::SendOptions::this_connection) only are never sent again, and are listed at once.
     ///
     /// A server whose pongs do not repeat the payload of the ping confirms nothing: the log says so once, and the
-    /// outbox fills up.
+    /// outbox fills up. One that answers no pings at all gets one message after a loss that left some in doubt, and the
+    /// outbox fills up as well.
     AtLeastOnce,
 }
 

@@ -85,15 +85,26 @@ impl Session {
                 .is_some_and(|current| current.heartbeat.is_running() && !current.pings.are_mute())
     }
 
-    /// Whether to ask the server now: the window of unconfirmed messages fills up, or a caller waits for what has gone
-    /// out.
+    /// Whether to ask the server now: much went out that is kept until it is confirmed, the window of such messages fills
+    /// up, or a caller waits for what has gone out.
     pub(super) fn should_ask(&self) -> bool {
         let asks = self.config.confirmation == Confirmation::Pong && self.pongs_confirm();
         let Some(current) = self.line.current().filter(|_| asks) else { return false };
         let (handed, confirmed) = (self.outbox.last_handed(), self.outbox.confirmed());
         let known = current.pings.asked().max(confirmed);
         let fills = self.outbox.is_half_full(self.config.outbox) && !current.pings.ask_behind(confirmed);
-        fills || (self.wanted.wants_ping(handed, known, self.outbox.has_waiting()) && current.pings.may_ask())
+        let is_due =
+            self.outbox.should_ask() || self.wanted.wants_ping(handed, known, self.outbox.has_waiting());
+        fills || (is_due && current.pings.may_ask())
+    }
+
+    /// Whether the outbox waits for the server to confirm some of what has gone out.
+    pub(super) fn is_cautious(&self) -> bool {
+        // A pause of reading holds nothing back that is to be sent.
+        self.outbox.is_cautious()
+            && !self.paused
+            && self.config.confirmation == Confirmation::Pong
+            && self.pongs_confirm()
     }
 
     /// Sends a ping outside the schedule. Its answer confirms everything sent before it. If the protocol acknowledges

@@ -6,11 +6,16 @@
 //! out again on the next connection; a batch of which it took something may have been delivered.
 //!
 //! At most once, a message is released when it was written. At least once, it is kept until it is confirmed, and sent
-//! again after a loss. It is sent three times at most: a message that kills the server must not do so for ever. Nor
-//! must a message that the protocol fails to send: it is dropped once three connections have ended because of it.
+//! again after a loss. A message that kills the server must not do so for ever: it is given up once three connections were
+//! lost over it. [`Caution`] finds out which one that is, and lets a line get on that is cut again and again. Nor must a
+//! message that the protocol fails to send go on for ever: it is dropped once three connections have ended because of it.
 //!
 //! A message for this connection only is never sent again, whatever the delivery. If the line is lost before any of it was
 //! written, it is dropped.
+
+mod caution;
+mod entry;
+mod marks;
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -19,6 +24,9 @@ use std::time::Instant;
 use crate::config::{Delivery, QueueLimit};
 use crate::event::{Ticket, Tickets};
 use crate::message::Message;
+use crate::session::outbox::caution::Caution;
+use crate::session::outbox::entry::{Carry, Entry};
+use crate::session::outbox::marks::Marks;
 use crate::session::released::Released;
 use crate::session::settled::Settled;
 
@@ -31,9 +39,9 @@ pub(crate) struct Outbox {
     held: Released,
     /// Whether messages are kept until they are confirmed: at least once.
     keeps: bool,
-    marks: VecDeque<Mark>,
-    /// The byte count up to which everything handed over is marked.
-    marked: u64,
+    /// How kept messages go out on this connection.
+    caution: Caution,
+    marks: Marks,
     /// The last ticket that was taken in.
     accepted: u64,
     /// The last ticket of a message that was handed to a socket at least in part.
@@ -63,45 +71,11 @@ struct Counts {
     confirmed: u64,
 }
 
-/// A message, how many connections were lost over it, and on how many the protocol has failed to send it.
-#[derive(Debug)]
-struct Entry {
-    ticket: u64,
-    message: Message,
-    /// When the message is too old to be written for the first time.
-    expires: Option<Instant>,
-    losses: u8,
-    failures: u8,
-    carry: Carry,
-}
-
-/// Whether a message is carried over to another connection, as long as it has not arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Carry {
-    /// It is, as the delivery says.
-    Always,
-    /// A request: it is until it was handed over.
-    Unsent,
-    /// A message for this connection only: it is not. A move is no other connection in this sense, as long as nothing of
-    /// the message was written.
-    Never,
-}
-
-/// How often a message may be written.
-const MOST_SENDS: u8 = 3;
+/// How many connections may be lost over a message.
+const MOST_LOSSES: u8 = 3;
 
 /// How often the protocol may fail to send a message.
 pub(crate) const MOST_FAILURES: u8 = 3;
-
-/// Everything up to `ticket` and up to beat `beat` lies before byte `end`, and nothing after ticket `begun`.
-#[derive(Debug)]
-struct Mark {
-    start: u64,
-    end: u64,
-    ticket: u64,
-    begun: u64,
-    beat: u64,
-}
 
 impl Outbox {
     pub(crate) fn new(delivery: Delivery) -> Self {
@@ -128,7 +102,15 @@ impl Outbox {
 
     fn add(&mut self, ticket: u64, message: Message, expires: Option<Instant>, carry: Carry) {
         self.accepted = ticket;
-        self.entries.push_back(Entry { ticket, message, expires, losses: 0, failures: 0, carry });
+        self.entries.push_back(Entry {
+            ticket,
+            message,
+            expires,
+            was_written: false,
+            losses: 0,
+            failures: 0,
+            carry,
+        });
     }
 
     /// When the next message that was never written becomes too old for it.
@@ -156,12 +138,14 @@ impl Outbox {
 
     /// The position of the first message that was never written. Messages to be sent again are ahead of it.
     fn fresh(&self) -> usize {
-        self.held.messages.max(self.entries.partition_point(|entry| entry.losses > 0))
+        self.held.messages.max(self.entries.partition_point(|entry| entry.was_written))
     }
 
     /// A new connection begins, of which the system has already taken `taken` bytes.
     pub(crate) fn begin(&mut self, taken: u64) {
-        self.marked = taken;
+        self.marks.begin(taken);
+        let has_doubtful = self.keeps && self.entries.front().is_some_and(|entry| entry.was_written);
+        self.caution = Caution::new(self.settled.through(), has_doubtful);
     }
 
     /// The next message to hand to the socket.
@@ -183,12 +167,16 @@ impl Outbox {
         self.last_handed = entry.ticket;
         self.begun = entry.ticket;
         self.held.add(&entry.message);
+        self.caution.hand_over(&entry.message);
         Some(&entry.message)
     }
 
     /// The message that was begun last has been handed over in full.
     pub(crate) fn complete(&mut self) {
         self.last_handed = self.begun;
+        if let Some(last) = self.held.messages.checked_sub(1).and_then(|at| self.entries.get(at)) {
+            self.caution.hand_over(&last.message);
+        }
     }
 
     /// The protocol sends nothing for this waiting message. Returns whether it was written to an earlier connection, so
@@ -197,7 +185,7 @@ impl Outbox {
         let entry = self.entries.remove(self.waiting(ticket)?)?;
         self.released.add(&entry.message);
         self.settled.settle(ticket, ticket);
-        Some(entry.losses > 0)
+        Some(entry.was_written)
     }
 
     /// The protocol has failed to send this waiting message. If it has failed too often, the message is dropped; then
@@ -245,7 +233,8 @@ impl Outbox {
     /// The last message that was ever handed to a socket in full.
     pub(crate) fn last_sent(&self) -> u64 {
         // Messages to be sent again stand before those that were never sent.
-        let sent = self.entries.partition_point(|entry| entry.losses > 0 || entry.ticket <= self.last_handed);
+        let sent =
+            self.entries.partition_point(|entry| entry.was_written || entry.ticket <= self.last_handed);
         let newest = sent.checked_sub(1).and_then(|at| self.entries.get(at)).map(|entry| entry.ticket);
         newest.unwrap_or_default().max(self.last_handed)
     }
@@ -270,17 +259,13 @@ impl Outbox {
 
     /// Everything handed over so far, and all beats up to `beat`, end at byte `end` of the connection.
     pub(crate) fn mark(&mut self, end: u64, beat: u64) {
-        if end > self.marked {
-            let (ticket, begun) = (self.last_handed, self.begun);
-            self.marks.push_back(Mark { start: self.marked, end, ticket, begun, beat });
-            self.marked = end;
-        }
+        self.marks.push(end, self.last_handed, self.begun, beat);
     }
 
     /// The system has taken `taken` bytes of the connection. Returns the newest beat within them.
     pub(crate) fn progress(&mut self, taken: u64) -> Option<u64> {
         let mut beat = None;
-        while let Some(mark) = pop_if(&mut self.marks, |mark| mark.end <= taken) {
+        while let Some(mark) = self.marks.pop_taken(taken) {
             self.written = mark.ticket;
             self.touched = mark.begun;
             beat = Some(mark.beat);
@@ -312,6 +297,7 @@ impl Outbox {
         self.confirm_through(ticket.min(self.written));
         if self.keeps {
             self.release(self.settled.through());
+            self.caution.confirm(self.settled.through());
         }
     }
 
@@ -322,8 +308,7 @@ impl Outbox {
         self.progress(taken);
         // Whatever has no mark yet lies behind the last mark.
         self.mark(u64::MAX, 0);
-        let touched = self.marks.iter().take_while(|mark| mark.start < taken).last();
-        let touched = touched.map_or(self.touched, |mark| mark.begun);
+        let touched = self.marks.touched(taken).unwrap_or(self.touched);
         self.count_written(touched);
         self.marks.clear();
         let settled = if self.keeps { self.count_loss(touched) } else { touched };
@@ -379,14 +364,17 @@ impl Outbox {
         dropped.into_iter().map(|ticket| ticket..=ticket).collect()
     }
 
-    /// Counts the loss for every message up to `touched`. Returns the last message that has had too many losses.
+    /// Counts the loss for every message up to `touched`, unless the connection has confirmed messages in order. Returns
+    /// the last message that has had too many losses.
     fn count_loss(&mut self, touched: u64) -> u64 {
         let mut settled = self.settled.through();
+        let counts = u8::from(!self.caution.has_got_on(settled));
         let handed = self.entries.range_mut(..self.held.messages);
         for entry in handed.take_while(|entry| entry.ticket <= touched) {
-            entry.losses += 1;
+            entry.was_written = true;
+            entry.losses += counts;
             // Older messages have been sent at least as often, so the ones to drop come first.
-            if entry.losses >= MOST_SENDS {
+            if entry.losses >= MOST_LOSSES {
                 settled = entry.ticket;
             }
         }
@@ -398,7 +386,7 @@ impl Outbox {
     pub(crate) fn drain(&mut self) -> (Kept, Kept) {
         self.drained = true;
         let left = self.entries.drain(self.held.messages..);
-        let (maybe, never): (Vec<_>, Vec<_>) = left.partition(|entry| entry.losses > 0);
+        let (maybe, never): (Vec<_>, Vec<_>) = left.partition(|entry| entry.was_written);
         let message = |entry: Entry| (Ticket(entry.ticket), entry.message);
         (never.into_iter().map(message).collect(), maybe.into_iter().map(message).collect())
     }
@@ -406,7 +394,7 @@ impl Outbox {
     /// Frees the memory that a burst has left behind.
     pub(crate) fn shrink(&mut self) {
         self.entries.shrink_to_fit();
-        self.marks.shrink_to_fit();
+        self.marks.shrink();
     }
 
     pub(crate) fn has_released(&self) -> bool {
@@ -465,19 +453,31 @@ impl Outbox {
         self.keeps && (self.held.messages * 2 >= limit.messages || self.held.bytes * 2 >= limit.bytes)
     }
 
+    /// Whether the next message is to wait until the server has confirmed others.
+    pub(crate) fn is_cautious(&self) -> bool {
+        self.caution.is_full(self.held.messages)
+    }
+
+    /// Whether messages are kept, and the server should be asked what it has of those handed over.
+    pub(crate) fn should_ask(&self) -> bool {
+        self.keeps && self.caution.should_ask(self.held.messages)
+    }
+
+    /// The server is asked what it has.
+    pub(crate) fn ask(&mut self) {
+        self.caution.ask();
+    }
+
     /// Releases the payloads of all messages up to `ticket`.
     fn release(&mut self, ticket: u64) {
         while self.held.messages > 0
-            && let Some(entry) = pop_if(&mut self.entries, |entry| entry.ticket <= ticket)
+            && self.entries.front().is_some_and(|entry| entry.ticket <= ticket)
+            && let Some(entry) = self.entries.pop_front()
         {
             self.held.take(&entry.message);
             self.released.add(&entry.message);
         }
     }
-}
-
-fn pop_if<T>(queue: &mut VecDeque<T>, wanted: impl FnOnce(&T) -> bool) -> Option<T> {
-    if queue.front().is_some_and(wanted) { queue.pop_front() } else { None }
 }
 
 #[cfg(test)]

@@ -126,10 +126,11 @@ impl Session {
         })
     }
 
-    /// Whether the protocol or a move holds back the application's messages.
-    #[cfg(any(test, fuzzing))]
+    /// Whether the protocol, a move or caution holds back the application's messages.
     pub(crate) fn holds(&self) -> bool {
-        self.line.has_standby() || self.line.current().is_some_and(|current| current.hold.is_some())
+        self.line.current().is_some_and(|current| current.hold.is_some())
+            || self.line.has_standby()
+            || self.is_cautious()
     }
 
     /// Whether an attempt is under way to open a successor.

@@ -135,7 +135,7 @@ impl Session {
         let fits = self.outbox.next()?.1.len() <= self.config.fragment.unwrap_or(usize::MAX);
         let current = self.line.current().filter(|current| current.id == id)?;
         let is_plain = self.hooks.protocol.is_none() && current.sender.is_empty();
-        if !is_plain || !fits || !self.wants_outbox() || self.should_ask() {
+        if !is_plain || !fits || !self.wants_outbox() || self.should_ask() || self.holds() {
             return None;
         }
         self.outbox.pop_whole()
@@ -167,10 +167,9 @@ impl Session {
         self.next_frame(id)
     }
 
-    /// The message of the outbox that is sent next, unless the protocol or a move holds it back.
+    /// The message of the outbox that is sent next, unless the protocol, a move or caution holds it back.
     fn waiting_message(&self) -> Option<(u64, &Message)> {
-        let held = self.line.current()?.hold.is_some() || self.line.has_standby();
-        self.outbox.next().filter(|_| !held && self.wants_outbox())
+        self.outbox.next().filter(|_| self.wants_outbox() && !self.holds())
     }
 
     /// Lets the protocol frame the next message of the outbox for this connection. Returns whether there was one.
@@ -236,6 +235,7 @@ impl Session {
                 let handed = self.outbox.last_handed();
                 current.pings.send(number, handed);
                 self.wanted.ask(handed);
+                self.outbox.ask();
                 Frame::Ping(payload)
             }
             HeartbeatFrame::Json => Frame::Message(json_ping(unix)),

@@ -26,8 +26,7 @@ impl Tunnel {
     /// that has another.
     pub fn http(authorization: Option<&'static str>) -> Self {
         Self::start(move |mut client, asked, made| {
-            if let Some(target) = http(&mut client, authorization, asked) {
-                made();
+            if let Some(target) = http(&mut client, authorization, asked, made) {
                 splice(client, target);
             }
         })
@@ -39,8 +38,7 @@ impl Tunnel {
         let acceptor = crate::common::tls_acceptor();
         Self::start(move |client, asked, made| {
             let Ok(mut client) = acceptor.accept(client) else { return };
-            if let Some(target) = http(&mut client, None, asked) {
-                made();
+            if let Some(target) = http(&mut client, None, asked, made) {
                 unwrap(client, target);
             }
         })
@@ -49,8 +47,7 @@ impl Tunnel {
     /// Speaks SOCKS 5. It wants this user and password, if some are given.
     pub fn socks(login: Option<(&'static str, &'static str)>) -> Self {
         Self::start(move |mut client, asked, made| {
-            if let Some(target) = socks(&mut client, login, asked) {
-                made();
+            if let Some(target) = socks(&mut client, login, asked, made) {
                 splice(client, target);
             }
         })
@@ -144,6 +141,7 @@ fn http<S: Read + Write>(
     client: &mut S,
     wanted: Option<&str>,
     asked: &Mutex<Vec<String>>,
+    made: &dyn Fn(),
 ) -> Option<TcpStream> {
     let head = read_head(client);
     asked.lock().unwrap().push(head.clone());
@@ -161,6 +159,8 @@ fn http<S: Read + Write>(
     let Ok(stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else {
         return refuse(client, "502 Bad Gateway");
     };
+    // The client may be gone by now; the server has the connection all the same.
+    made();
     client.write_all(b"HTTP/1.0 200 Connection established\r\n\r\n").ok()?;
     Some(stream)
 }
@@ -169,6 +169,7 @@ fn socks(
     client: &mut TcpStream,
     login: Option<(&str, &str)>,
     asked: &Mutex<Vec<String>>,
+    made: &dyn Fn(),
 ) -> Option<TcpStream> {
     let [_, count] = bytes(client)?;
     let mut methods = vec![0; count.into()];
@@ -197,6 +198,9 @@ fn socks(
     let port = u16::from_be_bytes(bytes(client)?);
     asked.lock().unwrap().push(format!("{host}:{port}"));
     let target = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok();
+    if target.is_some() {
+        made();
+    }
     let reply = if target.is_some() { 0 } else { 5 };
     client.write_all(&[5, reply, 0, 1, 127, 0, 0, 1, 0, 80]).ok()?;
     target

@@ -118,6 +118,8 @@ fn what_the_old_server_did_not_take_goes_to_the_new_one_alone() {
         while let Some((opcode, payload)) = read_frame(stream) {
             if opcode == 2 && payload.len() == SIZE {
                 seen.lock().unwrap().push(payload[0]);
+            } else if opcode == 9 {
+                let _ = stream.write_all(&frame(0x8A, &payload));
             }
         }
     };

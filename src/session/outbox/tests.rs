@@ -1,3 +1,5 @@
+mod caution;
+
 use super::*;
 use crate::event::Ticket;
 
