@@ -16,8 +16,9 @@ pub(crate) struct Tunnel<T: Raw = Stream> {
     held: usize,
 }
 
-/// How many bytes a write takes, so that the link never holds more.
-const AT_ONCE: usize = 64 << 10;
+/// How many bytes a write takes: one record of TLS (RFC 8446, section 5.1). The proxy can't read a record of which it has
+/// only a part. So none of a write has gone on that the system has not taken as a whole.
+const AT_ONCE: usize = 16 << 10;
 
 impl<T: Raw> Tunnel<T> {
     pub(crate) fn new(link: Link<T>) -> Self {
@@ -132,13 +133,24 @@ mod tests {
     }
 
     #[test]
-    fn the_link_to_the_proxy_holds_no_more_than_one_piece_of_a_large_write() {
+    fn what_counts_as_taken_of_a_large_write_are_the_records_that_the_system_has_taken() {
+        const RECORD: usize = 1 << 14;
         let fake = Fake::with_room(0);
         let mut wire = inside(&fake);
         wire.write_all(&vec![7; 1 << 20]).unwrap();
-        give_room(&fake, AT_ONCE);
+        give_room(&fake, 2 * RECORD + 1);
         wire.flush().unwrap();
-        assert_eq!((wire.taken(), wire.spilled()), (AT_ONCE as u64, (1 << 20) - AT_ONCE));
+        assert_eq!((wire.taken(), wire.spilled()), (2 * RECORD as u64, (1 << 20) - 2 * RECORD));
+        fake.0.lock().unwrap().write_fails = true;
+        wire.flush().unwrap();
+        assert_eq!(wire.taken(), 2 * RECORD as u64);
+    }
+
+    #[test]
+    fn a_large_write_is_taken_as_the_system_makes_room() {
+        let fake = Fake::with_room(0);
+        let mut wire = inside(&fake);
+        wire.write_all(&vec![7; 1 << 20]).unwrap();
         give_room(&fake, usize::MAX);
         wire.flush().unwrap();
         assert_eq!((wire.taken(), wire.spilled()), (1 << 20, 0));
