@@ -119,12 +119,20 @@ pub enum TlsBackend {
     Rustls,
 }
 
-/// The SHA-256 fingerprint of a certificate in DER: 32 bytes, or hex digits with or without colons.
+/// The SHA-256 fingerprint of a certificate in DER: 32 bytes, or hex digits with or without colons, or the whole line that
+/// openssl prints:
+///
+/// ```sh
+/// openssl x509 -in device.pem -noout -fingerprint -sha256                                      # of a file
+/// openssl s_client -connect 192.168.7.20:443 </dev/null | openssl x509 -noout -fingerprint -sha256 # of a server
+/// ```
 ///
 /// ```
 /// use tautline::Pin;
 ///
-/// assert_eq!(Pin::from([0xAB; 32]), Pin::from("ab".repeat(32)));
+/// let pin = Pin::from([0xAB; 32]);
+/// assert_eq!(Pin::from("ab".repeat(32)), pin);
+/// assert_eq!(Pin::from(format!("sha256 Fingerprint={pin}")), pin);
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Pin(Option<[u8; 32]>);
@@ -138,7 +146,11 @@ impl From<[u8; 32]> for Pin {
 /// A text that is no fingerprint is refused by `connect` and `start`.
 impl From<&str> for Pin {
     fn from(text: &str) -> Self {
-        let digits: String = text.trim().chars().filter(|c| *c != ':').collect();
+        let digits = match text.split_once('=') {
+            Some((name, digits)) if name.trim().eq_ignore_ascii_case("sha256 fingerprint") => digits,
+            _ => text,
+        };
+        let digits: String = digits.trim().chars().filter(|c| *c != ':').collect();
         let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok();
         Self(bytes.and_then(|bytes| bytes.try_into().ok()))
     }
@@ -215,7 +227,7 @@ impl TlsConfig {
         }
         if let Some(at) = self.pins.iter().position(|pin| pin.0.is_none()) {
             let why = format!(
-                "number {} is not a SHA-256 fingerprint, which has 64 hex digits, with or without colons; openssl x509 -in CERTIFICATE -noout -fingerprint -sha256 shows that of a certificate",
+                "number {} is not a SHA-256 fingerprint; write its 64 hex digits, with colons (7B:4A:…) or without (7b4a…), or the whole line (sha256 Fingerprint=7B:4A:…) that openssl x509 -in CERTIFICATE -noout -fingerprint -sha256 prints",
                 at + 1
             );
             return invalid("tls.pins", why);
@@ -309,12 +321,23 @@ mod tests {
         let bytes: [u8; 32] = std::array::from_fn(|at| u8::try_from(at).unwrap() * 7);
         let shown = Pin::from(bytes).to_string();
         assert!(shown.starts_with("00:07:0E:15:"), "{shown}");
-        for text in [shown.clone(), shown.to_lowercase(), shown.replace(':', ""), format!(" {shown}\n")] {
+        for text in [
+            shown.clone(),
+            shown.to_lowercase(),
+            shown.replace(':', ""),
+            format!(" {shown}\n"),
+            // OpenSSL 3, and those before it.
+            format!("sha256 Fingerprint={shown}\n"),
+            format!("SHA256 Fingerprint={shown}\r\n"),
+        ] {
             assert_eq!(Pin::from(text), Pin::from(bytes));
         }
-        for bad in ["", "00", &shown[..92], &shown.replace('0', "g"), "sha256//AAAA"] {
+        let of_sha1 = format!("sha1 Fingerprint={}", &shown[..59]);
+        let of_another = format!("sha512 Fingerprint={shown}");
+        for bad in ["", "00", &shown[..92], &shown.replace('0', "g"), "sha256//AAAA", &of_sha1, &of_another] {
             let error = TlsConfig::default().pin(bytes).pin(bad).check().unwrap_err().to_string();
             assert!(error.contains("tls.pins") && error.contains("number 2"), "{error}");
+            assert!(error.contains("the whole line (sha256 Fingerprint=7B:4A:…)"), "{error}");
         }
     }
 
