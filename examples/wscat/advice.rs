@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use tautline::Error;
 
 use super::complain;
+use super::options::Options;
+use super::terminal::one_line;
 
 /// The library's words, and the options that stand for them: about the server, and about a proxy. Words that hold others come
 /// before these.
@@ -28,7 +30,8 @@ pub(crate) const OPTIONS: &[(&str, &str, &str)] = &[
 
 /// Returns the options that this error speaks of by the library's names, if it does.
 pub(crate) fn options(error: &Error) -> Option<String> {
-    let of_proxy = matches!(error, Error::Proxy(_) | Error::InvalidConfig { setting: "proxy", .. });
+    let cause = if let Error::GaveUp { source, .. } = error { source } else { error };
+    let of_proxy = matches!(cause, Error::Proxy(_) | Error::InvalidConfig { setting: "proxy", .. });
     let (mut text, mut found) = (error.to_string(), Vec::new());
     for (words, servers, proxys) in OPTIONS {
         let option = if of_proxy { proxys } else { servers };
@@ -40,11 +43,15 @@ pub(crate) fn options(error: &Error) -> Option<String> {
     (!found.is_empty()).then(|| found.join(", or "))
 }
 
-/// Shows an error and the options that it speaks of. Returns `code`, for the end of the program.
-pub(crate) fn explain(code: u8, error: &Error) -> u8 {
-    complain(code, &error.to_string());
-    if let Some(options) = options(error) {
-        writeln!(io::stderr(), "with wscat: {options}").ok(); // a closed stderr can't be reported
+/// Shows an error, and the options that it speaks of. With `-v` also what its text leaves out: the rest of an answer that
+/// refuses, and the causes. Returns `code`, for the end of the program.
+pub(crate) fn explain(code: u8, error: &Error, given: &Options) -> u8 {
+    let text = if given.log.is_some() { format!("{error:?}") } else { one_line(&error.to_string()) };
+    let mut lines = text.lines();
+    complain(code, lines.next().unwrap_or_default());
+    let more = lines.map(one_line).chain(options(error).map(|options| format!("with wscat: {options}")));
+    for line in more {
+        writeln!(io::stderr(), "{line}").ok(); // a closed stderr can't be reported
     }
     code
 }

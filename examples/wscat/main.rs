@@ -54,9 +54,9 @@ fn run(options: Options) -> Result<u8, (u8, String)> {
     let client = match connected {
         Ok(client) => client,
         Err(error @ (Error::InvalidUrl { .. } | Error::InvalidConfig { .. })) => {
-            return Ok(explain(2, &error));
+            return Ok(explain(2, &error, &options));
         }
-        Err(error) => return Ok(explain(1, &error)),
+        Err(error) => return Ok(explain(1, &error, &options)),
     };
     let (told, lines) = bounded(16);
     let sender = Lines { client: client.clone(), told, sent: confirming(&client, &options)? };
@@ -215,7 +215,7 @@ impl Session {
         }
         Ok(match ended {
             _ if interrupted => INTERRUPTED,
-            Err(error) => explain(3, &error),
+            Err(error) => explain(3, &error, &options),
             Ok(()) if options.has("--once") && tally.received == 0 => complain(3, "no message came"),
             Ok(()) => code,
         })

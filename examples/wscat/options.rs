@@ -34,7 +34,7 @@ wscat [options] URL           sends lines of stdin to a WebSocket server, prints
 --bind ADDRESS, -4, -6        connects from this address; only by IPv4; only by IPv6
 --ca FILE                     trusts the root certificates in this PEM file too (repeatable)
 --cert FILE, --key FILE       shows this certificate (PEM, with those up to its root) and has its key (PEM, PKCS#8)
---pin FINGERPRINT             wants a certificate with this SHA-256 fingerprint (repeatable)
+--pin FINGERPRINT             wants a certificate with this SHA-256 fingerprint, as openssl prints it (repeatable)
 --sni NAME                    asks for this host, and checks the certificate for it
 --insecure                    accepts any certificate; with --pin, any that is pinned
 --binary                      sends lines as binary messages; without it they must be UTF-8
@@ -45,8 +45,8 @@ wscat [options] URL           sends lines of stdin to a WebSocket server, prints
 --once                        prints one message, and ends once stdin has (a terminal's needn't)
 --wait SECONDS                goes on so long after the end of stdin. Without it: until all is sent and
                               nothing has come for 1 s; with --once, until the message comes
--v, -vv                       shows on stderr how long each phase of an attempt took, the headers of the answer, and
-                              the library's log: level info, debug
+-v, -vv                       shows on stderr how long each phase of an attempt took, the headers of the answer, the
+                              body of one that refuses, and the library's log: level info, debug
 -q                            shows no status on stderr (coloured on a terminal unless NO_COLOR is set)
 --help, --version, --         this; the version; nothing that follows is an option
 

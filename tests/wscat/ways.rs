@@ -174,6 +174,21 @@ fn an_error_that_names_a_setting_is_followed_by_the_option_for_it() {
     }
 }
 
+#[test]
+fn verbose_shows_the_body_of_a_refusal_and_no_line_of_it_as_the_program_s_own() {
+    let server = Server::start(|_, mut stream| {
+        read_head(&mut stream);
+        let body = "<title>400</title>\nwscat: no\u{202E}thing";
+        let length = body.len();
+        let _ = write!(stream, "HTTP/1.1 400 Bad Request\r\nContent-Length: {length}\r\n\r\n{body}");
+    });
+    let (code, _, err) = run(&["-q", "-v"], &server.url(), "");
+    let shown = "\nthe server's answer:\n    <title>400</title>\n    wscat: no\\u{202e}thing\n";
+    assert!(code == 1 && err.ends_with(shown), "{err}");
+    let (code, _, err) = run(&["-q"], &server.url(), "");
+    assert_eq!((code, err.lines().count()), (1, 1), "{err}");
+}
+
 /// All that the library may say stands in its source.
 #[test]
 fn the_library_speaks_of_settings_in_the_words_that_the_program_looks_for() {
