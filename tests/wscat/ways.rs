@@ -2,11 +2,15 @@
 
 use std::io::Write;
 use std::process::Command;
+#[cfg(feature = "native-tls")]
+use std::time::Duration;
 
 use crate::common::{LONG, Server, accept, echo, good_answer, read_head};
 use crate::program::{Wscat, program, run, talk};
 use crate::tunnel::Tunnel;
 use crossbeam_channel::unbounded;
+#[cfg(feature = "native-tls")]
+use tautline::{Client, ConnectionConfig, Error, Proxy, ReconnectConfig};
 
 #[cfg(feature = "native-tls")]
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/ca.pem");
@@ -148,6 +152,12 @@ fn a_proxy_over_tls_has_options_of_its_own() {
     // The options for the server don't count.
     let (code, _, err) = run(&[&begin[..], &["--ca", ROOT]].concat(), &server.url(), "");
     assert!(code == 1 && err.ends_with("\nwith wscat: --proxy-ca FILE\n"), "{err}");
+    // Nor do they where a client gave up over the proxy.
+    let reconnect = ReconnectConfig::default().max_attempts(1).initial_delay(Duration::from_millis(10));
+    let config = ConnectionConfig::new(server.url()).proxy(Proxy::new(&*proxy)).reconnect(reconnect);
+    let error = Client::start(config).unwrap().wait_closed().into_result().unwrap_err();
+    assert!(matches!(error, Error::GaveUp { .. }), "{error:?}");
+    assert_eq!(crate::wscat::advice::options(&error).as_deref(), Some("--proxy-ca FILE"));
     let (code, _, err) = run(&[&begin[..], &identity[..2]].concat(), &server.url(), "");
     assert!(code == 2 && err.contains("--proxy-cert and --proxy-key need each other"), "{err}");
     let (code, _, err) = run(&["--proxy-insecure"], &server.url(), "");
@@ -187,6 +197,22 @@ fn verbose_shows_the_body_of_a_refusal_and_no_line_of_it_as_the_program_s_own() 
     assert!(code == 1 && err.ends_with(shown), "{err}");
     let (code, _, err) = run(&["-q"], &server.url(), "");
     assert_eq!((code, err.lines().count()), (1, 1), "{err}");
+}
+
+#[test]
+fn a_loss_that_names_a_setting_says_the_option_for_it_too() {
+    let server = Server::start(|n, mut stream| {
+        if n == 0 {
+            return drop(accept(stream));
+        }
+        read_head(&mut stream);
+        let redirect = "HTTP/1.1 302 Found\r\nLocation: /feed\r\nContent-Length: 0\r\n\r\n";
+        let _ = stream.write_all(redirect.as_bytes());
+    });
+    let wscat = Wscat::start(&[], &server.url());
+    assert!(!wscat.see("DISCONNECTED").contains("with wscat"), "the end of a connection names no setting");
+    let loss = wscat.see("or set redirects; next try in");
+    assert!(loss.ends_with("; with wscat: --follow\n"), "{loss}");
 }
 
 /// All that the library may say stands in its source.
