@@ -188,8 +188,8 @@ impl Client {
         self.line.shared.status.read(|status| status.state)
     }
 
-    /// Returns what the server of the line's connection agreed to: its address, the subprotocol, the headers of its
-    /// answer, and how long the attempt took. `None` while the line has no connection. After a move it is that of the new
+    /// Returns what the server of the line's connection agreed to: its address or its proxy, the subprotocol, the headers of
+    /// its answer, and how long the attempt took. `None` while the line has no connection. After a move it is that of the new
     /// connection.
     ///
     /// A connection whose login is pending has one, too. [`Event::Connected`] carries the same handshake.

@@ -19,7 +19,10 @@ use crate::secrets::{Secrets, shown_subprotocols};
 /// fn report(event: &Event) {
 ///     if let Event::Connected { handshake, .. } = event {
 ///         let node = handshake.headers.get("X-Node").unwrap_or("unknown");
-///         println!("connected to {:?}, node {node}", handshake.address);
+///         match &handshake.proxy {
+///             Some(proxy) => println!("connected through the proxy {proxy}, node {node}"),
+///             None => println!("connected to {:?}, node {node}", handshake.address),
+///         }
 ///     }
 /// }
 /// # let _ = report;
@@ -27,9 +30,13 @@ use crate::secrets::{Secrets, shown_subprotocols};
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Handshake {
-    /// The address that the client is connected to: the server's or, through a proxy, the proxy's. `None` where there is no
-    /// such address: for a Unix socket, and with a [`connector`](crate::Builder::connector).
+    /// The address that the client is connected to: the server's or, where there is a [`proxy`](field@Self::proxy), the
+    /// proxy's. `None` where there is no such address: for a Unix socket, and with a
+    /// [`connector`](crate::Builder::connector).
     pub address: Option<SocketAddr>,
+    /// The proxy that the connection goes through, with scheme and port and without a login, as in
+    /// `http://proxy.corp.example:3128`. `None` if it goes straight to the server.
+    pub proxy: Option<Box<str>>,
     /// The subprotocol that the server chose, if it chose one.
     pub subprotocol: Option<Box<str>>,
     /// The headers of the server's answer.
@@ -145,6 +152,7 @@ impl Handshake {
     pub(crate) fn new(address: impl Into<Option<SocketAddr>>, subprotocol: Option<Box<str>>) -> Self {
         Self {
             address: address.into(),
+            proxy: None,
             subprotocol,
             headers: ResponseHeaders::default(),
             timings: Timings::default(),
@@ -160,6 +168,7 @@ impl fmt::Debug for Handshake {
         let subprotocol = self.subprotocol.as_deref().map(shown);
         f.debug_struct("Handshake")
             .field("address", &self.address)
+            .field("proxy", &self.proxy)
             .field("subprotocol", &subprotocol)
             .field("headers", &self.headers)
             .field("timings", &self.timings)

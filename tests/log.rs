@@ -18,8 +18,8 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde::de::Error as _;
 use serde_json::json;
 use tautline::{
-    Client, CloseReason, ConnectionConfig, Context, DisconnectReason, Error, Handshake, JsonSession, Message,
-    Outgoing, Protocol, Proxy, SendErrorKind, TlsConfig,
+    Client, CloseReason, ConnectionConfig, Context, DisconnectReason, Error, Event, Handshake, JsonSession,
+    Message, Outgoing, Protocol, Proxy, SendErrorKind, TlsConfig,
 };
 use tunnel::Tunnel;
 
@@ -220,6 +220,37 @@ fn no_credential_of_a_proxy_is_logged_though_the_proxy_and_the_server_repeat_the
     assert_eq!(shown, None);
     let told = |says: &str| journal.iter().any(|(.., text)| text.contains(says));
     assert!(told("who is ***") && told("does not accept the login"), "{journal:?}");
+}
+
+#[test]
+fn a_proxy_of_the_configuration_is_logged_at_the_start_and_at_each_connection() {
+    let (server, tunnel) = (server_that(|head| good_answer(head, "")), Tunnel::http(None));
+    let (proxy, at) = (format!("http://{}", tunnel.address()), server.address());
+    let told = |journal: &[(Level, String, String)]| -> Vec<_> {
+        let ours =
+            journal.iter().filter(|(_, target, text)| target == "tautline" && text.contains(" proxy "));
+        ours.map(|(level, _, text)| (*level, text.clone())).collect()
+    };
+    let journal = logged(|| {
+        let given = Proxy::new(format!("http://ann:s3cret@{}", tunnel.address()));
+        let client = Client::connect(quick(&server.url()).proxy(given)).unwrap();
+        server.cut();
+        wait_for(&client, |event| matches!(event, Event::Disconnected { .. }).then_some(()));
+        wait_for(&client, |event| matches!(event, Event::Connected { .. }).then_some(()));
+        assert_eq!(client.handshake().unwrap().proxy.as_deref(), Some(&*proxy));
+        let _ = client.terminate();
+    });
+    let start = (Level::Info, format!("Through the proxy {proxy} to {at}, by the setting proxy"));
+    let connected = (Level::Debug, format!("Connected to {at} through the proxy {proxy}"));
+    assert_eq!(told(&journal), [start, connected.clone(), connected]);
+    let past = logged(|| {
+        let given = Proxy::new(&*proxy).no_proxy("127.0.0.1");
+        let client = Client::connect(quick(&server.url()).proxy(given)).unwrap();
+        assert_eq!(client.handshake().unwrap().proxy, None);
+        let _ = client.terminate();
+    });
+    let said = format!("Past the proxy {proxy} of the setting proxy to {at}, by no_proxy");
+    assert_eq!(told(&past), [(Level::Info, said)]);
 }
 
 #[test]

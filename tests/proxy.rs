@@ -64,7 +64,9 @@ fn a_line_goes_through_each_kind_of_proxy_and_no_name_is_looked_up_here_that_the
         let client = client.connect().unwrap();
         echoes(&client);
         let handshake = client.handshake().unwrap();
-        assert_eq!(handshake.address, Some(address), "{proxy}");
+        let shown = proxy.to_string();
+        assert_eq!((handshake.address, handshake.proxy.as_deref()), (Some(address), Some(shown.as_str())));
+        assert!(!format!("{handshake:?}").contains("ann"), "{handshake:?}");
         assert!(handshake.timings.proxy.is_some() && handshake.timings.resolve.is_some() == timed, "{proxy}");
         assert!(client.close().is_empty());
     }
@@ -188,6 +190,7 @@ fn a_server_in_the_list_of_no_proxy_is_reached_past_the_proxy() {
     echoes(&client);
     let handshake = client.handshake().unwrap();
     assert_eq!((handshake.address, handshake.timings.proxy), (Some(server.address()), None));
+    assert_eq!(handshake.proxy, None);
     let _ = client.terminate();
     let error = Client::connect(through(&hidden(&server), proxy)).unwrap_err();
     assert_eq!(proxy_error(&error).kind, ProxyErrorKind::Unreachable);

@@ -1,6 +1,7 @@
 //! A WebSocket client for the command line: `cargo run --example wscat -- --help`.
 #![allow(clippy::disallowed_methods, reason = "a program owns its clock")]
 
+pub(crate) mod advice;
 pub(crate) mod options;
 pub(crate) mod terminal;
 pub(crate) mod typing;
@@ -16,6 +17,7 @@ use crossbeam_channel::{Receiver, RecvError, Sender, bounded, never, select, tic
 use tautline::ConnectionState::{Closed, Closing, Connected, Connecting, Disconnected};
 use tautline::{Beat, Client, CloseReason, Error, Event, Handshake, Message};
 
+use advice::explain;
 use options::Options;
 use terminal::{Screen, is_wild, one_line};
 use typing::{Key, Keys};
@@ -49,10 +51,13 @@ fn run(options: Options) -> Result<u8, (u8, String)> {
     let connected = options.connect();
     open.store(true, Ordering::SeqCst);
     screen.put(""); // clears the status, so that an error starts on a clean line
-    let client = connected.map_err(|error| match error {
-        Error::InvalidUrl { .. } | Error::InvalidConfig { .. } => (2, error.to_string()),
-        _ => (1, error.to_string()),
-    })?;
+    let client = match connected {
+        Ok(client) => client,
+        Err(error @ (Error::InvalidUrl { .. } | Error::InvalidConfig { .. })) => {
+            return Ok(explain(2, &error, &options));
+        }
+        Err(error) => return Ok(explain(1, &error, &options)),
+    };
     let (told, lines) = bounded(16);
     let sender = Lines { client: client.clone(), told, sent: confirming(&client, &options)? };
     let (binary, max) = (options.has("--binary"), options.config.max_message_size);
@@ -210,7 +215,7 @@ impl Session {
         }
         Ok(match ended {
             _ if interrupted => INTERRUPTED,
-            Err(error) => complain(3, &error.to_string()),
+            Err(error) => explain(3, &error, &options),
             Ok(()) if options.has("--once") && tally.received == 0 => complain(3, "no message came"),
             Ok(()) => code,
         })
@@ -254,15 +259,21 @@ impl Session {
                 self.silent = Instant::now();
                 let chosen = handshake.subprotocol.as_deref();
                 let chosen = chosen.map_or(String::new(), |name| format!(", subprotocol {name}"));
-                let to = handshake.address.map(|address| format!("  to {address}")).unwrap_or_default();
-                self.screen.tell(Connected, &format!("{to}{chosen}"));
+                let proxy = handshake.proxy.as_deref();
+                let by = proxy.map(|proxy| format!("  through the proxy {proxy}")).unwrap_or_default();
+                let to = if by.is_empty() { "  to" } else { " at" };
+                let to = handshake.address.map(|address| format!("{to} {address}")).unwrap_or_default();
+                self.screen.tell(Connected, &format!("{by}{to}{chosen}"));
                 if self.options.log.is_some() {
                     self.screen.put(&describe(&handshake));
                 }
             }
             Event::Disconnected { reason, retry_in: Some(delay), maybe_delivered, .. } => {
                 self.tally.doubtful += maybe_delivered.len();
-                let what = format!("  {reason}; next try in {delay:.1?}; in doubt: {maybe_delivered}");
+                let mut what = format!("  {reason}; next try in {delay:.1?}; in doubt: {maybe_delivered}");
+                if let Some(options) = advice::options(&reason.to_error()) {
+                    what.extend(["; with wscat: ", &options]);
+                }
                 self.screen.tell(Disconnected, &what);
             }
             _ => {}

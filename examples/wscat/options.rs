@@ -10,6 +10,7 @@ use std::time::Duration;
 use log::LevelFilter;
 use tautline::{
     AddressFamily, Certificate, Client, ConnectionConfig, Error, HeartbeatConfig, Identity, Proxy, Stream,
+    TlsConfig,
 };
 
 use super::complain;
@@ -27,11 +28,13 @@ wscat [options] URL           sends lines of stdin to a WebSocket server, prints
 --follow                      follows up to 10 redirects of an attempt
 --proxy URL|env               goes through this proxy (http://, https://, socks5://, socks5h://), or through the one that
                               HTTPS_PROXY and its kin name
+--proxy-ca FILE, --proxy-cert FILE, --proxy-key FILE, --proxy-insecure
+                              --ca, --cert, --key and --insecure for an https:// proxy
 --unix PATH                   connects to this Unix socket instead of the URL's host
 --bind ADDRESS, -4, -6        connects from this address; only by IPv4; only by IPv6
 --ca FILE                     trusts the root certificates in this PEM file too (repeatable)
 --cert FILE, --key FILE       shows this certificate (PEM, with those up to its root) and has its key (PEM, PKCS#8)
---pin FINGERPRINT             wants a certificate with this SHA-256 fingerprint (repeatable)
+--pin FINGERPRINT             wants a certificate with this SHA-256 fingerprint, as openssl prints it (repeatable)
 --sni NAME                    asks for this host, and checks the certificate for it
 --insecure                    accepts any certificate; with --pin, any that is pinned
 --binary                      sends lines as binary messages; without it they must be UTF-8
@@ -42,8 +45,8 @@ wscat [options] URL           sends lines of stdin to a WebSocket server, prints
 --once                        prints one message, and ends once stdin has (a terminal's needn't)
 --wait SECONDS                goes on so long after the end of stdin. Without it: until all is sent and
                               nothing has come for 1 s; with --once, until the message comes
--v, -vv                       shows on stderr how long each phase of an attempt took, the headers of the answer, and
-                              the library's log: level info, debug
+-v, -vv                       shows on stderr how long each phase of an attempt took, the headers of the answer, the
+                              body of one that refuses, and the library's log: level info, debug
 -q                            shows no status on stderr (coloured on a terminal unless NO_COLOR is set)
 --help, --version, --         this; the version; nothing that follows is an option
 
@@ -85,7 +88,8 @@ impl Options {
         let mut args =
             args.map(|arg| arg.into_string().map_err(|arg| format!("{} is no UTF-8", arg.display())));
         let (mut config, mut wait, mut log, mut flags) = (ConnectionConfig::new(""), None, None, Vec::new());
-        let (mut urls, mut unix, mut cert, mut key) = (Vec::new(), None, None, None);
+        let (mut urls, mut unix) = (Vec::new(), None);
+        let (mut server, mut proxy, mut proxys) = (Tls::default(), None, None::<Tls>);
         config.heartbeat.interval = Duration::from_secs(5);
         while let Some(arg) = args.next().transpose()? {
             let mut value = || args.next().transpose()?.ok_or_else(|| format!("{arg} needs a value"));
@@ -105,27 +109,24 @@ impl Options {
                 }
                 "--connect-timeout" => config.connect_timeout = seconds(&arg, &value()?)?,
                 "--no-reconnect" => config.reconnect = tautline::ReconnectConfig::never(),
-                "--ca" => {
-                    let file = value()?;
-                    let pem = read(&file)?;
-                    if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
-                        return Err(format!("{file}: it has no certificate in PEM").into());
-                    }
-                    config.tls.roots.push(Certificate::from_pem(pem));
-                }
-                "--insecure" => {
-                    config.tls.danger_accept_invalid_certs = true;
-                }
-                "--cert" => cert = Some(read(&value()?)?),
-                "--key" => key = Some(read(&value()?)?),
-                "--pin" => config.tls = config.tls.pin(value()?),
-                "--sni" => config.tls.server_name = Some(value()?),
+                "--ca" => server.trust(&value()?)?,
+                "--insecure" => server.config.danger_accept_invalid_certs = true,
+                "--cert" => server.cert = Some(read(&value()?)?),
+                "--key" => server.key = Some(read(&value()?)?),
+                "--pin" => server.config.pins.push(value()?.into()),
+                "--sni" => server.config.server_name = Some(value()?),
                 "--proxy" => {
-                    config.proxy = Some(match value()?.as_str() {
+                    proxy = Some(match value()?.as_str() {
                         "env" => Proxy::from_env(),
                         url => Proxy::new(url),
                     });
                 }
+                "--proxy-ca" => proxys.get_or_insert_default().trust(&value()?)?,
+                "--proxy-insecure" => {
+                    proxys.get_or_insert_default().config.danger_accept_invalid_certs = true;
+                }
+                "--proxy-cert" => proxys.get_or_insert_default().cert = Some(read(&value()?)?),
+                "--proxy-key" => proxys.get_or_insert_default().key = Some(read(&value()?)?),
                 "--unix" => unix = Some(value()?.into()),
                 "--bind" => {
                     let text = value()?;
@@ -133,8 +134,13 @@ impl Options {
                     config.network.local_address = Some(address);
                 }
                 "--follow" => config.redirects = REDIRECTS,
-                "-4" => config.network.family = AddressFamily::Ipv4Only,
-                "-6" => config.network.family = AddressFamily::Ipv6Only,
+                "-4" | "-6" => {
+                    let only = if arg == "-4" { AddressFamily::Ipv4Only } else { AddressFamily::Ipv6Only };
+                    if ![AddressFamily::default(), only].contains(&config.network.family) {
+                        return Err("-4 and -6 exclude each other: give one of them, or none".into());
+                    }
+                    config.network.family = only;
+                }
                 "--wait" => wait = Some(seconds(&arg, &value()?)?),
                 "-v" | "-vv" => log = Some(if arg == "-v" { LevelFilter::Info } else { LevelFilter::Debug }),
                 "--binary" | "--raw" | "--json" | "--once" | "-q" => flags.push(arg),
@@ -151,15 +157,52 @@ impl Options {
         }
         let [url] = <[_; 1]>::try_from(urls).map_err(|urls| format!("give one URL, not {}", urls.len()))?;
         config.url = url;
-        if config.tls.danger_accept_invalid_certs && config.tls.pins.is_empty() {
-            complain(0, "warning: any certificate is accepted");
+        if unix.is_some() && (config.network.family, config.network.local_address) != Default::default() {
+            return Err("--unix connects to no address: leave out -4, -6 and --bind".into());
         }
-        config.tls.identity = match (cert, key) {
-            (Some(cert), Some(key)) => Some(Identity::from_pem(cert, key)),
-            (None, None) => None,
-            _ => return Err("--cert and --key need each other".into()),
+        config.tls = server.finish("").ok_or("--cert and --key need each other")?;
+        config.proxy = match (proxy, proxys) {
+            (None, Some(_)) => return Err("--proxy-ca and its kin need --proxy".into()),
+            (Some(proxy), Some(tls)) => {
+                let tls =
+                    tls.finish(" of the proxy").ok_or("--proxy-cert and --proxy-key need each other")?;
+                Some(proxy.tls(tls))
+            }
+            (proxy, None) => proxy,
         };
         Ok(Some(Self { config, wait, log, unix, flags }))
+    }
+}
+
+/// TLS with the server, or with the proxy.
+#[derive(Default)]
+struct Tls {
+    config: TlsConfig,
+    cert: Option<Vec<u8>>,
+    key: Option<Vec<u8>>,
+}
+
+impl Tls {
+    fn trust(&mut self, file: &str) -> Result<(), String> {
+        let pem = read(file)?;
+        if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
+            return Err(format!("{file}: it has no certificate in PEM"));
+        }
+        self.config.roots.push(Certificate::from_pem(pem));
+        Ok(())
+    }
+
+    /// Warns if anybody is trusted. `None` if either the certificate or its key is missing.
+    fn finish(mut self, whose: &str) -> Option<TlsConfig> {
+        self.config.identity = match (self.cert, self.key) {
+            (Some(cert), Some(key)) => Some(Identity::from_pem(cert, key)),
+            (None, None) => None,
+            _ => return None,
+        };
+        if self.config.danger_accept_invalid_certs && self.config.pins.is_empty() {
+            complain(0, &format!("warning: any certificate{whose} is accepted"));
+        }
+        Some(self.config)
     }
 }
 

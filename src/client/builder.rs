@@ -327,7 +327,7 @@ impl Builder {
     }
 }
 
-/// Reads the environment, if the proxy is what it says, and says in the log what that means for these servers.
+/// Reads the environment, if the proxy is what it says. The log says what the proxy means for these servers.
 fn ways(config: &ConnectionConfig, servers: &[Endpoint]) -> Result<Ways, Error> {
     let Some(proxy) = &config.proxy else { return Ok(Ways::default()) };
     let ways = proxy.ways(&|name| env::var_os(name))?;

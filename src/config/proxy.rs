@@ -35,6 +35,9 @@ use crate::secrets::{Secrets, shown_name};
 /// What the proxy refuses is an [`Error::Proxy`]. No attempt ever goes around a proxy that can't be used. A Unix socket
 /// (`ws+unix:`) is on this machine, and is reached without one.
 ///
+/// When the client starts, the log says at the level info which servers are reached through which proxy and why, and at the
+/// level debug it names the proxy of each connection. [`Handshake::proxy`](crate::Handshake::proxy) has it for the program.
+///
 /// A [resolver](crate::Builder::resolver) also looks up the name of the proxy.
 ///
 /// [`connect`](crate::Client::connect) and [`start`](crate::Client::start) check it: what can't be used is an

@@ -163,7 +163,7 @@ fn a_bad_setting_of_tls_is_named_with_what_it_is_and_what_is_allowed() {
         ),
         (
             config().tls(TlsConfig::default().pin("ab:cd")),
-            "tls.pins can't be used: number 1 is not a SHA-256 fingerprint, which has 64 hex digits",
+            "tls.pins can't be used: number 1 is not a SHA-256 fingerprint; write its 64 hex digits",
         ),
         (
             config().tls(TlsConfig::default().server_name("h:443")),

@@ -229,7 +229,8 @@ pub(crate) fn connect(
 fn open(target: &Target<'_>, attempt: &mut impl Attempt) -> Result<Connection, Error> {
     let settings = target.settings;
     tls::require(&target.endpoint)?;
-    let (wire, address) = match settings.ways.to(&target.endpoint) {
+    let via = settings.ways.to(&target.endpoint);
+    let (wire, address) = match via {
         Some(via) => proxy::tunnel(via, target, attempt)?,
         None => reach(&target.endpoint, &target.endpoint, settings, attempt)?,
     };
@@ -251,7 +252,11 @@ fn open(target: &Target<'_>, attempt: &mut impl Attempt) -> Result<Connection, E
     let secrets = target.secrets();
     let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let headers = ResponseHeaders::new(headers, secrets.clone());
-    let handshake = Handshake { headers, timings, secrets, ..Handshake::new(address, subprotocol) };
+    let proxy = via.map(|via| via.to_string().into());
+    if let Some(proxy) = &proxy {
+        log::debug!(target: LOG, "Connected to {} through the proxy {proxy}", target.endpoint);
+    }
+    let handshake = Handshake { proxy, headers, timings, secrets, ..Handshake::new(address, subprotocol) };
     Ok(Connection { socket, handshake: Arc::new(handshake) })
 }
 

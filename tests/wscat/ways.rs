@@ -2,11 +2,15 @@
 
 use std::io::Write;
 use std::process::Command;
+#[cfg(feature = "native-tls")]
+use std::time::Duration;
 
 use crate::common::{LONG, Server, accept, echo, good_answer, read_head};
 use crate::program::{Wscat, program, run, talk};
 use crate::tunnel::Tunnel;
 use crossbeam_channel::unbounded;
+#[cfg(feature = "native-tls")]
+use tautline::{Client, ConnectionConfig, Error, Proxy, ReconnectConfig};
 
 #[cfg(feature = "native-tls")]
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/ca.pem");
@@ -18,7 +22,11 @@ const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/server.key");
 /// A server over TLS, whose certificate is one for `localhost`.
 #[cfg(feature = "native-tls")]
 fn secure() -> Server {
-    let acceptor = crate::common::tls_acceptor();
+    secure_with(crate::common::tls_acceptor())
+}
+
+#[cfg(feature = "native-tls")]
+fn secure_with(acceptor: native_tls::TlsAcceptor) -> Server {
     Server::start(move |_, stream| {
         // A client that doesn't trust the certificate ends the handshake.
         let Ok(stream) = acceptor.accept(stream) else { return };
@@ -42,8 +50,10 @@ fn echoes(args: &[&str], url: &str) -> String {
 fn a_proxy_is_gone_through_and_that_of_the_environment_where_it_is_asked_for() {
     let (server, http, socks) = (Server::echo(), Tunnel::http(None), Tunnel::socks(None));
     let proxies = [format!("http://{}", http.address()), format!("socks5h://{}", socks.address())];
-    for proxy in &proxies {
-        echoes(&["-q", "--proxy", proxy], &server.url());
+    for (proxy, tunnel) in proxies.iter().zip([&http, &socks]) {
+        let err = echoes(&["--proxy", proxy], &server.url());
+        let label = format!("CONNECTED  through the proxy {proxy} at {}\n", tunnel.address());
+        assert!(err.contains(&label), "{err}");
     }
     assert_eq!((http.asked().len(), socks.asked().len()), (1, 1));
     for (args, asked) in [(&["-q", "--proxy", "env"][..], 2), (&["-q"], 2)] {
@@ -96,6 +106,15 @@ fn the_address_to_connect_from_and_the_family_are_obeyed() {
     assert_eq!(seen.recv_timeout(LONG).unwrap(), "127.0.0.9");
     let (code, _, err) = run(&["-q", "-6"], &server.url(), "");
     assert!(code == 1 && err.contains("127.0.0.1"), "{err}");
+    for args in [&["-4", "-6"], &["-6", "-4"]] {
+        let (code, _, err) = run(args, &server.url(), "");
+        assert!(code == 2 && err.contains("-4 and -6 exclude each other"), "{err}");
+    }
+    echoes(&["-q", "-4", "-4"], &server.url());
+    for args in [&["-4"][..], &["-6"], &["--bind", "127.0.0.9"]] {
+        let (code, _, err) = run(&[args, &["--unix", "/no/such/socket"]].concat(), &server.url(), "");
+        assert!(code == 2 && err.contains("--unix connects to no address"), "{err}");
+    }
     let (code, _, err) = run(&["--bind", "here"], &server.url(), "");
     assert!(code == 2 && err.contains("--bind \"here\" is no IP address"), "{err}");
 }
@@ -116,6 +135,107 @@ fn redirects_are_followed_where_that_is_asked_for() {
     echoes(&["-q", "--follow"], &server.url());
     let (code, _, err) = run(&["-q"], &server.url(), "");
     assert!(code == 1 && err.contains("Redirects are not followed"), "{err}");
+    assert!(err.ends_with("\nwith wscat: --follow\n"), "{err}");
+}
+
+#[cfg(feature = "native-tls")]
+#[test]
+fn a_proxy_over_tls_has_options_of_its_own() {
+    let (server, tunnel) = (Server::echo(), Tunnel::https());
+    let proxy = format!("https://localhost:{}", tunnel.address().port());
+    let begin = ["-q", "--proxy", &proxy];
+    assert_eq!(echoes(&[&begin[..], &["--proxy-ca", ROOT]].concat(), &server.url()), "");
+    let identity = ["--proxy-cert", CERT, "--proxy-key", KEY];
+    let err = echoes(&[&begin[..], &["--proxy-insecure"], &identity].concat(), &server.url());
+    assert_eq!(err, "wscat: warning: any certificate of the proxy is accepted\n");
+    assert_eq!(tunnel.asked().len(), 2);
+    // The options for the server don't count.
+    let (code, _, err) = run(&[&begin[..], &["--ca", ROOT]].concat(), &server.url(), "");
+    assert!(code == 1 && err.ends_with("\nwith wscat: --proxy-ca FILE\n"), "{err}");
+    // Nor do they where a client gave up over the proxy.
+    let reconnect = ReconnectConfig::default().max_attempts(1).initial_delay(Duration::from_millis(10));
+    let config = ConnectionConfig::new(server.url()).proxy(Proxy::new(&*proxy)).reconnect(reconnect);
+    let error = Client::start(config).unwrap().wait_closed().into_result().unwrap_err();
+    assert!(matches!(error, Error::GaveUp { .. }), "{error:?}");
+    assert_eq!(crate::wscat::advice::options(&error).as_deref(), Some("--proxy-ca FILE"));
+    let (code, _, err) = run(&[&begin[..], &identity[..2]].concat(), &server.url(), "");
+    assert!(code == 2 && err.contains("--proxy-cert and --proxy-key need each other"), "{err}");
+    let (code, _, err) = run(&["--proxy-insecure"], &server.url(), "");
+    assert!(code == 2 && err.contains("--proxy-ca and its kin need --proxy"), "{err}");
+    assert_eq!(tunnel.asked().len(), 2);
+}
+
+#[test]
+fn an_error_that_names_a_setting_is_followed_by_the_option_for_it() {
+    let proxy = Tunnel::http(Some("Basic none is right"));
+    let proxy = format!("http://{}", proxy.address());
+    let server = Server::echo();
+    let pin = ["--pin", "sha1 Fingerprint=AB"];
+    for (args, code, option) in [
+        (&["--proxy", &proxy][..], 1, "--proxy SCHEME://USER:PASSWORD@HOST:PORT"),
+        (&pin, 2, "--pin FINGERPRINT"),
+        (&["-6", "--bind", "127.0.0.1"], 2, "-4, -6, or --bind ADDRESS"),
+        (&["--sni", "a b"], 2, "--sni NAME"),
+        (&["--heartbeat", "0"], 2, "--heartbeat SECONDS"),
+    ] {
+        let (ended, _, err) = run(args, &server.url(), "");
+        let last = format!("\nwith wscat: {option}\n");
+        assert!(ended == code && err.ends_with(&last), "{args:?}: {err}");
+    }
+}
+
+#[test]
+fn verbose_shows_the_body_of_a_refusal_and_no_line_of_it_as_the_program_s_own() {
+    let server = Server::start(|_, mut stream| {
+        read_head(&mut stream);
+        let body = "<title>400</title>\nwscat: no\u{202E}thing";
+        let length = body.len();
+        let _ = write!(stream, "HTTP/1.1 400 Bad Request\r\nContent-Length: {length}\r\n\r\n{body}");
+    });
+    let (code, _, err) = run(&["-q", "-v"], &server.url(), "");
+    let shown = "\nthe server's answer:\n    <title>400</title>\n    wscat: no\\u{202e}thing\n";
+    assert!(code == 1 && err.ends_with(shown), "{err}");
+    let (code, _, err) = run(&["-q"], &server.url(), "");
+    assert_eq!((code, err.lines().count()), (1, 1), "{err}");
+}
+
+#[test]
+fn a_loss_that_names_a_setting_says_the_option_for_it_too() {
+    let server = Server::start(|n, mut stream| {
+        if n == 0 {
+            return drop(accept(stream));
+        }
+        read_head(&mut stream);
+        let redirect = "HTTP/1.1 302 Found\r\nLocation: /feed\r\nContent-Length: 0\r\n\r\n";
+        let _ = stream.write_all(redirect.as_bytes());
+    });
+    let wscat = Wscat::start(&[], &server.url());
+    assert!(!wscat.see("DISCONNECTED").contains("with wscat"), "the end of a connection names no setting");
+    let loss = wscat.see("or set redirects; next try in");
+    assert!(loss.ends_with("; with wscat: --follow\n"), "{loss}");
+}
+
+/// All that the library may say stands in its source.
+#[test]
+fn the_library_speaks_of_settings_in_the_words_that_the_program_looks_for() {
+    fn texts(folder: &std::path::Path, text: &mut String) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                texts(&path, text);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                let source = std::fs::read_to_string(path).unwrap();
+                let code = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+                let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+                text.extend(lines.map(|line| line.trim_start().trim_end_matches('\\')));
+            }
+        }
+    }
+    let mut text = String::new();
+    texts(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut text);
+    for (words, ..) in crate::wscat::advice::OPTIONS {
+        assert!(text.contains(words), "the library no longer says {words:?}");
+    }
 }
 
 #[cfg(feature = "native-tls")]
@@ -127,9 +247,18 @@ fn certificates_are_pinned_named_and_shown() {
     echoes(&["-q", "--ca", ROOT, "--sni", "localhost"], &url);
     echoes(&["-q", "--ca", ROOT, "--cert", CERT, "--key", KEY], &localhost);
     let (code, _, err) = run(&["-q", "--ca", ROOT, "--sni", "other.example"], &localhost, "");
-    assert!(code == 1 && err.contains("other.example"), "{err}");
+    assert!(
+        code == 1 && err.contains("other.example") && err.ends_with("\nwith wscat: --sni NAME\n"),
+        "{err}"
+    );
+    let (code, _, err) = run(&["-q"], &localhost, "");
+    assert!(code == 1 && err.ends_with("\nwith wscat: --ca FILE\n"), "{err}");
     let (code, _, err) = run(&["-q", "--cert", CERT], &localhost, "");
     assert!(code == 2 && err.contains("--cert and --key need each other"), "{err}");
+    let lone = secure_with(crate::common::tls_acceptor_with(include_bytes!("../data/self_signed.pem")));
+    let (code, _, err) = run(&["-q"], &lone.url().replace("ws://127.0.0.1", "wss://localhost"), "");
+    let last = "\nwith wscat: --pin FINGERPRINT --insecure, or --ca FILE\n";
+    assert!(code == 1 && err.ends_with(last), "{err}");
     // The error about a wrong fingerprint has the right one.
     let wrong = "00:".repeat(31) + "00";
     let (code, _, err) = run(&["-q", "--ca", ROOT, "--pin", &wrong], &localhost, "");

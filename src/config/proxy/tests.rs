@@ -139,7 +139,13 @@ fn the_environment_says_which_way_and_the_log_which_variable() {
         ]
     );
     let given = Proxy::new("p").no_proxy("a").ways(&lookup(&variables)).unwrap();
-    assert!(given.said(&servers).is_empty(), "what the program sets needs no word in the log");
+    assert_eq!(
+        given.said(&servers),
+        [
+            "Past the proxy http://p:80 of the setting proxy to a:80, by no_proxy",
+            "Through the proxy http://p:80 to b:443 and 2 more, by the setting proxy",
+        ]
+    );
     assert!(given.to(&servers[0]).is_none() && given.to(&servers[3]).is_some());
 }
 

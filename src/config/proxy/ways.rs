@@ -18,8 +18,6 @@ pub(crate) struct Ways {
     plain: Option<Way>,
     /// The lists of servers that are reached without a proxy, each with the name of its variable.
     past: Vec<(Option<String>, Bypass)>,
-    /// Whether the environment was asked.
-    from_env: bool,
 }
 
 #[derive(Clone)]
@@ -42,7 +40,7 @@ impl Proxy {
         }
         if let Some(url) = &self.url {
             let way = Some(Way { via: self.via(url)?, variable: None });
-            return Ok(Ways { secure: way.clone(), plain: way, past, from_env: false });
+            return Ok(Ways { secure: way.clone(), plain: way, past });
         }
         let way = |secure| {
             let Some((variable, url)) = first(&names(secure), lookup)? else { return Ok(None) };
@@ -56,7 +54,7 @@ impl Proxy {
             let bypass = Bypass::parse(&list).map_err(|why| format!("the variable {variable}: {why}"))?;
             past.push((Some(variable), bypass));
         }
-        Ok(Ways { secure, plain, past, from_env: true })
+        Ok(Ways { secure, plain, past })
     }
 }
 
@@ -77,10 +75,10 @@ impl Ways {
         self.past.iter().find(|(_, bypass)| bypass.has(endpoint))
     }
 
-    /// What the environment says about these servers, a sentence each way. Empty if it was not asked.
+    /// Which ways these servers are reached and why, a sentence each way.
     pub(crate) fn said(&self, servers: &[Endpoint]) -> Vec<String> {
         let mut ways: Vec<(String, Vec<&Endpoint>)> = Vec::new();
-        for server in servers.iter().filter(|server| self.from_env && server.path.is_none()) {
+        for server in servers.iter().filter(|server| server.path.is_none()) {
             let way = self.describe(server);
             match ways.iter_mut().find(|(other, _)| *other == way) {
                 Some((_, servers)) => servers.push(server),
