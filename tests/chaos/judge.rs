@@ -63,7 +63,7 @@ pub(crate) fn judge(outcome: &Outcome) -> Tally {
         "a ticket was named that was never given"
     );
     // A connection on which the server confirms something does not count against a message. So it can come on each of them.
-    let most = if setup.delivery == Delivery::AtLeastOnce { stats.connects } else { 1 };
+    let most = if setup.delivery == Delivery::AtLeastOnce { stats.connects + told.moves } else { 1 };
     for (ticket, id) in &accepted {
         let fate = fates.get(ticket);
         let times = u64::from(record.times.get(id).copied().unwrap_or_default());
