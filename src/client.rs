@@ -54,10 +54,11 @@ use crate::stats::Stats;
 /// has ended. From then on no callback runs, and all callbacks have been dropped. This holds for each caller when
 /// several threads end the client at once.
 ///
-/// A callback that does not return makes these calls at most one second longer than their bound. After that second the
-/// thread is left behind: [`Undelivered::still_inside`](crate::Undelivered::still_inside) and the log name it, the
-/// client calls no other application code, and the thread ends when the callback returns. Until then,
-/// [`recv`](Self::recv) and [`wait_closed`](Self::wait_closed) keep blocking.
+/// A callback, or a [`Stream`](crate::Stream) of the application's, that does not return makes these calls at most one
+/// second longer than their bound. After that second the thread is left behind:
+/// [`Undelivered::still_inside`](crate::Undelivered::still_inside) and the log name it, the client calls no other
+/// application code, and the thread ends when that call returns. Until then, [`recv`](Self::recv) and
+/// [`wait_closed`](Self::wait_closed) keep blocking.
 ///
 /// # Dropping
 /// Dropping the last handle closes the line with a close frame, within `close_timeout`. It does not flush the outbox,

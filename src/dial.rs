@@ -161,9 +161,9 @@ impl Dialler {
         });
     }
 
-    /// The uninterruptible call that keeps the thread of an abandoned attempt from ending.
+    /// The call that keeps the thread of an abandoned attempt from ending. It has been waited for already.
     pub(crate) fn still_inside(&self) -> Option<Box<str>> {
-        self.calls.keeps(shared::Thread::Dial, &self.thread.as_ref()?.handle)
+        self.calls.outlives(shared::Thread::Dial, &self.thread.as_ref()?.handle, Duration::ZERO)
     }
 }
 

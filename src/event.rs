@@ -123,16 +123,18 @@ pub struct Undelivered {
     pub unconfirmed: Vec<(Ticket, Message)>,
     /// The threads still inside a call that can't be interrupted, with the name of the call; `None` if there are none.
     /// The call is one of these:
-    /// * a DNS lookup in the system's resolver, a `fetch`, or a protocol's work, such as `tautline-dial: looking up
-    ///   gateway.example`;
-    /// * a callback that did not return in time, such as `tautline-io: on_message`.
+    /// * a DNS lookup in the system's resolver, the setup of TLS, a `fetch`, a `connector`, or a protocol's work, such as
+    ///   `tautline-dial: looking up gateway.example`;
+    /// * a callback that did not return in time, such as `tautline-io: on_message`;
+    /// * a read, a write or the drop of a [`Stream`](crate::Stream) that did not return in time:
+    ///   `tautline-io: the stream of the connector`, or `tautline-dial: …` while the connection is being opened.
     ///
     /// Each thread ends when its call returns, and calls no other application code. Until then, the code and the data
     /// that the call uses must stay in place.
     pub still_inside: Option<Box<str>>,
     /// Whether the list is incomplete. There are three reasons:
     /// * The call was made on the I/O thread of a client, so the close is still under way.
-    /// * A callback did not return, and the I/O thread is still inside it.
+    /// * A callback or a [`Stream`](crate::Stream) did not return, and the I/O thread is still inside it.
     /// * The I/O thread ended because of a defect in this library, and what it held is lost.
     pub unfinished: bool,
 }

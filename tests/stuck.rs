@@ -144,7 +144,7 @@ impl Protocol for Busy {
 }
 
 /// Every place there is, and how it is named.
-const PLACES: [(&str, &str); 21] = [
+const PLACES: &[(&str, &str)] = &[
     ("prepare", "tautline-io: prepare"),
     ("on_open", "tautline-io: on_open"),
     ("on_message", "tautline-io: on_message"),
@@ -166,9 +166,70 @@ const PLACES: [(&str, &str); 21] = [
     ("resolver", "tautline-dial: looking up h"),
     ("connector", "tautline-dial: the application's connector"),
     ("work", "tautline-work: the protocol's work"),
+    #[cfg(unix)]
+    ("read on tautline-io", "tautline-io: the stream of the connector"),
+    #[cfg(unix)]
+    ("write on tautline-io", "tautline-io: the stream of the connector"),
+    #[cfg(unix)]
+    ("drop on tautline-io", "tautline-io: the stream of the connector"),
+    #[cfg(unix)]
+    ("read on tautline-dial", "tautline-dial: the stream of the connector"),
+    #[cfg(unix)]
+    ("write on tautline-dial", "tautline-dial: the stream of the connector"),
+    #[cfg(unix)]
+    ("drop on tautline-dial", "tautline-dial: the stream of the connector"),
 ];
 
 const DROP: &str = "tautline-io: the drop of a callback, of the protocol or of its work";
+
+/// A stream of the application's, which is code on two threads.
+#[cfg(unix)]
+struct Slow(TcpStream, Code);
+
+#[cfg(unix)]
+impl Slow {
+    fn here(what: &str) -> String {
+        format!("{what} on {}", thread::current().name().unwrap_or_default())
+    }
+}
+
+#[cfg(unix)]
+impl Read for Slow {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.1.pass(&Self::here("read"));
+        if self.1.0.stuck_at == "drop on tautline-dial" {
+            // It is dropped where it has failed.
+            return Err(std::io::ErrorKind::ConnectionReset.into());
+        }
+        self.0.read(buffer)
+    }
+}
+
+#[cfg(unix)]
+impl Write for Slow {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.1.pass(&Self::here("write"));
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(unix)]
+impl std::os::fd::AsFd for Slow {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Slow {
+    fn drop(&mut self) {
+        self.1.wait(&Self::here("drop"));
+    }
+}
 
 /// Says something of each kind, ends the line over the word "end", and takes no second one.
 fn server() -> Server {
@@ -201,6 +262,14 @@ fn builder(config: ConnectionConfig, code: &Code) -> Builder {
             TcpStream::connect(("127.0.0.1", to.port)).map(Stream::from)
         });
     }
+    #[cfg(unix)]
+    if code.0.stuck_at.contains(" on tautline-") {
+        let stream = code.clone();
+        builder = builder.connector(move |to| {
+            let tcp = TcpStream::connect(("127.0.0.1", to.port))?;
+            Ok(Stream::new(Slow(tcp, stream.clone())))
+        });
+    }
     builder
         .fetch(move |request| {
             fetch.pass("fetch");
@@ -225,7 +294,7 @@ fn builder(config: ConnectionConfig, code: &Code) -> Builder {
 fn start(server: &Server, code: &Code, entered: &Receiver<()>, close_timeout: Duration) -> Client {
     let client = builder(config(&server.url(), close_timeout), code).start().unwrap();
     match code.0.stuck_at {
-        "on_closing" | "drop of the protocol" | "drop of a callback" => {
+        "on_closing" | "drop of the protocol" | "drop of a callback" | "drop on tautline-io" => {
             eventually("the connection", || client.stats().connects > 0);
             return client;
         }
@@ -284,21 +353,22 @@ fn ends_at(places: &[(&'static str, &str)], close_timeout: Duration, end: fn(Cli
 
 #[test]
 fn a_terminate_keeps_its_bound_whatever_code_it_meets_and_names_it() {
-    let places: Vec<_> = PLACES.into_iter().filter(|(place, _)| *place != "on_closing").collect();
+    let places: Vec<_> = PLACES.iter().copied().filter(|(place, _)| *place != "on_closing").collect();
     // It is not that timeout which ends the wait.
     ends_at(&places, HOUR, |client| Some(client.terminate()));
 }
 
 #[test]
 fn a_close_keeps_its_bound_whatever_code_it_meets_and_names_it() {
-    ends_at(&PLACES, 20 * MS, |client| Some(client.close()));
+    ends_at(PLACES, 20 * MS, |client| Some(client.close()));
 }
 
 #[test]
 fn a_close_while_no_line_is_open_waits_for_no_timeout_and_for_no_code_but_a_callback() {
     // What the dial thread is in is left behind.
-    let places: Vec<_> = PLACES.into_iter().filter(|(_, name)| name.starts_with("tautline-dial")).collect();
-    assert_eq!(places.len(), 3);
+    let places: Vec<_> =
+        PLACES.iter().copied().filter(|(_, name)| name.starts_with("tautline-dial")).collect();
+    assert_eq!(places.len(), if cfg!(unix) { 6 } else { 3 });
     ends_at(&places, HOUR, |client| Some(client.close()));
     let silent = Server::start(|_, mut stream| while stream.read(&mut [0; 64]).is_ok_and(|n| n > 0) {});
     let nobody = Nobody::new();
@@ -317,7 +387,7 @@ fn a_close_while_no_line_is_open_waits_for_no_timeout_and_for_no_code_but_a_call
 
 #[test]
 fn a_drop_keeps_its_bound_whatever_code_it_meets() {
-    ends_at(&PLACES, 20 * MS, |client| {
+    ends_at(PLACES, 20 * MS, |client| {
         drop(client);
         None
     });
@@ -383,7 +453,18 @@ fn every_caller_is_told_what_is_left_behind_however_many_there_are() {
 
 #[test]
 fn a_connect_keeps_its_bound_whatever_code_it_meets() {
-    let places = ["prepare", "on_open", "on_event_ready", "fetch", "resolver", "connector"];
+    let places = [
+        "prepare",
+        "on_open",
+        "on_event_ready",
+        "fetch",
+        "resolver",
+        "connector",
+        #[cfg(unix)]
+        "read on tautline-dial",
+        #[cfg(unix)]
+        "write on tautline-dial",
+    ];
     thread::scope(|scope| {
         for place in places {
             scope.spawn(move || {
@@ -395,7 +476,11 @@ fn a_connect_keeps_its_bound_whatever_code_it_meets() {
                 let builder = builder(config, &code);
                 let error = in_time(place, || builder.connect().unwrap_err());
                 let expected = match place {
-                    "fetch" | "resolver" | "connector" => matches!(error, Error::ConnectTimeout { .. }),
+                    "fetch"
+                    | "resolver"
+                    | "connector"
+                    | "read on tautline-dial"
+                    | "write on tautline-dial" => matches!(error, Error::ConnectTimeout { .. }),
                     _ => matches!(error, Error::Timeout { .. }),
                 };
                 assert!(expected, "{place}: {error:?}");

@@ -294,6 +294,7 @@ impl Builder {
         let look = u64::try_from(config.spin.as_nanos()).unwrap_or(u64::MAX).saturating_mul(CALLERS_FACTOR);
         let patience = config.heartbeat.timeout;
         let confirms = config.confirms();
+        let supply = supply.map(|supply| watched(supply, &shared));
         let settings = Settings { ways, fetch, resolver, supply, tls, proxy_tls, ..Settings::new(config) };
         let worker = IoThread::new(Setup {
             settings,
@@ -325,6 +326,12 @@ impl Builder {
         };
         Ok(Client { line: Arc::new(line) })
     }
+}
+
+/// Has the calls of a connector's streams watched.
+fn watched(supply: Supply, shared: &Shared) -> Supply {
+    let calls = Arc::clone(&shared.calls);
+    Box::new(move |to| supply(to).map(|stream| stream.watched(calls.clone())))
 }
 
 /// Reads the environment, if the proxy is what it says. The log says what the proxy means for these servers.

@@ -291,6 +291,7 @@ impl IoThread {
         let mut left = turn.session.take_left();
         left.still_inside = list([turn.host.dialler.still_inside(), turn.host.jobs.end()]);
         if let Some(inside) = &left.still_inside {
+            turn.host.shared.calls.leave_behind();
             warn!(target: LOG, "Left behind, in a call that can't be interrupted: {inside}");
         }
         turn.status.set_stats(turn.stats());

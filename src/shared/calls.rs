@@ -6,8 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::shared::thread_mark::{Thread, ThreadHandle};
+use crate::transport::stream::Watch;
 
-/// A call of the application's code on the I/O thread.
+/// Code of the application on the I/O thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Callback {
@@ -26,11 +27,12 @@ pub(crate) enum Callback {
     OnDown,
     CountsAsData,
     OnEventReady,
+    Stream,
     Drop,
 }
 
 /// The names of the callbacks, in that order. The first entry stands for anything else that may keep the thread.
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 18] = [
     ELSE,
     "prepare",
     "on_open",
@@ -47,8 +49,11 @@ const NAMES: [&str; 17] = [
     "on_down",
     "counts_as_data",
     "on_event_ready",
+    STREAM,
     "the drop of a callback, of the protocol or of its work",
 ];
+
+const STREAM: &str = "the stream of the connector";
 
 /// What keeps a thread that is in no call of the application.
 const ELSE: &str = "the program's logger, or the library itself";
@@ -68,8 +73,12 @@ pub(crate) struct Calls {
     /// The uninterruptible calls on the dial thread and on the job thread.
     dial: Mutex<Option<Box<str>>>,
     work: Mutex<Option<Box<str>>>,
+    /// Whether the dial thread is inside the stream of the connector. That must not block, so it is waited for.
+    stream: AtomicBool,
     /// An end came and did not wait: from then on, no code of the application is called.
     abandoned: AtomicBool,
+    /// The I/O thread ends, and the others do not: they call no more of the stream.
+    left_behind: AtomicBool,
 }
 
 impl Calls {
@@ -113,16 +122,31 @@ impl Calls {
         }
     }
 
-    /// Waits for the end of a dial thread or a job thread, unless it is inside an uninterruptible call. If the thread
-    /// has not ended, returns what keeps it.
+    /// Waits a little for the end of a dial thread or a job thread, unless it is inside an uninterruptible call. If the
+    /// thread has not ended, returns what keeps it.
     pub(crate) fn keeps(&self, thread: Thread, handle: &ThreadHandle) -> Option<Box<str>> {
         let patience = if self.is_inside(thread) { Duration::ZERO } else { LATE_HELPER };
+        self.outlives(thread, handle, patience)
+    }
+
+    /// What keeps a dial thread or a job thread, if it has not ended after `patience`.
+    pub(crate) fn outlives(
+        &self,
+        thread: Thread,
+        handle: &ThreadHandle,
+        patience: Duration,
+    ) -> Option<Box<str>> {
         (!handle.join_within(patience)).then(|| self.name(thread))
     }
 
     /// An end waits no longer: from here on, no code of the application is called.
     pub(crate) fn abandon(&self) {
         self.abandoned.store(true, SeqCst);
+    }
+
+    /// The I/O thread ends and leaves another one behind, which calls the application's stream no more.
+    pub(crate) fn leave_behind(&self) {
+        self.left_behind.store(true, SeqCst);
     }
 
     pub(crate) fn is_abandoned(&self) -> bool {
@@ -137,7 +161,8 @@ impl Calls {
     /// Names the calls that the other threads are inside of.
     pub(crate) fn elsewhere(&self) -> Option<Box<str>> {
         let inside = |thread| self.is_inside(thread).then(|| self.name(thread));
-        list([inside(Thread::Dial), inside(Thread::Work)])
+        let dial = inside(Thread::Dial).or_else(|| self.stream.load(SeqCst).then(|| self.name(Thread::Dial)));
+        list([dial, inside(Thread::Work)])
     }
 
     fn name(&self, thread: Thread) -> Box<str> {
@@ -145,7 +170,9 @@ impl Calls {
         match thread {
             Thread::Io => format!("{name}: {}", NAMES[usize::from(self.io.load(SeqCst))]),
             Thread::Dial | Thread::Work => {
-                format!("{name}: {}", self.place(thread).as_deref().unwrap_or(ELSE))
+                let streams = thread == Thread::Dial && self.stream.load(SeqCst);
+                let otherwise = if streams { STREAM } else { ELSE };
+                format!("{name}: {}", self.place(thread).as_deref().unwrap_or(otherwise))
             }
         }
         .into()
@@ -155,6 +182,23 @@ impl Calls {
     fn place(&self, thread: Thread) -> MutexGuard<'_, Option<Box<str>>> {
         let place = if thread == Thread::Dial { &self.dial } else { &self.work };
         place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watch for Calls {
+    fn during(&self, call: &mut dyn FnMut(bool)) {
+        match Thread::current() {
+            Some(Thread::Io) => {
+                let _inside = self.inside(Callback::Stream);
+                call(!self.is_abandoned());
+            }
+            Some(Thread::Dial) => {
+                self.stream.store(true, SeqCst);
+                call(!self.is_abandoned() && !self.left_behind.load(SeqCst));
+                self.stream.store(false, SeqCst);
+            }
+            Some(Thread::Work) | None => call(true),
+        }
     }
 }
 
@@ -214,6 +258,31 @@ mod tests {
         });
         calls.leave(Thread::Work);
         assert_eq!(&*calls.names(), nothing);
+    }
+
+    #[test]
+    fn the_stream_is_named_on_the_thread_that_uses_it_and_is_called_no_more_once_abandoned() {
+        for (thread, named) in [
+            (Thread::Io, "tautline-io: the stream of the connector"),
+            (
+                Thread::Dial,
+                "tautline-io: the program's logger, or the library itself, tautline-dial: the stream of the connector",
+            ),
+        ] {
+            let calls = std::sync::Arc::<Calls>::default();
+            let on_it = std::sync::Arc::clone(&calls);
+            let (told_in, told) = crossbeam_channel::unbounded();
+            let handle = thread.spawn(128 << 10, move || {
+                on_it.during(&mut |may| told_in.send((may, on_it.names())).unwrap());
+                on_it.abandon();
+                on_it.during(&mut |may| told_in.send((may, on_it.names())).unwrap());
+            });
+            assert!(handle.unwrap().join_within(Duration::MAX));
+            let told: Vec<_> = told.iter().collect();
+            assert_eq!(told, [(true, named.into()), (false, named.into())]);
+            assert!(calls.names().ends_with(ELSE), "it has returned");
+            assert!(!calls.is_inside(Thread::Dial), "it is waited for");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd};
 #[cfg(unix)]
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use mio::event::{Event, Source};
 use mio::net::TcpStream;
@@ -23,7 +24,7 @@ use crate::transport::wire::Raw;
 ///
 /// It is made from a [`std::net::TcpStream`] or, on Unix, from a Unix socket or from anything else that has a descriptor: a
 /// terminal device, a process behind a socket pair. The client makes it non-blocking, waits for its descriptor, and drops it
-/// when the connection ends.
+/// when the connection ends. `Stream::new`, on Unix, says what is promised if it blocks all the same.
 ///
 /// ```
 /// use tautline::Stream;
@@ -46,14 +47,28 @@ pub(crate) trait Carrier: Raw + Source + Send {}
 
 impl<T: Raw + Source + Send> Carrier for T {}
 
+/// Knows when the code of a stream of the application's runs, so that an end that can't wait for it can name it.
+pub(crate) trait Watch: Send + Sync {
+    /// Runs `call`, which gets whether the application's code may be called. Its drop always may.
+    #[cfg_attr(not(unix), allow(dead_code, reason = "only on Unix does the application bring code"))]
+    fn during(&self, call: &mut dyn FnMut(bool));
+}
+
 impl Stream {
     /// Makes a stream of anything with a descriptor.
     ///
     /// A read and a write must use that descriptor and, once it is non-blocking, return
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) where they would wait. The system must be able to wait for it, which it is
     /// for sockets, terminals and pipes, and is not for files. When the connection ends, it is shut down, if it is a socket,
-    /// and `stream` is dropped. It is called on the threads of the client and must not block. If it panics, or returns a count
-    /// that can't be, the connection breaks, and the client proceeds as after any loss.
+    /// and `stream` is dropped. If it panics, or returns a count that can't be, the connection breaks, and the client
+    /// proceeds as after any loss.
+    ///
+    /// It is called on the dial thread until the connection is open, and then on the I/O thread. On neither may a read, a
+    /// write or its drop block; what takes long belongs into the connector, which may, or on a thread of its own. While a
+    /// call blocks on the I/O thread, nothing is sent or received, and no heartbeat or timeout is noticed. While one blocks on
+    /// the dial thread, the attempt still ends by its timeout, and the next one waits until the call returns. A call that ends
+    /// the client keeps its bound, which becomes one second longer: then the thread is left behind, and
+    /// [`Undelivered::still_inside`](crate::Undelivered::still_inside) names it.
     ///
     /// ```
     /// use std::io::{self, Read, Write};
@@ -115,7 +130,7 @@ impl Stream {
     /// ```
     #[cfg(unix)]
     pub fn new(stream: impl Read + Write + AsFd + Send + 'static) -> Self {
-        Self(Kind::Other(Box::new(Descriptor(Some(stream)))))
+        Self(Kind::Other(Box::new(Descriptor { stream: Some(stream), watch: None })))
     }
 
     pub(crate) fn tcp(stream: TcpStream) -> Self {
@@ -125,6 +140,12 @@ impl Stream {
     /// A stream inside another one.
     pub(crate) fn inside(carrier: impl Carrier + 'static) -> Self {
         Self(Kind::Other(Box::new(carrier)))
+    }
+
+    /// Has the calls of the application's code watched, if it is a stream of the application's.
+    pub(crate) fn watched(mut self, watch: Arc<dyn Watch>) -> Self {
+        self.watch(watch);
+        self
     }
 
     /// The stream, if it is one of TCP.
@@ -222,6 +243,10 @@ impl Raw for Stream {
     fn note(&mut self, event: &Event) {
         self.raw_mut().note(event);
     }
+
+    fn watch(&mut self, watch: Arc<dyn Watch>) {
+        self.raw_mut().watch(watch);
+    }
 }
 
 impl Source for Stream {
@@ -252,17 +277,36 @@ impl Raw for TcpStream {
     }
 }
 
-/// Something of the application's that has a descriptor. What it does wrong breaks its connection, and nothing else. It is
-/// there until it is dropped.
+/// Something of the application's that has a descriptor. What it does wrong breaks its connection, and nothing else.
 #[cfg(unix)]
-struct Descriptor<S>(Option<S>);
+struct Descriptor<S> {
+    /// It is there until it is dropped.
+    stream: Option<S>,
+    watch: Option<Arc<dyn Watch>>,
+}
 
 #[cfg(unix)]
 impl<S> Descriptor<S> {
     fn call<R>(&mut self, call: impl FnOnce(&mut S) -> io::Result<R>) -> io::Result<R> {
-        let stream = self.0.as_mut().ok_or(ErrorKind::NotConnected)?;
-        catch_unwind(AssertUnwindSafe(|| call(stream)))
-            .unwrap_or_else(|_| Err(io::Error::other("the stream of the connector panicked")))
+        let stream = self.stream.as_mut().ok_or(ErrorKind::NotConnected)?;
+        // An end that did not wait has left it behind.
+        let mut result = Err(ErrorKind::NotConnected.into());
+        let mut call = Some(call);
+        during(self.watch.as_deref(), &mut |may| {
+            if let Some(call) = call.take().filter(|_| may) {
+                result = catch_unwind(AssertUnwindSafe(|| call(stream)))
+                    .unwrap_or_else(|_| Err(io::Error::other("the stream of the connector panicked")));
+            }
+        });
+        result
+    }
+}
+
+#[cfg(unix)]
+fn during(watch: Option<&dyn Watch>, call: &mut dyn FnMut(bool)) {
+    match watch {
+        Some(watch) => watch.during(call),
+        None => call(true),
     }
 }
 
@@ -276,10 +320,13 @@ fn counted(count: usize, most: usize) -> io::Result<usize> {
 #[cfg(unix)]
 impl<S> Drop for Descriptor<S> {
     fn drop(&mut self) {
-        let stream = self.0.take();
-        if catch_unwind(AssertUnwindSafe(|| drop(stream))).is_err() {
-            log::warn!(target: LOG, "the drop of the connector's stream panicked");
-        }
+        let stream = &mut self.stream;
+        during(self.watch.as_deref(), &mut |_| {
+            let stream = stream.take();
+            if catch_unwind(AssertUnwindSafe(|| drop(stream))).is_err() {
+                log::warn!(target: LOG, "the drop of the connector's stream panicked");
+            }
+        });
     }
 }
 
@@ -321,6 +368,10 @@ impl<S: Read + Write + AsFd> Raw for Descriptor<S> {
     fn is_emptied_by_short_reads(&self) -> bool {
         // A terminal returns a line a read, and a process in between may return what it likes.
         false
+    }
+
+    fn watch(&mut self, watch: Arc<dyn Watch>) {
+        self.watch = Some(watch);
     }
 }
 

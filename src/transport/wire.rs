@@ -8,7 +8,7 @@ use std::time::Duration;
 use mio::event::{Event, Source};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
-use crate::transport::stream::Stream;
+use crate::transport::stream::{Stream, Watch};
 
 const WAKER: Token = Token(0);
 const STREAM: Token = Token(1);
@@ -76,6 +76,9 @@ pub(crate) trait Raw: Read + Write {
 
     /// Takes notice of what the poller reports about it.
     fn note(&mut self, _: &Event) {}
+
+    /// Has the calls of the application's code watched, if it is a stream of the application's.
+    fn watch(&mut self, _: Arc<dyn Watch>) {}
 }
 
 /// A stream whose writes always succeed: what the system does not take at once waits in the *spill*. So no layer above
