@@ -35,6 +35,7 @@ pub(super) fn retry_after(data: &[u8], now: Instant) {
         fetches: false,
         refreshed: false,
         has_other: false,
+        rest: Duration::ZERO,
     };
     let wall_then = wall.checked_add(later - now).unwrap_or(wall);
     let asked = down.retry_after(wall_then);

@@ -17,7 +17,7 @@ use crate::event::DisconnectReason;
 /// | HTTP 401 or 403, or a refused login, and there is a [`fetch`](crate::Builder::fetch) | `Now`, with fresh credentials at the same server, once since the line was last ready. A protocol that has fresh ones without a `fetch` returns this itself: see [`Loss::wants_credentials`] |
 /// | HTTP 408, 425, 429 or 5xx | `Backoff`, but not before the server's `Retry-After` (at most [`retry_after_cap`](crate::ConnectionConfig::retry_after_cap)) |
 /// | another HTTP 4xx, a 3xx, or a refused login, and another server of the [list](field@crate::ConnectionConfig::servers) has not refused | `Backoff`, and the server is left out for `max_delay` |
-/// | another HTTP 4xx, a 3xx, or a refused login | `Never` if the line was never ready; otherwise `After(max_delay)`, because a server that is being replaced must not end the client for good |
+/// | another HTTP 4xx, a 3xx, or a refused login | `Never` if the line was never ready; otherwise `After(max_delay)`, or after the server's `Retry-After` if that is later, because a server that is being replaced must not end the client for good |
 /// | a [proxy](crate::Proxy) wants a login, refuses it, forbids the way, or answers another 3xx or 4xx | as with another HTTP 4xx |
 /// | a proxy answers 408, 425, 429 or 5xx | `Backoff`, but not before the proxy's `Retry-After` |
 /// | the caller took the line down by `suspend` or `reconnect` | an attempt at once, or none before `resume`, whatever the protocol says |
@@ -61,6 +61,8 @@ pub struct Loss<'a> {
     pub(crate) refreshed: bool,
     /// Whether another server has not refused.
     pub(crate) has_other: bool,
+    /// How long a `Retry-After` keeps every server away.
+    pub(crate) rest: Duration,
 }
 
 impl Loss<'_> {
@@ -70,7 +72,7 @@ impl Loss<'_> {
             _ if self.fetches && self.wants_credentials() => Retry::Now,
             _ if self.is_refusal() => match (self.has_other, self.ever_ready) {
                 (true, _) => Retry::Backoff,
-                (false, true) => Retry::After(self.max_delay),
+                (false, true) => Retry::After(self.max_delay.max(self.rest)),
                 (false, false) => Retry::Never,
             },
             DisconnectReason::ClosedByServer(CloseFrame { code: 1000 | 1008, .. }) => Retry::Never,
@@ -205,6 +207,7 @@ mod tests {
             fetches: false,
             refreshed: false,
             has_other: false,
+            rest: Duration::ZERO,
         }
     }
 
@@ -273,6 +276,18 @@ mod tests {
         }
         let by_socks = by_proxy(ProxyErrorKind::Forbidden, None, None);
         assert_eq!(down(&by_socks, false).retry_after(SystemTime::UNIX_EPOCH), None);
+    }
+
+    #[test]
+    fn a_refusal_of_a_line_that_was_ready_is_waited_out_until_the_later_of_both() {
+        let by_proxy = by_proxy(ProxyErrorKind::LoginRequired, Some(407), None);
+        for reason in [by_proxy, rejected(403, None)] {
+            for (rest, wait) in [(0, 30), (29, 30), (31, 31)] {
+                let down = Loss { rest: Duration::from_secs(rest), ..down(&reason, true) };
+                assert_eq!(down.default_retry(), Retry::After(Duration::from_secs(wait)), "{reason}");
+                assert_eq!(Loss { ever_ready: false, ..down }.default_retry(), Retry::Never, "{reason}");
+            }
+        }
     }
 
     #[test]

@@ -100,8 +100,10 @@ impl Session {
             fetches: self.startup.fetches,
             refreshed: self.retries.refreshed,
             has_other: self.retries.servers.has_other(then),
+            rest: Duration::ZERO,
         };
         let rest = down.retry_after(self.wall_at(now)).map(|time| time.min(self.config.retry_after_cap));
+        let down = Loss { rest: self.retries.servers.rest(now, rest), ..down };
         let out = (down.is_refusal() && self.retries.servers.count() > 1).then_some(down.max_delay);
         let retry = if self.hooks.protocol.is_some() {
             // A protocol that panicked has closed the client.

@@ -133,6 +133,15 @@ impl Servers {
         self.list.iter().any(|server| server.url != self.url && !server.is_out(then))
     }
 
+    /// How long it is until no `Retry-After` keeps the first server away, if the newest attempt has brought this one.
+    pub(super) fn rest(&self, now: Instant, newest: Option<Duration>) -> Duration {
+        let rest = |server: &Server| match server.rests_until {
+            _ if server.url == self.url => newest.unwrap_or_default(),
+            until => until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now)),
+        };
+        self.list.iter().map(rest).min().unwrap_or_default()
+    }
+
     /// How long it is until the first server may be tried. With all of them left out, that they are does not count.
     pub(super) fn floor(&self, now: Instant) -> Duration {
         let all_out = self.list.iter().all(|server| server.is_out(now));

@@ -87,12 +87,19 @@ fn says_later(status: &str) {
     }
 }
 
-/// A status that says "no": for good if the line was never ready, else another try after the longest delay.
+/// A status that says "no": for good if the line was never ready, else another try after the longest delay, or after
+/// `Retry-After`.
 fn says_no(status: &str) {
-    for retry_after in [None, Some("7"), Some(date_in(50).as_str())] {
+    let date = date_in(50);
+    for retry_after in [None, Some("7"), Some(date.as_str())] {
         assert_eq!(refusal(status, retry_after, false).1, None);
-        assert_eq!(refusal(status, retry_after, true).1, Some(25 * MS));
     }
+    let retry_in = |retry_after| refusal(status, retry_after, true).1.unwrap();
+    assert_eq!(retry_in(None), 25 * MS);
+    assert_eq!(retry_in(Some("0")), 25 * MS);
+    assert_eq!(retry_in(Some("7")), Duration::from_secs(7));
+    let date = retry_in(Some(&date));
+    assert!(date > Duration::from_secs(40) && date <= Duration::from_secs(50), "{date:?}");
 }
 
 macro_rules! statuses {

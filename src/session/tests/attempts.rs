@@ -319,6 +319,12 @@ fn a_refusal_of_a_line_that_was_ready_is_waited_out() {
     rig.forget();
     rig.fail(rejected(403, None));
     assert_eq!(rig.retry_in(), Some(30 * S));
+    for (retry_after, retry_in) in [("29", 30 * S), ("31", 31 * S), ("99999", 3600 * S)] {
+        rig.redial();
+        rig.forget();
+        rig.fail(rejected(403, Some(retry_after)));
+        assert_eq!(rig.retry_in(), Some(retry_in), "the later of both");
+    }
 }
 
 #[test]

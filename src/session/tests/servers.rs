@@ -85,7 +85,7 @@ fn one_server_and_a_list_with_its_url_twice_are_the_same() {
         rig.open();
         rig.lose();
         rig.events();
-        assert_eq!(failed(&mut rig, rejected(403, Some("60"))), ("a".into(), 30_000));
+        assert_eq!(failed(&mut rig, rejected(403, Some("60"))), ("a".into(), 60_000));
         rig.open();
         rig.events();
         rig.step(5 * S);
@@ -137,6 +137,15 @@ fn with_all_servers_left_out_the_rules_of_one_server_apply() {
     assert_eq!(failed(&mut rig, rejected(403, None)), ("b".into(), 1000));
     assert_eq!(failed(&mut rig, rejected(403, None)), ("a".into(), 30_000));
     assert_eq!(failed(&mut rig, refused()).0, "b");
+}
+
+#[test]
+fn with_all_servers_left_out_the_shortest_retry_after_holds() {
+    let mut rig = started(list(&["a", "b"]), false);
+    assert_eq!(lost_after(&mut rig, 5 * S), ("a".into(), 100));
+    assert_eq!(failed(&mut rig, rejected(403, Some("50"))), ("b".into(), 1000));
+    assert_eq!(failed(&mut rig, rejected(403, Some("60"))), ("a".into(), 49_000), "until b may be tried");
+    assert_eq!(dialled(&mut rig), "b");
 }
 
 #[test]
