@@ -7,7 +7,7 @@ mod tunnel;
 
 use std::env;
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddrV6, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -477,6 +477,48 @@ fn a_name_that_is_too_long_for_socks_is_refused_and_not_cut() {
         error.to_string(),
         "the URL can't be used: its host has 256 bytes; a SOCKS proxy takes names of 255 bytes at most"
     );
+}
+
+#[test]
+fn a_zone_is_refused_where_a_proxy_would_get_the_address_without_it() {
+    let nobody = Nobody::new();
+    let address = nobody.address();
+    let proxies = ["http", "socks5", "socks5h"].map(|scheme| format!("{scheme}://{address}"));
+    let known = |url: &str| {
+        let Error::InvalidUrl { reason, .. } =
+            Client::connect(through(url, Proxy::new(&proxies[0]))).unwrap_err()
+        else {
+            panic!("{url}")
+        };
+        reason
+    };
+    let says = format!(
+        "[fe80::1%25eth0]:81 has a zone, the name of a network interface of this machine, which means nothing at the \
+         proxy http://{address}; leave the zone out, or name the address in no_proxy"
+    );
+    assert_eq!(*known("ws://[fe80::1%25eth0]:81"), *says);
+    assert!(known("ws://[fe80::1%257]").starts_with("[fe80::1%257]:80 has a zone"));
+    for proxy in &proxies {
+        // One that is not known before the attempt.
+        let builder = Client::builder(through("ws://h", Proxy::new(proxy))).fetch(|mut request| {
+            request.url = "ws://[fe80::1%25eth0]:81".into();
+            Ok(request)
+        });
+        let error = builder.connect().unwrap_err();
+        assert!(
+            matches!(&error, Error::InvalidUrl { reason, .. } if reason.contains("has a zone")),
+            "{error}"
+        );
+        // What a look-up here has found.
+        let found = SocketAddrV6::new([0xfe80, 0, 0, 0, 0, 0, 0, 1].into(), 81, 0, 7).into();
+        let builder = Client::builder(through("ws://h", Proxy::new(proxy)));
+        let error = builder.resolver(move |_, _| Ok(vec![found])).connect().unwrap_err();
+        let left_out = error.to_string().contains("its zone means nothing at the proxy; use socks5h://");
+        assert_eq!(left_out, proxy.starts_with("socks5:"), "{error}");
+    }
+    let past = Proxy::new(&proxies[0]).no_proxy("fe80::1");
+    let error = Client::connect(through("ws://[fe80::1%25none]:81", past)).unwrap_err();
+    assert!(matches!(error, Error::Resolve { .. }), "{error}");
 }
 
 #[test]

@@ -338,6 +338,9 @@ fn watched(supply: Supply, shared: &Shared) -> Supply {
 fn ways(config: &ConnectionConfig, servers: &[Endpoint]) -> Result<Ways, Error> {
     let Some(proxy) = &config.proxy else { return Ok(Ways::default()) };
     let ways = proxy.ways(&|name| env::var_os(name))?;
+    for server in servers {
+        ways.to(server).map_or(Ok(()), |via| via.check_target(server))?;
+    }
     for said in ways.said(servers) {
         log::info!(target: LOG, "{said}");
     }

@@ -32,6 +32,8 @@ use crate::secrets::{Secrets, shown_name};
 /// CONNECT (RFC 9110, section 9.3.6), also for `ws://`, and with `socks5://` and `socks5h://` by SOCKS 5 (RFC 1928). TLS to
 /// a `wss://` server goes through the tunnel, so the proxy reads nothing of it. It has
 /// [`connect_timeout`](crate::ConnectionConfig::connect_timeout) together with the other steps of the attempt.
+/// An address with a zone (`[fe80::1%25eth0]`) has a meaning on this machine only: a server with one is an
+/// [`Error::InvalidUrl`], unless [`no_proxy`](Self::no_proxy) names it.
 /// What the proxy refuses is an [`Error::Proxy`]. No attempt ever goes around a proxy that can't be used. A Unix socket
 /// (`ws+unix:`) is on this machine, and is reached without one.
 ///
@@ -263,6 +265,20 @@ impl Proxy {
         let secrets = Secrets::of("", &all, &[]);
         headers.splice(..0, basic.filter(|_| !given));
         Ok(Arc::new(Via { scheme, endpoint, login, headers, tls: self.tls.clone(), secrets }))
+    }
+}
+
+impl Via {
+    /// Refuses a server that this proxy can't be asked for.
+    pub(crate) fn check_target(&self, target: &Endpoint) -> Result<(), Error> {
+        if target.zone.is_none() {
+            return Ok(());
+        }
+        let reason = format!(
+            "{target} has a zone, the name of a network interface of this machine, which means nothing at the proxy \
+             {self}; leave the zone out, or name the address in no_proxy"
+        );
+        Err(Error::InvalidUrl { reason: reason.into() })
     }
 }
 

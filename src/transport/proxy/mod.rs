@@ -75,6 +75,7 @@ pub(super) fn tunnel(
     target: &Target<'_>,
     attempt: &mut impl Attempt,
 ) -> Result<(Wire, Option<SocketAddr>), Error> {
+    via.check_target(&target.endpoint)?;
     let through = Through { via, target: &target.endpoint };
     let whom = whom(&through, target, attempt)?;
     let reached = reach(&via.endpoint, &through, target.settings, attempt);
@@ -128,7 +129,12 @@ fn whom(through: &Through<'_>, target: &Target<'_>, attempt: &mut impl Attempt) 
         let found = attempt.resolve(endpoint, target.settings)?;
         // It is the proxy that connects from its own address.
         let network = NetworkConfig { local_address: None, ..target.settings.config.network.clone() };
-        let Sorted { order, left_out } = sort(&found, &network, &[]);
+        let (zoned, found): (Vec<_>, Vec<_>) = found.into_iter().partition(has_zone);
+        let Sorted { order, mut left_out } = sort(&found, &network, &[]);
+        left_out.extend(zoned.into_iter().map(|address| {
+            let why = "left out, because its zone means nothing at the proxy; use socks5h://";
+            (address, io::Error::new(ErrorKind::AddrNotAvailable, why))
+        }));
         return order.first().map(|address| Whom::Address(*address)).ok_or_else(|| Error::Connect {
             host: endpoint.to_string().into(),
             source: Arc::new(AddressErrors::join(left_out)),
@@ -140,6 +146,10 @@ fn whom(through: &Through<'_>, target: &Target<'_>, attempt: &mut impl Attempt) 
         let reason = format!("its host has {length} bytes; a SOCKS proxy takes names of 255 bytes at most");
         Error::InvalidUrl { reason: reason.into() }
     })
+}
+
+fn has_zone(address: &SocketAddr) -> bool {
+    matches!(address, SocketAddr::V6(address) if address.scope_id() != 0)
 }
 
 /// Drives the handshake until the tunnel is open, and reads nothing of what comes through it.
