@@ -582,12 +582,13 @@ fn the_environment_names_the_proxy_only_where_it_is_asked() {
     assert_eq!(http.asked().len(), 1, "only one of the two asks for it");
     assert!(!said.contains("s3cret"), "{said}");
 
-    let past = with_environment(me, &url, &[named.clone(), ("no_proxy", "127.0.0.1".into())]);
+    let past = with_environment(me, &url, &[named.clone(), ("no_proxy", "127.0.0.1, ::1:80".into())]);
     assert!(
         past.contains(&format!("Past the proxy http://{to} of ALL_PROXY to {at}, by no_proxy")),
         "{past}"
     );
     assert!(!past.contains("by way of true"), "{past}");
+    assert!(past.contains("In no_proxy, its entry number 2 is taken for an IPv6 address"), "{past}");
 
     let none = with_environment(me, &url, &[("HTTPS_PROXY", named.1.clone())]);
     assert!(

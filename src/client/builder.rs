@@ -344,6 +344,9 @@ fn ways(config: &ConnectionConfig, servers: &[Endpoint]) -> Result<Ways, Error> 
     for said in ways.said(servers) {
         log::info!(target: LOG, "{said}");
     }
+    for doubt in ways.doubts() {
+        log::warn!(target: LOG, "{doubt}");
+    }
     Ok(ways)
 }
 

@@ -198,6 +198,10 @@ impl Proxy {
     /// | `10.0.0.0/8` or `fd00::/8` | the addresses of this block (CIDR) |
     /// | any of the first three with a port, such as `corp.example:8080` or `[::1]:80` | the same at this port |
     ///
+    /// An entry may be a URL without a path: its scheme makes no difference. An entry that can't be read is an error. One that
+    /// may mean something else, such as `fd00::1:80`, which is an address without a port, or `192.168.`, which is a name,
+    /// matches as the table says, and the log warns of it at the start.
+    ///
     /// A server is matched as its URL has it: a name is not looked up, so no address matches it. `localhost` is a name like
     /// any other, and goes through the proxy if it is not in the list.
     ///

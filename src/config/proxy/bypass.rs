@@ -6,12 +6,18 @@ use crate::endpoint::Endpoint;
 
 /// The entries of a list such as `NO_PROXY`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Bypass(Vec<Entry>);
+pub(super) struct Bypass {
+    entries: Vec<Entry>,
+    /// Which entries may mean something else than they match, and how to write that.
+    doubts: Vec<String>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
     hosts: Hosts,
     port: Option<u16>,
+    /// What is to be said if it may mean something else.
+    doubt: Option<&'static str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,45 +32,64 @@ enum Hosts {
 impl Bypass {
     /// The error says which entry is wrong, and how. It repeats none: one may hold a password by mistake.
     pub(super) fn parse(list: &str) -> Result<Self, String> {
+        let mut bypass = Self::default();
         let entries = list.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty());
-        let parsed = entries.enumerate().map(|(at, entry)| {
-            Entry::parse(entry).map_err(|why| format!("its entry number {} {why}", at + 1))
-        });
-        parsed.collect::<Result<_, _>>().map(Self)
+        for (at, entry) in entries.enumerate() {
+            let says = |what: &str| format!("its entry number {} {what}", at + 1);
+            let entry = Entry::parse(without_scheme(entry)).map_err(|why| says(&why))?;
+            bypass.doubts.extend(entry.doubt.map(says));
+            bypass.entries.push(entry);
+        }
+        Ok(bypass)
+    }
+
+    /// What the log should say about entries that may mean something else than they match.
+    pub(super) fn doubts(&self) -> &[String] {
+        &self.doubts
     }
 
     pub(super) fn has(&self, endpoint: &Endpoint) -> bool {
         let name = endpoint.tls_name().to_ascii_lowercase();
         let address = name.parse::<IpAddr>().ok().map(|address| address.to_canonical());
-        self.0.iter().any(|entry| {
+        self.entries.iter().any(|entry| {
             entry.port.is_none_or(|port| port == endpoint.port) && entry.hosts.have(&name, address)
         })
     }
 }
 
+const PORT_OR_NOT: &str = "is taken for an IPv6 address without a port; if its last part is a port, write brackets, such as [fd00::1]:80";
+
+const NO_ADDRESS: &str = "ends in a number and is no address, so it matches names alone; for the addresses that begin \
+                          so, write a block, such as 10.0.0.0/8";
+
 impl Entry {
     fn parse(entry: &str) -> Result<Self, String> {
+        let all = |hosts, port| Ok(Self { hosts, port, doubt: None });
         if entry == "*" {
-            return Ok(Self { hosts: Hosts::All, port: None });
+            return all(Hosts::All, None);
         }
         if let Some((address, bits)) = entry.split_once('/') {
-            return Ok(Self { hosts: Hosts::block(address, bits)?, port: None });
+            return all(Hosts::block(address, bits)?, None);
         }
+        let split = entry.rsplit_once(':');
         if let Some(address) = address(entry) {
-            return Ok(Self { hosts: Hosts::Block(address, bits_of(address)), port: None });
+            let port_or_not = split.is_some_and(|(host, port)| {
+                !host.starts_with('[') && self::address(host).is_some() && number(port).is_some()
+            });
+            let doubt = port_or_not.then_some(PORT_OR_NOT);
+            return Ok(Self { hosts: Hosts::only(address), port: None, doubt });
         }
-        let (host, port) = match entry.rsplit_once(':') {
+        let (host, port) = match split {
             Some((host, port)) => {
-                let port = port.parse().ok().filter(|number| *number > 0);
-                (host, Some(port.ok_or("has a port that is not a number from 1 to 65535")?))
+                (host, Some(number(port).ok_or("has a port that is not a number from 1 to 65535")?))
             }
             None => (entry, None),
         };
         if host == "*" {
-            return Ok(Self { hosts: Hosts::All, port });
+            return all(Hosts::All, port);
         }
         if let Some(address) = address(host) {
-            return Ok(Self { hosts: Hosts::Block(address, bits_of(address)), port });
+            return all(Hosts::only(address), port);
         }
         let name = host.strip_prefix('*').unwrap_or(host);
         if name.len() < host.len() && !name.starts_with('.') {
@@ -73,14 +98,42 @@ impl Entry {
         let name = name.strip_prefix('.').unwrap_or(name);
         let endpoint = Some(name).filter(|name| !name.contains([':', '/', '?', '#', '@', '[', ']']));
         let endpoint = endpoint.and_then(|name| Endpoint::parse(&format!("ws://{name}")).ok());
-        let Some(endpoint) = endpoint else {
-            return Err("is no host name, no address, no block of addresses and no '*'".into());
-        };
-        Ok(Self { hosts: Hosts::Below(endpoint.tls_name().to_ascii_lowercase().into()), port })
+        let wrong = "is no host name, no address, no block of addresses and no '*'";
+        let name = endpoint.ok_or(wrong)?.tls_name().to_ascii_lowercase();
+        // A dot behind an address is one behind a name.
+        match address(&name) {
+            Some(address) if host.starts_with(['*', '.']) => {
+                Err(format!("has something before the address {address}, below which no name is"))
+            }
+            Some(address) => all(Hosts::only(address), port),
+            None => {
+                let last = name.rsplit('.').next().unwrap_or_default();
+                let doubt = last.bytes().all(|byte| byte.is_ascii_digit()).then_some(NO_ADDRESS);
+                Ok(Self { hosts: Hosts::Below(name.into()), port, doubt })
+            }
+        }
     }
 }
 
+/// An entry that is a URL means its host, and its port if it has one.
+fn without_scheme(entry: &str) -> &str {
+    match entry.split_once("://") {
+        Some((scheme, rest)) if scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
+            rest.strip_suffix('/').unwrap_or(rest)
+        }
+        _ => entry,
+    }
+}
+
+fn number(port: &str) -> Option<u16> {
+    port.parse().ok().filter(|number| *number > 0)
+}
+
 impl Hosts {
+    fn only(address: IpAddr) -> Self {
+        Self::Block(address, bits_of(address))
+    }
+
     fn block(address: &str, bits: &str) -> Result<Self, String> {
         let wrong = "is no block of addresses, such as 10.0.0.0/8 or fd00::/8";
         let address = self::address(address).ok_or(wrong)?;
@@ -175,6 +228,16 @@ mod tests {
             ("fd00::/8", &["ws://[fdab::1]"], &["ws://[fe80::1]"]),
             ("[fd00::]/8", &["ws://[fdab::1]"], &["ws://[fe80::1]"]),
             ("localhost", &["ws://localhost:9"], &["ws://127.0.0.1", "ws://[::1]"]),
+            ("127.0.0.1.", &["ws://127.0.0.1", "ws://127.0.0.1.:81"], &["ws://127.0.0.2"]),
+            ("127.0.0.1.:81", &["ws://127.0.0.1:81"], &["ws://127.0.0.1"]),
+            ("::1:80", &["ws://[::1:80]:9"], &["ws://[::1]", "ws://[::1]:80"]),
+            ("[::1:80]", &["ws://[::1:80]"], &["ws://[::1]"]),
+            ("[::1]:80", &["ws://[::1]"], &["ws://[::1]:81", "ws://[::1:80]"]),
+            ("http://corp.example", &["ws://corp.example", "wss://a.corp.example:9"], &["ws://example"]),
+            ("HTTPS://corp.example:81/", &["ws://corp.example:81"], &["ws://corp.example"]),
+            ("ws://[::1]:81", &["ws://[::1]:81"], &["ws://[::1]"]),
+            ("http://10.1.2.3/", &["ws://10.1.2.3"], &["ws://10.1.2.4"]),
+            ("192.168.", &["ws://192.168"], &["ws://192.168.0.1"]),
         ] {
             for url in inside {
                 assert!(has(list, url), "{url} is in {list:?}");
@@ -186,10 +249,32 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_that_may_mean_something_else_is_named_by_its_number() {
+        for (list, says) in [
+            ("a,::1:80", "its entry number 2 is taken for an IPv6 address without a port"),
+            ("fd00::1:8080", "write brackets, such as [fd00::1]:80"),
+            ("192.168.", "ends in a number and is no address"),
+            ("b 10", "its entry number 2 ends in a number"),
+        ] {
+            let bypass = Bypass::parse(list).expect(list);
+            let [doubt] = bypass.doubts() else { panic!("{list}: {:?}", bypass.doubts()) };
+            assert!(doubt.contains(says), "{list}: {doubt}");
+        }
+        let clear =
+            "::1 fd00::1 fe80::a:b [::1:80] [::1]:80 1:2:3:4:5:6:7:80 127.0.0.1 127.0.0.1. h2 10.0.0.0/8 *";
+        assert_eq!(Bypass::parse(clear).unwrap().doubts(), [""; 0]);
+    }
+
+    #[test]
     fn an_entry_that_can_not_be_read_is_named_by_its_number_and_not_repeated() {
         for (list, says) in [
             ("a,s3cret@b", "its entry number 2 is no host name"),
-            ("http://s3cret", "entry number 1 is no block of addresses"),
+            ("http://ann:s3cret@h", "a port that is not a number"),
+            ("http://ann@s3cret", "is no host name"),
+            ("http://h/s3cret", "entry number 1 is no block of addresses"),
+            ("s3cret+x://h", "entry number 1 is no block of addresses"),
+            ("*.10.1.2.3", "before the address 10.1.2.3"),
+            (".10.1.2.3", "before the address 10.1.2.3"),
             ("s3cret/8", "is no block of addresses"),
             ("10.0.0.0/33", "not 0 to 32"),
             ("10.0.0.0/", "not 0 to 32"),

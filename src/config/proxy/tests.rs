@@ -150,6 +150,16 @@ fn the_environment_says_which_way_and_the_log_which_variable() {
 }
 
 #[test]
+fn an_entry_that_may_mean_something_else_is_said_with_its_list() {
+    let variables = [("NO_PROXY", "h, ::1:80"), ("ALL_PROXY", "p")];
+    let ways = Proxy::from_env().no_proxy("10.").ways(&lookup(&variables)).unwrap();
+    let doubts: Vec<_> = ways.doubts().collect();
+    let [first, second] = &*doubts else { panic!("{doubts:?}") };
+    assert!(first.starts_with("In no_proxy, its entry number 1 ends in a number"), "{first}");
+    assert!(second.starts_with("In NO_PROXY, its entry number 2 is taken for an IPv6"), "{second}");
+}
+
+#[test]
 fn what_the_program_sets_comes_on_top_of_the_environment() {
     let variables = [("all_proxy", "http://bob:x@p"), ("NO_PROXY", "a")];
     let proxy = Proxy::from_env().login("ann", "p@ss").no_proxy("b");

@@ -75,6 +75,14 @@ impl Ways {
         self.past.iter().find(|(_, bypass)| bypass.has(endpoint))
     }
 
+    /// The entries of these lists that may mean something else than they match, a sentence each.
+    pub(crate) fn doubts(&self) -> impl Iterator<Item = String> {
+        self.past.iter().flat_map(|(variable, bypass)| {
+            let list = variable.as_deref().unwrap_or("no_proxy");
+            bypass.doubts().iter().map(move |doubt| format!("In {list}, {doubt}"))
+        })
+    }
+
     /// Which ways these servers are reached and why, a sentence each way.
     pub(crate) fn said(&self, servers: &[Endpoint]) -> Vec<String> {
         let mut ways: Vec<(String, Vec<&Endpoint>)> = Vec::new();
