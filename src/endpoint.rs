@@ -9,7 +9,8 @@ mod tests;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
-use crate::endpoint::authority::{credentials, split_host};
+pub(crate) use crate::endpoint::authority::{CUT, is_cut};
+use crate::endpoint::authority::{credentials, port_of, split_host};
 pub(crate) use crate::endpoint::percent::{LOGIN, decode};
 use crate::error::Error;
 
@@ -45,23 +46,21 @@ impl Endpoint {
         let Some((scheme, rest)) =
             url.split_once("://").filter(|(scheme, _)| !scheme.contains([':', '/', '?']))
         else {
-            return bad(format!(
-                "{}; it must start with ws:// or wss://, as in ws://example.com:80/path",
-                missing(url)
-            ));
+            return bad(missing(url));
         };
         let secure = match scheme.to_ascii_lowercase().as_str() {
             "ws" => false,
             "wss" => true,
+            "unix" => return bad(missing(url)),
             other if other.len() <= 8 && other.bytes().all(|b| b.is_ascii_alphanumeric()) => {
                 return bad(format!("its scheme is {other}://; it must start with ws:// or wss://"));
             }
             _ => return bad("it must start with ws:// or wss://".into()),
         };
-        if rest.contains('#') {
+        let (authority, resource) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        if resource.contains('#') {
             return bad(FRAGMENT.into());
         }
-        let (authority, resource) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         let (userinfo, authority) = match authority.rsplit_once('@') {
             Some((userinfo, authority)) => (credentials(userinfo)?, authority),
             None => (None, authority),
@@ -74,19 +73,13 @@ impl Endpoint {
         if let Some(at) = at {
             return bad(format!("a character outside ASCII at byte {at}; write it percent-encoded"));
         }
-        let (host, zone, port) = split_host(authority)?;
-        let port = match port {
-            None | Some("") => {
-                if secure {
-                    443
-                } else {
-                    80
-                }
+        let parsed = split_host(authority)
+            .and_then(|(host, zone, port)| Ok((host, zone, port_of(port, if secure { 443 } else { 80 })?)));
+        let (host, zone, port) = match parsed {
+            Err(Error::InvalidUrl { reason }) if is_cut(authority, resource) => {
+                return bad(format!("{reason}; {CUT}"));
             }
-            Some(digits) => match digits.parse() {
-                Ok(port) if port > 0 && digits.bytes().all(|b| b.is_ascii_digit()) => port,
-                _ => return bad("its port is not a number from 1 to 65535".into()),
-            },
+            parsed => parsed?,
         };
         Ok(Self { secure, host, zone, port, resource: absolute(resource), path: None, userinfo })
     }
@@ -104,9 +97,7 @@ impl Endpoint {
         let (path, resource) = rest.split_at(rest.find([':', '?']).unwrap_or(rest.len()));
         let path = decode(path, "the path of its socket")?;
         if !path.starts_with('/') || path.contains(char::is_control) {
-            return bad(
-                "its socket has no absolute path; write ws+unix:/path/of/the/socket:/resource, as in ws+unix:/run/app.sock:/feed",
-            );
+            return bad(&format!("its socket has no absolute path; {PATH}"));
         }
         if !resource.is_ascii() {
             return bad("a character outside ASCII behind the path of its socket; write it percent-encoded");
@@ -186,6 +177,9 @@ impl fmt::Debug for Endpoint {
     }
 }
 
+const PATH: &str =
+    "write ws+unix:/path/of/the/socket:/resource, as in ws+unix:/run/app.sock:/feed, or wss+unix: for TLS";
+
 const FRAGMENT: &str = "it has a fragment (#…), which a WebSocket URL must not have; write %23 for a '#'";
 
 /// Whether a URL of a Unix socket is for TLS, and what follows its scheme. Node's ws and Bun know this scheme.
@@ -203,16 +197,21 @@ fn absolute(resource: &str) -> Box<str> {
     if resource.starts_with('/') { resource.into() } else { format!("/{resource}").into() }
 }
 
-/// What is missing in a URL that does not begin with a scheme and `://`.
-fn missing(url: &str) -> &'static str {
+/// What is missing in a URL that does not begin with a scheme of ours and `://`.
+fn missing(url: &str) -> String {
     let begins = |start: &str| url.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start));
-    if url.starts_with("//") {
+    let what = if begins("unix:") {
+        return format!("its scheme is unix:, which says nothing of WebSocket; {PATH}");
+    } else if url.starts_with("//") {
         "it has no scheme in front of its '//'"
+    } else if url.starts_with('/') {
+        return format!("it is a path without a scheme; if it is that of a Unix socket, {PATH}");
     } else if begins("ws:") || begins("wss:") {
         "it has no '//' behind its scheme"
     } else if begins("ws//") || begins("wss//") {
         "it has no ':' behind its scheme"
     } else {
         "it has no scheme"
-    }
+    };
+    format!("{what}; it must start with ws:// or wss://, as in ws://example.com:80/path")
 }

@@ -12,7 +12,7 @@ use data_encoding::BASE64;
 use crate::config::TlsConfig;
 pub(crate) use crate::config::proxy::ways::Ways;
 use crate::config::tls::MISSING;
-use crate::endpoint::{Endpoint, LOGIN, decode};
+use crate::endpoint::{CUT, Endpoint, LOGIN, decode, is_cut};
 use crate::error::Error;
 use crate::secrets::{Secrets, shown_name};
 
@@ -86,7 +86,8 @@ const LONGEST: usize = 255;
 
 impl Proxy {
     /// A proxy with this URL: `scheme://user:password@host:port`. Without a scheme it is `http`, and user and password may
-    /// be left out, and are percent-encoded.
+    /// be left out. Of their characters, `/`, `?`, `#` and `%` must be percent-encoded, and others may be;
+    /// [`login`](Self::login) takes them as they are.
     ///
     /// | scheme | the proxy | default port |
     /// |---|---|---|
@@ -363,6 +364,9 @@ fn parse(url: &str) -> Result<(Scheme, Endpoint, Option<Login>), String> {
         _ => return Err(format!("its scheme is an unknown one; {SCHEMES}")),
     };
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if is_cut(authority, path) {
+        return Err(format!("it has an '@' behind its host and port; {CUT}"));
+    }
     let (userinfo, authority) = match authority.rsplit_once('@') {
         Some((userinfo, authority)) => (Some(userinfo), authority),
         None => (None, authority),

@@ -6,6 +6,26 @@ use crate::endpoint::names;
 use crate::endpoint::percent::{LOGIN, decode};
 use crate::error::Error;
 
+/// What to do about a URL that [`is_cut`].
+pub(crate) const CUT: &str =
+    "if a '/', '?' or '#' in front of its '@' is one of the user name or password, write %2F, %3F or %23";
+
+/// Whether host and port may have been cut short by a character of a user name or password that is not percent-encoded.
+/// `behind` is what follows them.
+pub(crate) fn is_cut(authority: &str, behind: &str) -> bool {
+    !authority.contains('@') && behind.contains('@')
+}
+
+pub(super) fn port_of(digits: Option<&str>, default: u16) -> Result<u16, Error> {
+    match digits.unwrap_or_default() {
+        "" => Ok(default),
+        digits => match digits.parse() {
+            Ok(port) if port > 0 && digits.bytes().all(|b| b.is_ascii_digit()) => Ok(port),
+            _ => Err(Error::InvalidUrl { reason: "its port is not a number from 1 to 65535".into() }),
+        },
+    }
+}
+
 /// Host, zone and port.
 type Authority<'a> = (Box<str>, Option<Box<str>>, Option<&'a str>);
 

@@ -6,8 +6,8 @@ pub(crate) const LOGIN: &str = "its user name or password";
 
 /// Undoes the percent-encoding of a part of the URL.
 pub(crate) fn decode(encoded: &str, part: &str) -> Result<Box<str>, Error> {
-    let bad =
-        || Error::InvalidUrl { reason: format!("{part} is not percent-encoded as it should be").into() };
+    let wrong = |why| Error::InvalidUrl { reason: format!("{part} {why}").into() };
+    let bad = || wrong("has a '%' without two hexadecimal digits behind it; write %25 for a '%'");
     let mut bytes = Vec::with_capacity(encoded.len());
     let mut rest = encoded.as_bytes();
     while let [first, tail @ ..] = rest {
@@ -21,5 +21,5 @@ pub(crate) fn decode(encoded: &str, part: &str) -> Result<Box<str>, Error> {
             bytes.push(*first);
         }
     }
-    String::from_utf8(bytes).map(Into::into).map_err(|_| bad())
+    String::from_utf8(bytes).map(Into::into).map_err(|_| wrong("is not UTF-8 once it is percent-decoded"))
 }

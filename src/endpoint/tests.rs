@@ -39,7 +39,7 @@ fn a_unix_socket_stands_in_front_of_the_resource() {
     for bad in ["ws+unix:", "ws+unix:run/app.sock", "ws+unix://host/run/app.sock", "ws+unix:/run/%0A"] {
         assert!(Endpoint::parse(bad).unwrap_err().to_string().contains("absolute path"), "{bad}");
     }
-    assert!(Endpoint::parse("ws+unix:/run/%zz").unwrap_err().to_string().contains("percent-encoded"));
+    assert!(Endpoint::parse("ws+unix:/run/%zz").unwrap_err().to_string().contains("write %25"));
     assert!(Endpoint::parse("ws+unix:/run/a:/ü").unwrap_err().to_string().contains("outside ASCII"));
     assert_eq!(parsed("ws+unix:/run/ü:/x").0, "unix:/run/ü");
     assert!(Endpoint::parse("ws+unix:/run/a#b").unwrap_err().to_string().contains("fragment"));
@@ -85,6 +85,9 @@ fn userinfo_is_sent_only_where_there_is_any() {
     assert_eq!(userinfo("ws://bob@h").as_deref(), Some("bob:"));
     assert_eq!(userinfo("ws://:pw@h").as_deref(), Some(":pw"));
     assert_eq!(userinfo("ws://bob:p:w%3A@h").as_deref(), Some("bob:p:w:"));
+    assert_eq!(userinfo("ws://bob:p@w@h").as_deref(), Some("bob:p@w"), "the last '@' ends it");
+    assert_eq!(userinfo("ws://bob:p%2F%3F%23%40%25@h").as_deref(), Some("bob:p/?#@%"));
+    assert_eq!(userinfo("ws://h:1/bob:p@w"), None, "it stands in the path");
 }
 
 #[test]
@@ -150,7 +153,18 @@ fn a_bad_url_says_what_is_wrong_and_repeats_no_secret() {
         ("ws://h:0", "port"),
         ("ws://h:99999", "port"),
         ("ws://h:+80", "port"),
-        ("ws://user:s3cret/@h", "port"),
+        ("ws://user:s3cret/@h", "the user name or password, write %2F, %3F or %23"),
+        ("ws://user:s3c/ret@h:1/x", "the user name or password, write %2F, %3F or %23"),
+        ("ws://user:s3cret?@h", "the user name or password, write %2F, %3F or %23"),
+        ("ws://user:s3cret#@h", "write %23 for a '#'"),
+        ("ws://h:s3cret/x@y", "its port is not a number from 1 to 65535; if a '/', '?' or '#' in front of"),
+        ("ws:///s3cret:x@h", "the user name or password, write %2F, %3F or %23"),
+        ("ws://user:s3cret%@h", "has a '%' without two hexadecimal digits behind it; write %25 for a '%'"),
+        ("ws://user:s3cret%FF@h", "its user name or password is not UTF-8"),
+        ("ws://h:s3cret/x", "port"),
+        ("unix:/run/s3cret", "its scheme is unix:, which says nothing of WebSocket; write ws+unix:/path"),
+        ("UNIX:///run/s3cret", "its scheme is unix:, which says nothing of WebSocket; write ws+unix:/path"),
+        ("/run/s3cret", "if it is that of a Unix socket, write ws+unix:/path"),
         ("ws://h#s3cret", "fragment"),
         ("ws://h/x#s3cret", "fragment"),
         ("ws://::1", "brackets"),
@@ -165,8 +179,8 @@ fn a_bad_url_says_what_is_wrong_and_repeats_no_secret() {
         ("ws://us%3Aer:s3cret@h", "user name has a colon (%3A)"),
         ("ws://us%3As3cret@h", "user name has a colon (%3A)"),
         ("ws://user:s3cret%0A@h", "control character"),
-        ("ws://b%zz@h", "percent"),
-        ("ws://b%4@h", "percent"),
+        ("ws://b%zz@h", "write %25"),
+        ("ws://b%4@h", "write %25"),
         ("ws://bücher.example/s3cret/ü", "a character outside ASCII at byte 28; write it percent-encoded"),
         ("ws://h?s3cret=ü", "a character outside ASCII at byte 14; write it percent-encoded"),
         ("ws://ü:s3cret@h", "a character outside ASCII at byte 5; write it percent-encoded"),

@@ -39,6 +39,7 @@ fn a_login_is_decoded_and_one_that_is_given_replaces_it() {
     let headers = |proxy: &Proxy| via(proxy).headers;
     let basic = |value: &str| vec![("Proxy-Authorization".to_owned(), format!("Basic {value}"))];
     assert_eq!(headers(&Proxy::new("http://ann:p%40ss@h")), basic("YW5uOnBAc3M="));
+    assert_eq!(headers(&Proxy::new("http://ann:p@ss@h")), basic("YW5uOnBAc3M="));
     assert_eq!(headers(&Proxy::new("http://ann@h")), basic("YW5uOg=="));
     assert_eq!(headers(&Proxy::new("http://bob:x@h").login("ann", "p@ss")), basic("YW5uOnBAc3M="));
     assert_eq!(headers(&Proxy::new("http://:@h")), []);
@@ -64,12 +65,16 @@ fn a_proxy_that_can_not_be_used_is_an_error_that_says_why_and_shows_no_credentia
         (Proxy::new("http://ann:s3cret@"), "it has no host"),
         (Proxy::new("http://h:0"), "its port is not a number from 1 to 65535"),
         (Proxy::new("http://h:s3cret"), "its port is not a number from 1 to 65535"),
-        (Proxy::new("http://ann:s3c/ret@h"), "its port is not a number"),
+        (Proxy::new("http://ann:s3c/ret@h:1"), "the user name or password, write %2F, %3F or %23"),
+        (Proxy::new("http://ann:s3c?ret@h:1"), "the user name or password, write %2F, %3F or %23"),
+        (Proxy::new("http://ann:s3c#ret@h:1"), "the user name or password, write %2F, %3F or %23"),
+        (Proxy::new("ann:1/s3cret@h:1"), "the user name or password, write %2F, %3F or %23"),
+        (Proxy::new("socks5://ann:s3cret%@h"), "write %25 for a '%'"),
         (Proxy::new("http://h/s3cret"), "something follows its host and port"),
         (Proxy::new("http://h?s3cret"), "something follows its host and port"),
         (Proxy::new("http://h#s3cret"), "something follows its host and port"),
         (Proxy::new("http://::1"), "brackets"),
-        (Proxy::new("http://ann:s3cret%4@h"), "not percent-encoded as it should be"),
+        (Proxy::new("http://ann:s3cret%4@h"), "write %25 for a '%'"),
         (Proxy::new("http://us%3Aer:s3cret@h"), "its user name has a colon"),
         (Proxy::new("http://user:s3cret%0D@h"), "a control character, which Basic"),
         (Proxy::new("h").login("us:er", "s3cret"), "its user name has a colon"),
