@@ -23,6 +23,7 @@ pub use crate::config::choices::{
 };
 pub use crate::config::heartbeat::HeartbeatConfig;
 pub use crate::config::network::NetworkConfig;
+pub(crate) use crate::config::network::SHORTEST_ATTEMPT_DELAY;
 pub use crate::config::proxy::Proxy;
 pub use crate::config::reconnect::ReconnectConfig;
 pub(crate) use crate::config::servers::checked_servers;

@@ -128,6 +128,17 @@ fn an_address_that_does_not_answer_costs_no_more_than_the_attempt_delay() {
     assert!(client.close().is_empty());
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_delay_longer_than_the_attempt_does_not_keep_the_second_address_from_being_tried() {
+    let (full, server) = (full::Full::listen(), Server::echo());
+    let (addresses, config) = ([full.address, server.address()], config("ws://h").connect_timeout(2000 * MS));
+    let config = config.network(network().attempt_delay(FOR_EVER));
+    let client = Client::builder(config).resolver(move |_, _| Ok(addresses.into())).connect().unwrap();
+    assert_eq!(address(&client), server.address());
+    assert!(client.close().is_empty());
+}
+
 /// How many connections to this address wait for its answer.
 #[cfg(target_os = "linux")]
 fn waiting_for(address: SocketAddr) -> usize {

@@ -35,7 +35,8 @@ pub struct NetworkConfig {
     /// of the other family are left out. Default `None`: the system chooses.
     pub local_address: Option<IpAddr>,
     /// How long an address may take before the next one is tried beside it. At least 10 ms; RFC 8305 recommends 100 ms to
-    /// 2 s. Default 250 ms.
+    /// 2 s. It is shorter if the attempt has not so much time left: of a host with two addresses, the second is tried after
+    /// half of the time at the latest, of one with three, each after a third. Default 250 ms.
     pub attempt_delay: Duration,
     /// How long the connection must be idle before the system probes it (`SO_KEEPALIVE`), in whole seconds: 1 s to
     /// 32,767 s. Heartbeats notice a dead peer sooner; probes keep a middlebox from forgetting a line without heartbeats.
@@ -63,7 +64,7 @@ setters!(NetworkConfig {
 });
 
 /// RFC 8305, section 5: "this delay MUST NOT be less than 10 milliseconds".
-const SHORTEST_ATTEMPT_DELAY: Duration = Duration::from_millis(10);
+pub(crate) const SHORTEST_ATTEMPT_DELAY: Duration = Duration::from_millis(10);
 
 /// What Linux takes. Other systems take more.
 const KEEPALIVE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(32_767);

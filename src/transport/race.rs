@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::config::SHORTEST_ATTEMPT_DELAY;
 use crate::logging::LOG;
 
 /// What an attempt does next.
@@ -37,6 +38,13 @@ const MOST_AT_ONCE: usize = 16;
 
 /// How long an address keeps its place when others wait for it. The system repeats a lost SYN after 1 s.
 const LEAST_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The delay before the next of `count` addresses, so that each of those that may be under way at once begins in the time
+/// that is left, however long the setting is.
+pub(crate) fn delay(setting: Duration, left: Duration, count: usize) -> Duration {
+    let count = u32::try_from(count.clamp(1, MOST_AT_ONCE)).unwrap_or(1);
+    setting.min((left / count).max(SHORTEST_ATTEMPT_DELAY))
+}
 
 impl Race {
     pub(crate) fn new(order: Vec<SocketAddr>, delay: Duration) -> Self {
@@ -157,6 +165,22 @@ mod tests {
         let failures: Vec<_> =
             race.into_failures(start).iter().map(|(address, error)| (address.port(), error.kind())).collect();
         assert_eq!(failures, [(2, io::ErrorKind::ConnectionRefused), (1, io::ErrorKind::HostUnreachable)]);
+    }
+
+    #[test]
+    fn a_delay_that_is_longer_than_the_attempt_leaves_each_address_its_share() {
+        let second = Duration::from_secs(1);
+        for (setting, left, count, expected) in [
+            (DELAY, 10 * second, 2, DELAY),
+            (DELAY, 10 * second, 1000, DELAY),
+            (Duration::MAX, 10 * second, 2, 5 * second),
+            (20 * second, 10 * second, 5, 2 * second),
+            (DELAY, second / 5, 2, second / 10),
+            (DELAY, Duration::ZERO, 2, SHORTEST_ATTEMPT_DELAY),
+            (DELAY, second, 0, DELAY),
+        ] {
+            assert_eq!(delay(setting, left, count), expected, "{setting:?} {left:?} {count}");
+        }
     }
 
     #[test]

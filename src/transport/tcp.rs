@@ -15,7 +15,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{AddressErrors, Error};
 use crate::logging::LOG;
 use crate::transport::addresses::{Sorted, sort};
-use crate::transport::race::{Race, Step};
+use crate::transport::race::{Race, Step, delay};
 use crate::transport::stream::Stream;
 use crate::transport::wire::Wire;
 use crate::transport::{Attempt, Settings, system};
@@ -35,7 +35,8 @@ pub(crate) fn connect(
 ) -> Result<(Wire, SocketAddr), Error> {
     let (network, failed) = (&settings.config.network, &settings.failed);
     let Sorted { order, left_out } = sort(addresses, network, &failed.recent(attempt.now()));
-    let mut race = Race::new(order, network.attempt_delay);
+    let delay = delay(network.attempt_delay, attempt.time_left(), order.len());
+    let mut race = Race::new(order, delay);
     // However it ends, the others are closed with this list.
     let mut racers = Vec::new();
     let end = run(&mut race, &mut racers, network, attempt);
