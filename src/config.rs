@@ -117,10 +117,13 @@ pub struct ConnectionConfig {
     pub redirects: u32,
     /// The settings of TLS for `wss://`: other roots, a client certificate, a fingerprint. Default: the system's roots.
     pub tls: TlsConfig,
-    /// Which addresses of a host are tried, from where, and how the sockets are set.
+    /// Which addresses of a host are tried, from where, and how the sockets are set. It concerns neither a Unix socket nor the
+    /// stream of a [`connector`](crate::Builder::connector).
     pub network: NetworkConfig,
     /// The proxy to go through: one that the program names, or what the environment says. Default `None`: straight to the
-    /// server, whatever the environment says.
+    /// server, whatever the environment says. A server on a Unix socket (`ws+unix:`) is on this machine, and is reached
+    /// without the proxy, also by a client whose other servers are reached through it. With a
+    /// [`connector`](crate::Builder::connector), that one opens the stream to the proxy.
     ///
     /// ```
     /// use tautline::{ConnectionConfig, Proxy};

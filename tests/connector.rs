@@ -125,6 +125,7 @@ mod unix {
     use std::path::PathBuf;
     use std::thread;
 
+    use tautline::{NetworkConfig, Proxy};
     use tungstenite::WebSocket;
     use tungstenite::protocol::Role;
 
@@ -203,6 +204,19 @@ mod unix {
             client.send("end").unwrap();
             eventually("the next connection", || client.stats().connects == n + 1);
         }
+        assert!(client.close().is_empty());
+    }
+
+    #[test]
+    fn neither_a_proxy_nor_the_network_nor_a_connector_concerns_a_unix_socket() {
+        let (socket, nobody) = (Socket::new("straight"), common::Nobody::new());
+        socket.echo();
+        let network = NetworkConfig::default().local_address([192, 0, 2, 1].into());
+        let proxy = Proxy::new(nobody.address().to_string());
+        let config = quick(&socket.url("/")).proxy(proxy).network(network);
+        let builder = Client::builder(config).connector(|to| panic!("it was to connect to {}", to.host));
+        let client = builder.connect().unwrap();
+        assert!(client.recv_timeout(LONG).is_ok());
         assert!(client.close().is_empty());
     }
 

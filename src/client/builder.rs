@@ -111,7 +111,8 @@ impl Builder {
     /// meanwhile abandons the call, and no other attempt is made while the call still runs. An error is that of the attempt:
     /// [`Error::Connect`]. If it panics, the attempt has failed. The settings of the
     /// [`network`](field@ConnectionConfig::network) and the [`resolver`](Self::resolver) do not apply. A URL with the scheme
-    /// `ws+unix` needs no connector, and does not call it.
+    /// `ws+unix` needs no connector, and does not call it. The [`Stream`] must not block: `Stream::new` says on which threads
+    /// it is called.
     ///
     /// ```no_run
     /// # use std::net::TcpStream;

@@ -15,6 +15,10 @@ use crate::error::Error;
 /// others are closed. IPv6 and IPv4 take turns in the order. An address that failed goes last for the next ten minutes, or
 /// until an attempt at it succeeds.
 ///
+/// With a proxy, these are the settings of the connection to the proxy, and `family` also chooses the address of
+/// the server that a `socks5` proxy gets. They concern neither a Unix socket (`ws+unix:`) nor a
+/// stream that a [`connector`](crate::Builder::connector) opens.
+///
 /// ```
 /// use std::time::Duration;
 /// use tautline::{AddressFamily, ConnectionConfig, NetworkConfig};
