@@ -5,9 +5,13 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
+
+#[cfg(feature = "native-tls")]
+use mio::{Events, Interest, Poll, Token};
 
 use crate::common::{Server, eventually, read_head};
 
@@ -17,6 +21,7 @@ pub struct Tunnel {
     asked: Asked,
     made: Arc<AtomicUsize>,
     ended: Arc<AtomicUsize>,
+    panicked: Arc<AtomicBool>,
 }
 
 type Asked = Arc<Mutex<Vec<String>>>;
@@ -56,12 +61,18 @@ impl Tunnel {
     fn start(serve: impl Fn(TcpStream, &Mutex<Vec<String>>, &dyn Fn()) + Send + Sync + 'static) -> Self {
         let (asked, made, ended) =
             (Asked::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let panicked = Arc::<AtomicBool>::default();
         let (heard, opened, over) = (Arc::clone(&asked), Arc::clone(&made), Arc::clone(&ended));
+        let broken = Arc::clone(&panicked);
         let server = Server::start(move |_, client| {
-            serve(client, &heard, &|| _ = opened.fetch_add(1, SeqCst));
+            let served = || serve(client, &heard, &|| _ = opened.fetch_add(1, SeqCst));
+            // The panic has been printed; the test fails by it when the tunnel is dropped.
+            if catch_unwind(AssertUnwindSafe(served)).is_err() {
+                broken.store(true, SeqCst);
+            }
             over.fetch_add(1, SeqCst);
         });
-        Self { server, asked, made, ended }
+        Self { server, asked, made, ended, panicked }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -79,6 +90,13 @@ impl Tunnel {
     }
 }
 
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        let panicked = self.panicked.load(SeqCst) && !thread::panicking();
+        assert!(!panicked, "a thread of the proxy has panicked");
+    }
+}
+
 /// Passes everything on, both ways, until both sides have ended.
 fn splice(client: TcpStream, target: TcpStream) {
     fn pass(mut from: TcpStream, mut to: TcpStream) {
@@ -89,7 +107,7 @@ fn splice(client: TcpStream, target: TcpStream) {
     let (up, down) = (client.try_clone().unwrap(), target.try_clone().unwrap());
     let upward = thread::spawn(move || pass(up, target));
     pass(down, client);
-    let _ = upward.join();
+    upward.join().unwrap();
 }
 
 /// Passes on what is inside TLS, both ways, on one thread: a TLS stream can't be split.
@@ -97,14 +115,26 @@ fn splice(client: TcpStream, target: TcpStream) {
 fn unwrap(mut client: native_tls::TlsStream<TcpStream>, mut behind: TcpStream) {
     client.get_ref().set_nonblocking(true).unwrap();
     behind.set_nonblocking(true).unwrap();
+    let mut poll = Poll::new().unwrap();
+    let mut events = Events::with_capacity(2);
+    // Registered by a handle of its own each, which reports once when there is something to read, or room again.
+    let mut heard =
+        [client.get_ref(), &behind].map(|stream| mio::net::TcpStream::from_std(stream.try_clone().unwrap()));
+    for (token, stream) in heard.iter_mut().enumerate() {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        poll.registry().register(stream, Token(token), both).unwrap();
+    }
     let (mut up, mut down) = (Vec::new(), Vec::new());
     loop {
         let moved = pump(&mut client, &mut behind, &mut up)
             .and_then(|up| Ok(up | pump(&mut behind, &mut client, &mut down)?));
         match moved {
             Ok(true) => {}
-            // Both sides are quiet.
-            Ok(false) => thread::sleep(crate::common::MS / 4),
+            // Both sides are quiet, or full.
+            Ok(false) => match poll.poll(&mut events, None) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => panic!("{error}"),
+                _ => {}
+            },
             Err(_) => break,
         }
     }
