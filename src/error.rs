@@ -13,6 +13,7 @@ mod rejection;
 mod send;
 mod servers;
 mod source;
+mod tls;
 
 use std::error::Error as StdError;
 use std::io;
@@ -28,6 +29,7 @@ pub use crate::error::proxy::{ProxyError, ProxyErrorKind};
 pub use crate::error::reason::{CloseReason, DisconnectReason};
 pub use crate::error::rejection::Rejection;
 pub use crate::error::send::{SendError, SendErrorKind};
+pub use crate::error::tls::TlsErrorKind;
 use crate::message::Message;
 use crate::ticket::Tickets;
 
@@ -144,12 +146,15 @@ pub enum Error {
     /// The [`Proxy`](crate::Proxy) did not open the way to the server. A proxy that stalls is a
     /// [`ConnectTimeout`](Self::ConnectTimeout) in [`Phase::Proxy`].
     Proxy(Arc<ProxyError>),
-    /// The TLS handshake failed, or TLS could not be set up.
+    /// The TLS handshake with the server failed, or TLS could not be set up. TLS with a proxy fails with
+    /// [`Proxy`](Self::Proxy).
     #[non_exhaustive]
     Tls {
         /// Host and port.
         host: Box<str>,
-        /// What is wrong, and what to do.
+        /// What is wrong.
+        kind: TlsErrorKind,
+        /// The same in detail, and what to do.
         reason: Box<str>,
         /// The error of the TLS library or the operating system. The text uses clearer words where it has them.
         source: Cause,

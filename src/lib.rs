@@ -148,7 +148,7 @@ pub use config::{
 };
 pub use error::{
     AddressErrors, Cause, CloseFrame, Error, Phase, ProxyError, ProxyErrorKind, Rejection, SendError,
-    SendErrorKind,
+    SendErrorKind, TlsErrorKind,
 };
 pub use event::{CloseReason, DisconnectReason, Event, Ticket, Tickets, Undelivered};
 pub use handshake::{Handshake, ResponseHeaders, Timings};

@@ -30,7 +30,8 @@ pub struct ProxyError {
     pub kind: ProxyErrorKind,
     /// The same in detail, and what to do.
     pub reason: Box<str>,
-    /// The error of the operating system, or that of the attempt to reach the proxy.
+    /// The error of the operating system; with [`Unreachable`](ProxyErrorKind::Unreachable), the [`Error`](crate::Error) of
+    /// the attempt to reach the proxy. [`TlsErrorKind`](crate::TlsErrorKind) shows how to get at it.
     pub source: Option<Cause>,
     /// The answer of an HTTP proxy that refused.
     pub(crate) answer: Option<Rejection>,
@@ -51,7 +52,7 @@ pub struct ProxyError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProxyErrorKind {
-    /// The proxy itself was not reached: its name has no address, or it took no connection.
+    /// The proxy itself was not reached: its name has no address, it took no connection, or TLS with it failed.
     Unreachable,
     /// It wants a login, and none is set (HTTP 407 or 401; a SOCKS proxy takes no client without one).
     LoginRequired,

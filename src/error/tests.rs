@@ -225,6 +225,7 @@ pub(crate) fn every_error() -> Vec<Error> {
         errors.extend([
             Error::Tls {
                 host: host.clone(),
+                kind: TlsErrorKind::Other,
                 reason: format!("broke: {cause}").into(),
                 source: Arc::clone(&cause),
             },
@@ -238,7 +239,12 @@ pub(crate) fn every_error() -> Vec<Error> {
         ]);
     }
     let cause: Cause = Arc::new(Outer(io()));
-    errors.push(Error::Tls { host: host.clone(), reason: reason.clone(), source: Arc::clone(&cause) });
+    errors.push(Error::Tls {
+        host: host.clone(),
+        kind: TlsErrorKind::Expired,
+        reason: reason.clone(),
+        source: Arc::clone(&cause),
+    });
     errors.push(Error::Upgrade { host, reason, source: Some(cause) });
     let nested: Vec<_> = errors.iter().cloned().map(Arc::new).collect();
     for source in nested {

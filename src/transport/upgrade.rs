@@ -34,11 +34,7 @@ pub(crate) fn upgrade<T: Raw>(
     attempt: &mut impl Attempt<T>,
 ) -> Result<Upgraded, Error> {
     let key = generate_key();
-    let broken = |error: io::Error| Error::Upgrade {
-        host: target.endpoint.to_string().into(),
-        reason: tls::broken(&error, &target.endpoint, target.tls().0).into(),
-        source: Some(Arc::new(error)),
-    };
+    let broken = |error: io::Error| tls::broken(error, target);
     link.write_all(&request_head(target, &key)).and_then(|()| link.flush()).map_err(broken)?;
     let limit = target.settings.config.max_response_size;
     let mut answer = Vec::new();

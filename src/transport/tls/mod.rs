@@ -17,7 +17,7 @@ use crate::config::proxy::Via;
 use crate::config::tls::MISSING;
 use crate::config::{Pin, TlsBackend, TlsConfig};
 use crate::endpoint::Endpoint;
-use crate::error::Error;
+use crate::error::{Error, TlsErrorKind};
 use crate::transport::link::{Layer, Link};
 use crate::transport::tls::verdicts::{is_end, verdict};
 use crate::transport::wire::Wire;
@@ -168,8 +168,13 @@ impl<'a> Peer<'a> {
         Self { name, role: "the proxy", shown, plain, config: &via.tls, connector }
     }
 
-    fn failed(&self, reason: String, source: impl std::error::Error + Send + Sync + 'static) -> Error {
-        Error::Tls { host: self.shown.as_str().into(), reason: reason.into(), source: Arc::new(source) }
+    fn failed(
+        &self,
+        kind: TlsErrorKind,
+        reason: String,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Error {
+        Error::Tls { host: self.shown.as_str().into(), kind, reason: reason.into(), source: Arc::new(source) }
     }
 
     /// Compares the certificate that the peer has shown with those that it may have.
@@ -187,7 +192,7 @@ impl<'a> Peer<'a> {
                 format!("{role} has shown no certificate, but its fingerprint is pinned (TlsConfig::pin)")
             }
         };
-        Err(self.failed(reason, Said::new(&"no pin matches")))
+        Err(self.failed(TlsErrorKind::Pin, reason, Said::new(&"no pin matches")))
     }
 }
 
@@ -214,7 +219,7 @@ trait Secured: Layer {
 pub(crate) fn handshake(mut wire: Wire, peer: &Peer<'_>, attempt: &mut impl Attempt) -> Result<Link, Error> {
     let connector = attempt
         .uninterruptible("building the TLS connector", || peer.connector.get(peer.config))?
-        .map_err(|said| peer.failed(format!("TLS can't be set up: {said}"), said))?;
+        .map_err(|said| peer.failed(TlsErrorKind::Setup, format!("TLS can't be set up: {said}"), said))?;
     look_at_opening(&mut wire, peer)?;
     let mut step = connector.library.begin(&peer.name, wire);
     loop {
@@ -224,14 +229,15 @@ pub(crate) fn handshake(mut wire: Wire, peer: &Peer<'_>, attempt: &mut impl Atte
                 return Ok(Link::tls(stream));
             }
             Step::Failed(said) => {
-                let reason = match verdict(&said, peer.role, &peer.name) {
-                    Some(words) => words,
-                    None if is_end(&said) => {
-                        format!("{} ended the connection in the middle of the handshake", peer.role)
-                    }
-                    None => format!("the handshake failed: {said}"),
+                let (kind, reason) = match verdict(&said, peer.role, &peer.name) {
+                    Some(verdict) => verdict,
+                    None if is_end(&said) => (
+                        TlsErrorKind::Ended,
+                        format!("{} ended the connection in the middle of the handshake", peer.role),
+                    ),
+                    None => (TlsErrorKind::Other, format!("the handshake failed: {said}")),
                 };
-                return Err(peer.failed(reason, said));
+                return Err(peer.failed(kind, reason, said));
             }
             Step::Waiting(mut unfinished) => {
                 attempt.wait(unfinished.wire_mut(), None)?;
@@ -284,20 +290,20 @@ fn look_at_opening(wire: &mut Wire, peer: &Peer<'_>) -> Result<(), Error> {
     }
     let ended = format!("{} ended the connection instead of answering", peer.role);
     let mut opening = [0; SHOWN];
-    let (reason, source) = match wire.peek(&mut opening) {
-        Ok(0) => (ended, io::ErrorKind::UnexpectedEof.into()),
+    let (kind, reason, source) = match wire.peek(&mut opening) {
+        Ok(0) => (TlsErrorKind::Ended, ended, io::ErrorKind::UnexpectedEof.into()),
         Ok(n) if is_tls(&opening[..n]) => return Ok(()),
         Ok(n) => {
             let said = String::from_utf8_lossy(&opening[..n]);
             let reason = format!("{} answered {said:?}, which is not TLS", peer.role);
-            (reason.clone(), io::Error::new(io::ErrorKind::InvalidData, reason))
+            (TlsErrorKind::NotTls, reason.clone(), io::Error::new(io::ErrorKind::InvalidData, reason))
         }
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
             return Ok(());
         }
-        Err(error) => (ended, error),
+        Err(error) => (TlsErrorKind::Ended, ended, error),
     };
-    Err(peer.failed(format!("{reason}; {}", peer.plain), source))
+    Err(peer.failed(kind, format!("{reason}; {}", peer.plain), source))
 }
 
 /// Returns what is wrong with an answer to plain HTTP, if the answer is TLS.
@@ -306,13 +312,18 @@ pub(crate) fn instead(answer: &[u8], endpoint: &Endpoint) -> Option<String> {
     mixed_up.then(|| format!("it speaks TLS {}; use {}", place(endpoint), endpoint.with_scheme(true)))
 }
 
-/// Describes a connection that broke before the upgrade was answered. Over TLS, only then may the server report what it
+/// The error of a connection that broke before the upgrade was answered. Over TLS, only then may the server report what it
 /// requires.
-pub(crate) fn broken(error: &io::Error, endpoint: &Endpoint, config: &TlsConfig) -> String {
-    let said = Some(error).filter(|error| endpoint.secure && error.raw_os_error().is_none());
+pub(crate) fn broken(error: io::Error, target: &Target<'_>) -> Error {
+    let (endpoint, (config, _)) = (&target.endpoint, target.tls());
+    let host = endpoint.to_string().into();
+    let said = Some(&error).filter(|error| endpoint.secure && error.raw_os_error().is_none());
     match said.and_then(|error| verdict(error, SERVER, &config.name_for(endpoint.tls_name()))) {
-        Some(words) => format!("the connection broke: {words}"),
-        None => format!("the connection broke: {error}{}", hint(endpoint, config)),
+        Some((kind, reason)) => Error::Tls { host, kind, reason: reason.into(), source: Arc::new(error) },
+        None => {
+            let reason = format!("the connection broke: {error}{}", hint(endpoint, config)).into();
+            Error::Upgrade { host, reason, source: Some(Arc::new(error)) }
+        }
     }
 }
 

@@ -2,18 +2,27 @@
 
 use std::fmt;
 
-/// What a TLS library's error means in plain words, and what to do, if the error is a known one. `peer` is the server or the
-/// proxy, and `name` the one that was checked.
-pub(super) fn verdict(error: &(impl fmt::Display + fmt::Debug), peer: &str, name: &str) -> Option<String> {
+use crate::error::TlsErrorKind::{
+    self, ClientCertificate, Expired, NotYetValid, Other, Refused, Revoked, UnknownIssuer, Version, WrongName,
+};
+
+/// What a TLS library's error means, its kind and in plain words, with what to do, if the error is a known one. `peer` is the
+/// server or the proxy, and `name` the one that was checked.
+pub(super) fn verdict(
+    error: &(impl fmt::Display + fmt::Debug),
+    peer: &str,
+    name: &str,
+) -> Option<(TlsErrorKind, String)> {
     let said = said(error);
-    let known = VERDICTS.iter().find(|(signs, _)| signs.iter().any(|sign| said.contains(sign)));
-    known.map(|(_, words)| words.replace("{peer}", peer).replace("{host}", name))
+    let known = VERDICTS.iter().find(|(_, signs, _)| signs.iter().any(|sign| said.contains(sign)));
+    known.map(|(kind, _, words)| (*kind, words.replace("{peer}", peer).replace("{host}", name)))
 }
 
-/// The signs of each verdict, in lower case, and the words for it. The first match counts. OpenSSL reports texts. The
+/// The kind of each verdict, its signs in lower case, and the words for it. The first match counts. OpenSSL reports texts. The
 /// libraries of Windows and macOS report codes, and texts in the language of the machine.
-const VERDICTS: &[(&[&str], &str)] = &[
+const VERDICTS: &[(TlsErrorKind, &[&str], &str)] = &[
     (
+        ClientCertificate,
         &[
             "certificate required",
             "alert bad certificate",
@@ -34,6 +43,7 @@ const VERDICTS: &[(&[&str], &str)] = &[
          TlsConfig::identity",
     ),
     (
+        Expired,
         &[
             "certificate has expired",
             "certificate is expired",
@@ -45,16 +55,19 @@ const VERDICTS: &[(&[&str], &str)] = &[
         "{peer}'s certificate has expired; it has to be renewed there, unless this machine's clock is wrong",
     ),
     (
+        NotYetValid,
         &["certificate is not yet valid", "invalidcertificate(notvalidyet", "code: -67819", "code: -9815"],
         "{peer}'s certificate is not valid yet; is this machine's clock right?",
     ),
     (
         // Windows does not say which of the two it is.
+        Expired,
         &["code: -2146762495"],
         "{peer}'s certificate has expired or is not valid yet; it has to be renewed there, unless this machine's \
          clock is wrong",
     ),
     (
+        WrongName,
         &[
             "hostname mismatch",
             "ip address mismatch",
@@ -68,6 +81,7 @@ const VERDICTS: &[(&[&str], &str)] = &[
          TlsConfig::server_name",
     ),
     (
+        Revoked,
         &[
             "certificate revoked",
             "invalidcertificate(revoked",
@@ -79,11 +93,13 @@ const VERDICTS: &[(&[&str], &str)] = &[
     ),
     (
         // Rustls does not look for a root where an authority stands in the place of a server.
+        UnknownIssuer,
         &["self-signed certificate", "self signed certificate", "causedasendentity"],
         "{peer}'s certificate is self-signed, or its authority is; make it one that this system trusts, trust it with \
          TlsConfig::root, or trust its fingerprint alone, by TlsConfig::pin with danger_accept_invalid_certs",
     ),
     (
+        UnknownIssuer,
         &[
             "unable to get local issuer certificate",
             "unable to get issuer certificate",
@@ -101,6 +117,7 @@ const VERDICTS: &[(&[&str], &str)] = &[
          certificates in between; make it one that this system trusts, or trust its authority with TlsConfig::root",
     ),
     (
+        Version,
         &[
             "unsupported protocol",
             "alert protocol version",
@@ -118,17 +135,20 @@ const VERDICTS: &[(&[&str], &str)] = &[
     ),
     (
         // Until TLS 1.2 this alert stands for both, and no other for a certificate that is missing (RFC 5246, section 7.4.6).
+        Refused,
         &["alert handshake failure", "alertreceived(handshakefailure)"],
         "{peer} refused the handshake; if it wants a certificate of the client, set one by TlsConfig::identity, and \
          otherwise it and this system have no TLS version or cipher in common: one of them has to be updated, unless \
          TlsConfig::min_version is too high for {peer}",
     ),
     (
+        Other,
         &["unsupportedcertversion", "invalidcertificate(badsignature"],
         "rustls can't check {peer}'s certificate: it is of X.509 version 1, its key is too short, or its signature is \
          wrong; it has to be replaced there, or TlsBackend::NativeTls may take it",
     ),
     (
+        WrongName,
         &["unrecognized name", "unrecognisedname"],
         "{peer} knows no host of the name {host}; is it the right one?",
     ),
@@ -155,66 +175,88 @@ mod tests {
     #[test]
     fn the_verdict_of_each_library_is_put_into_words() {
         assert_eq!(verdict(&"something new", "the server", "h.example"), None);
-        for (said, words) in [
+        for (said, words, kind) in [
             // OpenSSL 1.1 and 3
             (
                 "certificate verify failed:ssl/statem/statem_clnt.c:1919: (certificate has expired)",
                 "has expired;",
+                Expired,
             ),
             (
                 "certificate verify failed:../ssl/statem/statem_clnt.c:2092: (certificate is not yet valid)",
                 "not valid yet;",
+                NotYetValid,
             ),
-            ("certificate verify failed: (hostname mismatch)", "not for the name h.example"),
-            ("certificate verify failed: (IP address mismatch)", "not for the name h.example"),
-            ("certificate verify failed: (self signed certificate)", "self-signed"),
-            ("certificate verify failed: (self-signed certificate in certificate chain)", "self-signed"),
+            ("certificate verify failed: (hostname mismatch)", "not for the name h.example", WrongName),
+            ("certificate verify failed: (IP address mismatch)", "not for the name h.example", WrongName),
+            ("certificate verify failed: (self signed certificate)", "self-signed", UnknownIssuer),
+            (
+                "certificate verify failed: (self-signed certificate in certificate chain)",
+                "self-signed",
+                UnknownIssuer,
+            ),
             (
                 "certificate verify failed: (unable to get local issuer certificate)",
                 "by nobody whom this system trusts",
+                UnknownIssuer,
             ),
-            ("certificate verify failed: (certificate revoked)", "was revoked"),
+            ("certificate verify failed: (certificate revoked)", "was revoked", Revoked),
             (
                 "error:0A00042E:SSL routines:ssl3_read_bytes:tlsv1 alert protocol version",
                 "no TLS version or cipher",
+                Version,
             ),
             (
                 "error:0A000410:SSL routines:ssl3_read_bytes:sslv3 alert handshake failure",
                 "if it wants a certificate of the client, set one by TlsConfig::identity, and otherwise",
+                Refused,
             ),
             (
                 "error:0A00045C:SSL routines:ssl3_read_bytes:tlsv13 alert certificate required",
                 "certificate of the client",
+                ClientCertificate,
             ),
             (
                 "error:0A000458:SSL routines:ssl3_read_bytes:tlsv1 unrecognized name",
                 "no host of the name h.example",
+                WrongName,
             ),
             // Windows, on a German machine
             (
                 "Os { code: -2146762495, message: \"Ein Zertifikat ist abgelaufen\" }",
                 "has expired or is not valid yet",
+                Expired,
             ),
-            ("Os { code: -2146762481, message: \"…\" }", "not for the name h.example"),
-            ("Os { code: -2146762487, message: \"…\" }", "by nobody whom this system trusts"),
-            ("Os { code: -2146893019, message: \"…\" }", "by nobody whom this system trusts"),
+            ("Os { code: -2146762481, message: \"…\" }", "not for the name h.example", WrongName),
+            ("Os { code: -2146762487, message: \"…\" }", "by nobody whom this system trusts", UnknownIssuer),
+            ("Os { code: -2146893019, message: \"…\" }", "by nobody whom this system trusts", UnknownIssuer),
             // macOS
-            ("Error { code: -67818, message: \"An expired certificate was detected.\" }", "has expired;"),
+            (
+                "Error { code: -67818, message: \"An expired certificate was detected.\" }",
+                "has expired;",
+                Expired,
+            ),
             (
                 "Error { code: -67602, message: \"A host name mismatch has occurred.\" }",
                 "not for the name h.example",
+                WrongName,
             ),
             (
                 "Error { code: -67843, message: \"The certificate was not trusted.\" }",
                 "by nobody whom this system trusts",
+                UnknownIssuer,
             ),
-            ("ssl3_read_bytes:sslv3 alert certificate revoked", "certificate of the client"),
+            (
+                "ssl3_read_bytes:sslv3 alert certificate revoked",
+                "certificate of the client",
+                ClientCertificate,
+            ),
             // Rustls
-            ("InvalidCertificate(Other(OtherError(UnsupportedCertVersion)))", "X.509 version 1"),
-            ("InvalidCertificate(BadSignature)", "its key is too short"),
+            ("InvalidCertificate(Other(OtherError(UnsupportedCertVersion)))", "X.509 version 1", Other),
+            ("InvalidCertificate(BadSignature)", "its key is too short", Other),
         ] {
-            let verdict = verdict(&said, "the server", "h.example").unwrap_or_default();
-            assert!(verdict.contains(words), "{said}: {verdict}");
+            let (found, verdict) = verdict(&said, "the server", "h.example").unwrap();
+            assert!(found == kind && verdict.contains(words), "{said}: {found:?}, {verdict}");
             assert!(!verdict.contains("code:") && !verdict.contains("routines"), "{verdict}");
         }
     }
@@ -233,9 +275,8 @@ mod tests {
             ("certificate verify failed: (hostname mismatch)", "not for the name h.example;"),
             ("tlsv1 unrecognized name", "no host of the name h.example;"),
         ] {
-            let verdict =
-                verdict(&said, "the server", Endpoint::parse("wss://h.example.").unwrap().tls_name())
-                    .unwrap_or_default();
+            let endpoint = Endpoint::parse("wss://h.example.").unwrap();
+            let (_, verdict) = verdict(&said, "the server", endpoint.tls_name()).unwrap();
             assert!(verdict.contains(words), "{verdict}");
         }
     }
