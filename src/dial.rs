@@ -140,7 +140,7 @@ impl Dialler {
     }
 
     /// Abandons the attempt. If its thread can be interrupted, that has ended when this returns. Returns why the addresses
-    /// of the host had not been reached, if there are several.
+    /// of the host had not been reached, if there are several, or that the connector has not returned.
     pub(crate) fn abandon(&mut self) -> Option<io::Error> {
         let thread = self.thread.as_ref()?;
         let shared = Arc::clone(&thread.shared);
@@ -148,8 +148,13 @@ impl Dialler {
         // If this fails, the thread ends at its next I/O readiness instead.
         let _ = shared.waker.wake();
         let calls = &self.calls;
+        let is_inside = calls.is_inside(shared::Thread::Dial);
         self.thread.take_if(|thread| calls.keeps(shared::Thread::Dial, &thread.handle).is_none());
-        shared.lock().unreached.take()
+        let mut state = shared.lock();
+        // No other call of this phase is uninterruptible.
+        let by_connector = is_inside && state.phase == Phase::Connect;
+        let stuck = || by_connector.then(|| io::Error::other("the application's connector has not returned"));
+        state.unreached.take().or_else(stuck)
     }
 
     /// The attempt has delivered its result: its thread is about to end.

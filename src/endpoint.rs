@@ -99,6 +99,13 @@ impl Endpoint {
         if !path.starts_with('/') || path.contains(char::is_control) {
             return bad(&format!("its socket has no absolute path; {PATH}"));
         }
+        #[cfg(unix)]
+        if path.len() > LONGEST_PATH {
+            let length = path.len();
+            return bad(&format!(
+                "the path of its socket has {length} bytes; this system takes {LONGEST_PATH} at most"
+            ));
+        }
         if !resource.is_ascii() {
             return bad("a character outside ASCII behind the path of its socket; write it percent-encoded");
         }
@@ -179,6 +186,11 @@ impl fmt::Debug for Endpoint {
 
 const PATH: &str =
     "write ws+unix:/path/of/the/socket:/resource, as in ws+unix:/run/app.sock:/feed, or wss+unix: for TLS";
+
+/// How many bytes the path of a Unix socket has at most. The system wants a zero behind it.
+#[cfg(unix)]
+const LONGEST_PATH: usize =
+    size_of::<libc::sockaddr_un>() - std::mem::offset_of!(libc::sockaddr_un, sun_path) - 1;
 
 const FRAGMENT: &str = "it has a fragment (#…), which a WebSocket URL must not have; write %23 for a '#'";
 

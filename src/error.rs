@@ -1,6 +1,7 @@
 //! Everything that can go wrong, in the user's words.
 
 mod addresses;
+mod advice;
 mod close_frame;
 mod debug;
 mod display;
@@ -150,7 +151,7 @@ pub enum Error {
     /// [`Proxy`](Self::Proxy).
     #[non_exhaustive]
     Tls {
-        /// Host and port.
+        /// Host and port, and the proxy, if the way there goes through one.
         host: Box<str>,
         /// What is wrong.
         kind: TlsErrorKind,
@@ -164,7 +165,7 @@ pub enum Error {
     /// The response to the upgrade is not that of a WebSocket server, or chooses no subprotocol that can be used.
     #[non_exhaustive]
     Upgrade {
-        /// Host and port.
+        /// Host and port, and the proxy, if the way there goes through one.
         host: Box<str>,
         /// What is wrong with the response.
         reason: Box<str>,
@@ -174,14 +175,14 @@ pub enum Error {
     /// The whole attempt took longer than `connect_timeout`.
     #[non_exhaustive]
     ConnectTimeout {
-        /// Host and port.
+        /// Host and port, and the proxy, if the way there goes through one.
         host: Box<str>,
         /// What the attempt was doing.
         phase: Phase,
         /// The configured timeout.
         after: Duration,
         /// Why each address could not be connected to ([`AddressErrors`]), if the host has several and the time was over
-        /// before one of them had answered.
+        /// before one of them had answered; or that the [`connector`](crate::Builder::connector) has not returned.
         source: Option<Arc<io::Error>>,
     },
     /// Each server of the list that could be tried has failed: see
@@ -357,7 +358,7 @@ pub enum Phase {
     Fetch,
     /// Looking up the host name.
     Resolve,
-    /// Waiting for the TCP connection. With a proxy, for that to the proxy.
+    /// Waiting for the connection. With a proxy, for that to the proxy.
     Connect,
     /// Waiting for the proxy to open a way to the server.
     Proxy,

@@ -199,7 +199,7 @@ fn a_timeout_of_tcp_lists_the_addresses_that_failed_and_those_that_were_silent()
         [nobody.address(), full.address]
     );
     assert!(lines[0].1.contains("refused") && lines[1].1.starts_with("no answer within "), "{lines:?}");
-    assert!(text.contains("while waiting for the TCP connection: none of its 2 addresses"), "{text}");
+    assert!(text.contains("while waiting for the connection: none of its 2 addresses"), "{text}");
 }
 
 #[cfg(target_os = "linux")]

@@ -68,7 +68,10 @@ fn connect_makes_one_attempt_and_says_why_it_failed() {
 
     let unknown = |_: &str, _| Err(std::io::Error::other("no such host"));
     let error = Client::builder("ws://gateway.invalid").resolver(unknown).connect().unwrap_err();
-    assert_eq!(error.to_string(), "looking up gateway.invalid: no such host");
+    assert_eq!(
+        error.to_string(),
+        "looking up gateway.invalid: no such host; check the name, and that this machine is online"
+    );
 
     let server = Server::start(|_, stream| {
         answer("HTTP/1.1 403 Forbidden\r\nX-Id: 7\r\nContent-Length: 13\r\n\r\ntoken expired")(stream);
@@ -117,7 +120,12 @@ fn a_server_that_does_not_answer_at_all_is_a_timeout_of_tcp() {
     let config = config(&format!("ws://{}", full.address)).connect_timeout(STALL);
     let error = Client::connect(config).unwrap_err();
     assert!(matches!(error, Error::ConnectTimeout { phase: Phase::Connect, .. }), "{error:?}");
-    assert!(error.to_string().contains("while waiting for the TCP connection"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("while waiting for the connection; check the address, and that no firewall"),
+        "{error}"
+    );
 }
 
 #[test]

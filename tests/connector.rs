@@ -82,7 +82,7 @@ fn the_error_of_a_connector_is_that_of_the_attempt_and_the_next_one_follows() {
     assert_eq!(
         failures,
         [
-            "connecting to device.internal:81: the modem is off",
+            "connecting to device.internal:81: the application's connector failed: the modem is off",
             "the application's connector callback panicked"
         ]
     );
@@ -98,7 +98,11 @@ fn a_connector_that_does_not_return_is_left_behind_and_named() {
     });
     let error = builder.connect().unwrap_err();
     assert!(matches!(error, Error::ConnectTimeout { .. }), "{error}");
-    assert!(error.to_string().contains("device.internal:81 timed out after 50ms"), "{error}");
+    assert_eq!(
+        error.to_string(),
+        "connecting to device.internal:81 timed out after 50ms while waiting for the connection: the application's \
+         connector has not returned"
+    );
     drop(release);
 }
 
@@ -226,11 +230,46 @@ mod unix {
         let error = Client::connect(socket.url("/")).unwrap_err();
         let shown = format!("connecting to unix:{}: No such file or directory", socket.path().display());
         assert!(error.to_string().starts_with(&shown), "{error}");
+        assert!(error.to_string().ends_with("; check the path, and that the server runs"), "{error}");
         let client = Client::start(quick(&socket.url("/"))).unwrap();
         let (reason, _) = wait_for(&client, disconnected);
         assert!(reason.to_string().starts_with(&shown), "{reason}");
         socket.echo();
         client.wait_ready(LONG).unwrap();
+    }
+
+    #[test]
+    fn a_unix_socket_where_nobody_listens_says_so() {
+        let socket = Socket::new("nobody");
+        drop(std::os::unix::net::UnixListener::bind(socket.path()).unwrap());
+        let error = Client::connect(socket.url("/")).unwrap_err().to_string();
+        let begin = format!("connecting to unix:{}: ", socket.path().display());
+        assert!(
+            error.starts_with(&begin) && error.ends_with("; check that the server runs and listens there"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_path_of_a_unix_socket_has_its_longest_length_and_a_longer_one_is_refused_at_once() {
+        let socket = Socket::new("long");
+        // The longest path that the system takes, beginning with a short one.
+        let base = socket.path().display().to_string();
+        let path = |length: usize| format!("{base}{}", "x".repeat(length - base.len()));
+        let longest = (base.len()..200)
+            .take_while(|length| std::os::unix::net::SocketAddr::from_pathname(path(*length)).is_ok())
+            .last()
+            .unwrap();
+        let fits = Client::connect(format!("ws+unix:{}", path(longest))).unwrap_err();
+        assert!(matches!(fits, Error::Connect { .. }), "{fits:?}");
+        let error = Client::start(format!("ws+unix:{}", path(longest + 1))).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "the URL can't be used: the path of its socket has {} bytes; this system takes {longest} at most",
+                longest + 1
+            )
+        );
     }
 
     #[test]
@@ -410,8 +449,7 @@ mod unix {
             .connector(move |_| std::fs::File::create(&path).map(|file| Stream::new(File(file))))
             .connect()
             .unwrap_err();
-        let says =
-            "connecting to device.internal:80: the system can't wait for the stream of the connector: ";
+        let says = "connecting to device.internal:80: the system can't wait for the stream of the application's connector: ";
         assert!(error.to_string().starts_with(says), "{error}");
     }
 }

@@ -268,7 +268,8 @@ fn failures() -> Vec<Failure> {
             b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nsoon",
             TargetUnreachable,
             Retry::Backoff,
-            "the proxy {p} did not reach {t}: it answered 503 Busy: \"soon\"",
+            "the proxy {p} did not reach {t}: it answered 503 Busy: \"soon\"; check host and port, and that the \
+             server runs",
         ),
         (
             "http",
@@ -314,7 +315,8 @@ fn failures() -> Vec<Failure> {
             b"\x05\x00\x05\x05\x00\x01\0\0\0\0\0\0",
             TargetUnreachable,
             Retry::Backoff,
-            "the proxy {p} did not reach {t}: the host refused the connection (SOCKS reply 5)",
+            "the proxy {p} did not reach {t}: the host refused the connection (SOCKS reply 5); check host and \
+             port, and that the server runs",
         ),
         (
             "socks5h",
@@ -363,7 +365,9 @@ fn a_proxy_that_is_not_there_is_named_and_found_again_when_it_is() {
     let no_host = |_: &str, _| Err(std::io::Error::other("no such host"));
     let error = Client::builder(by_name).resolver(no_host).connect().unwrap_err();
     assert!(
-        error.to_string().ends_with("can't be reached: looking up proxy.invalid: no such host"),
+        error
+            .to_string()
+            .contains("can't be reached: looking up proxy.invalid: no such host; check the name"),
         "{error}"
     );
 
@@ -448,10 +452,42 @@ fn a_proxy_that_stalls_is_named_by_the_timeout() {
             error.to_string(),
             format!(
                 "connecting to gateway.invalid:80 through the proxy {} timed out after 1s while waiting for the proxy to \
-                 open a way to the server",
+                 open a way to the server; check the scheme of its URL: http, https, socks5 or socks5h",
                 silent.address()
             )
         );
+    }
+}
+
+#[test]
+fn what_fails_behind_an_open_tunnel_names_the_proxy_on_the_way() {
+    let silent = |mut stream: TcpStream| {
+        while std::io::Read::read(&mut stream, &mut [0; 512]).is_ok_and(|n| n > 0) {}
+    };
+    let refuses = Server::start(|_, stream| common::answer("HTTP/1.1 403 No\r\n\r\n")(stream));
+    let nonsense = Server::start(move |_, mut stream| {
+        let _ = stream.write_all(b"SSH-2.0-x\r\n");
+        silent(stream);
+    });
+    let stalls = Server::start(move |_, stream| silent(stream));
+    let tunnel = Tunnel::http(None);
+    let mut cases = vec![
+        (hidden(&refuses), " answered 403 No to the WebSocket upgrade; "),
+        (hidden(&nonsense), " did not answer the WebSocket upgrade as it should: it is not HTTP/1.1; "),
+        (hidden(&stalls), " timed out after 500ms while waiting for the server's answer to the upgrade; "),
+    ];
+    if cfg!(feature = "native-tls") {
+        let over_tls = |server: &Server| hidden(server).replace("ws:", "wss:");
+        cases.push((over_tls(&nonsense), ": the server answered \"SSH-2.0-x\\r\\n\", which is not TLS; "));
+        cases.push((over_tls(&stalls), " timed out after 500ms while in the TLS handshake; "));
+    }
+    for (url, says) in cases {
+        let config = through(&url, Proxy::new(tunnel.address().to_string()));
+        let error =
+            Client::connect(config.connect_timeout(Duration::from_millis(500))).unwrap_err().to_string();
+        let (_, host) = url.split_once("//").unwrap();
+        let says = format!("{host} through the proxy {}{says}", tunnel.address());
+        assert!(error.contains(&says), "{error}");
     }
 }
 

@@ -380,6 +380,8 @@ fn plain_to_a_port_that_speaks_tls_says_so_and_what_to_do() {
     }
 }
 
+const ENDED: &str = "ended the connection instead of answering";
+
 fn tls_to_a_port_that_speaks_plain_says_so_and_what_to_do(backend: TlsBackend) {
     let answers = |answer: &'static [u8]| {
         raw(move |mut stream| {
@@ -387,7 +389,6 @@ fn tls_to_a_port_that_speaks_plain_says_so_and_what_to_do(backend: TlsBackend) {
             stream.write_all(answer).unwrap();
         })
     };
-    const ENDED: &str = "ended the connection instead of answering";
     let speaks_first = BareServer::start(|_, mut stream| {
         stream.write_all(b"SSH-2.0-OpenSSH_9.9\r\n").unwrap();
         let _ = stream.read(&mut [0; 4096]);

@@ -42,8 +42,8 @@ pub(super) fn run(data: &[u8]) {
     if pause.is_zero() {
         assert_eq!(whole, cut, "it depends on how the answer is cut");
         if let Some(status) = status(&answer[..limit.min(answer.len())]).filter(|status| *status != 101) {
-            let told = format!("the server answered {status} ");
-            assert!(whole.is_err_and(|error| error.starts_with(&told)), "a refusal that got lost");
+            let told = format!(" answered {status} ");
+            assert!(whole.is_err_and(|error| error.contains(&told)), "a refusal that got lost");
         }
     }
 }
@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn a_refusal_counts_though_its_connection_breaks_before_the_body() {
         let answer = "HTTP/1.1 401 No\r\nContent-Length: 5\r\n\r\n";
-        assert!(told(answer, 0, 4096, Some(End::Reset)).starts_with("the server answered 401 No"));
+        assert!(told(answer, 0, 4096, Some(End::Reset)).contains(" answered 401 No "));
     }
 
     #[test]

@@ -109,7 +109,7 @@ impl Builder {
     /// The connector gets the host and the port of the URL or, with a [`proxy`](field@ConnectionConfig::proxy), of the
     /// proxy. It looks up the name itself. It runs on the dial thread and may block until the deadline; an attempt that ends
     /// meanwhile abandons the call, and no other attempt is made while the call still runs. An error is that of the attempt:
-    /// [`Error::Connect`]. If it panics, the attempt has failed. The settings of the
+    /// [`Error::Connect`], which says that the connector failed, and has the error among its causes. If it panics, the attempt has failed. The settings of the
     /// [`network`](field@ConnectionConfig::network) and the [`resolver`](Self::resolver) do not apply. A URL with the scheme
     /// `ws+unix` needs no connector, and does not call it. The [`Stream`] must not block: `Stream::new` says on which threads
     /// it is called.

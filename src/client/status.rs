@@ -16,7 +16,7 @@ use crate::state::ConnectionState;
 use crate::stats::Stats;
 
 /// How a line is at one moment: a snapshot taken by [`Client::status`]. Displayed as one line for a user, such as
-/// `DISCONNECTED for 12s: connecting to gateway.example:443: Connection refused; next attempt in 4s; 3 messages wait`.
+/// `DISCONNECTED for 12s: looking up gateway.example: …; next attempt in 4s; 3 messages wait`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LineStatus {

@@ -87,11 +87,14 @@ mod tests {
     #[test]
     fn one_address_is_not_named_beside_its_host_and_several_are_each_with_its_error() {
         let (refused, unreachable) = (io::ErrorKind::ConnectionRefused, io::ErrorKind::NetworkUnreachable);
-        assert_eq!(text(vec![failure(1, refused)]), "connecting to h:1: connection refused");
+        assert_eq!(
+            text(vec![failure(1, refused)]),
+            "connecting to h:1: connection refused; check the port, and that something listens there"
+        );
         assert_eq!(
             text(vec![failure(1, refused), failure(2, unreachable)]),
             "connecting to h:1: none of its 2 addresses can be reached: (1) 127.0.0.1:1: connection refused; \
-             (2) 127.0.0.1:2: network unreachable"
+             (2) 127.0.0.1:2: network unreachable; check the address, and the network of this machine"
         );
         let both = AddressErrors::join(vec![failure(1, refused), failure(2, unreachable)]);
         assert_eq!(both.kind(), unreachable);

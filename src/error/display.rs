@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::json::describe;
-use crate::error::{CloseReason, Error, INTERNAL, Phase, servers};
+use crate::error::{CloseReason, Error, INTERNAL, Phase, advice, servers};
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -14,8 +14,10 @@ impl fmt::Display for Error {
                 write!(f, "the setting {setting} can't be used: {reason}")
             }
             Self::InvalidArgument { argument, reason } => write!(f, "the {argument} can't be used: {reason}"),
-            Self::Resolve { host, source } => write!(f, "looking up {host}: {source}"),
-            Self::Connect { host, source } => write!(f, "connecting to {host}: {source}"),
+            Self::Resolve { host, source } => write!(f, "looking up {host}: {source}{}", advice::LOOK_UP),
+            Self::Connect { host, source } => {
+                write!(f, "connecting to {host}: {source}{}", advice::of_connect(host, source))
+            }
             Self::Proxy(error) => error.fmt(f),
             Self::Tls { host, reason, .. } => write!(f, "TLS with {host}: {reason}"),
             Self::UpgradeRejected(rejection) => rejection.fmt(f),
@@ -24,7 +26,8 @@ impl fmt::Display for Error {
             }
             Self::ConnectTimeout { host, phase, after, source } => {
                 write!(f, "connecting to {host} timed out after {after:?} while {phase}")?;
-                source.iter().try_for_each(|source| write!(f, ": {source}"))
+                source.iter().try_for_each(|source| write!(f, ": {source}"))?;
+                f.write_str(advice::of_timeout(host, *phase, source.as_deref()))
             }
             Self::AllServersFailed { failures } => servers::fmt(failures, f),
             Self::LoginRefused { reason } => write!(f, "the server refused the login: {reason}"),
@@ -112,9 +115,9 @@ fn brief(time: Duration) -> String {
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Fetch => "fetching what the attempt needs",
+            Self::Fetch => "in the application's fetch",
             Self::Resolve => "looking up the host name",
-            Self::Connect => "waiting for the TCP connection",
+            Self::Connect => "waiting for the connection",
             Self::Proxy => "waiting for the proxy to open a way to the server",
             Self::Tls => "in the TLS handshake",
             Self::Upgrade => "waiting for the server's answer to the upgrade",

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 
+use crate::error::advice;
 use crate::secrets::{Secrets, cut};
 
 /// The HTTP response of a server that rejected the upgrade.
@@ -22,6 +23,8 @@ pub struct Rejection {
     /// The start of the body: what arrived before the body ended, `max_response_size` was reached, or the attempt timed
     /// out.
     pub body: Vec<u8>,
+    /// Host and port of the server, and the proxy, if the way there goes through one. Empty if it isn't known.
+    pub(crate) place: Box<str>,
     /// Why the client did not go to the address that the answer names, although it follows redirects.
     pub(crate) unfollowed: Option<Box<str>>,
     /// The secrets of the request, which must not be shown when the server repeats them.
@@ -48,8 +51,8 @@ const BODY_READ: usize = 8 << 10;
 impl Rejection {
     /// An answer without a body.
     pub(crate) fn new(status: u16, reason: impl Into<String>, headers: Vec<(String, String)>) -> Self {
-        let (body, unfollowed, secrets) = (Vec::new(), None, Secrets::default());
-        Self { status, reason: reason.into(), headers, body, unfollowed, secrets }
+        let (body, place, unfollowed, secrets) = (Vec::new(), Box::default(), None, Secrets::default());
+        Self { status, reason: reason.into(), headers, body, place, unfollowed, secrets }
     }
 
     /// Returns the value of the first header with this name. The comparison ignores case.
@@ -60,7 +63,8 @@ impl Rejection {
 
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the server answered {} to the WebSocket upgrade", self.status_text())?;
+        let who = if self.place.is_empty() { "the server" } else { &self.place };
+        write!(f, "{who} answered {} to the WebSocket upgrade", self.status_text())?;
         if let Some(to) = self.new_address() {
             // What follows the target's path, or looks random in it, may be a token for whoever follows the redirect.
             let to = without_secrets(cut(to, ADDRESS_READ));
@@ -80,7 +84,7 @@ impl fmt::Display for Rejection {
         if !text.is_empty() {
             write!(f, ": {text}")?;
         }
-        Ok(())
+        f.write_str(advice::of_status(self.status))
     }
 }
 
@@ -205,6 +209,7 @@ impl fmt::Debug for Rejection {
             .field("reason", &self.secrets.hide_start(&self.reason, REASON_SHOWN))
             .field("headers", &names)
             .field("body", &format_args!("{} bytes", self.body.len()))
+            .field("place", &self.place)
             .field("unfollowed", &self.unfollowed)
             .finish()
     }
@@ -224,8 +229,10 @@ mod tests {
         rejection.body = b"token expired\nrequest 17".to_vec();
         assert_eq!(
             rejection.to_string(),
-            r#"the server answered 403 Forbidden to the WebSocket upgrade: "token expired""#
+            r#"the server answered 403 Forbidden to the WebSocket upgrade: "token expired"; check the credentials, and the headers, such as Origin"#
         );
+        let placed = Rejection { place: "h:80 through the proxy p:1".into(), ..rejection.clone() };
+        assert!(placed.to_string().starts_with("h:80 through the proxy p:1 answered 403 "), "{placed}");
         assert!(!format!("{rejection:?}").contains("s3cret"));
         assert_eq!(rejection.header("set-cookie"), Some("s3cret"));
     }
@@ -287,25 +294,25 @@ mod tests {
 
     #[test]
     fn a_reason_phrase_shows_nothing_that_a_terminal_obeys() {
-        let text = Rejection::new(403, "Isn't für \u{202E}you\u{200B}", Vec::new()).to_string();
-        assert_eq!(text, "the server answered 403 Isn't für \\u{202e}you\\u{200b} to the WebSocket upgrade");
+        let text = Rejection::new(400, "Isn't für \u{202E}you\u{200B}", Vec::new()).to_string();
+        assert_eq!(text, "the server answered 400 Isn't für \\u{202e}you\\u{200b} to the WebSocket upgrade");
     }
 
     #[test]
     fn json_on_many_lines_is_shown_on_one() {
-        let marked = shown(&[], 403, b"\xEF\xBB\xBF{\n  \"error\": 7\n}");
+        let marked = shown(&[], 400, b"\xEF\xBB\xBF{\n  \"error\": 7\n}");
         assert!(marked.ends_with(r#": "{ \"error\": 7 }""#), "{marked}");
-        let text = shown(&[], 403, b"{\r\n  \"error\": \"token expired\"\r\n}\r\n");
+        let text = shown(&[], 400, b"{\r\n  \"error\": \"token expired\"\r\n}\r\n");
         assert!(text.ends_with(r#"{ \"error\": \"token expired\" }""#), "{text}");
     }
 
     #[test]
     fn what_nobody_could_read_is_described() {
-        let text = shown(&[("Content-Encoding", "gzip")], 403, b"\x1F\x8B\x08garbage");
+        let text = shown(&[("Content-Encoding", "gzip")], 400, b"\x1F\x8B\x08garbage");
         assert!(text.ends_with(r#": (a body of 10 bytes, compressed: "gzip")"#), "{text}");
-        let text = shown(&[], 403, b"\x1F\x8B\x08garbage");
+        let text = shown(&[], 400, b"\x1F\x8B\x08garbage");
         assert!(text.ends_with(": (a body of 10 bytes that is not text)"), "{text}");
-        let text = shown(&[("Content-Encoding", "identity")], 403, b"plain");
+        let text = shown(&[("Content-Encoding", "identity")], 400, b"plain");
         assert!(text.ends_with(r#": "plain""#), "{text}");
     }
     fn printed(headers: &[(&str, &str)], status: u16, body: &[u8]) -> Option<String> {
@@ -315,20 +322,20 @@ mod tests {
 
     #[test]
     fn the_body_is_printed_where_the_sentence_leaves_some_of_it_out() {
-        let lines = printed(&[], 403, b"token expired\r\nrequest\t17\x0C\n\xE2\x80\xAEtxt\r\n");
+        let lines = printed(&[], 400, b"token expired\r\nrequest\t17\x0C\n\xE2\x80\xAEtxt\r\n");
         assert_eq!(lines.as_deref(), Some("token expired\nrequest\t17\\u{c}\n\\u{202e}txt"));
-        assert_eq!(printed(&[], 403, b"s3c\rret\r\nx\r\ny").as_deref(), Some("s3c\\rret\nx\ny"));
-        let page = printed(&[], 403, b"<html>\n<p>Ask your administrator</p>");
+        assert_eq!(printed(&[], 400, b"s3c\rret\r\nx\r\ny").as_deref(), Some("s3c\\rret\nx\ny"));
+        let page = printed(&[], 400, b"<html>\n<p>Ask your administrator</p>");
         assert_eq!(page.as_deref(), Some("<html>\n<p>Ask your administrator</p>"));
         let long = "x".repeat(UNSHOWN + 1);
-        let cut = printed(&[], 403, long.as_bytes()).unwrap();
+        let cut = printed(&[], 400, long.as_bytes()).unwrap();
         assert_eq!(cut, format!("{}… (2001 bytes)", &long[1..]));
-        assert_eq!(printed(&[], 403, &long.as_bytes()[..=BODY_SHOWN]).unwrap().len(), BODY_SHOWN + 1);
+        assert_eq!(printed(&[], 400, &long.as_bytes()[..=BODY_SHOWN]).unwrap().len(), BODY_SHOWN + 1);
         // The sentence says it all, or nobody could read it, or it only repeats the new address.
         for whole in [&b""[..], b"token expired\r\n", b"{\n  \"error\": 7\n}", b"\x01\x02"] {
-            assert_eq!(printed(&[], 403, whole), None, "{whole:?}");
+            assert_eq!(printed(&[], 400, whole), None, "{whole:?}");
         }
-        assert_eq!(printed(&[("Content-Encoding", "gzip")], 403, b"a\nb"), None);
+        assert_eq!(printed(&[("Content-Encoding", "gzip")], 400, b"a\nb"), None);
         assert_eq!(printed(&[("Location", "/x?t=1")], 302, b"Found.\n/x?t=1"), None);
     }
 }

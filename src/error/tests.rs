@@ -87,7 +87,7 @@ fn a_proxy_that_stalls_is_named_by_the_timeout() {
     assert_eq!(
         Error::ConnectTimeout { host, phase: Phase::Proxy, after, source: None }.to_string(),
         "connecting to gateway:443 through the proxy proxy.local:3128 timed out after 10s while waiting for the proxy to \
-         open a way to the server"
+         open a way to the server; check the scheme of its URL: http, https, socks5 or socks5h"
     );
 }
 
@@ -344,7 +344,10 @@ fn main_prints_the_servers_own_words_whatever_stands_around_them() {
     let answer = "\nthe server's answer:\n    <html>\n    <p>Ask your administrator</p>";
     assert_eq!(
         format!("{rejected:?}"),
-        format!("the server answered 403 Forbidden to the WebSocket upgrade{answer}")
+        format!(
+            "the server answered 403 Forbidden to the WebSocket upgrade; check the credentials, and the headers, such as \
+             Origin{answer}"
+        )
     );
     let after = Duration::from_secs(1);
     let source = Arc::new(rejected);

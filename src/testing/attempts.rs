@@ -127,7 +127,9 @@ impl Line {
         assert!((200..600).contains(&status), "no server refuses with {status}: take 200 to 599");
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let rejection = Rejection::new(status, "", headers);
-        self.fail(|_| Error::UpgradeRejected(Arc::new(rejection)));
+        self.fail(|request| {
+            Error::UpgradeRejected(Arc::new(Rejection { place: host(request), ..rejection }))
+        });
     }
 
     /// Fails the attempt under way: no TCP connection is made.

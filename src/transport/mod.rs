@@ -52,6 +52,7 @@ use crate::protocol::UpgradeRequest;
 use crate::secrets::Secrets;
 use crate::transport::addresses::Failed;
 use crate::transport::link::Link;
+use crate::transport::proxy::Through;
 pub(crate) use crate::transport::reach::Supply;
 use crate::transport::reach::reach;
 use crate::transport::socket::Socket;
@@ -142,6 +143,15 @@ impl<'a> Target<'a> {
         log::info!(target: LOG, "{} redirects to {endpoint}", self.endpoint);
         let (settings, followed, earlier) = (self.settings, self.followed + 1, self.secrets());
         Ok(Self { endpoint, request, settings, followed, earlier, strangers_tls })
+    }
+
+    /// The server, as errors name it, and the proxy on the way there, if there is one.
+    pub(crate) fn place(&self) -> String {
+        let endpoint = &self.endpoint;
+        match self.settings.ways.to(endpoint) {
+            Some(via) => Through { via, target: endpoint }.to_string(),
+            None => endpoint.to_string(),
+        }
     }
 
     /// Whether the address that this answer names is looked at.

@@ -61,13 +61,17 @@ fn supplied(supply: &Supply, endpoint: &Endpoint, attempt: &mut impl Attempt) ->
     let deadline = crate::config::deadline(attempt.now(), attempt.time_left());
     let destination = Destination { host: &host, port: endpoint.port, deadline };
     let stream = attempt.uninterruptible("the application's connector", || supply(&destination))?;
-    let mut stream = stream.map_err(|source| failed(endpoint, source))?;
-    stream.make_nonblocking().map_err(|source| failed(endpoint, source))?;
+    let mut stream = stream
+        .map_err(|source| failed(endpoint, tcp::explained("the application's connector failed", source)))?;
+    let unusable = |source| failed(endpoint, tcp::explained(UNUSABLE, source));
+    stream.make_nonblocking().map_err(unusable)?;
     if let Some(tcp) = stream.as_tcp() {
         tcp::keep_short(&socket2::SockRef::from(tcp));
     }
-    registered(stream, endpoint, attempt)
+    registered(stream, attempt).map_err(unusable)
 }
+
+const UNUSABLE: &str = "the system can't wait for the stream of the application's connector";
 
 /// How long to wait before another try at a Unix socket whose server has no room for one more connection.
 #[cfg(unix)]
@@ -77,7 +81,10 @@ const BETWEEN_TRIES: std::time::Duration = std::time::Duration::from_millis(10);
 fn socket_of_path(path: &str, endpoint: &Endpoint, attempt: &mut impl Attempt) -> Result<Wire, Error> {
     loop {
         match mio::net::UnixStream::connect(path) {
-            Ok(stream) => return registered(Stream::new(stream), endpoint, attempt),
+            Ok(stream) => {
+                let wire = registered(Stream::new(stream), attempt);
+                return wire.map_err(|source| failed(endpoint, source));
+            }
             // No poller reports when there is room.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 attempt.wait_any(Some(BETWEEN_TRIES))?;
@@ -92,11 +99,10 @@ fn socket_of_path(_: &str, endpoint: &Endpoint, _: &mut impl Attempt) -> Result<
     Err(failed(endpoint, io::ErrorKind::Unsupported.into()))
 }
 
-fn registered(stream: Stream, endpoint: &Endpoint, attempt: &mut impl Attempt) -> Result<Wire, Error> {
+fn registered(stream: Stream, attempt: &mut impl Attempt) -> io::Result<Wire> {
     let mut wire = Wire::new(stream);
-    let registered = wire.register(attempt.registry(), tcp::WIRE);
-    let why = "the system can't wait for the stream of the connector";
-    registered.map(|()| wire).map_err(|source| failed(endpoint, tcp::explained(why, source)))
+    wire.register(attempt.registry(), tcp::WIRE)?;
+    Ok(wire)
 }
 
 fn failed(endpoint: &Endpoint, source: io::Error) -> Error {

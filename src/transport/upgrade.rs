@@ -88,7 +88,7 @@ pub(crate) fn upgrade<T: Raw>(
                     let reason = "the connection ended in the middle of the headers".into();
                     // Another read of the link returns why the connection ended.
                     let source = link.read(&mut [0]).err().map(|error| Arc::new(error) as Cause);
-                    return Err(Error::Upgrade { host: target.endpoint.to_string().into(), reason, source });
+                    return Err(Error::Upgrade { host: target.place().into(), reason, source });
                 }
                 None => {}
             }
@@ -103,6 +103,7 @@ pub(crate) fn upgrade<T: Raw>(
             answer.truncate(limit);
             rejection.body = body.decode(answer);
             rejection.secrets = target.secrets();
+            rejection.place = target.place().into();
             return Err(Error::UpgradeRejected(Arc::new(rejection.clone())));
         }
     }
@@ -140,7 +141,7 @@ const SHOWN: usize = 1000;
 fn not_websocket(target: &Target<'_>, reason: &str) -> Error {
     // Servers often repeat the request that they refuse.
     let reason = target.secrets().hide_start(reason, SHOWN);
-    Error::Upgrade { host: target.endpoint.to_string().into(), reason: reason.into(), source: None }
+    Error::Upgrade { host: target.place().into(), reason: reason.into(), source: None }
 }
 
 fn request_head(target: &Target<'_>, key: &str) -> Vec<u8> {

@@ -51,9 +51,11 @@ fn refusal(status: &str, retry_after: Option<&str>, ever_ready: bool) -> (Arc<Re
     });
     if retry_in.is_none() {
         let reason = client.wait_closed_timeout(LONG).unwrap();
-        let says =
-            format!("not reconnecting: the server answered {status} to the WebSocket upgrade: \"later\"");
-        assert_eq!(reason.to_string(), says);
+        let says = format!(
+            "not reconnecting: {} answered {status} to the WebSocket upgrade: \"later\"",
+            server.address()
+        );
+        assert!(reason.to_string().starts_with(&says), "{reason}");
         assert!(matches!(reason.into_result(), Err(Error::UpgradeRejected(_))));
     }
     let _ = client.terminate();
@@ -260,8 +262,8 @@ fn a_refusal_prints_no_secret_that_it_repeats_and_carries_what_was_said() {
     )
     .error;
     let hidden = ["***"; 7].join(", ");
-    let text = format!("the server answered 403 No to {hidden} to the WebSocket upgrade: \"{hidden}!\"");
-    assert_eq!(error.to_string(), text);
+    let text = format!(" answered 403 No to {hidden} to the WebSocket upgrade: \"{hidden}!\"; ");
+    assert!(error.to_string().contains(&text), "{error}");
     let debug = format!("{error:?}");
     assert!(!debug.contains("t0ken") && !debug.contains("p@ss") && debug.contains("No to ***"), "{debug}");
     let Error::UpgradeRejected(rejection) = &error else { panic!("{debug}") };
@@ -281,8 +283,6 @@ fn harmless_parts_of_the_request_stay_in_the_text_of_a_refusal() {
         },
     )
     .error;
-    assert_eq!(
-        error.to_string(),
-        r#"the server answered 403 No to the WebSocket upgrade: "refusal 111 until later.""#
-    );
+    let text = r#" answered 403 No to the WebSocket upgrade: "refusal 111 until later."; "#;
+    assert!(error.to_string().contains(text), "{error}");
 }

@@ -168,7 +168,12 @@ fn connect_tries_each_server_once_and_names_all_failures() {
         failed(&mut rig, unresolved());
         let error = closed(&mut rig).into_result().unwrap_err();
         assert_eq!(hosts(&error), ["a:80", "b:80", "c:80"]);
-        assert!(error.to_string().contains("; (2) b:80: the server answered 404"), "{error}");
+        assert!(
+            error.to_string().contains(
+                "; (2) b:80: the server answered 404 to the WebSocket upgrade; check the path of the URL"
+            ),
+            "{error}"
+        );
     }
     let mut rig = started(list(&["a", "b"]), true);
     failed(&mut rig, refused());

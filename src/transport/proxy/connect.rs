@@ -4,7 +4,7 @@ use crate::error::{ProxyErrorKind, Rejection};
 use crate::secrets::Secrets;
 use crate::transport::body::Body;
 use crate::transport::head::{Head, Odd, Reader};
-use crate::transport::proxy::{Fault, Machine, READ, is_shown};
+use crate::transport::proxy::{Fault, Machine, READ, UNREACHED, is_shown};
 
 const NOT_HTTP: &str = ", which is not HTTP/1.1";
 
@@ -161,7 +161,7 @@ fn refused_with(rejection: Rejection, logs_in: bool) -> Fault {
         407 | 401 => (ProxyErrorKind::LoginRequired, "; give it user and password, as by Proxy::login"),
         403 => (ProxyErrorKind::Forbidden, "; whoever runs it has to allow this host and port"),
         501 | 505 => (ProxyErrorKind::Refused, "; does it allow CONNECT?"),
-        500..=599 => (ProxyErrorKind::TargetUnreachable, ""),
+        500..=599 => (ProxyErrorKind::TargetUnreachable, UNREACHED),
         405 | 400 | 404 | 300..=399 => {
             (ProxyErrorKind::Refused, "; is it an HTTP proxy that allows CONNECT?")
         }

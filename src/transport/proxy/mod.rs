@@ -61,6 +61,9 @@ pub(crate) struct Through<'a> {
 pub(crate) const HTTP_HINT: &str = "if it speaks TLS, use https://, and if it speaks SOCKS, socks5://";
 const HTTPS_HINT: &str = "is it an HTTP proxy?";
 
+/// What to do about a server that the proxy did not reach.
+pub(crate) const UNREACHED: &str = "; check host and port, and that the server runs";
+
 /// How long to wait for the rest of a refusal.
 const PATIENCE: Duration = Duration::from_secs(1);
 

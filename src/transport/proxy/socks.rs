@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::config::proxy::Login;
 use crate::error::ProxyErrorKind;
 use crate::secrets::Secrets;
-use crate::transport::proxy::{Fault, Machine, READ, is_shown};
+use crate::transport::proxy::{Fault, Machine, READ, UNREACHED, is_shown};
 
 /// Asks a SOCKS proxy for a tunnel, and reads its answers.
 pub(crate) struct Socks {
@@ -233,5 +233,6 @@ fn refused_with(reply: u8) -> Fault {
         ),
         _ => (ProxyErrorKind::Refused, "a failure that has no name"),
     };
-    Fault::new(kind, format!("{words} (SOCKS reply {reply})"))
+    let advice = if kind == ProxyErrorKind::TargetUnreachable { UNREACHED } else { "" };
+    Fault::new(kind, format!("{words} (SOCKS reply {reply}){advice}"))
 }

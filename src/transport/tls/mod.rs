@@ -154,7 +154,7 @@ impl<'a> Peer<'a> {
     pub(crate) fn server(target: &'a Target<'_>) -> Self {
         let (endpoint, (config, connector)) = (&target.endpoint, target.tls());
         let name = config.name_for(endpoint.tls_name());
-        let (shown, there) = (endpoint.to_string(), place(endpoint));
+        let (shown, there) = (target.place(), place(endpoint));
         let plain = format!("if the server speaks no TLS {there}, use {}", endpoint.with_scheme(false));
         Self { name, role: SERVER, shown, plain, config, connector }
     }
@@ -220,7 +220,9 @@ pub(crate) fn handshake(mut wire: Wire, peer: &Peer<'_>, attempt: &mut impl Atte
     let connector = attempt
         .uninterruptible("building the TLS connector", || peer.connector.get(peer.config))?
         .map_err(|said| peer.failed(TlsErrorKind::Setup, format!("TLS can't be set up: {said}"), said))?;
-    look_at_opening(&mut wire, peer)?;
+    // Of the proxy, if there is one.
+    let before = wire.received();
+    look_at_opening(&mut wire, before, peer)?;
     let mut step = connector.library.begin(&peer.name, wire);
     loop {
         match step {
@@ -241,7 +243,7 @@ pub(crate) fn handshake(mut wire: Wire, peer: &Peer<'_>, attempt: &mut impl Atte
             }
             Step::Waiting(mut unfinished) => {
                 attempt.wait(unfinished.wire_mut(), None)?;
-                look_at_opening(unfinished.wire_mut(), peer)?;
+                look_at_opening(unfinished.wire_mut(), before, peer)?;
                 step = unfinished.go_on();
             }
         }
@@ -282,10 +284,10 @@ impl std::error::Error for Said {}
 /// How many bytes of an answer that is not TLS are shown.
 const SHOWN: usize = 40;
 
-/// Looks at the first bytes of the peer before the TLS library reads them. If they are not TLS, each library reports that
+/// Looks at the first bytes of the peer, behind so many of others, before the TLS library reads them. If they are not TLS, each library reports that
 /// in its own words, which are about a "version number".
-fn look_at_opening(wire: &mut Wire, peer: &Peer<'_>) -> Result<(), Error> {
-    if wire.received() > 0 {
+fn look_at_opening(wire: &mut Wire, before: u64, peer: &Peer<'_>) -> Result<(), Error> {
+    if wire.received() > before {
         return Ok(());
     }
     let ended = format!("{} ended the connection instead of answering", peer.role);
@@ -316,15 +318,14 @@ pub(crate) fn instead(answer: &[u8], endpoint: &Endpoint) -> Option<String> {
 /// requires.
 pub(crate) fn broken(error: io::Error, target: &Target<'_>) -> Error {
     let (endpoint, (config, _)) = (&target.endpoint, target.tls());
-    let host = endpoint.to_string().into();
+    let host = target.place().into();
     let said = Some(&error).filter(|error| endpoint.secure && error.raw_os_error().is_none());
-    match said.and_then(|error| verdict(error, SERVER, &config.name_for(endpoint.tls_name()))) {
-        Some((kind, reason)) => Error::Tls { host, kind, reason: reason.into(), source: Arc::new(error) },
-        None => {
-            let reason = format!("the connection broke: {error}{}", hint(endpoint, config)).into();
-            Error::Upgrade { host, reason, source: Some(Arc::new(error)) }
-        }
+    let verdict = said.and_then(|error| verdict(error, SERVER, &config.name_for(endpoint.tls_name())));
+    if let Some((kind, reason)) = verdict {
+        return Error::Tls { host, kind, reason: reason.into(), source: Arc::new(error) };
     }
+    let reason = format!("the connection broke: {error}{}", hint(endpoint, config)).into();
+    Error::Upgrade { host, reason, source: Some(Arc::new(error)) }
 }
 
 /// Returns what to do about a server that does not answer the request: it may expect TLS or, with TLS, a certificate. TLS 1.3
