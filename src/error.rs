@@ -40,6 +40,9 @@ use crate::ticket::Tickets;
 /// that the text does not already contain, so printing the chain repeats nothing. To inspect the cause, such as the
 /// kind of an [`io::Error`], match the variant and read its field `source`.
 ///
+/// The [front page](crate#what-stops-a-line) lists each way in which an attempt fails or a line ends, with the variant, the text
+/// and what follows.
+///
 /// `Debug` is what Rust prints of an error that `main` returns. It is the same text, and below it what the text leaves
 /// out: the body of a [`Rejection`] that it shortens, and the chain of sources. It has several lines then; for a
 /// log, use `{error}`.

@@ -45,7 +45,7 @@
 //! | go offline for a while, or reconnect | [`Client::suspend`], [`Client::reconnect`] |
 //! | know whether a message arrived | [`Client::confirm`], [`Delivery`] |
 //! | send and receive types of your own as JSON | [`Client::send_json`], [`Client::recv_json`], [`Message::json`] |
-//! | know why a call failed, or why the client is closed | [`Error`], [`CloseReason`] |
+//! | know why a call failed, or why the client is closed | [`Error`], [`CloseReason`], and [each error](#what-stops-a-line) with its text and what follows |
 //! | send a request and get its answer | [`Client::request`], [`Client::request_many`] |
 //! | log in with JSON | [`JsonSession`] |
 //! | implement a session of your own | [`Protocol`], and the [`guide`], which develops one from its first line to its test |
@@ -56,6 +56,10 @@
 //! # What happens when…
 //!
 #![doc = include_str!("docs/what_happens.md")]
+//!
+//! # What stops a line
+//!
+#![doc = include_str!("docs/errors.md")]
 //!
 //! # Shutdown
 //!

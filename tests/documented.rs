@@ -97,14 +97,16 @@ fn the_readme_has_the_tables_of_the_docs() {
     for part in fs::read_dir(root.join("src/docs")).unwrap() {
         let part = part.unwrap();
         let name = part.file_name().into_string().unwrap();
-        assert!(readme.contains(&read(&part.path())), "README.md and src/docs/{name} differ");
+        // The README only leads to the longest of them.
+        let differs = name != "errors.md" && !readme.contains(&read(&part.path()));
+        assert!(!differs, "README.md and src/docs/{name} differ");
         assert!(
             front.contains(&format!("include_str!(\"docs/{name}\")")),
             "src/lib.rs lacks src/docs/{name}"
         );
         parts += 1;
     }
-    assert_eq!(parts, 4);
+    assert_eq!(parts, 5);
 }
 
 /// The first program of a text.

@@ -23,7 +23,7 @@ use tautline::{
     ProxyErrorKind, Retry,
 };
 use tungstenite::Message as Raw;
-use tunnel::Tunnel;
+use tunnel::{Tunnel, says};
 
 /// For attempts that must not look up a name.
 fn unasked(host: &str, _: u16) -> std::io::Result<Vec<std::net::SocketAddr>> {
@@ -201,19 +201,6 @@ fn proxy_error(error: &Error) -> &ProxyError {
         Error::Proxy(error) => error,
         other => panic!("{other:?}"),
     }
-}
-
-/// A proxy that reads a request of HTTP, or the greeting of SOCKS, and says this.
-fn says(answer: &'static [u8]) -> Server {
-    Server::start(move |_, mut stream| {
-        let mut first = [0; 3];
-        if std::io::Read::read_exact(&mut stream, &mut first).is_ok() {
-            if first == *b"CON" {
-                read_head(&mut stream);
-            }
-            let _ = stream.write_all(answer);
-        }
-    })
 }
 
 /// What follows an attempt that fails like this, on a line that was never ready.

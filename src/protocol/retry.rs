@@ -22,6 +22,8 @@ use crate::event::DisconnectReason;
 /// | a proxy answers 408, 425, 429 or 5xx | `Backoff`, but not before the proxy's `Retry-After` |
 /// | the caller took the line down by `suspend` or `reconnect` | an attempt at once, or none before `resume`, whatever the protocol says |
 /// | anything else | `Backoff` |
+///
+/// The [front page](crate#what-stops-a-line) has the same for each error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Retry {

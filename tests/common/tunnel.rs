@@ -97,6 +97,19 @@ impl Drop for Tunnel {
     }
 }
 
+/// A proxy that reads a request of HTTP, or the greeting of SOCKS, and says this.
+pub fn says(answer: &'static [u8]) -> Server {
+    Server::start(move |_, mut stream| {
+        let mut first = [0; 3];
+        if stream.read_exact(&mut first).is_ok() {
+            if first == *b"CON" {
+                read_head(&mut stream);
+            }
+            let _ = stream.write_all(answer);
+        }
+    })
+}
+
 /// Passes everything on, both ways, until both sides have ended.
 fn splice(client: TcpStream, target: TcpStream) {
     fn pass(mut from: TcpStream, mut to: TcpStream) {
