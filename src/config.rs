@@ -2,6 +2,7 @@
 
 mod certificates;
 mod choices;
+mod compression;
 mod heartbeat;
 mod network;
 pub(crate) mod proxy;
@@ -21,6 +22,7 @@ pub use crate::config::certificates::{Certificate, Identity};
 pub use crate::config::choices::{
     AddressFamily, Beat, Confirmation, Delivery, Inbound, Jitter, QueueLimit, ServerOrder, WhileDown,
 };
+pub use crate::config::compression::Compression;
 pub use crate::config::heartbeat::HeartbeatConfig;
 pub use crate::config::network::NetworkConfig;
 pub(crate) use crate::config::network::SHORTEST_ATTEMPT_DELAY;
@@ -115,6 +117,8 @@ pub struct ConnectionConfig {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub redirects: u32,
+    /// Whether to offer compression of messages, and how to compress. Default `None`: no extension is offered.
+    pub compression: Option<Compression>,
     /// The settings of TLS for `wss://`: other roots, a client certificate, a fingerprint. Default: the system's roots.
     pub tls: TlsConfig,
     /// Which addresses of a host are tried, from where, and how the sockets are set. It concerns neither a Unix socket nor the
@@ -207,6 +211,7 @@ impl ConnectionConfig {
             subprotocols: Vec::new(),
             require_subprotocol: false,
             redirects: 0,
+            compression: None,
             tls: TlsConfig::default(),
             network: NetworkConfig::default(),
             proxy: None,
@@ -263,6 +268,7 @@ impl ConnectionConfig {
         self.proxy.as_ref().map_or(Ok(()), Proxy::check)?;
         self.reconnect.check()?;
         self.heartbeat.check()?;
+        self.compression.as_ref().map_or(Ok(()), Compression::check)?;
         for (setting, duration) in [
             ("connect_timeout", self.connect_timeout),
             ("login_timeout", self.login_timeout),
@@ -329,6 +335,7 @@ setters!(ConnectionConfig {
     server_order: ServerOrder,
     require_subprotocol: bool,
     redirects: u32,
+    compression: Compression,
     network: NetworkConfig,
     proxy: Proxy,
     reconnect: ReconnectConfig,
@@ -370,6 +377,7 @@ impl fmt::Debug for ConnectionConfig {
             .field("subprotocols", &subprotocols)
             .field("require_subprotocol", &self.require_subprotocol)
             .field("redirects", &self.redirects)
+            .field("compression", &self.compression)
             .field("tls", &self.tls)
             .field("network", &self.network)
             .field("proxy", &self.proxy)

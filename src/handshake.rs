@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::config::Compression;
 use crate::error::Phase;
 use crate::secrets::{Secrets, shown_subprotocols};
 
@@ -39,6 +40,8 @@ pub struct Handshake {
     pub proxy: Option<Box<str>>,
     /// The subprotocol that the server chose, if it chose one.
     pub subprotocol: Option<Box<str>>,
+    /// The compression that the server agreed to, with what its answer adds. `None` if none was offered, or accepted.
+    pub compression: Option<Compression>,
     /// The headers of the server's answer.
     pub headers: ResponseHeaders,
     /// How long the attempt took.
@@ -154,6 +157,7 @@ impl Handshake {
             address: address.into(),
             proxy: None,
             subprotocol,
+            compression: None,
             headers: ResponseHeaders::default(),
             timings: Timings::default(),
             secrets: Secrets::default(),
@@ -170,6 +174,7 @@ impl fmt::Debug for Handshake {
             .field("address", &self.address)
             .field("proxy", &self.proxy)
             .field("subprotocol", &subprotocol)
+            .field("compression", &self.compression)
             .field("headers", &self.headers)
             .field("timings", &self.timings)
             .finish_non_exhaustive()

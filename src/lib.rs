@@ -146,9 +146,9 @@ pub use serde_json::Value;
 
 pub use client::{Answers, Builder, Client, LineStatus, Messages, SendOptions, TryMessages};
 pub use config::{
-    AddressFamily, Beat, Certificate, Confirmation, ConnectionConfig, Delivery, HeartbeatConfig, Identity,
-    Inbound, Jitter, NetworkConfig, Pin, Proxy, QueueLimit, ReconnectConfig, ServerOrder, TlsBackend,
-    TlsConfig, TlsVersion, WhileDown,
+    AddressFamily, Beat, Certificate, Compression, Confirmation, ConnectionConfig, Delivery, HeartbeatConfig,
+    Identity, Inbound, Jitter, NetworkConfig, Pin, Proxy, QueueLimit, ReconnectConfig, ServerOrder,
+    TlsBackend, TlsConfig, TlsVersion, WhileDown,
 };
 pub use error::{
     AddressErrors, Cause, CloseFrame, Error, Phase, ProxyError, ProxyErrorKind, Rejection, SendError,
@@ -164,7 +164,7 @@ pub use session::backoff::ExponentialBackoff;
 pub use session::heartbeat::{HeartbeatAction, HeartbeatFrame, HeartbeatManager, HeartbeatResponse};
 pub use session::reconnect::{ReconnectPlan, ReconnectionManager};
 pub use state::ConnectionState;
-pub use stats::Stats;
+pub use stats::{Compressed, Stats};
 pub use transport::reach::Destination;
 pub use transport::stream::Stream;
 

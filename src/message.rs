@@ -46,9 +46,12 @@ pub struct Binary(Payload<ArrayVec<u8, SMALL>, Bytes>);
 /// more than all else that a message needs.
 #[derive(Clone)]
 enum Payload<S, L> {
-    Small(S),
-    Shared(L),
+    Small(S, Compress),
+    Shared(L, Compress),
 }
+
+/// Whether the message may be compressed where that was agreed on.
+type Compress = bool;
 
 /// The largest payload that is stored in the message itself. With it a message is as large as the largest other event.
 const SMALL: usize = 80;
@@ -66,6 +69,21 @@ pub(crate) enum Position {
     First { text: bool },
     Middle,
     Last,
+}
+
+impl<S, L> Payload<S, L> {
+    fn compress(&mut self) -> &mut Compress {
+        let (Self::Small(_, compress) | Self::Shared(_, compress)) = self;
+        compress
+    }
+}
+
+impl Binary {
+    /// Whether the message may be compressed.
+    pub(crate) fn may_be_compressed(&self) -> bool {
+        let (Payload::Small(_, compress) | Payload::Shared(_, compress)) = self.0;
+        compress
+    }
 }
 
 impl Message {
@@ -95,12 +113,48 @@ impl Message {
         self.len() == 0
     }
 
+    /// Sets whether the message may be compressed, on a line with [`Compression`](crate::Compression). Default `true`.
+    ///
+    /// Set it to `false` for what is compressed already, such as an image, and for a message that holds a secret beside text
+    /// that somebody else chooses: its length would tell of the secret. The receiver sees no difference, and messages are
+    /// equal with and without.
+    ///
+    /// ```
+    /// use tautline::Message;
+    ///
+    /// let image = Message::from(vec![0x89, 0x50, 0x4E, 0x47]).compress(false);
+    /// assert_eq!(image.len(), 4);
+    /// ```
+    pub fn compress(mut self, compress: bool) -> Self {
+        match &mut self {
+            Self::Text(text) => *text.0.compress() = compress,
+            Self::Binary(binary) => *binary.0.compress() = compress,
+        }
+        self
+    }
+
+    /// Whether the message may be compressed.
+    pub(crate) fn may_be_compressed(&self) -> bool {
+        match self {
+            Self::Text(Text(Payload::Small(_, compress) | Payload::Shared(_, compress))) => *compress,
+            Self::Binary(binary) => binary.may_be_compressed(),
+        }
+    }
+
     /// A part of the payload, without a copy.
     pub(crate) fn slice(&self, part: Range<usize>) -> Binary {
         Binary(match self {
-            Self::Text(Text(Payload::Shared(text))) => Payload::Shared(Bytes::from(text.clone()).slice(part)),
-            Self::Binary(Binary(Payload::Shared(bytes))) => Payload::Shared(bytes.slice(part)),
-            small => return Binary::copied(&small.as_bytes()[part]),
+            Self::Text(Text(Payload::Shared(text, compress))) => {
+                Payload::Shared(Bytes::from(text.clone()).slice(part), *compress)
+            }
+            Self::Binary(Binary(Payload::Shared(bytes, compress))) => {
+                Payload::Shared(bytes.slice(part), *compress)
+            }
+            small => {
+                let mut piece = Binary::copied(&small.as_bytes()[part]);
+                *piece.0.compress() = self.may_be_compressed();
+                return piece;
+            }
         })
     }
 }
@@ -151,8 +205,8 @@ impl Deref for Text {
 
     fn deref(&self) -> &str {
         match &self.0 {
-            Payload::Small(text) => text,
-            Payload::Shared(text) => text,
+            Payload::Small(text, _) => text,
+            Payload::Shared(text, _) => text,
         }
     }
 }
@@ -162,8 +216,8 @@ impl Deref for Binary {
 
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            Payload::Small(bytes) => bytes,
-            Payload::Shared(bytes) => bytes,
+            Payload::Small(bytes, _) => bytes,
+            Payload::Shared(bytes, _) => bytes,
         }
     }
 }
@@ -211,8 +265,8 @@ impl From<Text> for String {
 impl From<Binary> for Vec<u8> {
     fn from(binary: Binary) -> Self {
         match binary.0 {
-            Payload::Small(bytes) => bytes.to_vec(),
-            Payload::Shared(bytes) => bytes.into(),
+            Payload::Small(bytes, _) => bytes.to_vec(),
+            Payload::Shared(bytes, _) => bytes.into(),
         }
     }
 }
@@ -226,8 +280,8 @@ impl From<&str> for Message {
 impl From<String> for Message {
     fn from(text: String) -> Self {
         Self::Text(match ArrayString::from(&text) {
-            Ok(small) => Text(Payload::Small(small)),
-            Err(_) => Text(Payload::Shared(text.into())),
+            Ok(small) => Text(Payload::Small(small, true)),
+            Err(_) => Text(Payload::Shared(text.into(), true)),
         })
     }
 }
@@ -249,8 +303,8 @@ impl From<&serde_json::Value> for Message {
 impl From<Vec<u8>> for Message {
     fn from(bytes: Vec<u8>) -> Self {
         Self::Binary(match ArrayVec::try_from(&*bytes) {
-            Ok(small) => Binary(Payload::Small(small)),
-            Err(_) => Binary(Payload::Shared(bytes.into())),
+            Ok(small) => Binary(Payload::Small(small, true)),
+            Err(_) => Binary(Payload::Shared(bytes.into(), true)),
         })
     }
 }
@@ -316,16 +370,16 @@ impl Text {
     /// Shares this memory, unless it is too small for that to pay.
     pub(crate) fn new(text: Utf8Bytes) -> Self {
         match ArrayString::from(&text) {
-            Ok(small) => Self(Payload::Small(small)),
-            Err(_) => Self(Payload::Shared(text)),
+            Ok(small) => Self(Payload::Small(small, true)),
+            Err(_) => Self(Payload::Shared(text, true)),
         }
     }
 
     /// Copies these bytes.
     pub(crate) fn copied(text: &str) -> Self {
         match ArrayString::from(text) {
-            Ok(small) => Self(Payload::Small(small)),
-            Err(_) => Self(Payload::Shared(text.into())),
+            Ok(small) => Self(Payload::Small(small, true)),
+            Err(_) => Self(Payload::Shared(text.into(), true)),
         }
     }
 }
@@ -334,16 +388,16 @@ impl Binary {
     /// Shares this memory, unless it is too small for that to pay.
     pub(crate) fn new(bytes: Bytes) -> Self {
         match ArrayVec::try_from(&*bytes) {
-            Ok(small) => Self(Payload::Small(small)),
-            Err(_) => Self(Payload::Shared(bytes)),
+            Ok(small) => Self(Payload::Small(small, true)),
+            Err(_) => Self(Payload::Shared(bytes, true)),
         }
     }
 
     /// Copies these bytes.
     pub(crate) fn copied(bytes: &[u8]) -> Self {
         match ArrayVec::try_from(bytes) {
-            Ok(small) => Self(Payload::Small(small)),
-            Err(_) => Self(Payload::Shared(Bytes::copy_from_slice(bytes))),
+            Ok(small) => Self(Payload::Small(small, true)),
+            Err(_) => Self(Payload::Shared(Bytes::copy_from_slice(bytes), true)),
         }
     }
 }

@@ -35,8 +35,56 @@ pub struct Stats {
     pub bytes_written: u64,
     /// Bytes read from all connections, including TLS and framing.
     pub bytes_read: u64,
+    /// The payloads of the messages that were sent compressed. A message that goes out as it is does not count.
+    pub compressed_written: Compressed,
+    /// The payloads of the messages that were received compressed.
+    pub compressed_read: Compressed,
     /// Heartbeats sent, with the pings that ask for a confirmation.
     pub heartbeats: u64,
     /// The latest measured round trip of a heartbeat; `None` until one was answered.
     pub round_trip: Option<Duration>,
+}
+
+/// How many bytes compression has made of how many, on all connections: see [`Compression`](crate::Compression). Zero without
+/// it.
+///
+/// ```
+/// let sent = tautline::Stats::default().compressed_written;
+/// let saved = sent.before - sent.after;
+/// assert_eq!(saved, 0);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Compressed {
+    /// Bytes of payload as the application has them.
+    pub before: u64,
+    /// Bytes of payload as they are on the wire.
+    pub after: u64,
+}
+
+/// What has gone over a socket.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Traffic {
+    pub(crate) written: u64,
+    pub(crate) read: u64,
+    pub(crate) compressed_written: Compressed,
+    pub(crate) compressed_read: Compressed,
+}
+
+impl Traffic {
+    /// What has gone over both.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            written: self.written + other.written,
+            read: self.read + other.read,
+            compressed_written: self.compressed_written.and(other.compressed_written),
+            compressed_read: self.compressed_read.and(other.compressed_read),
+        }
+    }
+}
+
+impl Compressed {
+    fn and(self, other: Self) -> Self {
+        Self { before: self.before + other.before, after: self.after + other.after }
+    }
 }

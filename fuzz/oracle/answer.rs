@@ -101,7 +101,8 @@ fn attempt(
         accept: String::new(),
     };
     match dial(config, pipe, &mut server) {
-        Ok(Upgraded { subprotocol, headers, rest }) => {
+        Ok(Upgraded { subprotocol, compression, headers, rest }) => {
+            assert_eq!(compression, None, "none was offered");
             assert!(subprotocol.as_deref().is_none_or(|name| name == "chat"));
             let pairs = || headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
             let kept = ResponseHeaders::new(pairs(), secrets);

@@ -51,7 +51,7 @@ pub(super) fn run(data: &[u8]) {
 fn seen(config: &ConnectionConfig, pieces: &[&[u8]], glued: usize, burst: usize) -> Vec<Seen> {
     let pipe = Pipe::new();
     let rest = pieces[..glued].concat();
-    let mut socket = Socket::new(Link::Plain(Wire::new(pipe.clone())), rest, config);
+    let mut socket = Socket::new(Link::Plain(Wire::new(pipe.clone())), rest, config, None);
     let mut seen = Vec::new();
     for piece in &pieces[glued..] {
         if !read(&mut socket, burst, &mut seen) {

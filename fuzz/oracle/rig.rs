@@ -126,7 +126,8 @@ impl Rig {
     fn signs(&self) -> impl PartialEq + use<> {
         let (session, sim) = (&self.turn.session, &self.turn.host);
         let state = (session.state(), session.next_deadline(), session.stats());
-        (self.turn.sockets.bytes(), self.work, sim.work, state, self.turn.intake.is_empty())
+        let traffic = self.turn.sockets.traffic();
+        ((traffic.written, traffic.read), self.work, sim.work, state, self.turn.intake.is_empty())
     }
 
     /// From now on, only messages of an even length count as data.

@@ -38,8 +38,12 @@ fn check_header(name: &str, value: &str) -> Result<(), Error> {
         return invalid("headers", misnamed(name, shown_name(name)));
     }
     if OURS.iter().any(|ours| ours.eq_ignore_ascii_case(name)) {
-        let instead =
-            if name.eq_ignore_ascii_case("Sec-WebSocket-Protocol") { "; use subprotocol" } else { "" };
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        let instead = match () {
+            () if is("Sec-WebSocket-Protocol") => "; use subprotocol",
+            () if is("Sec-WebSocket-Extensions") => "; use compression",
+            () => "",
+        };
         return invalid("headers", format!("{name} is set by the client itself{instead}"));
     }
     check_value(name, value).or_else(|why| invalid("headers", why))

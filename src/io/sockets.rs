@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::io::traffic::HIGH_WATER;
 use crate::session::ConnectionId;
+use crate::stats::Traffic;
 use crate::transport::socket::Socket;
 use crate::transport::stream::Stream;
 use crate::transport::wire::{Poller, Raw};
@@ -16,12 +17,14 @@ pub(crate) struct Open<T: Raw = Stream> {
     pub(crate) may_have_more: bool,
     /// The socket has queued an answer to a ping or to a close frame.
     pub(crate) needs_flush: bool,
+    /// The last turn ended while it had more to hand to the socket.
+    pub(crate) has_more_to_send: bool,
 }
 
 impl<T: Raw> Open<T> {
     /// Frames may have arrived together with the answer to the upgrade.
     pub(crate) fn new(id: ConnectionId, socket: Socket<T>) -> Self {
-        Self { id, socket, may_have_more: true, needs_flush: false }
+        Self { id, socket, may_have_more: true, needs_flush: false, has_more_to_send: false }
     }
 
     /// Whether the next turn reads from this socket, if there is room for the messages.
@@ -33,13 +36,13 @@ impl<T: Raw> Open<T> {
 /// All sockets of a line.
 pub(crate) struct Sockets<T: Raw = Stream> {
     open: Vec<Open<T>>,
-    /// Bytes written and read by the sockets that are gone.
-    gone: (u64, u64),
+    /// What went over the sockets that are gone.
+    gone: Traffic,
 }
 
 impl<T: Raw> Default for Sockets<T> {
     fn default() -> Self {
-        Self { open: Vec::new(), gone: (0, 0) }
+        Self { open: Vec::new(), gone: Traffic::default() }
     }
 }
 
@@ -52,8 +55,7 @@ impl<T: Raw> Sockets<T> {
     pub(super) fn remove(&mut self, id: ConnectionId) {
         let dropped = self.open.extract_if(.., |open| open.id == id);
         for Open { socket, .. } in dropped {
-            self.gone.0 += socket.taken();
-            self.gone.1 += socket.received();
+            self.gone = self.gone.and(socket.traffic());
         }
     }
 
@@ -85,6 +87,11 @@ impl<T: Raw> Sockets<T> {
         self.open.iter().any(Open::is_readable)
     }
 
+    /// Whether the last turn had more to hand to any socket.
+    pub(super) fn have_more_to_send(&self) -> bool {
+        self.open.iter().any(|open| open.has_more_to_send)
+    }
+
     /// Whether any socket has something to read, or room for bytes that wait.
     pub(super) fn have_news(&self) -> bool {
         self.open.iter().any(|open| open.socket.is_readable() || open.socket.has_room())
@@ -95,11 +102,9 @@ impl<T: Raw> Sockets<T> {
         self.open.iter().any(|open| Some(open.id) == id && open.socket.spilled() >= HIGH_WATER)
     }
 
-    /// Bytes written and read so far, by all sockets there were.
-    pub(crate) fn bytes(&self) -> (u64, u64) {
-        self.open.iter().fold(self.gone, |(written, read), open| {
-            (written + open.socket.taken(), read + open.socket.received())
-        })
+    /// What has gone over all sockets there were.
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.open.iter().fold(self.gone, |traffic, open| traffic.and(open.socket.traffic()))
     }
 }
 

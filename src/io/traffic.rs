@@ -16,6 +16,9 @@ pub(crate) const HIGH_WATER: usize = 64 << 10;
 const BURST_MESSAGES: usize = 256;
 const BURST_BYTES: usize = 256 << 10;
 
+/// How much one turn compresses at most, so that no heartbeat and no input waits for more than a few milliseconds.
+const COMPRESSED_AT_ONCE: u64 = 64 << 10;
+
 /// Reports the progress of a socket, once everything polled for it is with the link.
 fn progress<T: Raw>(session: &mut Session, open: &Open<T>, now: Instant) {
     let (handed, taken, blocked) = (open.socket.handed(), open.socket.taken(), open.socket.is_blocked());
@@ -144,9 +147,11 @@ fn hand_over<T: Raw>(
 ) -> Result<(), Fault> {
     let id = open.id;
     let mut unflushed = std::mem::take(&mut open.needs_flush) || open.socket.spilled() > 0;
+    let compressed = open.socket.compressed();
+    open.has_more_to_send = false;
     loop {
         let mut exhausted = false;
-        while !exhausted && open.socket.spilled() < HIGH_WATER {
+        while !exhausted && !open.has_more_to_send && open.socket.spilled() < HIGH_WATER {
             let socket = &mut open.socket;
             let before = socket.handed();
             if let Some(message) = session.poll_message(id) {
@@ -162,6 +167,7 @@ fn hand_over<T: Raw>(
                 }
             }
             unflushed |= !exhausted;
+            open.has_more_to_send = open.socket.compressed() - compressed >= COMPRESSED_AT_ONCE;
             // The socket has passed on its batch. A mark here makes the report of a loss more exact.
             let passed = open.socket.handed() - before;
             if passed > 0 {
@@ -177,7 +183,7 @@ fn hand_over<T: Raw>(
             progress(session, open, now);
         }
         // If a flush made room, continue: nothing else would come back for what still waits.
-        if exhausted || open.socket.spilled() >= HIGH_WATER {
+        if exhausted || open.has_more_to_send || open.socket.spilled() >= HIGH_WATER {
             return Ok(());
         }
     }
@@ -244,7 +250,7 @@ mod tests {
             let now = Instant::now();
             let wall = SystemTime::UNIX_EPOCH;
             let system = Fake::with_room(room);
-            let socket = Socket::new(Link::Plain(Wire::new(system.clone())), Vec::new(), &config);
+            let socket = Socket::new(Link::Plain(Wire::new(system.clone())), Vec::new(), &config, None);
             let mut session =
                 Session::new(config, Some(Box::new(protocol)), Startup::default(), (now, wall)).unwrap();
             session.start(now);

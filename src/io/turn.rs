@@ -19,7 +19,7 @@ use crate::session::reconnect::ReconnectPlan;
 use crate::session::{Action, ConnectionId, Job, Readiness, Session, Watermarks};
 use crate::shared::{Command, Intake, Item, Sleep, Special, Status};
 use crate::state::ConnectionState;
-use crate::stats::Stats;
+use crate::stats::{Stats, Traffic};
 use crate::transport::Connection;
 use crate::transport::wire::Raw;
 
@@ -365,7 +365,9 @@ impl<H: Host> Turn<H> {
 
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = self.session.stats();
-        (stats.bytes_written, stats.bytes_read) = self.sockets.bytes();
+        let Traffic { written, read, compressed_written, compressed_read } = self.sockets.traffic();
+        (stats.bytes_written, stats.bytes_read) = (written, read);
+        (stats.compressed_written, stats.compressed_read) = (compressed_written, compressed_read);
         stats
     }
 
@@ -386,7 +388,8 @@ impl<H: Host> Turn<H> {
             return Next::Look;
         }
         // Freed room is given back before anything else: a sender may wait for it.
-        if (readable && !paused) || self.session.has_output() || self.session.has_released() {
+        let more = (readable && !paused) || self.sockets.have_more_to_send();
+        if more || self.session.has_output() || self.session.has_released() {
             return Next::Turn;
         }
         let blocked = self.sockets.is_full(self.session.current());

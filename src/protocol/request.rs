@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::config::{ConnectionConfig, check_headers, check_subprotocols};
+use crate::config::{Compression, ConnectionConfig, check_headers, check_subprotocols};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::event::DisconnectReason;
@@ -22,6 +22,9 @@ pub struct UpgradeRequest {
     /// [`require_subprotocol`](crate::ConnectionConfig::require_subprotocol); a protocol that can't do without sets it in
     /// [`prepare`](crate::Protocol::prepare).
     pub require_subprotocol: bool,
+    /// The compression to offer. Starts as [`compression`](field@crate::ConnectionConfig::compression); `None` offers none, for
+    /// a server that fails over it.
+    pub compression: Option<Compression>,
 }
 
 /// An attempt that is about to start.
@@ -50,6 +53,7 @@ impl UpgradeRequest {
             headers: config.headers.clone(),
             subprotocols: config.subprotocols.clone(),
             require_subprotocol: config.require_subprotocol,
+            compression: config.compression.clone(),
         }
     }
 
@@ -70,6 +74,7 @@ impl UpgradeRequest {
     pub(crate) fn check(&self) -> Result<Endpoint, Error> {
         check_headers(&self.headers)?;
         check_subprotocols(&self.subprotocols)?;
+        self.compression.as_ref().map_or(Ok(()), Compression::check)?;
         if self.require_subprotocol && self.subprotocols.is_empty() {
             let reason =
                 "it is true, but no subprotocol is offered; offer one in subprotocols, or set it to false";
@@ -102,6 +107,7 @@ impl fmt::Debug for UpgradeRequest {
             .field("headers", &headers)
             .field("subprotocols", &subprotocols)
             .field("require_subprotocol", &self.require_subprotocol)
+            .field("compression", &self.compression)
             .finish()
     }
 }

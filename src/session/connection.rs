@@ -70,6 +70,9 @@ pub(super) enum Stage {
     },
 }
 
+/// How many bytes of a message are compressed at once.
+const COMPRESSED_AT_ONCE: usize = 64 << 10;
+
 /// The role that a connection has on its line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
@@ -108,6 +111,13 @@ impl Connection {
             secrets: Secrets::default(),
             acknowledged_unsent: false,
         }
+    }
+
+    /// The longest payload of a frame. A compressed message goes out in pieces, so that no heartbeat waits until a large one
+    /// is compressed.
+    pub(super) fn longest_frame(&self, config: &ConnectionConfig) -> usize {
+        let piece = self.handshake.compression.as_ref().map_or(usize::MAX, |_| COMPRESSED_AT_ONCE);
+        config.fragment.unwrap_or(usize::MAX).min(piece)
     }
 
     pub(super) fn is_ready(&self) -> bool {

@@ -132,8 +132,8 @@ impl Session {
     /// The next message for the socket, if it is sent unchanged and nothing else is due. It is asked for before
     /// [`poll_transmit`](Self::poll_transmit), which has to clone a reference to its payload.
     pub(crate) fn poll_message(&mut self, id: ConnectionId) -> Option<&Message> {
-        let fits = self.outbox.next()?.1.len() <= self.config.fragment.unwrap_or(usize::MAX);
         let current = self.line.current().filter(|current| current.id == id)?;
+        let fits = self.outbox.next()?.1.len() <= current.longest_frame(&self.config);
         let is_plain = self.hooks.protocol.is_none() && current.sender.is_empty();
         if !is_plain || !fits || !self.wants_outbox() || self.should_ask() || self.holds() {
             return None;
@@ -216,8 +216,9 @@ impl Session {
 
     /// The next frame that is already queued.
     fn next_frame(&mut self, id: ConnectionId) -> Option<Frame> {
-        let limit = self.config.fragment.unwrap_or(usize::MAX);
-        let (frame, completes) = self.line.connection_mut(id)?.sender.next(limit)?;
+        let connection = self.line.connection_mut(id)?;
+        let limit = connection.longest_frame(&self.config);
+        let (frame, completes) = connection.sender.next(limit)?;
         if completes {
             self.outbox.complete();
         }

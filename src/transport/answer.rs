@@ -3,15 +3,25 @@
 
 use tungstenite::handshake::derive_accept_key;
 
+use crate::config::Compression;
 use crate::error::Rejection;
 use crate::protocol::UpgradeRequest;
+use crate::transport::deflate;
 use crate::transport::head::{self, Head, Odd};
 
 /// What the answer is, once its head is complete. `length` is that of the head and of the interim answers before it.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    Accepted { length: usize, subprotocol: Option<Box<str>>, headers: Vec<(String, String)> },
-    Refused { length: usize, rejection: Rejection },
+    Accepted {
+        length: usize,
+        subprotocol: Option<Box<str>>,
+        compression: Option<Compression>,
+        headers: Vec<(String, String)>,
+    },
+    Refused {
+        length: usize,
+        rejection: Rejection,
+    },
 }
 
 /// Reads the head of an answer while it arrives.
@@ -35,20 +45,23 @@ impl Reader {
     }
 }
 
+/// The subprotocol and the compression.
+type Agreed = (Option<Box<str>>, Option<Compression>);
+
 const NO_HTTP: &str = "it is not HTTP/1.1; does a WebSocket server listen on that port?";
 
 impl Head {
     fn finish(self, length: usize, key: &str, request: &UpgradeRequest) -> Result<Answer, String> {
         if self.status == 101 {
-            let subprotocol = self.check(key, request)?;
-            return Ok(Answer::Accepted { length, subprotocol, headers: self.headers });
+            let (subprotocol, compression) = self.check(key, request)?;
+            return Ok(Answer::Accepted { length, subprotocol, compression, headers: self.headers });
         }
         let rejection = Rejection::new(self.status, self.reason, self.headers);
         Ok(Answer::Refused { length, rejection })
     }
 
-    /// Checks the rules of section 4.1 for a status of 101. Returns the subprotocol.
-    fn check(&self, key: &str, request: &UpgradeRequest) -> Result<Option<Box<str>>, String> {
+    /// Checks the rules of section 4.1 for a status of 101. Returns what was agreed on.
+    fn check(&self, key: &str, request: &UpgradeRequest) -> Result<Agreed, String> {
         if self.minor_version == 0 {
             return Err("status 101 in HTTP/1.0, which knows no upgrade: is an old proxy in between?".into());
         }
@@ -69,16 +82,15 @@ impl Head {
         if accepts.any(|accept| accept != ours) {
             return Err("its Sec-WebSocket-Accept does not belong to our key: is a cache in between?".into());
         }
-        if let Some(extension) = self.values("Sec-WebSocket-Extensions").find(|value| !value.is_empty()) {
-            return Err(format!("it chose the extension {extension:?}, and none was offered"));
-        }
+        let compression =
+            deflate::agree(request.compression.as_ref(), self.values("Sec-WebSocket-Extensions"))?;
         let mut chosen = self.values("Sec-WebSocket-Protocol").filter(|value| !value.is_empty());
         let subprotocol = chosen.next();
         if chosen.next().is_some() {
             return Err("it chose more than one subprotocol".into());
         }
         request.check_choice(subprotocol)?;
-        Ok(subprotocol.map(Into::into))
+        Ok((subprotocol.map(Into::into), compression))
     }
 }
 
@@ -131,7 +143,7 @@ pub(crate) mod tests {
     fn the_answer_of_the_rfc_is_accepted_and_frames_behind_it_are_kept() {
         let answer = format!("{GOOD}\r\n\u{1}frame");
         match read(&answer, &[]) {
-            Ok(Some(Answer::Accepted { length, subprotocol: None, headers })) => {
+            Ok(Some(Answer::Accepted { length, subprotocol: None, compression: None, headers })) => {
                 assert_eq!(&answer[length..], "\u{1}frame");
                 let names: Vec<_> = headers.iter().map(|(name, _)| name.as_str()).collect();
                 assert_eq!(names, ["Upgrade", "Connection", "Sec-WebSocket-Accept"]);

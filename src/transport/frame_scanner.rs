@@ -28,6 +28,20 @@ pub(crate) struct FrameScanner {
     is_data: bool,
     /// How many bytes of messages there were so far, the headers of their frames included.
     message_bytes: u64,
+    /// Whether messages may be compressed (RFC 7692).
+    deflates: bool,
+    /// The frame of a compressed message that is being read, or that was read last.
+    deflated: Option<Deflated>,
+}
+
+/// A frame of a compressed message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Deflated {
+    /// The opcode of its message.
+    pub(crate) opcode: u8,
+    /// Whether it is the first frame, and the last one, of its message.
+    pub(crate) is_first: bool,
+    pub(crate) is_last: bool,
 }
 
 /// What is still to come of a frame after its present piece.
@@ -77,7 +91,66 @@ impl FrameScanner {
             violation: None,
             is_data: false,
             message_bytes: 0,
+            deflates: false,
+            deflated: None,
         }
+    }
+
+    /// Messages may be compressed. Those that are go no further than [`begin_deflated`](Self::begin_deflated).
+    pub(crate) fn allow_deflated(&mut self) {
+        self.deflates = true;
+    }
+
+    /// The header of a compressed message's frame at the start of `bytes`, if there is one. Returns its size. The frame's
+    /// payload follows it, which [`take_deflated`](Self::take_deflated) counts.
+    pub(crate) fn begin_deflated(&mut self, bytes: &[u8]) -> Option<usize> {
+        let header = Header::parse(bytes).filter(|header| self.skip == 0 && self.is_deflated(header))?;
+        if let Err(violation) = self.judge(&header) {
+            self.violation = Some(violation);
+            return None;
+        }
+        let is_first = header.first & 0x0F != 0;
+        let opcode = match self.deflated {
+            Some(before) if !is_first => before.opcode,
+            _ => header.first & 0x0F,
+        };
+        self.deflated = Some(Deflated { opcode, is_first, is_last: header.first & 0x80 != 0 });
+        (self.skip, self.is_data) = (header.length, true);
+        self.message_bytes += header.size as u64;
+        Some(header.size)
+    }
+
+    /// How much of `bytes` is payload of the compressed frame that was begun.
+    pub(crate) fn left_of(&self, bytes: &[u8]) -> usize {
+        usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len())
+    }
+
+    /// So much of that payload was taken.
+    pub(crate) fn take_deflated(&mut self, n: usize) {
+        self.skip -= n as u64;
+        self.message_bytes += n as u64;
+    }
+
+    /// Whether more payload of the frame is to come.
+    pub(crate) fn is_inside_frame(&self) -> bool {
+        self.skip > 0
+    }
+
+    /// The compressed frame that was begun last.
+    pub(crate) fn deflated(&self) -> Option<Deflated> {
+        self.deflated
+    }
+
+    /// Whether a frame of a compressed message is what comes next.
+    pub(crate) fn is_at_deflated(&self, bytes: &[u8]) -> bool {
+        self.skip == 0 && Header::parse(bytes).is_some_and(|header| self.is_deflated(&header))
+    }
+
+    /// Whether a frame belongs to a compressed message.
+    fn is_deflated(&self, header: &Header) -> bool {
+        let continues = || self.unfinished.is_some() && self.deflated.is_some_and(|frame| !frame.is_last);
+        self.deflates && (header.first & 0x70 == 0x40 && matches!(header.first & 0x0F, 1 | 2))
+            || matches!(header.first, 0 | 0x80) && continues()
     }
 
     /// What must be passed on before anything more is read: the header of a piece.
@@ -123,6 +196,9 @@ impl FrameScanner {
                 self.head.extend(&bytes[at..]);
                 return at;
             };
+            if self.is_deflated(&header) {
+                return at;
+            }
             if let Err(violation) = self.judge(&header) {
                 self.violation = Some(violation);
                 return at;
@@ -148,10 +224,13 @@ impl FrameScanner {
         let Header { first, masked, length, .. } = *header;
         let (last, opcode) = (first & 0x80 != 0, first & 0x0F);
         let broken = |reason: &str| Err(Violation { code: 1002, reason: reason.into() });
-        if first & 0x70 != 0 {
-            return broken(
-                "a frame with a reserved bit, which only an extension may set, and none was agreed on",
-            );
+        let is_deflated = self.is_deflated(header);
+        if first & 0x70 != 0 && !is_deflated {
+            return broken(if self.deflates && first & 0x30 == 0 {
+                "the bit of a compressed message in a frame that can't have it (RFC 7692, section 6)"
+            } else {
+                "a frame with a reserved bit, which only an extension may set, and none was agreed on"
+            });
         }
         if masked {
             return broken("a masked frame, which only a client may send");
@@ -187,7 +266,8 @@ impl FrameScanner {
                 format!("a {what} of at least {size} bytes, where {allowed} are allowed ({setting})");
             Err(Violation { code: 1009, reason: reason.into() })
         };
-        if size > self.max_message {
+        // A compressed message is judged by what it becomes.
+        if size > self.max_message && !is_deflated {
             return over("message", size, self.max_message, "max_message_size");
         }
         if length > self.max_frame {

@@ -19,11 +19,13 @@ pub(crate) mod wire;
 
 pub(crate) mod addresses;
 mod body;
+mod deflate;
 #[cfg(test)]
 pub(crate) mod fake;
 mod frame;
 mod frame_scanner;
 pub(crate) mod head;
+mod inflating;
 pub(crate) mod proxy;
 mod race;
 pub(crate) mod reach;
@@ -255,9 +257,9 @@ fn open(target: &Target<'_>, attempt: &mut impl Attempt) -> Result<Connection, E
     if let (Some(address), Ok(_) | Err(Error::UpgradeRejected(_))) = (address, &upgraded) {
         settings.failed.forget(address);
     }
-    let Upgraded { subprotocol, headers, rest } = upgraded?;
+    let Upgraded { subprotocol, compression, headers, rest } = upgraded?;
     let timings = attempt.timings();
-    let mut socket = Socket::new(link, rest, &settings.config);
+    let mut socket = Socket::new(link, rest, &settings.config, compression.as_ref());
     socket.deregister(attempt.registry()).map_err(|source| system("a socket's registration", source))?;
     let secrets = target.secrets();
     let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -266,7 +268,8 @@ fn open(target: &Target<'_>, attempt: &mut impl Attempt) -> Result<Connection, E
     if let Some(proxy) = &proxy {
         log::debug!(target: LOG, "Connected to {} through the proxy {proxy}", target.endpoint);
     }
-    let handshake = Handshake { proxy, headers, timings, secrets, ..Handshake::new(address, subprotocol) };
+    let handshake =
+        Handshake { proxy, compression, headers, timings, secrets, ..Handshake::new(address, subprotocol) };
     Ok(Connection { socket, handshake: Arc::new(handshake) })
 }
 

@@ -2,8 +2,9 @@
 
 use std::io::{self, Cursor, ErrorKind, Read, Write};
 
-use crate::config::ConnectionConfig;
+use crate::config::{Compression, ConnectionConfig};
 use crate::transport::frame_scanner::FrameScanner;
+use crate::transport::inflating::Inflating;
 use crate::transport::link::Link;
 use crate::transport::socket::READ_BUFFER_AT_REST;
 use crate::transport::wire::Raw;
@@ -17,13 +18,24 @@ pub(super) struct Scanned<T: Raw> {
     pub(super) budget: usize,
     /// Whether a read has filled the whole buffer: there is more traffic than the buffer is meant for.
     pub(super) filled: bool,
+    /// What compressed messages go through, if some may come.
+    pub(super) inflating: Option<Box<Inflating>>,
 }
 
 impl<T: Raw> Scanned<T> {
     /// `rest` is what followed the answer to the upgrade.
-    pub(super) fn new(link: Link<T>, rest: Vec<u8>, config: &ConnectionConfig) -> Self {
-        let (scanner, behind) = (FrameScanner::new(config), Cursor::new(rest));
-        Self { link, scanner, behind, budget: usize::MAX, filled: false }
+    pub(super) fn new(
+        link: Link<T>,
+        rest: Vec<u8>,
+        config: &ConnectionConfig,
+        agreed: Option<&Compression>,
+    ) -> Self {
+        let (mut scanner, behind) = (FrameScanner::new(config), Cursor::new(rest));
+        let inflating = agreed.map(|agreed| {
+            scanner.allow_deflated();
+            Box::new(Inflating::new(agreed, config))
+        });
+        Self { link, scanner, behind, budget: usize::MAX, filled: false, inflating }
     }
 
     /// The bytes that come next, whatever they mean.
@@ -42,6 +54,14 @@ impl<T: Raw> Scanned<T> {
     }
 }
 
+impl<T: Raw> Scanned<T> {
+    /// Whether what was passed on so far are whole messages and control frames, and nothing waits to be passed on.
+    pub(super) fn is_between_messages(&self) -> bool {
+        self.scanner.is_between_messages()
+            && self.inflating.as_ref().is_none_or(|inflating| inflating.is_idle())
+    }
+}
+
 impl<T: Raw> Read for Scanned<T> {
     /// `buffer` has room for a frame's header: tungstenite reserves that much.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -55,6 +75,12 @@ impl<T: Raw> Read for Scanned<T> {
             }
             if let Some(head) = self.scanner.due() {
                 return (&mut *buffer).write_all(&head).map(|()| head.len());
+            }
+            if self.inflating.is_some() {
+                match self.pass(buffer)? {
+                    Some(n) => return Ok(n),
+                    None => continue,
+                }
             }
             let held = self.scanner.held().len();
             let room = self.scanner.room();
@@ -71,6 +97,28 @@ impl<T: Raw> Read for Scanned<T> {
                 return Ok(passed);
             }
         }
+    }
+}
+
+impl<T: Raw> Scanned<T> {
+    /// Passes on what goes through the inflating. `None` if the scanner has something to say.
+    fn pass(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        // It is taken out because it reads from the rest.
+        let Some(mut inflating) = self.inflating.take() else { return Ok(None) };
+        let passed = inflating.pass(&mut self.scanner, buffer, &mut self.budget);
+        let passed = match passed {
+            Ok(None) if self.scanner.violation().is_none() && !self.scanner.is_closed() => {
+                let (raw, left) = inflating.room(buffer.len());
+                let read = self.next(&mut raw[left..]);
+                let length = left + read.as_ref().map_or(0, |n| *n);
+                inflating.cut(length);
+                self.filled |= length > READ_BUFFER_AT_REST;
+                read.map(|n| (n == 0).then_some(0))
+            }
+            other => other,
+        };
+        self.inflating = Some(inflating);
+        passed
     }
 }
 

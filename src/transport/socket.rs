@@ -10,9 +10,11 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Bytes, Message as Frame, Utf8Bytes};
 
-use crate::config::ConnectionConfig;
+use crate::config::{Compression, ConnectionConfig};
 use crate::error::{CloseFrame, Error, Fault};
 use crate::message::{Binary, Fragment, Message, Position, Text};
+use crate::stats::Traffic;
+use crate::transport::deflate::Deflater;
 use crate::transport::frame::{self, Masks};
 use crate::transport::frame_scanner::{self, Violation};
 use crate::transport::link::Link;
@@ -28,6 +30,8 @@ pub(crate) struct Socket<T: Raw = Stream> {
     /// For a message it would need two allocations and one more copy, into a buffer that never shrinks.
     batch: Vec<u8>,
     masks: Masks,
+    /// What compresses the messages, if that was agreed on.
+    deflater: Option<Box<Deflater>>,
     /// Whether a large message has enlarged the read buffer.
     swollen: bool,
     /// Whether the last read found no whole frame, neither in the read buffer nor in the stream.
@@ -55,6 +59,9 @@ pub(crate) enum Incoming {
 /// How much is read and dropped after a violation, so that no reset overtakes the close code.
 const MOST_DRAINED_BYTES: usize = 1 << 20;
 
+/// The bit of a message's first frame that says that it is compressed (RFC 7692, section 6).
+const COMPRESSED: u8 = 0x40;
+
 /// How many bytes of pongs may wait. A server that keeps pinging but takes no pongs is not read any further.
 const MOST_OWED_BYTES: u64 = 64 << 10;
 
@@ -73,9 +80,14 @@ const LARGE: usize = 64 << 10;
 const SMALL: usize = 1024;
 
 impl<T: Raw> Socket<T> {
-    /// `rest` is what followed the answer to the upgrade.
-    pub(crate) fn new(link: Link<T>, rest: Vec<u8>, config: &ConnectionConfig) -> Self {
-        let stream = Scanned::new(link, rest, config);
+    /// `rest` is what followed the answer to the upgrade, and `agreed` the compression that was agreed on.
+    pub(crate) fn new(
+        link: Link<T>,
+        rest: Vec<u8>,
+        config: &ConnectionConfig,
+        agreed: Option<&Compression>,
+    ) -> Self {
+        let stream = Scanned::new(link, rest, config, agreed);
         // The scanner enforces the limits: tungstenite would apply them to control frames, too.
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_AT_REST)
@@ -87,6 +99,7 @@ impl<T: Raw> Socket<T> {
             config,
             batch: Vec::new(),
             masks: Masks::default(),
+            deflater: agreed.map(|agreed| Box::new(Deflater::new(agreed))),
             swollen: false,
             emptied: false,
             draining: None,
@@ -144,13 +157,15 @@ impl<T: Raw> Socket<T> {
     pub(crate) fn shrink(&mut self) {
         self.renew(READ_BUFFER_AT_REST);
         self.batch.shrink_to_fit();
+        self.deflater.iter_mut().for_each(|deflater| deflater.shrink());
+        self.stream.inflating.iter_mut().for_each(|inflating| inflating.shrink());
     }
 
     /// Replaces the context's buffers, which never shrink, if they are empty and nothing depends on the context's
     /// state.
     fn renew(&mut self, read_buffer: usize) {
         if self.emptied
-            && self.stream.scanner.is_between_messages()
+            && self.stream.is_between_messages()
             && self.context.can_write()
             && self.context.flush(&mut self.stream).is_ok()
         {
@@ -186,7 +201,14 @@ impl<T: Raw> Socket<T> {
     /// Queues a message.
     pub(crate) fn write(&mut self, message: &Message) -> Result<(), Fault> {
         let first = if message.as_text().is_some() { 0x81 } else { 0x82 };
-        self.put(first, message.as_bytes())
+        let payload = message.as_bytes();
+        let Some(mut deflater) = self.deflater.take() else { return self.put(first, payload) };
+        let written = match deflater.whole(payload, message.may_be_compressed()) {
+            Some(made) => self.put(first | COMPRESSED, made),
+            None => self.put(first, payload),
+        };
+        self.deflater = Some(deflater);
+        written
     }
 
     /// Queues a piece of a message (RFC 6455, section 5.4).
@@ -197,7 +219,15 @@ impl<T: Raw> Socket<T> {
             Position::Middle => 0x00,
             Position::Last => 0x80,
         };
-        self.put(first, &fragment.payload)
+        let payload = &fragment.payload;
+        let Some(mut deflater) = self.deflater.take() else { return self.put(first, payload) };
+        let written = match deflater.piece(fragment.position, payload, payload.may_be_compressed()) {
+            Some(made) if first & 0x0F != 0 => self.put(first | COMPRESSED, made),
+            Some(made) => self.put(first, made),
+            None => self.put(first, payload),
+        };
+        self.deflater = Some(deflater);
+        written
     }
 
     /// Queues a ping.
@@ -281,6 +311,23 @@ impl<T: Raw> Socket<T> {
     /// Bytes that came from the system.
     pub(crate) fn received(&self) -> u64 {
         self.stream.link.wire().received()
+    }
+
+    /// How many bytes of messages were compressed so far.
+    pub(crate) fn compressed(&self) -> u64 {
+        self.deflater.as_ref().map_or(0, |deflater| deflater.seen())
+    }
+
+    /// What has gone over the socket.
+    pub(crate) fn traffic(&self) -> Traffic {
+        let sent = self.deflater.as_ref().map(|deflater| deflater.counts);
+        let received = self.stream.inflating.as_ref().map(|inflating| inflating.counts());
+        Traffic {
+            written: self.taken(),
+            read: self.received(),
+            compressed_written: sent.unwrap_or_default(),
+            compressed_read: received.unwrap_or_default(),
+        }
     }
 
     /// How many bytes of messages have come so far, and whether the last message is incomplete. tungstenite may still hold

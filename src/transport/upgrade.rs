@@ -7,9 +7,11 @@ use std::time::Duration;
 use data_encoding::BASE64;
 use tungstenite::handshake::client::generate_key;
 
+use crate::config::Compression;
 use crate::error::{Cause, Error, Rejection};
 use crate::transport::answer::{Answer, Reader};
 use crate::transport::body::Body;
+use crate::transport::deflate;
 use crate::transport::link::Link;
 use crate::transport::tls;
 use crate::transport::wire::Raw;
@@ -19,6 +21,7 @@ use crate::transport::{Attempt, Target};
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Upgraded {
     pub(crate) subprotocol: Option<Box<str>>,
+    pub(crate) compression: Option<Compression>,
     pub(crate) headers: Vec<(String, String)>,
     /// What followed the answer. It may be the first frames.
     pub(crate) rest: Vec<u8>,
@@ -55,8 +58,9 @@ pub(crate) fn upgrade<T: Raw>(
             match found.map_err(|reason| {
                 not_websocket(target, &tls::instead(&answer, &target.endpoint).unwrap_or(reason))
             })? {
-                Some(Answer::Accepted { length, subprotocol, headers }) => {
-                    return Ok(Upgraded { subprotocol, headers, rest: answer.split_off(length) });
+                Some(Answer::Accepted { length, subprotocol, compression, headers }) => {
+                    let rest = answer.split_off(length);
+                    return Ok(Upgraded { subprotocol, compression, headers, rest });
                 }
                 Some(Answer::Refused { length, rejection }) => {
                     answer.drain(..length);
@@ -164,6 +168,9 @@ fn request_head(target: &Target<'_>, key: &str) -> Vec<u8> {
     if !request.subprotocols.is_empty() {
         line("Sec-WebSocket-Protocol", &request.subprotocols.join(", "));
     }
+    if let Some(compression) = &request.compression {
+        line("Sec-WebSocket-Extensions", &deflate::offer(compression));
+    }
     if let Some(userinfo) = endpoint.userinfo.as_deref().filter(|_| !given("Authorization")) {
         line("Authorization", &format!("Basic {}", BASE64.encode(userinfo.as_bytes())));
     }
@@ -197,13 +204,15 @@ pub(crate) mod tests {
         let config = ConnectionConfig::new("ws://bob:p%40ss@h:81?x=1")
             .header("X-A", "1")
             .subprotocol("a")
-            .subprotocol("b");
+            .subprotocol("b")
+            .compression(Compression::default().server_no_context_takeover(true));
         let head = head_of(config);
         assert_eq!(
             head,
             "GET /?x=1 HTTP/1.1\r\nHost: h:81\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-             Sec-WebSocket-Protocol: a, b\r\nAuthorization: Basic Ym9iOnBAc3M=\r\nX-A: 1\r\n\r\n"
+             Sec-WebSocket-Protocol: a, b\r\n\
+             Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\nAuthorization: Basic Ym9iOnBAc3M=\r\nX-A: 1\r\n\r\n"
         );
     }
 

@@ -114,7 +114,7 @@ impl Sim {
         link.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("a write always succeeds");
         pipe.take();
         pipe.state().room = opening.room;
-        let socket = Socket::new(link, opening.glued, &self.config);
+        let socket = Socket::new(link, opening.glued, &self.config, None);
         self.lines.push(Line {
             id: ConnectionId(generation),
             pipe,

@@ -3,7 +3,7 @@ use crate::transport::fake::Fake;
 use crate::transport::wire::Wire;
 
 fn socket(fake: &Fake, config: &ConnectionConfig) -> Socket<Fake> {
-    Socket::new(Link::Plain(Wire::new(fake.clone())), Vec::new(), config)
+    Socket::new(Link::Plain(Wire::new(fake.clone())), Vec::new(), config, None)
 }
 
 fn config() -> ConnectionConfig {

@@ -1,0 +1,88 @@
+//! Compression of messages (RFC 7692).
+
+use crate::config::invalid;
+use crate::config::setters::setters;
+use crate::error::Error;
+
+/// Compression of messages by `permessage-deflate` (RFC 7692), for
+/// [`compression`](field@crate::ConnectionConfig::compression).
+///
+/// It is an offer: a server that does not know it ignores it, and the line goes on without.
+/// [`Handshake::compression`](crate::Handshake::compression) says what was agreed on.
+///
+/// *Takeover* means that a message is compressed with the last 32 KiB of the messages before it. Short messages that
+/// resemble each other, such as JSON, then become several times shorter. Without it, each message stands alone, and the memory
+/// of the larger direction can be shared by all lines of a server.
+///
+/// ```
+/// use tautline::{Compression, ConnectionConfig};
+///
+/// let config = ConnectionConfig::new("wss://example.com/feed").compression(Compression::default());
+/// let frugal = Compression::default().level(1).server_no_context_takeover(true);
+/// # let _ = (config, frugal);
+/// ```
+///
+/// # Memory
+/// A line that never receives or sends a compressed message takes none. The first compressed message that is sent takes about
+/// 310 KiB, and the first one that is received about 45 KiB, for as long as the connection lives. Takeover changes nothing in
+/// that.
+///
+/// # Secrets
+/// The length of a compressed message tells what is in it. If one message holds a secret beside text that an attacker
+/// chooses, and he can see the lengths, he can guess the secret piece by piece (CRIME, BREACH). With takeover that is also
+/// true of messages that follow each other. Send such messages with
+/// [`Message::compress(false)`](crate::Message::compress), or leave compression off.
+///
+/// # Servers that fail over it
+/// The offer has no window sizes, because some servers reject an offer that has them. If a server fails nevertheless, leave
+/// compression off for it: in the configuration or, for some attempts only, by setting
+/// [`UpgradeRequest::compression`](crate::UpgradeRequest::compression) to `None` in
+/// [`prepare`](crate::Protocol::prepare) or in a [`fetch`](crate::Builder::fetch).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Compression {
+    /// How hard to compress: from 1, which is fast, to 9, which is small. Default 3.
+    pub level: u32,
+    /// Whether each message is compressed on its own that the client sends. Default `false`: takeover. The server can ask for
+    /// the same in its answer.
+    pub client_no_context_takeover: bool,
+    /// Whether the server is to compress each of its messages on its own. Default `false`: takeover. A server that does not
+    /// promise it in its answer has not accepted the offer, and the attempt fails.
+    pub server_no_context_takeover: bool,
+    /// A message with fewer bytes goes out as it is. Default `None`: 32 with takeover, and 1,024 without. So does a message
+    /// that would not become shorter. With takeover, the first 4 KiB of a connection may become up to 16 bytes longer, so that
+    /// there is something to refer to.
+    pub threshold: Option<usize>,
+}
+
+setters!(Compression {
+    level: u32,
+    client_no_context_takeover: bool,
+    server_no_context_takeover: bool,
+    threshold: usize,
+});
+
+impl Compression {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if (1..=9).contains(&self.level) {
+            return Ok(());
+        }
+        invalid("compression.level", format!("it is {}; 1 to 9 are allowed", self.level))
+    }
+
+    /// The size from which on messages are compressed.
+    pub(crate) fn smallest(&self) -> usize {
+        self.threshold.unwrap_or(if self.client_no_context_takeover { 1024 } else { 32 })
+    }
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Self {
+            level: 3,
+            client_no_context_takeover: false,
+            server_no_context_takeover: false,
+            threshold: None,
+        }
+    }
+}

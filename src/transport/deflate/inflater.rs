@@ -1,0 +1,199 @@
+//! The server's compressed messages.
+
+use flate2::{Decompress, FlushDecompress, Status};
+
+use crate::config::Compression;
+use crate::stats::Compressed;
+use crate::transport::deflate::TAIL;
+
+/// Inflates the messages of one connection, piece by piece.
+pub(in crate::transport) struct Inflater {
+    /// Made for the first compressed message.
+    state: Option<Box<Decompress>>,
+    forgets: bool,
+    /// How much of the tail of the present message is still to be inflated, once its payload is.
+    tail: &'static [u8],
+    most: u64,
+    /// How long the present message is so far.
+    size: u64,
+    /// Whether any payload of it has come.
+    has_payload: bool,
+    /// The payloads of all messages.
+    pub(in crate::transport) counts: Compressed,
+}
+
+/// Why a message can't be inflated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::transport) enum Bomb {
+    /// It becomes longer than a message may be.
+    TooLong,
+    /// It is not what DEFLATE makes.
+    Broken,
+}
+
+impl Inflater {
+    /// Messages may become `most` bytes long.
+    pub(in crate::transport) fn new(agreed: &Compression, most: u64) -> Self {
+        let forgets = agreed.server_no_context_takeover;
+        Self {
+            state: None,
+            forgets,
+            tail: &[],
+            most,
+            size: 0,
+            has_payload: false,
+            counts: Compressed::default(),
+        }
+    }
+
+    /// A message begins.
+    pub(in crate::transport) fn begin(&mut self) {
+        if let Some(state) = self.state.as_mut().filter(|_| self.forgets) {
+            state.reset(false);
+        }
+        (self.size, self.has_payload) = (0, false);
+    }
+
+    /// The payload of the message is complete. Its end is still to be inflated, by [`finish`](Self::finish).
+    pub(in crate::transport) fn end(&mut self) {
+        // Some servers send an empty message as nothing at all, where it takes a byte (section 7.2.3.6). The tail alone is the
+        // beginning of another block.
+        self.tail = if self.has_payload { &TAIL } else { &[] };
+    }
+
+    /// Inflates some of `input` into `output`. Returns how many bytes it took and made. When all is taken and room is left,
+    /// there is no more.
+    pub(in crate::transport) fn inflate(
+        &mut self,
+        input: &[u8],
+        output: &mut [u8],
+    ) -> Result<(usize, usize), Bomb> {
+        let state = self.state.get_or_insert_with(|| Box::new(Decompress::new(false)));
+        let (read, written) = (state.total_in(), state.total_out());
+        let status = state.decompress(input, output, FlushDecompress::Sync);
+        let since = |count: u64, before: u64| usize::try_from(count - before).unwrap_or(usize::MAX);
+        let (taken, made) = (since(state.total_in(), read), since(state.total_out(), written));
+        let is_stuck = taken == 0 && made == 0 && !input.is_empty() && !output.is_empty();
+        match status {
+            // A last block, and more may follow (section 7.2.3.4).
+            Ok(Status::StreamEnd) => state.reset(false),
+            Ok(Status::Ok | Status::BufError) if !is_stuck => {}
+            _ => return Err(Bomb::Broken),
+        }
+        self.size += made as u64;
+        self.has_payload |= taken > 0;
+        self.counts.before += made as u64;
+        self.counts.after += taken as u64;
+        if self.size > self.most { Err(Bomb::TooLong) } else { Ok((taken, made)) }
+    }
+
+    /// Inflates the end of a message whose payload is complete. Returns how many bytes it made. When room is left in
+    /// `output`, the message is complete.
+    pub(in crate::transport) fn finish(&mut self, output: &mut [u8]) -> Result<usize, Bomb> {
+        let mut length = 0;
+        loop {
+            let tail = self.tail;
+            let (taken, made) = self.inflate(tail, &mut output[length..])?;
+            self.counts.after -= taken as u64;
+            self.tail = tail.get(taken..).unwrap_or_default();
+            length += made;
+            if self.tail.is_empty() || length == output.len() {
+                return Ok(length);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::deflate::Deflater;
+
+    fn inflater(agreed: &Compression) -> Inflater {
+        Inflater::new(agreed, 1 << 20)
+    }
+
+    /// Inflates one message whose payload comes `size` bytes at a time, into pieces of `room` bytes.
+    fn message(inflater: &mut Inflater, payload: &[u8], size: usize, room: usize) -> Result<Vec<u8>, Bomb> {
+        let (mut whole, mut output) = (Vec::new(), vec![0; room]);
+        inflater.begin();
+        for mut chunk in payload.chunks(size) {
+            while !chunk.is_empty() {
+                let (taken, made) = inflater.inflate(chunk, &mut output)?;
+                whole.extend(&output[..made]);
+                chunk = &chunk[taken..];
+            }
+        }
+        inflater.end();
+        loop {
+            let made = inflater.finish(&mut output)?;
+            whole.extend(&output[..made]);
+            if made < room {
+                return Ok(whole);
+            }
+        }
+    }
+
+    /// The examples of RFC 7692, section 7.2.3.
+    #[test]
+    fn the_messages_of_the_rfc_say_hello() {
+        let mut inflater = inflater(&Compression::default());
+        for payload in [
+            &[0xF2, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00][..],
+            &[0xF2, 0x00, 0x11, 0x00, 0x00],
+            &[0x00, 0x05, 0x00, 0xFA, 0xFF, 0x48, 0x65, 0x6C, 0x6C, 0x6F, 0x00],
+            &[0xF3, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00, 0x00],
+            &[0xF2, 0x48, 0x05, 0x00, 0x00, 0x00, 0xFF, 0xFF, 0xCA, 0xC9, 0xC9, 0x07, 0x00],
+        ] {
+            assert_eq!(message(&mut inflater, payload, 1, 64).as_deref(), Ok(&b"Hello"[..]), "{payload:x?}");
+        }
+        assert_eq!(message(&mut inflater, &[0x00], 1, 64).as_deref(), Ok(&b""[..]), "section 7.2.3.6");
+        assert_eq!(message(&mut inflater, &[], 1, 64).as_deref(), Ok(&b""[..]));
+        let hello = [0xF2, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00];
+        assert_eq!(message(&mut inflater, &hello, 1, 64).as_deref(), Ok(&b"Hello"[..]), "after that");
+    }
+
+    #[test]
+    fn whatever_is_deflated_is_inflated_however_it_is_cut() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for forgets in [false, true] {
+            let agreed = Compression::default()
+                .client_no_context_takeover(forgets)
+                .server_no_context_takeover(forgets)
+                .threshold(0);
+            let (mut deflater, mut inflater) = (Deflater::new(&agreed), inflater(&agreed));
+            for _ in 0..200 {
+                let text: String = (0..random.usize(0..3_000)).map(|_| random.char('a'..'e')).collect();
+                let Some(payload) = deflater.whole(text.as_bytes(), true) else { continue };
+                let back = message(&mut inflater, payload, random.usize(1..900), random.usize(1..900));
+                assert!(back.as_deref() == Ok(text.as_bytes()));
+            }
+            assert!(inflater.counts.after * 2 < inflater.counts.before);
+        }
+    }
+
+    #[test]
+    fn what_becomes_too_long_and_what_is_broken_is_told_apart() {
+        let zeros = vec![0; 1 << 20];
+        let agreed = Compression::default();
+        let payload = Deflater::new(&agreed).whole(&zeros, true).unwrap().to_vec();
+        let mut strict = Inflater::new(&agreed, (1 << 20) - 1);
+        assert_eq!(message(&mut strict, &payload, 100, 1000), Err(Bomb::TooLong));
+        assert!(strict.counts.before <= 1 << 20, "no more than one piece over it");
+        assert_eq!(message(&mut inflater(&agreed), &payload, 100, 1000).as_deref(), Ok(&zeros[..]));
+        for broken in [&[0xFF; 9][..], &[0x00, 0x05, 0x00, 0xFA, 0xFE, 1]] {
+            assert_eq!(message(&mut inflater(&agreed), broken, 1, 64), Err(Bomb::Broken), "{broken:x?}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_promised_to_forget_can_not_refer_to_an_earlier_message() {
+        let text = "the same words again and again".as_bytes();
+        let mut deflater = Deflater::new(&Compression::default().threshold(0));
+        let payloads = [(); 2].map(|()| deflater.whole(text, true).unwrap().to_vec());
+        assert!(payloads[1].len() * 2 < payloads[0].len());
+        let mut inflater = inflater(&Compression::default().server_no_context_takeover(true));
+        assert_eq!(message(&mut inflater, &payloads[0], 10, 64).as_deref(), Ok(text));
+        assert_eq!(message(&mut inflater, &payloads[1], 10, 64), Err(Bomb::Broken));
+    }
+}

@@ -1,0 +1,218 @@
+//! Compressed messages on their way to tungstenite, which sees them as any other.
+
+use std::io::{self, ErrorKind};
+
+use crate::config::{Compression, ConnectionConfig};
+use crate::stats::Compressed;
+use crate::transport::deflate::{Bomb, Inflater};
+use crate::transport::frame_scanner::{FrameScanner, Violation};
+
+/// What was read of a line with compression, and what becomes of it.
+///
+/// A compressed message becomes one without compression, in fragments of up to [`PIECE`] bytes. It is inflated as far as it
+/// is asked for, so that memory grows with what was taken, and not with what it would become.
+pub(super) struct Inflating {
+    inflater: Inflater,
+    /// What was read: the part from `at` on has not been looked at.
+    raw: Vec<u8>,
+    at: usize,
+    /// Room for a frame's header, and the payload so far of the fragment that is being made.
+    made: Vec<u8>,
+    length: usize,
+    /// The part of a fragment that is complete and was not passed on.
+    ready: std::ops::Range<usize>,
+    step: Step,
+    /// Whether a fragment of the present message was made.
+    has_begun: bool,
+    most: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Between the frames of compressed messages.
+    Scan,
+    /// In the payload of such a frame.
+    Payload,
+    /// The message is complete, and its end is being inflated.
+    Finish,
+}
+
+/// The payload of a fragment.
+const PIECE: usize = 64 << 10;
+
+/// The length of a fragment's header.
+const HEAD: usize = 10;
+
+impl Inflating {
+    pub(super) fn new(agreed: &Compression, config: &ConnectionConfig) -> Self {
+        Self {
+            inflater: Inflater::new(agreed, config.max_message_size as u64),
+            raw: Vec::new(),
+            at: 0,
+            made: Vec::new(),
+            length: 0,
+            ready: 0..0,
+            step: Step::Scan,
+            has_begun: false,
+            most: config.max_message_size,
+        }
+    }
+
+    /// The payloads of the compressed messages that came.
+    pub(super) fn counts(&self) -> Compressed {
+        self.inflater.counts
+    }
+
+    /// Whether nothing is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.at == self.raw.len() && self.ready.is_empty() && self.step == Step::Scan && !self.has_begun
+    }
+
+    /// Frees the memory that a burst has left behind.
+    pub(super) fn shrink(&mut self) {
+        if self.is_idle() {
+            (self.raw, self.at, self.made) = (Vec::new(), 0, Vec::new());
+        }
+    }
+
+    /// Where more is to be read to, once [`pass`](Self::pass) has returned `None`: behind what is left of a header.
+    pub(super) fn room(&mut self, size: usize) -> (&mut Vec<u8>, usize) {
+        self.raw.drain(..self.at);
+        self.at = 0;
+        let left = self.raw.len();
+        self.raw.resize(left + size, 0);
+        (&mut self.raw, left)
+    }
+
+    /// Only so many bytes were read.
+    pub(super) fn cut(&mut self, length: usize) {
+        self.raw.truncate(length);
+    }
+
+    /// Passes on what there is. `None` if more must be read first, or if the scanner has stopped. `budget` says how many
+    /// bytes may still be inflated in this burst.
+    pub(super) fn pass(
+        &mut self,
+        scanner: &mut FrameScanner,
+        buffer: &mut [u8],
+        budget: &mut usize,
+    ) -> io::Result<Option<usize>> {
+        loop {
+            if !self.ready.is_empty() {
+                let n = self.ready.len().min(buffer.len());
+                buffer[..n].copy_from_slice(&self.made[self.ready.start..self.ready.start + n]);
+                self.ready.start += n;
+                return Ok(Some(n));
+            }
+            if self.step != Step::Scan {
+                if *budget == 0 {
+                    return Err(ErrorKind::WouldBlock.into());
+                }
+                let before = self.inflater.counts.before;
+                let more = self.inflate(scanner).map_err(|bomb| self.violation(bomb))?;
+                *budget =
+                    budget.saturating_sub(usize::try_from(self.inflater.counts.before - before).unwrap_or(0));
+                if !more {
+                    return Ok(None);
+                }
+                continue;
+            }
+            if scanner.violation().is_some() || scanner.is_closed() {
+                return Ok(None);
+            }
+            if let Some(head) = scanner.due() {
+                buffer[..head.len()].copy_from_slice(&head);
+                return Ok(Some(head.len()));
+            }
+            if self.at == self.raw.len() {
+                return Ok(None);
+            }
+            if let Some(size) = scanner.begin_deflated(&self.raw[self.at..]) {
+                self.at += size;
+                self.step = Step::Payload;
+                if scanner.deflated().is_some_and(|frame| frame.is_first) {
+                    self.inflater.begin();
+                    (self.has_begun, self.length) = (false, 0);
+                }
+                continue;
+            }
+            let n = (self.raw.len() - self.at).min(buffer.len()).min(scanner.room());
+            let passed = scanner.feed(&mut self.raw[self.at..self.at + n]);
+            buffer[..passed].copy_from_slice(&self.raw[self.at..self.at + passed]);
+            self.at += passed;
+            if passed > 0 {
+                return Ok(Some(passed));
+            }
+            if n < self.raw.len() - self.at {
+                // The buffer was too short for the header that comes next.
+                return Err(ErrorKind::InvalidInput.into());
+            }
+            if scanner.violation().is_none() && !scanner.is_at_deflated(&self.raw[self.at..]) {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Inflates more of the present message. Returns `false` if more must be read first.
+    fn inflate(&mut self, scanner: &mut FrameScanner) -> Result<bool, Bomb> {
+        if self.made.is_empty() {
+            self.made.resize(HEAD + PIECE, 0);
+        }
+        let output = &mut self.made[HEAD + self.length..];
+        if self.step == Step::Finish {
+            let made = self.inflater.finish(output)?;
+            let is_complete = made < output.len();
+            self.length += made;
+            if is_complete {
+                self.step = Step::Scan;
+            }
+            self.complete(scanner, is_complete);
+            return Ok(true);
+        }
+        let n = scanner.left_of(&self.raw[self.at..]);
+        let (taken, made) = self.inflater.inflate(&self.raw[self.at..self.at + n], output)?;
+        scanner.take_deflated(taken);
+        let is_full = made == output.len();
+        (self.at, self.length) = (self.at + taken, self.length + made);
+        if is_full {
+            self.complete(scanner, false);
+        } else if !scanner.is_inside_frame() {
+            let is_last = scanner.deflated().is_some_and(|frame| frame.is_last);
+            if is_last {
+                self.inflater.end();
+            }
+            self.step = if is_last { Step::Finish } else { Step::Scan };
+        } else if self.at == self.raw.len() {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// The fragment is complete.
+    fn complete(&mut self, scanner: &FrameScanner, is_last: bool) {
+        let opcode = scanner.deflated().map_or(0, |frame| frame.opcode);
+        let first = if self.has_begun { 0 } else { opcode } | if is_last { 0x80 } else { 0 };
+        self.made[0] = first;
+        self.made[1] = 127;
+        self.made[2..HEAD].copy_from_slice(&(self.length as u64).to_be_bytes());
+        self.ready = 0..HEAD + self.length;
+        self.length = 0;
+        self.has_begun = !is_last;
+    }
+
+    fn violation(&self, bomb: Bomb) -> io::Error {
+        let violation = match bomb {
+            Bomb::TooLong => {
+                let (size, allowed) = (self.most.saturating_add(1), self.most);
+                let reason = format!(
+                    "a compressed message that becomes at least {size} bytes, where {allowed} are allowed (max_message_size)"
+                );
+                Violation { code: 1009, reason: reason.into() }
+            }
+            Bomb::Broken => {
+                Violation { code: 1007, reason: "a compressed message that can't be inflated".into() }
+            }
+        };
+        io::Error::new(ErrorKind::InvalidData, violation)
+    }
+}

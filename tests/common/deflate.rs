@@ -1,0 +1,176 @@
+//! A server that compresses: `permessage-deflate` (RFC 7692), written without the library's own code.
+#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(unreachable_pub, reason = "a module that several test crates include")]
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
+
+use crate::common::{frame, good_answer, read_head};
+
+const TAIL: [u8; 4] = [0, 0, 0xFF, 0xFF];
+
+/// The server's side of a connection.
+pub struct Peer<S = TcpStream> {
+    pub stream: S,
+    /// The head of the request.
+    pub request: String,
+    inflate: Decompress,
+    deflate: Compress,
+    /// Whether each message stands alone: of the client's, and of the server's.
+    forgets: (bool, bool),
+}
+
+/// A message or a control frame of the client's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub opcode: u8,
+    pub payload: Vec<u8>,
+    pub was_compressed: bool,
+    /// How many bytes of payload there were on the wire, in how many frames.
+    pub on_wire: usize,
+    pub frames: usize,
+}
+
+impl<S: Read + Write> Peer<S> {
+    /// Accepts the upgrade with these extensions.
+    pub fn accept(mut stream: S, extensions: &str) -> Self {
+        let request = read_head(&mut stream);
+        let more = format!("Sec-WebSocket-Extensions: {extensions}\r\n");
+        stream.write_all(good_answer(&request, &more).as_bytes()).unwrap();
+        let forgets = |side: &str| extensions.contains(&format!("{side}_no_context_takeover"));
+        Self {
+            stream,
+            request,
+            inflate: Decompress::new(false),
+            deflate: Compress::new(Compression::new(6), false),
+            forgets: (forgets("client"), forgets("server")),
+        }
+    }
+
+    /// The next message or control frame, whatever stands between the fragments. `None` at the end of the stream.
+    pub fn read(&mut self) -> Option<Seen> {
+        let mut whole: Option<(u8, Vec<u8>, usize)> = None;
+        loop {
+            let (first, payload) = self.read_frame()?;
+            let (last, opcode) = (first & 0x80 != 0, first & 0x0F);
+            if opcode >= 8 {
+                assert_eq!(first & 0x40, 0, "a control frame is never compressed");
+                if opcode == 9 {
+                    self.stream.write_all(&frame(0x8A, &payload)).ok()?;
+                }
+                let on_wire = payload.len();
+                if whole.is_none() {
+                    return Some(Seen { opcode, payload, was_compressed: false, on_wire, frames: 1 });
+                }
+                continue;
+            }
+            match &mut whole {
+                None => whole = Some((first, payload, 1)),
+                Some((_, so_far, frames)) => {
+                    assert_eq!(first & 0x7F, 0, "a fragment that continues");
+                    so_far.extend(payload);
+                    *frames += 1;
+                }
+            }
+            if last {
+                let (first, payload, frames) = whole?;
+                let (was_compressed, on_wire) = (first & 0x40 != 0, payload.len());
+                let payload = if was_compressed { self.inflated(payload) } else { payload };
+                return Some(Seen { opcode: first & 0x0F, payload, was_compressed, on_wire, frames });
+            }
+        }
+    }
+
+    /// The next frame: its first byte, and its payload, unmasked.
+    pub fn read_frame(&mut self) -> Option<(u8, Vec<u8>)> {
+        let mut head = [0; 2];
+        self.stream.read_exact(&mut head).ok()?;
+        let width = match head[1] & 0x7F {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        let mut length = [0; 8];
+        self.stream.read_exact(&mut length[8 - width..]).ok()?;
+        let length = if width == 0 { u64::from(head[1] & 0x7F) } else { u64::from_be_bytes(length) };
+        let mut mask = [0; 4];
+        self.stream.read_exact(&mut mask).ok()?;
+        let mut payload = vec![0; usize::try_from(length).unwrap()];
+        self.stream.read_exact(&mut payload).ok()?;
+        payload.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+        Some((head[0], payload))
+    }
+
+    fn inflated(&mut self, mut payload: Vec<u8>) -> Vec<u8> {
+        if self.forgets.0 {
+            self.inflate.reset(false);
+        }
+        payload.extend(TAIL);
+        let (mut whole, mut chunk) = (Vec::new(), vec![0; 64 << 10]);
+        let mut rest = &payload[..];
+        loop {
+            let (read, written) = (self.inflate.total_in(), self.inflate.total_out());
+            self.inflate.decompress(rest, &mut chunk, FlushDecompress::Sync).unwrap();
+            rest = &rest[usize::try_from(self.inflate.total_in() - read).unwrap()..];
+            let made = usize::try_from(self.inflate.total_out() - written).unwrap();
+            whole.extend(&chunk[..made]);
+            if rest.is_empty() && made < chunk.len() {
+                return whole;
+            }
+        }
+    }
+
+    /// The payload of a compressed message.
+    pub fn deflated(&mut self, payload: &[u8]) -> Vec<u8> {
+        if self.forgets.1 {
+            self.deflate.reset();
+        }
+        if payload.is_empty() {
+            return vec![0];
+        }
+        let (mut made, mut chunk) = (Vec::new(), vec![0; 64 << 10]);
+        let mut rest = payload;
+        loop {
+            let (read, written) = (self.deflate.total_in(), self.deflate.total_out());
+            self.deflate.compress(rest, &mut chunk, FlushCompress::Sync).unwrap();
+            rest = &rest[usize::try_from(self.deflate.total_in() - read).unwrap()..];
+            let length = usize::try_from(self.deflate.total_out() - written).unwrap();
+            made.extend(&chunk[..length]);
+            if rest.is_empty() && length < chunk.len() {
+                return made.strip_suffix(&TAIL).unwrap().to_vec();
+            }
+        }
+    }
+
+    /// Sends a compressed message, in fragments of this size, with an empty ping between them.
+    pub fn send(&mut self, opcode: u8, payload: &[u8], fragment: usize) -> std::io::Result<()> {
+        let made = self.deflated(payload);
+        let mut wire = Vec::new();
+        let count = made.len().div_ceil(fragment).max(1);
+        for at in 0..count {
+            let piece = &made[at * fragment..made.len().min((at + 1) * fragment)];
+            let first = if at == 0 { 0x40 | opcode } else { 0 } | if at + 1 == count { 0x80 } else { 0 };
+            wire.extend(frame(first, piece));
+            if at + 1 < count {
+                wire.extend(frame(0x89, b""));
+            }
+        }
+        self.stream.write_all(&wire)
+    }
+
+    /// Sends every message back, compressed. Control frames are answered; a close ends it.
+    pub fn echo(mut self, fragment: usize) {
+        while let Some(seen) = self.read() {
+            let sent = match seen.opcode {
+                8 => return drop(self.stream.write_all(&frame(0x88, &seen.payload))),
+                1 | 2 => self.send(seen.opcode, &seen.payload, fragment),
+                _ => Ok(()),
+            };
+            if sent.is_err() {
+                return;
+            }
+        }
+    }
+}
