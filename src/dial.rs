@@ -118,7 +118,8 @@ impl Dialler {
             State { phase: Phase::Resolve, host: job.host(), job: Some(job), unreached: None, gone: false };
         let calls = Arc::clone(&self.calls);
         let shared = Arc::new(Shared { state: Mutex::new(state), waker: poller.waker()?, calls });
-        let mut thread = Thread {
+        // On the heap: the I/O thread, which is idle most of the time, would keep a page of its stack for it.
+        let mut thread = Box::new(Thread {
             shared: Arc::clone(&shared),
             poller,
             job: None,
@@ -126,7 +127,7 @@ impl Dialler {
             resolved: None,
             results: self.results.clone(),
             gate: Arc::clone(&self.gate),
-        };
+        });
         let handle = shared::Thread::Dial.spawn(stack, move || thread.run())?;
         Ok(DialThread { shared, handle })
     }

@@ -14,7 +14,10 @@ use common::faults::{Fault, Point, Proxy, Way};
 use common::hooks::{Hooks, hook};
 use common::reluctant::{fill, id, message, reluctant};
 use common::{LONG, MS, Server, accept, accept_raw, config, echo, read_frame, wait_for};
-use tautline::{Client, Context, Delivery, Error, Event, HeartbeatConfig, Outgoing, QueueLimit};
+use serde_json::json;
+use tautline::{
+    Client, Confirmation, Context, Delivery, Error, Event, HeartbeatConfig, JsonSession, Outgoing, QueueLimit,
+};
 
 #[test]
 fn what_was_written_before_a_loss_is_named_and_the_rest_goes_out_after_it() {
@@ -215,4 +218,98 @@ fn a_message_that_ends_each_connection_is_given_up_and_those_beside_it_arrive() 
         never_sent.is_empty() && maybe_delivered.contains(poison) && maybe_delivered.len() == 1,
         "{error}"
     );
+}
+
+#[test]
+fn a_message_that_ends_each_connection_before_it_is_acknowledged_is_given_up_alone() {
+    let server = Server::start(|_, stream| {
+        let mut socket = accept(stream);
+        while let Ok(message) = socket.read() {
+            let Ok(text) = message.to_text().map(str::to_owned) else { return };
+            if text.contains("poison") {
+                return;
+            }
+            if let Some(seq) = text.split(r#""seq":"#).nth(1) {
+                let number: String = seq.chars().take_while(char::is_ascii_digit).collect();
+                socket.send(format!(r#"{{"ack":{number}}}"#).into()).unwrap();
+            }
+        }
+    });
+    let config =
+        config(&server.url()).delivery(Delivery::AtLeastOnce).confirmation(Confirmation::Acknowledgement);
+    let protocol = JsonSession::new().acknowledged_by("seq", "ack");
+    let client = Client::builder(config).protocol(protocol).connect().unwrap();
+    for n in 0..20 {
+        client.send_json(&json!({"n": n})).unwrap();
+    }
+    let poison = client.send_json(&json!({"n": "poison"})).unwrap();
+    for n in 0..20 {
+        client.send_json(&json!({"n": n})).unwrap();
+    }
+    let error = client.confirm(.., LONG).unwrap_err();
+    let Error::Unconfirmed { maybe_delivered, never_sent, .. } = &error else { panic!("{error}") };
+    assert!(never_sent.is_empty() && maybe_delivered.contains(poison), "{error}");
+    assert_eq!(maybe_delivered.len(), 1, "{error}");
+}
+
+#[test]
+fn what_the_application_ends_costs_no_message_a_try() {
+    let (seen_in, seen) = crossbeam_channel::unbounded();
+    let server = Server::start(move |n, stream| {
+        if n < 5 {
+            let mut stream = accept_raw(stream);
+            while let Some((opcode, _)) = read_frame(&mut stream) {
+                if opcode == 8 {
+                    return;
+                }
+                seen_in.send(n).unwrap();
+            }
+        } else {
+            let mut socket = accept(stream);
+            while socket.read().is_ok() {}
+        }
+    });
+    let client = Client::connect(config(&server.url()).delivery(Delivery::AtLeastOnce)).unwrap();
+    client.send_all(["one", "two", "three"]).unwrap();
+    for round in 0..5 {
+        while seen.recv_timeout(LONG).unwrap() < round {}
+        if round % 2 == 0 {
+            client.suspend();
+            client.resume();
+        } else {
+            client.reconnect();
+        }
+    }
+    client.confirm(.., LONG).unwrap();
+}
+
+#[test]
+fn a_close_sends_what_still_waits_for_others_to_be_confirmed() {
+    let (seen_in, seen) = crossbeam_channel::unbounded();
+    let server = Server::start(move |n, stream| {
+        let mut stream = accept_raw(stream);
+        for at in 0.. {
+            let Some((opcode, _)) = read_frame(&mut stream) else { return };
+            if n == 0 && at == 2 {
+                return;
+            }
+            // It answers no ping but the last one, which comes before its own goodbye.
+            if opcode == 1 && n > 0 {
+                seen_in.send(()).unwrap();
+            }
+            if opcode == 8 {
+                let _ = stream.write_all(&common::close_frame(1000, ""));
+                return;
+            }
+        }
+    });
+    let config = config(&server.url()).delivery(Delivery::AtLeastOnce).close_timeout(500 * MS);
+    let client = Client::connect(config).unwrap();
+    client.send_all((0..20).map(|n| n.to_string())).unwrap();
+    wait_for(&client, |event| matches!(event, Event::Disconnected { .. }).then_some(()));
+    seen.recv_timeout(LONG).unwrap();
+    let left = client.close();
+    assert!(left.never_written.is_empty(), "{left:?}");
+    drop(server);
+    assert!(seen.iter().count() >= 18);
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::config::{Confirmation, ConnectionConfig, Delivery};
 use crate::event::{Ticket, Tickets, Undelivered};
 use crate::message::Message;
-use crate::session::outbox::MOST_FAILURES;
+use crate::session::outbox::{MOST_FAILURES, MOST_LOSSES};
 use crate::session::{ConnectionId, LostMessages, Readiness, Watermarks};
 
 pub(super) struct Ledger {
@@ -17,8 +17,9 @@ pub(super) struct Ledger {
     /// The newest ticket that the server has seen on each connection or, for messages that are sent once, on any.
     newest: BTreeMap<ConnectionId, u64>,
     settled: u64,
-    /// How often that has risen.
-    gains: usize,
+    /// How many more connections a message may go out on, because that has risen, or because a connection ended that no message
+    /// has ended.
+    free: usize,
 }
 
 #[derive(Debug, Default)]
@@ -33,8 +34,8 @@ struct Fate {
     /// The number of connections on which the system took some of it, and the last of them.
     connections: u8,
     connection: ConnectionId,
-    /// How often messages had been settled in order when the first of them had it.
-    gains: usize,
+    /// How many were free when it went out on the first of them.
+    free: usize,
     /// The watermarks count it as confirmed.
     confirmed: bool,
     /// It was reported as maybe delivered: in an event or at the end, and to callers that wait for its confirmation.
@@ -71,7 +72,7 @@ impl Ledger {
     pub(super) fn new(config: &ConnectionConfig) -> Self {
         let keeps = config.delivery == Delivery::AtLeastOnce;
         let by_acknowledgement = config.confirmation == Confirmation::Acknowledgement;
-        Self { fates: Vec::new(), keeps, by_acknowledgement, newest: BTreeMap::new(), settled: 0, gains: 0 }
+        Self { fates: Vec::new(), keeps, by_acknowledgement, newest: BTreeMap::new(), settled: 0, free: 0 }
     }
 
     fn fate(&mut self, ticket: u64) -> &mut Fate {
@@ -95,7 +96,7 @@ impl Ledger {
     /// The system has taken some of this message, or all of it, in this session of the line.
     pub(super) fn see(&mut self, payload: &[u8], (connection, session): (ConnectionId, u64), whole: bool) {
         let Some(ticket) = label(payload) else { return };
-        let (keeps, gains) = (self.keeps, self.gains);
+        let (keeps, free) = (self.keeps, self.free);
         let newest = self.newest.entry(if keeps { connection } else { ConnectionId::default() }).or_default();
         assert!(ticket > *newest, "#{ticket} after #{newest}");
         *newest = ticket;
@@ -113,12 +114,13 @@ impl Ledger {
             fate.connection = connection;
             fate.connections += 1;
             if fate.connections == 1 {
-                fate.gains = gains;
+                fate.free = free;
             }
         }
-        // A connection that confirms something does not count. The first one may have done so before it had this message.
-        let free = gains - fate.gains + usize::from(fate.gains > 0);
-        let most = if keeps && !fate.request && fate.session.is_none() { 3 + free } else { 1 };
+        // A loss counts against one message, and against none if its connection has confirmed something. The first one may
+        // have done so before it had this message.
+        let free = free - fate.free + MOST_LOSSES;
+        let most = if keeps && !fate.request && fate.session.is_none() { MOST_LOSSES + free } else { 1 };
         let most = fate.acknowledged.map_or(most, |times| most.min(times.into()));
         assert!(usize::from(fate.connections) <= most, "#{ticket} on {} connections", fate.connections);
     }
@@ -207,9 +209,16 @@ impl Ledger {
                 fate.confirmed = fate.arrived;
             }
         }
-        self.gains += usize::from(marks.settled > self.settled);
+        if marks.settled > self.settled {
+            self.free += MOST_LOSSES;
+        }
         // Dropped messages may leave the mark where it was: nobody waits for a smaller one.
         self.settled = self.settled.max(marks.settled);
+    }
+
+    /// A connection ended that no message has ended.
+    pub(super) fn excuse(&mut self) {
+        self.free += 1;
     }
 
     /// Everything accepted has gone out, on this connection if it was not confirmed before.

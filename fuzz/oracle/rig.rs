@@ -16,7 +16,7 @@ use super::peer::Said;
 use super::wild::Fallen;
 use crate::config::{Confirmation, ConnectionConfig};
 use crate::error::Error;
-use crate::event::Event;
+use crate::event::{DisconnectReason, Event};
 use crate::io::publisher::Publisher;
 use crate::io::thread::IDLE_BEFORE_SHRINK;
 use crate::io::traffic::HIGH_WATER;
@@ -257,12 +257,16 @@ impl Rig {
             self.check.event(event, now, &self.config, lines);
             match event {
                 // The last event of a closed client repeats what is left.
-                Event::Disconnected { maybe_delivered, .. } if !self.check.is_closed() => {
+                Event::Disconnected { reason, maybe_delivered, .. } if !self.check.is_closed() => {
                     self.ledger.doubt(maybe_delivered);
+                    if matches!(reason, DisconnectReason::ByCaller { .. }) {
+                        self.ledger.excuse();
+                    }
                     lost = true;
                 }
                 Event::Moved { maybe_delivered, .. } => {
                     self.ledger.doubt(maybe_delivered);
+                    self.ledger.excuse();
                     // Otherwise the new connection is lost as well, and its loss reports the rest.
                     if let Some(current) = session.current() {
                         self.ledger.lose(sure, Some(current));

@@ -107,12 +107,14 @@ pub enum Delivery {
     /// The message is kept until it is confirmed. After a loss it is sent again, in order and ahead of newer messages. The
     /// server may receive it more than once.
     ///
-    /// Where a loss has left messages in doubt, the next connection begins slowly: with one message. Whenever the server
-    /// confirms some, twice as many may be under way. So a line that is cut again and again still gets on.
+    /// A message that ends each connection must not do so for ever. A loss counts against the first message in doubt, if
+    /// the server had confirmed nothing new on that connection. After three such losses the message is given up, and listed as
+    /// above. What the application ends itself, and a move, does not count.
     ///
-    /// A message that ends each connection must not do so for ever. It is given up, and listed as above, once three
-    /// connections were lost over it on which the server confirmed nothing new. With [`Confirmation::Pong`] the messages
-    /// beside it are sent; with [`Confirmation::Acknowledgement`] those that were under way with it are given up, too.
+    /// With [`Confirmation::Pong`], a connection begins slowly after a loss that left messages in doubt: with one message.
+    /// Whenever the server confirms some, twice as many may be under way. So it becomes known which message ends the
+    /// connection, and a line that is cut again and again still gets on. A [`flush`](crate::Client::flush) waits for these
+    /// confirmations; [`close`](crate::Client::close) does not.
     ///
     /// The server is asked what it has by a ping, with each heartbeat and behind each 16 KiB of messages.
     ///

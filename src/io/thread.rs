@@ -176,7 +176,7 @@ impl IoThread {
             let calls = Arc::clone(&shared.calls);
             Box::new(Timed::new(protocol, calls)) as Box<dyn Protocol>
         });
-        let mut session = Session::new(settings.config.clone(), protocol, mode, clocks)?;
+        let mut session = Session::new(Arc::clone(&settings.config), protocol, mode, clocks)?;
         if let Some(filter) = data {
             let calls = Arc::clone(&shared.calls);
             session.set_data_filter(Box::new(move |message| {

@@ -100,8 +100,9 @@ impl Session {
 
     /// Whether the outbox waits for the server to confirm some of what has gone out.
     pub(super) fn is_cautious(&self) -> bool {
-        // A pause of reading holds nothing back that is to be sent.
+        // A pause of reading holds nothing back that is to be sent, and a line that closes sends what it can.
         self.outbox.is_cautious()
+            && self.line.current().is_some_and(|current| current.closing().is_none())
             && !self.paused
             && self.config.confirmation == Confirmation::Pong
             && self.pongs_confirm()

@@ -106,7 +106,7 @@ pub(crate) struct Startup {
 }
 
 pub(crate) struct Session {
-    config: ConnectionConfig,
+    config: Arc<ConnectionConfig>,
     startup: Startup,
     clock: WallClock,
     hooks: Hooks,
@@ -135,11 +135,12 @@ impl Session {
     /// # Errors
     /// A setting of the servers, the backoff or the heartbeat can't be used.
     pub(crate) fn new(
-        config: ConnectionConfig,
+        config: impl Into<Arc<ConnectionConfig>>,
         protocol: Option<Box<dyn Protocol>>,
         startup: Startup,
         (now, wall): (Instant, SystemTime),
     ) -> Result<Self, Error> {
+        let config = config.into();
         config.heartbeat.check()?;
         let servers = Servers::new(config.server_list()?, config.server_order, Box::new(fastrand::f64));
         Ok(Self {

@@ -153,7 +153,7 @@ impl Session {
         predecessor.stop_sending();
         predecessor.sender.push(Frame::Close(CloseFrame::new(1000, "")).into());
         let (id, is_blocked) = (predecessor.id, predecessor.ledger.is_blocked());
-        let maybe_delivered = self.settle(&predecessor, false);
+        let maybe_delivered = self.settle(&predecessor, false, false);
         self.leave(until, predecessor, true);
         self.outbox.begin(handed);
         self.wanted.ask_again(self.outbox.confirmed());

@@ -72,7 +72,7 @@ struct Counts {
 }
 
 /// How many connections may be lost over a message.
-const MOST_LOSSES: u8 = 3;
+pub(crate) const MOST_LOSSES: usize = 3;
 
 /// How often the protocol may fail to send a message.
 pub(crate) const MOST_FAILURES: u8 = 3;
@@ -303,15 +303,15 @@ impl Outbox {
 
     /// The connection is lost after the system has taken `taken` bytes of it. Messages that were never written wait
     /// again, ahead of newer ones, and so do those to be sent at least once. Messages that may have been delivered and
-    /// are not sent again are returned, and settled.
-    pub(crate) fn lost(&mut self, taken: u64) -> Tickets {
+    /// are not sent again are returned, and settled. `lost_over`: a message may have caused the loss.
+    pub(crate) fn lost(&mut self, taken: u64, lost_over: bool) -> Tickets {
         self.progress(taken);
         // Whatever has no mark yet lies behind the last mark.
         self.mark(u64::MAX, 0);
         let touched = self.marks.touched(taken).unwrap_or(self.touched);
         self.count_written(touched);
         self.marks.clear();
-        let settled = if self.keeps { self.count_loss(touched) } else { touched };
+        let settled = if self.keeps { self.count_loss(touched, lost_over) } else { touched };
         self.release(settled);
         let doubtful = self.settled.unsettled(settled);
         let mut once = Vec::new();
@@ -364,18 +364,22 @@ impl Outbox {
         dropped.into_iter().map(|ticket| ticket..=ticket).collect()
     }
 
-    /// Counts the loss for every message up to `touched`, unless the connection has confirmed messages in order. Returns
-    /// the last message that has had too many losses.
-    fn count_loss(&mut self, touched: u64) -> u64 {
+    /// Marks the messages up to `touched` as written. If the loss was over one of them, it counts against the first that is in
+    /// doubt, unless the connection has confirmed others in order. Returns the last message that is settled: confirmed, or
+    /// given up after too many losses.
+    fn count_loss(&mut self, touched: u64, lost_over: bool) -> u64 {
         let mut settled = self.settled.through();
-        let counts = u8::from(!self.caution.has_got_on(settled));
+        let mut counts = lost_over && !self.caution.has_got_on(settled);
         let handed = self.entries.range_mut(..self.held.messages);
         for entry in handed.take_while(|entry| entry.ticket <= touched) {
             entry.was_written = true;
-            entry.losses += counts;
-            // Older messages have been sent at least as often, so the ones to drop come first.
-            if entry.losses >= MOST_LOSSES {
-                settled = entry.ticket;
+            // The others are dropped after any loss.
+            if counts && entry.carry == Carry::Always {
+                counts = false;
+                entry.losses += 1;
+                if usize::from(entry.losses) >= MOST_LOSSES {
+                    settled = entry.ticket;
+                }
             }
         }
         settled

@@ -282,7 +282,9 @@ impl Session {
             }
             self.drop_successor(successor);
             self.drop_connection(current.id);
-            maybe_delivered = self.settle(&current, all);
+            // What the application ends is not the fault of a message.
+            let lost_over = !matches!(error, Error::ByCaller { .. });
+            maybe_delivered = self.settle(&current, all, lost_over);
             if !all {
                 let meant_for_it = self.outbox.drop_for_this();
                 self.never_sent(meant_for_it);

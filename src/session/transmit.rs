@@ -87,9 +87,9 @@ impl Session {
     }
 
     /// The line is done with this connection. Messages that are not settled yet wait again, or are returned. What a
-    /// closed session holds is counted as undelivered.
-    pub(super) fn settle(&mut self, connection: &Connection, closed: bool) -> Tickets {
-        let mut maybe_delivered = self.outbox.lost(connection.ledger.taken());
+    /// closed session holds is counted as undelivered. `lost_over`: a message may have caused the loss.
+    pub(super) fn settle(&mut self, connection: &Connection, closed: bool, lost_over: bool) -> Tickets {
+        let mut maybe_delivered = self.outbox.lost(connection.ledger.taken(), lost_over);
         if let Some(ticket) = connection.framed {
             if self.outbox.is_request(ticket) {
                 // The caller has a reply: the request is not sent again.

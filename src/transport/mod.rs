@@ -65,7 +65,7 @@ use crate::transport::wire::{Raw, Wire};
 
 /// What all attempts of one client share.
 pub(crate) struct Settings {
-    pub(crate) config: ConnectionConfig,
+    pub(crate) config: Arc<ConnectionConfig>,
     /// Which servers are reached through which proxy.
     pub(crate) ways: Ways,
     /// Completes each request before anything is dialled.
@@ -84,8 +84,8 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// Those of a client whose application brings nothing but its configuration.
-    pub(crate) fn new(config: ConnectionConfig) -> Self {
-        let (ways, failed) = (Ways::default(), Failed::default());
+    pub(crate) fn new(config: impl Into<Arc<ConnectionConfig>>) -> Self {
+        let (config, ways, failed) = (config.into(), Ways::default(), Failed::default());
         let (tls, proxy_tls) = (tls::Connector::default(), tls::Connector::default());
         Self { config, ways, fetch: None, resolver: None, supply: None, tls, proxy_tls, failed }
     }

@@ -7,8 +7,7 @@ use crate::session::released::Released;
 /// confirms some, twice as many may be under way. A message that ends each connection stands alone soon, and those beside
 /// it are not given up for it. A line that is cut after a few bytes gets on by that many.
 ///
-/// A connection on which the server confirmed something, in order, does not count against the messages that it leaves in
-/// doubt.
+/// A loss counts against the first message in doubt, and not where the connection has confirmed something in order.
 #[derive(Debug, Default)]
 pub(super) struct Caution {
     /// How many messages may be under way without a confirmation. `None` if nothing was in doubt.
