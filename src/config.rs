@@ -2,7 +2,6 @@
 
 mod certificates;
 mod choices;
-mod compression;
 mod heartbeat;
 mod network;
 pub(crate) mod proxy;
@@ -16,13 +15,13 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
+use crate::compression::Compression;
 #[cfg(any(feature = "native-tls", feature = "rustls"))]
 pub(crate) use crate::config::certificates::Parts;
 pub use crate::config::certificates::{Certificate, Identity};
 pub use crate::config::choices::{
     AddressFamily, Beat, Confirmation, Delivery, Inbound, Jitter, QueueLimit, ServerOrder, WhileDown,
 };
-pub use crate::config::compression::Compression;
 pub use crate::config::heartbeat::HeartbeatConfig;
 pub use crate::config::network::NetworkConfig;
 pub(crate) use crate::config::network::SHORTEST_ATTEMPT_DELAY;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::config::Compression;
+use crate::compression::Compression;
 use crate::error::Phase;
 use crate::secrets::{Secrets, shown_subprotocols};
 

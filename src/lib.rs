@@ -108,6 +108,7 @@
 #[path = "../tests/common/watchdog.rs"]
 mod _watchdog;
 mod client;
+mod compression;
 mod config;
 mod dial;
 mod endpoint;
@@ -145,10 +146,11 @@ pub use native_tls;
 pub use serde_json::Value;
 
 pub use client::{Answers, Builder, Client, LineStatus, Messages, SendOptions, TryMessages};
+pub use compression::Compression;
 pub use config::{
-    AddressFamily, Beat, Certificate, Compression, Confirmation, ConnectionConfig, Delivery, HeartbeatConfig,
-    Identity, Inbound, Jitter, NetworkConfig, Pin, Proxy, QueueLimit, ReconnectConfig, ServerOrder,
-    TlsBackend, TlsConfig, TlsVersion, WhileDown,
+    AddressFamily, Beat, Certificate, Confirmation, ConnectionConfig, Delivery, HeartbeatConfig, Identity,
+    Inbound, Jitter, NetworkConfig, Pin, Proxy, QueueLimit, ReconnectConfig, ServerOrder, TlsBackend,
+    TlsConfig, TlsVersion, WhileDown,
 };
 pub use error::{
     AddressErrors, Cause, CloseFrame, Error, Phase, ProxyError, ProxyErrorKind, Rejection, SendError,

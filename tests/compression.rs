@@ -43,7 +43,7 @@ fn next(seen: &Receiver<Seen>) -> Seen {
 }
 
 /// JSON as gateways send it.
-fn reading(n: u32) -> String {
+fn reading(n: usize) -> String {
     format!(r#"{{"sensor":"vib-{}","t":{},"rms":{}.25,"unit":"mm/s"}}"#, n % 8, 1_700_000_000 + n, n % 97)
 }
 
@@ -55,7 +55,7 @@ fn what_comes_back_is_what_was_sent_whatever_its_size_with_and_without_takeover(
             let client = Client::connect(compressing(&server)).unwrap();
             let mut random = fastrand::Rng::with_seed(15);
             for size in [0, 1, 31, 32, 125, 126, 1_023, 1_024, 65_535, 65_536, 200_000, 3 << 20] {
-                let text: String = (0..size / 40 + 1).map(|n| reading(n as u32)).collect();
+                let text: String = (0..=size / 40).map(reading).collect();
                 let text = Message::from(&text[..size.min(text.len())]);
                 let noise: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(size).collect();
                 for message in [text, noise.into()] {

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the top down. `transport` and `session` do not know each other, whichever stands higher.
-const FLOORS: [&str; 22] = [
+const FLOORS: [&str; 23] = [
     "testing",
     "fuzzing",
     "client",
@@ -23,6 +23,7 @@ const FLOORS: [&str; 22] = [
     "endpoint",
     "event",
     "handshake",
+    "compression",
     "stats",
     "error",
     "message",
@@ -78,7 +79,8 @@ const FOLDERS: [Folder; 6] = [
         floors: &[
             "circle: mod answer body proxy reach redirect tcp tls upgrade",
             "circle: socket scanned",
-            "frame_scanner",
+            "inflating",
+            "frame_scanner deflate",
             "tunnel",
             "head link",
             "frame pipe fake",

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::config::{Compression, ConnectionConfig, check_headers, check_subprotocols};
+use crate::compression::Compression;
+use crate::config::{ConnectionConfig, check_headers, check_subprotocols};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::event::DisconnectReason;

@@ -3,7 +3,7 @@
 
 use tungstenite::handshake::derive_accept_key;
 
-use crate::config::Compression;
+use crate::compression::Compression;
 use crate::error::Rejection;
 use crate::protocol::UpgradeRequest;
 use crate::transport::deflate;

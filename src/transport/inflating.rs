@@ -2,7 +2,8 @@
 
 use std::io::{self, ErrorKind};
 
-use crate::config::{Compression, ConnectionConfig};
+use crate::compression::Compression;
+use crate::config::ConnectionConfig;
 use crate::stats::Compressed;
 use crate::transport::deflate::{Bomb, Inflater};
 use crate::transport::frame_scanner::{FrameScanner, Violation};

@@ -2,7 +2,8 @@
 
 use std::io::{self, Cursor, ErrorKind, Read, Write};
 
-use crate::config::{Compression, ConnectionConfig};
+use crate::compression::Compression;
+use crate::config::ConnectionConfig;
 use crate::transport::frame_scanner::FrameScanner;
 use crate::transport::inflating::Inflating;
 use crate::transport::link::Link;

@@ -10,7 +10,8 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Bytes, Message as Frame, Utf8Bytes};
 
-use crate::config::{Compression, ConnectionConfig};
+use crate::compression::Compression;
+use crate::config::ConnectionConfig;
 use crate::error::{CloseFrame, Error, Fault};
 use crate::message::{Binary, Fragment, Message, Position, Text};
 use crate::stats::Traffic;

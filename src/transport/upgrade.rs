@@ -7,7 +7,7 @@ use std::time::Duration;
 use data_encoding::BASE64;
 use tungstenite::handshake::client::generate_key;
 
-use crate::config::Compression;
+use crate::compression::Compression;
 use crate::error::{Cause, Error, Rejection};
 use crate::transport::answer::{Answer, Reader};
 use crate::transport::body::Body;

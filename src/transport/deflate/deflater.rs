@@ -2,7 +2,7 @@
 
 use flate2::{Compress, FlushCompress};
 
-use crate::config::Compression;
+use crate::compression::Compression;
 use crate::message::Position;
 use crate::stats::Compressed;
 use crate::transport::deflate::TAIL;

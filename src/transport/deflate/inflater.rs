@@ -2,7 +2,7 @@
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use crate::config::Compression;
+use crate::compression::Compression;
 use crate::stats::Compressed;
 use crate::transport::deflate::TAIL;
 

@@ -1,6 +1,6 @@
 //! What is offered, and what the server makes of it (RFC 7692, section 7.1).
 
-use crate::config::Compression;
+use crate::compression::Compression;
 
 const NAME: &str = "permessage-deflate";
 

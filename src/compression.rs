@@ -1,7 +1,5 @@
 //! Compression of messages (RFC 7692).
 
-use crate::config::invalid;
-use crate::config::setters::setters;
 use crate::error::Error;
 
 /// Compression of messages by `permessage-deflate` (RFC 7692), for
@@ -55,19 +53,37 @@ pub struct Compression {
     pub threshold: Option<usize>,
 }
 
-setters!(Compression {
-    level: u32,
-    client_no_context_takeover: bool,
-    server_no_context_takeover: bool,
-    threshold: usize,
-});
-
 impl Compression {
+    /// Sets [`level`](field@Self::level).
+    pub fn level(mut self, level: u32) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// Sets [`client_no_context_takeover`](field@Self::client_no_context_takeover).
+    pub fn client_no_context_takeover(mut self, alone: bool) -> Self {
+        self.client_no_context_takeover = alone;
+        self
+    }
+
+    /// Sets [`server_no_context_takeover`](field@Self::server_no_context_takeover).
+    pub fn server_no_context_takeover(mut self, alone: bool) -> Self {
+        self.server_no_context_takeover = alone;
+        self
+    }
+
+    /// Sets [`threshold`](field@Self::threshold).
+    pub fn threshold(mut self, threshold: usize) -> Self {
+        self.threshold = Some(threshold);
+        self
+    }
+
     pub(crate) fn check(&self) -> Result<(), Error> {
         if (1..=9).contains(&self.level) {
             return Ok(());
         }
-        invalid("compression.level", format!("it is {}; 1 to 9 are allowed", self.level))
+        let reason = format!("it is {}; 1 to 9 are allowed", self.level);
+        Err(Error::InvalidConfig { setting: "compression.level", reason: reason.into() })
     }
 
     /// The size from which on messages are compressed.
