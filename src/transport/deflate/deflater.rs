@@ -15,7 +15,7 @@ const MOST_GROWTH: usize = 16;
 const ROOM: usize = 256;
 
 /// Deflates the messages of one connection, in the order in which they go out.
-pub(in crate::transport) struct Deflater {
+pub(crate) struct Deflater {
     /// Made for the first message that is compressed.
     state: Option<Box<Compress>>,
     level: u32,
@@ -29,11 +29,11 @@ pub(in crate::transport) struct Deflater {
     /// How many bytes went through the coder, also in vain.
     seen: u64,
     /// The payloads of all messages that were compressed.
-    pub(in crate::transport) counts: Compressed,
+    pub(crate) counts: Compressed,
 }
 
 impl Deflater {
-    pub(in crate::transport) fn new(agreed: &Compression) -> Self {
+    pub(crate) fn new(agreed: &Compression) -> Self {
         Self {
             state: None,
             level: agreed.level,
@@ -48,22 +48,17 @@ impl Deflater {
     }
 
     /// How many bytes went through the coder so far.
-    pub(in crate::transport) fn seen(&self) -> u64 {
+    pub(crate) fn seen(&self) -> u64 {
         self.seen
     }
 
     /// The compressed form of a message, unless it goes out as it is. `wanted`: it may be compressed.
-    pub(in crate::transport) fn whole(&mut self, payload: &[u8], wanted: bool) -> Option<&[u8]> {
+    pub(crate) fn whole(&mut self, payload: &[u8], wanted: bool) -> Option<&[u8]> {
         (wanted && self.begin(payload)).then(|| self.made(payload, true))
     }
 
     /// The compressed form of a piece of a message, like [`whole`](Self::whole). The first piece decides.
-    pub(in crate::transport) fn piece(
-        &mut self,
-        position: Position,
-        payload: &[u8],
-        wanted: bool,
-    ) -> Option<&[u8]> {
+    pub(crate) fn piece(&mut self, position: Position, payload: &[u8], wanted: bool) -> Option<&[u8]> {
         if let Position::First { .. } = position {
             self.is_compressing = wanted && self.begin(payload);
         } else if self.is_compressing {
@@ -129,7 +124,7 @@ impl Deflater {
     }
 
     /// Frees the memory that a large message has left behind.
-    pub(in crate::transport) fn shrink(&mut self) {
+    pub(crate) fn shrink(&mut self) {
         (self.output, self.length) = (Vec::new(), 0);
     }
 }

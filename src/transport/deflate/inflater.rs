@@ -7,7 +7,7 @@ use crate::stats::Compressed;
 use crate::transport::deflate::TAIL;
 
 /// Inflates the messages of one connection, piece by piece.
-pub(in crate::transport) struct Inflater {
+pub(crate) struct Inflater {
     /// Made for the first compressed message.
     state: Option<Box<Decompress>>,
     forgets: bool,
@@ -19,12 +19,12 @@ pub(in crate::transport) struct Inflater {
     /// Whether any payload of it has come.
     has_payload: bool,
     /// The payloads of all messages.
-    pub(in crate::transport) counts: Compressed,
+    pub(crate) counts: Compressed,
 }
 
 /// Why a message can't be inflated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::transport) enum Bomb {
+pub(crate) enum Bomb {
     /// It becomes longer than a message may be.
     TooLong,
     /// It is not what DEFLATE makes.
@@ -33,7 +33,7 @@ pub(in crate::transport) enum Bomb {
 
 impl Inflater {
     /// Messages may become `most` bytes long.
-    pub(in crate::transport) fn new(agreed: &Compression, most: u64) -> Self {
+    pub(crate) fn new(agreed: &Compression, most: u64) -> Self {
         let forgets = agreed.server_no_context_takeover;
         Self {
             state: None,
@@ -47,7 +47,7 @@ impl Inflater {
     }
 
     /// A message begins.
-    pub(in crate::transport) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         if let Some(state) = self.state.as_mut().filter(|_| self.forgets) {
             state.reset(false);
         }
@@ -55,7 +55,7 @@ impl Inflater {
     }
 
     /// The payload of the message is complete. Its end is still to be inflated, by [`finish`](Self::finish).
-    pub(in crate::transport) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         // Some servers send an empty message as nothing at all, where it takes a byte (section 7.2.3.6). The tail alone is the
         // beginning of another block.
         self.tail = if self.has_payload { &TAIL } else { &[] };
@@ -63,11 +63,7 @@ impl Inflater {
 
     /// Inflates some of `input` into `output`. Returns how many bytes it took and made. When all is taken and room is left,
     /// there is no more.
-    pub(in crate::transport) fn inflate(
-        &mut self,
-        input: &[u8],
-        output: &mut [u8],
-    ) -> Result<(usize, usize), Bomb> {
+    pub(crate) fn inflate(&mut self, input: &[u8], output: &mut [u8]) -> Result<(usize, usize), Bomb> {
         let state = self.state.get_or_insert_with(|| Box::new(Decompress::new(false)));
         let (read, written) = (state.total_in(), state.total_out());
         let status = state.decompress(input, output, FlushDecompress::Sync);
@@ -89,7 +85,7 @@ impl Inflater {
 
     /// Inflates the end of a message whose payload is complete. Returns how many bytes it made. When room is left in
     /// `output`, the message is complete.
-    pub(in crate::transport) fn finish(&mut self, output: &mut [u8]) -> Result<usize, Bomb> {
+    pub(crate) fn finish(&mut self, output: &mut [u8]) -> Result<usize, Bomb> {
         let mut length = 0;
         loop {
             let tail = self.tail;

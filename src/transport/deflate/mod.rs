@@ -4,8 +4,8 @@ mod deflater;
 mod inflater;
 mod terms;
 
-pub(super) use crate::transport::deflate::deflater::Deflater;
-pub(super) use crate::transport::deflate::inflater::{Bomb, Inflater};
+pub(crate) use crate::transport::deflate::deflater::Deflater;
+pub(crate) use crate::transport::deflate::inflater::{Bomb, Inflater};
 pub(crate) use crate::transport::deflate::terms::{agree, offer};
 
 /// What each compressed message ends with, and what is left out on the wire (section 7.2.1).
