@@ -2,6 +2,8 @@
 
 use super::input::{Input, cut};
 
+use super::codec::Codec;
+use crate::compression::Compression;
 use crate::config::ConnectionConfig;
 use crate::error::{CloseFrame, Fault};
 use crate::message::Message;
@@ -30,28 +32,38 @@ pub(super) fn run(data: &[u8]) {
     let burst = input.pick(&[256 << 10, 1, 7, 100]);
     let seed = input.byte();
     let large = usize::from(input.short());
+    let agreed = (seed & 0x80 != 0).then(Compression::default);
     let mut bytes = input.rest().to_vec();
     if let Some(behind) = bytes.len().checked_sub(large) {
         // A message that grows the buffers, somewhere in the middle.
-        let message = frame(0x82, &vec![b'L'; 70_000]);
+        let message = match &agreed {
+            Some(agreed) => frame(0xC2, &Codec::new(agreed).deflate(&[b'L'; 70_000], true, true)),
+            None => frame(0x82, &[b'L'; 70_000]),
+        };
         bytes.splice(behind..behind, message);
     }
     let bytes = &bytes[..];
-    let whole = seen(&config, &[bytes], 0, 256 << 10);
+    let whole = seen(&config, agreed.as_ref(), &[bytes], 0, 256 << 10);
     let (rest, behind) = bytes.split_at(glued.min(bytes.len()));
     let mut pieces = vec![rest];
     pieces.extend(cut(behind, seed));
-    let in_pieces = seen(&config, &pieces, 1, burst);
+    let in_pieces = seen(&config, agreed.as_ref(), &pieces, 1, burst);
     assert_eq!(whole, in_pieces, "it depends on how the frames are cut");
     check(&whole, &config);
 }
 
 /// Reads `pieces` to the end, each as one arrival. The first `glued` of them come together with the answer to the
 /// upgrade.
-fn seen(config: &ConnectionConfig, pieces: &[&[u8]], glued: usize, burst: usize) -> Vec<Seen> {
+fn seen(
+    config: &ConnectionConfig,
+    agreed: Option<&Compression>,
+    pieces: &[&[u8]],
+    glued: usize,
+    burst: usize,
+) -> Vec<Seen> {
     let pipe = Pipe::new();
     let rest = pieces[..glued].concat();
-    let mut socket = Socket::new(Link::Plain(Wire::new(pipe.clone())), rest, config, None);
+    let mut socket = Socket::new(Link::Plain(Wire::new(pipe.clone())), rest, config, agreed);
     let mut seen = Vec::new();
     for piece in &pieces[glued..] {
         if !read(&mut socket, burst, &mut seen) {

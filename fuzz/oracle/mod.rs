@@ -3,6 +3,7 @@
 
 mod answer;
 mod check;
+mod codec;
 mod frames;
 mod input;
 mod ledger;

@@ -3,7 +3,9 @@
 
 use std::collections::VecDeque;
 
+use super::codec::Codec;
 use super::ledger::label;
+use crate::compression::Compression;
 use crate::transport::pipe::{Head, frame};
 
 pub(super) struct Peer {
@@ -11,6 +13,9 @@ pub(super) struct Peer {
     buffer: Vec<u8>,
     /// The fragments of an incomplete message so far.
     partial: Option<Vec<u8>>,
+    /// Whether the message under way is compressed, and what compresses.
+    compressed: bool,
+    codec: Option<Codec>,
     /// The client's unanswered pings, each with the newest ticket before it.
     pings: Vec<(Vec<u8>, u64)>,
     /// The newest of the application's messages that arrived in full, and the newest that was confirmed.
@@ -37,9 +42,11 @@ pub(super) enum Said {
 }
 
 impl Peer {
-    pub(super) fn new(connection: u64) -> Self {
+    pub(super) fn new(connection: u64, agreed: Option<&Compression>) -> Self {
         Self {
             connection,
+            compressed: false,
+            codec: agreed.map(Codec::new),
             buffer: Vec::new(),
             partial: None,
             pings: Vec::new(),
@@ -64,6 +71,9 @@ impl Peer {
             if rest.len() < head.end {
                 break;
             }
+            if matches!(head.opcode, 1 | 2) {
+                self.compressed = head.compressed;
+            }
             said.extend(self.hear(head.opcode, head.fin, head.payload(rest)));
             rest = &rest[head.end..];
         }
@@ -72,10 +82,16 @@ impl Peer {
     }
 
     /// The part that arrived of an incomplete message.
-    pub(super) fn torn(&self) -> Option<Vec<u8>> {
+    pub(super) fn torn(&mut self) -> Option<Vec<u8>> {
         let mut payload = self.partial.clone().unwrap_or_default();
         if let Some(head) = Head::read(&self.buffer).filter(|head| head.opcode < 8) {
+            self.compressed = if head.opcode == 0 { self.compressed } else { head.compressed };
             payload.extend(head.payload(&self.buffer));
+        }
+        if let Some(codec) = self.codec.as_mut().filter(|_| self.compressed) {
+            payload = codec.inflate(&payload, false);
+            self.compressed = false;
+            (self.partial, self.buffer) = (None, Vec::new());
         }
         (!payload.is_empty()).then_some(payload)
     }
@@ -112,6 +128,10 @@ impl Peer {
                 let mut message = self.partial.take().unwrap_or_default();
                 message.extend(payload);
                 if fin {
+                    if let Some(codec) = self.codec.as_mut().filter(|_| self.compressed) {
+                        message = codec.inflate(&message, true);
+                    }
+                    assert!(!self.compressed || self.codec.is_some(), "nothing was agreed on");
                     self.newest = label(&message).unwrap_or(self.newest);
                     return Some(Said::Message(message));
                 }
@@ -135,7 +155,11 @@ impl Peer {
 
     pub(super) fn text(&mut self, payload: &[u8]) -> Vec<u8> {
         self.raw |= self.open;
-        frame(0x81, payload)
+        // Every other message, so that both kinds follow each other.
+        match &mut self.codec {
+            Some(codec) if payload.len() % 2 == 1 => frame(0xC1, &codec.deflate(payload, true, true)),
+            _ => frame(0x81, payload),
+        }
     }
 
     /// One more fragment.
@@ -145,9 +169,14 @@ impl Peer {
             payload.extend(format!("m{}:", self.number()).into_bytes());
         }
         payload.extend(std::iter::repeat_n(b'y', size));
-        let opcode = u8::from(!self.open) | if fin { 0x80 } else { 0 };
+        let is_first = !self.open;
+        let mut first = u8::from(is_first) | if fin { 0x80 } else { 0 };
         self.open = !fin;
-        frame(opcode, &payload)
+        if let Some(codec) = &mut self.codec {
+            payload = codec.deflate(&payload, is_first, fin);
+            first |= if is_first { 0x40 } else { 0 };
+        }
+        frame(first, &payload)
     }
 
     pub(super) fn ping(&mut self, payload: &[u8]) -> Vec<u8> {

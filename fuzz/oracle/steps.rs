@@ -11,6 +11,7 @@ use super::peer::Peer;
 use super::rig::{Line, Opening, Rig};
 use super::wild::{Fallen, Wild};
 use crate::client::{SendOptions, offer};
+use crate::compression::Compression;
 use crate::config::{
     Beat, Confirmation, ConnectionConfig, Delivery, HeartbeatConfig, Inbound, Jitter, QueueLimit,
     ReconnectConfig, ServerOrder, WhileDown,
@@ -171,6 +172,14 @@ fn config(input: &mut Input<'_>, speaks: Speaks) -> ConnectionConfig {
         config.confirmation =
             input.pick(&[Confirmation::Pong, Confirmation::Pong, Confirmation::Acknowledgement]);
     }
+    config.compression = match input.pick(&[0, 0, 1, 2]) {
+        0 => None,
+        compresses => {
+            let alone = compresses == 2;
+            let compression = Compression::default().threshold(0);
+            Some(compression.client_no_context_takeover(alone).server_no_context_takeover(alone))
+        }
+    };
     config
 }
 
@@ -331,7 +340,7 @@ fn dialled(rig: &mut Rig, step: u8, input: &mut Input<'_>) {
         rig.turn.host.results.push_back((generation, Err(error)));
         return;
     }
-    let mut peer = Peer::new(generation);
+    let mut peer = Peer::new(generation, rig.config.compression.as_ref());
     let glued = match input.byte() {
         0..=159 => Vec::new(),
         160..=199 => peer.message(5),

@@ -163,6 +163,8 @@ pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 pub(crate) struct Head {
     pub(crate) opcode: u8,
     pub(crate) fin: bool,
+    /// The bit of a compressed message's first frame (RFC 7692).
+    pub(crate) compressed: bool,
     /// Where the payload begins and ends.
     pub(crate) at: usize,
     pub(crate) end: usize,
@@ -176,7 +178,8 @@ impl Head {
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let [first, second, ..] = bytes else { return None };
         let (opcode, fin) = (first & 0x0F, first & 0x80 != 0);
-        assert_eq!(first & 0x70, 0, "reserved bits");
+        let compressed = first & 0x40 != 0;
+        assert!(first & 0x30 == 0 && (!compressed || matches!(opcode, 1 | 2)), "reserved bits");
         assert_ne!(second & 0x80, 0, "a client's frames are masked");
         let width = match second & 0x7F {
             126 => 2,
@@ -193,7 +196,7 @@ impl Head {
         };
         assert!(opcode < 8 || (fin && length <= 125), "a control frame");
         let at = 2 + width + 4;
-        (bytes.len() >= at).then_some(Self { opcode, fin, at, end: at + length })
+        (bytes.len() >= at).then_some(Self { opcode, fin, compressed, at, end: at + length })
     }
 
     /// The payload, or as much of it as has arrived.

@@ -114,7 +114,7 @@ impl Sim {
         link.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("a write always succeeds");
         pipe.take();
         pipe.state().room = opening.room;
-        let socket = Socket::new(link, opening.glued, &self.config, None);
+        let socket = Socket::new(link, opening.glued, &self.config, self.config.compression.as_ref());
         self.lines.push(Line {
             id: ConnectionId(generation),
             pipe,
@@ -131,7 +131,8 @@ impl Sim {
             taken: 0,
             blocked: false,
         });
-        let handshake = Arc::new(Handshake::new(Some(([127, 0, 0, 1], 80).into()), None));
+        let agreed = Handshake::new(Some(([127, 0, 0, 1], 80).into()), None);
+        let handshake = Arc::new(Handshake { compression: self.config.compression.clone(), ..agreed });
         Box::new(Connection { socket, handshake })
     }
 }
