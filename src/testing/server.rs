@@ -120,6 +120,7 @@ impl Server {
         let mut rest = &buffer[..];
         let mut arrivals = Vec::new();
         while let Some(head) = Head::read(rest).filter(|head| head.end <= rest.len()) {
+            debug_assert!(!head.compressed, "no compression was agreed on");
             arrivals.extend(self.hear(head.opcode, head.fin, head.payload(rest)));
             rest = &rest[head.end..];
         }
