@@ -407,6 +407,8 @@ fn a_proxy_that_breaks_off_or_leaves_without_a_word_gets_the_hint_that_fits_its_
 
     #[cfg(feature = "native-tls")]
     {
+        const WITHOUT_A_WORD: &str = "it said nothing; is it an HTTP proxy, and does it want a certificate of the client \
+             (TlsConfig::identity)?";
         let acceptor = common::tls_acceptor();
         let leaves = Server::start(move |_, stream| {
             if let Ok(mut stream) = acceptor.accept(stream) {
@@ -418,7 +420,7 @@ fn a_proxy_that_breaks_off_or_leaves_without_a_word_gets_the_hint_that_fits_its_
         let proxy = Proxy::new(url).tls(common::tls_connector());
         let client = Client::builder(through("ws://h.invalid", proxy)).resolver(loopback).connect();
         let error = client.unwrap_err().to_string();
-        assert!(error.ends_with("it said nothing; is it an HTTP proxy?"), "{error}");
+        assert!(error.ends_with(WITHOUT_A_WORD), "{error}");
     }
 }
 

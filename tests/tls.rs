@@ -752,6 +752,22 @@ fn a_server_that_requires_a_certificate_gets_it_or_the_error_says_so(backend: Tl
             let own = Identity::from_pkcs12(include_bytes!("data/client.p12"), "secret");
             let _ = connect(with(trusting(backend).identity(own))).terminate();
         }
+        // A proxy that requires one says so at the same places.
+        let through = |tls: TlsConfig| {
+            let proxy = tautline::Proxy::new(server.url().replace("ws://127.0.0.1", "https://localhost"));
+            refused(ConnectionConfig::new("ws://h").proxy(proxy.tls(tls)))
+        };
+        let others = Identity::from_pem(include_bytes!("data/server.pem"), include_bytes!("data/server.key"));
+        for tls in [trusting(backend), trusting(backend).identity(others)] {
+            let (error, shown) = through(tls);
+            let Error::Proxy(why) = &error else { panic!("{error:?}") };
+            assert_eq!(why.kind, tautline::ProxyErrorKind::Unreachable, "{error}");
+            if version.version == rustls::ProtocolVersion::TLSv1_3 {
+                assert_eq!(kind(&error), TlsErrorKind::ClientCertificate, "{error:?}");
+                assert!(shown.contains("the proxy wants a certificate of the client"), "{shown}");
+            }
+            assert!(shown.contains("TlsConfig::identity") && !shown.contains("alert"), "{shown}");
+        }
         // Another origin, from which a redirect leads here, must not have the client show who it is.
         let location = server.url().replace("ws://127.0.0.1", "wss://localhost");
         let from = Server::start(move |_, mut stream| {

@@ -274,6 +274,11 @@ impl Proxy {
 }
 
 impl Via {
+    /// Whether TLS is spoken with the proxy.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.scheme == Scheme::Https
+    }
+
     /// Refuses a server that this proxy can't be asked for.
     pub(crate) fn check_target(&self, target: &Endpoint) -> Result<(), Error> {
         if target.zone.is_none() {

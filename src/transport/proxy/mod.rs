@@ -59,7 +59,9 @@ pub(crate) struct Through<'a> {
 
 /// What to do about an HTTP proxy that says nothing, without TLS and with it.
 pub(crate) const HTTP_HINT: &str = "if it speaks TLS, use https://, and if it speaks SOCKS, socks5://";
-const HTTPS_HINT: &str = "is it an HTTP proxy?";
+const HTTPS_HINT: &str =
+    "is it an HTTP proxy, and does it want a certificate of the client (TlsConfig::identity)?";
+const IDENTITY_HINT: &str = "is it an HTTP proxy, and does it take the certificate of TlsConfig::identity?";
 
 /// What to do about a server that the proxy did not reach.
 pub(crate) const UNREACHED: &str = "; check host and port, and that the server runs";
@@ -102,7 +104,7 @@ fn open_by(
     attempt: &mut impl Attempt,
 ) -> Result<Wire, Error> {
     let Through { via, target } = through;
-    if via.scheme == Scheme::Https {
+    if via.is_secure() {
         let secured = tls::handshake(wire, &Peer::proxy(via, settings), attempt);
         wire = Wire::new(Stream::inside(Tunnel::new(secured.map_err(|error| through.unreachable(error))?)));
     }
@@ -110,7 +112,11 @@ fn open_by(
     match via.scheme {
         Scheme::Http | Scheme::Https => {
             let limit = settings.config.max_response_size;
-            let hint = if via.scheme == Scheme::Http { HTTP_HINT } else { HTTPS_HINT };
+            let hint = match &via.tls.identity {
+                _ if !via.is_secure() => HTTP_HINT,
+                None => HTTPS_HINT,
+                Some(_) => IDENTITY_HINT,
+            };
             let connect = Connect::new(&target.authority(), &via.headers, secrets, limit, hint);
             open(&mut wire, connect, through, attempt)?;
         }
@@ -164,6 +170,10 @@ pub(crate) fn open<T: Raw>(
 ) -> Result<(), Error> {
     // What it says about an end holds here as well.
     let broken = |machine: &mut dyn Machine, error: io::Error| {
+        let error = match tls::broken_by_proxy(error, through.via) {
+            Ok(tls) => return through.unreachable(tls),
+            Err(error) => error,
+        };
         let reason = format!("the connection broke: {error}; {}", machine.handle_end().reason);
         let fault = Fault::new(ProxyErrorKind::Ended, reason);
         through.failed(Fault { source: Some(Arc::new(error)), ..fault })

@@ -136,6 +136,9 @@ impl Library {
 /// What errors call the peer of a handshake that is not with a proxy.
 const SERVER: &str = "the server";
 
+/// What they call one that is.
+const PROXY: &str = "the proxy";
+
 /// Whom a handshake is with.
 pub(crate) struct Peer<'a> {
     /// The name to ask for and to check.
@@ -165,7 +168,7 @@ impl<'a> Peer<'a> {
         let plain = format!("if the proxy speaks no TLS {}, its URL begins with http://", place(endpoint));
         let shown = format!("the proxy {endpoint}");
         let connector = &settings.proxy_tls;
-        Self { name, role: "the proxy", shown, plain, config: &via.tls, connector }
+        Self { name, role: PROXY, shown, plain, config: &via.tls, connector }
     }
 
     fn failed(
@@ -314,18 +317,33 @@ pub(crate) fn instead(answer: &[u8], endpoint: &Endpoint) -> Option<String> {
     mixed_up.then(|| format!("it speaks TLS {}; use {}", place(endpoint), endpoint.with_scheme(true)))
 }
 
-/// The error of a connection that broke before the upgrade was answered. Over TLS, only then may the server report what it
-/// requires.
+/// The error of a connection that broke before the upgrade was answered.
 pub(crate) fn broken(error: io::Error, target: &Target<'_>) -> Error {
     let (endpoint, (config, _)) = (&target.endpoint, target.tls());
     let host = target.place().into();
-    let said = Some(&error).filter(|error| endpoint.secure && error.raw_os_error().is_none());
-    let verdict = said.and_then(|error| verdict(error, SERVER, &config.name_for(endpoint.tls_name())));
-    if let Some((kind, reason)) = verdict {
+    if endpoint.secure
+        && let Some((kind, reason)) = late(&error, SERVER, &config.name_for(endpoint.tls_name()))
+    {
         return Error::Tls { host, kind, reason: reason.into(), source: Arc::new(error) };
     }
     let reason = format!("the connection broke: {error}{}", hint(endpoint, config)).into();
     Error::Upgrade { host, reason, source: Some(Arc::new(error)) }
+}
+
+/// The same, before a proxy answered over TLS. Gives the error back if it is not about TLS.
+pub(crate) fn broken_by_proxy(error: io::Error, via: &Via) -> Result<Error, io::Error> {
+    let endpoint = &via.endpoint;
+    let said =
+        if via.is_secure() { late(&error, PROXY, &via.tls.name_for(endpoint.tls_name())) } else { None };
+    let Some((kind, reason)) = said else { return Err(error) };
+    let host = format!("the proxy {endpoint}").into();
+    Ok(Error::Tls { host, kind, reason: reason.into(), source: Arc::new(error) })
+}
+
+/// What the error of a first read over TLS says of the handshake. Over TLS 1.3, only then may the peer report what it requires.
+fn late(error: &io::Error, role: &str, name: &str) -> Option<(TlsErrorKind, String)> {
+    // The system knows nothing of TLS.
+    if error.raw_os_error().is_some() { None } else { verdict(error, role, name) }
 }
 
 /// Returns what to do about a server that does not answer the request: it may expect TLS or, with TLS, a certificate. TLS 1.3
