@@ -547,6 +547,27 @@ fn a_zone_is_refused_where_a_proxy_would_get_the_address_without_it() {
 }
 
 #[test]
+fn a_redirect_to_where_the_proxy_can_not_be_asked_for_is_not_followed() {
+    for (location, says) in [
+        ("ws://[fe80::1%25lo]:81/".to_owned(), "[fe80::1%25lo]:81 has a zone"),
+        (format!("ws://{}/", "x".repeat(256)), "its host has 256 bytes; a SOCKS proxy takes names of 255"),
+    ] {
+        let server = Server::start(move |_, mut stream| {
+            let _ = read_head(&mut stream);
+            let answer = format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
+            let _ = stream.write_all(answer.as_bytes());
+        });
+        let tunnel = Tunnel::socks(None);
+        let proxy = Proxy::new(format!("socks5h://{}", tunnel.address()));
+        let client = Client::start(through(&server.url(), proxy).redirects(1)).unwrap();
+        let error = client.wait_closed_timeout(LONG).unwrap().into_result().unwrap_err();
+        assert!(matches!(error, Error::UpgradeRejected(_)), "{error}");
+        assert!(error.to_string().contains(&format!("It is not followed: {says}")), "{error}");
+        assert_eq!((client.stats().attempts, tunnel.asked().len()), (1, 1));
+    }
+}
+
+#[test]
 fn a_proxy_that_can_not_be_used_is_an_error_before_anything_is_dialled() {
     for proxy in ["socks4://ann:s3cret@h", "http://ann:s3cret@h:0"] {
         for error in [

@@ -81,7 +81,7 @@ pub(crate) struct Via {
     pub(crate) secrets: Secrets,
 }
 
-/// What a SOCKS proxy takes of a user name, and of a password (RFC 1929).
+/// How many bytes a SOCKS proxy takes of the name of a host (RFC 1928), and of a user name and a password (RFC 1929).
 const LONGEST: usize = 255;
 
 impl Proxy {
@@ -281,15 +281,25 @@ impl Via {
 
     /// Refuses a server that this proxy can't be asked for.
     pub(crate) fn check_target(&self, target: &Endpoint) -> Result<(), Error> {
-        if target.zone.is_none() {
-            return Ok(());
+        if target.zone.is_some() {
+            let reason = format!(
+                "{target} has a zone, the name of a network interface of this machine, which means nothing at the proxy \
+                 {self}; leave the zone out, or name the address in no_proxy"
+            );
+            return Err(Error::InvalidUrl { reason: reason.into() });
         }
-        let reason = format!(
-            "{target} has a zone, the name of a network interface of this machine, which means nothing at the proxy \
-             {self}; leave the zone out, or name the address in no_proxy"
-        );
-        Err(Error::InvalidUrl { reason: reason.into() })
+        if self.scheme == Scheme::Socks5h && target.host.len() > LONGEST {
+            return Err(too_long(target));
+        }
+        Ok(())
     }
+}
+
+/// The error of a host whose name a SOCKS proxy does not take.
+pub(crate) fn too_long(target: &Endpoint) -> Error {
+    let length = target.host.len();
+    let reason = format!("its host has {length} bytes; a SOCKS proxy takes names of {LONGEST} bytes at most");
+    Error::InvalidUrl { reason: reason.into() }
 }
 
 /// The header that a proxy wants a login in.

@@ -87,6 +87,12 @@ impl Settings {
         let (tls, proxy_tls) = (tls::Connector::default(), tls::Connector::default());
         Self { config, ways, fetch: None, resolver: None, supply: None, tls, proxy_tls, failed }
     }
+
+    /// Refuses an endpoint that no attempt can reach with these settings.
+    fn check_target(&self, endpoint: &Endpoint) -> Result<(), Error> {
+        tls::require(endpoint)?;
+        self.ways.to(endpoint).map_or(Ok(()), |via| via.check_target(endpoint))
+    }
 }
 
 /// Completes a request. May block.
@@ -111,6 +117,7 @@ pub(crate) struct Target<'a> {
 impl<'a> Target<'a> {
     pub(crate) fn new(request: UpgradeRequest, settings: &'a Settings) -> Result<Self, Error> {
         let endpoint = request.check()?;
+        settings.check_target(&endpoint)?;
         let earlier = Secrets::default();
         Ok(Self { endpoint, request, settings, followed: 0, earlier, strangers_tls: None })
     }
@@ -126,9 +133,10 @@ impl<'a> Target<'a> {
         } else {
             Err("of redirects, only 301, 302, 303, 307 and 308 are".into())
         };
-        let next = next.and_then(|(request, endpoint)| match tls::missing(&endpoint) {
-            Some(why) => Err(why.into()),
-            None => Ok((request, endpoint)),
+        let next = next.and_then(|(request, endpoint)| match self.settings.check_target(&endpoint) {
+            Err(Error::InvalidUrl { reason }) => Err(reason.into()),
+            Err(other) => Err(other.to_string()),
+            Ok(()) => Ok((request, endpoint)),
         });
         let (request, endpoint) = next.map_err(|why| {
             Error::UpgradeRejected(Arc::new(Rejection { unfollowed: Some(why.into()), ..rejection.clone() }))
@@ -238,7 +246,6 @@ pub(crate) fn connect(
 /// Opens a WebSocket at the target.
 fn open(target: &Target<'_>, attempt: &mut impl Attempt) -> Result<Connection, Error> {
     let settings = target.settings;
-    tls::require(&target.endpoint)?;
     let via = settings.ways.to(&target.endpoint);
     let (wire, address) = match via {
         Some(via) => proxy::tunnel(via, target, attempt)?,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::NetworkConfig;
-use crate::config::proxy::{Scheme, Via};
+use crate::config::proxy::{Scheme, Via, too_long};
 use crate::endpoint::Endpoint;
 use crate::error::{AddressErrors, Cause, Error, Phase, ProxyError, ProxyErrorKind, Rejection};
 use crate::secrets::Secrets;
@@ -80,7 +80,6 @@ pub(super) fn tunnel(
     target: &Target<'_>,
     attempt: &mut impl Attempt,
 ) -> Result<(Wire, Option<SocketAddr>), Error> {
-    via.check_target(&target.endpoint)?;
     let through = Through { via, target: &target.endpoint };
     let whom = whom(&through, target, attempt)?;
     let reached = reach(&via.endpoint, &through, target.settings, attempt);
@@ -149,12 +148,7 @@ fn whom(through: &Through<'_>, target: &Target<'_>, attempt: &mut impl Attempt) 
             source: Arc::new(AddressErrors::join(left_out)),
         });
     }
-    let name = Whom::name(&endpoint.host, endpoint.port);
-    name.ok_or_else(|| {
-        let length = endpoint.host.len();
-        let reason = format!("its host has {length} bytes; a SOCKS proxy takes names of 255 bytes at most");
-        Error::InvalidUrl { reason: reason.into() }
-    })
+    Whom::name(&endpoint.host, endpoint.port).ok_or_else(|| too_long(endpoint))
 }
 
 fn has_zone(address: &SocketAddr) -> bool {

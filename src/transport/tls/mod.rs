@@ -23,14 +23,10 @@ use crate::transport::tls::verdicts::{is_end, verdict};
 use crate::transport::wire::Wire;
 use crate::transport::{Attempt, Settings, Target};
 
-/// What is wrong with an endpoint that needs TLS where there is none.
-pub(crate) fn missing(endpoint: &Endpoint) -> Option<&'static str> {
-    MISSING.filter(|_| endpoint.secure)
-}
-
 /// Refuses an endpoint that needs TLS where there is none.
 pub(crate) fn require(endpoint: &Endpoint) -> Result<(), Error> {
-    missing(endpoint).map_or(Ok(()), |reason| Err(Error::InvalidUrl { reason: reason.into() }))
+    let missing = MISSING.filter(|_| endpoint.secure);
+    missing.map_or(Ok(()), |reason| Err(Error::InvalidUrl { reason: reason.into() }))
 }
 
 /// Checks what takes a TLS library. A connector is built for an identity alone: the key is compared with the certificate there.
