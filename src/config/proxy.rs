@@ -195,9 +195,10 @@ impl Proxy {
     /// |---|---|
     /// | `*` | every server |
     /// | `corp.example`, `.corp.example` or `*.corp.example` | `corp.example` and every name below it |
-    /// | `10.1.2.3`, `::1` or `[::1]` | this address |
+    /// | `10.1.2.3`, `::1` or `[::1]` | this address, with any zone |
+    /// | `fe80::1%eth0` | this address with this zone |
     /// | `10.0.0.0/8` or `fd00::/8` | the addresses of this block (CIDR) |
-    /// | any of the first three with a port, such as `corp.example:8080` or `[::1]:80` | the same at this port |
+    /// | any of the first four with a port, such as `corp.example:8080` or `[::1]:80` | the same at this port |
     ///
     /// An entry may be a URL without a path: its scheme makes no difference. An entry that can't be read is an error. One that
     /// may mean something else, such as `fd00::1:80`, which is an address without a port, or `192.168.`, which is a name,
