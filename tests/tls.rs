@@ -500,7 +500,7 @@ fn an_end_instead_of_an_answer_may_be_about_a_certificate_of_the_client(backend:
         let (error, shown) = refused(over_tls(&server, backend));
         assert!(matches!(error, Error::Upgrade { .. }), "{error:?}");
         assert!(shown.contains("it ended the connection without a word; if the server wants"), "{shown}");
-        assert!(shown.ends_with("set one by TlsConfig::identity"), "{shown}");
+        assert!(shown.ends_with("set the right one by TlsConfig::identity"), "{shown}");
     }
 }
 
@@ -778,6 +778,11 @@ fn a_server_that_requires_a_certificate_gets_it_or_the_error_says_so(backend: Tl
         let own = trusting(backend).identity(Identity::from_pem(certificate, key));
         let (_, shown) = refused(ConnectionConfig::new(from.url()).redirects(1).tls(own));
         assert!(shown.contains("certificate of the client"), "{shown}");
+        assert!(
+            shown.contains("that of TlsConfig::identity is set, and is shown to no other origin")
+                && !shown.contains("set the right one"),
+            "{shown}"
+        );
     }
 }
 

@@ -82,9 +82,9 @@ pub(super) fn tunnel(
 ) -> Result<(Wire, Option<SocketAddr>), Error> {
     let through = Through { via, target: &target.endpoint };
     let whom = whom(&through, target, attempt)?;
-    let reached = reach(&via.endpoint, &through, target.settings, attempt);
+    let reached = reach(&via.endpoint, &target.place(), target.settings, attempt);
     let (wire, address) = reached.map_err(|error| through.unreachable(error))?;
-    attempt.enter(Phase::Proxy, Some(&through))?;
+    attempt.enter(Phase::Proxy, Some(&target.place()))?;
     let opened = open_by(wire, &through, whom, target.settings, attempt);
     // A proxy that answers as a proxy does is none of those that failed, whatever its answer is.
     let answers =
@@ -133,8 +133,8 @@ fn whom(through: &Through<'_>, target: &Target<'_>, attempt: &mut impl Attempt) 
         return Ok(Whom::Address(address));
     }
     if through.via.scheme == Scheme::Socks5 {
-        attempt.enter(Phase::Resolve, Some(through))?;
-        let found = attempt.resolve(endpoint, target.settings)?;
+        attempt.enter(Phase::Resolve, Some(&target.place()))?;
+        let found = attempt.resolve(endpoint, target.settings).map_err(|error| target.unreached(error))?;
         // It is the proxy that connects from its own address.
         let network = NetworkConfig { local_address: None, ..target.settings.config.network.clone() };
         let (zoned, found): (Vec<_>, Vec<_>) = found.into_iter().partition(has_zone);
