@@ -660,6 +660,18 @@ fn what_can_not_be_used_is_refused_at_the_start_with_what_to_do(backend: TlsBack
         ),
         (tls().identity(Identity::from_pem(server, broken)), "tls.identity", "the TLS library refuses it"),
     ];
+    let client_key = include_bytes!("data/client.key");
+    let version_1 = Identity::from_pem(include_bytes!("data/client_version_1.pem"), client_key);
+    if backend == TlsBackend::NativeTls {
+        let tls = tls().identity(version_1);
+        let _ = Client::start(ConnectionConfig::new("wss://127.0.0.1:1").tls(tls)).unwrap().terminate();
+    } else {
+        let nothing = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----";
+        let nothing = tls().identity(Identity::from_pem(nothing, client_key));
+        let says = "of X.509 version 1, which rustls can't use; have it issued in version 3, or use";
+        cases.push((tls().identity(version_1), "tls.identity", says));
+        cases.push((nothing, "tls.identity", "rustls can't read its certificate: "));
+    }
     let good = tls().identity(Identity::from_pkcs12(p12, "secret"));
     if backend == TlsBackend::NativeTls {
         let wrong = Identity::from_pkcs12(p12, "s3cret");
