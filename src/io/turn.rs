@@ -373,9 +373,13 @@ impl<H: Host> Turn<H> {
     pub(crate) fn next(&mut self, now: Instant) -> Next {
         let readable = self.sockets.are_readable();
         let paused = readable && self.session.delivers() && !self.publisher.has_room();
+        let mut is_released = false;
         if paused != self.pause.is_on() {
+            let was_held = self.session.holds();
             self.session.handle_paused(now, paused);
             self.host.set_paused(paused);
+            // Confirmations can't be read now, so that nothing waits for them.
+            is_released = was_held && !self.session.holds();
         }
         let mut until = self.session.next_deadline();
         if let Some(look) = self.pause.next_look(paused) {
@@ -386,7 +390,7 @@ impl<H: Host> Turn<H> {
             return Next::Look;
         }
         // Freed room is given back before anything else: a sender may wait for it.
-        if (readable && !paused) || self.session.has_output() || self.session.has_released() {
+        if is_released || (readable && !paused) || self.session.has_output() || self.session.has_released() {
             return Next::Turn;
         }
         let blocked = self.sockets.is_full(self.session.current());
