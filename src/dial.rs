@@ -25,6 +25,9 @@ use crate::transport::stream::Stream;
 use crate::transport::wire::{Poller, Raw, Wire};
 use crate::transport::{Attempt, Connection, Settings, connect};
 
+/// How long the end of an attempt waits for what its thread reports.
+const REPORT: Duration = Duration::from_millis(50);
+
 /// The result of attempt `generation`.
 pub(crate) struct Dialled<T: Raw = Stream> {
     pub(crate) generation: u64,
@@ -140,8 +143,9 @@ impl Dialler {
         })
     }
 
-    /// Abandons the attempt. If its thread can be interrupted, that has ended when this returns. Returns why the addresses
-    /// of the host had not been reached, if there are several, or that the connector has not returned.
+    /// Abandons the attempt. Returns why the addresses of the host had not been reached, if there are several, or that the
+    /// connector has not returned. A thread that can be interrupted reports that at once, and ends. One that can't must
+    /// not delay what follows the attempt.
     pub(crate) fn abandon(&mut self) -> Option<io::Error> {
         let thread = self.thread.as_ref()?;
         let shared = Arc::clone(&thread.shared);
@@ -150,7 +154,9 @@ impl Dialler {
         let _ = shared.waker.wake();
         let calls = &self.calls;
         let is_inside = calls.is_inside(shared::Thread::Dial);
-        self.thread.take_if(|thread| calls.keeps(shared::Thread::Dial, &thread.handle).is_none());
+        let patience = if is_inside || calls.is_in_stream() { Duration::ZERO } else { REPORT };
+        self.thread
+            .take_if(|thread| calls.outlives(shared::Thread::Dial, &thread.handle, patience).is_none());
         let mut state = shared.lock();
         // No other call of this phase is uninterruptible.
         let by_connector = is_inside && state.phase == Phase::Connect;
@@ -167,9 +173,9 @@ impl Dialler {
         });
     }
 
-    /// The call that keeps the thread of an abandoned attempt from ending. It has been waited for already.
+    /// Waits a little for the thread of an abandoned attempt, and returns the call that keeps it from ending.
     pub(crate) fn still_inside(&self) -> Option<Box<str>> {
-        self.calls.outlives(shared::Thread::Dial, &self.thread.as_ref()?.handle, Duration::ZERO)
+        self.calls.keeps(shared::Thread::Dial, &self.thread.as_ref()?.handle)
     }
 }
 

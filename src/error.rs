@@ -132,7 +132,7 @@ pub enum Error {
     /// The host name has no address.
     #[non_exhaustive]
     Resolve {
-        /// The host name.
+        /// The host name, and the server that redirected there, if one did.
         host: Box<str>,
         /// The resolver's error.
         source: Arc<io::Error>,
@@ -141,7 +141,7 @@ pub enum Error {
     /// [`network`](field@crate::ConnectionConfig::network).
     #[non_exhaustive]
     Connect {
-        /// Host and port.
+        /// Host and port, and the server that redirected there, if one did.
         host: Box<str>,
         /// The error of the address, or [`AddressErrors`] with those of all addresses, if there are several. Its kind is
         /// that of the last one.
@@ -154,7 +154,7 @@ pub enum Error {
     /// [`Proxy`](Self::Proxy).
     #[non_exhaustive]
     Tls {
-        /// Host and port, and the proxy, if the way there goes through one.
+        /// Host and port; the server that redirected there, if one did; and the proxy, if the way there goes through one.
         host: Box<str>,
         /// What is wrong.
         kind: TlsErrorKind,
@@ -168,7 +168,7 @@ pub enum Error {
     /// The response to the upgrade is not that of a WebSocket server, or chooses no subprotocol that can be used.
     #[non_exhaustive]
     Upgrade {
-        /// Host and port, and the proxy, if the way there goes through one.
+        /// Host and port; the server that redirected there, if one did; and the proxy, if the way there goes through one.
         host: Box<str>,
         /// What is wrong with the response.
         reason: Box<str>,
@@ -178,7 +178,7 @@ pub enum Error {
     /// The whole attempt took longer than `connect_timeout`.
     #[non_exhaustive]
     ConnectTimeout {
-        /// Host and port, and the proxy, if the way there goes through one.
+        /// Host and port; the server that redirected there, if one did; and the proxy, if the way there goes through one.
         host: Box<str>,
         /// What the attempt was doing.
         phase: Phase,

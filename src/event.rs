@@ -129,8 +129,8 @@ pub struct Undelivered {
     /// * a read, a write or the drop of a [`Stream`](crate::Stream) that did not return in time:
     ///   `tautline-io: the stream of the connector`, or `tautline-dial: …` while the connection is being opened.
     ///
-    /// Each thread ends when its call returns, and calls no other application code. Until then, the code and the data
-    /// that the call uses must stay in place.
+    /// Each thread ends when its call returns, and calls no other application code but the drops of what it holds, such as
+    /// the `Stream`. Until then, the code and the data that these use must stay in place.
     pub still_inside: Option<Box<str>>,
     /// Whether the list is incomplete. There are three reasons:
     /// * The call was made on the I/O thread of a client, so the close is still under way.

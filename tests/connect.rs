@@ -52,6 +52,8 @@ fn only_the_system_is_asked_for_the_interface_of_an_address() {
     let unknown = connect("ws://[fe80::1%25nosuch0]:9");
     let Error::Resolve { host, .. } = &unknown else { panic!("{unknown:?}") };
     assert_eq!(&**host, "fe80::1%nosuch0");
+    let advice = "; check that this machine has a network interface with the name or the number nosuch0";
+    assert!(unknown.to_string().ends_with(advice), "{unknown}");
     if cfg!(target_os = "linux") {
         // Nobody has that address, but the interface is found.
         let known = connect("ws://[fe80::1%25lo]:9");

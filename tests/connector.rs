@@ -128,6 +128,7 @@ mod unix {
     use std::os::unix::net::{UnixListener, UnixStream};
     use std::path::PathBuf;
     use std::thread;
+    use std::time::Instant;
 
     use tautline::{NetworkConfig, Proxy};
     use tungstenite::WebSocket;
@@ -418,6 +419,90 @@ mod unix {
             client.wait_ready(LONG).unwrap();
             let left = client.terminate();
             assert!(!left.unfinished && left.still_inside.is_none(), "{does}: {left:?}");
+        }
+    }
+
+    /// Blocks in one of its calls until the other end of the channel is dropped.
+    struct Blocking {
+        stream: UnixStream,
+        blocks: &'static str,
+        until: crossbeam_channel::Receiver<()>,
+    }
+
+    impl Blocking {
+        fn pass(&self, call: &str) {
+            if self.blocks == call {
+                let _ = self.until.recv();
+            }
+        }
+    }
+
+    impl AsFd for Blocking {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.stream.as_fd()
+        }
+    }
+
+    impl Read for Blocking {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.pass("read");
+            if self.blocks == "drop" {
+                // It is dropped where it has failed.
+                return Err(io::ErrorKind::ConnectionReset.into());
+            }
+            self.stream.read(buffer)
+        }
+    }
+
+    impl Write for Blocking {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.pass("write");
+            self.stream.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Drop for Blocking {
+        fn drop(&mut self) {
+            self.pass("drop");
+        }
+    }
+
+    #[test]
+    fn a_stream_that_blocks_delays_neither_the_end_of_its_attempt_nor_a_failed_connect() {
+        let timeout = 50 * MS;
+        for blocks in ["read", "write", "drop"] {
+            let attempt = |connects: bool| {
+                let (release, until) = crossbeam_channel::bounded::<()>(0);
+                let builder = Client::builder(quick("ws://device.internal/x").connect_timeout(timeout))
+                    .connector(move |_| {
+                        let (ours, theirs) = UnixStream::pair()?;
+                        thread::spawn(move || serve(theirs));
+                        Ok(Stream::new(Blocking { stream: ours, blocks, until: until.clone() }))
+                    });
+                let start = Instant::now();
+                if connects {
+                    let error = builder.connect().unwrap_err();
+                    assert!(matches!(error, Error::ConnectTimeout { .. }), "{blocks}: {error}");
+                    return start.elapsed();
+                }
+                let client = builder.start().unwrap();
+                let (reason, _) = wait_for(&client, disconnected);
+                let took = start.elapsed();
+                assert!(
+                    matches!(reason, DisconnectReason::ConnectFailed(Error::ConnectTimeout { .. })),
+                    "{blocks}: {reason}"
+                );
+                drop(release);
+                took
+            };
+            // The machine may be busy, but not each time.
+            let shortest = |connects| (0..3).map(|_| attempt(connects)).min().unwrap_or_default();
+            assert!(shortest(false) < timeout + 300 * MS, "{blocks}: {:?}", shortest(false));
+            assert!(shortest(true) <= timeout + 1050 * MS, "{blocks}: {:?}", shortest(true));
         }
     }
 

@@ -313,3 +313,30 @@ fn a_close_sends_what_still_waits_for_others_to_be_confirmed() {
     drop(server);
     assert!(seen.iter().count() >= 18);
 }
+
+#[test]
+fn a_reader_who_takes_nothing_holds_back_nothing_that_is_sent_again() {
+    let (seen_in, seen) = crossbeam_channel::unbounded();
+    let server = Server::start(move |n, stream| {
+        let mut stream = accept_raw(stream);
+        if n == 0 {
+            read_frame(&mut stream);
+            return;
+        }
+        // More than the client has room for: it stops reading, and sees no pong.
+        for _ in 0..64 {
+            stream.write_all(&common::frame(0x81, &[b'x'; 1_000])).unwrap();
+        }
+        while let Some((opcode, payload)) = read_frame(&mut stream) {
+            if opcode == 1 {
+                let _ = seen_in.send(String::from_utf8(payload).unwrap());
+            }
+        }
+    });
+    let config = config(&server.url()).delivery(Delivery::AtLeastOnce).events(QueueLimit::new(4, 1 << 20));
+    let client = Client::connect(config).unwrap();
+    client.send_all(["a", "b", "c", "d"]).unwrap();
+    for message in ["a", "b", "c", "d"] {
+        assert_eq!(seen.recv_timeout(LONG).as_deref(), Ok(message));
+    }
+}

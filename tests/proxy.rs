@@ -407,6 +407,8 @@ fn a_proxy_that_breaks_off_or_leaves_without_a_word_gets_the_hint_that_fits_its_
 
     #[cfg(feature = "native-tls")]
     {
+        const WITHOUT_A_WORD: &str = "it said nothing; is it an HTTP proxy, and does it want a certificate of the client \
+             (TlsConfig::identity)?";
         let acceptor = common::tls_acceptor();
         let leaves = Server::start(move |_, stream| {
             if let Ok(mut stream) = acceptor.accept(stream) {
@@ -418,7 +420,7 @@ fn a_proxy_that_breaks_off_or_leaves_without_a_word_gets_the_hint_that_fits_its_
         let proxy = Proxy::new(url).tls(common::tls_connector());
         let client = Client::builder(through("ws://h.invalid", proxy)).resolver(loopback).connect();
         let error = client.unwrap_err().to_string();
-        assert!(error.ends_with("it said nothing; is it an HTTP proxy?"), "{error}");
+        assert!(error.ends_with(WITHOUT_A_WORD), "{error}");
     }
 }
 
@@ -542,6 +544,27 @@ fn a_zone_is_refused_where_a_proxy_would_get_the_address_without_it() {
     let past = Proxy::new(&proxies[0]).no_proxy("fe80::1");
     let error = Client::connect(through("ws://[fe80::1%25none]:81", past)).unwrap_err();
     assert!(matches!(error, Error::Resolve { .. }), "{error}");
+}
+
+#[test]
+fn a_redirect_to_where_the_proxy_can_not_be_asked_for_is_not_followed() {
+    for (location, says) in [
+        ("ws://[fe80::1%25lo]:81/".to_owned(), "[fe80::1%25lo]:81 has a zone"),
+        (format!("ws://{}/", "x".repeat(256)), "its host has 256 bytes; a SOCKS proxy takes names of 255"),
+    ] {
+        let server = Server::start(move |_, mut stream| {
+            let _ = read_head(&mut stream);
+            let answer = format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
+            let _ = stream.write_all(answer.as_bytes());
+        });
+        let tunnel = Tunnel::socks(None);
+        let proxy = Proxy::new(format!("socks5h://{}", tunnel.address()));
+        let client = Client::start(through(&server.url(), proxy).redirects(1)).unwrap();
+        let error = client.wait_closed_timeout(LONG).unwrap().into_result().unwrap_err();
+        assert!(matches!(error, Error::UpgradeRejected(_)), "{error}");
+        assert!(error.to_string().contains(&format!("It is not followed: {says}")), "{error}");
+        assert_eq!((client.stats().attempts, tunnel.asked().len()), (1, 1));
+    }
 }
 
 #[test]

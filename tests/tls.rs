@@ -500,7 +500,7 @@ fn an_end_instead_of_an_answer_may_be_about_a_certificate_of_the_client(backend:
         let (error, shown) = refused(over_tls(&server, backend));
         assert!(matches!(error, Error::Upgrade { .. }), "{error:?}");
         assert!(shown.contains("it ended the connection without a word; if the server wants"), "{shown}");
-        assert!(shown.ends_with("set one by TlsConfig::identity"), "{shown}");
+        assert!(shown.ends_with("set the right one by TlsConfig::identity"), "{shown}");
     }
 }
 
@@ -660,6 +660,18 @@ fn what_can_not_be_used_is_refused_at_the_start_with_what_to_do(backend: TlsBack
         ),
         (tls().identity(Identity::from_pem(server, broken)), "tls.identity", "the TLS library refuses it"),
     ];
+    let client_key = include_bytes!("data/client.key");
+    let version_1 = Identity::from_pem(include_bytes!("data/client_version_1.pem"), client_key);
+    if backend == TlsBackend::NativeTls {
+        let tls = tls().identity(version_1);
+        let _ = Client::start(ConnectionConfig::new("wss://127.0.0.1:1").tls(tls)).unwrap().terminate();
+    } else {
+        let nothing = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----";
+        let nothing = tls().identity(Identity::from_pem(nothing, client_key));
+        let says = "of X.509 version 1, which rustls can't use; have it issued in version 3, or use";
+        cases.push((tls().identity(version_1), "tls.identity", says));
+        cases.push((nothing, "tls.identity", "rustls can't read its certificate: "));
+    }
     let good = tls().identity(Identity::from_pkcs12(p12, "secret"));
     if backend == TlsBackend::NativeTls {
         let wrong = Identity::from_pkcs12(p12, "s3cret");
@@ -752,6 +764,22 @@ fn a_server_that_requires_a_certificate_gets_it_or_the_error_says_so(backend: Tl
             let own = Identity::from_pkcs12(include_bytes!("data/client.p12"), "secret");
             let _ = connect(with(trusting(backend).identity(own))).terminate();
         }
+        // A proxy that requires one says so at the same places.
+        let through = |tls: TlsConfig| {
+            let proxy = tautline::Proxy::new(server.url().replace("ws://127.0.0.1", "https://localhost"));
+            refused(ConnectionConfig::new("ws://h").proxy(proxy.tls(tls)))
+        };
+        let others = Identity::from_pem(include_bytes!("data/server.pem"), include_bytes!("data/server.key"));
+        for tls in [trusting(backend), trusting(backend).identity(others)] {
+            let (error, shown) = through(tls);
+            let Error::Proxy(why) = &error else { panic!("{error:?}") };
+            assert_eq!(why.kind, tautline::ProxyErrorKind::Unreachable, "{error}");
+            if version.version == rustls::ProtocolVersion::TLSv1_3 {
+                assert_eq!(kind(&error), TlsErrorKind::ClientCertificate, "{error:?}");
+                assert!(shown.contains("the proxy wants a certificate of the client"), "{shown}");
+            }
+            assert!(shown.contains("TlsConfig::identity") && !shown.contains("alert"), "{shown}");
+        }
         // Another origin, from which a redirect leads here, must not have the client show who it is.
         let location = server.url().replace("ws://127.0.0.1", "wss://localhost");
         let from = Server::start(move |_, mut stream| {
@@ -762,6 +790,11 @@ fn a_server_that_requires_a_certificate_gets_it_or_the_error_says_so(backend: Tl
         let own = trusting(backend).identity(Identity::from_pem(certificate, key));
         let (_, shown) = refused(ConnectionConfig::new(from.url()).redirects(1).tls(own));
         assert!(shown.contains("certificate of the client"), "{shown}");
+        assert!(
+            shown.contains("that of TlsConfig::identity is set, and is shown to no other origin")
+                && !shown.contains("set the right one"),
+            "{shown}"
+        );
     }
 }
 

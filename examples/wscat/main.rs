@@ -17,7 +17,7 @@ use crossbeam_channel::{Receiver, RecvError, Sender, bounded, never, select, tic
 use tautline::ConnectionState::{Closed, Closing, Connected, Connecting, Disconnected};
 use tautline::{Beat, Client, CloseReason, Error, Event, Handshake, Message};
 
-use advice::explain;
+use advice::{explain, shown};
 use options::Options;
 use terminal::{Screen, is_wild, one_line};
 use typing::{Key, Keys};
@@ -36,19 +36,22 @@ fn main() -> ExitCode {
 
 /// The exit code, or an exit code and an error text.
 fn run(options: Options) -> Result<u8, (u8, String)> {
+    let (open, stop) = signals().map_err(|error| (1, format!("signals: {error}")))?;
     if let Some(level) = options.log {
-        let mut log = env_logger::Builder::new();
-        log.format(|out, record| {
+        let (mut log, opened) = (env_logger::Builder::new(), Arc::clone(&open));
+        log.format(move |out, record| {
             let (level, time) = (record.level(), out.timestamp());
             let (style, said) = (out.default_level_style(level), one_line(&record.args().to_string()));
+            if !opened.load(Ordering::SeqCst) && said.starts_with(advice::ENDED) {
+                return Ok(()); // that is the end of the program, which says why
+            }
             writeln!(out, "[{time} {style}{level:<5}{style:#} {}] {said}", record.target())
         });
         log.filter_module("tautline", level).init();
     }
-    let (open, stop) = signals().map_err(|error| (1, format!("signals: {error}")))?;
     let mut screen = Screen::new(&options);
     screen.draw(Connecting, "");
-    let connected = options.connect();
+    let connected = Client::connect(&options.config);
     open.store(true, Ordering::SeqCst);
     screen.put(""); // clears the status, so that an error starts on a clean line
     let client = match connected {
@@ -345,9 +348,8 @@ fn describe(handshake: &Handshake) -> String {
     ];
     let phases = phases.iter().filter_map(|(phase, time)| Some(format!("{phase} {:.1?}", (*time)?)));
     let phases: Vec<_> = phases.collect();
-    let headers = handshake.headers.iter().map(|(name, value)| one_line(&format!("< {name}: {value}")));
-    let times = format!("{}; {:.1?} in all", phases.join(", "), times.total);
-    [times].into_iter().chain(headers).flat_map(|line| ["  ".into(), line, "\n".into()]).collect()
+    let times = format!("  {}; {:.1?} in all", phases.join(", "), times.total);
+    [times].into_iter().chain(shown(handshake.headers.iter())).flat_map(|line| [line, "\n".into()]).collect()
 }
 
 /// `tame` for a terminal, because a server's messages could contain control sequences.

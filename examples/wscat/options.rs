@@ -2,16 +2,12 @@
 
 use std::error::Error as StdError;
 use std::ffi::OsString;
-use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs, path};
 
 use log::LevelFilter;
-use tautline::{
-    AddressFamily, Certificate, Client, ConnectionConfig, Error, HeartbeatConfig, Identity, Proxy, Stream,
-    TlsConfig,
-};
+use tautline::{AddressFamily, Certificate, ConnectionConfig, HeartbeatConfig, Identity, Proxy, TlsConfig};
 
 use super::complain;
 
@@ -28,8 +24,8 @@ wscat [options] URL           sends lines of stdin to a WebSocket server, prints
 --follow                      follows up to 10 redirects of an attempt
 --proxy URL|env               goes through this proxy (http://, https://, socks5://, socks5h://), or through the one that
                               HTTPS_PROXY and its kin name
---proxy-ca FILE, --proxy-cert FILE, --proxy-key FILE, --proxy-insecure
-                              --ca, --cert, --key and --insecure for an https:// proxy
+--proxy-ca FILE, --proxy-cert FILE, --proxy-key FILE, --proxy-pin FINGERPRINT, --proxy-sni NAME, --proxy-insecure
+                              --ca, --cert, --key, --pin, --sni and --insecure for an https:// proxy
 --unix PATH                   connects to this Unix socket instead of the URL's host
 --bind ADDRESS, -4, -6        connects from this address; only by IPv4; only by IPv6
 --ca FILE                     trusts the root certificates in this PEM file too (repeatable)
@@ -65,20 +61,10 @@ pub(crate) struct Options {
     pub(crate) config: ConnectionConfig,
     pub(crate) wait: Option<Duration>, // how long to receive after the end of stdin, if set
     pub(crate) log: Option<LevelFilter>,
-    unix: Option<PathBuf>, // a socket to connect to instead of the host of the URL
     flags: Vec<String>,
 }
 
 impl Options {
-    /// Makes the first attempt.
-    pub(crate) fn connect(&self) -> Result<Client, Error> {
-        let builder = Client::builder(&self.config);
-        match self.unix.clone() {
-            Some(path) => builder.connector(move |_| socket_at(&path)).connect(),
-            None => builder.connect(),
-        }
-    }
-
     pub(crate) fn has(&self, flag: &str) -> bool {
         self.flags.iter().any(|given| given == flag)
     }
@@ -117,17 +103,20 @@ impl Options {
                 "--sni" => server.config.server_name = Some(value()?),
                 "--proxy" => {
                     proxy = Some(match value()?.as_str() {
-                        "env" => Proxy::from_env(),
-                        url => Proxy::new(url),
+                        "env" => (Proxy::from_env(), true),
+                        // Without a scheme it is http://.
+                        url => (Proxy::new(url), url.to_ascii_lowercase().starts_with("https://")),
                     });
                 }
+                "--proxy-pin" => proxys.get_or_insert_default().config.pins.push(value()?.into()),
+                "--proxy-sni" => proxys.get_or_insert_default().config.server_name = Some(value()?),
                 "--proxy-ca" => proxys.get_or_insert_default().trust(&value()?)?,
                 "--proxy-insecure" => {
                     proxys.get_or_insert_default().config.danger_accept_invalid_certs = true;
                 }
                 "--proxy-cert" => proxys.get_or_insert_default().cert = Some(read(&value()?)?),
                 "--proxy-key" => proxys.get_or_insert_default().key = Some(read(&value()?)?),
-                "--unix" => unix = Some(value()?.into()),
+                "--unix" => unix = Some(value()?),
                 "--bind" => {
                     let text = value()?;
                     let address = text.parse().map_err(|_| format!("--bind {text:?} is no IP address"))?;
@@ -157,20 +146,21 @@ impl Options {
         }
         let [url] = <[_; 1]>::try_from(urls).map_err(|urls| format!("give one URL, not {}", urls.len()))?;
         config.url = url;
-        if unix.is_some() && (config.network.family, config.network.local_address) != Default::default() {
-            return Err("--unix connects to no address: leave out -4, -6 and --bind".into());
-        }
         config.tls = server.finish("").ok_or("--cert and --key need each other")?;
+        lead_to_socket(&mut config, unix.as_deref(), proxy.is_some())?;
         config.proxy = match (proxy, proxys) {
             (None, Some(_)) => return Err("--proxy-ca and its kin need --proxy".into()),
-            (Some(proxy), Some(tls)) => {
+            (Some((_, false)), Some(_)) => {
+                return Err("--proxy-ca and its kin are for a proxy whose URL begins with https://".into());
+            }
+            (Some((proxy, true)), Some(tls)) => {
                 let tls =
                     tls.finish(" of the proxy").ok_or("--proxy-cert and --proxy-key need each other")?;
                 Some(proxy.tls(tls))
             }
-            (proxy, None) => proxy,
+            (proxy, None) => proxy.map(|(proxy, _)| proxy),
         };
-        Ok(Some(Self { config, wait, log, unix, flags }))
+        Ok(Some(Self { config, wait, log, flags }))
     }
 }
 
@@ -206,14 +196,65 @@ impl Tls {
     }
 }
 
-#[cfg(unix)]
-fn socket_at(path: &Path) -> io::Result<Stream> {
-    std::os::unix::net::UnixStream::connect(path).map(Stream::from)
-}
-
-#[cfg(not(unix))]
-fn socket_at(_: &Path) -> io::Result<Stream> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, "this system has no Unix sockets"))
+/// Puts the Unix socket at `path`, if there is one, into the place of the URL's host, which the server and TLS still get to know.
+/// Refuses what has no meaning on the way to a socket.
+fn lead_to_socket(
+    config: &mut ConnectionConfig,
+    path: Option<&str>,
+    by_proxy: bool,
+) -> Result<(), Box<dyn StdError>> {
+    let has_socket = config.url.split_once(':').is_some_and(|(scheme, _)| scheme.ends_with("+unix"));
+    if !has_socket && path.is_none() {
+        return Ok(());
+    }
+    if (config.network.family, config.network.local_address) != Default::default() {
+        return Err("a Unix socket has no address: leave out -4, -6 and --bind".into());
+    }
+    if by_proxy {
+        return Err("a Unix socket is reached without a proxy: leave out --proxy".into());
+    }
+    let Some(path) = path else { return Ok(()) };
+    if has_socket {
+        return Err("the URL names a Unix socket itself: leave out --unix".into());
+    }
+    if config.redirects > 0 {
+        return Err("--unix goes to no host that --follow may lead to: leave out one of them".into());
+    }
+    let (scheme, rest) = config
+        .url
+        .split_once("://")
+        .filter(|(scheme, _)| ["ws", "wss"].contains(&&*scheme.to_ascii_lowercase()))
+        .ok_or("with --unix, the URL must begin with ws:// or wss://")?;
+    let (host, resource) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if host.is_empty() {
+        return Err("with --unix, the URL still needs a host, such as localhost".into());
+    }
+    if host.contains('@') {
+        return Err(
+            "with --unix, user and password can't stand in the URL: give --header 'Authorization: …'".into(),
+        );
+    }
+    let path = path::absolute(path).map_err(|error| format!("--unix {path}: {error}"))?;
+    let mut url = format!("{scheme}+unix:");
+    for byte in path.to_string_lossy().bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => url.push(byte.into()),
+            _ => url.extend(["%".into(), format!("{byte:02X}")]),
+        }
+    }
+    url.extend([":", resource]);
+    if !config.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("Host")) {
+        config.headers.push(("Host".into(), host.into()));
+    }
+    let name = match host.strip_prefix('[') {
+        Some(address) => address.split(']').next(),
+        None => host.split(':').next(),
+    };
+    if scheme.eq_ignore_ascii_case("wss") {
+        config.tls.server_name = config.tls.server_name.take().or(name.map(Into::into));
+    }
+    config.url = url;
+    Ok(())
 }
 
 fn read(file: &str) -> Result<Vec<u8>, String> {

@@ -36,9 +36,10 @@ pub(super) fn run(data: &[u8]) {
     let mut bytes = input.rest().to_vec();
     if let Some(behind) = bytes.len().checked_sub(large) {
         // A message that grows the buffers, somewhere in the middle.
+        let large = vec![b'L'; 70_000];
         let message = match &agreed {
-            Some(agreed) => frame(0xC2, &Codec::new(agreed).deflate(&[b'L'; 70_000], true, true)),
-            None => frame(0x82, &[b'L'; 70_000]),
+            Some(agreed) => frame(0xC2, &Codec::new(agreed).deflate(&large, true, true)),
+            None => frame(0x82, &large),
         };
         bytes.splice(behind..behind, message);
     }

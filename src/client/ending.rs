@@ -171,7 +171,7 @@ impl LineHandle {
         warn!(
             target: LOG,
             "The client is left behind, because a call does not return: {names}; \
-             it runs no other application code, and ends when that call returns"
+             it runs no other application code but drops, and ends when that call returns"
         );
         Some(names)
     }

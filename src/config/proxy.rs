@@ -81,7 +81,7 @@ pub(crate) struct Via {
     pub(crate) secrets: Secrets,
 }
 
-/// What a SOCKS proxy takes of a user name, and of a password (RFC 1929).
+/// How many bytes a SOCKS proxy takes of the name of a host (RFC 1928), and of a user name and a password (RFC 1929).
 const LONGEST: usize = 255;
 
 impl Proxy {
@@ -195,9 +195,10 @@ impl Proxy {
     /// |---|---|
     /// | `*` | every server |
     /// | `corp.example`, `.corp.example` or `*.corp.example` | `corp.example` and every name below it |
-    /// | `10.1.2.3`, `::1` or `[::1]` | this address |
+    /// | `10.1.2.3`, `::1` or `[::1]` | this address, with any zone |
+    /// | `fe80::1%eth0` | this address with this zone |
     /// | `10.0.0.0/8` or `fd00::/8` | the addresses of this block (CIDR) |
-    /// | any of the first three with a port, such as `corp.example:8080` or `[::1]:80` | the same at this port |
+    /// | any of the first four with a port, such as `corp.example:8080` or `[::1]:80` | the same at this port |
     ///
     /// An entry may be a URL without a path: its scheme makes no difference. An entry that can't be read is an error. One that
     /// may mean something else, such as `fd00::1:80`, which is an address without a port, or `192.168.`, which is a name,
@@ -274,17 +275,32 @@ impl Proxy {
 }
 
 impl Via {
+    /// Whether TLS is spoken with the proxy.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.scheme == Scheme::Https
+    }
+
     /// Refuses a server that this proxy can't be asked for.
     pub(crate) fn check_target(&self, target: &Endpoint) -> Result<(), Error> {
-        if target.zone.is_none() {
-            return Ok(());
+        if target.zone.is_some() {
+            let reason = format!(
+                "{target} has a zone, the name of a network interface of this machine, which means nothing at the proxy \
+                 {self}; leave the zone out, or name the address in no_proxy"
+            );
+            return Err(Error::InvalidUrl { reason: reason.into() });
         }
-        let reason = format!(
-            "{target} has a zone, the name of a network interface of this machine, which means nothing at the proxy \
-             {self}; leave the zone out, or name the address in no_proxy"
-        );
-        Err(Error::InvalidUrl { reason: reason.into() })
+        if self.scheme == Scheme::Socks5h && target.host.len() > LONGEST {
+            return Err(too_long(target));
+        }
+        Ok(())
     }
+}
+
+/// The error of a host whose name a SOCKS proxy does not take.
+pub(crate) fn too_long(target: &Endpoint) -> Error {
+    let length = target.host.len();
+    let reason = format!("its host has {length} bytes; a SOCKS proxy takes names of {LONGEST} bytes at most");
+    Error::InvalidUrl { reason: reason.into() }
 }
 
 /// The header that a proxy wants a login in.

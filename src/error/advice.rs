@@ -4,8 +4,18 @@ use std::io::{self, ErrorKind};
 
 use crate::error::{AddressErrors, Phase};
 
-/// About a name that has no address.
-pub(super) const LOOK_UP: &str = "; check the name, and that this machine is online";
+/// About a name that has no address. An address with a zone is looked up for its interface alone.
+pub(super) fn of_look_up(host: &str) -> String {
+    // Behind the name may stand who redirected there.
+    match host.split(' ').next().and_then(|name| name.split_once('%')) {
+        Some((_, interface)) => {
+            format!(
+                "; check that this machine has a network interface with the name or the number {interface}"
+            )
+        }
+        None => "; check the name, and that this machine is online".into(),
+    }
+}
 
 /// About a connection that failed like this.
 pub(super) fn of_connect(host: &str, error: &io::Error) -> &'static str {

@@ -14,7 +14,7 @@ impl fmt::Display for Error {
                 write!(f, "the setting {setting} can't be used: {reason}")
             }
             Self::InvalidArgument { argument, reason } => write!(f, "the {argument} can't be used: {reason}"),
-            Self::Resolve { host, source } => write!(f, "looking up {host}: {source}{}", advice::LOOK_UP),
+            Self::Resolve { host, source } => write!(f, "looking up {host}: {source}{}", advice::of_look_up(host)),
             Self::Connect { host, source } => {
                 write!(f, "connecting to {host}: {source}{}", advice::of_connect(host, source))
             }

@@ -375,9 +375,13 @@ impl<H: Host> Turn<H> {
     pub(crate) fn next(&mut self, now: Instant) -> Next {
         let readable = self.sockets.are_readable();
         let paused = readable && self.session.delivers() && !self.publisher.has_room();
+        let mut is_released = false;
         if paused != self.pause.is_on() {
+            let was_held = self.session.holds();
             self.session.handle_paused(now, paused);
             self.host.set_paused(paused);
+            // Confirmations can't be read now, so that nothing waits for them.
+            is_released = was_held && !self.session.holds();
         }
         let mut until = self.session.next_deadline();
         if let Some(look) = self.pause.next_look(paused) {
@@ -388,7 +392,7 @@ impl<H: Host> Turn<H> {
             return Next::Look;
         }
         // Freed room is given back before anything else: a sender may wait for it.
-        let more = (readable && !paused) || self.sockets.have_more_to_send();
+        let more = is_released || (readable && !paused) || self.sockets.have_more_to_send();
         if more || self.session.has_output() || self.session.has_released() {
             return Next::Turn;
         }

@@ -50,7 +50,7 @@ use crate::message::Message;
 /// | ends the connection in `on_send` without sending the message | the message is passed to `on_send` again on the next connection; after the third time it is given up: see [`on_send`](Self::on_send) |
 /// | panics | the client is closed with [`Error::Panicked`], and the protocol is not called again |
 /// | takes longer than 100 ms | a warning in the log names it; nothing else happens on the line meanwhile |
-/// | does not return | a call that ends the client waits until its bound, names the hook, and calls no other application code: see [`Client`](crate::Client) |
+/// | does not return | a call that ends the client waits until its bound, names the hook, and calls no other application code but drops: see [`Client`](crate::Client) |
 /// | sends, sets timers or requests work when the connection is gone | nothing |
 /// | calls [`Context::ready`] twice | the second call does nothing |
 /// | closes twice, or while the caller or the server closes | nothing; a `stop` after a `close` counts |

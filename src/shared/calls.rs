@@ -122,6 +122,11 @@ impl Calls {
         }
     }
 
+    /// Whether the dial thread is inside the stream of the connector.
+    pub(crate) fn is_in_stream(&self) -> bool {
+        self.stream.load(SeqCst)
+    }
+
     /// Waits a little for the end of a dial thread or a job thread, unless it is inside an uninterruptible call. If the
     /// thread has not ended, returns what keeps it.
     pub(crate) fn keeps(&self, thread: Thread, handle: &ThreadHandle) -> Option<Box<str>> {
@@ -161,7 +166,7 @@ impl Calls {
     /// Names the calls that the other threads are inside of.
     pub(crate) fn elsewhere(&self) -> Option<Box<str>> {
         let inside = |thread| self.is_inside(thread).then(|| self.name(thread));
-        let dial = inside(Thread::Dial).or_else(|| self.stream.load(SeqCst).then(|| self.name(Thread::Dial)));
+        let dial = inside(Thread::Dial).or_else(|| self.is_in_stream().then(|| self.name(Thread::Dial)));
         list([dial, inside(Thread::Work)])
     }
 
@@ -170,7 +175,7 @@ impl Calls {
         match thread {
             Thread::Io => format!("{name}: {}", NAMES[usize::from(self.io.load(SeqCst))]),
             Thread::Dial | Thread::Work => {
-                let streams = thread == Thread::Dial && self.stream.load(SeqCst);
+                let streams = thread == Thread::Dial && self.is_in_stream();
                 let otherwise = if streams { STREAM } else { ELSE };
                 format!("{name}: {}", self.place(thread).as_deref().unwrap_or(otherwise))
             }

@@ -54,7 +54,6 @@ use crate::protocol::UpgradeRequest;
 use crate::secrets::Secrets;
 use crate::transport::addresses::Failed;
 use crate::transport::link::Link;
-use crate::transport::proxy::Through;
 pub(crate) use crate::transport::reach::Supply;
 use crate::transport::reach::reach;
 use crate::transport::socket::Socket;
@@ -89,6 +88,12 @@ impl Settings {
         let (tls, proxy_tls) = (tls::Connector::default(), tls::Connector::default());
         Self { config, ways, fetch: None, resolver: None, supply: None, tls, proxy_tls, failed }
     }
+
+    /// Refuses an endpoint that no attempt can reach with these settings.
+    fn check_target(&self, endpoint: &Endpoint) -> Result<(), Error> {
+        tls::require(endpoint)?;
+        self.ways.to(endpoint).map_or(Ok(()), |via| via.check_target(endpoint))
+    }
 }
 
 /// Completes a request. May block.
@@ -104,6 +109,8 @@ pub(crate) struct Target<'a> {
     pub(crate) settings: &'a Settings,
     /// How many redirects have led here.
     followed: u32,
+    /// Who redirected here, if that is not the same server.
+    from: Option<Box<str>>,
     /// The secrets of the requests that were redirected.
     earlier: Secrets,
     /// TLS for another origin than that of the configuration, if it differs.
@@ -113,8 +120,9 @@ pub(crate) struct Target<'a> {
 impl<'a> Target<'a> {
     pub(crate) fn new(request: UpgradeRequest, settings: &'a Settings) -> Result<Self, Error> {
         let endpoint = request.check()?;
+        settings.check_target(&endpoint)?;
         let earlier = Secrets::default();
-        Ok(Self { endpoint, request, settings, followed: 0, earlier, strangers_tls: None })
+        Ok(Self { endpoint, request, settings, followed: 0, from: None, earlier, strangers_tls: None })
     }
 
     /// Where the answer leads. If it can't be followed, the error says so.
@@ -128,9 +136,10 @@ impl<'a> Target<'a> {
         } else {
             Err("of redirects, only 301, 302, 303, 307 and 308 are".into())
         };
-        let next = next.and_then(|(request, endpoint)| match tls::missing(&endpoint) {
-            Some(why) => Err(why.into()),
-            None => Ok((request, endpoint)),
+        let next = next.and_then(|(request, endpoint)| match self.settings.check_target(&endpoint) {
+            Err(Error::InvalidUrl { reason }) => Err(reason.into()),
+            Err(other) => Err(other.to_string()),
+            Ok(()) => Ok((request, endpoint)),
         });
         let (request, endpoint) = next.map_err(|why| {
             Error::UpgradeRejected(Arc::new(Rejection { unfollowed: Some(why.into()), ..rejection.clone() }))
@@ -144,16 +153,41 @@ impl<'a> Target<'a> {
         };
         log::info!(target: LOG, "{} redirects to {endpoint}", self.endpoint);
         let (settings, followed, earlier) = (self.settings, self.followed + 1, self.secrets());
-        Ok(Self { endpoint, request, settings, followed, earlier, strangers_tls })
+        let (here, there) = (self.endpoint.to_string(), endpoint.to_string());
+        let from = if here == there { self.from.clone() } else { Some(here.into()) };
+        Ok(Self { endpoint, request, settings, followed, from, earlier, strangers_tls })
     }
 
-    /// The server, as errors name it, and the proxy on the way there, if there is one.
+    /// The server, as errors name it, who redirected there, and the proxy on the way there, if there is one.
     pub(crate) fn place(&self) -> String {
-        let endpoint = &self.endpoint;
-        match self.settings.ways.to(endpoint) {
-            Some(via) => Through { via, target: endpoint }.to_string(),
-            None => endpoint.to_string(),
+        let place = self.named(&self.endpoint.to_string());
+        match self.settings.ways.to(&self.endpoint) {
+            Some(via) => format!("{place} through the proxy {}", via.endpoint),
+            None => place,
         }
+    }
+
+    /// The server by this name of it, and who redirected there.
+    fn named(&self, host: &str) -> String {
+        match &self.from {
+            Some(from) => format!("{host} (where {from} redirected to)"),
+            None => host.to_owned(),
+        }
+    }
+
+    /// Says in an error of the way to the server who redirected there.
+    fn unreached(&self, error: Error) -> Error {
+        let named = |host: &str| self.named(host).into();
+        match error {
+            Error::Resolve { host, source } => Error::Resolve { host: named(&host), source },
+            Error::Connect { host, source } => Error::Connect { host: named(&host), source },
+            other => other,
+        }
+    }
+
+    /// Whether the identity of TLS is kept from this server, since it is another origin's.
+    pub(crate) fn withholds_identity(&self) -> bool {
+        self.strangers_tls.is_some()
     }
 
     /// Whether the address that this answer names is looked at.
@@ -240,11 +274,11 @@ pub(crate) fn connect(
 /// Opens a WebSocket at the target.
 fn open(target: &Target<'_>, attempt: &mut impl Attempt) -> Result<Connection, Error> {
     let settings = target.settings;
-    tls::require(&target.endpoint)?;
     let via = settings.ways.to(&target.endpoint);
     let (wire, address) = match via {
         Some(via) => proxy::tunnel(via, target, attempt)?,
-        None => reach(&target.endpoint, &target.endpoint, settings, attempt)?,
+        None => reach(&target.endpoint, &target.place(), settings, attempt)
+            .map_err(|error| target.unreached(error))?,
     };
     let mut link = if target.endpoint.secure {
         attempt.enter(Phase::Tls, None)?;

@@ -79,7 +79,7 @@ pub(crate) fn upgrade<T: Raw>(
                     ));
                 }
                 None if ended && answer.is_empty() => {
-                    let hint = tls::hint(&target.endpoint, target.tls().0);
+                    let hint = tls::hint(target);
                     return Err(not_websocket(
                         target,
                         &format!("it ended the connection without a word{hint}"),

@@ -354,6 +354,53 @@ fn a_redirect_that_can_not_be_followed_is_a_refusal_like_any_other() {
 }
 
 #[test]
+fn what_fails_behind_a_redirect_names_who_redirected_there() {
+    let nobody = crate::common::Nobody::new();
+    let leaves = Server::start(|_, mut stream| drop(read_head(&mut stream)));
+    let rejects = Server::start(|_, mut stream| {
+        read_head(&mut stream);
+        let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    });
+    let shut = Server::start(|_, mut stream| _ = stream.read(&mut [0]));
+    let silent = Server::start(|_, mut stream| {
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+    });
+    let (leaves, rejects) = (leaves.address(), rejects.address());
+    let (shut, silent) = (shut.address(), silent.address());
+    for (location, says) in [
+        (format!("ws://{}", nobody.address()), format!("connecting to {} (FROM): ", nobody.address())),
+        ("ws://unknown.invalid".into(), "looking up unknown.invalid (FROM): ".into()),
+        (format!("ws://{leaves}"), format!("{leaves} (FROM) did not answer the WebSocket upgrade")),
+        (format!("ws://{rejects}"), format!("{rejects} (FROM) answered 404 Not Found")),
+        (format!("wss://{shut}"), format!("TLS with {shut} (FROM): ")),
+        (format!("ws://{silent}"), format!("connecting to {silent} (FROM) timed out")),
+    ] {
+        if location.starts_with("wss:") && cfg!(not(feature = "native-tls")) {
+            continue;
+        }
+        let there = location.clone();
+        // The second redirect leads to another resource of the same server, and is none to name.
+        let (first, _) = server(move |resource| to(if resource == "/" { "/again" } else { &*there }));
+        let config = follow(&first.url(), 2).connect_timeout(if location.ends_with(&silent.to_string()) {
+            200 * MS
+        } else {
+            LONG
+        });
+        let resolver = |host: &str, port| match host {
+            "unknown.invalid" => Err(std::io::Error::other("no such name")),
+            _ => loopback(host, port),
+        };
+        let error = Client::builder(config).resolver(resolver).connect().unwrap_err().to_string();
+        let says = says.replace("FROM", &format!("where {} redirected to", first.address()));
+        assert!(error.starts_with(&says), "{location}: {error}");
+    }
+    // Where both are one server, there is nobody to name.
+    let (one, _) = server(|resource| to(if resource == "/" { "/again" } else { "ftp://h" }));
+    let error = refused(follow(&one.url(), 2)).to_string();
+    assert!(error.starts_with(&format!("{} answered 302", one.address())), "{error}");
+}
+
+#[test]
 fn one_deadline_holds_for_the_whole_chain() {
     let silent = Server::start(|_, mut stream| {
         read_head(&mut stream);
@@ -374,7 +421,8 @@ fn one_deadline_holds_for_the_whole_chain() {
     });
     let took = began.elapsed();
     let Error::ConnectTimeout { host, phase, after, .. } = &error else { panic!("{error:?}") };
-    assert_eq!((&**host, *phase, *after), (&*silent.address().to_string(), Phase::Upgrade, timeout));
+    let place = format!("{} (where {} redirected to)", silent.address(), first.address());
+    assert_eq!((&**host, *phase, *after), (&*place, Phase::Upgrade, timeout));
     assert!(took < timeout + pause, "it began anew: {took:?}");
     let _ = client.terminate();
 }

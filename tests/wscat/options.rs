@@ -183,7 +183,7 @@ fn help_names_every_option_and_exit_code() {
         "--no-reconnect",
         "--follow",
         "--proxy URL|env",
-        "--proxy-ca FILE, --proxy-cert FILE, --proxy-key FILE, --proxy-insecure",
+        "--proxy-ca FILE, --proxy-cert FILE, --proxy-key FILE, --proxy-pin FINGERPRINT, --proxy-sni NAME, --proxy-insecure",
         "--unix",
         "--bind ADDRESS, -4, -6",
         "--ca",

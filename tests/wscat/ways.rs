@@ -89,10 +89,43 @@ fn a_unix_socket_takes_the_place_of_the_host() {
             }
         }
     });
-    echoes(&["-q", "--unix", path.to_str().unwrap()], "ws://app.example/feed");
+    let path = path.to_str().unwrap();
+    echoes(&["-q", "--unix", path], "ws://app.example/feed");
     let head = seen.recv_timeout(LONG).unwrap();
+    assert!(
+        head.starts_with("GET /feed HTTP/1.1\r\n") && head.contains("\r\nHost: app.example\r\n"),
+        "{head}"
+    );
+    // Nobody listens there any more.
     std::fs::remove_dir_all(&folder).unwrap();
-    assert!(head.starts_with("GET /feed HTTP/1.1\r\nHost: app.example\r\n"), "{head}");
+    let by_url = run(&["-q"], &format!("ws+unix:{path}:/feed"), "");
+    assert!(by_url.2.starts_with(&format!("wscat: connecting to unix:{path}: ")), "{}", by_url.2);
+    assert_eq!(run(&["-q", "--unix", path], "ws://app.example/feed", ""), by_url);
+    let odd = format!("{folder}/a b:c?%41ü.sock", folder = folder.display());
+    let (code, _, err) = run(&["-q", "--unix", &odd], "ws://h", "");
+    assert!(code == 1 && err.starts_with(&format!("wscat: connecting to unix:{odd}: ")), "{err}");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_has_no_meaning_on_the_way_to_a_unix_socket_is_refused() {
+    for (args, url, says) in [
+        (&["-4", "--unix", "/s"][..], "ws://h", "a Unix socket has no address"),
+        (&["-6", "--unix", "/s"], "ws://h", "a Unix socket has no address"),
+        (&["--bind", "127.0.0.9", "--unix", "/s"], "ws://h", "a Unix socket has no address"),
+        (&["--proxy", "h:1", "--unix", "/s"], "ws://h", "without a proxy"),
+        (&["--follow", "--unix", "/s"], "ws://h", "leave out one of them"),
+        (&["-4"], "ws+unix:/s", "a Unix socket has no address"),
+        (&["--bind", "127.0.0.9"], "ws+unix:/s", "a Unix socket has no address"),
+        (&["--proxy", "env"], "wss+unix:/s", "without a proxy"),
+        (&["--unix", "/s"], "ws+unix:/s", "leave out --unix"),
+        (&["--unix", "/s"], "h", "the URL must begin with ws:// or wss://"),
+        (&["--unix", "/s"], "ws:///x", "still needs a host"),
+        (&["--unix", "/s"], "ws://ann:pw@h", "give --header"),
+    ] {
+        let (code, _, err) = run(args, url, "");
+        assert!(code == 2 && err.contains(says), "{args:?} {url}: {err}");
+    }
 }
 
 #[test]
@@ -111,10 +144,6 @@ fn the_address_to_connect_from_and_the_family_are_obeyed() {
         assert!(code == 2 && err.contains("-4 and -6 exclude each other"), "{err}");
     }
     echoes(&["-q", "-4", "-4"], &server.url());
-    for args in [&["-4"][..], &["-6"], &["--bind", "127.0.0.9"]] {
-        let (code, _, err) = run(&[args, &["--unix", "/no/such/socket"]].concat(), &server.url(), "");
-        assert!(code == 2 && err.contains("--unix connects to no address"), "{err}");
-    }
     let (code, _, err) = run(&["--bind", "here"], &server.url(), "");
     assert!(code == 2 && err.contains("--bind \"here\" is no IP address"), "{err}");
 }
@@ -162,7 +191,20 @@ fn a_proxy_over_tls_has_options_of_its_own() {
     assert!(code == 2 && err.contains("--proxy-cert and --proxy-key need each other"), "{err}");
     let (code, _, err) = run(&["--proxy-insecure"], &server.url(), "");
     assert!(code == 2 && err.contains("--proxy-ca and its kin need --proxy"), "{err}");
-    assert_eq!(tunnel.asked().len(), 2);
+    for other in ["http://localhost:1", "localhost:1", "socks5h://localhost:1"] {
+        let (code, _, err) = run(&["--proxy", other, "--proxy-insecure"], &server.url(), "");
+        assert!(code == 2 && err.contains("a proxy whose URL begins with https://"), "{other}: {err}");
+    }
+    let wrong = "00:".repeat(31) + "00";
+    for (args, option) in [
+        (&["--proxy-ca", ROOT, "--proxy-pin", &wrong][..], "--proxy-pin FINGERPRINT"),
+        (&["--proxy-ca", ROOT, "--proxy-sni", "other.example"], "--proxy-sni NAME"),
+    ] {
+        let (code, _, err) = run(&[&begin[..], args].concat(), &server.url(), "");
+        assert!(code == 1 && err.ends_with(&format!("\nwith wscat: {option}\n")), "{err}");
+    }
+    // One has come to know that the pin is wrong, and has left.
+    assert_eq!(tunnel.asked().iter().filter(|head| !head.is_empty()).count(), 2);
 }
 
 #[test]
@@ -174,7 +216,7 @@ fn an_error_that_names_a_setting_is_followed_by_the_option_for_it() {
     for (args, code, option) in [
         (&["--proxy", &proxy][..], 1, "--proxy SCHEME://USER:PASSWORD@HOST:PORT"),
         (&pin, 2, "--pin FINGERPRINT"),
-        (&["-6", "--bind", "127.0.0.1"], 2, "-4, -6, or --bind ADDRESS"),
+        (&["-6", "--bind", "127.0.0.1"], 2, "--bind ADDRESS, or leave out -4 and -6"),
         (&["--sni", "a b"], 2, "--sni NAME"),
         (&["--heartbeat", "0"], 2, "--heartbeat SECONDS"),
     ] {
@@ -185,14 +227,29 @@ fn an_error_that_names_a_setting_is_followed_by_the_option_for_it() {
 }
 
 #[test]
+fn a_proxy_in_between_that_wants_a_login_is_followed_by_the_option_for_it() {
+    let server = Server::start(|_, mut stream| {
+        read_head(&mut stream);
+        let _ = stream.write_all(b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n");
+    });
+    let (code, _, err) = run(&["-q"], &server.url(), "");
+    let last = "\nwith wscat: --proxy SCHEME://USER:PASSWORD@HOST:PORT\n";
+    assert!(code == 1 && err.ends_with(last), "{err}");
+}
+
+#[test]
 fn verbose_shows_the_body_of_a_refusal_and_no_line_of_it_as_the_program_s_own() {
     let server = Server::start(|_, mut stream| {
         read_head(&mut stream);
         let body = "<title>400</title>\nwscat: no\u{202E}thing";
         let length = body.len();
-        let _ = write!(stream, "HTTP/1.1 400 Bad Request\r\nContent-Length: {length}\r\n\r\n{body}");
+        let head =
+            format!("HTTP/1.1 400 Bad Request\r\nX-Why: a\u{202E}b\r\nContent-Length: {length}\r\n\r\n");
+        let _ = stream.write_all((head + body).as_bytes());
     });
     let (code, _, err) = run(&["-q", "-v"], &server.url(), "");
+    assert!(err.contains("\n  < X-Why: a") && !err.contains('\u{202E}'), "{err}");
+    assert_eq!(err.matches(" answered 400 Bad Request").count(), 1, "the log does not say it, too: {err}");
     let shown = "\nthe server's answer:\n    <title>400</title>\n    wscat: no\\u{202e}thing\n";
     assert!(code == 1 && err.ends_with(shown), "{err}");
     let (code, _, err) = run(&["-q"], &server.url(), "");
@@ -233,6 +290,7 @@ fn the_library_speaks_of_settings_in_the_words_that_the_program_looks_for() {
     }
     let mut text = String::new();
     texts(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut text);
+    assert!(text.contains(crate::wscat::advice::ENDED), "the log says the end in other words");
     for (words, ..) in crate::wscat::advice::OPTIONS {
         assert!(text.contains(words), "the library no longer says {words:?}");
     }
@@ -257,7 +315,7 @@ fn certificates_are_pinned_named_and_shown() {
     assert!(code == 2 && err.contains("--cert and --key need each other"), "{err}");
     let lone = secure_with(crate::common::tls_acceptor_with(include_bytes!("../data/self_signed.pem")));
     let (code, _, err) = run(&["-q"], &lone.url().replace("ws://127.0.0.1", "wss://localhost"), "");
-    let last = "\nwith wscat: --pin FINGERPRINT --insecure, or --ca FILE\n";
+    let last = "\nwith wscat: --ca FILE, or --pin FINGERPRINT --insecure\n";
     assert!(code == 1 && err.ends_with(last), "{err}");
     // The error about a wrong fingerprint has the right one.
     let wrong = "00:".repeat(31) + "00";

@@ -25,9 +25,12 @@ enum Hosts {
     All,
     /// A name, and those below it.
     Below(Box<str>),
-    /// The addresses that have this many first bits of this one.
-    Block(IpAddr, u8),
+    /// The addresses that have this many first bits of this one, and this zone, if there is one.
+    Block(Address, u8),
 }
+
+/// An address, and the network interface that it belongs to.
+type Address = (IpAddr, Option<Box<str>>);
 
 impl Bypass {
     /// The error says which entry is wrong, and how. It repeats none: one may hold a password by mistake.
@@ -51,8 +54,9 @@ impl Bypass {
     pub(super) fn has(&self, endpoint: &Endpoint) -> bool {
         let name = endpoint.tls_name().to_ascii_lowercase();
         let address = name.parse::<IpAddr>().ok().map(|address| address.to_canonical());
+        let address = address.map(|address| (address, endpoint.zone.clone()));
         self.entries.iter().any(|entry| {
-            entry.port.is_none_or(|port| port == endpoint.port) && entry.hosts.have(&name, address)
+            entry.port.is_none_or(|port| port == endpoint.port) && entry.hosts.have(&name, address.as_ref())
         })
     }
 }
@@ -102,7 +106,7 @@ impl Entry {
         let name = endpoint.ok_or(wrong)?.tls_name().to_ascii_lowercase();
         // A dot behind an address is one behind a name.
         match address(&name) {
-            Some(address) if host.starts_with(['*', '.']) => {
+            Some((address, _)) if host.starts_with(['*', '.']) => {
                 Err(format!("has something before the address {address}, below which no name is"))
             }
             Some(address) => all(Hosts::only(address), port),
@@ -130,14 +134,15 @@ fn number(port: &str) -> Option<u16> {
 }
 
 impl Hosts {
-    fn only(address: IpAddr) -> Self {
-        Self::Block(address, bits_of(address))
+    fn only(address: Address) -> Self {
+        let bits = bits_of(&address);
+        Self::Block(address, bits)
     }
 
     fn block(address: &str, bits: &str) -> Result<Self, String> {
         let wrong = "is no block of addresses, such as 10.0.0.0/8 or fd00::/8";
         let address = self::address(address).ok_or(wrong)?;
-        let most = bits_of(address);
+        let most = bits_of(&address);
         let digits = !bits.is_empty() && bits.bytes().all(|b| b.is_ascii_digit());
         match bits.parse() {
             Ok(bits) if digits && bits <= most => Ok(Self::Block(address, bits)),
@@ -145,16 +150,19 @@ impl Hosts {
         }
     }
 
-    fn have(&self, name: &str, address: Option<IpAddr>) -> bool {
+    fn have(&self, name: &str, address: Option<&Address>) -> bool {
         match self {
             Self::All => true,
             Self::Below(domain) => name
                 .strip_suffix(&**domain)
                 .is_some_and(|before| address.is_none() && (before.is_empty() || before.ends_with('.'))),
-            Self::Block(block, bits) => address.is_some_and(|address| match (block, address) {
-                (IpAddr::V4(a), IpAddr::V4(b)) => same(a.to_bits().into(), b.to_bits().into(), 32 - bits),
-                (IpAddr::V6(a), IpAddr::V6(b)) => same(a.to_bits(), b.to_bits(), 128 - bits),
-                _ => false,
+            Self::Block((block, zone), bits) => address.is_some_and(|(address, its)| {
+                let begins_alike = match (block, address) {
+                    (IpAddr::V4(a), IpAddr::V4(b)) => same(a.to_bits().into(), b.to_bits().into(), 32 - bits),
+                    (IpAddr::V6(a), IpAddr::V6(b)) => same(a.to_bits(), b.to_bits(), 128 - bits),
+                    _ => false,
+                };
+                begins_alike && (zone.is_none() || zone == its)
             }),
         }
     }
@@ -165,16 +173,20 @@ fn same(a: u128, b: u128, last: u8) -> bool {
     (a ^ b).checked_shr(last.into()).unwrap_or(0) == 0
 }
 
-/// An address, with brackets or without. Its zone makes no difference, since it is another one on each machine.
-fn address(text: &str) -> Option<IpAddr> {
+/// An address, with brackets or without. Its zone is written as the system does, or as in a URL (RFC 6874).
+fn address(text: &str) -> Option<Address> {
     let bracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     let address = bracketed.unwrap_or(text);
-    let address = address.split_once('%').map_or(address, |(address, _)| address);
+    let (address, zone) = match address.split_once('%') {
+        Some((address, zone)) => (address, Some(zone.strip_prefix("25").unwrap_or(zone))),
+        None => (address, None),
+    };
     let address: IpAddr = address.parse().ok()?;
-    (address.is_ipv6() || bracketed.is_none()).then(|| address.to_canonical())
+    let may_be = if address.is_ipv4() { bracketed.is_none() && zone.is_none() } else { zone != Some("") };
+    may_be.then(|| (address.to_canonical(), zone.map(Into::into)))
 }
 
-fn bits_of(address: IpAddr) -> u8 {
+fn bits_of((address, _): &Address) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
@@ -224,7 +236,20 @@ mod tests {
             ("::1", &["ws://[::1]", "ws://[::1]:81"], &["ws://[::2]"]),
             ("[::1]", &["ws://[0:0::1]"], &["ws://[::2]"]),
             ("[::1]:81", &["ws://[::1]:81"], &["ws://[::1]"]),
-            ("fe80::1%eth0", &["ws://[fe80::1%25eth1]"], &["ws://[fe80::2]"]),
+            ("fe80::1", &["ws://[fe80::1%25eth1]", "ws://[fe80::1]"], &["ws://[fe80::2]"]),
+            (
+                "fe80::1%eth0",
+                &["ws://[fe80::1%25eth0]", "ws://[fe80::1%25eth0]:81"],
+                &[
+                    "ws://[fe80::1%25eth1]",
+                    "ws://[fe80::1%25ETH0]",
+                    "ws://[fe80::1]",
+                    "ws://[fe80::2%25eth0]",
+                ],
+            ),
+            ("[fe80::1%25eth0]:81", &["ws://[fe80::1%25eth0]:81"], &["ws://[fe80::1%25eth1]:81"]),
+            ("fe80::%eth0/64", &["ws://[fe80::7%25eth0]"], &["ws://[fe80::7%25eth1]", "ws://[fe80::7]"]),
+            ("fe80::/64", &["ws://[fe80::7%25eth0]"], &["ws://[fe81::7%25eth0]"]),
             ("fd00::/8", &["ws://[fdab::1]"], &["ws://[fe80::1]"]),
             ("[fd00::]/8", &["ws://[fdab::1]"], &["ws://[fe80::1]"]),
             ("localhost", &["ws://localhost:9"], &["ws://127.0.0.1", "ws://[::1]"]),
@@ -287,6 +312,8 @@ mod tests {
             ("s3c*ret", "is no host name"),
             (".", "is no host name"),
             ("[10.0.0.1]", "is no host name"),
+            ("10.0.0.1%s3cret", "is no host name"),
+            ("[fe80::1%]", "a port that is not a number"),
             ("s3cret?x", "is no host name"),
         ] {
             let error = Bypass::parse(list).expect_err(list);

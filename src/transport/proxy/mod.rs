@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::NetworkConfig;
-use crate::config::proxy::{Scheme, Via};
+use crate::config::proxy::{Scheme, Via, too_long};
 use crate::endpoint::Endpoint;
 use crate::error::{AddressErrors, Cause, Error, Phase, ProxyError, ProxyErrorKind, Rejection};
 use crate::secrets::Secrets;
@@ -59,7 +59,9 @@ pub(crate) struct Through<'a> {
 
 /// What to do about an HTTP proxy that says nothing, without TLS and with it.
 pub(crate) const HTTP_HINT: &str = "if it speaks TLS, use https://, and if it speaks SOCKS, socks5://";
-const HTTPS_HINT: &str = "is it an HTTP proxy?";
+const HTTPS_HINT: &str =
+    "is it an HTTP proxy, and does it want a certificate of the client (TlsConfig::identity)?";
+const IDENTITY_HINT: &str = "is it an HTTP proxy, and does it take the certificate of TlsConfig::identity?";
 
 /// What to do about a server that the proxy did not reach.
 pub(crate) const UNREACHED: &str = "; check host and port, and that the server runs";
@@ -78,12 +80,11 @@ pub(super) fn tunnel(
     target: &Target<'_>,
     attempt: &mut impl Attempt,
 ) -> Result<(Wire, Option<SocketAddr>), Error> {
-    via.check_target(&target.endpoint)?;
     let through = Through { via, target: &target.endpoint };
     let whom = whom(&through, target, attempt)?;
-    let reached = reach(&via.endpoint, &through, target.settings, attempt);
+    let reached = reach(&via.endpoint, &target.place(), target.settings, attempt);
     let (wire, address) = reached.map_err(|error| through.unreachable(error))?;
-    attempt.enter(Phase::Proxy, Some(&through))?;
+    attempt.enter(Phase::Proxy, Some(&target.place()))?;
     let opened = open_by(wire, &through, whom, target.settings, attempt);
     // A proxy that answers as a proxy does is none of those that failed, whatever its answer is.
     let answers =
@@ -102,7 +103,7 @@ fn open_by(
     attempt: &mut impl Attempt,
 ) -> Result<Wire, Error> {
     let Through { via, target } = through;
-    if via.scheme == Scheme::Https {
+    if via.is_secure() {
         let secured = tls::handshake(wire, &Peer::proxy(via, settings), attempt);
         wire = Wire::new(Stream::inside(Tunnel::new(secured.map_err(|error| through.unreachable(error))?)));
     }
@@ -110,7 +111,11 @@ fn open_by(
     match via.scheme {
         Scheme::Http | Scheme::Https => {
             let limit = settings.config.max_response_size;
-            let hint = if via.scheme == Scheme::Http { HTTP_HINT } else { HTTPS_HINT };
+            let hint = match &via.tls.identity {
+                _ if !via.is_secure() => HTTP_HINT,
+                None => HTTPS_HINT,
+                Some(_) => IDENTITY_HINT,
+            };
             let connect = Connect::new(&target.authority(), &via.headers, secrets, limit, hint);
             open(&mut wire, connect, through, attempt)?;
         }
@@ -128,8 +133,8 @@ fn whom(through: &Through<'_>, target: &Target<'_>, attempt: &mut impl Attempt) 
         return Ok(Whom::Address(address));
     }
     if through.via.scheme == Scheme::Socks5 {
-        attempt.enter(Phase::Resolve, Some(through))?;
-        let found = attempt.resolve(endpoint, target.settings)?;
+        attempt.enter(Phase::Resolve, Some(&target.place()))?;
+        let found = attempt.resolve(endpoint, target.settings).map_err(|error| target.unreached(error))?;
         // It is the proxy that connects from its own address.
         let network = NetworkConfig { local_address: None, ..target.settings.config.network.clone() };
         let (zoned, found): (Vec<_>, Vec<_>) = found.into_iter().partition(has_zone);
@@ -143,12 +148,7 @@ fn whom(through: &Through<'_>, target: &Target<'_>, attempt: &mut impl Attempt) 
             source: Arc::new(AddressErrors::join(left_out)),
         });
     }
-    let name = Whom::name(&endpoint.host, endpoint.port);
-    name.ok_or_else(|| {
-        let length = endpoint.host.len();
-        let reason = format!("its host has {length} bytes; a SOCKS proxy takes names of 255 bytes at most");
-        Error::InvalidUrl { reason: reason.into() }
-    })
+    Whom::name(&endpoint.host, endpoint.port).ok_or_else(|| too_long(endpoint))
 }
 
 fn has_zone(address: &SocketAddr) -> bool {
@@ -164,6 +164,10 @@ pub(crate) fn open<T: Raw>(
 ) -> Result<(), Error> {
     // What it says about an end holds here as well.
     let broken = |machine: &mut dyn Machine, error: io::Error| {
+        let error = match tls::broken_by_proxy(error, through.via) {
+            Ok(tls) => return through.unreachable(tls),
+            Err(error) => error,
+        };
         let reason = format!("the connection broke: {error}; {}", machine.handle_end().reason);
         let fault = Fault::new(ProxyErrorKind::Ended, reason);
         through.failed(Fault { source: Some(Arc::new(error)), ..fault })

@@ -23,14 +23,10 @@ use crate::transport::tls::verdicts::{is_end, verdict};
 use crate::transport::wire::Wire;
 use crate::transport::{Attempt, Settings, Target};
 
-/// What is wrong with an endpoint that needs TLS where there is none.
-pub(crate) fn missing(endpoint: &Endpoint) -> Option<&'static str> {
-    MISSING.filter(|_| endpoint.secure)
-}
-
 /// Refuses an endpoint that needs TLS where there is none.
 pub(crate) fn require(endpoint: &Endpoint) -> Result<(), Error> {
-    missing(endpoint).map_or(Ok(()), |reason| Err(Error::InvalidUrl { reason: reason.into() }))
+    let missing = MISSING.filter(|_| endpoint.secure);
+    missing.map_or(Ok(()), |reason| Err(Error::InvalidUrl { reason: reason.into() }))
 }
 
 /// Checks what takes a TLS library. A connector is built for an identity alone: the key is compared with the certificate there.
@@ -136,6 +132,18 @@ impl Library {
 /// What errors call the peer of a handshake that is not with a proxy.
 const SERVER: &str = "the server";
 
+/// What they call one that is.
+const PROXY: &str = "the proxy";
+
+/// What to do about a peer that wants another certificate of the client, and about one that does not get the one that is set.
+const IDENTITY: &str = "set the right one by TlsConfig::identity";
+const WITHHELD: &str = "connect to it by its own URL: that of TlsConfig::identity is set, and is shown to no other \
+                        origin that a redirect leads to";
+
+fn identity_for(target: &Target<'_>) -> &'static str {
+    if target.withholds_identity() { WITHHELD } else { IDENTITY }
+}
+
 /// Whom a handshake is with.
 pub(crate) struct Peer<'a> {
     /// The name to ask for and to check.
@@ -146,6 +154,8 @@ pub(crate) struct Peer<'a> {
     pub(crate) shown: String,
     /// What to do if it speaks no TLS.
     pub(crate) plain: String,
+    /// What to do if it wants another certificate of the client.
+    pub(crate) identity: &'static str,
     pub(crate) config: &'a TlsConfig,
     pub(crate) connector: &'a Connector,
 }
@@ -156,7 +166,7 @@ impl<'a> Peer<'a> {
         let name = config.name_for(endpoint.tls_name());
         let (shown, there) = (target.place(), place(endpoint));
         let plain = format!("if the server speaks no TLS {there}, use {}", endpoint.with_scheme(false));
-        Self { name, role: SERVER, shown, plain, config, connector }
+        Self { name, role: SERVER, shown, plain, identity: identity_for(target), config, connector }
     }
 
     pub(crate) fn proxy(via: &'a Via, settings: &'a Settings) -> Self {
@@ -165,7 +175,7 @@ impl<'a> Peer<'a> {
         let plain = format!("if the proxy speaks no TLS {}, its URL begins with http://", place(endpoint));
         let shown = format!("the proxy {endpoint}");
         let connector = &settings.proxy_tls;
-        Self { name, role: "the proxy", shown, plain, config: &via.tls, connector }
+        Self { name, role: PROXY, shown, plain, identity: IDENTITY, config: &via.tls, connector }
     }
 
     fn failed(
@@ -231,7 +241,7 @@ pub(crate) fn handshake(mut wire: Wire, peer: &Peer<'_>, attempt: &mut impl Atte
                 return Ok(Link::tls(stream));
             }
             Step::Failed(said) => {
-                let (kind, reason) = match verdict(&said, peer.role, &peer.name) {
+                let (kind, reason) = match verdict(&said, peer.role, &peer.name, peer.identity) {
                     Some(verdict) => verdict,
                     None if is_end(&said) => (
                         TlsErrorKind::Ended,
@@ -314,29 +324,48 @@ pub(crate) fn instead(answer: &[u8], endpoint: &Endpoint) -> Option<String> {
     mixed_up.then(|| format!("it speaks TLS {}; use {}", place(endpoint), endpoint.with_scheme(true)))
 }
 
-/// The error of a connection that broke before the upgrade was answered. Over TLS, only then may the server report what it
-/// requires.
+/// The error of a connection that broke before the upgrade was answered.
 pub(crate) fn broken(error: io::Error, target: &Target<'_>) -> Error {
     let (endpoint, (config, _)) = (&target.endpoint, target.tls());
     let host = target.place().into();
-    let said = Some(&error).filter(|error| endpoint.secure && error.raw_os_error().is_none());
-    let verdict = said.and_then(|error| verdict(error, SERVER, &config.name_for(endpoint.tls_name())));
-    if let Some((kind, reason)) = verdict {
+    if endpoint.secure
+        && let Some((kind, reason)) =
+            late(&error, SERVER, &config.name_for(endpoint.tls_name()), identity_for(target))
+    {
         return Error::Tls { host, kind, reason: reason.into(), source: Arc::new(error) };
     }
-    let reason = format!("the connection broke: {error}{}", hint(endpoint, config)).into();
+    let reason = format!("the connection broke: {error}{}", hint(target)).into();
     Error::Upgrade { host, reason, source: Some(Arc::new(error)) }
+}
+
+/// The same, before a proxy answered over TLS. Gives the error back if it is not about TLS.
+pub(crate) fn broken_by_proxy(error: io::Error, via: &Via) -> Result<Error, io::Error> {
+    let endpoint = &via.endpoint;
+    let said = if via.is_secure() {
+        late(&error, PROXY, &via.tls.name_for(endpoint.tls_name()), IDENTITY)
+    } else {
+        None
+    };
+    let Some((kind, reason)) = said else { return Err(error) };
+    let host = format!("the proxy {endpoint}").into();
+    Ok(Error::Tls { host, kind, reason: reason.into(), source: Arc::new(error) })
+}
+
+/// What the error of a first read over TLS says of the handshake. Over TLS 1.3, only then may the peer report what it requires.
+fn late(error: &io::Error, role: &str, name: &str, identity: &str) -> Option<(TlsErrorKind, String)> {
+    // The system knows nothing of TLS.
+    if error.raw_os_error().is_some() { None } else { verdict(error, role, name, identity) }
 }
 
 /// Returns what to do about a server that does not answer the request: it may expect TLS or, with TLS, a certificate. TLS 1.3
 /// ends the handshake before the server has seen that there is none.
-pub(crate) fn hint(endpoint: &Endpoint, config: &TlsConfig) -> String {
+pub(crate) fn hint(target: &Target<'_>) -> String {
+    let (endpoint, (config, _)) = (&target.endpoint, target.tls());
     if endpoint.secure {
-        let why = match config.identity {
-            None => "if the server wants a certificate of the client, set one by TlsConfig::identity",
-            Some(_) => "perhaps the server does not take the certificate of TlsConfig::identity",
+        return match config.identity {
+            None => format!("; if the server wants a certificate of the client, {}", identity_for(target)),
+            Some(_) => "; perhaps the server does not take the certificate of TlsConfig::identity".into(),
         };
-        return format!("; {why}");
     }
     format!("; if the server speaks TLS {}, use {}", place(endpoint), endpoint.with_scheme(true))
 }

@@ -31,6 +31,13 @@ pub(super) fn check(config: &TlsConfig) -> Result<(), Unusable> {
             Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
                 "its key does not fit its certificate, which must be the first of its file".into()
             }
+            // Rustls has the same words for a certificate of its own side as for one of the peer's.
+            Error::InvalidCertificate(why) if format!("{why:?}").contains("UnsupportedCertVersion") => {
+                "its certificate is of X.509 version 1, which rustls can't use; have it issued in version 3, or use \
+                 TlsBackend::NativeTls"
+                    .into()
+            }
+            Error::InvalidCertificate(why) => format!("rustls can't read its certificate: {why:?}"),
             error => format!("the TLS library refuses it: {error}"),
         };
         ("tls.identity", reason)

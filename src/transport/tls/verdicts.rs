@@ -7,15 +7,18 @@ use crate::error::TlsErrorKind::{
 };
 
 /// What a TLS library's error means, its kind and in plain words, with what to do, if the error is a known one. `peer` is the
-/// server or the proxy, and `name` the one that was checked.
+/// server or the proxy, `name` the one that was checked, and `identity` what to do if it wants another certificate.
 pub(super) fn verdict(
     error: &(impl fmt::Display + fmt::Debug),
     peer: &str,
     name: &str,
+    identity: &str,
 ) -> Option<(TlsErrorKind, String)> {
     let said = said(error);
     let known = VERDICTS.iter().find(|(_, signs, _)| signs.iter().any(|sign| said.contains(sign)));
-    known.map(|(kind, _, words)| (*kind, words.replace("{peer}", peer).replace("{host}", name)))
+    known.map(|(kind, _, words)| {
+        (*kind, words.replace("{peer}", peer).replace("{host}", name).replace("{identity}", identity))
+    })
 }
 
 /// The kind of each verdict, its signs in lower case, and the words for it. The first match counts. OpenSSL reports texts. The
@@ -39,8 +42,7 @@ const VERDICTS: &[(TlsErrorKind, &[&str], &str)] = &[
             "alertreceived(certificateunknown)",
             "alertreceived(unsupportedcertificate)",
         ],
-        "{peer} wants a certificate of the client, or does not take the one it got; set the right one by \
-         TlsConfig::identity",
+        "{peer} wants a certificate of the client, or does not take the one it got; {identity}",
     ),
     (
         Expired,
@@ -137,7 +139,7 @@ const VERDICTS: &[(TlsErrorKind, &[&str], &str)] = &[
         // Until TLS 1.2 this alert stands for both, and no other for a certificate that is missing (RFC 5246, section 7.4.6).
         Refused,
         &["alert handshake failure", "alertreceived(handshakefailure)"],
-        "{peer} refused the handshake; if it wants a certificate of the client, set one by TlsConfig::identity, and \
+        "{peer} refused the handshake; if it wants a certificate of the client, {identity}, and \
          otherwise it and this system have no TLS version or cipher in common: one of them has to be updated, unless \
          TlsConfig::min_version is too high for {peer}",
     ),
@@ -174,7 +176,7 @@ mod tests {
     /// The errors that native-tls shows on each system.
     #[test]
     fn the_verdict_of_each_library_is_put_into_words() {
-        assert_eq!(verdict(&"something new", "the server", "h.example"), None);
+        assert_eq!(verdict(&"something new", "the server", "h.example", ""), None);
         for (said, words, kind) in [
             // OpenSSL 1.1 and 3
             (
@@ -208,7 +210,7 @@ mod tests {
             ),
             (
                 "error:0A000410:SSL routines:ssl3_read_bytes:sslv3 alert handshake failure",
-                "if it wants a certificate of the client, set one by TlsConfig::identity, and otherwise",
+                "if it wants a certificate of the client, set the right one, and otherwise",
                 Refused,
             ),
             (
@@ -255,7 +257,7 @@ mod tests {
             ("InvalidCertificate(Other(OtherError(UnsupportedCertVersion)))", "X.509 version 1", Other),
             ("InvalidCertificate(BadSignature)", "its key is too short", Other),
         ] {
-            let (found, verdict) = verdict(&said, "the server", "h.example").unwrap();
+            let (found, verdict) = verdict(&said, "the server", "h.example", "set the right one").unwrap();
             assert!(found == kind && verdict.contains(words), "{said}: {found:?}, {verdict}");
             assert!(!verdict.contains("code:") && !verdict.contains("routines"), "{verdict}");
         }
@@ -264,7 +266,7 @@ mod tests {
     #[test]
     fn an_end_is_no_verdict_about_what_ended() {
         for said in ["unexpected EOF", "Connection reset by peer", "Error { code: -9805 }"] {
-            assert!(is_end(&said) && verdict(&said, "the server", "h.example").is_none(), "{said}");
+            assert!(is_end(&said) && verdict(&said, "the server", "h.example", "").is_none(), "{said}");
         }
         assert!(!is_end(&"certificate verify failed: (certificate has expired)"));
     }
@@ -276,7 +278,7 @@ mod tests {
             ("tlsv1 unrecognized name", "no host of the name h.example;"),
         ] {
             let endpoint = Endpoint::parse("wss://h.example.").unwrap();
-            let (_, verdict) = verdict(&said, "the server", endpoint.tls_name()).unwrap();
+            let (_, verdict) = verdict(&said, "the server", endpoint.tls_name(), "").unwrap();
             assert!(verdict.contains(words), "{verdict}");
         }
     }
