@@ -11,6 +11,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/deflate.rs"]
+mod deflate;
 mod judge;
 mod storm;
 #[path = "../common/tunnel.rs"]

@@ -1,7 +1,7 @@
 //! One storm: what is drawn for it, the server, the senders, and how it goes.
 
 use std::collections::HashMap;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
@@ -11,16 +11,16 @@ use crossbeam_channel::{Receiver, Sender};
 use fastrand::Rng;
 use native_tls::{TlsAcceptor, TlsConnector};
 use tautline::{
-    Client, CloseReason, ConnectionConfig, Context, Delivery, DisconnectReason, Error, Event, Handshake,
-    HeartbeatConfig, Message, Protocol, QueueLimit, ReconnectConfig, SendErrorKind, Stats, Stream, Ticket,
-    Tickets, Undelivered, WhileDown,
+    Client, CloseReason, Compression, ConnectionConfig, Context, Delivery, DisconnectReason, Error, Event,
+    Handshake, HeartbeatConfig, Message, Protocol, QueueLimit, ReconnectConfig, SendErrorKind, Stats, Stream,
+    Ticket, Tickets, Undelivered, WhileDown,
 };
 
 use crate::common::faults::{Plan, Proxy};
 use crate::common::{
-    BareServer, LONG, MS, close_frame, eventually, frame, good_answer, loopback, read_frame, read_head,
-    tls_acceptor, tls_connector,
+    BareServer, LONG, MS, close_frame, eventually, frame, loopback, tls_acceptor, tls_connector,
 };
+use crate::deflate::Peer;
 use crate::tunnel::Tunnel;
 
 /// A message: its sender, and its number among that sender's.
@@ -52,6 +52,8 @@ pub(crate) struct Setup {
     /// The line moves to another connection now and then, on one of so many messages of the server's.
     moves: Option<u32>,
     way: Way,
+    /// What the server says to the offer of compression, if there is one.
+    compression: Option<&'static str>,
 }
 
 /// How the client reaches the faults.
@@ -114,6 +116,11 @@ impl Setup {
                 3 => Way::Socks,
                 _ => Way::Tcp,
             },
+            compression: match random.u32(0..6) {
+                0 => Some("permessage-deflate"),
+                1 => Some("permessage-deflate; client_no_context_takeover; server_no_context_takeover"),
+                _ => None,
+            },
         }
     }
 
@@ -156,6 +163,10 @@ impl Setup {
             .outbox(QueueLimit::new(self.outbox, 16 << 20));
         let config = if let Some(size) = self.fragment { config.fragment(size) } else { config };
         let config = if let Some(age) = self.max_age { config.max_age(age) } else { config };
+        let config = match self.compression {
+            Some(_) => config.compression(Compression::default().threshold(0)),
+            None => config,
+        };
         let config = if self.tls { config.tls(tls().1.clone()) } else { config };
         match scheme {
             Some(scheme) => {
@@ -243,12 +254,12 @@ impl Recorder {
         let server = BareServer::start(move |n, stream| {
             let mut random = rng(setup.seed, 2_000 + n as u64);
             let farewell = (n < setup.faults && random.u32(0..8) == 0).then(|| random.u32(1..60));
-            let (tls_wanted, record) = (setup.tls, Arc::clone(&record));
+            let (setup, record) = (setup.clone(), Arc::clone(&record));
             all.lock().unwrap().push(thread::spawn(move || {
-                if !tls_wanted {
-                    listen(stream, farewell, &record);
+                if !setup.tls {
+                    listen(stream, &setup, farewell, &record);
                 } else if let Ok(stream) = tls().0.accept(stream) {
-                    listen(stream, farewell, &record);
+                    listen(stream, &setup, farewell, &record);
                 }
             }));
         });
@@ -269,22 +280,25 @@ impl Recorder {
 
 /// Writes down what comes in, up to the end of the stream. Now and then it says something itself, so that there is
 /// traffic both ways; with a `farewell`, it closes the line after so many messages.
-fn listen(stream: impl Read + Write, farewell: Option<u32>, record: &Mutex<Record>) {
-    let mut stream = BufReader::new(stream);
-    let head = read_head(&mut stream);
-    if !head.ends_with("\r\n\r\n") {
-        return;
-    }
-    let _ = stream.get_mut().write_all(good_answer(&head, "").as_bytes());
-    let (mut messages, mut closing, mut fragments) = (0, false, Vec::new());
-    while let Some((opcode, payload)) = read_frame(&mut stream) {
-        let answer = match opcode {
+fn listen(stream: impl Read + Write, setup: &Setup, farewell: Option<u32>, record: &Mutex<Record>) {
+    let extensions = setup.compression.unwrap_or_default();
+    let Some(mut peer) = Peer::accept_if_whole(stream, extensions) else { return };
+    let (mut messages, mut closing) = (0, false);
+    // The first byte of the message under way, and its payload so far.
+    let mut message: Option<(u8, Vec<u8>)> = None;
+    while let Some((first, payload)) = peer.read_frame() {
+        let answer = match first & 0x0F {
             // A message, or a fragment of one.
-            2 | 0 => {
-                assert_eq!(opcode == 2, fragments.is_empty(), "a fragment out of place");
-                fragments.extend(payload);
-                let Some(id) = id(&fragments) else { continue };
-                fragments.clear();
+            opcode @ (2 | 0) => {
+                assert_eq!(opcode == 2, message.is_none(), "a fragment out of place");
+                let (begins, mut so_far) = message.take().unwrap_or((first, Vec::new()));
+                so_far.extend(payload);
+                if first & 0x80 == 0 {
+                    message = Some((begins, so_far));
+                    continue;
+                }
+                let whole = if begins & 0x40 == 0 { so_far } else { peer.inflated(so_far) };
+                let id = id(&whole).expect("a whole message");
                 messages += 1;
                 let mut record = record.lock().unwrap();
                 record.order.push(id);
@@ -294,7 +308,10 @@ fn listen(stream: impl Read + Write, farewell: Option<u32>, record: &Mutex<Recor
                     closing = true;
                     close_frame(1001, "going away")
                 } else if !closing && messages % 3 == 0 {
-                    frame(0x82, &[0; 40])
+                    match setup.compression {
+                        Some(_) if messages % 2 == 0 => frame(0xC2, &peer.deflated(&[0; 40])),
+                        _ => frame(0x82, &[0; 40]),
+                    }
                 } else if !closing && messages % 7 == 0 {
                     frame(0x89, b"still there?")
                 } else {
@@ -310,7 +327,7 @@ fn listen(stream: impl Read + Write, farewell: Option<u32>, record: &Mutex<Recor
             _ => continue,
         };
         // What the client sent before it went is read all the same.
-        let _ = stream.get_mut().write_all(&answer);
+        let _ = peer.stream.write_all(&answer);
     }
 }
 

@@ -35,18 +35,27 @@ pub struct Seen {
 
 impl<S: Read + Write> Peer<S> {
     /// Accepts the upgrade with these extensions.
-    pub fn accept(mut stream: S, extensions: &str) -> Self {
+    pub fn accept(stream: S, extensions: &str) -> Self {
+        Self::accept_if_whole(stream, extensions).expect("a whole request")
+    }
+
+    /// The same, if the whole request comes.
+    pub fn accept_if_whole(mut stream: S, extensions: &str) -> Option<Self> {
         let request = read_head(&mut stream);
+        if !request.ends_with("\r\n\r\n") {
+            return None;
+        }
         let more = format!("Sec-WebSocket-Extensions: {extensions}\r\n");
-        stream.write_all(good_answer(&request, &more).as_bytes()).unwrap();
+        // Whoever is gone by now ends the reading, too.
+        let _ = stream.write_all(good_answer(&request, &more).as_bytes());
         let forgets = |side: &str| extensions.contains(&format!("{side}_no_context_takeover"));
-        Self {
+        Some(Self {
             stream,
             request,
             inflate: Decompress::new(false),
             deflate: Compress::new(Compression::new(6), false),
             forgets: (forgets("client"), forgets("server")),
-        }
+        })
     }
 
     /// The next message or control frame, whatever stands between the fragments. `None` at the end of the stream.
@@ -103,7 +112,8 @@ impl<S: Read + Write> Peer<S> {
         Some((head[0], payload))
     }
 
-    fn inflated(&mut self, mut payload: Vec<u8>) -> Vec<u8> {
+    /// What a compressed message is.
+    pub fn inflated(&mut self, mut payload: Vec<u8>) -> Vec<u8> {
         if self.forgets.0 {
             self.inflate.reset(false);
         }
