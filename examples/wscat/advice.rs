@@ -30,6 +30,7 @@ pub(crate) const OPTIONS: &[(&str, &str, &str)] = &[
     ("set redirects", "--follow", ""),
     ("network.family", "leave out -4 and -6", "leave out -4 and -6"),
     ("network.local_address", "--bind ADDRESS", "--bind ADDRESS"),
+    ("compression.level", "--compress=LEVEL", ""),
     ("heartbeat.", "--heartbeat SECONDS", ""),
 ];
 

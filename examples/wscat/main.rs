@@ -268,7 +268,7 @@ impl Session {
                 let to = handshake.address.map(|address| format!("{to} {address}")).unwrap_or_default();
                 self.screen.tell(Connected, &format!("{by}{to}{chosen}"));
                 if self.options.log.is_some() {
-                    self.screen.put(&describe(&handshake));
+                    self.screen.put(&describe(&handshake, self.options.config.compression.is_some()));
                 }
             }
             Event::Disconnected { reason, retry_in: Some(delay), maybe_delivered, .. } => {
@@ -332,12 +332,27 @@ impl Session {
         let sent = done.messages_written;
         let round_trip = done.round_trip.map_or("-".into(), |time| format!("{time:.1?}"));
         let waiting = if *read > sent { format!("  waiting {}", read - sent) } else { String::new() };
-        format!("  rtt {round_trip:>7}  sent {sent}  received {received}{waiting}")
+        let (out, back) = (done.compressed_written, done.compressed_read);
+        let (before, after) = (out.before + back.before, out.after + back.after);
+        let bytes =
+            if before > 0 { format!("  {} as {}", bytes(before), bytes(after)) } else { String::new() };
+        format!("  rtt {round_trip:>7}  sent {sent}  received {received}{bytes}{waiting}")
     }
 }
 
-/// How long each phase of the attempt took, and the headers of the answer.
-fn describe(handshake: &Handshake) -> String {
+/// As "999 B", "1.5 kB" and so on.
+fn bytes(count: u64) -> String {
+    let unit = |unit: u64, name| format!("{}.{} {name}", count / unit, count % unit / (unit / 10));
+    match count {
+        0..1_000 => format!("{count} B"),
+        1_000..1_000_000 => unit(1_000, "kB"),
+        1_000_000..1_000_000_000 => unit(1_000_000, "MB"),
+        _ => unit(1_000_000_000, "GB"),
+    }
+}
+
+/// How long each phase of the attempt took, what was agreed on if compression was offered, and the headers of the answer.
+fn describe(handshake: &Handshake, is_offered: bool) -> String {
     let times = handshake.timings;
     let phases = [
         ("look-up", times.resolve),
@@ -349,7 +364,18 @@ fn describe(handshake: &Handshake) -> String {
     let phases = phases.iter().filter_map(|(phase, time)| Some(format!("{phase} {:.1?}", (*time)?)));
     let phases: Vec<_> = phases.collect();
     let times = format!("  {}; {:.1?} in all", phases.join(", "), times.total);
-    [times].into_iter().chain(shown(handshake.headers.iter())).flat_map(|line| [line, "\n".into()]).collect()
+    let compression = handshake.compression.as_ref().map(|agreed| {
+        let alone = [
+            (agreed.client_no_context_takeover, ", the client's messages each on its own"),
+            (agreed.server_no_context_takeover, ", the server's messages each on its own"),
+        ];
+        let alone: String = alone.into_iter().filter_map(|(is, words)| is.then_some(words)).collect();
+        format!("  compression agreed on: level {}{alone}", agreed.level)
+    });
+    let none = || is_offered.then(|| "  no compression: the server knows none".into());
+    let headers = shown(handshake.headers.iter());
+    let lines = [times].into_iter().chain(compression.or_else(none)).chain(headers);
+    lines.flat_map(|line| [line, "\n".into()]).collect()
 }
 
 /// `tame` for a terminal, because a server's messages could contain control sequences.

@@ -7,7 +7,9 @@ use std::time::Duration;
 use std::{fs, path};
 
 use log::LevelFilter;
-use tautline::{AddressFamily, Certificate, ConnectionConfig, HeartbeatConfig, Identity, Proxy, TlsConfig};
+use tautline::{
+    AddressFamily, Certificate, Compression, ConnectionConfig, HeartbeatConfig, Identity, Proxy, TlsConfig,
+};
 
 use super::complain;
 
@@ -16,6 +18,7 @@ wscat [options] URL           sends lines of stdin to a WebSocket server, prints
 
 --header 'NAME: VALUE'        a header of the upgrade request (repeatable)
 --subprotocol NAME            a subprotocol to offer, the preferred one first (repeatable)
+--compress, --compress=LEVEL  offers compression (permessage-deflate), from level 1, which is fast, to 9, which is small
 --heartbeat SECONDS|json|off  a WebSocket ping every SECONDS (default 5) and behind what was sent, to learn whether
                               that has arrived; or {\"type\":\"ping\"} every 30 s
 --connect-timeout SECONDS     how long an attempt to connect may take (default 10)
@@ -41,8 +44,8 @@ wscat [options] URL           sends lines of stdin to a WebSocket server, prints
 --once                        prints one message, and ends once stdin has (a terminal's needn't)
 --wait SECONDS                goes on so long after the end of stdin. Without it: until all is sent and
                               nothing has come for 1 s; with --once, until the message comes
--v, -vv                       shows on stderr how long each phase of an attempt took, the headers of the answer, the
-                              body of one that refuses, and the library's log: level info, debug
+-v, -vv                       shows on stderr how long each phase of an attempt took, what was agreed on about
+                              compression, the headers of the answer, the body of one that refuses, and the library's log: level info, debug
 -q                            shows no status on stderr (coloured on a terminal unless NO_COLOR is set)
 --help, --version, --         this; the version; nothing that follows is an option
 
@@ -132,6 +135,12 @@ impl Options {
                 }
                 "--wait" => wait = Some(seconds(&arg, &value()?)?),
                 "-v" | "-vv" => log = Some(if arg == "-v" { LevelFilter::Info } else { LevelFilter::Debug }),
+                "--compress" => config.compression = Some(Compression::default()),
+                _ if arg.starts_with("--compress=") => {
+                    let level = &arg["--compress=".len()..];
+                    let level = level.parse().map_err(|_| format!("{arg}: {level:?} is no level"))?;
+                    config.compression = Some(Compression::default().level(level));
+                }
                 "--binary" | "--raw" | "--json" | "--once" | "-q" => flags.push(arg),
                 "--help" | "--version" => {
                     let out =

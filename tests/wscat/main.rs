@@ -3,6 +3,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/deflate.rs"]
+mod deflate;
 mod ends;
 mod lines;
 mod options;

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::common::{LONG, Nobody, Server, accept, good_answer, listen, read_frame, read_head};
+use crate::deflate::Peer;
 use crate::program::{Wscat, program, run, server_that_closes_with, server_that_says, talk};
 use crossbeam_channel::{bounded, unbounded};
 use tungstenite::Message;
@@ -110,6 +111,31 @@ fn headers_subprotocols_and_the_choice_are_seen() {
 }
 
 #[test]
+fn compressed_lines_are_counted_and_what_was_agreed_on_is_said() {
+    const BOTH: &str = "permessage-deflate; client_no_context_takeover; server_no_context_takeover";
+    for (answer, option, agreed) in [
+        ("permessage-deflate", "--compress", "compression agreed on: level 3\n"),
+        (
+            BOTH,
+            "--compress=9",
+            "level 9, the client's messages each on its own, the server's messages each on its own\n",
+        ),
+        ("", "--compress", "no compression: the server knows none\n"),
+    ] {
+        let server = match answer {
+            "" => Server::echo(),
+            _ => Server::start(move |_, stream| Peer::accept(stream, answer).echo(usize::MAX)),
+        };
+        let line = format!("{}\n", "0123456789".repeat(1_000));
+        let (code, out, err) = talk(&["-v", option, "--heartbeat", "off"], &server.url(), &line, 1);
+        assert_eq!((code, String::from_utf8(out).unwrap()), (0, line), "{err}");
+        assert!(err.contains(agreed), "{err}");
+        let status = err.lines().last().unwrap();
+        assert_eq!(status.contains("  sent 1  received 1  20.0 kB as "), !answer.is_empty(), "{err}");
+    }
+}
+
+#[test]
 fn heartbeats_go_out_as_they_were_ordered() {
     let (seen_in, seen) = unbounded();
     let server = Server::start(move |_, stream| {
@@ -143,6 +169,8 @@ fn unusable_options_are_named() {
         (&["--heartbeat", "NaN"], "--heartbeat \"NaN\""),
         (&["--heartbeat", "0"], "heartbeat.interval"),
         (&["--connect-timeout", "1e300"], "--connect-timeout"),
+        (&["--compress=fast"], "\"fast\" is no level"),
+        (&["--compress=0"], "with wscat: --compress=LEVEL"),
         (&["--header", "no colon"], "no colon"),
         (&["--header", "bad name: x"], "begins with \"bad\" has a ' '"),
         (&["--header", "X: a\r\nY: b"], "control character"),
@@ -178,6 +206,7 @@ fn help_names_every_option_and_exit_code() {
     for name in [
         "--header",
         "--subprotocol",
+        "--compress, --compress=LEVEL",
         "--heartbeat",
         "--connect-timeout",
         "--no-reconnect",
