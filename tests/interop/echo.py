@@ -9,6 +9,7 @@
     flood:N             sends the texts 0 to N-1;  flood:N:SIZE  with spaces behind them, up to SIZE bytes
     raw:HEX             writes these bytes, below the protocol
     last-close:PATH     waits until the connection to PATH has ended, then sends CODE:REASON as they came from its client
+    extensions          sends what it has answered about extensions
 
 With --gateway PASSWORD it is a gateway that speaks JSON. The first message has to be
 {"Type":"POST_LOGIN","Data":{"Password":PASSWORD}}; anything else makes it crash: the stream ends without a close frame.
@@ -34,6 +35,7 @@ import struct
 
 from websockets.asyncio.server import basic_auth, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 
 
 async def fragments(line, count):
@@ -86,6 +88,8 @@ class Echo:
             line.transport.write(bytes.fromhex(argument))
         elif command == "last-close":
             await line.send(await self.ends[argument])
+        elif command == "extensions":
+            await line.send(line.response.headers.get("Sec-WebSocket-Extensions", ""))
         else:
             await line.send(message)
 
@@ -171,6 +175,7 @@ def arguments():
     parser.add_argument("--ping", type=float, help="seconds between pings; ten times as long to answer")
     parser.add_argument("--basic", help="USER:PASSWORD")
     parser.add_argument("--subprotocol")
+    parser.add_argument("--alone", choices=["client", "server"], help="whose messages are to be compressed each on its own")
     parser.add_argument("--gateway", help="be a gateway with this password")
     return parser.parse_args()
 
@@ -190,6 +195,8 @@ async def main():
         options["process_request"] = basic_auth(realm="interop", credentials=(user, password))
     if given.subprotocol:
         options["subprotocols"] = [given.subprotocol]
+    if given.alone:
+        options["extensions"] = [ServerPerMessageDeflateFactory(**{f"{given.alone}_no_context_takeover": True})]
     server = Gateway(given.gateway) if given.gateway else Echo()
     async with serve(server.serve, given.host, 0, **options) as listener:
         port = listener.sockets[0].getsockname()[1]

@@ -5,6 +5,7 @@
 #
 # PART   all (the default)
 #        servers    tests/interop.rs against websockets (Python) and ws (Node), plain and over TLS
+#        compression  tests/interop_compression.rs: the same servers, and ws behind nginx, with each kind of takeover
 #        sessions   tests/interop_session.rs: logins and requests, against a gateway on websockets
 #        protocols  tests/interop_protocols.rs: examples against Socket.IO, graphql-ws and Node's inspector
 #        front      tests/interop_front.rs: ws behind nginx, plain and over TLS
@@ -438,6 +439,22 @@ servers() {
     cargo test --test interop -- --ignored
 }
 
+compression() {
+    local whose
+    need_nginx
+    say "starting servers that compress"
+    common
+    start PY_WS ws://127.0.0.1 "${py[@]}"
+    start PY_WSS wss://localhost "${py[@]}" "${good[@]}"
+    start NODE_WSS wss://localhost "${node[@]}" "${good[@]}"
+    for whose in client server; do
+        start "PY_${whose^^}_ALONE" ws://127.0.0.1 "${py[@]}" --alone "$whose"
+        start "NODE_${whose^^}_ALONE" ws://127.0.0.1 "${node[@]}" --alone "$whose"
+    done
+    start_nginx NGINX_DEFLATE
+    cargo test --test interop_compression -- --ignored
+}
+
 sessions() {
     say "starting the gateway"
     common
@@ -565,7 +582,7 @@ netfault() {
 
 part=${1:-all}
 case $part in
-all | servers | sessions | protocols | front | proxies | brokers | stomp | conformance | netfault) ;;
+all | servers | compression | sessions | protocols | front | proxies | brokers | stomp | conformance | netfault) ;;
 *)
     say "there is no part $part; see the head of $here/run.sh"
     exit 2
@@ -577,6 +594,7 @@ trap stop EXIT
 case $part in
 all)
     servers
+    compression
     sessions
     protocols
     front

@@ -7,6 +7,7 @@
 //   flood:N             sends the texts 0 to N-1;  flood:N:SIZE  with spaces behind them, up to SIZE bytes
 //   raw:HEX             writes these bytes, below the protocol
 //   last-close:PATH     waits until the connection to PATH has ended, then sends CODE:REASON as they came from its client
+//   extensions          sends what it has answered about extensions
 //
 // and the JSON heartbeat {"type":"ping",…} is answered with {"type":"pong"}. A request that is no upgrade gets a 426.
 'use strict';
@@ -23,6 +24,7 @@ const { values: given } = parseArgs({
     cert: { type: 'string' }, // a certificate, for TLS
     key: { type: 'string' }, // its key
     subprotocol: { type: 'string' },
+    alone: { type: 'string' }, // whose messages are to be compressed each on its own: client or server
   },
 });
 
@@ -72,12 +74,16 @@ const commands = {
   'last-close'(line, argument) {
     end(argument).told.then((told) => line.send(told));
   },
+  extensions(line) {
+    line.send(line.answered);
+  },
   '{"type"'(line) {
     line.send('{"type":"pong"}');
   },
 };
 
 function serve(line, request) {
+  line.answered = request.answered;
   line.on('error', (error) => console.log(request.url, error.message));
   line.on('close', (code, reason) => end(request.url).settle(`${code}:${reason}`));
   line.on('message', (data, binary) => {
@@ -98,9 +104,17 @@ const server = given.cert
 new WebSocketServer({
   server,
   maxPayload: 64 << 20,
-  perMessageDeflate: true,
+  perMessageDeflate: {
+    clientNoContextTakeover: given.alone === 'client' || undefined,
+    serverNoContextTakeover: given.alone === 'server' || undefined,
+  },
   handleProtocols: (offered) => (offered.has(given.subprotocol) ? given.subprotocol : false),
-}).on('connection', serve);
+})
+  .on('headers', (headers, request) => {
+    const name = 'Sec-WebSocket-Extensions: ';
+    request.answered = headers.find((header) => header.startsWith(name))?.slice(name.length) ?? '';
+  })
+  .on('connection', serve);
 server.listen(0, '127.0.0.1', () => {
   // Renamed into place, so that nobody reads half of it.
   const file = given['port-file'];
