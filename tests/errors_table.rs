@@ -4,6 +4,8 @@
 #![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
 
 mod common;
+#[path = "common/deflate.rs"]
+mod deflate;
 #[path = "common/full.rs"]
 mod full;
 #[path = "common/tunnel.rs"]
@@ -24,7 +26,7 @@ use common::{
     read_frame, read_head,
 };
 use tautline::{
-    AddressFamily, Builder, Client, ConnectionConfig, DisconnectReason, Error, HeartbeatConfig,
+    AddressFamily, Builder, Client, Compression, ConnectionConfig, DisconnectReason, Error, HeartbeatConfig,
     NetworkConfig, Proxy, QueueLimit, Retry, Stream,
 };
 use tunnel::{Tunnel, says};
@@ -218,6 +220,21 @@ fn sends(bytes: Vec<u8>) -> Seen {
         outlast(stream);
     });
     at(&server, same)
+}
+
+fn compressing(config: ConnectionConfig) -> ConnectionConfig {
+    config.compression(Compression::default()).max_message_size(1_000)
+}
+
+/// The failure of a line that compresses, to a server that sends the frame which this makes.
+fn sends_compressed(make: fn(&mut deflate::Peer) -> Vec<u8>) -> Seen {
+    let server = Server::start(move |_, stream| {
+        let mut peer = deflate::Peer::accept(stream, "permessage-deflate");
+        let bytes = make(&mut peer);
+        peer.stream.write_all(&bytes).unwrap();
+        outlast(peer.stream);
+    });
+    at(&server, compressing)
 }
 
 /// Holds whoever asks until the test is over.
@@ -700,6 +717,33 @@ fn on_an_open_line() -> Vec<Case> {
     ]
 }
 
+fn compressing_messages() -> Vec<Case> {
+    vec![
+        case("the server chooses another extension than compression", || {
+            accepts("Sec-WebSocket-Extensions: x-y\r\n", compressing)
+        }),
+        case("the server chooses compression twice", || {
+            accepts("Sec-WebSocket-Extensions: permessage-deflate, permessage-deflate\r\n", compressing)
+        }),
+        (
+            "the server chooses compression, and its terms do not fit the offer",
+            Box::new(|| {
+                let answers = [
+                    "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=15\r\n",
+                    "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=7\r\n",
+                    "Sec-WebSocket-Extensions: permessage-deflate; unknown\r\n",
+                ];
+                answers.map(|answer| accepts(answer, compressing)).into()
+            }),
+        ),
+        case("a compressed message becomes too large", || {
+            sends_compressed(|peer| frame(0xC2, &peer.deflated(&[0; 10_000])))
+        }),
+        case("a compressed message is broken", || sends_compressed(|_| frame(0xC1, &[0xFF; 20]))),
+        case("a frame is marked as compressed that must not be", || sends_compressed(|_| frame(0xC9, b""))),
+    ]
+}
+
 #[cfg(feature = "native-tls")]
 mod over_tls {
     use std::sync::Arc;
@@ -884,6 +928,7 @@ fn each_row_of_the_table_is_what_happens_and_nothing_that_happens_has_no_row() {
         by_socks_proxy(),
         upgrading(),
         on_an_open_line(),
+        compressing_messages(),
     ]
     .into_iter()
     .flatten();
