@@ -1,21 +1,47 @@
-//! The client side of the Autobahn conformance cases: it echoes what each case sends, through the whole library.
+//! The client side of the Autobahn conformance cases: it echoes what each case sends, through the whole library. It offers
+//! compression.
 //!
 //! ```sh
 //! cargo run --example autobahn -- ws://127.0.0.1:9001 [AGENT]      # against a fuzzing server that runs already
-//! tests/interop/run.sh conformance                                  # starts one itself
+//! tests/interop/run.sh conformance                                  # starts some itself
 //! ```
+//!
+//! `--ca FILE` trusts this authority, and `--no-takeover` offers that each message is compressed on its own.
 
 use std::error::Error;
 
 use tautline::{
-    Client, ConnectionConfig, Context, Handshake, HeartbeatConfig, Message, Protocol, ReconnectConfig,
+    Certificate, Client, Compression, ConnectionConfig, Context, Handshake, HeartbeatConfig, Message,
+    Protocol, ReconnectConfig, TlsConfig,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
     env_logger::init();
+    let (mut places, mut alone, mut tls) = (Vec::new(), false, TlsConfig::default());
     let mut arguments = std::env::args().skip(1);
-    let server = arguments.next().ok_or("usage: autobahn URL [AGENT]")?;
-    let agent = arguments.next().unwrap_or_else(|| "tautline".into());
+    while let Some(argument) = arguments.next() {
+        match &*argument {
+            "--no-takeover" => alone = true,
+            "--ca" => {
+                let file = arguments.next().ok_or("--ca takes a file")?;
+                tls = tls.root(Certificate::from_pem(std::fs::read(file)?));
+            }
+            _ => places.push(argument),
+        }
+    }
+    let mut places = places.into_iter();
+    let server = places.next().ok_or("usage: autobahn [--ca FILE] [--no-takeover] URL [AGENT]")?;
+    let agent = places.next().unwrap_or_else(|| "tautline".into());
+    let compression =
+        Compression::default().client_no_context_takeover(alone).server_no_context_takeover(alone);
+    // Sends nothing but what the case asks for, and does not reconnect.
+    let config = |url: String| {
+        ConnectionConfig::new(url)
+            .tls(tls.clone())
+            .compression(compression.clone())
+            .heartbeat(HeartbeatConfig::off())
+            .reconnect(ReconnectConfig::never())
+    };
 
     let count = Client::connect(config(format!("{server}/getCaseCount")))?.recv()?;
     let count: u32 = count.as_text().ok_or("the case count is not text")?.parse()?;
@@ -41,9 +67,4 @@ impl Protocol for Echo {
         cx.send(message);
         Ok(())
     }
-}
-
-/// Sends nothing but what the case asks for, and does not reconnect.
-fn config(url: String) -> ConnectionConfig {
-    ConnectionConfig::new(url).heartbeat(HeartbeatConfig::off()).reconnect(ReconnectConfig::never())
 }
