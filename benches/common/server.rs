@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -102,9 +102,14 @@ enum Room {
     Flood,
     /// A text is answered with the arrival times of all pings, in microseconds since the first.
     Beats,
+    /// A binary message is kept, for all connections. A text is answered with that: whole frames, written as they are.
+    Replay,
     /// Nothing is ever answered, pings and closes included.
     Mute,
 }
+
+/// What the room `replay` writes.
+static KEPT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 /// Runs the server until its standard input ends.
 fn run() {
@@ -217,6 +222,14 @@ fn serve(stream: &mut (impl Read + Write)) -> io::Result<()> {
                 }
                 (Room::Echo, opcode) => frame(&mut output, 0x80 | opcode, payload),
                 (Room::Flood, _) => flood(stream, payload)?,
+                (Room::Replay, opcode) => {
+                    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+                    if opcode == 2 {
+                        *kept = payload.to_vec();
+                    } else {
+                        stream.write_all(&kept)?;
+                    }
+                }
                 (Room::Beats, _) => {
                     let times = pings.iter().map(|ping| (*ping - pings[0]).as_micros().to_string());
                     frame(&mut output, 0x81, times.collect::<Vec<_>>().join(" ").as_bytes());
@@ -232,6 +245,8 @@ fn serve(stream: &mut (impl Read + Write)) -> io::Result<()> {
     }
 }
 
+/// Accepts compression where it is offered, though the server neither inflates nor deflates: the rooms that are made for that
+/// look at no payload.
 fn upgrade(stream: &mut (impl Read + Write)) -> io::Result<Room> {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -246,12 +261,15 @@ fn upgrade(stream: &mut (impl Read + Write)) -> io::Result<Room> {
     });
     let accept = derive_accept_key(key.unwrap_or_default().as_bytes());
     let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
-    write!(stream, "{answer}Sec-WebSocket-Accept: {accept}\r\n\r\n")?;
+    let is_offered = head.contains("permessage-deflate");
+    let extension = if is_offered { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
+    write!(stream, "{answer}{extension}Sec-WebSocket-Accept: {accept}\r\n\r\n")?;
     match head.split(' ').nth(1) {
         Some("/echo") => Ok(Room::Echo),
         Some("/sink") => Ok(Room::Sink),
         Some("/flood") => Ok(Room::Flood),
         Some("/beats") => Ok(Room::Beats),
+        Some("/replay") => Ok(Room::Replay),
         Some("/mute") => Ok(Room::Mute),
         other => Err(io::Error::other(format!("no such room: {other:?}"))),
     }
@@ -273,7 +291,7 @@ fn flood(stream: &mut impl Write, order: &[u8]) -> io::Result<()> {
 }
 
 /// Appends a server's frame, with this first byte and payload.
-fn frame(output: &mut Vec<u8>, first: u8, payload: &[u8]) {
+pub fn frame(output: &mut Vec<u8>, first: u8, payload: &[u8]) {
     output.push(first);
     if let Ok(short @ 0..=125) = u8::try_from(payload.len()) {
         output.push(short);
