@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use common::{LONG, MS, Server, accept, accept_raw, close_frame, eventually, frame, read_frames, wait_for};
 use serde_json::{Value, json};
 use tautline::{
-    AddressFamily, Beat, Certificate, Client, CloseReason, Confirmation, ConnectionConfig, Context, Delivery,
-    Error, Event, Handshake, HeartbeatAction, HeartbeatConfig, HeartbeatManager, Identity, Inbound, Jitter,
-    JsonSession, Message, NetworkConfig, Protocol, Proxy, QueueLimit, ReconnectConfig, ReconnectionManager,
-    Retry, ServerOrder, TlsBackend, TlsConfig, TlsVersion, WhileDown,
+    AddressFamily, Beat, Certificate, Client, CloseReason, Compression, Confirmation, ConnectionConfig,
+    Context, Delivery, Error, Event, Handshake, HeartbeatAction, HeartbeatConfig, HeartbeatManager, Identity,
+    Inbound, Jitter, JsonSession, Message, NetworkConfig, Protocol, Proxy, QueueLimit, ReconnectConfig,
+    ReconnectionManager, Retry, ServerOrder, TlsBackend, TlsConfig, TlsVersion, WhileDown,
 };
 use tungstenite::Message as Frame;
 
@@ -66,8 +66,17 @@ fn heartbeat(name: &'static str, config: HeartbeatConfig, then: Then) -> Case {
 }
 
 fn cases() -> Vec<Case> {
-    [times_and_sizes(), bounds_and_choices(), networks(), tls(), reconnects(), heartbeats(), everything()]
-        .concat()
+    [
+        times_and_sizes(),
+        bounds_and_choices(),
+        compressions(),
+        networks(),
+        tls(),
+        reconnects(),
+        heartbeats(),
+        everything(),
+    ]
+    .concat()
 }
 
 fn times_and_sizes() -> Vec<Case> {
@@ -210,6 +219,23 @@ fn bounds_and_choices() -> Vec<Case> {
     }
     for while_down in [WhileDown::Queue, WhileDown::Refuse] {
         cases.push(("while_down", config().while_down(while_down), Works));
+    }
+    cases
+}
+
+/// The server ignores the offer.
+fn compressions() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut case = |compression, then| cases.push(("compression", config().compression(compression), then));
+    for (level, then) in [(0, Refused), (1, Works), (9, Works), (10, Refused), (u32::MAX, Refused)] {
+        case(Compression::default().level(level), then);
+    }
+    for threshold in [0, MOST] {
+        case(Compression::default().threshold(threshold), Works);
+    }
+    for alone in [false, true] {
+        case(Compression::default().client_no_context_takeover(alone), Works);
+        case(Compression::default().server_no_context_takeover(alone), Works);
     }
     cases
 }
