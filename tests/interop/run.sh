@@ -12,7 +12,7 @@
 #        proxies    tests/interop_proxies.rs: through tinyproxy, squid, microsocks and dante; ws behind haproxy
 #        brokers    tests/interop_brokers.rs: the examples mqtt and nats, against mosquitto and nats-server
 #        stomp      tests/interop_stomp.rs: the example stomp, against RabbitMQ, which is killed
-#        conformance  examples/autobahn.rs against the Autobahn cases, plain and over TLS; seven minutes
+#        conformance  examples/autobahn.rs against the Autobahn cases, plain and over TLS; eleven minutes of processor time
 #        netfault   tests/interop_netfault.rs: half-open lines, in a network namespace of the run's own; needs root
 #
 # Needs cargo, python3 with venv and pip, node (18.3) with npm, openssl, nginx, tinyproxy, squid, microsocks, danted, haproxy,
