@@ -458,12 +458,12 @@ fn what_was_stored_and_not_acknowledged_comes_again_with_the_same_id() {
 }
 
 #[test]
-fn lines_over_which_three_connections_were_lost_are_in_the_file_and_the_next_run_sends_them() {
+fn the_line_over_which_three_connections_were_lost_is_in_the_file_and_the_next_run_sends_it() {
     let dies = Mood { life: 10, forgets: true, batch: 100, ..Mood::FINE };
     let siege = Siege::new("given_up", 200, move |n| if n < 3 { dies } else { Mood::FINE });
     let (code, said) = siege.run(&[]);
     assert_eq!((code, siege.judge() + siege.stored().len()), (1, 200), "{said}");
-    assert!(siege.judge() >= 10, "{said}");
+    assert_eq!(siege.judge(), 1, "{said}");
     let begins = format!("{} of 200 lines are acknowledged; the others are in ", siege.stored().len());
     assert!(said.starts_with(&begins), "{said}");
     siege.assert_delivered(siege.run(&[]));

@@ -11,6 +11,7 @@ use crate::error::{Error, Rejection};
 use crate::event::{DisconnectReason, Event};
 use crate::protocol::{Loss, UpgradeRequest};
 use crate::session::{Action, Session, Startup};
+use crate::transport::tls;
 
 /// A refusal with this `Retry-After`, at any time of the wall clock.
 pub(super) fn retry_after(data: &[u8], now: Instant) {
@@ -119,7 +120,10 @@ pub(super) fn url_and_headers(data: &[u8]) {
             assert_eq!(servers, std::slice::from_ref(endpoint));
             shown = format!("{shown} {endpoint} {endpoint:?}");
             sound(endpoint);
-            dialled(endpoint, &config);
+            // Without TLS built in, nothing is dialled over it.
+            if tls::require(endpoint).is_ok() {
+                dialled(endpoint, &config);
+            }
         }
         (Err(error), Err(again)) => shown = format!("{shown} {error} {error:?} {again}"),
         other => panic!("two opinions: {other:?}"),
