@@ -187,7 +187,8 @@ pub struct ConnectionConfig {
     /// Default `None`: no limit.
     pub max_age: Option<Duration>,
     /// Messages larger than this many bytes are sent in fragments of this size, so that WebSocket pings and pongs can
-    /// pass in between. Some servers reject fragments. Default `None`: each message is one frame.
+    /// pass in between. Some servers reject fragments. Default `None`: each message is one frame. On a line
+    /// with [`compression`](field@Self::compression), messages of more than 64 KiB go out in fragments of that size at most.
     pub fragment: Option<usize>,
     /// How long the I/O thread polls for more work before it sleeps, when messages have just moved and polling is
     /// likely to pay. A caller that waits again within 50 µs of its last message polls up to 20 times as long. Polling
