@@ -58,7 +58,7 @@ struct Shared {
 
 struct State {
     /// The attempt that is wanted; `None` tells the thread to end.
-    job: Option<Job>,
+    job: Option<Box<Job>>,
     phase: Phase,
     /// The host that the attempt is dealing with.
     host: Box<str>,
@@ -100,7 +100,8 @@ impl Dialler {
     ) {
         let until = crate::config::deadline(now, settings.config.connect_timeout);
         let stack = settings.config.thread_stack;
-        let job = Job { generation, request, settings: Arc::clone(settings), began: now, until };
+        // On the heap, as the thread is: see `spawn`.
+        let job = Box::new(Job { generation, request, settings: Arc::clone(settings), began: now, until });
         if self.thread.as_ref().is_some_and(|thread| thread.shared.give(&job)) {
             return;
         }
@@ -115,7 +116,7 @@ impl Dialler {
         }
     }
 
-    fn spawn(&self, job: Job, stack: usize) -> io::Result<DialThread> {
+    fn spawn(&self, job: Box<Job>, stack: usize) -> io::Result<DialThread> {
         let poller = Poller::new()?;
         let state =
             State { phase: Phase::Resolve, host: job.host(), job: Some(job), unreached: None, gone: false };
@@ -216,7 +217,7 @@ impl Shared {
         // The thread is inside a call of an earlier attempt, and this attempt waits for that call.
         state.host = job.host();
         state.unreached = None;
-        state.job = Some(job.clone());
+        state.job = Some(Box::new(job.clone()));
         true
     }
 
@@ -239,7 +240,7 @@ struct LookUp {
 struct Thread {
     shared: Arc<Shared>,
     poller: Poller,
-    job: Option<Job>,
+    job: Option<Box<Job>>,
     watch: Stopwatch,
     /// What a look-up has found for an attempt that was abandoned meanwhile. The next attempt alone may use it.
     resolved: Option<LookUp>,
@@ -252,7 +253,7 @@ impl Thread {
         while let Some(job) = self.next_job() {
             self.job = Some(job.clone());
             self.watch = Stopwatch::default();
-            let Job { generation, request, settings, .. } = job;
+            let Job { generation, request, settings, .. } = *job;
             let result = catch_unwind(AssertUnwindSafe(|| connect(request, &settings, self)))
                 .unwrap_or_else(|_| Err(Error::Panicked { callback: self.callback() }));
             // What an earlier attempt has found may be old by now: each name is looked up anew.
@@ -284,7 +285,7 @@ impl Thread {
         }
     }
 
-    fn next_job(&mut self) -> Option<Job> {
+    fn next_job(&mut self) -> Option<Box<Job>> {
         let mut state = self.shared.lock();
         state.gone = state.job.is_none();
         state.job.clone()

@@ -76,18 +76,11 @@ impl Inflating {
         }
     }
 
-    /// Where more is to be read to, once [`pass`](Self::pass) has returned `None`: behind what is left of a header.
-    pub(super) fn room(&mut self, size: usize) -> (&mut Vec<u8>, usize) {
+    /// Takes what was read, once [`pass`](Self::pass) has returned `None`. It stands behind what is left of a header.
+    pub(super) fn take(&mut self, bytes: &[u8]) {
         self.raw.drain(..self.at);
         self.at = 0;
-        let left = self.raw.len();
-        self.raw.resize(left + size, 0);
-        (&mut self.raw, left)
-    }
-
-    /// Only so many bytes were read.
-    pub(super) fn cut(&mut self, length: usize) {
-        self.raw.truncate(length);
+        self.raw.extend_from_slice(bytes);
     }
 
     /// Passes on what there is. `None` if more must be read first, or if the scanner has stopped. `budget` says how many

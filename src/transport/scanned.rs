@@ -109,12 +109,13 @@ impl<T: Raw> Scanned<T> {
         let passed = inflating.pass(&mut self.scanner, buffer, &mut self.budget);
         let passed = match passed {
             Ok(None) if self.scanner.violation().is_none() && !self.scanner.is_closed() => {
-                let (raw, left) = inflating.room(buffer.len());
-                let read = self.next(&mut raw[left..]);
-                let length = left + read.as_ref().map_or(0, |n| *n);
-                inflating.cut(length);
-                self.filled |= length > READ_BUFFER_AT_REST;
-                read.map(|n| (n == 0).then_some(0))
+                // A line that is idle needs no memory for what it reads.
+                let read = self.next(buffer);
+                read.map(|n| {
+                    inflating.take(&buffer[..n]);
+                    self.filled |= n == buffer.len() && n >= READ_BUFFER_AT_REST;
+                    (n == 0).then_some(0)
+                })
             }
             other => other,
         };
