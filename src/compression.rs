@@ -29,7 +29,8 @@ use crate::error::Error;
 /// The length of a compressed message tells what is in it. If one message holds a secret beside text that an attacker
 /// chooses, and he can see the lengths, he can guess the secret piece by piece (CRIME, BREACH). With takeover that is also
 /// true of messages that follow each other. Send such messages with
-/// [`Message::compress(false)`](crate::Message::compress), or leave compression off.
+/// [`Message::compress(false)`](crate::Message::compress), or leave compression off. A
+/// [`JsonSession`](crate::JsonSession) never compresses its login.
 ///
 /// # Servers that fail over it
 /// The offer has no window sizes, because some servers reject an offer that has them. If a server fails nevertheless, leave
@@ -48,8 +49,9 @@ pub struct Compression {
     /// promise it in its answer has not accepted the offer, and the attempt fails.
     pub server_no_context_takeover: bool,
     /// A message with fewer bytes goes out as it is. Default `None`: 32 with takeover, and 1,024 without. So does a message
-    /// that would not become shorter. With takeover, the first 4 KiB of a connection may become up to 16 bytes longer, so that
-    /// there is something to refer to.
+    /// that would not become shorter. With takeover, a message may become up to 16 bytes longer, so that later ones have
+    /// something to refer to: by 256 bytes in all, and a sixteenth of what was saved. A message that goes out in fragments
+    /// (each of more than 64 KiB does) is judged by its first one.
     pub threshold: Option<usize>,
 }
 

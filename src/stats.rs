@@ -50,7 +50,7 @@ pub struct Stats {
 ///
 /// ```
 /// let sent = tautline::Stats::default().compressed_written;
-/// let saved = sent.before - sent.after;
+/// let saved = sent.before.saturating_sub(sent.after);
 /// assert_eq!(saved, 0);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

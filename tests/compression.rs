@@ -10,9 +10,10 @@ use std::io::Write;
 use common::{BINARY, LONG, MS, Server, TEXT, config, frame, wait_for};
 use crossbeam_channel::{Receiver, unbounded};
 use deflate::{Peer, Seen};
+use serde_json::json;
 use tautline::{
-    Attempt, Client, Compression, ConnectionConfig, Delivery, DisconnectReason, Error, Event,
-    HeartbeatConfig, Message, Protocol, UpgradeRequest,
+    Attempt, Client, Compression, Confirmation, ConnectionConfig, Delivery, DisconnectReason, Error, Event,
+    HeartbeatConfig, JsonSession, Message, Protocol, UpgradeRequest,
 };
 
 const PLAIN: &str = "permessage-deflate";
@@ -252,6 +253,14 @@ fn what_breaks_the_rules_of_the_extension_is_named_with_its_code() {
             "text that is not UTF-8",
         ),
         (
+            |peer| {
+                let text = peer.deflated(reading(7).as_bytes());
+                let _ = peer.stream.write_all(&frame(0xC1, &text[..text.len() - 9]));
+            },
+            1007,
+            "a compressed message that can't be inflated",
+        ),
+        (
             |peer| _ = peer.stream.write_all(&[frame(0x01, b"a"), frame(0xC0, b"b")].concat()),
             1002,
             "the bit of a compressed message in a frame that can't have it",
@@ -261,7 +270,11 @@ fn what_breaks_the_rules_of_the_extension_is_named_with_its_code() {
             1002,
             "the bit of a compressed message in a frame that can't have it",
         ),
-        (|peer| _ = peer.stream.write_all(&frame(0xA1, b"a")), 1002, "a reserved bit"),
+        (
+            |peer| _ = peer.stream.write_all(&frame(0xA1, b"a")),
+            1002,
+            "a reserved bit that compression does not use",
+        ),
     ] {
         let settings = ConnectionConfig::new("").compression(Compression::default());
         let (sent, error) = lost_over(settings, does);
@@ -337,5 +350,29 @@ fn a_reader_who_takes_nothing_pauses_what_is_inflated_and_gets_all_of_it_in_the_
     for n in 0..2_000 {
         let message = client.recv_timeout(LONG).unwrap();
         assert!(message.as_text().unwrap().starts_with(&format!("{n} x")), "{message}");
+    }
+}
+
+#[test]
+fn a_session_in_json_keeps_what_is_said_of_a_message_and_compresses_no_login() {
+    let (server, seen) = watcher(PLAIN);
+    let session = JsonSession::new()
+        .login(json!({"user": "u".repeat(100), "password": "p".repeat(100)}))
+        .accepted(|_| false)
+        .answers_by("id");
+    let client = Client::builder(compressing(&server)).protocol(session).start().unwrap();
+    assert!(!next(&seen).was_compressed, "the login");
+    assert!(client.terminate().never_written.is_empty());
+
+    let (server, seen) = watcher(PLAIN);
+    let session = JsonSession::new().answers_by("id").acknowledged_by("n", "ack");
+    let config = compressing(&server).confirmation(Confirmation::Acknowledgement);
+    let client = Client::builder(config).protocol(session).connect().unwrap();
+    let message = || Message::from(json!({"filling": "x".repeat(300)}));
+    for compressed in [true, false] {
+        client.send(message().compress(compressed)).unwrap();
+        assert_eq!(next(&seen).was_compressed, compressed);
+        let _ = client.request(message().compress(compressed), MS);
+        assert_eq!(next(&seen).was_compressed, compressed);
     }
 }

@@ -131,6 +131,8 @@ impl JsonSession {
     /// * It is a text or a number, and its name ends like `password`, `token`, `secret`, `key` or `auth`.
     /// * It is a text under any name, and more than words of letters: `me@example.com` and `hunter2` are secret,
     ///   `POST_LOGIN` is not.
+    ///
+    /// A login is never compressed.
     pub fn login(self, message: Value) -> Self {
         self.login_with(move || message.clone())
     }
@@ -286,7 +288,8 @@ impl JsonSession {
         let sent = sent.to_string();
         let number = self.number(ticket);
         object.insert(sent, number.into());
-        (Value::Object(object).into(), Some(number.to_string().into()))
+        let numbered = Message::from(Value::Object(object)).compress(message.may_be_compressed());
+        (numbered, Some(number.to_string().into()))
     }
 
     /// The number that a message gets: that of its ticket, so that it has the same when it is sent again. If the
@@ -358,7 +361,8 @@ impl JsonSession {
         }
         let number = self.number(ticket);
         object.insert(field.to_string(), number.into());
-        Ok((Value::Object(object).into(), number.to_string().into()))
+        let numbered = Message::from(Value::Object(object)).compress(message.may_be_compressed());
+        Ok((numbered, number.to_string().into()))
     }
 }
 
@@ -388,7 +392,8 @@ impl Protocol for JsonSession {
                 let message = login();
                 self.secrets = Secrets::of_login(&message);
                 cx.keep_secret(self.secrets.clone());
-                cx.send(message);
+                // Its length would tell of it, and later messages would refer to it.
+                cx.send(Message::from(message).compress(false));
             }
             None => cx.ready(),
         }

@@ -228,6 +228,8 @@ impl FrameScanner {
         if first & 0x70 != 0 && !is_deflated {
             return broken(if self.deflates && first & 0x30 == 0 {
                 "the bit of a compressed message in a frame that can't have it (RFC 7692, section 6)"
+            } else if self.deflates {
+                "a frame with a reserved bit that compression does not use"
             } else {
                 "a frame with a reserved bit, which only an extension may set, and none was agreed on"
             });

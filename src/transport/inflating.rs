@@ -34,8 +34,6 @@ enum Step {
     Scan,
     /// In the payload of such a frame.
     Payload,
-    /// The message is complete, and its end is being inflated.
-    Finish,
 }
 
 /// The payload of a fragment.
@@ -153,16 +151,6 @@ impl Inflating {
             self.made.resize(HEAD + PIECE, 0);
         }
         let output = &mut self.made[HEAD + self.length..];
-        if self.step == Step::Finish {
-            let made = self.inflater.finish(output)?;
-            let is_complete = made < output.len();
-            self.length += made;
-            if is_complete {
-                self.step = Step::Scan;
-            }
-            self.complete(scanner, is_complete);
-            return Ok(true);
-        }
         let n = scanner.left_of(&self.raw[self.at..]);
         let (taken, made) = self.inflater.inflate(&self.raw[self.at..self.at + n], output)?;
         scanner.take_deflated(taken);
@@ -171,11 +159,11 @@ impl Inflating {
         if is_full {
             self.complete(scanner, false);
         } else if !scanner.is_inside_frame() {
-            let is_last = scanner.deflated().is_some_and(|frame| frame.is_last);
-            if is_last {
-                self.inflater.end();
+            self.step = Step::Scan;
+            if scanner.deflated().is_some_and(|frame| frame.is_last) {
+                self.inflater.finish(&mut self.made[HEAD + self.length..])?;
+                self.complete(scanner, true);
             }
-            self.step = if is_last { Step::Finish } else { Step::Scan };
         } else if self.at == self.raw.len() {
             return Ok(false);
         }

@@ -7,9 +7,11 @@ use crate::message::Position;
 use crate::stats::Compressed;
 use crate::transport::deflate::TAIL;
 
-/// With takeover, while the window has fewer bytes than this, a message is compressed although it grows by a few.
-const WARM: u64 = 4 << 10;
+/// With takeover, a message is compressed although it grows by a few bytes, so that later ones have it to refer to: short
+/// messages do not shrink without others before them. In all, they may grow by as much and by a part of what was saved.
 const MOST_GROWTH: usize = 16;
+const GROWTH: u64 = 256;
+const SAVED_PER_GROWTH: u64 = 16;
 
 /// The least room for another call of the coder.
 const ROOM: usize = 256;
@@ -28,6 +30,8 @@ pub(crate) struct Deflater {
     is_compressing: bool,
     /// How many bytes went through the coder, also in vain.
     seen: u64,
+    /// By how much messages have grown.
+    grown: u64,
     /// The payloads of all messages that were compressed.
     pub(crate) counts: Compressed,
 }
@@ -43,6 +47,7 @@ impl Deflater {
             length: 0,
             is_compressing: false,
             seen: 0,
+            grown: 0,
             counts: Compressed::default(),
         }
     }
@@ -77,10 +82,13 @@ impl Deflater {
         if let Some(state) = self.state.as_mut().filter(|_| self.forgets) {
             state.reset();
         }
-        // Short messages do not shrink before there are others to refer to.
-        let is_new = !self.forgets && self.state.as_ref().is_none_or(|state| state.total_in() < WARM);
-        let growth = if is_new { MOST_GROWTH } else { 0 };
+        let saved = self.counts.before.saturating_sub(self.counts.after);
+        let may_grow = !self.forgets && self.grown < GROWTH + saved / SAVED_PER_GROWTH;
+        let growth = if may_grow { MOST_GROWTH } else { 0 };
         let pays = self.deflate(payload) && self.length < payload.len() + TAIL.len() + growth;
+        if pays {
+            self.grown += self.length.saturating_sub(payload.len() + TAIL.len()) as u64;
+        }
         if !pays && let Some(state) = &mut self.state {
             // The server does not get what this message has put into the window.
             state.reset();

@@ -11,16 +11,17 @@ pub(crate) struct Inflater {
     /// Made for the first compressed message.
     state: Option<Box<Decompress>>,
     forgets: bool,
-    /// How much of the tail of the present message is still to be inflated, once its payload is.
-    tail: &'static [u8],
     most: u64,
     /// How long the present message is so far.
     size: u64,
-    /// Whether any payload of it has come.
-    has_payload: bool,
+    /// Whether a block begins here without what was left out: nothing of the message has come, or its last block has ended.
+    is_at_block: bool,
     /// The payloads of all messages.
     pub(crate) counts: Compressed,
 }
+
+/// A stored block of no bytes. It changes nothing where a block may begin. In the middle of one, it makes something.
+const EMPTY_BLOCK: [u8; 5] = [0, 0, 0, 0xFF, 0xFF];
 
 /// Why a message can't be inflated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,15 +36,7 @@ impl Inflater {
     /// Messages may become `most` bytes long.
     pub(crate) fn new(agreed: &Compression, most: u64) -> Self {
         let forgets = agreed.server_no_context_takeover;
-        Self {
-            state: None,
-            forgets,
-            tail: &[],
-            most,
-            size: 0,
-            has_payload: false,
-            counts: Compressed::default(),
-        }
+        Self { state: None, forgets, most, size: 0, is_at_block: true, counts: Compressed::default() }
     }
 
     /// A message begins.
@@ -51,14 +44,7 @@ impl Inflater {
         if let Some(state) = self.state.as_mut().filter(|_| self.forgets) {
             state.reset(false);
         }
-        (self.size, self.has_payload) = (0, false);
-    }
-
-    /// The payload of the message is complete. Its end is still to be inflated, by [`finish`](Self::finish).
-    pub(crate) fn end(&mut self) {
-        // Some servers send an empty message as nothing at all, where it takes a byte (section 7.2.3.6). The tail alone is the
-        // beginning of another block.
-        self.tail = if self.has_payload { &TAIL } else { &[] };
+        (self.size, self.is_at_block) = (0, true);
     }
 
     /// Inflates some of `input` into `output`. Returns how many bytes it took and made. When all is taken and room is left,
@@ -70,6 +56,7 @@ impl Inflater {
         let since = |count: u64, before: u64| usize::try_from(count - before).unwrap_or(usize::MAX);
         let (taken, made) = (since(state.total_in(), read), since(state.total_out(), written));
         let is_stuck = taken == 0 && made == 0 && !input.is_empty() && !output.is_empty();
+        let is_last = matches!(status, Ok(Status::StreamEnd));
         match status {
             // A last block, and more may follow (section 7.2.3.4).
             Ok(Status::StreamEnd) => state.reset(false),
@@ -77,26 +64,31 @@ impl Inflater {
             _ => return Err(Bomb::Broken),
         }
         self.size += made as u64;
-        self.has_payload |= taken > 0;
+        self.is_at_block = is_last || self.is_at_block && taken == 0;
         self.counts.before += made as u64;
         self.counts.after += taken as u64;
         if self.size > self.most { Err(Bomb::TooLong) } else { Ok((taken, made)) }
     }
 
-    /// Inflates the end of a message whose payload is complete. Returns how many bytes it made. When room is left in
-    /// `output`, the message is complete.
-    pub(crate) fn finish(&mut self, output: &mut [u8]) -> Result<usize, Bomb> {
-        let mut length = 0;
-        loop {
-            let tail = self.tail;
-            let (taken, made) = self.inflate(tail, &mut output[length..])?;
-            self.counts.after -= taken as u64;
-            self.tail = tail.get(taken..).unwrap_or_default();
-            length += made;
-            if self.tail.is_empty() || length == output.len() {
-                return Ok(length);
-            }
+    /// The payload of the message is complete, and all of it is inflated. Checks that nothing is missing: what was left out at
+    /// its end completes a block, and makes nothing. `scratch` has room for a byte.
+    pub(crate) fn finish(&mut self, scratch: &mut [u8]) -> Result<(), Bomb> {
+        // Some servers send an empty message as nothing at all, where it takes a byte (section 7.2.3.6), and some a last block
+        // without the one that follows it (section 7.2.3.4).
+        if self.is_at_block {
+            return Ok(());
         }
+        let counts = self.counts;
+        let mut rest = &[TAIL.as_slice(), &EMPTY_BLOCK].concat()[..];
+        while !rest.is_empty() {
+            let (taken, made) = self.inflate(rest, scratch)?;
+            if made > 0 {
+                return Err(Bomb::Broken);
+            }
+            rest = rest.get(taken..).unwrap_or_default();
+        }
+        self.counts = counts;
+        Ok(())
     }
 }
 
@@ -114,20 +106,17 @@ mod tests {
         let (mut whole, mut output) = (Vec::new(), vec![0; room]);
         inflater.begin();
         for mut chunk in payload.chunks(size) {
-            while !chunk.is_empty() {
+            loop {
                 let (taken, made) = inflater.inflate(chunk, &mut output)?;
                 whole.extend(&output[..made]);
                 chunk = &chunk[taken..];
+                if chunk.is_empty() && made < room {
+                    break;
+                }
             }
         }
-        inflater.end();
-        loop {
-            let made = inflater.finish(&mut output)?;
-            whole.extend(&output[..made]);
-            if made < room {
-                return Ok(whole);
-            }
-        }
+        inflater.finish(&mut output)?;
+        Ok(whole)
     }
 
     /// The examples of RFC 7692, section 7.2.3.
@@ -139,6 +128,7 @@ mod tests {
             &[0xF2, 0x00, 0x11, 0x00, 0x00],
             &[0x00, 0x05, 0x00, 0xFA, 0xFF, 0x48, 0x65, 0x6C, 0x6C, 0x6F, 0x00],
             &[0xF3, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00, 0x00],
+            &[0xF3, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00],
             &[0xF2, 0x48, 0x05, 0x00, 0x00, 0x00, 0xFF, 0xFF, 0xCA, 0xC9, 0xC9, 0x07, 0x00],
         ] {
             assert_eq!(message(&mut inflater, payload, 1, 64).as_deref(), Ok(&b"Hello"[..]), "{payload:x?}");
@@ -177,6 +167,18 @@ mod tests {
         assert_eq!(message(&mut strict, &payload, 100, 1000), Err(Bomb::TooLong));
         assert!(strict.counts.before <= 1 << 20, "no more than one piece over it");
         assert_eq!(message(&mut inflater(&agreed), &payload, 100, 1000).as_deref(), Ok(&zeros[..]));
+        let text = "hello hello world, this is some text".repeat(3);
+        let whole = Deflater::new(&agreed).whole(text.as_bytes(), true).unwrap().to_vec();
+        assert!(message(&mut inflater(&agreed), &whole, 100, 64).is_ok());
+        for cut in 1..whole.len() {
+            assert_eq!(
+                message(&mut inflater(&agreed), &whole[..cut], 100, 64),
+                Err(Bomb::Broken),
+                "{cut} bytes"
+            );
+        }
+        let unstripped = [&whole[..], &TAIL].concat();
+        assert_eq!(message(&mut inflater(&agreed), &unstripped, 100, 64), Err(Bomb::Broken));
         for broken in [&[0xFF; 9][..], &[0x00, 0x05, 0x00, 0xFA, 0xFE, 1]] {
             assert_eq!(message(&mut inflater(&agreed), broken, 1, 64), Err(Bomb::Broken), "{broken:x?}");
         }
