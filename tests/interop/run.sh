@@ -12,7 +12,8 @@
 #        proxies    tests/interop_proxies.rs: through tinyproxy, squid, microsocks and dante; ws behind haproxy
 #        brokers    tests/interop_brokers.rs: the examples mqtt and nats, against mosquitto and nats-server
 #        stomp      tests/interop_stomp.rs: the example stomp, against RabbitMQ, which is killed
-#        conformance  examples/autobahn.rs against the Autobahn cases, plain and over TLS; eleven minutes of processor time
+#        conformance  examples/autobahn.rs against the Autobahn cases, plain and over TLS; eleven minutes of processor time,
+#                   or half of that with CONFORMANCE=tls in the environment, which leaves the plain ones out
 #        netfault   tests/interop_netfault.rs: half-open lines, in a network namespace of the run's own; needs root
 #
 # Needs cargo, python3 with venv and pip, node (18.3) with npm, openssl, nginx, tinyproxy, squid, microsocks, danted, haproxy,
@@ -599,7 +600,7 @@ conformance() {
     rm -rf "$work/conformance"
     say "running the conformance cases"
     # At once: in either, the client and the server wait for each other.
-    for kind in ws tls; do
+    for kind in ${CONFORMANCE:-ws tls}; do
         (
             pids=()
             trap stop_started EXIT
