@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::error::Fault;
 use crate::io::publisher::Publisher;
 use crate::io::sockets::Open;
-use crate::session::{Frame, Progress, Session};
+use crate::session::{COMPRESSED_AT_ONCE, Frame, Progress, Session};
 use crate::transport::socket::Incoming;
 use crate::transport::wire::Raw;
 
@@ -15,9 +15,6 @@ pub(crate) const HIGH_WATER: usize = 64 << 10;
 /// How much one turn reads at most, so that output never waits behind a flood of input.
 const BURST_MESSAGES: usize = 256;
 const BURST_BYTES: usize = 256 << 10;
-
-/// How much one turn compresses at most, so that no heartbeat and no input waits for more than a few milliseconds.
-const COMPRESSED_AT_ONCE: u64 = 64 << 10;
 
 /// Reports the progress of a socket, once everything polled for it is with the link.
 fn progress<T: Raw>(session: &mut Session, open: &Open<T>, now: Instant) {
@@ -167,7 +164,7 @@ fn hand_over<T: Raw>(
                 }
             }
             unflushed |= !exhausted;
-            open.has_more_to_send = open.socket.compressed() - compressed >= COMPRESSED_AT_ONCE;
+            open.has_more_to_send = open.socket.compressed() - compressed >= COMPRESSED_AT_ONCE as u64;
             // The socket has passed on its batch. A mark here makes the report of a loss more exact.
             let passed = open.socket.handed() - before;
             if passed > 0 {

@@ -70,8 +70,9 @@ pub(super) enum Stage {
     },
 }
 
-/// How many bytes of a message are compressed at once.
-const COMPRESSED_AT_ONCE: usize = 64 << 10;
+/// How many bytes are compressed at once, and in one turn, so that no heartbeat and no input waits for more than a few
+/// milliseconds.
+pub(crate) const COMPRESSED_AT_ONCE: usize = 64 << 10;
 
 /// The role that a connection has on its line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

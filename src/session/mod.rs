@@ -49,6 +49,7 @@ use crate::handshake::Handshake;
 use crate::logging::LOG;
 use crate::message::Message;
 use crate::protocol::{Protocol, UpgradeRequest, Work};
+pub(crate) use crate::session::connection::COMPRESSED_AT_ONCE;
 pub(crate) use crate::session::connection::ConnectionId;
 use crate::session::connection::{Connection, Role, Stage};
 use crate::session::heartbeat::{HeartbeatAction, HeartbeatResponse};

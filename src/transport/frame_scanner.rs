@@ -141,11 +141,6 @@ impl FrameScanner {
         self.deflated
     }
 
-    /// Whether a frame of a compressed message is what comes next.
-    pub(crate) fn is_at_deflated(&self, bytes: &[u8]) -> bool {
-        self.skip == 0 && Header::parse(bytes).is_some_and(|header| self.is_deflated(&header))
-    }
-
     /// Whether a frame belongs to a compressed message.
     fn is_deflated(&self, header: &Header) -> bool {
         let continues = || self.unfinished.is_some() && self.deflated.is_some_and(|frame| !frame.is_last);

@@ -22,18 +22,10 @@ pub(super) struct Inflating {
     length: usize,
     /// The part of a fragment that is complete and was not passed on.
     ready: std::ops::Range<usize>,
-    step: Step,
-    /// Whether a fragment of the present message was made.
+    /// Whether the payload of a compressed message's frame comes next.
+    is_inside: bool,
+    /// Whether a fragment of the present message was made, and not the last one.
     has_begun: bool,
-    most: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    /// Between the frames of compressed messages.
-    Scan,
-    /// In the payload of such a frame.
-    Payload,
 }
 
 /// The payload of a fragment.
@@ -51,9 +43,8 @@ impl Inflating {
             made: Vec::new(),
             length: 0,
             ready: 0..0,
-            step: Step::Scan,
+            is_inside: false,
             has_begun: false,
-            most: config.max_message_size,
         }
     }
 
@@ -64,7 +55,7 @@ impl Inflating {
 
     /// Whether nothing is under way.
     pub(super) fn is_idle(&self) -> bool {
-        self.at == self.raw.len() && self.ready.is_empty() && self.step == Step::Scan && !self.has_begun
+        self.at == self.raw.len() && self.ready.is_empty() && !self.is_inside && !self.has_begun
     }
 
     /// Frees the memory that a burst has left behind.
@@ -96,7 +87,7 @@ impl Inflating {
                 self.ready.start += n;
                 return Ok(Some(n));
             }
-            if self.step != Step::Scan {
+            if self.is_inside {
                 if *budget == 0 {
                     return Err(ErrorKind::WouldBlock.into());
                 }
@@ -109,39 +100,28 @@ impl Inflating {
                 }
                 continue;
             }
-            if scanner.violation().is_some() || scanner.is_closed() {
-                return Ok(None);
-            }
-            if let Some(head) = scanner.due() {
-                buffer[..head.len()].copy_from_slice(&head);
-                return Ok(Some(head.len()));
-            }
-            if self.at == self.raw.len() {
-                return Ok(None);
-            }
             if let Some(size) = scanner.begin_deflated(&self.raw[self.at..]) {
                 self.at += size;
-                self.step = Step::Payload;
+                self.is_inside = true;
                 if scanner.deflated().is_some_and(|frame| frame.is_first) {
                     self.inflater.begin();
-                    (self.has_begun, self.length) = (false, 0);
                 }
                 continue;
+            }
+            if self.at == self.raw.len() || scanner.violation().is_some() {
+                return Ok(None);
             }
             let n = (self.raw.len() - self.at).min(buffer.len()).min(scanner.room());
             let passed = scanner.feed(&mut self.raw[self.at..self.at + n]);
             buffer[..passed].copy_from_slice(&self.raw[self.at..self.at + passed]);
             self.at += passed;
-            if passed > 0 {
-                return Ok(Some(passed));
-            }
-            if n < self.raw.len() - self.at {
-                // The buffer was too short for the header that comes next.
-                return Err(ErrorKind::InvalidInput.into());
-            }
-            if scanner.violation().is_none() && !scanner.is_at_deflated(&self.raw[self.at..]) {
-                return Ok(None);
-            }
+            return match passed {
+                // A header that breaks the protocol, or a part of one.
+                0 if scanner.violation().is_some() || n == self.raw.len() - self.at => Ok(None),
+                // The buffer is too short for the header that comes next.
+                0 => Err(ErrorKind::InvalidInput.into()),
+                passed => Ok(Some(passed)),
+            };
         }
     }
 
@@ -159,7 +139,7 @@ impl Inflating {
         if is_full {
             self.complete(scanner, false);
         } else if !scanner.is_inside_frame() {
-            self.step = Step::Scan;
+            self.is_inside = false;
             if scanner.deflated().is_some_and(|frame| frame.is_last) {
                 self.inflater.finish(&mut self.made[HEAD + self.length..])?;
                 self.complete(scanner, true);
@@ -185,7 +165,8 @@ impl Inflating {
     fn violation(&self, bomb: Bomb) -> io::Error {
         let violation = match bomb {
             Bomb::TooLong => {
-                let (size, allowed) = (self.most.saturating_add(1), self.most);
+                let allowed = self.inflater.most;
+                let size = allowed.saturating_add(1);
                 let reason = format!(
                     "a compressed message that becomes at least {size} bytes, where {allowed} are allowed (max_message_size)"
                 );

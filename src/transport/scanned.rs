@@ -53,9 +53,28 @@ impl<T: Raw> Scanned<T> {
         self.budget = self.budget.saturating_sub(n);
         Ok(n)
     }
-}
 
-impl<T: Raw> Scanned<T> {
+    /// Passes on what goes through the inflating. `None` if the scanner has something to say.
+    fn pass(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        // It is taken out because it reads from the rest.
+        let Some(mut inflating) = self.inflating.take() else { return Ok(None) };
+        let passed = inflating.pass(&mut self.scanner, buffer, &mut self.budget);
+        let passed = match passed {
+            Ok(None) if self.scanner.violation().is_none() && !self.scanner.is_closed() => {
+                // A line that is idle needs no memory for what it reads.
+                let read = self.next(buffer);
+                read.map(|n| {
+                    inflating.take(&buffer[..n]);
+                    self.filled |= n == buffer.len() && n >= READ_BUFFER_AT_REST;
+                    (n == 0).then_some(0)
+                })
+            }
+            other => other,
+        };
+        self.inflating = Some(inflating);
+        passed
+    }
+
     /// Whether what was passed on so far are whole messages and control frames, and nothing waits to be passed on.
     pub(super) fn is_between_messages(&self) -> bool {
         self.scanner.is_between_messages()
@@ -98,29 +117,6 @@ impl<T: Raw> Read for Scanned<T> {
                 return Ok(passed);
             }
         }
-    }
-}
-
-impl<T: Raw> Scanned<T> {
-    /// Passes on what goes through the inflating. `None` if the scanner has something to say.
-    fn pass(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        // It is taken out because it reads from the rest.
-        let Some(mut inflating) = self.inflating.take() else { return Ok(None) };
-        let passed = inflating.pass(&mut self.scanner, buffer, &mut self.budget);
-        let passed = match passed {
-            Ok(None) if self.scanner.violation().is_none() && !self.scanner.is_closed() => {
-                // A line that is idle needs no memory for what it reads.
-                let read = self.next(buffer);
-                read.map(|n| {
-                    inflating.take(&buffer[..n]);
-                    self.filled |= n == buffer.len() && n >= READ_BUFFER_AT_REST;
-                    (n == 0).then_some(0)
-                })
-            }
-            other => other,
-        };
-        self.inflating = Some(inflating);
-        passed
     }
 }
 

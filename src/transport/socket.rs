@@ -202,14 +202,8 @@ impl<T: Raw> Socket<T> {
     /// Queues a message.
     pub(crate) fn write(&mut self, message: &Message) -> Result<(), Fault> {
         let first = if message.as_text().is_some() { 0x81 } else { 0x82 };
-        let payload = message.as_bytes();
-        let Some(mut deflater) = self.deflater.take() else { return self.put(first, payload) };
-        let written = match deflater.whole(payload, message.may_be_compressed()) {
-            Some(made) => self.put(first | COMPRESSED, made),
-            None => self.put(first, payload),
-        };
-        self.deflater = Some(deflater);
-        written
+        let (payload, wanted) = (message.as_bytes(), message.may_be_compressed());
+        self.put_deflated(first, payload, |deflater| deflater.whole(payload, wanted))
     }
 
     /// Queues a piece of a message (RFC 6455, section 5.4).
@@ -220,9 +214,22 @@ impl<T: Raw> Socket<T> {
             Position::Middle => 0x00,
             Position::Last => 0x80,
         };
-        let payload = &fragment.payload;
+        let Fragment { position, payload } = fragment;
+        let wanted = payload.may_be_compressed();
+        self.put_deflated(first, payload, |deflater| deflater.piece(*position, payload, wanted))
+    }
+
+    /// Queues a frame of a message: compressed, if that was agreed on and `deflate` makes something of the payload.
+    fn put_deflated(
+        &mut self,
+        first: u8,
+        payload: &[u8],
+        deflate: impl FnOnce(&mut Deflater) -> Option<&[u8]>,
+    ) -> Result<(), Fault> {
+        // It is taken out because its output is put into the rest.
         let Some(mut deflater) = self.deflater.take() else { return self.put(first, payload) };
-        let written = match deflater.piece(fragment.position, payload, payload.may_be_compressed()) {
+        let written = match deflate(&mut deflater) {
+            // Only the first frame of a message has the bit.
             Some(made) if first & 0x0F != 0 => self.put(first | COMPRESSED, made),
             Some(made) => self.put(first, made),
             None => self.put(first, payload),

@@ -4,14 +4,14 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 use crate::compression::Compression;
 use crate::stats::Compressed;
-use crate::transport::deflate::TAIL;
 
 /// Inflates the messages of one connection, piece by piece.
 pub(crate) struct Inflater {
     /// Made for the first compressed message.
     state: Option<Box<Decompress>>,
     forgets: bool,
-    most: u64,
+    /// How long a message may become.
+    pub(crate) most: u64,
     /// How long the present message is so far.
     size: u64,
     /// Whether a block begins here without what was left out: nothing of the message has come, or its last block has ended.
@@ -20,8 +20,9 @@ pub(crate) struct Inflater {
     pub(crate) counts: Compressed,
 }
 
-/// A stored block of no bytes. It changes nothing where a block may begin. In the middle of one, it makes something.
-const EMPTY_BLOCK: [u8; 5] = [0, 0, 0, 0xFF, 0xFF];
+/// What was left out at the end of a message, and a stored block of no bytes. That changes nothing where a block may begin;
+/// in the middle of one, it makes something.
+const END: [u8; 9] = [0, 0, 0xFF, 0xFF, 0, 0, 0, 0xFF, 0xFF];
 
 /// Why a message can't be inflated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +80,7 @@ impl Inflater {
             return Ok(());
         }
         let counts = self.counts;
-        let mut rest = &[TAIL.as_slice(), &EMPTY_BLOCK].concat()[..];
+        let mut rest = &END[..];
         while !rest.is_empty() {
             let (taken, made) = self.inflate(rest, scratch)?;
             if made > 0 {
@@ -95,7 +96,7 @@ impl Inflater {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::deflate::Deflater;
+    use crate::transport::deflate::{Deflater, TAIL};
 
     fn inflater(agreed: &Compression) -> Inflater {
         Inflater::new(agreed, 1 << 20)

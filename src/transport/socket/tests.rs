@@ -300,3 +300,21 @@ fn a_rest_loses_nothing_that_was_not_read() {
     let Ok(Some(Incoming::Message(message))) = socket.read() else { panic!("the second message is gone") };
     assert_eq!(message.as_text(), Some("B"));
 }
+
+#[test]
+fn a_violation_before_more_than_fits_the_buffer_is_one_on_a_line_with_compression_too() {
+    let fake = Fake::with_room(1000);
+    let agreed = Compression::default();
+    let mut socket = Socket::new(Link::Plain(Wire::new(fake.clone())), Vec::new(), &config(), Some(&agreed));
+    // A part of the header waits when a whole buffer follows.
+    fake.feed([0xA1]);
+    assert!(matches!(socket.read(), Ok(None)));
+    fake.feed([5; READ_BUFFER_AT_REST]);
+    socket.wire_mut().edge();
+    match socket.read() {
+        Err(Fault::Violation { code: 1002, reason }) => {
+            assert!(reason.contains("a reserved bit"), "{reason}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
