@@ -50,8 +50,9 @@ pub struct Compression {
     pub server_no_context_takeover: bool,
     /// A message with fewer bytes goes out as it is. Default `None`: 32 with takeover, and 1,024 without. So does a message
     /// that would not become shorter. With takeover, a message may become up to 16 bytes longer, so that later ones have
-    /// something to refer to: by 256 bytes in all, and a sixteenth of what was saved. A message that goes out in fragments
-    /// (each of more than 64 KiB does) is judged by its first one.
+    /// something to refer to: in all by 256 bytes, and by one for each 256 that are compressed. A message that goes out in
+    /// fragments (each of more than 64 KiB does) is judged by its first one, here as well: a
+    /// [`fragment`](field@crate::ConnectionConfig::fragment) with fewer bytes turns compression off for them.
     pub threshold: Option<usize>,
 }
 

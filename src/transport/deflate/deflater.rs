@@ -8,10 +8,10 @@ use crate::stats::Compressed;
 use crate::transport::deflate::TAIL;
 
 /// With takeover, a message is compressed although it grows by a few bytes, so that later ones have it to refer to: short
-/// messages do not shrink without others before them. In all, they may grow by as much and by a part of what was saved.
+/// messages do not shrink without others before them. In all, they may grow by as much, and by a part of all payloads.
 const MOST_GROWTH: usize = 16;
 const GROWTH: u64 = 256;
-const SAVED_PER_GROWTH: u64 = 16;
+const PAYLOAD_PER_GROWTH: u64 = 256;
 
 /// The least room for another call of the coder.
 const ROOM: usize = 256;
@@ -82,8 +82,7 @@ impl Deflater {
         if let Some(state) = self.state.as_mut().filter(|_| self.forgets) {
             state.reset();
         }
-        let saved = self.counts.before.saturating_sub(self.counts.after);
-        let may_grow = !self.forgets && self.grown < GROWTH + saved / SAVED_PER_GROWTH;
+        let may_grow = !self.forgets && self.grown < GROWTH + self.counts.before / PAYLOAD_PER_GROWTH;
         let growth = if may_grow { MOST_GROWTH } else { 0 };
         let pays = self.deflate(payload) && self.length < payload.len() + TAIL.len() + growth;
         if pays {
@@ -158,6 +157,28 @@ mod tests {
         assert_eq!(Deflater::new(&alone).whole(&[b'a'; 1023], true), None);
         assert!(Deflater::new(&alone).whole(&[b'a'; 1024], true).is_some());
         assert!(Deflater::new(&alone.threshold(40)).whole(&[b'a'; 40], true).is_some());
+    }
+
+    #[test]
+    fn noise_does_not_make_messages_longer_for_ever_nor_keeps_the_others_from_getting_shorter() {
+        let mut random = fastrand::Rng::with_seed(5);
+        let mut noise = |size| std::iter::repeat_with(|| random.u8(..)).take(size).collect::<Vec<u8>>();
+        let mut deflater = Deflater::new(&Compression::default());
+        for _ in 0..1_000 {
+            deflater.whole(&noise(100), true);
+        }
+        let Compressed { before, after } = deflater.counts;
+        let most = before + GROWTH + before / PAYLOAD_PER_GROWTH + MOST_GROWTH as u64;
+        assert!(before > 0 && after <= most, "{before} became {after}");
+        let mut deflater = Deflater::new(&Compression::default());
+        let (mut json, mut made) = (0, 0);
+        for n in 0..200 {
+            deflater.whole(&noise(5_000), true);
+            let message = format!(r#"{{"sensor":"vib-{}","rms":{n}.25,"unit":"mm/s","ok":true}}"#, n % 4);
+            json += message.len();
+            made += deflater.whole(message.as_bytes(), true).map_or(message.len(), <[u8]>::len);
+        }
+        assert!(made * 2 < json, "{json} became {made}");
     }
 
     #[test]
