@@ -4,12 +4,14 @@
 mod common;
 #[path = "common/deflate.rs"]
 mod deflate;
+#[path = "common/proc.rs"]
+mod proc;
 
-use std::fs;
 use std::io::Write;
 
 use common::{LONG, Server, config, wait_for};
 use deflate::Peer;
+use proc::Peak;
 use tautline::{Client, Compression, DisconnectReason, Error, Event};
 
 /// The largest message that is allowed.
@@ -17,13 +19,6 @@ const LIMIT: usize = 8 << 20;
 
 /// What may be taken besides.
 const SLACK: usize = 1 << 20;
-
-/// A number of bytes from `/proc/self/status`.
-fn status(name: &str) -> usize {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-    line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
-}
 
 #[test]
 fn a_bomb_takes_no_more_memory_than_the_largest_message() {
@@ -46,15 +41,13 @@ fn a_bomb_takes_no_more_memory_than_the_largest_message() {
     let config = config(&server.url()).compression(Compression::default()).max_message_size(LIMIT);
     let client = Client::connect(config).unwrap();
     client.recv_timeout(LONG).unwrap();
-    // Makes the peak what it is now.
-    fs::write("/proc/self/clear_refs", "5").unwrap();
-    let before = status("VmRSS");
+    let peak = Peak::new();
     go.send(()).unwrap();
     let error = wait_for(&client, |event| match event {
         Event::Disconnected { reason: DisconnectReason::Lost(error), .. } => Some(error),
         _ => None,
     });
-    let peak = status("VmHWM").saturating_sub(before);
+    let peak = peak.bytes();
     assert!(matches!(error, Error::Protocol { code: 1009, .. }), "{error}");
     assert!(peak <= LIMIT + SLACK, "{peak} bytes at the peak");
 }

@@ -4,12 +4,14 @@
 mod common;
 #[path = "common/heap.rs"]
 mod heap;
+#[path = "common/proc.rs"]
+mod proc;
 
-use std::fs;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
 use common::{LONG, Server, eventually, good_answer, read_frame, read_head};
+use proc::Peak;
 use tautline::{Client, ConnectionConfig};
 
 const SIZE: usize = 64 << 20;
@@ -17,25 +19,16 @@ const SIZE: usize = 64 << 20;
 /// What may be allocated for other things after a message.
 const SLACK: usize = 512 << 10;
 
-/// A number of bytes from `/proc/self/status`.
-fn status(name: &str) -> usize {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-    line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
-}
-
 /// How much memory `work` takes at its most. What it allocated is to be freed, soon.
 ///
 /// The peak is the system's word: of what is allocated, not all need be there. What was freed is not: the C library keeps
 /// up to 64 MiB of that resident, as much as the sizes suggest that it has freed before, and these depend on how fast each
 /// side reads.
 fn memory(work: impl FnOnce()) -> usize {
-    // Makes the peak what it is now.
-    fs::write("/proc/self/clear_refs", "5").unwrap();
-    let before = status("VmRSS");
+    let peak = Peak::new();
     let allocated = heap::live();
     work();
-    let peak = status("VmHWM").saturating_sub(before);
+    let peak = peak.bytes();
     eventually("the memory back", || heap::live() <= allocated + SLACK);
     peak
 }

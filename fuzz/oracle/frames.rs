@@ -2,7 +2,7 @@
 
 use super::input::{Input, cut};
 
-use super::codec::Codec;
+use super::peer::codec;
 use crate::compression::Compression;
 use crate::config::ConnectionConfig;
 use crate::error::{CloseFrame, Fault};
@@ -38,7 +38,7 @@ pub(super) fn run(data: &[u8]) {
         // A message that grows the buffers, somewhere in the middle.
         let large = vec![b'L'; 70_000];
         let message = match &agreed {
-            Some(agreed) => frame(0xC2, &Codec::new(agreed).deflate(&large, true, true)),
+            Some(agreed) => frame(0xC2, &codec(agreed).deflate(&large, true, true)),
             None => frame(0x82, &large),
         };
         bytes.splice(behind..behind, message);

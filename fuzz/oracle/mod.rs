@@ -3,6 +3,7 @@
 
 mod answer;
 mod check;
+#[path = "../../tests/common/codec.rs"]
 mod codec;
 mod frames;
 mod input;

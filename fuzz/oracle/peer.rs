@@ -34,6 +34,11 @@ pub(super) struct Peer {
     open: bool,
 }
 
+/// What codes a connection with this compression.
+pub(super) fn codec(agreed: &Compression) -> Codec {
+    Codec::new((agreed.client_no_context_takeover, agreed.server_no_context_takeover))
+}
+
 /// What a client has sent.
 #[derive(Debug)]
 pub(super) enum Said {
@@ -46,7 +51,7 @@ impl Peer {
         Self {
             connection,
             compressed: false,
-            codec: agreed.map(Codec::new),
+            codec: agreed.map(codec),
             buffer: Vec::new(),
             partial: None,
             pings: Vec::new(),
@@ -89,7 +94,7 @@ impl Peer {
             payload.extend(head.payload(&self.buffer));
         }
         if let Some(codec) = self.codec.as_mut().filter(|_| self.compressed) {
-            payload = codec.inflate(&payload, false);
+            payload = codec.inflate(payload, false);
             self.compressed = false;
             (self.partial, self.buffer) = (None, Vec::new());
         }
@@ -129,7 +134,7 @@ impl Peer {
                 message.extend(payload);
                 if fin {
                     if let Some(codec) = self.codec.as_mut().filter(|_| self.compressed) {
-                        message = codec.inflate(&message, true);
+                        message = codec.inflate(message, true);
                     }
                     assert!(!self.compressed || self.codec.is_some(), "nothing was agreed on");
                     self.newest = label(&message).unwrap_or(self.newest);

@@ -5,21 +5,19 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
+#[path = "codec.rs"]
+mod codec;
+
+use codec::Codec;
 
 use crate::common::{frame, good_answer, read_head};
-
-const TAIL: [u8; 4] = [0, 0, 0xFF, 0xFF];
 
 /// The server's side of a connection.
 pub struct Peer<S = TcpStream> {
     pub stream: S,
     /// The head of the request.
     pub request: String,
-    inflate: Decompress,
-    deflate: Compress,
-    /// Whether each message stands alone: of the client's, and of the server's.
-    forgets: (bool, bool),
+    codec: Codec,
 }
 
 /// A message or a control frame of the client's.
@@ -49,13 +47,7 @@ impl<S: Read + Write> Peer<S> {
         // Whoever is gone by now ends the reading, too.
         let _ = stream.write_all(good_answer(&request, &more).as_bytes());
         let forgets = |side: &str| extensions.contains(&format!("{side}_no_context_takeover"));
-        Some(Self {
-            stream,
-            request,
-            inflate: Decompress::new(false),
-            deflate: Compress::new(Compression::new(6), false),
-            forgets: (forgets("client"), forgets("server")),
-        })
+        Some(Self { stream, request, codec: Codec::new((forgets("client"), forgets("server"))) })
     }
 
     /// The next message or control frame, whatever stands between the fragments. `None` at the end of the stream.
@@ -113,45 +105,13 @@ impl<S: Read + Write> Peer<S> {
     }
 
     /// What a compressed message is.
-    pub fn inflated(&mut self, mut payload: Vec<u8>) -> Vec<u8> {
-        if self.forgets.0 {
-            self.inflate.reset(false);
-        }
-        payload.extend(TAIL);
-        let (mut whole, mut chunk) = (Vec::new(), vec![0; 64 << 10]);
-        let mut rest = &payload[..];
-        loop {
-            let (read, written) = (self.inflate.total_in(), self.inflate.total_out());
-            self.inflate.decompress(rest, &mut chunk, FlushDecompress::Sync).unwrap();
-            rest = &rest[usize::try_from(self.inflate.total_in() - read).unwrap()..];
-            let made = usize::try_from(self.inflate.total_out() - written).unwrap();
-            whole.extend(&chunk[..made]);
-            if rest.is_empty() && made < chunk.len() {
-                return whole;
-            }
-        }
+    pub fn inflated(&mut self, payload: Vec<u8>) -> Vec<u8> {
+        self.codec.inflate(payload, true)
     }
 
     /// The payload of a compressed message.
     pub fn deflated(&mut self, payload: &[u8]) -> Vec<u8> {
-        if self.forgets.1 {
-            self.deflate.reset();
-        }
-        if payload.is_empty() {
-            return vec![0];
-        }
-        let (mut made, mut chunk) = (Vec::new(), vec![0; 64 << 10]);
-        let mut rest = payload;
-        loop {
-            let (read, written) = (self.deflate.total_in(), self.deflate.total_out());
-            self.deflate.compress(rest, &mut chunk, FlushCompress::Sync).unwrap();
-            rest = &rest[usize::try_from(self.deflate.total_in() - read).unwrap()..];
-            let length = usize::try_from(self.deflate.total_out() - written).unwrap();
-            made.extend(&chunk[..length]);
-            if rest.is_empty() && length < chunk.len() {
-                return made.strip_suffix(&TAIL).unwrap().to_vec();
-            }
-        }
+        self.codec.deflate(payload, true, true)
     }
 
     /// Sends a compressed message, in fragments of this size, with an empty ping between them.

@@ -64,3 +64,27 @@ pub fn resident_kib() -> u64 {
 fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
+
+/// How much memory the process takes at its most, from a moment on.
+pub struct Peak {
+    before: usize,
+}
+
+impl Peak {
+    pub fn new() -> Self {
+        // Makes the peak what it is now.
+        fs::write("/proc/self/clear_refs", "5").unwrap();
+        Self { before: status("VmRSS:") }
+    }
+
+    /// By how many bytes the peak is above what there was then.
+    pub fn bytes(&self) -> usize {
+        status("VmHWM:").saturating_sub(self.before)
+    }
+}
+
+/// A number of bytes from `/proc/self/status`.
+fn status(name: &str) -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    field(&status, name).and_then(|value| value.trim_end_matches(" kB").parse::<usize>().ok()).unwrap() << 10
+}
