@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use common::server::{Server, serve_if_asked};
 use common::table::{Table, Target, kibibytes, plain};
 use common::{LONG, bare, echo, process, received, to_float};
-use tautline::{Client, ConnectionConfig, ConnectionState, ReconnectConfig};
+use tautline::{Client, Compression, ConnectionConfig, ConnectionState, ReconnectConfig};
 use tungstenite::Message;
 
 const ROUNDS: usize = 12;
@@ -32,8 +32,15 @@ const CLIENTS: usize = 500;
 
 fn main() {
     serve_if_asked();
-    if let Some(url) = std::env::args().skip_while(|arg| arg != "--idle").nth(1) {
-        println!("{}", idle_clients(&url));
+    let url_behind = |option: &str| std::env::args().skip_while(|arg| arg != option).nth(1);
+    if let Some(url) = url_behind("--idle") {
+        println!("{}", idle_clients(&ConnectionConfig::new(url)));
+        return;
+    }
+    if let Some(url) = url_behind("--idle-compressing") {
+        // No message is compressed: the server does not inflate.
+        let compression = Compression::default().threshold(usize::MAX);
+        println!("{}", idle_clients(&ConnectionConfig::new(url).compression(compression)));
         return;
     }
     let mut table = Table::new("costs");
@@ -207,21 +214,25 @@ fn watch(table: &mut Table, state: &str) {
 
 /// Runs in a process that has done nothing else, and may open as many files as it needs.
 fn memory(table: &mut Table, server: &Server) {
-    let program = std::env::current_exe().unwrap();
-    let script = r#"ulimit -n "$(ulimit -H -n)"; exec "$0" --idle "$1""#;
-    let output =
-        Command::new("sh").arg("-c").arg(script).arg(program).arg(server.url(false, "echo")).output();
-    let output = String::from_utf8(output.unwrap().stdout).unwrap();
-    let (opened, used) = output.trim().split_once(' ').unwrap();
-    let target = Some(Target::AtMost(37.0 * 1024.0));
-    table.own("memory of an idle client of 500", opened.parse().unwrap(), kibibytes, target);
-    table.own("memory of an idle client of 500, after a round trip", used.parse().unwrap(), kibibytes, None);
+    for (option, kind, most) in [("--idle", "", 37.0), ("--idle-compressing", ", which may compress", 40.0)] {
+        let program = std::env::current_exe().unwrap();
+        let script = r#"ulimit -n "$(ulimit -H -n)"; exec "$0" "$1" "$2""#;
+        let url = server.url(false, "echo");
+        let output = Command::new("sh").arg("-c").arg(script).arg(program).arg(option).arg(url).output();
+        let output = String::from_utf8(output.unwrap().stdout).unwrap();
+        let (opened, used) = output.trim().split_once(' ').unwrap();
+        let target = Some(Target::AtMost(most * 1024.0));
+        let figure = format!("memory of an idle client of 500{kind}");
+        table.own(&figure, opened.parse().unwrap(), kibibytes, target);
+        let figure = format!("{figure}, after a round trip");
+        table.own(&figure, used.parse().unwrap(), kibibytes, None);
+    }
 }
 
 /// How many bytes each of many idle clients keeps resident, before and after its first message.
-fn idle_clients(url: &str) -> String {
+fn idle_clients(config: &ConnectionConfig) -> String {
     // What only the first client allocates, for all, is not counted.
-    let first = Client::connect(url).unwrap();
+    let first = Client::connect(config.clone()).unwrap();
     echo(&first, &[7; 64]);
     let before = process::resident().unwrap();
     let each = || {
@@ -229,7 +240,7 @@ fn idle_clients(url: &str) -> String {
         let bytes = process::resident().unwrap().saturating_sub(before);
         to_float(usize::try_from(bytes).unwrap()) / to_float(CLIENTS)
     };
-    let clients: Vec<_> = (0..CLIENTS).map(|_| Client::connect(url).unwrap()).collect();
+    let clients: Vec<_> = (0..CLIENTS).map(|_| Client::connect(config.clone()).unwrap()).collect();
     let opened = each();
     for client in &clients {
         echo(client, &[7; 64]);
