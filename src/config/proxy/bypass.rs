@@ -6,11 +6,7 @@ use crate::endpoint::Endpoint;
 
 /// The entries of a list such as `NO_PROXY`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Bypass {
-    entries: Vec<Entry>,
-    /// Which entries may mean something else than they match, and how to write that.
-    doubts: Vec<String>,
-}
+pub(super) struct Bypass(Vec<Entry>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
@@ -35,30 +31,32 @@ type Address = (IpAddr, Option<Box<str>>);
 impl Bypass {
     /// The error says which entry is wrong, and how. It repeats none: one may hold a password by mistake.
     pub(super) fn parse(list: &str) -> Result<Self, String> {
-        let mut bypass = Self::default();
         let entries = list.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty());
-        for (at, entry) in entries.enumerate() {
-            let says = |what: &str| format!("its entry number {} {what}", at + 1);
-            let entry = Entry::parse(without_scheme(entry)).map_err(|why| says(&why))?;
-            bypass.doubts.extend(entry.doubt.map(says));
-            bypass.entries.push(entry);
-        }
-        Ok(bypass)
+        let parsed = entries
+            .enumerate()
+            .map(|(at, entry)| Entry::parse(without_scheme(entry)).map_err(|why| numbered(at, &why)));
+        parsed.collect::<Result<_, _>>().map(Self)
     }
 
-    /// What the log should say about entries that may mean something else than they match.
-    pub(super) fn doubts(&self) -> &[String] {
-        &self.doubts
+    /// Which entries may mean something else than they match, for the log, and how to write that.
+    pub(super) fn doubts(&self) -> impl Iterator<Item = String> {
+        let entries = self.0.iter().enumerate();
+        entries.filter_map(|(at, entry)| entry.doubt.map(|doubt| numbered(at, doubt)))
     }
 
     pub(super) fn has(&self, endpoint: &Endpoint) -> bool {
         let name = endpoint.tls_name().to_ascii_lowercase();
         let address = name.parse::<IpAddr>().ok().map(|address| address.to_canonical());
         let address = address.map(|address| (address, endpoint.zone.clone()));
-        self.entries.iter().any(|entry| {
+        self.0.iter().any(|entry| {
             entry.port.is_none_or(|port| port == endpoint.port) && entry.hosts.have(&name, address.as_ref())
         })
     }
+}
+
+/// No entry is repeated: see [`Bypass::parse`].
+fn numbered(at: usize, what: &str) -> String {
+    format!("its entry number {} {what}", at + 1)
 }
 
 const PORT_OR_NOT: &str = "is taken for an IPv6 address without a port; if its last part is a port, write brackets, such as [fd00::1]:80";
@@ -282,12 +280,13 @@ mod tests {
             ("b 10", "its entry number 2 ends in a number"),
         ] {
             let bypass = Bypass::parse(list).expect(list);
-            let [doubt] = bypass.doubts() else { panic!("{list}: {:?}", bypass.doubts()) };
+            let doubts: Vec<_> = bypass.doubts().collect();
+            let [doubt] = &doubts[..] else { panic!("{list}: {doubts:?}") };
             assert!(doubt.contains(says), "{list}: {doubt}");
         }
         let clear =
             "::1 fd00::1 fe80::a:b [::1:80] [::1]:80 1:2:3:4:5:6:7:80 127.0.0.1 127.0.0.1. h2 10.0.0.0/8 *";
-        assert_eq!(Bypass::parse(clear).unwrap().doubts(), [""; 0]);
+        assert_eq!(Bypass::parse(clear).unwrap().doubts().next(), None);
     }
 
     #[test]

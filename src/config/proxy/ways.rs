@@ -79,7 +79,7 @@ impl Ways {
     pub(crate) fn doubts(&self) -> impl Iterator<Item = String> {
         self.past.iter().flat_map(|(variable, bypass)| {
             let list = variable.as_deref().unwrap_or("no_proxy");
-            bypass.doubts().iter().map(move |doubt| format!("In {list}, {doubt}"))
+            bypass.doubts().map(move |doubt| format!("In {list}, {doubt}"))
         })
     }
 
