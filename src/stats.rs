@@ -37,7 +37,8 @@ pub struct Stats {
     pub bytes_read: u64,
     /// The payloads of the messages that were sent compressed. A message that goes out as it is does not count.
     pub compressed_written: Compressed,
-    /// The payloads of the messages that were received compressed.
+    /// The payloads of the messages that were received compressed. One that is given up halfway, because it is broken or too
+    /// long, counts as far as it was read.
     pub compressed_read: Compressed,
     /// Heartbeats sent, with the pings that ask for a confirmation.
     pub heartbeats: u64,

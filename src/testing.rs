@@ -18,7 +18,8 @@
 //! what to do instead.
 //!
 //! An application that does not take its messages is one call: [`stop_taking`](Line::stop_taking). The kit does not simulate
-//! TLS, HTTP, a slow network, or threads. For those there is the [`LoopbackServer`].
+//! TLS, HTTP, a slow network, or threads. For those there is the [`LoopbackServer`]. Neither server of the kit agrees on
+//! compression.
 //!
 //! # A whole test
 //!

@@ -31,6 +31,7 @@ pub(crate) const OPTIONS: &[(&str, &str, &str)] = &[
     ("network.family", "leave out -4 and -6", "leave out -4 and -6"),
     ("network.local_address", "--bind ADDRESS", "--bind ADDRESS"),
     ("compression.level", "--compress=LEVEL", ""),
+    ("permessage-deflate", "leave out --compress", ""),
     ("heartbeat.", "--heartbeat SECONDS", ""),
 ];
 

@@ -144,7 +144,8 @@ impl JsonSession {
         self
     }
 
-    /// Sets the test for the message that accepts the login.
+    /// Sets the test for the message that accepts the login. It is applied after that as well: a message that passes it again
+    /// is not delivered.
     pub fn accepted(mut self, test: impl FnMut(&Value) -> bool + Send + 'static) -> Self {
         self.accepted = Some(Box::new(test));
         self

@@ -37,7 +37,8 @@ use crate::message::Message;
 /// # Secrets
 /// What a protocol sends may be secret, and servers repeat what they refuse. A protocol that logs in passes its secrets
 /// to [`Context::secret`], so that they are not printed or logged. The client hides the secrets of the upgrade request
-/// by itself, including those set in [`prepare`](Self::prepare).
+/// by itself, including those set in [`prepare`](Self::prepare). On a line with compression, the length of a message tells of
+/// what is in it and in those before it: send a login with [`Message::compress(false)`](Message::compress).
 ///
 /// # Blocking calls
 /// In a hook, calls that would block fail with [`Error::WouldDeadlock`]. These calls are allowed: each whose page says that
@@ -75,7 +76,7 @@ use crate::message::Message;
 ///         match message.as_text() {
 ///             Some("hello") if !cx.is_ready() => {
 ///                 cx.secret(&self.0);
-///                 cx.send(self.0.as_str());
+///                 cx.send(Message::from(self.0.as_str()).compress(false));
 ///             }
 ///             Some("welcome") if !cx.is_ready() => cx.ready(),
 ///             Some("wrong") if !cx.is_ready() => return Err(Error::login_refused("wrong password")),

@@ -136,6 +136,18 @@ fn compressed_lines_are_counted_and_what_was_agreed_on_is_said() {
 }
 
 #[test]
+fn a_server_whose_answer_to_the_offer_does_not_fit_names_the_option() {
+    let server = Server::start(|_, mut stream| {
+        let head = read_head(&mut stream);
+        let terms = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=10\r\n";
+        let _ = stream.write_all(good_answer(&head, terms).as_bytes());
+    });
+    let (code, _, err) = run(&["-q", "--compress"], &server.url(), "");
+    assert!(code == 1 && err.contains("client_max_window_bits=10"), "{err}");
+    assert!(err.ends_with("\nwith wscat: leave out --compress\n"), "{err}");
+}
+
+#[test]
 fn heartbeats_go_out_as_they_were_ordered() {
     let (seen_in, seen) = unbounded();
     let server = Server::start(move |_, stream| {
