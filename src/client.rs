@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
 pub use crate::client::builder::Builder;
+pub use crate::client::ending::Ending;
 pub use crate::client::messages::{Messages, TryMessages};
 pub use crate::client::options::SendOptions;
 pub(crate) use crate::client::options::offer;
@@ -53,6 +54,8 @@ use crate::stats::Stats;
 /// [`close`](Self::close), [`terminate`](Self::terminate), a drop, and a failed `connect` return once the I/O thread
 /// has ended. From then on no callback runs, and all callbacks have been dropped. This holds for each caller when
 /// several threads end the client at once.
+///
+/// [`shutdown`](Self::shutdown) does the same by a deadline of the caller's, and says whether any thread of the client still runs.
 ///
 /// A callback, or a [`Stream`](crate::Stream) of the application's, that does not return makes these calls at most one
 /// second longer than their bound. After that second the thread is left behind:
@@ -120,7 +123,7 @@ struct LineHandle {
     /// How long an accepted message may wait.
     max_age: Option<Duration>,
     close_timeout: Duration,
-    thread: ThreadHandle,
+    thread: Arc<ThreadHandle>,
 }
 
 impl Client {

@@ -45,7 +45,7 @@ pub(crate) struct Dialler {
 
 struct DialThread {
     shared: Arc<Shared>,
-    handle: ThreadHandle,
+    handle: Arc<ThreadHandle>,
 }
 
 struct Shared {
@@ -132,7 +132,7 @@ impl Dialler {
             results: self.results.clone(),
             gate: Arc::clone(&self.gate),
         });
-        let handle = shared::Thread::Dial.spawn(stack, move || thread.run())?;
+        let handle = self.calls.threads.spawn(shared::Thread::Dial, stack, move || thread.run())?;
         Ok(DialThread { shared, handle })
     }
 

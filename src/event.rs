@@ -139,6 +139,19 @@ pub struct Undelivered {
     pub unfinished: bool,
 }
 
+/// How far [`Client::shutdown`](crate::Client::shutdown) has come.
+#[derive(Clone, Debug)]
+#[must_use = "it says whether the client has ended"]
+pub enum Shutdown {
+    /// No thread of the client runs any more. All callbacks and the protocol were dropped, and if this was the last client of
+    /// the process, the timer has ended, too. This is what could not be delivered.
+    Gone(Undelivered),
+    /// The threads that have not ended, each with the call that it is inside of, such as
+    /// `tautline-dial: looking up gateway.example`. From now on no code of the application is called, but what the threads hold
+    /// is dropped. The client ends when the call has returned.
+    StillRunning(Box<str>),
+}
+
 impl Event {
     /// Returns the message, if this event is one.
     pub fn into_message(self) -> Option<Message> {

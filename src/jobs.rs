@@ -27,7 +27,7 @@ pub(crate) struct Jobs {
     /// The thread registers a job here under the lock of `shared`.
     calls: Arc<Calls>,
     shared: Arc<Mutex<State>>,
-    thread: Option<ThreadHandle>,
+    thread: Option<Arc<ThreadHandle>>,
 }
 
 #[derive(Default)]
@@ -64,10 +64,10 @@ impl Jobs {
         }
     }
 
-    fn spawn(&self, stack: usize) -> io::Result<ThreadHandle> {
+    fn spawn(&self, stack: usize) -> io::Result<Arc<ThreadHandle>> {
         let (shared, results) = (Arc::clone(&self.shared), self.results.clone());
         let (gate, calls) = (Arc::clone(&self.gate), Arc::clone(&self.calls));
-        Thread::Work.spawn(stack, move || run(&shared, &results, &gate, &calls))
+        self.calls.threads.spawn(Thread::Work, stack, move || run(&shared, &results, &gate, &calls))
     }
 
     /// A connection is gone: its jobs that were not begun are dropped.
@@ -88,7 +88,7 @@ impl Jobs {
     /// The client is closed. Returns what the thread is still inside of, if anything.
     pub(crate) fn end(&mut self) -> Option<Box<str>> {
         self.drop_pieces(|_| true);
-        self.calls.keeps(Thread::Work, &self.thread.take()?)
+        self.calls.keeps(Thread::Work, self.thread.take()?.as_ref())
     }
 }
 

@@ -145,7 +145,7 @@ pub use crossbeam_channel::Receiver;
 pub use native_tls;
 pub use serde_json::Value;
 
-pub use client::{Answers, Builder, Client, LineStatus, Messages, SendOptions, TryMessages};
+pub use client::{Answers, Builder, Client, Ending, LineStatus, Messages, SendOptions, TryMessages};
 pub use compression::Compression;
 pub use config::{
     AddressFamily, Beat, Certificate, Confirmation, ConnectionConfig, Delivery, HeartbeatConfig, Identity,
@@ -156,7 +156,7 @@ pub use error::{
     AddressErrors, Cause, CloseFrame, Error, Phase, ProxyError, ProxyErrorKind, Rejection, SendError,
     SendErrorKind, TlsErrorKind,
 };
-pub use event::{CloseReason, DisconnectReason, Event, Ticket, Tickets, Undelivered};
+pub use event::{CloseReason, DisconnectReason, Event, Shutdown, Ticket, Tickets, Undelivered};
 pub use handshake::{Handshake, ResponseHeaders, Timings};
 pub use message::{Binary, Message, Text};
 pub use protocol::{

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use common::{LONG, MS, Nobody, Server, accept, accept_raw, listen, read_frame};
 use tautline::ConnectionState::{Closing, Connected, Connecting, Disconnected};
 use tautline::{
-    Client, CloseReason, ConnectionConfig, ConnectionState, Context, Error, Event, Handshake,
-    HeartbeatConfig, Protocol, Proxy, ReconnectConfig,
+    Client, CloseReason, ConnectionConfig, ConnectionState, Context, Ending, Error, Event, Handshake,
+    HeartbeatConfig, Protocol, Proxy, ReconnectConfig, Shutdown,
 };
 
 fn silent(mut stream: TcpStream) {
@@ -243,6 +243,70 @@ fn a_thread_inside_a_look_up_is_named_and_left_behind() {
     let left = client.terminate();
     assert_eq!(left.still_inside.as_deref(), Some("tautline-dial: looking up gateway.invalid"));
     drop(release);
+}
+
+#[test]
+fn a_shutdown_waits_for_a_thread_that_an_end_has_left_behind() {
+    let (inside_in, inside) = crossbeam_channel::bounded(1);
+    let (release, held) = crossbeam_channel::bounded::<()>(0);
+    let client = Client::builder("ws://gateway.invalid")
+        .resolver(move |_, _| {
+            inside_in.send(()).unwrap();
+            let _ = held.recv();
+            Err(std::io::Error::other("released"))
+        })
+        .start()
+        .unwrap();
+    client.send("unsent").unwrap();
+    inside.recv_timeout(LONG).unwrap();
+    assert!(client.terminate().still_inside.is_some());
+    let running = client.shutdown(Ending::Close, Duration::ZERO);
+    let Shutdown::StillRunning(threads) = running else { panic!("{running:?}") };
+    assert_eq!(&*threads, "tautline-dial: looking up gateway.invalid");
+    drop(release);
+    let first = client.shutdown(Ending::Terminate, LONG);
+    for gone in [first, client.shutdown(Ending::Close, Duration::ZERO)] {
+        let Shutdown::Gone(left) = gone else { panic!("{gone:?}") };
+        assert_eq!((left.never_written.len(), left.still_inside), (1, None));
+    }
+}
+
+#[test]
+fn a_shutdown_by_a_callback_starts_the_end_and_says_who_is_running() {
+    let server = Server::echo();
+    let (said_in, said) = crossbeam_channel::unbounded();
+    let (client_in, its_client) = crossbeam_channel::bounded::<Client>(1);
+    let client = Client::builder(server.url())
+        .on_event_ready(move || {
+            if let Ok(client) = its_client.try_recv() {
+                said_in.send(client.shutdown(Ending::Terminate, LONG)).unwrap();
+            }
+        })
+        .connect()
+        .unwrap();
+    client_in.send(client.clone()).unwrap();
+    client.send("hello").unwrap();
+    let running = said.recv_timeout(LONG).unwrap();
+    let Shutdown::StillRunning(threads) = running else { panic!("{running:?}") };
+    assert_eq!(&*threads, "tautline-io: the caller of shutdown");
+    assert!(matches!(client.shutdown(Ending::Terminate, LONG), Shutdown::Gone(_)));
+}
+
+#[test]
+fn a_shutdown_closes_the_line_within_its_time_also_with_a_server_that_does_not_answer() {
+    let (closed_in, closed) = crossbeam_channel::unbounded();
+    let server = Server::start(move |_, stream| {
+        let mut stream = accept_raw(stream);
+        while let Some((opcode, payload)) = common::read_frame(&mut stream) {
+            closed_in.send((opcode, payload)).unwrap();
+        }
+    });
+    let hour = Duration::from_secs(3600);
+    let client = Client::connect(ConnectionConfig::new(server.url()).close_timeout(hour)).unwrap();
+    client.send("last words").unwrap();
+    let gone = client.shutdown(Ending::Close, Duration::from_secs(1));
+    assert!(matches!(gone, Shutdown::Gone(_)), "{gone:?}");
+    assert_eq!(closed.recv_timeout(LONG).unwrap().1, b"last words");
 }
 
 #[test]

@@ -13,8 +13,8 @@ use std::time::Duration;
 use common::{LONG, MS, Nobody, Server, accept_raw, eventually, frame, quick, read_frame};
 use crossbeam_channel::{Receiver, Sender};
 use tautline::{
-    Attempt, Beat, Builder, Client, ConnectionConfig, ConnectionState, Context, Error, Handshake,
-    HeartbeatConfig, Loss, Message, Outgoing, Protocol, ReconnectConfig, RequestId, Retry, Stream,
+    Attempt, Beat, Builder, Client, ConnectionConfig, ConnectionState, Context, Ending, Error, Handshake,
+    HeartbeatConfig, Loss, Message, Outgoing, Protocol, ReconnectConfig, RequestId, Retry, Shutdown, Stream,
     Undelivered, UpgradeRequest,
 };
 
@@ -390,6 +390,43 @@ fn a_drop_keeps_its_bound_whatever_code_it_meets() {
     ends_at(PLACES, 20 * MS, |client| {
         drop(client);
         None
+    });
+}
+
+#[test]
+fn a_shutdown_keeps_its_deadline_whatever_code_it_meets_and_says_when_all_of_it_is_gone() {
+    thread::scope(|scope| {
+        let ways = [Ending::Close, Ending::Terminate].into_iter();
+        for (how, &(place, name)) in ways.flat_map(|how| PLACES.iter().map(move |place| (how, place))) {
+            if how == Ending::Terminate && place == "on_closing" {
+                continue;
+            }
+            scope.spawn(move || {
+                let lock = Arc::<Mutex<()>>::default();
+                let held = lock.lock().unwrap();
+                let server = server();
+                let (code, entered) = Code::new(place, &lock);
+                let client = start(&server, &code, &entered, 20 * MS);
+                let shutdown = move |timeout| {
+                    let client = client.clone();
+                    move || client.shutdown(how, timeout)
+                };
+                // The end is what brings it to some of the places, which takes a moment.
+                let first = in_time(place, shutdown(3000 * MS));
+                let Shutdown::StillRunning(threads) = first else { panic!("{place}: {first:?}") };
+                assert_eq!(&*threads, name, "{place}");
+                let again = in_time(place, shutdown(Duration::ZERO));
+                assert!(matches!(&again, Shutdown::StillRunning(threads) if &**threads == name), "{again:?}");
+                let waiting = [LONG, HOUR].map(|timeout| thread::spawn(shutdown(timeout)));
+                comes_to_nothing(&code, held);
+                for waiting in waiting {
+                    let gone = in_time(place, || waiting.join().unwrap());
+                    assert!(matches!(gone, Shutdown::Gone(_)), "{place}: {gone:?}");
+                }
+                let at_last = shutdown(Duration::ZERO)();
+                assert!(matches!(at_last, Shutdown::Gone(_)), "{place}: {at_last:?}");
+            });
+        }
     });
 }
 

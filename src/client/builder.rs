@@ -309,7 +309,9 @@ impl Builder {
             commands,
             events: events_in,
         })?;
-        let thread = Thread::Io.spawn(stack, move || worker.run()).map_err(refused("an I/O thread"))?;
+        let threads = &shared.calls.threads;
+        let thread =
+            threads.spawn(Thread::Io, stack, move || worker.run()).map_err(refused("an I/O thread"))?;
         let line = LineHandle {
             shared,
             commands: commands_in,

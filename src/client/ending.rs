@@ -9,13 +9,22 @@ use std::time::{Duration, Instant};
 
 use log::warn;
 
-use crate::client::{Client, LineHandle, not_on_io_thread};
+use crate::client::{Client, LineHandle, not_on_io_thread, remaining};
 use crate::config::deadline;
 use crate::error::{CloseFrame, Error};
-use crate::event::{CloseReason, Undelivered};
+use crate::event::{CloseReason, Shutdown, Undelivered};
 use crate::logging::LOG;
 use crate::shared::{Command, LATE, Thread};
 use crate::state::ConnectionState;
+
+/// How [`Client::shutdown`] ends a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ending {
+    /// Writes what was accepted, and closes the line with close code 1000: see [`Client::close`].
+    Close,
+    /// Ends the line at once: see [`Client::terminate`].
+    Terminate,
+}
 
 /// How long the I/O thread may take to end when it has nothing to wait for.
 const PROMPT: Duration = Duration::from_millis(50);
@@ -81,6 +90,33 @@ impl Client {
         self.line.end(Command::Terminate, PROMPT)
     }
 
+    /// Ends the client by a deadline, for a host that unloads the caller or wants to go on: says whether all threads of the
+    /// client have ended, also those that another end has left behind.
+    ///
+    /// `how` is what [`close`](Self::close) or [`terminate`](Self::terminate) does. A close has `close_timeout`, and 50 ms
+    /// less than `timeout` if that is shorter. If the client is ended already, the call only waits.
+    ///
+    /// Blocks for `timeout` at most, whatever the application's code does and whatever lock the caller holds. On
+    /// [`Shutdown::StillRunning`], call it again: later, from another thread, or while other threads call it. A `timeout` of
+    /// zero starts the end, and looks. On the I/O thread of a client it returns `StillRunning` at once.
+    ///
+    /// ```
+    #[doc = include_str!("echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
+    /// use std::time::Duration;
+    /// use tautline::{Ending, Shutdown};
+    ///
+    /// client.send("last words")?;
+    /// match client.shutdown(Ending::Close, Duration::from_millis(500)) {
+    ///     Shutdown::Gone(left) => assert!(left.is_empty()),
+    ///     Shutdown::StillRunning(threads) => eprintln!("not yet: {threads}"),
+    /// }
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn shutdown(&self, how: Ending, timeout: Duration) -> Shutdown {
+        self.line.shutdown(how, timeout)
+    }
+
     /// Blocks until the client is closed, however long that takes, and returns why it was closed. Does not close it.
     ///
     /// Called on the I/O thread of a client, it returns [`CloseReason::Failed`] with [`Error::WouldDeadlock`].
@@ -141,6 +177,32 @@ impl LineHandle {
         };
         left.still_inside = outlives.or(left.still_inside);
         left
+    }
+
+    /// Ends the line, and waits for all threads up to `timeout`.
+    fn shutdown(&self, how: Ending, timeout: Duration) -> Shutdown {
+        let until = deadline(Instant::now(), timeout);
+        self.shared.intake.close();
+        self.command(match how {
+            Ending::Close => {
+                let closing = self.close_timeout.min(timeout.saturating_sub(PROMPT));
+                let until = deadline(Instant::now(), closing);
+                Command::Close { frame: CloseFrame::new(1000, ""), flush: true, until }
+            }
+            Ending::Terminate => Command::Terminate,
+        });
+        if let Some(ours) = Thread::current() {
+            return Shutdown::StillRunning(format!("{}: the caller of shutdown", ours.name()).into());
+        }
+        let calls = &self.shared.calls;
+        if let Some(running) = calls.outlive_all(|| remaining(until)) {
+            calls.abandon();
+            return Shutdown::StillRunning(running);
+        }
+        let left = self.shared.status.read(|status| status.closed.as_ref().map(|(_, left)| Arc::clone(left)));
+        let mut left = left.map_or_else(Undelivered::default, Arc::unwrap_or_clone);
+        left.still_inside = None;
+        Shutdown::Gone(left)
     }
 
     fn close_command(&self, frame: CloseFrame, flush: bool) -> Command {

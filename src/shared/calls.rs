@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::shared::thread_mark::{Thread, ThreadHandle};
+use crate::shared::thread_mark::{Running, Thread, ThreadHandle, Threads};
 use crate::transport::stream::Watch;
 
 /// Code of the application on the I/O thread.
@@ -65,9 +65,10 @@ pub(crate) const LATE: Duration = Duration::from_secs(1);
 /// too.
 const LATE_HELPER: Duration = Duration::from_millis(500);
 
-/// Which of the application's code runs on the threads of a client.
+/// The threads of a client, and which of the application's code runs on them.
 #[derive(Default)]
 pub(crate) struct Calls {
+    pub(crate) threads: Threads,
     /// The [`Callback`] on the I/O thread, 0 for none.
     io: AtomicU8,
     /// The uninterruptible calls on the dial thread and on the job thread.
@@ -144,6 +145,15 @@ impl Calls {
         (!handle.join_within(patience)).then(|| self.name(thread))
     }
 
+    /// Waits for the end of all threads, until `left` returns zero. If some have not ended by then, returns what keeps them.
+    pub(crate) fn outlive_all(&self, left: impl Fn() -> Duration) -> Option<Box<str>> {
+        let running = self.threads.join(left);
+        let names = running.iter().map(|&Running { thread, has_begun }| {
+            if has_begun { self.name(thread) } else { format!("{}: it has not begun", thread.name()).into() }
+        });
+        list(names.map(Some))
+    }
+
     /// An end waits no longer: from here on, no code of the application is called.
     pub(crate) fn abandon(&self) {
         self.abandoned.store(true, SeqCst);
@@ -214,7 +224,7 @@ impl Callback {
 }
 
 /// Joins the names that are present into one list.
-pub(crate) fn list(names: [Option<Box<str>>; 2]) -> Option<Box<str>> {
+pub(crate) fn list(names: impl IntoIterator<Item = Option<Box<str>>>) -> Option<Box<str>> {
     let names: Vec<_> = names.into_iter().flatten().collect();
     (!names.is_empty()).then(|| names.join(", ").into())
 }
@@ -277,7 +287,7 @@ mod tests {
             let calls = std::sync::Arc::<Calls>::default();
             let on_it = std::sync::Arc::clone(&calls);
             let (told_in, told) = crossbeam_channel::unbounded();
-            let handle = thread.spawn(128 << 10, move || {
+            let handle = calls.threads.spawn(thread, 128 << 10, move || {
                 on_it.during(&mut |may| told_in.send((may, on_it.names())).unwrap());
                 on_it.abandon();
                 on_it.during(&mut |may| told_in.send((may, on_it.names())).unwrap());

@@ -2,7 +2,8 @@
 
 use std::cell::Cell;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -10,6 +11,9 @@ use crate::logging::LOG;
 
 thread_local! {
     static OURS: Cell<Option<Thread>> = const { Cell::new(None) };
+    /// Set before anything else of a thread. The values of a thread are dropped in the reverse of the order in which they were
+    /// first used, so that this one signals the end when those of the application have been dropped.
+    static END: Cell<Option<SignalsEnd>> = const { Cell::new(None) };
 }
 
 /// How much larger the stack of an I/O thread is than those of the other threads, in bytes. The C library keeps the
@@ -28,13 +32,27 @@ pub(crate) enum Thread {
 
 /// A thread that was started.
 pub(crate) struct ThreadHandle {
+    kind: Thread,
     end: Arc<End>,
     thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// The threads of one client that were started and have not been joined, in the order of their starts.
+#[derive(Default)]
+pub(crate) struct Threads(Mutex<Vec<Arc<ThreadHandle>>>);
+
+/// A thread that a wait was given up for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Running {
+    pub(crate) thread: Thread,
+    /// A thread that a library starts while it is being loaded may have to wait until that is done.
+    pub(crate) has_begun: bool,
 }
 
 /// A join has no timeout. So the last thing a thread does, when all it held has been dropped, is to signal that here.
 #[derive(Default)]
 struct End {
+    begun: AtomicBool,
     reached: Mutex<bool>,
     changed: Condvar,
 }
@@ -57,21 +75,61 @@ impl Thread {
     }
 
     /// Starts a thread.
-    pub(crate) fn spawn(self, stack: usize, run: impl FnOnce() + Send + 'static) -> io::Result<ThreadHandle> {
+    fn spawn(self, stack: usize, run: impl FnOnce() + Send + 'static) -> io::Result<ThreadHandle> {
         let end = Arc::<End>::default();
         let signals = SignalsEnd(Arc::clone(&end));
         let stack = if self == Self::Io { stack + ADDED_FOR_IO } else { stack };
         let thread = Builder::new().name(self.name().into()).stack_size(stack).spawn(move || {
+            signals.0.begun.store(true, SeqCst);
             // Dropped after everything that `run` holds, whether or not it panics.
-            let _signals = signals;
+            END.set(Some(signals));
             OURS.set(Some(self));
             run();
         })?;
-        Ok(ThreadHandle { end, thread: Mutex::new(Some(thread)) })
+        Ok(ThreadHandle { kind: self, end, thread: Mutex::new(Some(thread)) })
+    }
+}
+
+impl Threads {
+    /// Starts a thread.
+    pub(crate) fn spawn(
+        &self,
+        thread: Thread,
+        stack: usize,
+        run: impl FnOnce() + Send + 'static,
+    ) -> io::Result<Arc<ThreadHandle>> {
+        let handle = Arc::new(thread.spawn(stack, run)?);
+        let mut threads = self.lock();
+        threads.retain(|other| !other.join_within(Duration::ZERO));
+        threads.push(Arc::clone(&handle));
+        Ok(handle)
+    }
+
+    /// Waits for the end of all threads, until `left` returns zero. Returns those that have not ended by then.
+    pub(crate) fn join(&self, left: impl Fn() -> Duration) -> Vec<Running> {
+        loop {
+            // The I/O thread is the first. When it has ended, nobody starts another one.
+            let Some(next) = self.lock().first().cloned() else { return Vec::new() };
+            let ended = next.join_within(left());
+            let mut threads = self.lock();
+            threads.retain(|thread| !thread.join_within(Duration::ZERO));
+            if !ended {
+                return threads.iter().map(|thread| thread.running()).collect();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<ThreadHandle>>> {
+        // No code that can panic runs under the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl ThreadHandle {
+    fn running(&self) -> Running {
+        Running { thread: self.kind, has_begun: self.end.begun.load(SeqCst) }
+    }
+
     /// Waits for the end of the thread, for `patience` at most. Returns whether it has ended. Once it has, every caller
     /// gets `true`.
     pub(crate) fn join_within(&self, patience: Duration) -> bool {
@@ -119,7 +177,8 @@ mod tests {
             let (go, held) = crossbeam_channel::bounded(0);
             let dropped = Arc::<Mutex<bool>>::default();
             let slow = Slow(held, Arc::clone(&dropped));
-            let handle = Thread::Work.spawn(STACK, move || {
+            let threads = Threads::default();
+            let handle = threads.spawn(Thread::Work, STACK, move || {
                 let _slow = slow;
                 assert_eq!(Thread::current(), Some(Thread::Work));
                 assert!(!panics, "on purpose");
@@ -139,5 +198,40 @@ mod tests {
             });
             assert!(handle.join_within(Duration::ZERO), "again");
         }
+    }
+
+    #[test]
+    fn the_end_of_a_thread_follows_the_drop_of_what_the_application_keeps_in_it() {
+        struct Kept(crossbeam_channel::Receiver<()>);
+        impl Drop for Kept {
+            fn drop(&mut self) {
+                let _ = self.0.recv();
+            }
+        }
+        thread_local!(static KEPT: Cell<Option<Kept>> = const { Cell::new(None) });
+        let (go, held) = crossbeam_channel::bounded(0);
+        let threads = Threads::default();
+        let handle = threads.spawn(Thread::Io, STACK, move || KEPT.set(Some(Kept(held)))).unwrap();
+        assert!(!handle.join_within(Duration::from_millis(20)), "its drop has not returned");
+        drop(go);
+        assert!(handle.join_within(Duration::MAX));
+    }
+
+    #[test]
+    fn all_threads_of_a_client_are_waited_for_and_those_that_run_are_named() {
+        let (go, held) = crossbeam_channel::bounded::<()>(0);
+        let threads = Threads::default();
+        threads.spawn(Thread::Io, STACK, || ()).unwrap();
+        let (begun_in, begun) = crossbeam_channel::bounded(1);
+        let wait = move || {
+            begun_in.send(()).unwrap();
+            let _ = held.recv();
+        };
+        threads.spawn(Thread::Dial, STACK, wait).unwrap();
+        begun.recv().unwrap();
+        let running = threads.join(|| Duration::from_millis(20));
+        assert_eq!(running, [Running { thread: Thread::Dial, has_begun: true }]);
+        drop(go);
+        assert_eq!(threads.join(|| Duration::MAX), []);
     }
 }
