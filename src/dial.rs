@@ -41,6 +41,16 @@ pub(crate) struct Dialler {
     gate: Arc<Gate>,
     calls: Arc<Calls>,
     thread: Option<DialThread>,
+    /// What the first attempt needs.
+    reserve: Option<Box<Reserve>>,
+}
+
+/// The descriptors of an attempt, taken when the client starts, so that it does not start where there are none.
+pub(crate) struct Reserve {
+    poller: Poller,
+    waker: Waker,
+    /// Stands for that of the socket.
+    _socket: Registry,
 }
 
 struct DialThread {
@@ -86,8 +96,13 @@ struct Stopwatch {
 }
 
 impl Dialler {
-    pub(crate) fn new(results: Sender<Dialled>, gate: Arc<Gate>, calls: Arc<Calls>) -> Self {
-        Self { results, gate, calls, thread: None }
+    pub(crate) fn new(
+        results: Sender<Dialled>,
+        gate: Arc<Gate>,
+        calls: Arc<Calls>,
+        reserve: Box<Reserve>,
+    ) -> Self {
+        Self { results, gate, calls, thread: None, reserve: Some(reserve) }
     }
 
     /// Starts attempt `generation`.
@@ -116,12 +131,12 @@ impl Dialler {
         }
     }
 
-    fn spawn(&self, job: Box<Job>, stack: usize) -> io::Result<DialThread> {
-        let poller = Poller::new()?;
+    fn spawn(&mut self, job: Box<Job>, stack: usize) -> io::Result<DialThread> {
+        let Reserve { poller, waker, .. } = *self.reserve.take().map_or_else(Reserve::new, Ok)?;
         let state =
             State { phase: Phase::Resolve, host: job.host(), job: Some(job), unreached: None, gone: false };
         let calls = Arc::clone(&self.calls);
-        let shared = Arc::new(Shared { state: Mutex::new(state), waker: poller.waker()?, calls });
+        let shared = Arc::new(Shared { state: Mutex::new(state), waker, calls });
         // On the heap: the I/O thread, which is idle most of the time, would keep a page of its stack for it.
         let mut thread = Box::new(Thread {
             shared: Arc::clone(&shared),
@@ -184,6 +199,14 @@ impl Drop for Dialler {
     fn drop(&mut self) {
         // If the I/O thread has panicked, an attempt may be under way.
         drop(self.abandon());
+    }
+}
+
+impl Reserve {
+    pub(crate) fn new() -> io::Result<Box<Self>> {
+        let poller = Poller::new()?;
+        let (waker, socket) = (poller.waker()?, poller.registry().try_clone()?);
+        Ok(Box::new(Self { poller, waker, _socket: socket }))
     }
 }
 

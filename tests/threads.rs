@@ -8,12 +8,12 @@ use std::thread;
 
 use common::{LONG, MS, Server, quick};
 use crossbeam_channel::bounded;
-use tautline::{Client, CloseReason, Event, JsonSession, SendErrorKind};
+use tautline::{Client, CloseReason, Ending, Event, JsonSession, SendErrorKind};
 
 type Call = fn(Client);
 
 /// Every call there is. Those that wait have a bound, or end the client.
-const CALLS: [(&str, Call); 14] = [
+const CALLS: [(&str, Call); 15] = [
     ("send", |client| drop(client.send("x"))),
     ("send_timeout", |client| drop(client.send_timeout("x", MS))),
     ("try_send", |client| drop(client.try_send("x"))),
@@ -27,6 +27,7 @@ const CALLS: [(&str, Call); 14] = [
     ("reconnect_now", |client| client.reconnect_now()),
     ("close", |client| drop(client.close())),
     ("terminate", |client| drop(client.terminate())),
+    ("shutdown", |client| drop(client.shutdown(Ending::Close, LONG))),
     ("drop", drop),
 ];
 

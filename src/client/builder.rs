@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::client::{Client, LineHandle};
 use crate::config::proxy::Ways;
 use crate::config::{Beat, Confirmation, ConnectionConfig, TlsConfig};
+use crate::dial::Reserve;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::io::thread::{IoThread, Notify, Setup};
@@ -279,6 +280,7 @@ impl Builder {
         let refused = |what| move |source| Error::System { what, source: Arc::new(source) };
         let poller = Poller::new().map_err(refused("a descriptor to wait on"))?;
         let waker = poller.waker().map_err(refused("a descriptor to be woken by"))?;
+        let reserve = Reserve::new().map_err(refused("the descriptors of an attempt"))?;
         let timer = Timer::shared(config.thread_stack).map_err(refused("a timer thread"))?;
         let shared = Shared {
             gate: Arc::new(Gate::new(waker)),
@@ -304,6 +306,7 @@ impl Builder {
             notify,
             data,
             poller,
+            reserve,
             timer,
             shared: shared.clone(),
             commands,

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, Sender};
 use log::warn;
 
-use crate::dial::{Dialled, Dialler};
+use crate::dial::{Dialled, Dialler, Reserve};
 use crate::error::{Error, Fault, INTERNAL, Phase};
 use crate::event::{CloseReason, Event, Ticket, Undelivered};
 use crate::io::publisher::Publisher;
@@ -74,6 +74,7 @@ pub(crate) struct Setup {
     pub(crate) notify: Option<Notify>,
     pub(crate) data: Option<DataFilter>,
     pub(crate) poller: Poller,
+    pub(crate) reserve: Box<Reserve>,
     pub(crate) timer: Arc<Timer>,
     pub(crate) shared: Shared,
     pub(crate) commands: Receiver<Command>,
@@ -167,7 +168,7 @@ impl IoThread {
     /// A setting can't be used.
     pub(crate) fn new(setup: Setup) -> Result<Box<Self>, Error> {
         let Setup { settings, protocol, one_attempt, notify, data, .. } = setup;
-        let Setup { poller, timer, shared, commands, events, .. } = setup;
+        let Setup { poller, reserve, timer, shared, commands, events, .. } = setup;
         let (results_in, results) = crossbeam_channel::unbounded();
         let (worked_in, worked) = crossbeam_channel::unbounded();
         let mode = Startup { one_attempt, fetches: settings.fetch.is_some() };
@@ -187,7 +188,7 @@ impl IoThread {
         let (intake, status) = (Arc::clone(&shared.intake), Arc::clone(&shared.status));
         let threads = Threads {
             poller,
-            dialler: Dialler::new(results_in, Arc::clone(&shared.gate), Arc::clone(&shared.calls)),
+            dialler: Dialler::new(results_in, Arc::clone(&shared.gate), Arc::clone(&shared.calls), reserve),
             jobs: Jobs::new(worked_in, Arc::clone(&shared.gate), Arc::clone(&shared.calls)),
             worked,
             shared,
