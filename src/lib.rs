@@ -50,6 +50,7 @@
 //! | log in with JSON | [`JsonSession`] |
 //! | implement a session of your own | [`Protocol`], and the [`guide`], which develops one from its first line to its test |
 //! | know when the client reconnects | [`Retry`] |
+//! | use a client in a plugin of somebody else's program | [`Client::shutdown`], and the page [`plugin`] |
 //! | test code that uses a client, or a protocol | `tautline::testing`, with the feature `testing` |
 //! | use the logic without a client | [`ExponentialBackoff`], [`ReconnectionManager`], [`HeartbeatManager`] |
 //!
@@ -127,6 +128,8 @@ mod io;
 mod jobs;
 mod logging;
 mod message;
+#[cfg_attr(any(not(doctest), feature = "testing"), doc = include_str!("plugin.md"))]
+pub mod plugin {}
 mod protocol;
 mod secrets;
 mod session;
