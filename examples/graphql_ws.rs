@@ -105,6 +105,7 @@ impl Protocol for GraphQl {
             return Ok(());
         };
         let (id, payload) = (outgoing.ticket.number(), outgoing.message);
+        let compress = payload.may_be_compressed();
         // The server would end the connection over it. So would an error here.
         let Ok(Value::Object(payload)) = payload.json() else {
             cx.fail_request(request, Error::invalid_message("it is no JSON object"));
@@ -112,7 +113,8 @@ impl Protocol for GraphQl {
         };
         self.open.retain(|_, request| cx.is_waiting(*request));
         self.open.insert(id.to_string(), request);
-        cx.send(json!({"id": id.to_string(), "type": "subscribe", "payload": payload}));
+        let subscribe = json!({"id": id.to_string(), "type": "subscribe", "payload": payload});
+        cx.send(Message::from(subscribe).compress(compress));
         Ok(())
     }
 

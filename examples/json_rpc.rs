@@ -125,7 +125,7 @@ impl Protocol for JsonRpc {
             self.calls.insert(outgoing.ticket.number(), request);
             call.insert("id".to_owned(), outgoing.ticket.number().into());
         }
-        cx.send(Value::Object(call));
+        cx.send(Message::from(Value::Object(call)).compress(outgoing.message.may_be_compressed()));
         Ok(())
     }
 

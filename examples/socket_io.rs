@@ -106,7 +106,7 @@ impl Protocol for SocketIo {
         let text = outgoing.message.as_text().unwrap_or_default();
         match (packet(text, number.as_deref()), outgoing.request) {
             (Some(packet), request) => {
-                cx.send(packet);
+                cx.send(Message::from(packet).compress(outgoing.message.may_be_compressed()));
                 self.asked.extend(number.zip(request));
             }
             // The server would end the connection over it. So would an error here, now and again after the reconnect.

@@ -66,7 +66,11 @@ pub(crate) struct Fragment {
 /// A fragment's place in its message, which always has several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Position {
-    First { text: bool },
+    First {
+        text: bool,
+        /// How many bytes the message has.
+        of: usize,
+    },
     Middle,
     Last,
 }
@@ -117,7 +121,8 @@ impl Message {
     ///
     /// Set it to `false` for what is compressed already, such as an image, and for a message that holds a secret beside text
     /// that somebody else chooses: its length would tell of the secret. The receiver sees no difference, and messages are
-    /// equal with and without.
+    /// equal with and without. A protocol that sends another message in its place has to pass it on:
+    /// [`may_be_compressed`](Self::may_be_compressed).
     ///
     /// ```
     /// use tautline::Message;
@@ -133,8 +138,17 @@ impl Message {
         self
     }
 
-    /// Whether the message may be compressed.
-    pub(crate) fn may_be_compressed(&self) -> bool {
+    /// Whether the message may be compressed: see [`compress`](Self::compress). A protocol that makes another message of it in
+    /// [`on_send`](crate::Protocol::on_send) passes this on.
+    ///
+    /// ```
+    /// use tautline::Message;
+    ///
+    /// let secret = Message::from("secret").compress(false);
+    /// let wrapped = Message::from(format!("<{secret}>")).compress(secret.may_be_compressed());
+    /// assert!(!wrapped.may_be_compressed());
+    /// ```
+    pub fn may_be_compressed(&self) -> bool {
         match self {
             Self::Text(Text(Payload::Small(_, compress) | Payload::Shared(_, compress))) => *compress,
             Self::Binary(binary) => binary.may_be_compressed(),

@@ -372,7 +372,7 @@ fn describe(handshake: &Handshake, is_offered: bool) -> String {
         let alone: String = alone.into_iter().filter_map(|(is, words)| is.then_some(words)).collect();
         format!("  compression agreed on: level {}{alone}", agreed.level)
     });
-    let none = || is_offered.then(|| "  no compression: the server knows none".into());
+    let none = || is_offered.then(|| "  no compression: the server agreed to none".into());
     let headers = shown(handshake.headers.iter());
     let lines = [times].into_iter().chain(compression.or_else(none)).chain(headers);
     lines.flat_map(|line| [line, "\n".into()]).collect()

@@ -180,6 +180,9 @@ pub trait Protocol: Send {
     /// if it was written before, `maybe_delivered` of [`Event::Disconnected`](crate::Event::Disconnected) does.
     /// [`confirm`](crate::Client::confirm) reports it too.
     ///
+    /// A message that is made of another one passes on whether it
+    /// [may be compressed](crate::Message::may_be_compressed).
+    ///
     /// To refuse a request, end it with [`Context::fail_request`] and [`Error::invalid_message`].
     ///
     /// To pair answers with requests, store the request's id under a key that the answer will carry:

@@ -164,7 +164,7 @@ impl Cut {
         self.sent = start.saturating_add(limit).min(message.len());
         let position = match start {
             _ if self.sent == message.len() => Position::Last,
-            0 => Position::First { text: message.as_text().is_some() },
+            0 => Position::First { text: message.as_text().is_some(), of: message.len() },
             _ => Position::Middle,
         };
         Some(Fragment { position, payload: message.slice(start..self.sent) })

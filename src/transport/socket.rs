@@ -209,8 +209,8 @@ impl<T: Raw> Socket<T> {
     /// Queues a piece of a message (RFC 6455, section 5.4).
     pub(crate) fn write_fragment(&mut self, fragment: &Fragment) -> Result<(), Fault> {
         let first = match fragment.position {
-            Position::First { text: true } => 0x01,
-            Position::First { text: false } => 0x02,
+            Position::First { text: true, .. } => 0x01,
+            Position::First { text: false, .. } => 0x02,
             Position::Middle => 0x00,
             Position::Last => 0x80,
         };

@@ -120,7 +120,7 @@ fn compressed_lines_are_counted_and_what_was_agreed_on_is_said() {
             "--compress=9",
             "level 9, the client's messages each on its own, the server's messages each on its own\n",
         ),
-        ("", "--compress", "no compression: the server knows none\n"),
+        ("", "--compress", "no compression: the server agreed to none\n"),
     ] {
         let server = match answer {
             "" => Server::echo(),

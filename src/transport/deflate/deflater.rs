@@ -59,13 +59,13 @@ impl Deflater {
 
     /// The compressed form of a message, unless it goes out as it is. `wanted`: it may be compressed.
     pub(crate) fn whole(&mut self, payload: &[u8], wanted: bool) -> Option<&[u8]> {
-        (wanted && self.begin(payload)).then(|| self.made(payload, true))
+        (wanted && self.begin(payload, payload.len())).then(|| self.made(payload, true))
     }
 
     /// The compressed form of a piece of a message, like [`whole`](Self::whole). The first piece decides.
     pub(crate) fn piece(&mut self, position: Position, payload: &[u8], wanted: bool) -> Option<&[u8]> {
-        if let Position::First { .. } = position {
-            self.is_compressing = wanted && self.begin(payload);
+        if let Position::First { of, .. } = position {
+            self.is_compressing = wanted && self.begin(payload, of);
         } else if self.is_compressing {
             self.deflate(payload);
         }
@@ -73,10 +73,11 @@ impl Deflater {
         self.is_compressing.then(|| self.made(payload, is_last))
     }
 
-    /// Deflates the beginning of a message. Returns whether it goes out compressed: whether that makes it shorter.
-    fn begin(&mut self, payload: &[u8]) -> bool {
+    /// Deflates the beginning of a message of `length` bytes. Returns whether it goes out compressed: whether that makes it
+    /// shorter.
+    fn begin(&mut self, payload: &[u8], length: usize) -> bool {
         // The end of a message can't be told from nothing: zlib makes nothing of it.
-        if payload.len() < self.threshold.max(1) {
+        if length < self.threshold || payload.is_empty() {
             return false;
         }
         if let Some(state) = self.state.as_mut().filter(|_| self.forgets) {
@@ -184,7 +185,7 @@ mod tests {
     #[test]
     fn the_first_fragment_decides_for_its_message() {
         let mut deflater = Deflater::new(&Compression::default());
-        let (first, text) = (Position::First { text: true }, [b'a'; 100]);
+        let (first, text) = (Position::First { text: true, of: 300 }, [b'a'; 100]);
         let mut pieces = |positions: &[Position], wanted: bool| {
             positions.iter().map(|at| deflater.piece(*at, &text, wanted).is_some()).collect::<Vec<_>>()
         };
@@ -193,6 +194,15 @@ mod tests {
         let made = deflater.piece(first, &text, true).unwrap();
         assert!(made.ends_with(&TAIL), "only the last one goes without");
         assert!(!deflater.piece(Position::Last, b"", true).unwrap().ends_with(&TAIL));
+    }
+
+    #[test]
+    fn a_message_in_fragments_is_measured_as_a_whole() {
+        let terms = Compression::default().threshold(1_000);
+        for (of, compresses) in [(999, false), (1_000, true)] {
+            let first = Position::First { text: true, of };
+            assert_eq!(Deflater::new(&terms).piece(first, &[b'a'; 100], true).is_some(), compresses, "{of}");
+        }
     }
 
     #[test]
