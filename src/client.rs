@@ -29,7 +29,7 @@ pub(crate) use crate::client::options::offer;
 pub use crate::client::requests::Answers;
 pub use crate::client::status::LineStatus;
 use crate::config::{ConnectionConfig, deadline};
-use crate::error::{CloseReason, Error, SendError};
+use crate::error::{Error, SendError};
 use crate::event::{Event, Ticket};
 use crate::handshake::Handshake;
 use crate::message::Message;
@@ -180,7 +180,7 @@ impl Client {
         Builder::new(config.into())
     }
 
-    /// Returns the current state of the line.
+    /// Returns the current state of the line. Waits for nobody, not even for a lock.
     ///
     /// ```
     #[doc = include_str!("client/echo.txt")]
@@ -190,7 +190,7 @@ impl Client {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn state(&self) -> ConnectionState {
-        self.line.shared.status.read(|status| status.state)
+        self.line.shared.status.state()
     }
 
     /// Returns what the server of the line's connection agreed to: its address or its proxy, the subprotocol, the headers of
@@ -224,7 +224,8 @@ impl Client {
         self.handshake()?.subprotocol.as_deref().map(Into::into)
     }
 
-    /// Returns the client's counters.
+    /// Returns the client's counters. Waits for nobody, not even for a lock. So the counters are not all of one moment: each is
+    /// as it was when this call looked at it.
     ///
     /// ```
     #[doc = include_str!("client/echo.txt")]
@@ -233,7 +234,7 @@ impl Client {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn stats(&self) -> Stats {
-        let mut stats = self.line.shared.status.read(|status| status.stats.clone());
+        let mut stats = self.line.shared.status.counters.load();
         // The I/O thread may count the newest messages much later.
         self.line.complete(&mut stats);
         stats
@@ -336,7 +337,7 @@ impl LineHandle {
     /// Adds what stands in the outbox, which a closed client has no more: what was left was returned.
     fn complete(&self, stats: &mut Stats) {
         self.shared.intake.complete(stats);
-        if self.shared.status.read(|status| status.closed.is_some()) {
+        if self.shared.status.state() == ConnectionState::Closed {
             (stats.messages_queued, stats.bytes_queued) = (0, 0);
         }
     }
@@ -363,17 +364,12 @@ impl LineHandle {
     }
 
     fn closed(&self) -> Error {
-        self.shared.status.read(Inner::closed_error)
+        Error::Closed { reason: self.shared.status.close_reason().cloned() }
     }
 
     /// Says why the client is closed, if that is why a message was not accepted.
     fn explained(&self, error: SendError) -> SendError {
-        error.explained(|| {
-            let reason = self.shared.status.read(|status| status.close_reason.clone());
-            // A caller refuses further messages first, and its close follows. Any other reason is known before messages
-            // are refused.
-            reason.unwrap_or_else(|| Arc::new(CloseReason::ByCaller))
-        })
+        error.explained(|| Arc::clone(self.shared.status.refusal()))
     }
 
     fn timeout(&self, waiting_for: &'static str, after: Duration) -> Error {

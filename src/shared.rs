@@ -1,6 +1,7 @@
 //! Where callers meet the I/O thread: the gate that wakes it, the queue of messages, and the state that it reports.
 
 mod calls;
+mod counters;
 mod gate;
 mod losses;
 #[cfg(all(test, loom))]

@@ -208,7 +208,7 @@ impl Builder {
         let client = self.launch(true)?;
         let outcome = client.line.wait(Some(bound), |status| match &status.closed {
             // The line was ready, and the server has closed it already. What the server sent can still be received.
-            _ if status.stats.connects > 0 => Some(Ok(())),
+            _ if client.line.shared.status.counters.connects() > 0 => Some(Ok(())),
             Some((reason, _)) => Some(Err(reason.clone().into_error())),
             None => None,
         });

@@ -236,7 +236,7 @@ impl Client {
     /// the application takes nothing from it.
     fn push_patiently(&self, mut offer: Offer) -> Result<Ticket, SendError> {
         let Shared { intake, gate, status, .. } = &self.line.shared;
-        let stalled_at = || gate.is_stalled().then(|| status.read(|status| status.stats.messages_received));
+        let stalled_at = || gate.is_stalled().then(|| status.counters.messages_received());
         let after = self.line.patience;
         let (session, expires) = (offer.session(), offer.expires);
         loop {

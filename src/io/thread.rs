@@ -212,7 +212,7 @@ impl IoThread {
         if catch_unwind(AssertUnwindSafe(|| self.serve())).is_err() {
             // A defect of this library. Nobody may wait for a thread that has ended.
             let reason = CloseReason::from(Error::Panicked { callback: INTERNAL });
-            shared.status.update(|status| status.close_reason = Some(Arc::new(reason.clone())));
+            shared.status.set_close_reason(&reason);
             shared.intake.close();
             let mut untaken = VecDeque::new();
             shared.intake.exchange(&mut untaken, (0, 0));
@@ -295,7 +295,7 @@ impl IoThread {
             turn.host.shared.calls.leave_behind();
             warn!(target: LOG, "Left behind, in a call that can't be interrupted: {inside}");
         }
-        turn.status.set_stats(turn.stats());
+        turn.status.set_stats(&turn.stats());
         turn.tell_watermarks();
         if let Some(reason) = turn.session.take_close_reason() {
             finish(&turn.status, reason, left);
@@ -311,7 +311,6 @@ fn finish(status: &Status, reason: CloseReason, left: Undelivered) {
         status.ready = false;
         status.handshake = None;
         // If a later drop panics, the end that was reported first stays.
-        let (reason, _) = status.closed.get_or_insert((reason, Arc::new(left)));
-        status.close_reason = Some(Arc::new(reason.clone()));
+        status.closed.get_or_insert((reason, Arc::new(left)));
     });
 }

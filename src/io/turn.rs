@@ -320,7 +320,7 @@ impl<H: Host> Turn<H> {
 
     /// Publishes to the callers what happened: first the state, then the events, then the signal that there are some.
     pub(crate) fn publish(&mut self) {
-        self.status.set_stats(self.stats());
+        self.status.set_stats(&self.stats());
         let (state, next_attempt) = (self.session.state(), self.session.next_attempt());
         // A move changes the connection, and not the state.
         let (connection, suspended) = (self.session.current(), self.session.is_suspended());
@@ -331,9 +331,10 @@ impl<H: Host> Turn<H> {
             let handshake = self.session.handshake().cloned();
             let ready = self.session.wants_outbox() && state != ConnectionState::Closing;
             let last_failure = self.session.last_failure();
-            let close_reason = self.session.close_reason().cloned().map(Arc::new);
+            if let Some(reason) = self.session.close_reason() {
+                self.status.set_close_reason(reason);
+            }
             self.status.update(|status| {
-                status.close_reason = close_reason;
                 status.state = state;
                 status.since = since.unwrap_or(status.since);
                 status.ready = ready;

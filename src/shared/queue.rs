@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 #[cfg(not(all(test, loom)))]
 use std::sync::TryLockError;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -104,9 +105,19 @@ pub(crate) struct Intake {
     news: std::sync::atomic::AtomicBool,
     /// Whether a caller has found no room since there last was some. A hint as well.
     full: std::sync::atomic::AtomicBool,
+    /// What callers read without the lock. No ordering depends on it either.
+    seen: Seen,
     room: Condvar,
     limit: QueueLimit,
     max_message_size: usize,
+}
+
+/// Copies of fields of the [`Queue`], each for itself.
+#[derive(Default)]
+struct Seen {
+    last_ticket: AtomicU64,
+    held: AtomicUsize,
+    held_bytes: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -129,7 +140,7 @@ impl Intake {
     pub(crate) fn new(limit: QueueLimit, max_message_size: usize) -> Self {
         let hint = || std::sync::atomic::AtomicBool::new(false);
         let (queue, room) = (Mutex::default(), Condvar::new());
-        Self { queue, news: hint(), full: hint(), room, limit, max_message_size }
+        Self { queue, news: hint(), full: hint(), seen: Seen::default(), room, limit, max_message_size }
     }
 
     /// Accepts a message, or returns why not.
@@ -138,8 +149,7 @@ impl Intake {
         if let Err(kind) = self.admit(&queue, offer.message.len(), offer.session()) {
             return Err(SendError::new(offer.message, kind));
         }
-        self.news.store(true, Relaxed);
-        Ok(queue.push(offer))
+        Ok(self.enter(&mut queue, offer))
     }
 
     /// Accepts a message, waiting for room until `deadline` if need be. `remaining` returns the time left.
@@ -153,10 +163,7 @@ impl Intake {
         let mut spins = true;
         loop {
             let full = match self.admit(&queue, offer.message.len(), offer.session()) {
-                Ok(()) => {
-                    self.news.store(true, Relaxed);
-                    return Ok(queue.push(offer));
-                }
+                Ok(()) => return Ok(self.enter(&mut queue, offer)),
                 Err(full @ SendErrorKind::Full { .. }) => full,
                 Err(other) => return Err(SendError::new(offer.message, other)),
             };
@@ -192,11 +199,17 @@ impl Intake {
                 messages.push_front(message);
                 break;
             }
-            let ticket = queue.push(Offer::new(message, None, expires));
+            let ticket = self.enter(&mut queue, Offer::new(message, None, expires));
             accepted = Some((accepted.map_or(ticket, |(first, _)| first), ticket));
         }
-        self.news.store(true, Relaxed);
         accepted
+    }
+
+    fn enter(&self, queue: &mut Queue, offer: Offer) -> Ticket {
+        self.news.store(true, Relaxed);
+        let ticket = queue.push(offer);
+        self.seen.show(queue);
+        ticket
     }
 
     /// Swaps the I/O thread's empty queue for the one with all accepted messages, and gives back the room of the
@@ -205,6 +218,7 @@ impl Intake {
         let mut queue = self.lock();
         queue.held -= released.0;
         queue.held_bytes -= released.1;
+        self.seen.show(&queue);
         std::mem::swap(&mut queue.messages, mine);
         self.news.store(false, Relaxed);
         let wake = queue.waiting > 0 && released.0 > 0;
@@ -222,12 +236,11 @@ impl Intake {
         self.lock().last_ticket
     }
 
-    /// Adds how many messages were accepted, and what stands in the outbox.
+    /// Adds how many messages were accepted, and what stands in the outbox. Takes no lock.
     pub(crate) fn complete(&self, stats: &mut Stats) {
-        let queue = self.lock();
-        stats.messages_accepted = queue.last_ticket;
-        stats.messages_queued = queue.held;
-        stats.bytes_queued = queue.held_bytes;
+        stats.messages_accepted = self.seen.last_ticket.load(Relaxed);
+        stats.messages_queued = self.seen.held.load(Relaxed);
+        stats.bytes_queued = self.seen.held_bytes.load(Relaxed);
     }
 
     /// Whether messages seem to be there, without a look under the lock.
@@ -317,6 +330,14 @@ impl Intake {
             Err(TryLockError::WouldBlock) => None,
         };
         spin_times(Between::Yield, YIELDS_FOR_LOCK, look)
+    }
+}
+
+impl Seen {
+    fn show(&self, queue: &Queue) {
+        self.last_ticket.store(queue.last_ticket, Relaxed);
+        self.held.store(queue.held, Relaxed);
+        self.held_bytes.store(queue.held_bytes, Relaxed);
     }
 }
 
