@@ -3,6 +3,7 @@
 mod calls;
 mod counters;
 mod gate;
+mod item;
 mod losses;
 #[cfg(all(test, loom))]
 mod model;
@@ -16,7 +17,8 @@ use std::sync::Arc;
 
 pub(crate) use crate::shared::calls::{Callback, Calls, LATE, list};
 pub(crate) use crate::shared::gate::{Gate, Sleep};
-pub(crate) use crate::shared::queue::{Command, Intake, Item, Offer, Reply, Special};
+pub(crate) use crate::shared::item::{Item, Offer, Reply, Special};
+pub(crate) use crate::shared::queue::{Command, Intake};
 pub(crate) use crate::shared::spin::{
     AdaptiveSpin, Between, Burst, CALLERS_FACTOR, IN_CONVERSATION_NS, spin,
 };
