@@ -34,7 +34,9 @@ use crate::event::{Event, Ticket};
 use crate::handshake::Handshake;
 use crate::message::Message;
 use crate::shared::Shared;
-use crate::shared::{AdaptiveSpin, Between, Command, IN_CONVERSATION_NS, Inner, Thread, ThreadHandle, spin};
+use crate::shared::{
+    AdaptiveSpin, Between, Command, IN_CONVERSATION_NS, Inbox, Inner, Thread, ThreadHandle, spin,
+};
 use crate::state::ConnectionState;
 use crate::stats::Stats;
 
@@ -108,6 +110,8 @@ struct LineHandle {
     shared: Shared,
     commands: Sender<Command>,
     events: Receiver<Event>,
+    /// Where messages are taken from, if not from `events`: with `realtime`.
+    inbox: Option<Arc<Inbox>>,
     /// The heartbeat's timeout: how long both sides may go without taking a message.
     patience: Duration,
     /// Whether messages can be confirmed.
@@ -277,27 +281,32 @@ impl fmt::Debug for Client {
 impl LineHandle {
     /// Handles an event taken from the channel. Returns it if it is a message.
     fn taken(&self, event: Event) -> Option<Message> {
-        // In this order: whether the channel is empty is costly to read, as another processor writes it.
-        if self.shared.gate.is_stalled() && self.events.is_empty() {
-            self.shared.gate.drained();
-        }
+        self.took(|| self.events.is_empty());
         event.into_message()
     }
 
-    /// Takes the next item of `channel`, and calls `receive`, which blocks, only if there is none. A caller that has
+    /// Something was taken. A reader that is paused goes on once nothing is left.
+    fn took(&self, is_empty: impl FnOnce() -> bool) {
+        // In this order: whether a queue is empty is costly to read, as another processor writes it.
+        if self.shared.gate.is_stalled() && is_empty() {
+            self.shared.gate.drained();
+        }
+    }
+
+    /// Takes the next item by `try_take`, and calls `receive`, which blocks, only if there is none. A caller that has
     /// just taken something and waits again first spins for a moment: the answer to what it has sent since is on its
     /// way, and to sleep and be woken costs more. It spins no longer than `patience`, after which `receive` would end.
     fn take<T, E>(
         &self,
-        channel: &Receiver<T>,
+        try_take: impl Fn() -> Result<T, TryRecvError>,
         patience: Duration,
         receive: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
         self.shared.burst.wait_out_burst();
-        if let Ok(there) = channel.try_recv() {
+        if let Ok(there) = try_take() {
             return Ok(there);
         }
-        let taken = match self.look(channel, patience) {
+        let taken = match self.look(try_take, patience) {
             Some(there) => Ok(there),
             None => receive(),
         };
@@ -307,7 +316,7 @@ impl LineHandle {
         taken
     }
 
-    fn look<T>(&self, channel: &Receiver<T>, patience: Duration) -> Option<T> {
+    fn look<T>(&self, try_take: impl Fn() -> Result<T, TryRecvError>, patience: Duration) -> Option<T> {
         let start = self.now();
         let look = self.look.min(u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX));
         let busy = start.saturating_sub(self.taken_at.load(Ordering::Relaxed)) < IN_CONVERSATION_NS;
@@ -317,7 +326,7 @@ impl LineHandle {
         // The thread that brings the item may share this processor.
         let found = spin(
             Between::Yield,
-            || match channel.try_recv() {
+            || match try_take() {
                 Ok(there) => Some(Some(there)),
                 Err(TryRecvError::Empty) => None,
                 Err(TryRecvError::Disconnected) => Some(None),

@@ -3,11 +3,14 @@
 mod calls;
 mod counters;
 mod gate;
+mod inbox;
 mod item;
 mod losses;
 #[cfg(all(test, loom))]
 mod model;
+mod outward;
 mod queue;
+mod ring;
 mod spin;
 mod status;
 mod sync;
@@ -17,6 +20,7 @@ use std::sync::Arc;
 
 pub(crate) use crate::shared::calls::{Callback, Calls, LATE, list};
 pub(crate) use crate::shared::gate::{Gate, Sleep};
+pub(crate) use crate::shared::inbox::{Inbox, InboxWriter};
 pub(crate) use crate::shared::item::{Item, Offer, Reply, Special};
 pub(crate) use crate::shared::queue::{Command, Intake};
 pub(crate) use crate::shared::spin::{

@@ -26,7 +26,7 @@ use crate::logging::LOG;
 use crate::protocol::{Protocol, UpgradeRequest};
 use crate::session::reconnect::ReconnectPlan;
 use crate::session::{ConnectionId, DataFilter, Job, Session, Startup};
-use crate::shared::{AdaptiveSpin, Callback, Command, Shared, Status, list};
+use crate::shared::{AdaptiveSpin, Callback, Command, InboxWriter, Shared, Status, list};
 use crate::state::ConnectionState;
 use crate::timer::Timer;
 use crate::transport::stream::Stream;
@@ -79,6 +79,7 @@ pub(crate) struct Setup {
     pub(crate) shared: Shared,
     pub(crate) commands: Receiver<Command>,
     pub(crate) events: Sender<Event>,
+    pub(crate) inbox: Option<InboxWriter>,
 }
 
 impl Host for Threads {
@@ -168,7 +169,7 @@ impl IoThread {
     /// A setting can't be used.
     pub(crate) fn new(setup: Setup) -> Result<Box<Self>, Error> {
         let Setup { settings, protocol, one_attempt, notify, data, .. } = setup;
-        let Setup { poller, reserve, timer, shared, commands, events, .. } = setup;
+        let Setup { poller, reserve, timer, shared, commands, events, inbox, .. } = setup;
         let (results_in, results) = crossbeam_channel::unbounded();
         let (worked_in, worked) = crossbeam_channel::unbounded();
         let mode = Startup { one_attempt, fetches: settings.fetch.is_some() };
@@ -184,7 +185,9 @@ impl IoThread {
                 timed(&calls, Callback::CountsAsData, || filter(message)).unwrap_or(true)
             }));
         }
-        let publisher = Publisher::new(events, settings.config.events, Arc::clone(&shared.burst));
+        let mut limit = settings.config.events;
+        limit.messages = settings.config.realtime.unwrap_or(limit.messages);
+        let publisher = Publisher::new(events, limit, Arc::clone(&shared.burst)).with_inbox(inbox);
         let (intake, status) = (Arc::clone(&shared.intake), Arc::clone(&shared.status));
         let threads = Threads {
             poller,

@@ -8,12 +8,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 
-use crate::config::QueueLimit;
+use crate::config::{ConnectionConfig, QueueLimit};
 use crate::error::{CloseFrame, SendError, SendErrorKind};
 use crate::event::Ticket;
 use crate::message::Message;
 use crate::session::Readiness;
 use crate::shared::item::{Item, Offer};
+use crate::shared::outward::Outward;
 use crate::shared::spin::spin_for_room;
 #[cfg(not(all(test, loom)))]
 use crate::shared::spin::{Between, YIELDS_FOR_LOCK, spin_times};
@@ -47,8 +48,10 @@ pub(crate) enum Command {
 
 /// Accepted messages on their way to the I/O thread. One short lock gives each message its place, its ticket and its
 /// share of the bound at once. So order and count are exact, and closing loses nothing: whoever takes the lock is
-/// either counted or refused.
+/// either counted or refused. A line whose callers must wait for nobody has the other form, without that lock.
 pub(crate) struct Intake {
+    /// If it is there, no message goes through the queue.
+    pub(super) outward: Option<Outward>,
     pub(super) queue: Mutex<Queue>,
     /// Whether messages are in the queue: a hint for a thread that polls often. No ordering depends on it, so it is not
     /// part of the models.
@@ -87,14 +90,42 @@ pub(super) struct Queue {
 }
 
 impl Intake {
+    /// The intake of a line with these settings.
+    pub(crate) fn of(config: &ConnectionConfig) -> Self {
+        let intake = Self::new(config.outbox, config.max_message_size);
+        match config.realtime {
+            Some(capacity) => intake.with_ring(capacity),
+            None => intake,
+        }
+    }
+
+    /// The form for callers that must wait for nobody, with room for this many messages.
+    pub(super) fn with_ring(self, capacity: usize) -> Self {
+        Self { outward: Some(Outward::new(capacity, self.limit)), ..self }
+    }
+
     pub(crate) fn new(limit: QueueLimit, max_message_size: usize) -> Self {
         let hint = || std::sync::atomic::AtomicBool::new(false);
         let (queue, room) = (Mutex::default(), Condvar::new());
-        Self { queue, news: hint(), full: hint(), seen: Seen::default(), room, limit, max_message_size }
+        Self {
+            outward: None,
+            queue,
+            news: hint(),
+            full: hint(),
+            seen: Seen::default(),
+            room,
+            limit,
+            max_message_size,
+        }
     }
 
     /// Accepts a message, or returns why not.
     pub(crate) fn try_push(&self, offer: Offer) -> Result<Ticket, SendError> {
+        if let Some(outward) = &self.outward {
+            return self
+                .try_push_to(outward, offer)
+                .map_err(|(offer, kind)| SendError::new(offer.message, kind));
+        }
         let mut queue = self.lock();
         if let Err(kind) = self.admit(&queue, offer.message.len(), offer.session()) {
             return Err(SendError::new(offer.message, kind));
@@ -109,6 +140,9 @@ impl Intake {
         deadline: Instant,
         remaining: impl Fn(Instant) -> Duration,
     ) -> Result<Ticket, SendError> {
+        if let Some(outward) = &self.outward {
+            return self.push_to(outward, offer, deadline, remaining);
+        }
         let mut queue = self.lock();
         let mut spins = true;
         loop {
@@ -135,13 +169,61 @@ impl Intake {
         }
     }
 
-    /// Accepts as many of these messages as there is room for, from the first on. Returns the first ticket and the
-    /// last.
+    fn try_push_to(&self, outward: &Outward, offer: Offer) -> Result<Ticket, (Offer, SendErrorKind)> {
+        if let Err(kind) = self.check_size(offer.message.len()) {
+            return Err((offer, kind));
+        }
+        let ticket = outward.try_push(offer)?;
+        self.news.store(true, Relaxed);
+        Ok(ticket)
+    }
+
+    fn push_to(
+        &self,
+        outward: &Outward,
+        mut offer: Offer,
+        deadline: Instant,
+        remaining: impl Fn(Instant) -> Duration,
+    ) -> Result<Ticket, SendError> {
+        let (size, session) = (offer.message.len(), offer.session());
+        let mut spins = true;
+        loop {
+            let full;
+            (offer, full) = match self.try_push_to(outward, offer) {
+                Err(full @ (_, SendErrorKind::Full { .. })) => full,
+                other => return other.map_err(|(offer, kind)| SendError::new(offer.message, kind)),
+            };
+            let left = remaining(deadline);
+            if left.is_zero() {
+                return Err(SendError::new(offer.message, full));
+            }
+            if std::mem::take(&mut spins) {
+                self.full.store(true, Relaxed);
+                spin_for_room(&self.full);
+            } else {
+                outward.wait_for_room(size, session, left);
+            }
+        }
+    }
+
+    /// Accepts as many of these messages as there is room for, from the first on, and as get tickets that follow each
+    /// other. Returns the first ticket and the last.
     pub(crate) fn push_some(
         &self,
         messages: &mut VecDeque<Message>,
         expires: Option<Instant>,
     ) -> Option<(Ticket, Ticket)> {
+        if let Some(outward) = &self.outward {
+            // Another caller's ticket may be the next one.
+            let offer = Offer::new(messages.pop_front()?, None, expires);
+            return match self.try_push_to(outward, offer) {
+                Ok(ticket) => Some((ticket, ticket)),
+                Err((offer, _)) => {
+                    messages.push_front(offer.message);
+                    None
+                }
+            };
+        }
         let mut queue = self.lock();
         let mut accepted = None;
         while let Some(message) = messages.pop_front() {
@@ -163,8 +245,16 @@ impl Intake {
     }
 
     /// Swaps the I/O thread's empty queue for the one with all accepted messages, and gives back the room of the
-    /// messages written since the last call.
-    pub(crate) fn exchange(&self, mine: &mut VecDeque<Item>, released: (usize, usize)) {
+    /// messages written since the last call. Returns the tickets that were revoked at the end: no message has them.
+    pub(crate) fn exchange(&self, mine: &mut VecDeque<Item>, released: (usize, usize)) -> Vec<u64> {
+        if let Some(outward) = &self.outward {
+            self.news.store(false, Relaxed);
+            let revoked = outward.exchange(mine, released);
+            if released.0 > 0 {
+                self.full.store(false, Relaxed);
+            }
+            return revoked;
+        }
         let mut queue = self.lock();
         queue.held -= released.0;
         queue.held_bytes -= released.1;
@@ -179,15 +269,26 @@ impl Intake {
         if wake {
             self.room.notify_all();
         }
+        Vec::new()
+    }
+
+    /// Whether messages are accepted and can't be taken yet, because their callers are about to bring them.
+    pub(crate) fn owes(&self) -> bool {
+        self.outward.as_ref().is_some_and(Outward::owes)
     }
 
     /// The ticket of the newest accepted message.
     pub(crate) fn last_ticket(&self) -> u64 {
-        self.lock().last_ticket
+        self.outward.as_ref().map_or_else(|| self.lock().last_ticket, Outward::last_ticket)
     }
 
     /// Adds how many messages were accepted, and what stands in the outbox. Takes no lock.
     pub(crate) fn complete(&self, stats: &mut Stats) {
+        if let Some(outward) = &self.outward {
+            stats.messages_accepted = outward.accepted();
+            (stats.messages_queued, stats.bytes_queued) = outward.held();
+            return;
+        }
         stats.messages_accepted = self.seen.last_ticket.load(Relaxed);
         stats.messages_queued = self.seen.held.load(Relaxed);
         stats.bytes_queued = self.seen.held_bytes.load(Relaxed);
@@ -201,26 +302,29 @@ impl Intake {
     /// How many messages are accepted and not yet written, as far as the I/O thread has reported.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn held(&self) -> usize {
-        self.lock().held
+        self.outward.as_ref().map_or_else(|| self.lock().held, |outward| outward.held().0)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.lock().messages.is_empty()
+        self.outward.as_ref().map_or_else(|| self.lock().messages.is_empty(), |outward| !outward.has_next())
     }
 
-    /// Frees the memory that a burst has left behind.
+    /// Frees the memory that a burst has left behind. A ring keeps its own.
     pub(crate) fn shrink(&self) {
         self.lock().messages.shrink_to_fit();
     }
 
     /// Whether callers can send now.
     pub(crate) fn readiness(&self) -> Readiness {
-        self.lock().readiness
+        self.outward.as_ref().map_or_else(|| self.lock().readiness, Outward::readiness)
     }
 
     /// Sets whether callers can send now, and wakes those that wait for room: what they send may have to be refused, and
     /// all of it if `refuses`.
     pub(crate) fn set_readiness(&self, readiness: Readiness, refuses: bool) {
+        if let Some(outward) = &self.outward {
+            return outward.set_readiness(readiness, refuses);
+        }
         let mut queue = self.lock();
         (queue.readiness, queue.refuses) = (readiness, refuses);
         drop(queue);
@@ -229,16 +333,21 @@ impl Intake {
 
     /// Accepts no more messages, and wakes callers that wait for room. Messages accepted before stay in the queue.
     pub(crate) fn close(&self) {
+        if let Some(outward) = &self.outward {
+            return outward.close();
+        }
         self.lock().closed = true;
         self.room.notify_all();
     }
 
+    fn check_size(&self, size: usize) -> Result<(), SendErrorKind> {
+        let limit = self.max_message_size;
+        if size > limit { Err(SendErrorKind::TooLarge { size, limit }) } else { Ok(()) }
+    }
+
     /// `session`: the session of the line that the message is for, if it is for one only.
     fn admit(&self, queue: &Queue, size: usize, session: Option<u64>) -> Result<(), SendErrorKind> {
-        let limit = self.max_message_size;
-        if size > limit {
-            return Err(SendErrorKind::TooLarge { size, limit });
-        }
+        self.check_size(size)?;
         if queue.closed {
             return Err(SendErrorKind::Closed);
         }
