@@ -187,3 +187,55 @@ impl<T> Ring<T> {
         &self.places[at]
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_swapped_in_one_step() {
+        assert!(AtomicCell::<Option<Filled<[u8; 200]>>>::is_lock_free());
+    }
+
+    #[test]
+    fn a_writer_that_was_stopped_holds_up_only_those_behind_it() {
+        let ring = Ring::new(3);
+        let stopped = ring.claim().unwrap();
+        let other = ring.claim().unwrap();
+        ring.fill(other, "second").unwrap();
+        assert!(!ring.has_next() && ring.next().is_none(), "in order");
+        ring.fill(stopped, "first").unwrap();
+        assert!(ring.has_next());
+        assert_eq!([ring.next(), ring.next(), ring.next()], [Some("first"), Some("second"), None]);
+    }
+
+    #[test]
+    fn what_was_claimed_and_not_brought_when_the_ring_closes_comes_back_to_its_writer() {
+        let ring = Ring::new(4);
+        let claims = [(); 3].map(|()| ring.claim().unwrap());
+        ring.fill(claims[0], "first").unwrap();
+        ring.fill(claims[2], "third").unwrap();
+        ring.close();
+        assert_eq!(ring.claim(), None);
+        let fates: Vec<_> = std::iter::from_fn(|| ring.next_or_revoke()).collect();
+        assert_eq!(fates, [Ok("first"), Err(1), Ok("third")]);
+        assert_eq!(ring.fill(claims[1], "second"), Err("second"));
+        assert_eq!((ring.end(), ring.next_or_revoke()), (3, None));
+    }
+
+    #[test]
+    fn a_reader_that_was_stopped_keeps_its_place_and_nobody_waits_for_it() {
+        let ring = Ring::new(2);
+        assert_eq!([ring.put(1), ring.put(2), ring.put(3)], [Ok(()), Ok(()), Err(3)]);
+        // It has claimed the first value, and taken it not yet.
+        ring.head.store(1, SeqCst);
+        assert_eq!([ring.take(), ring.take()], [Some(2), None]);
+        assert!(!ring.has_place());
+        assert_eq!(ring.put(3), Err(3), "the next place is that of the first value");
+        let mut filled = ring.place(0).full.take().unwrap();
+        assert_eq!(filled.take(), Some(1));
+        ring.place(0).free.swap(Some(filled));
+        assert!(ring.has_place());
+        assert_eq!((ring.put(3), ring.put(4), ring.take()), (Ok(()), Ok(()), Some(3)));
+    }
+}
