@@ -336,6 +336,14 @@ impl ConnectionConfig {
         Ok(servers)
     }
 
+    /// The bounds of the queues are those of `realtime`, where that is set: whoever asks them gets one answer.
+    pub(crate) fn fit_queues(&mut self) {
+        if let Some(capacity) = self.realtime {
+            self.outbox.messages = capacity;
+            self.events.messages = capacity;
+        }
+    }
+
     /// Whether messages can be confirmed.
     pub(crate) fn confirms(&self) -> bool {
         match self.confirmation {

@@ -268,6 +268,7 @@ impl Builder {
             }
             None => {}
         }
+        config.fit_queues();
         warn_of_danger("the server", &config.tls);
         if let Some(proxy) = &config.proxy {
             warn_of_danger("the proxy", proxy.tls_config());

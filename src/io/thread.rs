@@ -185,9 +185,8 @@ impl IoThread {
                 timed(&calls, Callback::CountsAsData, || filter(message)).unwrap_or(true)
             }));
         }
-        let mut limit = settings.config.events;
-        limit.messages = settings.config.realtime.unwrap_or(limit.messages);
-        let publisher = Publisher::new(events, limit, Arc::clone(&shared.burst)).with_inbox(inbox);
+        let publisher =
+            Publisher::new(events, settings.config.events, Arc::clone(&shared.burst)).with_inbox(inbox);
         let (intake, status) = (Arc::clone(&shared.intake), Arc::clone(&shared.status));
         let threads = Threads {
             poller,

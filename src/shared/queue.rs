@@ -94,7 +94,7 @@ impl Intake {
     pub(crate) fn of(config: &ConnectionConfig) -> Self {
         let intake = Self::new(config.outbox, config.max_message_size);
         match config.realtime {
-            Some(capacity) => intake.with_ring(capacity),
+            Some(_) => intake.with_ring(config.outbox.messages),
             None => intake,
         }
     }
