@@ -173,9 +173,10 @@ pub struct ConnectionConfig {
     pub outbox: QueueLimit,
     /// The bound on messages that are received and not yet taken by the application. Default 1,024 messages, 16 MiB.
     pub events: QueueLimit,
-    /// Calls that wait for nobody, with room for this many messages each way. Default off.
+    /// Makes [`try_send`](crate::Client::try_send), [`try_recv`](crate::Client::try_recv) and [`drain`](crate::Client::drain) wait
+    /// for nobody, with room for this many messages each way. Default off.
     ///
-    #[doc = include_str!("docs/realtime.md")]
+    #[doc = include_str!("config/realtime.md")]
     pub realtime: Option<usize>,
     /// Whether incoming messages are delivered. Default: they are.
     pub inbound: Inbound,
@@ -442,9 +443,8 @@ const LONGEST_SPIN: Duration = Duration::from_millis(1);
 /// More of them in a row are a loop. The secrets of each request are kept.
 const MOST_REDIRECTS: u32 = 20;
 
-/// The largest room for calls that wait for nobody, in messages. Its memory is allocated at the start: some 300 bytes for
-/// each.
-const MOST_REALTIME: usize = 1 << 20;
+/// The largest room for calls that wait for nobody, in messages. Its memory is allocated at the start: 20 MB.
+const MOST_REALTIME: usize = 1 << 16;
 
 /// The allowed sizes of a thread's stack. JSON with 127 levels, the deepest that is parsed, takes up to 224 KiB in a
 /// build without optimisation.

@@ -111,7 +111,9 @@ impl Client {
         self.recv()?.json()
     }
 
-    /// Returns the next message, or `None` if there is none now. Never blocks.
+    /// Returns the next message, or `None` if there is none now. Never blocks. With
+    /// [`realtime`](field@crate::ConnectionConfig::realtime) it waits for no other thread, wherever that was stopped, and frees
+    /// no memory.
     ///
     /// # Errors
     /// As [`recv`](Self::recv).
@@ -161,7 +163,7 @@ impl Client {
         Messages { client: self }
     }
 
-    /// Returns an iterator over the messages that are there now. Never blocks.
+    /// Returns an iterator over the messages that are there now. Never blocks: each `next` does as [`try_recv`](Self::try_recv).
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -176,8 +178,8 @@ impl Client {
         TryMessages { client: self }
     }
 
-    /// Returns an iterator over the messages that are there now, `max` of them at most. Never blocks. What is left stays for
-    /// the next call: a caller that may spend only so long can bound its work.
+    /// Returns an iterator over the messages that are there now, `max` of them at most. Never blocks: each `next` does as
+    /// [`try_recv`](Self::try_recv). What is left stays for the next call, so that a caller can bound its work.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -194,7 +196,8 @@ impl Client {
     ///
     /// Messages and other events share one queue. An event taken here is not returned by [`recv`](Self::recv) and its
     /// relatives, nor by another clone of this receiver; and `recv` drops events that aren't messages. A program should
-    /// read one or the other.
+    /// read one or the other. With [`realtime`](field@crate::ConnectionConfig::realtime) messages have a queue of their own, and
+    /// this one has the other events alone.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]

@@ -63,6 +63,11 @@ fn a_bad_setting_is_named_with_what_it_is_and_what_is_allowed() {
         ),
         (config().events(QueueLimit::new(1, 0)), "events.bytes can't be used: it is 0; at least 1 is needed"),
         (config().fragment(0), "fragment can't be used: it is 0; at least 1 is needed"),
+        (config().realtime(0), "realtime can't be used: it is 0; at least 1 is needed"),
+        (
+            config().realtime(65_537),
+            "realtime can't be used: it is 65537, and so much memory would be allocated at once; at most 65536 is allowed",
+        ),
         (
             config().delivery(Delivery::AtLeastOnce).heartbeat(HeartbeatConfig::off()),
             "delivery can't be used: it is AtLeastOnce, which needs the confirmations of Beat::WebSocketPing or of Confirmation::Acknowledgement, but heartbeat.beat is Off",
