@@ -126,6 +126,7 @@ fn measure(client: &Client, calls: usize) -> [Vec<u32>; 7] {
     let (mut to, mut from) = rtrb::RingBuffer::<[u8; 96]>::new(ROOM);
     let (mut back, mut to_us) = rtrb::RingBuffer::<[u8; 96]>::new(ROOM);
     let done = AtomicBool::new(false);
+    let mut first = 0;
     thread::scope(|scope| {
         let echo = thread::Builder::new().name("echo".into()).spawn_scoped(scope, || {
             while !done.load(Relaxed) {
@@ -136,16 +137,21 @@ fn measure(client: &Client, calls: usize) -> [Vec<u32>; 7] {
             }
         });
         while times[0].len() < calls {
-            for _ in 0..AT_ONCE {
-                let [send, recv, drain, state, stats, push, pop] = &mut times;
+            first += 1;
+            for at in 0..AT_ONCE * CALLED.len() {
+                // Another one is the first behind each sleep, when nothing is in the caches.
+                let which = (at + first) % CALLED.len();
+                let times = &mut times[which];
                 // Whether a call succeeds or refuses, it may take no longer.
-                drop(timed(send, || client.try_send([7; 64])));
-                drop(timed(recv, || client.try_recv()));
-                timed(drain, || client.drain(4).for_each(drop));
-                timed(state, || client.state());
-                timed(stats, || client.stats());
-                let _ = timed(push, || to.push([7; 96]));
-                let _ = timed(pop, || to_us.pop());
+                match which {
+                    0 => drop(timed(times, || client.try_send([7; 64]))),
+                    1 => drop(timed(times, || client.try_recv())),
+                    2 => timed(times, || client.drain(4).for_each(drop)),
+                    3 => _ = timed(times, || client.state()),
+                    4 => drop(timed(times, || client.stats())),
+                    5 => _ = timed(times, || to.push([7; 96])),
+                    _ => _ = timed(times, || to_us.pop()),
+                }
             }
             thread::sleep(PAUSE);
         }

@@ -59,23 +59,26 @@ fn the_calls_allocate_and_free_nothing_when_they_refuse() {
     let start = |change: fn(ConnectionConfig) -> ConnectionConfig| {
         Client::start(change(realtime(&nobody.url(), 2))).unwrap()
     };
-    let refused = |client: &Client| still(|| client.try_send(SMALL).map_err(|error| (error.kind(), error)));
+    let refused = |client: &Client| {
+        let error = still(|| client.try_send(SMALL)).unwrap_err();
+        (error.kind(), error)
+    };
     let client = start(|config| config);
     (0..2).for_each(|_| _ = client.try_send(SMALL).unwrap());
-    let (kind, full) = refused(&client).unwrap_err();
+    let (kind, full) = refused(&client);
     assert!(matches!(kind, SendErrorKind::Full { messages: 2, bytes: 160, .. }), "{kind:?}");
     assert_eq!(full.into_message().as_bytes(), SMALL);
     let queued = still(|| client.stats());
     assert_eq!((queued.messages_queued, queued.bytes_queued), (2, 160));
 
-    let (kind, _) = refused(&start(|config| config.while_down(WhileDown::Refuse))).unwrap_err();
+    let (kind, _) = refused(&start(|config| config.while_down(WhileDown::Refuse)));
     assert!(matches!(kind, SendErrorKind::NotReady { .. }), "{kind:?}");
-    let (kind, _) = refused(&start(|config| config.max_message_size(10))).unwrap_err();
+    let (kind, _) = refused(&start(|config| config.max_message_size(10)));
     assert!(matches!(kind, SendErrorKind::TooLarge { size: 80, limit: 10, .. }), "{kind:?}");
 
     let left = client.close();
     assert_eq!(left.never_written.len(), 2);
-    let (kind, closed) = refused(&client).unwrap_err();
+    let (kind, closed) = refused(&client);
     assert_eq!(kind, SendErrorKind::Closed);
     let closed = still(|| Error::from(closed));
     assert!(matches!(closed, Error::Closed { reason: Some(_), .. }), "{closed:?}");

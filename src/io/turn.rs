@@ -251,7 +251,9 @@ impl<H: Host> Turn<H> {
                 }
             }
         }
-        revoked.into_iter().for_each(|ticket| self.session.handle_revoked(ticket));
+        for ticket in revoked {
+            self.session.handle_revoked(ticket);
+        }
     }
 
     /// Lets callers send, or not. When the line is lost, what they have sent for this connection only is taken in, so that

@@ -86,6 +86,10 @@ impl Outward {
     }
 
     /// Accepts a message, or returns it with the reason.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the offer goes back, and a box for it would be an allocation"
+    )]
     pub(super) fn try_push(&self, offer: Offer) -> Result<Ticket, (Offer, SendErrorKind)> {
         let size = offer.message.len();
         if let Err(kind) = self.reserve(size, offer.session()) {

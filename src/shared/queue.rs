@@ -169,6 +169,10 @@ impl Intake {
         }
     }
 
+    #[expect(
+        clippy::result_large_err,
+        reason = "the offer goes back, and a box for it would be an allocation"
+    )]
     fn try_push_to(&self, outward: &Outward, offer: Offer) -> Result<Ticket, (Offer, SendErrorKind)> {
         if let Err(kind) = self.check_size(offer.message.len()) {
             return Err((offer, kind));

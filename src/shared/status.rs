@@ -222,22 +222,22 @@ mod tests {
         std::thread::scope(|scope| {
             let (way, seen) = crossbeam_channel::bounded(1);
             let look = move || {
-                let mut stats = status.counters.load();
-                intake.complete(&mut stats);
-                let _ = way.send((status.state(), stats, status.close_reason().is_some()));
+                let mut counted = status.counters.load();
+                intake.complete(&mut counted);
+                let _ = way.send((status.state(), counted, status.close_reason().is_some()));
             };
             std::thread::Builder::new().name("looks".into()).spawn_scoped(scope, look).unwrap();
             let seen = seen.recv_timeout(Duration::from_secs(10));
             // A look that waits can only end without the locks.
             drop(locks);
-            let stats = Stats {
+            let expected = Stats {
                 connects: 3,
                 messages_accepted: 1,
                 messages_queued: 1,
                 bytes_queued: 5,
                 ..Stats::default()
             };
-            assert_eq!(seen, Ok((ConnectionState::Closing, stats, true)));
+            assert_eq!(seen, Ok((ConnectionState::Closing, expected, true)));
         });
     }
 }
