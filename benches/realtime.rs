@@ -4,6 +4,7 @@
 //! allow that. Each also without the setting.
 //!
 //! `cargo bench --bench realtime -- 1000000` makes that many of each call; by default it makes fewer.
+#![allow(clippy::disallowed_methods, reason = "programs that measure own their clocks and their threads")]
 
 mod common;
 
