@@ -430,15 +430,20 @@ fn everything() -> Vec<Case> {
 
 /// One message there and back, and a close.
 fn echoed(config: ConnectionConfig) -> Result<(), Error> {
+    let beside_events = config.realtime.is_some();
     let client = Client::connect(config)?;
     client.send("x")?;
     client.flush(LONG)?;
     // The end comes behind the echo, if there is one.
-    let echo = wait_for(&client, |event| match event {
-        Event::Message(message) => Some(Some(message)),
-        Event::Expired { .. } | Event::Disconnected { .. } | Event::Closed { .. } => Some(None),
-        _ => None,
-    });
+    let echo = if beside_events {
+        client.recv_timeout(LONG).ok()
+    } else {
+        wait_for(&client, |event| match event {
+            Event::Message(message) => Some(Some(message)),
+            Event::Expired { .. } | Event::Disconnected { .. } | Event::Closed { .. } => Some(None),
+            _ => None,
+        })
+    };
     let _ = client.close();
     match echo {
         Some(message) if message.as_text() == Some("x") => Ok(()),

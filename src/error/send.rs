@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_result_stays_below_the_size_at_which_a_box_would_pay() {
-        let size = size_of::<Result<crate::event::Ticket, SendError>>();
+        let size = size_of::<Result<crate::ticket::Ticket, SendError>>();
         assert!(size < 128, "{size} bytes");
     }
 }
