@@ -13,8 +13,8 @@ use common::hooks::{Hooks, hook, in_order, puppet};
 use common::{LONG, MS, Nobody, Server, accept, config, eventually, fate, listen, parrot};
 use crossbeam_channel::unbounded;
 use tautline::{
-    Client, ConnectionConfig, ConnectionState, Context, Delivery, Error, Event, Inbound, ReconnectConfig,
-    SendErrorKind, SendOptions, WhileDown,
+    Client, ConnectionConfig, ConnectionState, Context, Delivery, Error, Event, Inbound, QueueLimit,
+    ReconnectConfig, SendErrorKind, SendOptions, WhileDown,
 };
 use tungstenite::Message as Frame;
 
@@ -88,6 +88,18 @@ fn the_calls_allocate_and_free_nothing_when_they_refuse() {
     assert!(matches!(still(|| client.try_recv()), Err(Error::Closed { reason: Some(_), .. })));
     assert_eq!(still(|| client.state()), ConnectionState::Closed);
     assert_eq!(still(|| client.stats()).messages_accepted, 2);
+}
+
+#[test]
+fn a_refusal_allocates_and_frees_nothing_without_the_setting_either() {
+    let nobody = Nobody::new();
+    let client = Client::start(config(&nobody.url()).outbox(QueueLimit::new(1, 1 << 20))).unwrap();
+    client.try_send(SMALL).unwrap();
+    let full = still(|| client.try_send(SMALL)).unwrap_err();
+    assert!(matches!(full.kind(), SendErrorKind::Full { .. }), "{full:?}");
+    let _ = client.terminate();
+    let closed = still(|| client.try_send(SMALL)).unwrap_err();
+    assert_eq!(closed.kind(), SendErrorKind::Closed);
 }
 
 #[test]
