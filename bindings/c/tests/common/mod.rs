@@ -1,0 +1,84 @@
+//! What the tests with programs in C share.
+#![allow(dead_code, reason = "not every test program uses all of it")]
+#![allow(unreachable_pub, reason = "a module that several test crates include")]
+
+use std::env;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a program may run before it counts as stuck.
+pub const LONG: Duration = Duration::from_secs(100);
+
+pub fn here() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The folder that the shared library was built into.
+pub fn built() -> PathBuf {
+    let program = env::current_exe().expect("a test program has a path");
+    let built = program.ancestors().nth(2).expect("it is in deps").to_owned();
+    assert!(built.join("libtautline_c.so").exists(), "the shared library is not in {}", built.display());
+    built
+}
+
+/// A folder for what this test makes, with the shared library under the name that programs look for.
+pub fn folder(test: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
+    fs::create_dir_all(&folder).expect("a folder can be made");
+    let soname = folder.join("libtautline_c.so.0");
+    let _ = fs::remove_file(&soname);
+    std::os::unix::fs::symlink(built().join("libtautline_c.so"), soname).expect("a link can be made");
+    folder
+}
+
+/// Compiles a file of this crate with all warnings, and returns the program.
+pub fn compile(folder: &Path, source: &str, made: &str, options: &[&str]) -> PathBuf {
+    let made = folder.join(made);
+    let compiler = env::var("CC").unwrap_or_else(|_| "cc".into());
+    let mut command = Command::new(compiler);
+    command.args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic", "-g"]).args(options);
+    command.arg("-I").arg(here().join("include")).arg(here().join(source)).arg("-o").arg(&made);
+    command.arg(folder.join("libtautline_c.so.0")).arg(format!("-Wl,-rpath,{}", folder.display()));
+    let done = command.output().expect("a C compiler runs");
+    assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
+    made
+}
+
+/// Runs a program to its end. Returns what it printed. One that fails, or is stuck, ends the test.
+pub fn run(command: &mut Command) -> String {
+    let name = format!("{command:?}");
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let mut pipes = [
+        Box::new(child.stdout.take().expect("it is piped")) as Box<dyn Read + Send>,
+        Box::new(child.stderr.take().expect("it is piped")),
+    ]
+    .map(|mut pipe| {
+        thread::spawn(move || {
+            let mut text = Vec::new();
+            let _ = pipe.read_to_end(&mut text);
+            String::from_utf8_lossy(&text).into_owned()
+        })
+    })
+    .into_iter();
+    let until = Instant::now() + LONG;
+    let status = loop {
+        match child.try_wait().expect("it is a child of ours") {
+            Some(status) => break Some(status),
+            None if Instant::now() > until => {
+                child.kill().expect("it is a child of ours");
+                break None;
+            }
+            None => thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    let mut next = || pipes.next().and_then(|pipe| pipe.join().ok()).unwrap_or_default();
+    let (out, err) = (next(), next());
+    let status = status.unwrap_or_else(|| panic!("{name} is stuck:\n{out}{err}"));
+    assert!(status.success(), "{name}: {status}\n{out}{err}");
+    out
+}

@@ -1,0 +1,198 @@
+/* A host that loads a plugin and unloads it, again and again, and looks at what is left. */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define OK 0
+#define TIMEOUT (-10)
+#define TERMINATE 1
+
+static const char *path, *url;
+static int ready, failures;
+
+static void failed(const char *what, int code) {
+    fprintf(stderr, "FAILED: %s: %d\n", what, code);
+    failures++;
+}
+
+static double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static int entries(const char *folder, const char *beginning) {
+    int count = 0;
+    struct dirent *entry;
+    DIR *all = opendir(folder);
+    while (all != NULL && (entry = readdir(all)) != NULL) {
+        char name[600], text[64] = "";
+        FILE *file;
+        if (entry->d_name[0] == '.') continue;
+        if (beginning == NULL) {
+            count++;
+            continue;
+        }
+        snprintf(name, sizeof name, "%s/%s/comm", folder, entry->d_name);
+        file = fopen(name, "r");
+        if (file == NULL) continue;
+        if (fgets(text, sizeof text, file) != NULL && strncmp(text, beginning, strlen(beginning)) == 0) count++;
+        fclose(file);
+    }
+    if (all != NULL) closedir(all);
+    return count;
+}
+
+static int descriptors(void) { return entries("/proc/self/fd", NULL) - 1; }
+
+/* The system lists a thread that was joined for some ms. */
+static int threads_of_theirs(void) {
+    double until = seconds() + 5;
+    int count;
+    while ((count = entries("/proc/self/task", "tautline")) > 0 && seconds() < until) usleep(1000);
+    return count;
+}
+
+static long resident_kib(void) {
+    long pages = 0, resident = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (file == NULL || fscanf(file, "%ld %ld", &pages, &resident) != 2) resident = 0;
+    if (file != NULL) fclose(file);
+    return resident * (sysconf(_SC_PAGESIZE) / 1024);
+}
+
+static int is_mapped(const char *name) {
+    char text[4096];
+    int found = 0;
+    FILE *maps = fopen("/proc/self/maps", "r");
+    while (maps != NULL && fgets(text, sizeof text, maps) != NULL) found |= strstr(text, name) != NULL;
+    if (maps != NULL) fclose(maps);
+    return found;
+}
+
+typedef int (*begin_fn)(const char *);
+typedef int (*number_fn)(unsigned);
+typedef int (*end_fn)(int, unsigned);
+
+static void *symbol(void *plugin, const char *name) {
+    void *found = dlsym(plugin, name);
+    if (found == NULL) {
+        fprintf(stderr, "no %s\n", name);
+        exit(2);
+    }
+    return found;
+}
+
+static void *load(void) {
+    void *plugin = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (plugin == NULL) {
+        fprintf(stderr, "%s\n", dlerror());
+        exit(2);
+    }
+    return plugin;
+}
+
+static void *cycle(void *unused) {
+    void *plugin = load();
+    begin_fn begin;
+    number_fn talk;
+    end_fn end;
+    int code;
+    *(void **)&begin = symbol(plugin, "plugin_begin");
+    *(void **)&talk = symbol(plugin, "plugin_talk");
+    *(void **)&end = symbol(plugin, "plugin_end");
+    (void)unused;
+    if ((code = begin(url)) != OK) failed("begin", code);
+    if (ready && (code = talk(5000)) != OK) failed("talk", code);
+    if ((code = end(TERMINATE, 5000)) != OK) failed("end", code);
+    dlclose(plugin);
+    return NULL;
+}
+
+/* host cycles PLUGIN URL MOOD COUNT: from the main thread and from threads that are joined, in turn. */
+static int cycles(const char *mood, int count) {
+    int i, settled = 0;
+    long memory = 0;
+    int early = count / 10 > 100 ? 100 : count / 10 + 1;
+    ready = strcmp(mood, "alive") == 0;
+    for (i = 0; i < count && failures == 0; i++) {
+        int ours;
+        if (i % 2 == 0) {
+            cycle(NULL);
+        } else {
+            pthread_t thread;
+            if (pthread_create(&thread, NULL, cycle, NULL) != 0) return 2;
+            pthread_join(thread, NULL);
+        }
+        if ((ours = threads_of_theirs()) != 0) failed("threads of the plugin's", ours);
+        if (i == early) {
+            settled = descriptors();
+            memory = resident_kib();
+        }
+        if (i > early && descriptors() > settled) failed("descriptors", descriptors() - settled);
+    }
+    if (!is_mapped("libtautline_c.so")) failed("the library is not mapped", 0);
+    if (is_mapped("plugin.so")) failed("the plugin is mapped", 0);
+    printf("%s: %d cycles, %d descriptors, %ld KiB, %+ld KiB since the first %d\n", mood, i, descriptors(),
+           resident_kib(), resident_kib() - memory, early);
+    if (count >= 1000 && resident_kib() - memory > 4096) failed("memory", (int)(resident_kib() - memory));
+    return failures != 0;
+}
+
+/* host load PLUGIN URL: it opens a line in its constructor, and ends it in its destructor. */
+static int at_load(void) {
+    double began = seconds(), took;
+    void *plugin;
+    int *waited, code;
+    number_fn wait;
+    setenv("PLUGIN_OPENS_AT_LOAD", url, 1);
+    setenv("PLUGIN_ENDS_AT_UNLOAD", "1", 1);
+    plugin = load();
+    took = seconds() - began;
+    waited = symbol(plugin, "plugin_waited");
+    printf("load: %.2f s, the wait returned %d\n", took, *waited);
+    if (took > 2) failed("the constructor took longer than its wait", (int)took);
+    if (*waited != OK && *waited != TIMEOUT) failed("the wait in the constructor", *waited);
+    *(void **)&wait = symbol(plugin, "plugin_wait");
+    if ((code = wait(5000)) != OK) failed("the line after the load", code);
+    began = seconds();
+    dlclose(plugin);
+    took = seconds() - began;
+    printf("unload: %.2f s\n", took);
+    if (took > 2.5) failed("the destructor took longer than its deadline", (int)took);
+    if ((code = threads_of_theirs()) != 0) failed("threads of the plugin's", code);
+    return failures != 0;
+}
+
+/* host left PLUGIN URL: it is unloaded without an end. */
+static int left_open(void) {
+    void *plugin = load();
+    begin_fn begin;
+    number_fn talk;
+    int code;
+    *(void **)&begin = symbol(plugin, "plugin_begin");
+    *(void **)&talk = symbol(plugin, "plugin_talk");
+    if ((code = begin(url)) != OK) failed("begin", code);
+    if ((code = talk(5000)) != OK) failed("talk", code);
+    dlclose(plugin);
+    if (is_mapped("plugin.so")) failed("the plugin is mapped", 0);
+    usleep(100 * 1000);
+    printf("left open: %d threads go on\n", entries("/proc/self/task", "tautline"));
+    return failures != 0;
+}
+
+int main(int argc, char **argv) {
+    if (argc < 4) return 2;
+    path = argv[2];
+    url = argv[3];
+    if (strcmp(argv[1], "load") == 0) return at_load();
+    if (strcmp(argv[1], "left") == 0) return left_open();
+    if (strcmp(argv[1], "cycles") == 0 && argc == 6) return cycles(argv[4], atoi(argv[5]));
+    return 2;
+}
