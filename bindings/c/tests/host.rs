@@ -5,8 +5,8 @@ mod common;
 
 use std::process::Command;
 
-use common::{compile, folder, run};
-use tautline::testing::LoopbackServer;
+use common::{Mood, Silent, compile, folder, identity, run};
+use tautline::testing::{LoopbackConnection, LoopbackServer};
 
 /// A run of the host: `host WHAT plugin.so URL MORE…`.
 fn host(test: &str) -> impl Fn(&str, &str, &[&str]) -> String {
@@ -17,11 +17,35 @@ fn host(test: &str) -> impl Fn(&str, &str, &[&str]) -> String {
 }
 
 #[test]
-fn what_a_plugin_does_at_load_and_at_unload_returns_within_its_bounds() {
+fn a_line_that_a_constructor_opens_comes_up_afterwards_and_is_ended_by_a_destructor() {
     let server = LoopbackServer::echo().unwrap();
-    let said = host("load")("load", &server.url(), &[]);
-    assert!(said.contains("unload: gone") || said.contains("still running"), "{said}");
-    print!("{said}");
+    let said = host("unload")("load", &server.url(), &["alive", "at-unload"]);
+    // The wait of the constructor took its time, because no thread could begin.
+    assert!(said.contains("the wait returned -10") && said.contains("unload: gone"), "{said}");
+}
+
+#[test]
+fn a_line_that_is_not_up_is_ended_by_a_destructor_too() {
+    let host = host("moods");
+    for mood in [Mood::Refused, Mood::Silent, Mood::SilentTls] {
+        let server = Silent::start();
+        let said = host("load", &server.url(mood), &["down", "at-unload"]);
+        assert!(said.contains("unload: gone"), "{mood:?}: {said}");
+    }
+}
+
+#[test]
+fn an_open_line_over_tls_is_ended_by_a_destructor_too() {
+    let server = LoopbackServer::start_tls(identity(), LoopbackConnection::echo).unwrap();
+    let said = host("tls")("load", &server.url(), &["alive", "at-unload"]);
+    assert!(said.contains("unload: gone"), "{said}");
+}
+
+#[test]
+fn an_end_in_a_constructor_names_the_thread_that_has_not_begun_and_is_finished_afterwards() {
+    let server = LoopbackServer::echo().unwrap();
+    let said = host("load")("load", &server.url(), &["alive", "at-load"]);
+    assert!(said.contains("load: still running: tautline-io: it has not begun"), "{said}");
 }
 
 #[test]

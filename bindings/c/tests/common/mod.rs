@@ -5,10 +5,53 @@
 use std::env;
 use std::fs;
 use std::io::Read;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use tautline::native_tls;
+
+/// What a client finds where it connects to.
+#[derive(Clone, Copy, Debug)]
+pub enum Mood {
+    /// Nobody listens.
+    Refused,
+    /// A server accepts and says nothing.
+    Silent,
+    /// The same, when TLS is expected of it.
+    SilentTls,
+}
+
+/// A server that says nothing. What connects to it waits in the queue of the system.
+pub struct Silent(TcpListener);
+
+impl Silent {
+    pub fn start() -> Self {
+        Self(TcpListener::bind("127.0.0.1:0").expect("there is a free port"))
+    }
+
+    pub fn url(&self, mood: Mood) -> String {
+        let address = self.0.local_addr().expect("it is bound");
+        match mood {
+            Mood::Refused => {
+                let nobody = TcpListener::bind("127.0.0.1:0").and_then(|nobody| nobody.local_addr());
+                format!("ws://{}", nobody.expect("there is a free port"))
+            }
+            Mood::Silent => format!("ws://{address}"),
+            Mood::SilentTls => format!("wss://{address}"),
+        }
+    }
+}
+
+pub fn identity() -> native_tls::Identity {
+    let (certificate, key) = (
+        include_bytes!("../../../../tests/data/server.pem"),
+        include_bytes!("../../../../tests/data/server.key"),
+    );
+    native_tls::Identity::from_pkcs8(certificate, key).expect("the certificate is right")
+}
 
 /// How long a program may run before it counts as stuck.
 pub const LONG: Duration = Duration::from_secs(100);
@@ -17,10 +60,10 @@ pub fn here() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The folder that the shared library was built into.
+/// The folder that the shared library was built into. It is that of the test program: the one above has what `cargo build` made.
 pub fn built() -> PathBuf {
     let program = env::current_exe().expect("a test program has a path");
-    let built = program.ancestors().nth(2).expect("it is in deps").to_owned();
+    let built = program.parent().expect("it is in a folder").to_owned();
     assert!(built.join("libtautline_c.so").exists(), "the shared library is not in {}", built.display());
     built
 }

@@ -120,7 +120,6 @@ static int cycles(const char *mood, int count) {
     int i, settled = 0;
     long memory = 0;
     int early = count / 10 > 100 ? 100 : count / 10 + 1;
-    ready = strcmp(mood, "alive") == 0;
     for (i = 0; i < count && failures == 0; i++) {
         int ours;
         if (i % 2 == 0) {
@@ -145,27 +144,37 @@ static int cycles(const char *mood, int count) {
     return failures != 0;
 }
 
-/* host load PLUGIN URL: it opens a line in its constructor, and ends it in its destructor. */
-static int at_load(void) {
+/* host load PLUGIN URL MOOD WHEN: it opens a line in its constructor, and ends it there or in its destructor. */
+static int at_load(const char *when) {
     double began = seconds(), took;
     void *plugin;
-    int *waited, code;
+    int *waited, code, ends_at_load = strcmp(when, "at-load") == 0;
     number_fn wait;
+    end_fn end;
     setenv("PLUGIN_OPENS_AT_LOAD", url, 1);
-    setenv("PLUGIN_ENDS_AT_UNLOAD", "1", 1);
+    setenv(ends_at_load ? "PLUGIN_ENDS_AT_LOAD" : "PLUGIN_ENDS_AT_UNLOAD", "1", 1);
     plugin = load();
     took = seconds() - began;
     waited = symbol(plugin, "plugin_waited");
-    printf("load: %.2f s, the wait returned %d\n", took, *waited);
+    printf("loaded after %.2f s, the wait returned %d\n", took, *waited);
     if (took > 2) failed("the constructor took longer than its wait", (int)took);
     if (*waited != OK && *waited != TIMEOUT) failed("the wait in the constructor", *waited);
-    *(void **)&wait = symbol(plugin, "plugin_wait");
-    if ((code = wait(5000)) != OK) failed("the line after the load", code);
+    if (ends_at_load) {
+        *(void **)&end = symbol(plugin, "plugin_end");
+        if ((code = end(TERMINATE, 5000)) != OK) failed("the end after the load", code);
+    } else if (ready) {
+        *(void **)&wait = symbol(plugin, "plugin_wait");
+        if ((code = wait(5000)) != OK) failed("the line after the load", code);
+    } else {
+        /* Until the attempt has begun, or has failed. */
+        *(void **)&wait = symbol(plugin, "plugin_wait");
+        if ((code = wait(200)) != TIMEOUT) failed("the line is not up", code);
+    }
     began = seconds();
     dlclose(plugin);
     took = seconds() - began;
-    printf("unload: %.2f s\n", took);
-    if (took > 2.5) failed("the destructor took longer than its deadline", (int)took);
+    printf("unloaded after %.2f s\n", took);
+    if (took > 1) failed("the destructor took longer than its deadline", (int)took);
     if ((code = threads_of_theirs()) != 0) failed("threads of the plugin's", code);
     return failures != 0;
 }
@@ -191,8 +200,9 @@ int main(int argc, char **argv) {
     if (argc < 4) return 2;
     path = argv[2];
     url = argv[3];
-    if (strcmp(argv[1], "load") == 0) return at_load();
+    ready = argc > 4 && strcmp(argv[4], "alive") == 0;
     if (strcmp(argv[1], "left") == 0) return left_open();
+    if (strcmp(argv[1], "load") == 0 && argc == 6) return at_load(argv[5]);
     if (strcmp(argv[1], "cycles") == 0 && argc == 6) return cycles(argv[4], atoi(argv[5]));
     return 2;
 }

@@ -43,20 +43,23 @@ int plugin_end(int how, unsigned deadline_ms) {
     return tautline_shutdown(line, how, deadline_ms, &left);
 }
 
+static void end_with(const char *when) {
+    char text[256];
+    int code = plugin_end(TAUTLINE_CLOSE, 500);
+    tautline_last_error(text, sizeof text);
+    printf("%s: %s\n", when, code == TAUTLINE_OK ? "gone" : text);
+    fflush(stdout);
+}
+
 /* A plugin that does at load time what it had better do later. */
 __attribute__((constructor)) static void load(void) {
     const char *url = getenv("PLUGIN_OPENS_AT_LOAD");
     if (url == NULL) return;
     plugin_waited = plugin_begin(url);
     if (plugin_waited == TAUTLINE_OK) plugin_waited = plugin_wait(300);
+    if (getenv("PLUGIN_ENDS_AT_LOAD") != NULL) end_with("load");
 }
 
 __attribute__((destructor)) static void unload(void) {
-    char text[256];
-    int code;
-    if (getenv("PLUGIN_ENDS_AT_UNLOAD") == NULL) return;
-    code = plugin_end(TAUTLINE_CLOSE, 2000);
-    tautline_last_error(text, sizeof text);
-    printf("unload: %s\n", code == TAUTLINE_OK ? "gone" : text);
-    fflush(stdout);
+    if (getenv("PLUGIN_ENDS_AT_UNLOAD") != NULL) end_with("unload");
 }
