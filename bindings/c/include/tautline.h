@@ -508,7 +508,8 @@ int32_t tautline_wait_event(struct tautline_client client,
 
 /**
  * Returns a descriptor that is readable while events wait, for `poll` and the like. It is always the same, and is not to be read
- * or closed: `tautline_next_event` makes it unreadable when there is no event. It belongs to the client, so take it out of the
+ * or closed: `tautline_next_event` makes it unreadable when there is no event. It can be readable without one, if an event was
+ * taken before the client's thread made it so. It belongs to the client, so take it out of the
  * loop before `tautline_shutdown`.
  *
  * Threads: any. Never blocks. The first call opens two descriptors; a client without such a call has none for this.

@@ -42,12 +42,17 @@ impl Last {
 
 impl Write for Last {
     fn write_str(&mut self, more: &str) -> fmt::Result {
-        let fits = more.floor_char_boundary(KEPT - self.length);
+        let fits = beginning(more, KEPT - self.length);
         self.bytes[self.length..self.length + fits].copy_from_slice(&more.as_bytes()[..fits]);
         self.length += fits;
         // What is cut off ends the text.
         if fits == more.len() { Ok(()) } else { Err(fmt::Error) }
     }
+}
+
+/// How many bytes of the text, at most so many, are whole characters.
+pub(crate) fn beginning(text: &str, most: usize) -> usize {
+    (0..=most.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
 }
 
 pub(crate) fn with_last<R>(look: impl FnOnce(&str) -> R) -> R {

@@ -1,13 +1,13 @@
 //! Opening a client, and waiting for its line.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tautline::Error;
+use tautline::{ConnectionState, Error};
 
-use crate::boundary::{call, failed, place, refuse};
-use crate::codes::{TAUTLINE_E_ARGUMENT, TAUTLINE_E_TIMEOUT, TAUTLINE_E_WOKEN};
+use crate::boundary::{Refused, call, failed, place, refuse};
+use crate::codes::{TAUTLINE_E_ARGUMENT, TAUTLINE_E_CLOSED, TAUTLINE_E_TIMEOUT, TAUTLINE_E_WOKEN};
 use crate::options::Options;
 use crate::signal::{Ended, Signal};
 use crate::table::{Claim, Client, line};
@@ -22,17 +22,32 @@ pub(crate) struct Line {
     pub(crate) holds: AtomicBool,
     /// Whether the last event was taken.
     pub(crate) ended: AtomicBool,
+    /// Whether it is being shut down.
+    pub(crate) ending: AtomicBool,
 }
 
 impl Line {
     /// Whether there is something to take.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.holds.load(std::sync::atomic::Ordering::SeqCst) || !self.client.events().is_empty()
+        self.holds.load(SeqCst) || !self.client.events().is_empty()
+    }
+
+    /// Whether the line will never be ready.
+    fn is_over(&self) -> bool {
+        self.ending.load(SeqCst) || self.client.state() == ConnectionState::Closed
+    }
+
+    /// The refusal of what a closed client can't do.
+    pub(crate) fn closed(&self, what: &str) -> Refused {
+        match self.client.status().trouble {
+            Some(trouble) => refuse(TAUTLINE_E_CLOSED, format_args!("{what}: {trouble}")),
+            None => refuse(TAUTLINE_E_CLOSED, format_args!("{what}")),
+        }
     }
 }
 
 /// The refusal that the end of a wait becomes.
-pub(crate) fn ended(how: &Ended, waiting_for: &str) -> crate::boundary::Refused {
+pub(crate) fn ended(how: &Ended, waiting_for: &str) -> Refused {
     match how {
         Ended::Woken => {
             refuse(TAUTLINE_E_WOKEN, format_args!("the wait for {waiting_for} was ended by another thread"))
@@ -60,13 +75,14 @@ pub unsafe extern "C" fn tautline_open(options: *const Options, client: *mut Cli
         let claim = Claim::new()?;
         let signal = Arc::<Signal>::default();
         let theirs = Arc::clone(&signal);
-        let started = options.builder()?.on_event_ready(move || theirs.ready()).start();
+        let started = options.builder().on_event_ready(move || theirs.ready()).start();
         let line = Line {
             client: started.map_err(|error| failed(&error))?,
             signal,
             held: Mutex::default(),
             holds: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
         };
         let opened = claim.put(Arc::new(line));
         // SAFETY: it is neither null nor misaligned, and the header says that it points to a `tautline_client`.
@@ -89,11 +105,13 @@ pub extern "C" fn tautline_wait_ready(client: Client, timeout_ms: u32) -> i32 {
         let line = line(client)?;
         let timeout = Duration::from_millis(timeout_ms.into());
         let look = || match line.client.wait_ready(Duration::ZERO) {
+            // Its last event may come before what it left is known.
+            Err(Error::Timeout { .. }) if line.is_over() => Some(Err(line.closed("the client is closed"))),
             Err(Error::Timeout { .. }) => None,
-            outcome => Some(outcome),
+            outcome => Some(outcome.map_err(|error| failed(&error))),
         };
         match line.signal.wait(timeout, look) {
-            Ok(outcome) => outcome.map_err(|error| failed(&error)),
+            Ok(outcome) => outcome,
             Err(how) => Err(match (how, line.client.status().trouble) {
                 (Ended::TimedOut, Some(trouble)) => {
                     let text = format_args!("the line was not ready after {timeout:?}: {trouble}");

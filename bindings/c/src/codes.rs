@@ -108,7 +108,7 @@ pub unsafe extern "C" fn tautline_last_error(buffer: *mut c_char, capacity: usiz
         if capacity == 0 || buffer.is_null() {
             return text.len();
         }
-        let cut = text.floor_char_boundary(capacity - 1);
+        let cut = boundary::beginning(text, capacity - 1);
         // SAFETY: there is room for `capacity` bytes at `buffer`, of which `cut` and a NUL are less; the text is this
         // library's, and so overlaps with nothing of the caller's.
         unsafe {

@@ -1,5 +1,6 @@
 //! The end of a client.
 
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use tautline::{Ending, Shutdown};
@@ -57,12 +58,14 @@ pub unsafe extern "C" fn tautline_shutdown(
             TAUTLINE_TERMINATE => Ending::Terminate,
             _ => return Err(refuse(TAUTLINE_E_ARGUMENT, format_args!("{how} is no way to end a client"))),
         };
-        let out = match undelivered.is_null() {
-            true => None,
+        let out = if undelivered.is_null() {
+            None
+        } else {
             // SAFETY: the header says what `undelivered` has to be.
-            false => Some(unsafe { Out::new(undelivered) }?),
+            Some(unsafe { Out::new(undelivered) }?)
         };
         let line = line(client)?;
+        line.ending.store(true, SeqCst);
         line.signal.wake(false);
         match line.client.shutdown(how, Duration::from_millis(deadline_ms.into())) {
             Shutdown::Gone(left) => {

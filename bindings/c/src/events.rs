@@ -9,8 +9,7 @@ use tautline::{Error, Message, Receiver};
 use crate::boundary::{Out, Result, Sizes, call, call_for, failed, refuse};
 use crate::client::{Line, ended};
 use crate::codes::{
-    TAUTLINE_E_ARGUMENT, TAUTLINE_E_BUFFER, TAUTLINE_E_BUSY, TAUTLINE_E_CLOSED, TAUTLINE_E_EMPTY,
-    TAUTLINE_E_SYSTEM,
+    TAUTLINE_E_ARGUMENT, TAUTLINE_E_BUFFER, TAUTLINE_E_BUSY, TAUTLINE_E_EMPTY, TAUTLINE_E_SYSTEM,
 };
 use crate::status::number;
 use crate::table::{Client, line};
@@ -136,19 +135,23 @@ fn next(line: &Line) -> Result<tautline::Event> {
             }
             Ok(event)
         }
-        Taken::Nothing => {
+        // After the last event, the channel's end comes a moment later.
+        Taken::Nothing if !line.ended.load(SeqCst) => {
             #[cfg(unix)]
             line.signal.quiet(|| !events.is_empty());
             Err(refuse(TAUTLINE_E_EMPTY, format_args!("there is no event now")))
         }
-        Taken::End => {
+        Taken::Nothing | Taken::End => {
             line.ended.store(true, SeqCst);
             #[cfg(unix)]
             line.signal.quiet(|| false);
-            Err(closed(line))
+            Err(line.closed(TAKEN))
         }
     }
 }
+
+/// Why there is no event after the last one.
+const TAKEN: &str = "all events were taken, and the client is closed";
 
 enum Taken {
     Event(tautline::Event),
@@ -161,15 +164,6 @@ fn take(events: &Receiver<tautline::Event>) -> Taken {
         Ok(event) => Taken::Event(event),
         Err(error) if error.is_empty() => Taken::Nothing,
         Err(_) => Taken::End,
-    }
-}
-
-fn closed(line: &Line) -> crate::boundary::Refused {
-    match line.client.status().trouble {
-        Some(trouble) => {
-            refuse(TAUTLINE_E_CLOSED, format_args!("all events were taken; the client is closed: {trouble}"))
-        }
-        None => refuse(TAUTLINE_E_CLOSED, format_args!("all events were taken; the client is closed")),
     }
 }
 
@@ -259,7 +253,7 @@ pub extern "C" fn tautline_wait_event(client: Client, timeout_ms: u32) -> i32 {
             if line.is_waiting() {
                 return Some(Ok(()));
             }
-            line.ended.load(SeqCst).then(|| Err(closed(&line)))
+            line.ended.load(SeqCst).then(|| Err(line.closed(TAKEN)))
         };
         let timeout = Duration::from_millis(timeout_ms.into());
         line.signal.wait(timeout, look).unwrap_or_else(|how| Err(ended(&how, "an event")))
@@ -267,7 +261,8 @@ pub extern "C" fn tautline_wait_event(client: Client, timeout_ms: u32) -> i32 {
 }
 
 /// Returns a descriptor that is readable while events wait, for `poll` and the like. It is always the same, and is not to be read
-/// or closed: `tautline_next_event` makes it unreadable when there is no event. It belongs to the client, so take it out of the
+/// or closed: `tautline_next_event` makes it unreadable when there is no event. It can be readable without one, if an event was
+/// taken before the client's thread made it so. It belongs to the client, so take it out of the
 /// loop before `tautline_shutdown`.
 ///
 /// Threads: any. Never blocks. The first call opens two descriptors; a client without such a call has none for this.

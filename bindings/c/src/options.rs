@@ -37,16 +37,16 @@ impl Options {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn builder(&self) -> Result<Builder> {
+    pub(crate) fn builder(&self) -> Builder {
         let settings = self.lock();
         let builder = tautline::Client::builder(settings.config.clone());
-        let Some(Login { message, accepted }) = &settings.login else { return Ok(builder) };
+        let Some(Login { message, accepted }) = &settings.login else { return builder };
         let mut session = JsonSession::new().login(message.clone());
         if let Some((field, value)) = accepted.clone() {
             session =
                 session.accepted(move |answer| answer.get(&field).and_then(Value::as_str) == Some(&value));
         }
-        Ok(builder.protocol(session))
+        builder.protocol(session)
     }
 }
 

@@ -1,4 +1,8 @@
 //! How the thread of a client tells those who wait for its events.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "turns the caller's timeouts into deadlines, on the caller's thread"
+)]
 
 #[cfg(unix)]
 use std::io::{self, Read, Write};
@@ -190,7 +194,7 @@ mod tests {
         let queued = Arc::new(AtomicU64::new(0));
         let descriptor = signal.descriptor(|| false).unwrap();
         let (theirs, events) = (Arc::clone(&signal), Arc::clone(&queued));
-        let queues = thread::spawn(move || {
+        let sender = thread::spawn(move || {
             for _ in 0..EVENTS {
                 events.fetch_add(1, SeqCst);
                 theirs.ready();
@@ -208,7 +212,7 @@ mod tests {
             }
             signal.quiet(|| queued.load(SeqCst) > taken);
         }
-        queues.join().unwrap();
+        sender.join().unwrap();
         signal.quiet(|| false);
         signal.quiet(|| false);
         assert!(!is_readable(descriptor), "nothing waits");

@@ -1,4 +1,5 @@
 //! What the tests with programs in C share.
+#![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
 #![allow(dead_code, reason = "not every test program uses all of it")]
 #![allow(unreachable_pub, reason = "a module that several test crates include")]
 
