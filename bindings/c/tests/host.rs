@@ -3,9 +3,10 @@
 
 mod common;
 
+use std::path::PathBuf;
 use std::process::Command;
 
-use common::{Mood, Silent, compile, folder, identity, run};
+use common::{Mood, Silent, built, compile, folder, here, identity, run};
 use tautline::testing::{LoopbackConnection, LoopbackServer};
 
 /// A run of the host: `host WHAT plugin.so URL MORE…`.
@@ -58,4 +59,35 @@ fn a_plugin_that_is_unloaded_without_an_end_crashes_nothing() {
 fn cycles_of_load_and_unload_leave_no_thread_and_no_descriptor() {
     let server = LoopbackServer::echo().unwrap();
     print!("{}", host("cycles")("cycles", &server.url(), &["alive", "50"]));
+}
+
+#[test]
+fn connect_in_a_constructor_and_close_in_a_destructor_of_a_plugin_in_rust_return() {
+    let server = LoopbackServer::echo().unwrap();
+    let folder = folder("rust");
+    let host = compile(&folder, "tests/host/host.c", "host", &["-pthread", "-ldl"]);
+    let plugin = rust_plugin();
+    let said = run(Command::new(&host).arg("rust").arg(plugin).arg(server.url()));
+    let took = |call: &str| {
+        let line =
+            said.lines().find(|line| line.starts_with(call)).unwrap_or_else(|| panic!("no {call}: {said}"));
+        line.split_whitespace().find_map(|word| word.parse::<f64>().ok()).unwrap()
+    };
+    // 300 ms for the attempt, 100 ms for its close, a second for a thread that is late, and 1.05 s for its end.
+    assert!(said.contains("Err(\"timed out") && took("connect") < 4.0, "{said}");
+    // A drop, and a start that does not wait.
+    assert!(took("drop") < 2.5, "{said}");
+    // The line is ready, and its server answers.
+    assert!(took("close") < 1.0 && said.contains("None"), "{said}");
+}
+
+/// The plugin in Rust: cargo puts no library of an example where a test finds it.
+fn rust_plugin() -> PathBuf {
+    let target = built().ancestors().nth(2).unwrap().to_owned();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .args(["build", "--quiet", "--example", "rust_plugin", "--manifest-path"])
+        .arg(here().join("Cargo.toml"));
+    run(cargo.arg("--target-dir").arg(&target));
+    target.join("debug/examples/librust_plugin.so")
 }

@@ -196,12 +196,32 @@ static int left_open(void) {
     return failures != 0;
 }
 
+/*
+ * host rust PLUGIN URL: one in Rust, which connects in its constructor, and closes in its destructor. That runs at the end of
+ * the process: the system unloads no module that a thread has yet to run a destructor of, such as that of a client.
+ */
+static int rust(void) {
+    double began = seconds();
+    void *plugin;
+    number_fn wait;
+    int code;
+    setenv("PLUGIN_OPENS_AT_LOAD", url, 1);
+    plugin = load();
+    printf("dlopen: %.2f s\n", seconds() - began);
+    *(void **)&wait = symbol(plugin, "plugin_wait");
+    if ((code = wait(5000)) != OK) failed("the line after the load", code);
+    dlclose(plugin);
+    if (!is_mapped("librust_plugin.so")) failed("it was unloaded with a client in it", 0);
+    return failures != 0;
+}
+
 int main(int argc, char **argv) {
     if (argc < 4) return 2;
     path = argv[2];
     url = argv[3];
     ready = argc > 4 && strcmp(argv[4], "alive") == 0;
     if (strcmp(argv[1], "left") == 0) return left_open();
+    if (strcmp(argv[1], "rust") == 0) return rust();
     if (strcmp(argv[1], "load") == 0 && argc == 6) return at_load(argv[5]);
     if (strcmp(argv[1], "cycles") == 0 && argc == 6) return cycles(argv[4], atoi(argv[5]));
     return 2;
