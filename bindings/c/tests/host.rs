@@ -3,10 +3,12 @@
 
 mod common;
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
-use common::{Mood, Silent, built, compile, folder, here, identity, run};
+use common::{Full, LONG, Mood, Silent, built, compile, folder, here, identity, run, run_within};
 use tautline::testing::{LoopbackConnection, LoopbackServer};
 
 /// A run of the host: `host WHAT plugin.so URL MORE…`.
@@ -55,10 +57,46 @@ fn a_plugin_that_is_unloaded_without_an_end_crashes_nothing() {
     print!("{}", host("left")("left", &server.url(), &[]));
 }
 
+/// Loads and unloads a plugin so often, in each mood of its server.
+fn cycles(test: &str, count: u32) {
+    let folder = folder(test);
+    let plugin = compile(&folder, "tests/host/plugin.c", "plugin.so", &["-shared", "-fPIC"]);
+    let copy = folder.join("copy.so");
+    fs::copy(&plugin, &copy).unwrap();
+    let host = compile(&folder, "tests/host/host.c", "host", &["-pthread", "-ldl"]);
+    let resolver =
+        compile(&folder, "tests/host/resolver.c", "resolver.so", &["-shared", "-fPIC", "-D_DEFAULT_SOURCE"]);
+    let plain = LoopbackServer::echo().unwrap();
+    let tls = LoopbackServer::start_tls(identity(), LoopbackConnection::echo).unwrap();
+    let silent = Silent::start();
+    let full = Full::start();
+    for (mood, url) in [
+        ("alive", plain.url()),
+        ("alive", tls.url()),
+        ("refused", silent.url(Mood::Refused)),
+        ("silent", silent.url(Mood::Silent)),
+        ("silent", silent.url(Mood::SilentTls)),
+        ("black hole", full.url()),
+        ("look-up", "ws://gateway.example".into()),
+    ] {
+        let mut host = Command::new(&host);
+        if mood == "look-up" {
+            host.env("LD_PRELOAD", &resolver);
+        }
+        host.arg("cycles").arg(&plugin).arg(&url).arg(mood).arg(count.to_string());
+        print!("{url}: {}", run_within(host.arg(&copy), LONG.max(Duration::from_millis(200) * count)));
+    }
+}
+
 #[test]
 fn cycles_of_load_and_unload_leave_no_thread_and_no_descriptor() {
-    let server = LoopbackServer::echo().unwrap();
-    print!("{}", host("cycles")("cycles", &server.url(), &["alive", "50"]));
+    cycles("cycles", 30);
+}
+
+#[test]
+#[ignore = "it takes minutes"]
+fn thousands_of_cycles_leave_no_thread_no_descriptor_and_no_memory() {
+    cycles("cycles-long", 2500);
 }
 
 #[test]

@@ -6,7 +6,8 @@
 use std::env;
 use std::fs;
 use std::io::Read;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -43,6 +44,28 @@ impl Silent {
             Mood::Silent => format!("ws://{address}"),
             Mood::SilentTls => format!("wss://{address}"),
         }
+    }
+}
+
+/// A server whose queue is full: an attempt to connect gets no answer.
+pub struct Full(Silent, Vec<TcpStream>);
+
+impl Full {
+    pub fn start() -> Self {
+        let server = Silent(TcpListener::bind("127.0.0.1:0").expect("there is a free port"));
+        let address = server.0.local_addr().expect("it is bound");
+        // The library of Rust lets the queue be as long as the system allows.
+        // SAFETY: the descriptor is that of a socket that listens.
+        assert_eq!(unsafe { libc::listen(server.0.as_raw_fd(), 0) }, 0);
+        let mut waiting = Vec::new();
+        while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+            waiting.push(stream);
+        }
+        Self(server, waiting)
+    }
+
+    pub fn url(&self) -> String {
+        self.0.url(Mood::Silent)
     }
 }
 
@@ -94,6 +117,11 @@ pub fn compile(folder: &Path, source: &str, made: &str, options: &[&str]) -> Pat
 
 /// Runs a program to its end. Returns what it printed. One that fails, or is stuck, ends the test.
 pub fn run(command: &mut Command) -> String {
+    run_within(command, LONG)
+}
+
+/// Runs a program like [`run`], which counts as stuck after this time.
+pub fn run_within(command: &mut Command, limit: Duration) -> String {
     let name = format!("{command:?}");
     let mut child =
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
@@ -109,7 +137,7 @@ pub fn run(command: &mut Command) -> String {
         })
     })
     .into_iter();
-    let until = Instant::now() + LONG;
+    let until = Instant::now() + limit;
     let status = loop {
         match child.try_wait().expect("it is a child of ours") {
             Some(status) => break Some(status),

@@ -1,11 +1,14 @@
 /* A host that loads a plugin and unloads it, again and again, and looks at what is left. */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <dlfcn.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -51,13 +54,15 @@ static int entries(const char *folder, const char *beginning) {
 
 static int descriptors(void) { return entries("/proc/self/fd", NULL) - 1; }
 
-/* The system lists a thread that was joined for some ms. */
-static int threads_of_theirs(void) {
+/* How many threads of the library's there are, beside those that may be. The system lists one that was joined for some ms. */
+static int threads_beside(int allowed) {
     double until = seconds() + 5;
     int count;
-    while ((count = entries("/proc/self/task", "tautline")) > 0 && seconds() < until) usleep(1000);
-    return count;
+    while ((count = entries("/proc/self/task", "tautline")) > allowed && seconds() < until) usleep(1000);
+    return count - allowed;
 }
+
+static int threads_of_theirs(void) { return threads_beside(0); }
 
 static long resident_kib(void) {
     long pages = 0, resident = 0;
@@ -98,49 +103,115 @@ static void *load(void) {
     return plugin;
 }
 
-static void *cycle(void *unused) {
-    void *plugin = load();
+struct plugin {
+    void *handle;
     begin_fn begin;
     number_fn talk;
     end_fn end;
+};
+
+static struct plugin begun(const char *file) {
+    struct plugin plugin;
     int code;
-    *(void **)&begin = symbol(plugin, "plugin_begin");
-    *(void **)&talk = symbol(plugin, "plugin_talk");
-    *(void **)&end = symbol(plugin, "plugin_end");
-    (void)unused;
-    if ((code = begin(url)) != OK) failed("begin", code);
-    if (ready && (code = talk(5000)) != OK) failed("talk", code);
-    if ((code = end(TERMINATE, 5000)) != OK) failed("end", code);
-    dlclose(plugin);
+    path = file;
+    plugin.handle = load();
+    *(void **)&plugin.begin = symbol(plugin.handle, "plugin_begin");
+    *(void **)&plugin.talk = symbol(plugin.handle, "plugin_talk");
+    *(void **)&plugin.end = symbol(plugin.handle, "plugin_end");
+    if ((code = plugin.begin(url)) != OK) failed("begin", code);
+    return plugin;
+}
+
+static void talks(const struct plugin *plugin) {
+    int code = ready ? plugin->talk(5000) : OK;
+    if (code != OK) failed("talk", code);
+}
+
+static void ends(struct plugin *plugin) {
+    int code = plugin->end(TERMINATE, 5000);
+    if (code != OK) failed("end", code);
+    dlclose(plugin->handle);
+}
+
+static void *cycle(void *file) {
+    struct plugin plugin = begun(file);
+    talks(&plugin);
+    ends(&plugin);
     return NULL;
 }
 
-/* host cycles PLUGIN URL MOOD COUNT: from the main thread and from threads that are joined, in turn. */
-static int cycles(const char *mood, int count) {
-    int i, settled = 0;
+/* The host uses TLS of its own, by the library that the plugin's uses, too. */
+static void use_tls(void) {
+    void *tls = dlopen("libssl.so.3", RTLD_NOW);
+    void *(*method)(void), *(*new_context)(void *), *(*new_session)(void *);
+    void (*free_session)(void *), (*free_context)(void *);
+    int (*set_fd)(void *, int), (*shake_hands)(void *), fd = socket(AF_INET, SOCK_STREAM, 0);
+    void *context, *session;
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    if (tls == NULL) {
+        printf("the host has no libssl.so.3\n");
+        return;
+    }
+    *(void **)&method = symbol(tls, "TLS_client_method");
+    *(void **)&new_context = symbol(tls, "SSL_CTX_new");
+    *(void **)&free_context = symbol(tls, "SSL_CTX_free");
+    *(void **)&new_session = symbol(tls, "SSL_new");
+    *(void **)&free_session = symbol(tls, "SSL_free");
+    *(void **)&set_fd = symbol(tls, "SSL_set_fd");
+    *(void **)&shake_hands = symbol(tls, "SSL_connect");
+    context = new_context(method());
+    session = new_session(context);
+    if (ready && strncmp(url, "wss:", 4) == 0) {
+        address.sin_port = htons((unsigned short)atoi(strrchr(url, ':') + 1));
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0) failed("the host's connection", 0);
+        if (set_fd(session, fd) != 1 || shake_hands(session) != 1) failed("the host's own TLS", 0);
+        printf("the host has shaken hands by TLS of its own\n");
+    }
+    free_session(session);
+    free_context(context);
+    close(fd);
+}
+
+/*
+ * host cycles PLUGIN URL MOOD COUNT COPY: from the main thread and from threads that are joined, in turn, beside a second copy
+ * of the plugin.
+ */
+static int cycles(const char *mood, int count, const char *copy) {
+    char *plugin = strdup(path);
+    struct plugin other = begun(copy);
+    int i, settled = 0, theirs, early = count / 10 > 100 ? 100 : count / 10 + 1;
     long memory = 0;
-    int early = count / 10 > 100 ? 100 : count / 10 + 1;
+    talks(&other);
+    /* Its threads, and the timer that all share. Not the one that dials, which comes and goes. */
+    theirs = ready ? entries("/proc/self/task", "tautline") : 3;
     for (i = 0; i < count && failures == 0; i++) {
-        int ours;
+        int more;
         if (i % 2 == 0) {
-            cycle(NULL);
+            cycle(plugin);
         } else {
             pthread_t thread;
-            if (pthread_create(&thread, NULL, cycle, NULL) != 0) return 2;
+            if (pthread_create(&thread, NULL, cycle, plugin) != 0) return 2;
             pthread_join(thread, NULL);
         }
-        if ((ours = threads_of_theirs()) != 0) failed("threads of the plugin's", ours);
+        if ((more = threads_beside(theirs)) > 0) failed("threads of the plugin's", more);
         if (i == early) {
             settled = descriptors();
             memory = resident_kib();
         }
-        if (i > early && descriptors() > settled) failed("descriptors", descriptors() - settled);
+        /* The other copy may be dialling. */
+        if (i > early && descriptors() > settled + (ready ? 0 : 4)) failed("descriptors", descriptors() - settled);
     }
     if (!is_mapped("libtautline_c.so")) failed("the library is not mapped", 0);
     if (is_mapped("plugin.so")) failed("the plugin is mapped", 0);
+    talks(&other);
+    use_tls();
+    ends(&other);
+    if ((theirs = threads_of_theirs()) != 0) failed("threads", theirs);
     printf("%s: %d cycles, %d descriptors, %ld KiB, %+ld KiB since the first %d\n", mood, i, descriptors(),
            resident_kib(), resident_kib() - memory, early);
     if (count >= 1000 && resident_kib() - memory > 4096) failed("memory", (int)(resident_kib() - memory));
+    free(plugin);
     return failures != 0;
 }
 
@@ -223,6 +294,6 @@ int main(int argc, char **argv) {
     if (strcmp(argv[1], "left") == 0) return left_open();
     if (strcmp(argv[1], "rust") == 0) return rust();
     if (strcmp(argv[1], "load") == 0 && argc == 6) return at_load(argv[5]);
-    if (strcmp(argv[1], "cycles") == 0 && argc == 6) return cycles(argv[4], atoi(argv[5]));
+    if (strcmp(argv[1], "cycles") == 0 && argc == 7) return cycles(argv[4], atoi(argv[5]), argv[6]);
     return 2;
 }
