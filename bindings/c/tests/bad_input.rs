@@ -3,7 +3,8 @@
 
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr::{null, null_mut};
-use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -334,6 +335,7 @@ extern "C" fn calls_back(user: *mut c_void, _: i32, _: *const c_char, _: usize) 
 
 #[test]
 fn a_callback_of_the_log_may_not_wait_and_is_over_when_it_is_turned_off() {
+    let _alone = alone();
     let server = LoopbackServer::echo().unwrap();
     let client = Opts::new(&server.url()).open();
     assert_eq!(tautline_wait_ready(client, LONG_MS), TAUTLINE_OK);
@@ -347,6 +349,54 @@ fn a_callback_of_the_log_may_not_wait_and_is_over_when_it_is_turned_off() {
     assert_eq!(shutdown(client, TAUTLINE_TERMINATE), TAUTLINE_OK);
     // SAFETY: null is right.
     assert_eq!(unsafe { tautline_log_to(None, null_mut(), TAUTLINE_LOG_OFF) }, TAUTLINE_OK);
+}
+
+static HELD: Mutex<()> = Mutex::new(());
+static REACHED: AtomicBool = AtomicBool::new(false);
+
+/// `user` is the port that the line of the log is about: other tests log, too.
+extern "C" fn waits_for_a_lock(user: *mut c_void, _: i32, text: *const c_char, _: usize) {
+    // SAFETY: a NUL ends the text.
+    let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
+    if text.contains(&format!(":{}", user as usize)) && thread::current().name() == Some("tautline-io") {
+        REACHED.store(true, SeqCst);
+        drop(HELD.lock());
+    }
+}
+
+#[test]
+fn a_shutdown_keeps_its_deadline_while_a_callback_waits_for_a_lock_that_its_caller_holds() {
+    let _alone = alone();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let held = HELD.lock().unwrap();
+    // SAFETY: the function is one for it.
+    unsafe {
+        tautline_log_to(Some(waits_for_a_lock), usize::from(nobody.port()) as *mut c_void, TAUTLINE_LOG_INFO)
+    };
+    let client = Opts::new(&format!("ws://{nobody}")).open();
+    let until = Instant::now() + Duration::from_millis(LONG_MS.into());
+    while !REACHED.load(SeqCst) {
+        assert!(Instant::now() < until, "nothing was logged");
+        thread::yield_now();
+    }
+    let began = Instant::now();
+    // SAFETY: null is right.
+    let code = unsafe { tautline_shutdown(client, TAUTLINE_CLOSE, 100, null_mut()) };
+    assert_eq!(code, TAUTLINE_E_STILL_RUNNING);
+    assert!(last().contains("tautline-io"), "{}", last());
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    // SAFETY: null is right.
+    assert_eq!(unsafe { tautline_log_to(None, null_mut(), TAUTLINE_LOG_OFF) }, TAUTLINE_E_BUSY);
+    drop(held);
+    assert_eq!(shutdown(client, TAUTLINE_CLOSE), TAUTLINE_OK);
+    // SAFETY: null is right.
+    assert_eq!(unsafe { tautline_log_to(None, null_mut(), TAUTLINE_LOG_OFF) }, TAUTLINE_OK);
+}
+
+/// The tests that set the log, one after the other.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[test]

@@ -52,6 +52,13 @@ fn an_end_in_a_constructor_names_the_thread_that_has_not_begun_and_is_finished_a
 }
 
 #[test]
+fn a_line_that_has_no_descriptors_is_refused_and_leaves_nothing_half_open() {
+    let server = LoopbackServer::echo().unwrap();
+    let said = host("starved")("starved", &server.url(), &[]);
+    assert!(said.contains("without descriptors: -16"), "{said}");
+}
+
+#[test]
 fn a_plugin_that_is_unloaded_without_an_end_crashes_nothing() {
     let server = LoopbackServer::echo().unwrap();
     print!("{}", host("left")("left", &server.url(), &[]));

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
 
-use common::{built, compile, folder, here, run};
-use tautline::testing::LoopbackServer;
+use common::{built, compile, folder, here, identity, run};
+use tautline::testing::{LoopbackConnection, LoopbackServer};
 
 fn has(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok_and(|out| out.status.success());
@@ -46,10 +46,13 @@ fn python_drives_it_by_ctypes() {
     if !has("python3") {
         return;
     }
-    let server = LoopbackServer::echo().unwrap();
-    let mut python = Command::new("python3");
-    python.arg(here().join("tests/line.py")).arg(built().join("libtautline_c.so")).arg(server.url());
-    assert_eq!(run(&mut python), format!("{} by ctypes\n", env!("CARGO_PKG_VERSION")));
+    let plain = LoopbackServer::echo().unwrap();
+    let tls = LoopbackServer::start_tls(identity(), LoopbackConnection::echo).unwrap();
+    for url in [plain.url(), tls.url()] {
+        let mut python = Command::new("python3");
+        python.arg(here().join("tests/line.py")).arg(built().join("libtautline_c.so")).arg(url);
+        assert_eq!(run(&mut python), format!("{} by ctypes\n", env!("CARGO_PKG_VERSION")));
+    }
 }
 
 #[test]

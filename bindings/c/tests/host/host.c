@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -286,6 +287,31 @@ static int rust(void) {
     return failures != 0;
 }
 
+/* host starved PLUGIN URL: a line is opened when there is no descriptor left for it, and again when there is. */
+static int starved(void) {
+    struct plugin plugin;
+    struct rlimit before, limit;
+    int code, left = descriptors(), threads;
+    plugin.handle = load();
+    *(void **)&plugin.begin = symbol(plugin.handle, "plugin_begin");
+    *(void **)&plugin.talk = symbol(plugin.handle, "plugin_talk");
+    *(void **)&plugin.end = symbol(plugin.handle, "plugin_end");
+    getrlimit(RLIMIT_NOFILE, &before);
+    limit = before;
+    limit.rlim_cur = (rlim_t)left + 2;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    code = plugin.begin(url);
+    printf("without descriptors: %d\n", code);
+    setrlimit(RLIMIT_NOFILE, &before);
+    if ((threads = threads_of_theirs()) != 0) failed("threads", threads);
+    if (descriptors() != left) failed("descriptors", descriptors() - left);
+    if ((code = plugin.begin(url)) != OK) failed("begin", code);
+    ready = 1;
+    talks(&plugin);
+    ends(&plugin);
+    return failures != 0;
+}
+
 int main(int argc, char **argv) {
     if (argc < 4) return 2;
     path = argv[2];
@@ -293,6 +319,7 @@ int main(int argc, char **argv) {
     ready = argc > 4 && strcmp(argv[4], "alive") == 0;
     if (strcmp(argv[1], "left") == 0) return left_open();
     if (strcmp(argv[1], "rust") == 0) return rust();
+    if (strcmp(argv[1], "starved") == 0) return starved();
     if (strcmp(argv[1], "load") == 0 && argc == 6) return at_load(argv[5]);
     if (strcmp(argv[1], "cycles") == 0 && argc == 7) return cycles(argv[4], atoi(argv[5]), argv[6]);
     return 2;
