@@ -190,3 +190,29 @@ impl<T: Sizes> Out<T> {
         unsafe { self.place.write(value) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_a_code_and_its_text_is_kept() {
+        for (body, text) in [
+            ((|| panic!("on purpose")) as fn() -> Result<()>, "on purpose"),
+            (|| panic!("with {}", "values"), "with values"),
+            (|| std::panic::panic_any(7), "a panic without a text"),
+        ] {
+            assert_eq!(call(body), TAUTLINE_E_PANIC);
+            assert!(with_last(|last| last == text));
+        }
+        assert_eq!(call(|| Ok(())), TAUTLINE_OK);
+        assert!(with_last(|last| last == "a panic without a text"), "a call that succeeds leaves it");
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_is_cut_between_characters() {
+        let long = format!("{}éé", "x".repeat(KEPT - 1));
+        assert_eq!(refuse(TAUTLINE_E_SYSTEM, format_args!("{long} more")).0, TAUTLINE_E_SYSTEM);
+        assert!(with_last(|last| last == &long[..KEPT - 1]));
+    }
+}

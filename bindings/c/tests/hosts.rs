@@ -1,5 +1,5 @@
-//! Plugins in hosts that this project did not write: a LADSPA plugin in `applyplugin`, and a SQLite extension in the command-line
-//! tool and in Python. `tests/interop/run.sh hosts` installs what that takes; what is not there is skipped.
+//! Plugins in hosts that this project did not write: a LADSPA plugin in `applyplugin`, and an extension of `SQLite` in the
+//! command-line tool and in Python. `tests/interop/run.sh hosts` installs what that takes; what is not there is skipped.
 #![cfg(target_os = "linux")]
 
 mod common;
