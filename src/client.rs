@@ -29,12 +29,14 @@ pub(crate) use crate::client::options::offer;
 pub use crate::client::requests::Answers;
 pub use crate::client::status::LineStatus;
 use crate::config::{ConnectionConfig, deadline};
-use crate::error::{CloseReason, Error, SendError};
+use crate::error::{Error, SendError};
 use crate::event::{Event, Ticket};
 use crate::handshake::Handshake;
 use crate::message::Message;
 use crate::shared::Shared;
-use crate::shared::{AdaptiveSpin, Between, Command, IN_CONVERSATION_NS, Inner, Thread, ThreadHandle, spin};
+use crate::shared::{
+    AdaptiveSpin, Between, Command, IN_CONVERSATION_NS, Inbox, Inner, Thread, ThreadHandle, spin,
+};
 use crate::state::ConnectionState;
 use crate::stats::Stats;
 
@@ -108,6 +110,8 @@ struct LineHandle {
     shared: Shared,
     commands: Sender<Command>,
     events: Receiver<Event>,
+    /// Where messages are taken from, if not from `events`: with `realtime`.
+    inbox: Option<Arc<Inbox>>,
     /// The heartbeat's timeout: how long both sides may go without taking a message.
     patience: Duration,
     /// Whether messages can be confirmed.
@@ -180,7 +184,7 @@ impl Client {
         Builder::new(config.into())
     }
 
-    /// Returns the current state of the line.
+    /// Returns the current state of the line. Waits for nobody, not even for a lock.
     ///
     /// ```
     #[doc = include_str!("client/echo.txt")]
@@ -190,7 +194,7 @@ impl Client {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn state(&self) -> ConnectionState {
-        self.line.shared.status.read(|status| status.state)
+        self.line.shared.status.state()
     }
 
     /// Returns what the server of the line's connection agreed to: its address or its proxy, the subprotocol, the headers of
@@ -224,7 +228,8 @@ impl Client {
         self.handshake()?.subprotocol.as_deref().map(Into::into)
     }
 
-    /// Returns the client's counters.
+    /// Returns the client's counters. Waits for nobody, not even for a lock. So the counters are not all of one moment: each is
+    /// as it was when this call looked at it.
     ///
     /// ```
     #[doc = include_str!("client/echo.txt")]
@@ -233,7 +238,7 @@ impl Client {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn stats(&self) -> Stats {
-        let mut stats = self.line.shared.status.read(|status| status.stats.clone());
+        let mut stats = self.line.shared.status.counters.load();
         // The I/O thread may count the newest messages much later.
         self.line.complete(&mut stats);
         stats
@@ -276,27 +281,32 @@ impl fmt::Debug for Client {
 impl LineHandle {
     /// Handles an event taken from the channel. Returns it if it is a message.
     fn taken(&self, event: Event) -> Option<Message> {
-        // In this order: whether the channel is empty is costly to read, as another processor writes it.
-        if self.shared.gate.is_stalled() && self.events.is_empty() {
-            self.shared.gate.drained();
-        }
+        self.took(|| self.events.is_empty());
         event.into_message()
     }
 
-    /// Takes the next item of `channel`, and calls `receive`, which blocks, only if there is none. A caller that has
+    /// Something was taken. A reader that is paused goes on once nothing is left.
+    fn took(&self, is_empty: impl FnOnce() -> bool) {
+        // In this order: whether a queue is empty is costly to read, as another processor writes it.
+        if self.shared.gate.is_stalled() && is_empty() {
+            self.shared.gate.drained();
+        }
+    }
+
+    /// Takes the next item by `try_take`, and calls `receive`, which blocks, only if there is none. A caller that has
     /// just taken something and waits again first spins for a moment: the answer to what it has sent since is on its
     /// way, and to sleep and be woken costs more. It spins no longer than `patience`, after which `receive` would end.
     fn take<T, E>(
         &self,
-        channel: &Receiver<T>,
+        try_take: impl Fn() -> Result<T, TryRecvError>,
         patience: Duration,
         receive: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
         self.shared.burst.wait_out_burst();
-        if let Ok(there) = channel.try_recv() {
+        if let Ok(there) = try_take() {
             return Ok(there);
         }
-        let taken = match self.look(channel, patience) {
+        let taken = match self.look(try_take, patience) {
             Some(there) => Ok(there),
             None => receive(),
         };
@@ -306,7 +316,7 @@ impl LineHandle {
         taken
     }
 
-    fn look<T>(&self, channel: &Receiver<T>, patience: Duration) -> Option<T> {
+    fn look<T>(&self, try_take: impl Fn() -> Result<T, TryRecvError>, patience: Duration) -> Option<T> {
         let start = self.now();
         let look = self.look.min(u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX));
         let busy = start.saturating_sub(self.taken_at.load(Ordering::Relaxed)) < IN_CONVERSATION_NS;
@@ -316,7 +326,7 @@ impl LineHandle {
         // The thread that brings the item may share this processor.
         let found = spin(
             Between::Yield,
-            || match channel.try_recv() {
+            || match try_take() {
                 Ok(there) => Some(Some(there)),
                 Err(TryRecvError::Empty) => None,
                 Err(TryRecvError::Disconnected) => Some(None),
@@ -336,7 +346,7 @@ impl LineHandle {
     /// Adds what stands in the outbox, which a closed client has no more: what was left was returned.
     fn complete(&self, stats: &mut Stats) {
         self.shared.intake.complete(stats);
-        if self.shared.status.read(|status| status.closed.is_some()) {
+        if self.shared.status.state() == ConnectionState::Closed {
             (stats.messages_queued, stats.bytes_queued) = (0, 0);
         }
     }
@@ -363,17 +373,12 @@ impl LineHandle {
     }
 
     fn closed(&self) -> Error {
-        self.shared.status.read(Inner::closed_error)
+        Error::Closed { reason: self.shared.status.close_reason().cloned() }
     }
 
     /// Says why the client is closed, if that is why a message was not accepted.
     fn explained(&self, error: SendError) -> SendError {
-        error.explained(|| {
-            let reason = self.shared.status.read(|status| status.close_reason.clone());
-            // A caller refuses further messages first, and its close follows. Any other reason is known before messages
-            // are refused.
-            reason.unwrap_or_else(|| Arc::new(CloseReason::ByCaller))
-        })
+        error.explained(|| Arc::clone(self.shared.status.refusal()))
     }
 
     fn timeout(&self, waiting_for: &'static str, after: Duration) -> Error {

@@ -173,6 +173,11 @@ pub struct ConnectionConfig {
     pub outbox: QueueLimit,
     /// The bound on messages that are received and not yet taken by the application. Default 1,024 messages, 16 MiB.
     pub events: QueueLimit,
+    /// Makes [`try_send`](crate::Client::try_send), [`try_recv`](crate::Client::try_recv) and [`drain`](crate::Client::drain) wait
+    /// for nobody, with room for this many messages each way. Default off.
+    ///
+    #[doc = include_str!("config/realtime.md")]
+    pub realtime: Option<usize>,
     /// Whether incoming messages are delivered. Default: they are.
     pub inbound: Inbound,
     /// Whether messages that a lost connection left unconfirmed are sent again. Default [`Delivery::AtMostOnce`].
@@ -229,6 +234,7 @@ impl ConnectionConfig {
             max_response_size: 64 << 10,
             outbox: QueueLimit::default(),
             events: QueueLimit::default(),
+            realtime: None,
             inbound: Inbound::default(),
             delivery: Delivery::default(),
             confirmation: Confirmation::default(),
@@ -288,10 +294,19 @@ impl ConnectionConfig {
             ("events.messages", self.events.messages),
             ("events.bytes", self.events.bytes),
             ("fragment", self.fragment.unwrap_or(1)),
+            ("realtime", self.realtime.unwrap_or(1)),
         ] {
             if size == 0 {
                 return invalid(setting, "it is 0; at least 1 is needed");
             }
+        }
+        if let Some(capacity) = self.realtime
+            && capacity > MOST_REALTIME
+        {
+            let why = format!(
+                "it is {capacity}, and so much memory would be allocated at once; at most {MOST_REALTIME} is allowed"
+            );
+            return invalid("realtime", why);
         }
         if self.delivery == Delivery::AtLeastOnce && !self.confirms() {
             let why = format!(
@@ -320,6 +335,14 @@ impl ConnectionConfig {
             return invalid("thread_stack", why);
         }
         Ok(servers)
+    }
+
+    /// The bounds of the queues are those of `realtime`, where that is set: whoever asks them gets one answer.
+    pub(crate) fn fit_queues(&mut self) {
+        if let Some(capacity) = self.realtime {
+            self.outbox.messages = capacity;
+            self.events.messages = capacity;
+        }
     }
 
     /// Whether messages can be confirmed.
@@ -352,6 +375,7 @@ setters!(ConnectionConfig {
     max_response_size: usize,
     outbox: QueueLimit,
     events: QueueLimit,
+    realtime: usize,
     inbound: Inbound,
     delivery: Delivery,
     confirmation: Confirmation,
@@ -395,6 +419,7 @@ impl fmt::Debug for ConnectionConfig {
             .field("max_response_size", &self.max_response_size)
             .field("outbox", &self.outbox)
             .field("events", &self.events)
+            .field("realtime", &self.realtime)
             .field("inbound", &self.inbound)
             .field("delivery", &self.delivery)
             .field("confirmation", &self.confirmation)
@@ -417,6 +442,9 @@ const LONGEST_SPIN: Duration = Duration::from_millis(1);
 
 /// More of them in a row are a loop. The secrets of each request are kept.
 const MOST_REDIRECTS: u32 = 20;
+
+/// The largest room for calls that wait for nobody, in messages. Its memory is allocated at the start: 20 MB.
+const MOST_REALTIME: usize = 1 << 16;
 
 /// The allowed sizes of a thread's stack. JSON with 127 levels, the deepest that is parsed, takes up to 224 KiB in a
 /// build without optimisation.

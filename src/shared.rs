@@ -1,11 +1,16 @@
 //! Where callers meet the I/O thread: the gate that wakes it, the queue of messages, and the state that it reports.
 
 mod calls;
+mod counters;
 mod gate;
+mod inbox;
+mod item;
 mod losses;
 #[cfg(all(test, loom))]
 mod model;
+mod outward;
 mod queue;
+mod ring;
 mod spin;
 mod status;
 mod sync;
@@ -15,7 +20,9 @@ use std::sync::Arc;
 
 pub(crate) use crate::shared::calls::{Callback, Calls, LATE, list};
 pub(crate) use crate::shared::gate::{Gate, Sleep};
-pub(crate) use crate::shared::queue::{Command, Intake, Item, Offer, Reply, Special};
+pub(crate) use crate::shared::inbox::{Inbox, InboxWriter};
+pub(crate) use crate::shared::item::{Item, Offer, Reply, Special};
+pub(crate) use crate::shared::queue::{Command, Intake};
 pub(crate) use crate::shared::spin::{
     AdaptiveSpin, Between, Burst, CALLERS_FACTOR, IN_CONVERSATION_NS, spin,
 };

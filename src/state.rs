@@ -44,6 +44,21 @@ pub enum ConnectionState {
 }
 
 impl ConnectionState {
+    /// All of them; each at the place that its number (`as u8`) says.
+    const ALL: [Self; 6] = [
+        Self::Disconnected,
+        Self::Connecting,
+        Self::Connected,
+        Self::Authenticated,
+        Self::Closing,
+        Self::Closed,
+    ];
+
+    /// The state whose number (`as u8`) this is.
+    pub(crate) fn from_number(number: u8) -> Self {
+        Self::ALL.get(usize::from(number)).copied().unwrap_or(Self::Closed)
+    }
+
     /// Whether `next` may directly follow this state.
     pub const fn may_become(self, next: Self) -> bool {
         use ConnectionState::{Authenticated, Closed, Closing, Connected, Connecting, Disconnected};

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 /// What a client has done since it was started.
 ///
-/// A snapshot taken by [`Client::stats`](crate::Client::stats), not a live view.
+/// A copy made by [`Client::stats`](crate::Client::stats), not a live view. Each counter is read for itself, so two of them may
+/// be of different moments: what was written may for a moment be more than what was accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {

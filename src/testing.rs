@@ -216,6 +216,8 @@ impl Line {
     ) -> Result<Self, Error> {
         config.check()?;
         protocol.check()?;
+        let mut config = config.clone();
+        config.fit_queues();
         let now = Instant::now();
         let random = Arc::new(AtomicU64::new(0.5_f64.to_bits()));
         let source = Arc::clone(&random);
@@ -225,7 +227,7 @@ impl Line {
             .with_random(move || f64::from_bits(source.load(SeqCst)))?;
         let (outbox, inbox) = crossbeam_channel::unbounded();
         let publisher = Publisher::new(outbox, config.events, Arc::default());
-        let intake = Arc::new(Intake::new(config.outbox, config.max_message_size));
+        let intake = Arc::new(Intake::of(&config));
         let script = Script::new(now, fetch);
         let mut line = Self {
             turn: Turn::new(script, session, publisher, intake, Arc::new(Status::new(now))),

@@ -71,7 +71,15 @@ const FOLDERS: [Folder; 6] = [
     Folder {
         name: "shared",
         in_parts: None,
-        floors: &["mod", "model", "gate", "queue status calls", "losses spin sync thread_mark"],
+        floors: &[
+            "mod",
+            "model",
+            "gate",
+            "queue status calls",
+            "inbox outward",
+            "ring",
+            "counters item losses spin sync thread_mark",
+        ],
     },
     Folder {
         name: "transport",

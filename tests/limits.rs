@@ -125,6 +125,11 @@ fn times_and_sizes() -> Vec<Case> {
             ConnectionConfig::max_response_size,
             &[(0, Refused), (1, Fails), (MOST, Works)],
         ),
+        sized(
+            "realtime",
+            ConnectionConfig::realtime,
+            &[(0, Refused), (1, Works), (65_536, Works), (65_537, Refused), (MOST, Refused)],
+        ),
         sized("fragment", ConnectionConfig::fragment, &[(0, Refused), (1, Works), (MOST, Works)]),
         sized(
             "thread_stack",

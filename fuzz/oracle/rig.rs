@@ -72,7 +72,7 @@ impl Rig {
         let draws = Arc::new(AtomicUsize::new(0));
         let random = move || [0.1, 0.9, 0.5, 0.3, 0.7][draws.fetch_add(1, Relaxed) % 5];
         let session = session.with_random(random).expect("a good configuration");
-        let intake = Arc::new(Intake::new(config.outbox, config.max_message_size));
+        let intake = Arc::new(Intake::of(&config));
         let publisher = Publisher::new(outbox, config.events, Arc::default());
         let sim = Sim::new(config.clone(), now);
         let mut rig = Self {

@@ -180,6 +180,7 @@ fn config(input: &mut Input<'_>, speaks: Speaks) -> ConnectionConfig {
             Some(compression.client_no_context_takeover(alone).server_no_context_takeover(alone))
         }
     };
+    config.realtime = input.pick(&[None, None, Some(config.outbox.messages)]);
     config
 }
 

@@ -22,7 +22,7 @@ use crate::protocol::{Protocol, UpgradeRequest};
 use crate::session::DataFilter;
 use crate::session::reconnect::BETWEEN_SERVERS;
 use crate::shared::Shared;
-use crate::shared::{AdaptiveSpin, CALLERS_FACTOR, Gate, Intake, LATE, Status, Thread};
+use crate::shared::{AdaptiveSpin, CALLERS_FACTOR, Gate, Inbox, Intake, LATE, Status, Thread};
 use crate::timer::Timer;
 use crate::transport::reach::Destination;
 use crate::transport::stream::Stream;
@@ -208,7 +208,7 @@ impl Builder {
         let client = self.launch(true)?;
         let outcome = client.line.wait(Some(bound), |status| match &status.closed {
             // The line was ready, and the server has closed it already. What the server sent can still be received.
-            _ if status.stats.connects > 0 => Some(Ok(())),
+            _ if client.line.shared.status.counters.connects() > 0 => Some(Ok(())),
             Some((reason, _)) => Some(Err(reason.clone().into_error())),
             None => None,
         });
@@ -268,6 +268,7 @@ impl Builder {
             }
             None => {}
         }
+        config.fit_queues();
         warn_of_danger("the server", &config.tls);
         if let Some(proxy) = &config.proxy {
             warn_of_danger("the proxy", proxy.tls_config());
@@ -284,13 +285,14 @@ impl Builder {
         let timer = Timer::shared(config.thread_stack).map_err(refused("a timer thread"))?;
         let shared = Shared {
             gate: Arc::new(Gate::new(waker)),
-            intake: Arc::new(Intake::new(config.outbox, config.max_message_size)),
+            intake: Arc::new(Intake::of(&config)),
             status: Arc::new(Status::new(Instant::now())),
             burst: Arc::default(),
             calls: Arc::default(),
         };
         let (commands_in, commands) = crossbeam_channel::unbounded();
         let (events_in, events) = crossbeam_channel::unbounded();
+        let (inbox, inbox_in) = config.realtime.map(Inbox::new).unzip();
         let stack = config.thread_stack;
         let answers = protocol.is_some();
         let (max_age, close_timeout) = (config.max_age, config.close_timeout);
@@ -311,6 +313,7 @@ impl Builder {
             shared: shared.clone(),
             commands,
             events: events_in,
+            inbox: inbox_in,
         })?;
         let threads = &shared.calls.threads;
         let thread =
@@ -319,6 +322,7 @@ impl Builder {
             shared,
             commands: commands_in,
             events,
+            inbox,
             patience,
             confirms,
             answers,

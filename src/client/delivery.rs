@@ -195,7 +195,6 @@ mod tests {
         let left = Undelivered { unfinished: true, ..Undelivered::default() };
         let reason = CloseReason::Failed(Error::Panicked { callback: INTERNAL });
         status.update(|status| {
-            status.close_reason = Some(Arc::new(reason.clone()));
             status.closed = Some((reason, Arc::new(left)));
         });
         for answer in ask(2) {

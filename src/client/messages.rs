@@ -4,12 +4,13 @@
     reason = "turns the caller's timeouts into deadlines, on the caller's thread"
 )]
 
+use std::iter::Take;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 use serde::de::DeserializeOwned;
 
-use crate::client::{Client, not_on_io_thread};
+use crate::client::{Client, not_on_io_thread, remaining};
 use crate::config::deadline;
 use crate::error::Error;
 use crate::event::Event;
@@ -32,16 +33,7 @@ impl Client {
     /// ```
     pub fn recv(&self) -> Result<Message, Error> {
         not_on_io_thread()?;
-        loop {
-            match self.line.take(&self.line.events, Duration::MAX, || self.line.events.recv()) {
-                Ok(event) => {
-                    if let Some(message) = self.line.taken(event) {
-                        return Ok(message);
-                    }
-                }
-                Err(_) => return Err(self.line.closed()),
-            }
-        }
+        self.next(Duration::MAX, None).map_err(|_| self.line.closed())
     }
 
     /// Returns the next message, like [`recv`](Self::recv), but blocks for `timeout` at most.
@@ -61,15 +53,28 @@ impl Client {
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Message, Error> {
         not_on_io_thread()?;
         let until = deadline(Instant::now(), timeout);
+        self.next(timeout, Some(until)).map_err(|error| match error {
+            RecvTimeoutError::Timeout => self.line.timeout("a message", timeout),
+            RecvTimeoutError::Disconnected => self.line.closed(),
+        })
+    }
+
+    /// Waits for the next message, as long as `patience`, until `until`.
+    fn next(&self, patience: Duration, until: Option<Instant>) -> Result<Message, RecvTimeoutError> {
+        let line = &self.line;
+        if let Some(inbox) = &line.inbox {
+            let message = line.take(|| inbox.try_take(), patience, || inbox.take(until, remaining))?;
+            line.took(|| inbox.is_empty());
+            return Ok(message);
+        }
+        let receive = || match until {
+            None => line.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(until) => line.events.recv_deadline(until),
+        };
         loop {
-            match self.line.take(&self.line.events, timeout, || self.line.events.recv_deadline(until)) {
-                Ok(event) => {
-                    if let Some(message) = self.line.taken(event) {
-                        return Ok(message);
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => return Err(self.line.timeout("a message", timeout)),
-                Err(RecvTimeoutError::Disconnected) => return Err(self.line.closed()),
+            let event = line.take(|| line.events.try_recv(), patience, receive)?;
+            if let Some(message) = line.taken(event) {
+                return Ok(message);
             }
         }
     }
@@ -106,7 +111,9 @@ impl Client {
         self.recv()?.json()
     }
 
-    /// Returns the next message, or `None` if there is none now. Never blocks.
+    /// Returns the next message, or `None` if there is none now. Never blocks. With
+    /// [`realtime`](field@crate::ConnectionConfig::realtime) it waits for no other thread, wherever that was stopped, and frees
+    /// no memory.
     ///
     /// # Errors
     /// As [`recv`](Self::recv).
@@ -118,15 +125,21 @@ impl Client {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn try_recv(&self) -> Result<Option<Message>, Error> {
+        let taken = match &self.line.inbox {
+            Some(inbox) => inbox.try_take().inspect(|_| self.line.took(|| inbox.is_empty())),
+            None => self.try_next(),
+        };
+        match taken {
+            Ok(message) => Ok(Some(message)),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(self.line.closed()),
+        }
+    }
+
+    fn try_next(&self) -> Result<Message, TryRecvError> {
         loop {
-            match self.line.events.try_recv() {
-                Ok(event) => {
-                    if let Some(message) = self.line.taken(event) {
-                        return Ok(Some(message));
-                    }
-                }
-                Err(TryRecvError::Empty) => return Ok(None),
-                Err(TryRecvError::Disconnected) => return Err(self.line.closed()),
+            if let Some(message) = self.line.taken(self.line.events.try_recv()?) {
+                return Ok(message);
             }
         }
     }
@@ -150,7 +163,7 @@ impl Client {
         Messages { client: self }
     }
 
-    /// Returns an iterator over the messages that are there now. Never blocks.
+    /// Returns an iterator over the messages that are there now. Never blocks: each `next` does as [`try_recv`](Self::try_recv).
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -165,11 +178,26 @@ impl Client {
         TryMessages { client: self }
     }
 
+    /// Returns an iterator over the messages that are there now, `max` of them at most. Never blocks: each `next` does as
+    /// [`try_recv`](Self::try_recv). What is left stays for the next call, so that a caller can bound its work.
+    ///
+    /// ```
+    #[doc = include_str!("echo.txt")]
+    /// # let client = tautline::Client::connect(&url)?;
+    /// # let apply = |_| ();
+    /// client.drain(16).for_each(apply);
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn drain(&self, max: usize) -> Take<TryMessages<'_>> {
+        self.try_messages().take(max)
+    }
+
     /// Returns the receiver of all events, in order. The channel ends after [`Event::Closed`].
     ///
     /// Messages and other events share one queue. An event taken here is not returned by [`recv`](Self::recv) and its
     /// relatives, nor by another clone of this receiver; and `recv` drops events that aren't messages. A program should
-    /// read one or the other.
+    /// read one or the other. With [`realtime`](field@crate::ConnectionConfig::realtime) messages have a queue of their own, and
+    /// this one has the other events alone.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]

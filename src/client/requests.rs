@@ -54,7 +54,7 @@ impl Client {
         let until = deadline(Instant::now(), timeout);
         let (way, answer) = crossbeam_channel::bounded(1);
         let ticket = self.ask(message.into(), Reply { way, many: false }, timeout, until)?;
-        match self.line.take(&answer, timeout, || answer.recv_deadline(until)) {
+        match self.line.take(|| answer.try_recv(), timeout, || answer.recv_deadline(until)) {
             Ok(answer) => answer,
             Err(RecvTimeoutError::Disconnected) => Err(self.line.closed()),
             Err(RecvTimeoutError::Timeout) => {
@@ -162,10 +162,7 @@ impl Answers {
 
     fn taken(&mut self, answer: Result<Message, Error>) -> Result<Message, Error> {
         self.ended |= answer.is_err();
-        let gate = &self.client.line.shared.gate;
-        if gate.is_stalled() && self.inbox.is_empty() {
-            gate.drained();
-        }
+        self.client.line.took(|| self.inbox.is_empty());
         answer
     }
 }
@@ -181,7 +178,7 @@ impl Iterator for Answers {
             return Some(Err(error));
         }
         let inbox = &self.inbox;
-        match self.client.line.take(inbox, self.timeout, || inbox.recv_timeout(self.timeout)) {
+        match self.client.line.take(|| inbox.try_recv(), self.timeout, || inbox.recv_timeout(self.timeout)) {
             Ok(answer) => Some(self.taken(answer)),
             Err(RecvTimeoutError::Timeout) => {
                 Some(Err(self.client.line.timeout("the next answer to a request", self.timeout)))

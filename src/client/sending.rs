@@ -67,7 +67,9 @@ impl Client {
         self.push(Offer::new(message.into(), None, self.line.expires()), Some(timeout))
     }
 
-    /// Accepts a message if there is room in the outbox. Never blocks.
+    /// Accepts a message if there is room in the outbox. Never blocks. With
+    /// [`realtime`](field@crate::ConnectionConfig::realtime) it takes no lock and allocates nothing, and otherwise it takes a lock
+    /// that is held for a moment.
     ///
     /// # Errors
     /// As [`send`](Self::send), with [`SendErrorKind::Full`] where `send` would block.
@@ -107,7 +109,7 @@ impl Client {
         self.push(self.offer(message.into(), options), None)
     }
 
-    /// Accepts a message with options of its own, if there is room in the outbox. Never blocks.
+    /// Accepts a message with options of its own, if there is room in the outbox. Never blocks: see [`try_send`](Self::try_send).
     ///
     /// # Errors
     /// As [`send_with`](Self::send_with), with [`SendErrorKind::Full`] where that would block.
@@ -236,7 +238,7 @@ impl Client {
     /// the application takes nothing from it.
     fn push_patiently(&self, mut offer: Offer) -> Result<Ticket, SendError> {
         let Shared { intake, gate, status, .. } = &self.line.shared;
-        let stalled_at = || gate.is_stalled().then(|| status.read(|status| status.stats.messages_received));
+        let stalled_at = || gate.is_stalled().then(|| status.counters.messages_received());
         let after = self.line.patience;
         let (session, expires) = (offer.session(), offer.expires);
         loop {

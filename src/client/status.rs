@@ -43,8 +43,8 @@ pub struct LineStatus {
 
 impl Client {
     /// Returns how the line is: its state and since when, why it is down, when the next attempt comes, and what waits. It
-    /// needs no following of events. All but the counters is of one moment. The counters of the outbox change on the
-    /// threads of callers, too, and may be newer or older than the rest. Never blocks.
+    /// needs no following of events. All but the counters is of one moment; the counters may be newer or older than the rest.
+    /// Never blocks, but takes a lock that is held for a moment: [`state`](Self::state) and [`stats`](Self::stats) take none.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -71,7 +71,7 @@ impl Client {
             suspended: status.suspended,
             handshake: status.handshake.clone(),
             confirmed_up_to: status.watermarks.confirmed_up_to(),
-            stats: status.stats.clone(),
+            stats: self.line.shared.status.counters.load(),
         });
         self.line.complete(&mut status.stats);
         status.suspended &= status.state != ConnectionState::Closed;

@@ -119,6 +119,11 @@ fn a_bad_setting_of_the_network_is_named_with_what_it_is_and_what_is_allowed() {
     let (network, second) = (NetworkConfig::default, Duration::from_secs(1));
     for (config, says) in [
         (config().redirects(21), "redirects can't be used: it is 21; at most 20 are allowed"),
+        (config().realtime(0), "realtime can't be used: it is 0; at least 1 is needed"),
+        (
+            config().realtime(65_537),
+            "realtime can't be used: it is 65537, and so much memory would be allocated at once; at most 65536 is allowed",
+        ),
         (
             config().network(network().attempt_delay(Duration::from_nanos(9_999_999))),
             "network.attempt_delay can't be used: it is 9.999999ms; at least 10ms is needed",

@@ -11,7 +11,7 @@ use crate::error::{CloseReason, Error};
 use crate::message::Message;
 use crate::state::ConnectionState;
 
-/// A message was not accepted. The error holds the message.
+/// A message was not accepted. The error holds the message, as it was: to refuse one allocates no memory.
 ///
 /// ```
 /// # use tautline::{Client, SendErrorKind};
@@ -24,18 +24,24 @@ use crate::state::ConnectionState;
 /// ```
 #[derive(Clone)]
 pub struct SendError {
-    kind: SendErrorKind,
-    /// Boxed: a result that is `Ok` has room for the error too, and is moved in every call.
-    unsent: Box<Unsent>,
+    unsent: Unsent,
+    why: Why,
 }
 
 #[derive(Clone)]
-struct Unsent {
-    message: Message,
-    /// What `send_all` had already taken from its iterator after that message.
-    rest: Vec<Message>,
-    /// Why the client is closed, if it is.
-    closed: Option<Arc<CloseReason>>,
+enum Unsent {
+    One(Message),
+    /// The message, and what `send_all` had already taken from its iterator after it. Boxed, as it is rare: a result that is
+    /// `Ok` has room for the error too.
+    Many(Box<(Message, Vec<Message>)>),
+}
+
+#[derive(Clone)]
+enum Why {
+    /// The client is closed, and why, if that is known.
+    Closed(Option<Arc<CloseReason>>),
+    /// Any other kind.
+    Other(SendErrorKind),
 }
 
 /// Why a message was not accepted.
@@ -88,47 +94,71 @@ pub enum SendErrorKind {
 
 impl SendError {
     pub(crate) fn new(message: Message, kind: SendErrorKind) -> Self {
-        Self { kind, unsent: Box::new(Unsent { message, rest: Vec::new(), closed: None }) }
+        Self { unsent: Unsent::One(message), why: kind.into() }
     }
 
     /// The same error with another reason.
     pub(crate) fn because(self, kind: SendErrorKind) -> Self {
-        Self { kind, ..self }
+        Self { why: kind.into(), ..self }
     }
 
     /// Says why the client is closed, if that is why the message was not accepted.
     pub(crate) fn explained(mut self, reason: impl FnOnce() -> Arc<CloseReason>) -> Self {
-        if self.kind == SendErrorKind::Closed {
-            self.unsent.closed = Some(reason());
+        if let Why::Closed(why) = &mut self.why {
+            *why = Some(reason());
         }
         self
     }
 
     /// Adds the messages that were to follow.
-    pub(crate) fn with(mut self, rest: impl Iterator<Item = Message>) -> Self {
-        self.unsent.rest.extend(rest);
-        self
+    pub(crate) fn with(self, rest: impl Iterator<Item = Message>) -> Self {
+        let (message, mut all) = self.unsent.apart();
+        all.extend(rest);
+        Self { unsent: Unsent::Many(Box::new((message, all))), ..self }
+    }
+
+    fn rest(&self) -> &[Message] {
+        match &self.unsent {
+            Unsent::One(_) => &[],
+            Unsent::Many(all) => &all.1,
+        }
+    }
+
+    fn closed(&self) -> Option<&Arc<CloseReason>> {
+        match &self.why {
+            Why::Closed(reason) => reason.as_ref(),
+            Why::Other(_) => None,
+        }
     }
 
     /// Returns why the message was not accepted.
     pub fn kind(&self) -> SendErrorKind {
-        self.kind
+        match self.why {
+            Why::Closed(_) => SendErrorKind::Closed,
+            Why::Other(kind) => kind,
+        }
     }
 
     /// Returns the message that was not accepted.
     pub fn message(&self) -> &Message {
-        &self.unsent.message
+        match &self.unsent {
+            Unsent::One(message) => message,
+            Unsent::Many(all) => &all.0,
+        }
     }
 
     /// Returns the message, to send it later or elsewhere.
     pub fn into_message(self) -> Message {
-        self.unsent.message
+        match self.unsent {
+            Unsent::One(message) => message,
+            Unsent::Many(all) => all.0,
+        }
     }
 
     /// Returns every message that was not accepted: the [`message`](Self::message), and those that
     /// [`send_all`](crate::Client::send_all) had already taken from its iterator after it.
     pub fn into_unsent(self) -> Vec<Message> {
-        let Unsent { message, rest, .. } = *self.unsent;
+        let (message, rest) = self.unsent.apart();
         std::iter::once(message).chain(rest).collect()
     }
 }
@@ -136,12 +166,30 @@ impl SendError {
 /// Two errors are equal if the same messages were not accepted, and their kinds are equal.
 impl PartialEq for SendError {
     fn eq(&self, other: &Self) -> bool {
-        let Unsent { message, rest, closed: _ } = &*self.unsent;
-        (self.kind, message, rest) == (other.kind, &other.unsent.message, &other.unsent.rest)
+        (self.kind(), self.message(), self.rest()) == (other.kind(), other.message(), other.rest())
     }
 }
 
 impl Eq for SendError {}
+
+impl Unsent {
+    /// The message, and the rest.
+    fn apart(self) -> (Message, Vec<Message>) {
+        match self {
+            Self::One(message) => (message, Vec::new()),
+            Self::Many(all) => *all,
+        }
+    }
+}
+
+impl From<SendErrorKind> for Why {
+    fn from(kind: SendErrorKind) -> Self {
+        match kind {
+            SendErrorKind::Closed => Self::Closed(None),
+            kind => Self::Other(kind),
+        }
+    }
+}
 
 /// A closed client is [`Error::Closed`], and anything else is [`Error::Send`].
 impl From<SendErrorKind> for Error {
@@ -156,9 +204,9 @@ impl From<SendErrorKind> for Error {
 /// A closed client is [`Error::Closed`], with the reason, and anything else is [`Error::Send`]. The message is dropped.
 impl From<SendError> for Error {
     fn from(error: SendError) -> Self {
-        match error.kind {
-            SendErrorKind::Closed => Self::Closed { reason: error.unsent.closed },
-            kind => Self::Send(kind),
+        match error.why {
+            Why::Closed(reason) => Self::Closed { reason },
+            Why::Other(kind) => Self::Send(kind),
         }
     }
 }
@@ -189,11 +237,11 @@ impl fmt::Display for SendErrorKind {
 
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.unsent.closed {
-            None => self.kind.fmt(f)?,
-            closed => Error::Closed { reason: closed.clone() }.fmt(f)?,
+        match self.closed() {
+            None => self.kind().fmt(f)?,
+            closed => Error::Closed { reason: closed.cloned() }.fmt(f)?,
         }
-        match self.unsent.rest.len() {
+        match self.rest().len() {
             0 => f.write_str("; the message is inside this error"),
             rest => write!(f, "; the message and {rest} that were to follow are inside this error"),
         }
@@ -203,14 +251,24 @@ impl fmt::Display for SendError {
 /// What Rust prints of an error that `main` returns: see [`Error`]. No message is shown.
 impl fmt::Debug for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let reason = self.unsent.closed.as_ref();
-        print(f, self, reason.and_then(|reason| reason.error()?.http_answer()))
+        print(f, self, self.closed().and_then(|reason| reason.error()?.http_answer()))
     }
 }
 
 impl StdError for SendError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        let error = self.unsent.closed.as_ref().and_then(|reason| reason.error());
+        let error = self.closed().and_then(|reason| reason.error());
         beyond(&self.to_string(), error.map(|error| error as _))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_stays_below_the_size_at_which_a_box_would_pay() {
+        let size = size_of::<Result<crate::event::Ticket, SendError>>();
+        assert!(size < 128, "{size} bytes");
     }
 }

@@ -9,7 +9,7 @@ use crate::config::QueueLimit;
 use crate::event::Event;
 use crate::message::Message;
 use crate::session::Reply;
-use crate::shared::{self, Burst};
+use crate::shared::{self, Burst, InboxWriter};
 use crate::state::ConnectionState;
 
 /// Puts events into the channel that the application reads.
@@ -17,12 +17,18 @@ use crate::state::ConnectionState;
 /// Messages exert backpressure: above the bound there is no room, and the I/O thread stops reading. All other events
 /// always find room. Beyond [`MOST_UNREAD_EVENTS`] of them, the newest are merged into one [`Event::Missed`], so that a
 /// program that never reads costs no memory. The channel's length shows what the application has taken.
+///
+/// Where callers must wait for nobody, messages have an inbox of their own, and the channel has the other events alone.
 pub(crate) struct Publisher {
     channel: Sender<Event>,
+    /// Where messages go, if they do not go through the channel.
+    inbox: Option<InboxWriter>,
     burst: Arc<Burst>,
     limit: QueueLimit,
     /// The contents of the channel: the size of each message, `None` for any other event.
     standing: VecDeque<Option<usize>>,
+    /// The sizes of the messages in the inbox.
+    inside: VecDeque<usize>,
     messages: usize,
     bytes: usize,
     missed: Option<(u64, ConnectionState)>,
@@ -51,9 +57,11 @@ impl Publisher {
     pub(crate) fn new(channel: Sender<Event>, limit: QueueLimit, burst: Arc<Burst>) -> Self {
         Self {
             channel,
+            inbox: None,
             burst,
             limit,
             standing: VecDeque::new(),
+            inside: VecDeque::new(),
             messages: 0,
             bytes: 0,
             missed: None,
@@ -61,6 +69,21 @@ impl Publisher {
             requests: HashMap::new(),
             fullest: (0, 0),
         }
+    }
+
+    /// Puts messages into this inbox, if one is given, instead of the channel.
+    pub(crate) fn with_inbox(self, inbox: Option<InboxWriter>) -> Self {
+        Self { inbox, ..self }
+    }
+
+    /// Whether a message waits for a place in the inbox.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.inbox.as_ref().is_some_and(InboxWriter::has_waiting)
+    }
+
+    /// Whether a message waits for a place in the inbox, and there is one.
+    pub(crate) fn may_go_on(&self) -> bool {
+        self.inbox.as_ref().is_some_and(InboxWriter::may_go_on)
     }
 
     /// Whether there is room for a message.
@@ -73,10 +96,11 @@ impl Publisher {
         let room =
             |me: &Self| me.messages + messages < me.limit.messages && me.bytes + bytes < me.limit.bytes;
         // The channel's length is only read when it matters.
-        let here = room(self) || {
-            self.settle();
-            room(self)
-        };
+        let here = !self.has_waiting()
+            && (room(self) || {
+                self.settle();
+                room(self)
+            });
         let limit = self.limit;
         let fits = |(standing, size)| standing + messages < limit.messages && size + bytes < limit.bytes;
         here && (fits(self.fullest) || {
@@ -121,17 +145,16 @@ impl Publisher {
         if let Event::Message(message) = &event {
             self.messages += 1;
             self.bytes += message.len();
-            self.standing.push_back(Some(message.len()));
-            return self.send(event);
+            return self.put_message(message.len(), event);
         }
         if let Event::StateChanged { to, .. } = event {
             self.state = to;
         }
         let last = matches!(event, Event::Closed { .. });
-        if self.standing.len() - self.messages >= MOST_UNREAD_EVENTS {
+        if self.others() >= MOST_UNREAD_EVENTS {
             self.settle();
         }
-        if self.standing.len() - self.messages >= MOST_UNREAD_EVENTS && !last {
+        if self.others() >= MOST_UNREAD_EVENTS && !last {
             let count = self.missed.map_or(0, |(count, _)| count);
             self.missed = Some((count + 1, self.state));
             return;
@@ -146,7 +169,7 @@ impl Publisher {
 
     /// Publishes all of these events. Returns whether there are any.
     pub(crate) fn put_all(&mut self, events: impl Iterator<Item = Event>) -> bool {
-        let mut count = 0;
+        let mut count = usize::from(self.inbox.as_mut().is_some_and(InboxWriter::put_waiting));
         for event in events {
             count += 1;
             if count == BURST_EVENTS {
@@ -155,6 +178,9 @@ impl Publisher {
             self.put(event);
         }
         self.burst.end();
+        if let Some(inbox) = self.inbox.as_ref().filter(|_| count > 0) {
+            inbox.wake();
+        }
         count > 0
     }
 
@@ -162,6 +188,25 @@ impl Publisher {
     pub(crate) fn shrink(&mut self) {
         self.settle();
         self.standing.shrink_to_fit();
+        self.inside.shrink_to_fit();
+    }
+
+    fn put_message(&mut self, size: usize, event: Event) {
+        match (&mut self.inbox, event) {
+            (Some(inbox), Event::Message(message)) => {
+                self.inside.push_back(size);
+                inbox.put(message);
+            }
+            (_, event) => {
+                self.standing.push_back(Some(size));
+                self.send(event);
+            }
+        }
+    }
+
+    /// How many events in the channel are no messages.
+    fn others(&self) -> usize {
+        self.standing.len() - (self.messages - self.inside.len())
     }
 
     fn send(&self, event: Event) {
@@ -176,6 +221,10 @@ impl Publisher {
             self.messages -= 1;
             self.bytes -= size;
         }
+        let here = self.inbox.as_ref().map_or(0, InboxWriter::len);
+        let taken = self.inside.len().saturating_sub(here);
+        self.messages -= taken;
+        self.bytes -= self.inside.drain(..taken).sum::<usize>();
     }
 }
 

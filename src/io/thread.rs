@@ -26,7 +26,7 @@ use crate::logging::LOG;
 use crate::protocol::{Protocol, UpgradeRequest};
 use crate::session::reconnect::ReconnectPlan;
 use crate::session::{ConnectionId, DataFilter, Job, Session, Startup};
-use crate::shared::{AdaptiveSpin, Callback, Command, Shared, Status, list};
+use crate::shared::{AdaptiveSpin, Callback, Command, InboxWriter, Shared, Status, list};
 use crate::state::ConnectionState;
 use crate::timer::Timer;
 use crate::transport::stream::Stream;
@@ -79,6 +79,7 @@ pub(crate) struct Setup {
     pub(crate) shared: Shared,
     pub(crate) commands: Receiver<Command>,
     pub(crate) events: Sender<Event>,
+    pub(crate) inbox: Option<InboxWriter>,
 }
 
 impl Host for Threads {
@@ -168,7 +169,7 @@ impl IoThread {
     /// A setting can't be used.
     pub(crate) fn new(setup: Setup) -> Result<Box<Self>, Error> {
         let Setup { settings, protocol, one_attempt, notify, data, .. } = setup;
-        let Setup { poller, reserve, timer, shared, commands, events, .. } = setup;
+        let Setup { poller, reserve, timer, shared, commands, events, inbox, .. } = setup;
         let (results_in, results) = crossbeam_channel::unbounded();
         let (worked_in, worked) = crossbeam_channel::unbounded();
         let mode = Startup { one_attempt, fetches: settings.fetch.is_some() };
@@ -184,7 +185,8 @@ impl IoThread {
                 timed(&calls, Callback::CountsAsData, || filter(message)).unwrap_or(true)
             }));
         }
-        let publisher = Publisher::new(events, settings.config.events, Arc::clone(&shared.burst));
+        let publisher =
+            Publisher::new(events, settings.config.events, Arc::clone(&shared.burst)).with_inbox(inbox);
         let (intake, status) = (Arc::clone(&shared.intake), Arc::clone(&shared.status));
         let threads = Threads {
             poller,
@@ -212,7 +214,7 @@ impl IoThread {
         if catch_unwind(AssertUnwindSafe(|| self.serve())).is_err() {
             // A defect of this library. Nobody may wait for a thread that has ended.
             let reason = CloseReason::from(Error::Panicked { callback: INTERNAL });
-            shared.status.update(|status| status.close_reason = Some(Arc::new(reason.clone())));
+            shared.status.set_close_reason(&reason);
             shared.intake.close();
             let mut untaken = VecDeque::new();
             shared.intake.exchange(&mut untaken, (0, 0));
@@ -296,7 +298,7 @@ impl IoThread {
             turn.host.shared.calls.leave_behind();
             warn!(target: LOG, "Left behind, in a call that can't be interrupted: {inside}");
         }
-        turn.status.set_stats(turn.stats());
+        turn.status.set_stats(&turn.stats());
         turn.tell_watermarks();
         if let Some(reason) = turn.session.take_close_reason() {
             finish(&turn.status, reason, left);
@@ -312,7 +314,6 @@ fn finish(status: &Status, reason: CloseReason, left: Undelivered) {
         status.ready = false;
         status.handshake = None;
         // If a later drop panics, the end that was reported first stays.
-        let (reason, _) = status.closed.get_or_insert((reason, Arc::new(left)));
-        status.close_reason = Some(Arc::new(reason.clone()));
+        status.closed.get_or_insert((reason, Arc::new(left)));
     });
 }

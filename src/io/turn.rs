@@ -109,6 +109,9 @@ pub(crate) struct Turn<H: Host> {
     published: Published,
     watermarks: Watermarks,
     readiness: Readiness,
+    /// When the line was lost, callers were about to bring messages that they had been accepted for. They are taken in as they
+    /// come, so that their fate is known now and not when the line is back.
+    owed: bool,
 }
 
 /// What callers know of the line.
@@ -149,6 +152,7 @@ impl<H: Host> Turn<H> {
             moved: None,
             watermarks: Watermarks::default(),
             readiness,
+            owed: false,
         }
     }
 
@@ -221,7 +225,8 @@ impl<H: Host> Turn<H> {
 
     /// Hands accepted messages to the session, once they can be sent.
     fn take_messages(&mut self) {
-        if self.session.has_released() || self.session.wants_outbox() || self.session.has_expiry() {
+        let takes = self.session.wants_outbox() || self.session.has_expiry() || self.owed;
+        if takes || self.session.has_released() {
             self.exchange();
         }
     }
@@ -231,7 +236,8 @@ impl<H: Host> Turn<H> {
         // A look before the sleep may have found the line lost: what is accepted in the room that becomes free must know.
         self.set_readiness();
         let released = self.session.take_released();
-        self.intake.exchange(&mut self.accepted, (released.messages, released.bytes));
+        let revoked = self.intake.exchange(&mut self.accepted, (released.messages, released.bytes));
+        self.owed &= self.intake.owes();
         for Item { ticket, message, special, expires } in self.accepted.drain(..) {
             match special.map(|special| *special) {
                 None => self.session.handle_accepted(ticket, message, expires),
@@ -245,6 +251,9 @@ impl<H: Host> Turn<H> {
                 }
             }
         }
+        for ticket in revoked {
+            self.session.handle_revoked(ticket);
+        }
     }
 
     /// Lets callers send, or not. When the line is lost, what they have sent for this connection only is taken in, so that
@@ -252,6 +261,7 @@ impl<H: Host> Turn<H> {
     fn admit(&mut self) {
         if let Some(Readiness::Ready(_)) = self.set_readiness() {
             self.exchange();
+            self.owed = self.intake.owes();
         }
     }
 
@@ -320,7 +330,7 @@ impl<H: Host> Turn<H> {
 
     /// Publishes to the callers what happened: first the state, then the events, then the signal that there are some.
     pub(crate) fn publish(&mut self) {
-        self.status.set_stats(self.stats());
+        self.status.set_stats(&self.stats());
         let (state, next_attempt) = (self.session.state(), self.session.next_attempt());
         // A move changes the connection, and not the state.
         let (connection, suspended) = (self.session.current(), self.session.is_suspended());
@@ -331,9 +341,10 @@ impl<H: Host> Turn<H> {
             let handshake = self.session.handshake().cloned();
             let ready = self.session.wants_outbox() && state != ConnectionState::Closing;
             let last_failure = self.session.last_failure();
-            let close_reason = self.session.close_reason().cloned().map(Arc::new);
+            if let Some(reason) = self.session.close_reason() {
+                self.status.set_close_reason(reason);
+            }
             self.status.update(|status| {
-                status.close_reason = close_reason;
                 status.state = state;
                 status.since = since.unwrap_or(status.since);
                 status.ready = ready;
@@ -375,16 +386,17 @@ impl<H: Host> Turn<H> {
     pub(crate) fn next(&mut self, now: Instant) -> Next {
         let readable = self.sockets.are_readable();
         let paused = readable && self.session.delivers() && !self.publisher.has_room();
-        let mut is_released = false;
-        if paused != self.pause.is_on() {
-            let was_held = self.session.holds();
-            self.session.handle_paused(now, paused);
-            self.host.set_paused(paused);
-            // Confirmations can't be read now, so that nothing waits for them.
-            is_released = was_held && !self.session.holds();
+        // What has found no place waits for the application like what was not read.
+        let stalled = paused || self.publisher.has_waiting();
+        if stalled != self.pause.is_on() {
+            self.host.set_paused(stalled);
         }
+        let was_held = self.session.holds();
+        self.session.handle_paused(now, paused);
+        // Confirmations can't be read while reading is paused, so that nothing waits for them.
+        let is_released = was_held && !self.session.holds();
         let mut until = self.session.next_deadline();
-        if let Some(look) = self.pause.next_look(paused) {
+        if let Some(look) = self.pause.next_look(stalled) {
             let look = now + look;
             until = Some(until.map_or(look, |until| until.min(look)));
         }
@@ -397,7 +409,7 @@ impl<H: Host> Turn<H> {
             return Next::Turn;
         }
         let blocked = self.sockets.is_full(self.session.current());
-        let all = (self.session.wants_outbox() && !blocked) || self.session.has_expiry();
+        let all = (self.session.wants_outbox() && !blocked) || self.session.has_expiry() || self.owed;
         Next::Sleep { until, wakes: if all { Sleep::ForAll } else { Sleep::Light } }
     }
 
@@ -409,7 +421,7 @@ impl<H: Host> Turn<H> {
 
     /// Whether reading is paused and the application has made room.
     pub(crate) fn may_go_on(&mut self) -> bool {
-        self.pause.is_on() && self.publisher.has_room()
+        self.pause.is_on() && (self.publisher.has_room() || self.publisher.may_go_on())
     }
 
     /// Frees the memory that a burst has left behind.

@@ -71,6 +71,11 @@ impl Session {
         self.close_for_good(CloseReason::ByCaller);
     }
 
+    /// No message has this ticket: its caller was refused, because the client began to close before the message was there.
+    pub(crate) fn handle_revoked(&mut self, ticket: u64) {
+        self.outbox.skip(ticket);
+    }
+
     /// A message arrived on a closing line and found no room. It was dropped, and all later ones are dropped, too.
     pub(crate) fn handle_overflow(&mut self) {
         if let Some(closing) = self.line.current_mut().and_then(Connection::closing_mut) {

@@ -100,6 +100,12 @@ impl Outbox {
         self.add(ticket, message, expires, Carry::Never);
     }
 
+    /// No message has this ticket: its caller was refused after all.
+    pub(crate) fn skip(&mut self, ticket: u64) {
+        self.accepted = self.accepted.max(ticket);
+        self.settled.settle(ticket, ticket);
+    }
+
     fn add(&mut self, ticket: u64, message: Message, expires: Option<Instant>, carry: Carry) {
         self.accepted = ticket;
         self.entries.push_back(Entry {

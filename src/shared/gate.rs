@@ -72,7 +72,7 @@ impl<W: Wake> Gate<W> {
         let all = Sleep::ForAll as u8;
         // The plain load keeps a burst of sends from contending for the cache line. It sees at least what the I/O
         // thread had announced when it found the queue empty: the I/O thread held the queue's lock then, and the sender
-        // held it later.
+        // held it later. In a ring, both have swapped the cell of the message, and the sender was later.
         if self.sleep.load(SeqCst) == all
             && self.sleep.compare_exchange(all, Sleep::Awake as u8, SeqCst, SeqCst).is_ok()
         {

@@ -6,6 +6,8 @@
 //! --nocapture`.
 #![expect(clippy::disallowed_methods, reason = "a deadline that never comes is still an `Instant`")]
 
+mod rings;
+
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -85,9 +87,13 @@ struct Line {
 impl Line {
     /// A line with room for this many messages.
     fn new(messages: usize) -> Arc<Self> {
+        Self::with(Intake::new(QueueLimit::new(messages, 1 << 20), 1 << 20))
+    }
+
+    fn with(intake: Intake) -> Arc<Self> {
         Arc::new(Self {
             gate: Gate::new(Alarm::default()),
-            intake: Intake::new(QueueLimit::new(messages, 1 << 20), 1 << 20),
+            intake,
             status: Status::new(Instant::now()),
             commands: AtomicUsize::new(0),
             accepted: Count::new(0),
@@ -132,7 +138,13 @@ impl Drop for Line {
     /// The last of the threads has ended.
     fn drop(&mut self) {
         if !thread::panicking() {
+            let mut left = VecDeque::new();
+            if let Some(outward) = &self.intake.outward {
+                outward.exchange(&mut left, (0, 0));
+                assert_eq!(outward.waiting.fetch_add(0, SeqCst), 0);
+            }
             let queue = self.intake.queue.get_mut().unwrap();
+            queue.messages.append(&mut left);
             let known = *self.drained.get_mut() + queue.messages.len();
             assert_eq!(*self.accepted.get_mut(), known, "each message is refused, or drained in the end");
             assert!(queue.messages.is_empty() || !queue.closed, "a message behind the end");

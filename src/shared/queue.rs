@@ -5,15 +5,16 @@ use std::sync::PoisonError;
 #[cfg(not(all(test, loom)))]
 use std::sync::TryLockError;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
-
-use crate::config::QueueLimit;
-use crate::error::{CloseFrame, Error, SendError, SendErrorKind};
+use crate::config::{ConnectionConfig, QueueLimit};
+use crate::error::{CloseFrame, SendError, SendErrorKind};
 use crate::event::Ticket;
 use crate::message::Message;
 use crate::session::Readiness;
+use crate::shared::item::{Item, Offer};
+use crate::shared::outward::Outward;
 use crate::shared::spin::spin_for_room;
 #[cfg(not(all(test, loom)))]
 use crate::shared::spin::{Between, YIELDS_FOR_LOCK, spin_times};
@@ -45,68 +46,31 @@ pub(crate) enum Command {
     Resume,
 }
 
-/// Where the answer to a request goes.
-#[derive(Debug)]
-pub(crate) struct Reply {
-    pub(crate) way: Sender<Result<Message, Error>>,
-    /// The caller takes several answers.
-    pub(crate) many: bool,
-}
-
-/// A message that is not sent like most others.
-#[derive(Debug)]
-pub(crate) enum Special {
-    /// A request.
-    Request(Reply),
-    /// A message for this session of the line only: see [`Readiness::Ready`].
-    ThisConnection(u64),
-}
-
-/// A message on its way to the I/O thread.
-pub(crate) struct Item {
-    pub(crate) ticket: u64,
-    pub(crate) message: Message,
-    /// Boxed, because each message in the queue is copied in its full size to another processor.
-    pub(crate) special: Option<Box<Special>>,
-    /// When the message is too old to be written.
-    pub(crate) expires: Option<Instant>,
-}
-
-/// A message that a caller wants accepted.
-pub(crate) struct Offer {
-    pub(crate) message: Message,
-    pub(crate) special: Option<Box<Special>>,
-    pub(crate) expires: Option<Instant>,
-}
-
-impl Offer {
-    /// A message, for this session of the line only if one is given.
-    pub(crate) fn new(message: Message, session: Option<u64>, expires: Option<Instant>) -> Self {
-        Self { message, special: session.map(|session| Box::new(Special::ThisConnection(session))), expires }
-    }
-
-    /// The session that the message is for, if it is for one only.
-    pub(crate) fn session(&self) -> Option<u64> {
-        match self.special.as_deref() {
-            Some(Special::ThisConnection(session)) => Some(*session),
-            Some(Special::Request(_)) | None => None,
-        }
-    }
-}
-
 /// Accepted messages on their way to the I/O thread. One short lock gives each message its place, its ticket and its
 /// share of the bound at once. So order and count are exact, and closing loses nothing: whoever takes the lock is
-/// either counted or refused.
+/// either counted or refused. A line whose callers must wait for nobody has the other form, without that lock.
 pub(crate) struct Intake {
+    /// If it is there, no message goes through the queue.
+    pub(super) outward: Option<Outward>,
     pub(super) queue: Mutex<Queue>,
     /// Whether messages are in the queue: a hint for a thread that polls often. No ordering depends on it, so it is not
     /// part of the models.
     news: std::sync::atomic::AtomicBool,
     /// Whether a caller has found no room since there last was some. A hint as well.
     full: std::sync::atomic::AtomicBool,
+    /// What callers read without the lock. No ordering depends on it either.
+    seen: Seen,
     room: Condvar,
     limit: QueueLimit,
     max_message_size: usize,
+}
+
+/// Copies of fields of the [`Queue`], each for itself.
+#[derive(Default)]
+struct Seen {
+    last_ticket: AtomicU64,
+    held: AtomicUsize,
+    held_bytes: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -126,20 +90,47 @@ pub(super) struct Queue {
 }
 
 impl Intake {
+    /// The intake of a line with these settings.
+    pub(crate) fn of(config: &ConnectionConfig) -> Self {
+        let intake = Self::new(config.outbox, config.max_message_size);
+        match config.realtime {
+            Some(_) => intake.with_ring(config.outbox.messages),
+            None => intake,
+        }
+    }
+
+    /// The form for callers that must wait for nobody, with room for this many messages.
+    pub(super) fn with_ring(self, capacity: usize) -> Self {
+        Self { outward: Some(Outward::new(capacity, self.limit)), ..self }
+    }
+
     pub(crate) fn new(limit: QueueLimit, max_message_size: usize) -> Self {
         let hint = || std::sync::atomic::AtomicBool::new(false);
         let (queue, room) = (Mutex::default(), Condvar::new());
-        Self { queue, news: hint(), full: hint(), room, limit, max_message_size }
+        Self {
+            outward: None,
+            queue,
+            news: hint(),
+            full: hint(),
+            seen: Seen::default(),
+            room,
+            limit,
+            max_message_size,
+        }
     }
 
     /// Accepts a message, or returns why not.
     pub(crate) fn try_push(&self, offer: Offer) -> Result<Ticket, SendError> {
+        if let Some(outward) = &self.outward {
+            return self
+                .try_push_to(outward, offer)
+                .map_err(|(offer, kind)| SendError::new(offer.message, kind));
+        }
         let mut queue = self.lock();
         if let Err(kind) = self.admit(&queue, offer.message.len(), offer.session()) {
             return Err(SendError::new(offer.message, kind));
         }
-        self.news.store(true, Relaxed);
-        Ok(queue.push(offer))
+        Ok(self.enter(&mut queue, offer))
     }
 
     /// Accepts a message, waiting for room until `deadline` if need be. `remaining` returns the time left.
@@ -149,14 +140,14 @@ impl Intake {
         deadline: Instant,
         remaining: impl Fn(Instant) -> Duration,
     ) -> Result<Ticket, SendError> {
+        if let Some(outward) = &self.outward {
+            return self.push_to(outward, offer, deadline, remaining);
+        }
         let mut queue = self.lock();
         let mut spins = true;
         loop {
             let full = match self.admit(&queue, offer.message.len(), offer.session()) {
-                Ok(()) => {
-                    self.news.store(true, Relaxed);
-                    return Ok(queue.push(offer));
-                }
+                Ok(()) => return Ok(self.enter(&mut queue, offer)),
                 Err(full @ SendErrorKind::Full { .. }) => full,
                 Err(other) => return Err(SendError::new(offer.message, other)),
             };
@@ -178,13 +169,65 @@ impl Intake {
         }
     }
 
-    /// Accepts as many of these messages as there is room for, from the first on. Returns the first ticket and the
-    /// last.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the offer goes back, and a box for it would be an allocation"
+    )]
+    fn try_push_to(&self, outward: &Outward, offer: Offer) -> Result<Ticket, (Offer, SendErrorKind)> {
+        if let Err(kind) = self.check_size(offer.message.len()) {
+            return Err((offer, kind));
+        }
+        let ticket = outward.try_push(offer)?;
+        self.news.store(true, Relaxed);
+        Ok(ticket)
+    }
+
+    fn push_to(
+        &self,
+        outward: &Outward,
+        mut offer: Offer,
+        deadline: Instant,
+        remaining: impl Fn(Instant) -> Duration,
+    ) -> Result<Ticket, SendError> {
+        let (size, session) = (offer.message.len(), offer.session());
+        let mut spins = true;
+        loop {
+            let full;
+            (offer, full) = match self.try_push_to(outward, offer) {
+                Err(full @ (_, SendErrorKind::Full { .. })) => full,
+                other => return other.map_err(|(offer, kind)| SendError::new(offer.message, kind)),
+            };
+            let left = remaining(deadline);
+            if left.is_zero() {
+                return Err(SendError::new(offer.message, full));
+            }
+            if std::mem::take(&mut spins) {
+                self.full.store(true, Relaxed);
+                spin_for_room(&self.full);
+            } else {
+                outward.wait_for_room(size, session, left);
+            }
+        }
+    }
+
+    /// Accepts as many of these messages as there is room for, from the first on, and as get tickets that follow each
+    /// other. Returns the first ticket and the last.
     pub(crate) fn push_some(
         &self,
         messages: &mut VecDeque<Message>,
         expires: Option<Instant>,
     ) -> Option<(Ticket, Ticket)> {
+        if let Some(outward) = &self.outward {
+            // Another caller's ticket may be the next one.
+            let offer = Offer::new(messages.pop_front()?, None, expires);
+            return match self.try_push_to(outward, offer) {
+                Ok(ticket) => Some((ticket, ticket)),
+                Err((offer, _)) => {
+                    messages.push_front(offer.message);
+                    None
+                }
+            };
+        }
         let mut queue = self.lock();
         let mut accepted = None;
         while let Some(message) = messages.pop_front() {
@@ -192,19 +235,34 @@ impl Intake {
                 messages.push_front(message);
                 break;
             }
-            let ticket = queue.push(Offer::new(message, None, expires));
+            let ticket = self.enter(&mut queue, Offer::new(message, None, expires));
             accepted = Some((accepted.map_or(ticket, |(first, _)| first), ticket));
         }
-        self.news.store(true, Relaxed);
         accepted
     }
 
+    fn enter(&self, queue: &mut Queue, offer: Offer) -> Ticket {
+        self.news.store(true, Relaxed);
+        let ticket = queue.push(offer);
+        self.seen.show(queue);
+        ticket
+    }
+
     /// Swaps the I/O thread's empty queue for the one with all accepted messages, and gives back the room of the
-    /// messages written since the last call.
-    pub(crate) fn exchange(&self, mine: &mut VecDeque<Item>, released: (usize, usize)) {
+    /// messages written since the last call. Returns the tickets that were revoked at the end: no message has them.
+    pub(crate) fn exchange(&self, mine: &mut VecDeque<Item>, released: (usize, usize)) -> Vec<u64> {
+        if let Some(outward) = &self.outward {
+            self.news.store(false, Relaxed);
+            let revoked = outward.exchange(mine, released);
+            if released.0 > 0 {
+                self.full.store(false, Relaxed);
+            }
+            return revoked;
+        }
         let mut queue = self.lock();
         queue.held -= released.0;
         queue.held_bytes -= released.1;
+        self.seen.show(&queue);
         std::mem::swap(&mut queue.messages, mine);
         self.news.store(false, Relaxed);
         let wake = queue.waiting > 0 && released.0 > 0;
@@ -215,19 +273,29 @@ impl Intake {
         if wake {
             self.room.notify_all();
         }
+        Vec::new()
+    }
+
+    /// Whether messages are accepted and can't be taken yet, because their callers are about to bring them.
+    pub(crate) fn owes(&self) -> bool {
+        self.outward.as_ref().is_some_and(Outward::owes)
     }
 
     /// The ticket of the newest accepted message.
     pub(crate) fn last_ticket(&self) -> u64 {
-        self.lock().last_ticket
+        self.outward.as_ref().map_or_else(|| self.lock().last_ticket, Outward::last_ticket)
     }
 
-    /// Adds how many messages were accepted, and what stands in the outbox.
+    /// Adds how many messages were accepted, and what stands in the outbox. Takes no lock.
     pub(crate) fn complete(&self, stats: &mut Stats) {
-        let queue = self.lock();
-        stats.messages_accepted = queue.last_ticket;
-        stats.messages_queued = queue.held;
-        stats.bytes_queued = queue.held_bytes;
+        if let Some(outward) = &self.outward {
+            stats.messages_accepted = outward.accepted();
+            (stats.messages_queued, stats.bytes_queued) = outward.held();
+            return;
+        }
+        stats.messages_accepted = self.seen.last_ticket.load(Relaxed);
+        stats.messages_queued = self.seen.held.load(Relaxed);
+        stats.bytes_queued = self.seen.held_bytes.load(Relaxed);
     }
 
     /// Whether messages seem to be there, without a look under the lock.
@@ -238,26 +306,29 @@ impl Intake {
     /// How many messages are accepted and not yet written, as far as the I/O thread has reported.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn held(&self) -> usize {
-        self.lock().held
+        self.outward.as_ref().map_or_else(|| self.lock().held, |outward| outward.held().0)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.lock().messages.is_empty()
+        self.outward.as_ref().map_or_else(|| self.lock().messages.is_empty(), |outward| !outward.has_next())
     }
 
-    /// Frees the memory that a burst has left behind.
+    /// Frees the memory that a burst has left behind. A ring keeps its own.
     pub(crate) fn shrink(&self) {
         self.lock().messages.shrink_to_fit();
     }
 
     /// Whether callers can send now.
     pub(crate) fn readiness(&self) -> Readiness {
-        self.lock().readiness
+        self.outward.as_ref().map_or_else(|| self.lock().readiness, Outward::readiness)
     }
 
     /// Sets whether callers can send now, and wakes those that wait for room: what they send may have to be refused, and
     /// all of it if `refuses`.
     pub(crate) fn set_readiness(&self, readiness: Readiness, refuses: bool) {
+        if let Some(outward) = &self.outward {
+            return outward.set_readiness(readiness, refuses);
+        }
         let mut queue = self.lock();
         (queue.readiness, queue.refuses) = (readiness, refuses);
         drop(queue);
@@ -266,16 +337,21 @@ impl Intake {
 
     /// Accepts no more messages, and wakes callers that wait for room. Messages accepted before stay in the queue.
     pub(crate) fn close(&self) {
+        if let Some(outward) = &self.outward {
+            return outward.close();
+        }
         self.lock().closed = true;
         self.room.notify_all();
     }
 
+    fn check_size(&self, size: usize) -> Result<(), SendErrorKind> {
+        let limit = self.max_message_size;
+        if size > limit { Err(SendErrorKind::TooLarge { size, limit }) } else { Ok(()) }
+    }
+
     /// `session`: the session of the line that the message is for, if it is for one only.
     fn admit(&self, queue: &Queue, size: usize, session: Option<u64>) -> Result<(), SendErrorKind> {
-        let limit = self.max_message_size;
-        if size > limit {
-            return Err(SendErrorKind::TooLarge { size, limit });
-        }
+        self.check_size(size)?;
         if queue.closed {
             return Err(SendErrorKind::Closed);
         }
@@ -317,6 +393,14 @@ impl Intake {
             Err(TryLockError::WouldBlock) => None,
         };
         spin_times(Between::Yield, YIELDS_FOR_LOCK, look)
+    }
+}
+
+impl Seen {
+    fn show(&self, queue: &Queue) {
+        self.last_ticket.store(queue.last_ticket, Relaxed);
+        self.held.store(queue.held, Relaxed);
+        self.held_bytes.store(queue.held_bytes, Relaxed);
     }
 }
 

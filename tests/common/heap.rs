@@ -4,20 +4,28 @@
 #![allow(unreachable_pub, reason = "a module that several test crates include")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 /// The largest single allocation since [`measure`].
 static LARGEST: AtomicUsize = AtomicUsize::new(0);
 
+thread_local! {
+    /// How often this thread has allocated or freed memory.
+    static CALLS: Cell<usize> = const { Cell::new(0) };
+}
+
 struct Counting;
 
 fn more(size: usize) {
+    CALLS.set(CALLS.get() + 1);
     LARGEST.fetch_max(size, Relaxed);
     LIVE.fetch_add(size, Relaxed);
 }
 
 fn less(size: usize) {
+    CALLS.set(CALLS.get() + 1);
     LIVE.fetch_sub(size, Relaxed);
 }
 
@@ -65,4 +73,9 @@ pub fn measure() {
 
 pub fn largest() -> usize {
     LARGEST.load(Relaxed)
+}
+
+/// How often this thread has allocated or freed memory so far.
+pub fn calls() -> usize {
+    CALLS.get()
 }
