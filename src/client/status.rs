@@ -61,7 +61,7 @@ impl Client {
             since: now.saturating_duration_since(status.since),
             ready: status.ready,
             // The reason is known before what the client left is.
-            trouble: match &status.close_reason {
+            trouble: match self.line.shared.status.close_reason() {
                 Some(reason) if status.state == ConnectionState::Closed => {
                     CloseReason::clone(reason).into_result().err()
                 }
