@@ -35,7 +35,7 @@ static LADSPA_Handle instantiate(const LADSPA_Descriptor *descriptor, unsigned l
     if (meter == NULL) return NULL;
     code = tautline_options_new(url != NULL ? url : "", &options);
     if (code == TAUTLINE_OK) code = tautline_options_refuse_while_down(options, 1);
-    if (code == TAUTLINE_OK) code = tautline_options_outbox(options, 8, 4096);
+    if (code == TAUTLINE_OK) code = tautline_options_realtime(options, 8);
     if (code == TAUTLINE_OK) code = tautline_open(options, &meter->line);
     tautline_options_free(options);
     if (code == TAUTLINE_OK) return meter;

@@ -651,6 +651,16 @@ int32_t tautline_options_login_json(struct tautline_options *options,
                                     const char *value);
 
 /**
+ * For threads that must never wait, such as the audio callback of a host: with a `capacity` above 0, `tautline_send_text`,
+ * `tautline_send_binary` and `tautline_next_event` wait for no other thread, wherever that was stopped, and allocate nothing for a
+ * message of up to 80 bytes. There is room for `capacity` messages in each direction, at most 65,536; it takes some 300 bytes each,
+ * and takes the place of the numbers of messages of `tautline_options_outbox` and `tautline_options_inbox`. Messages then come before
+ * other events that happened earlier, but for the last one. With 0, which is the default, calls are faster where nobody is stopped.
+ */
+int32_t tautline_options_realtime(struct tautline_options *options,
+                                  size_t capacity);
+
+/**
  * Sends the `length` bytes of UTF-8 at `text` as a text message. It is accepted into the outbox, and written at once if the line
  * is ready, and otherwise once it is. The bytes are copied. A NUL is a byte as any other.
  *

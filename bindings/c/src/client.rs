@@ -1,10 +1,10 @@
 //! Opening a client, and waiting for its line.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
 
-use tautline::{ConnectionState, Error};
+use tautline::{ConnectionState, Error, Event};
 
 use crate::boundary::{Refused, call, failed, place, refuse};
 use crate::codes::{TAUTLINE_E_ARGUMENT, TAUTLINE_E_CLOSED, TAUTLINE_E_TIMEOUT, TAUTLINE_E_WOKEN};
@@ -16,20 +16,62 @@ use crate::table::{Claim, Client, line};
 pub(crate) struct Line {
     pub(crate) client: tautline::Client,
     pub(crate) signal: Arc<Signal>,
-    /// An event that was taken from the client and that C has had no room for.
-    pub(crate) held: Mutex<Option<tautline::Event>>,
-    /// Whether there is such an event.
+    /// What was taken from the client and not by C.
+    pub(crate) held: Mutex<Held>,
+    /// Whether something is held.
     pub(crate) holds: AtomicBool,
+    /// Whether messages have a queue of their own.
+    realtime: bool,
     /// Whether the last event was taken.
     pub(crate) ended: AtomicBool,
     /// Whether it is being shut down.
     pub(crate) ending: AtomicBool,
 }
 
+/// What was taken from the client and not by C.
+#[derive(Default)]
+pub(crate) struct Held {
+    /// An event that C has had no room for, or that a look has found.
+    pub(crate) next: Option<Event>,
+    /// The last event, before which messages had come.
+    pub(crate) last: Option<Event>,
+}
+
 impl Line {
     /// Whether there is something to take.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.holds.load(SeqCst) || !self.client.events().is_empty()
+        if self.holds.load(SeqCst) || !self.client.events().is_empty() {
+            return true;
+        }
+        if !self.realtime {
+            return false;
+        }
+        // Only a look that takes it finds a message.
+        match self.held.try_lock() {
+            Ok(mut held) => self.finds_message(&mut held),
+            Err(TryLockError::Poisoned(held)) => self.finds_message(&mut held.into_inner()),
+            // Who takes now knows when it finds nothing.
+            Err(TryLockError::WouldBlock) => true,
+        }
+    }
+
+    /// Whether there is something to take, for the thread that is taking.
+    pub(crate) fn is_waiting_for(&self, held: &mut Held) -> bool {
+        !self.client.events().is_empty() || self.finds_message(held)
+    }
+
+    fn finds_message(&self, held: &mut Held) -> bool {
+        if held.next.is_none() {
+            held.next = self.message();
+            self.holds.store(held.next.is_some() || held.last.is_some(), SeqCst);
+        }
+        held.next.is_some()
+    }
+
+    /// Takes the next message out of the queue that they have of their own, if they have one.
+    pub(crate) fn message(&self) -> Option<Event> {
+        let taken = if self.realtime { self.client.try_recv() } else { Ok(None) };
+        taken.ok().flatten().map(Event::Message)
     }
 
     /// Whether the line will never be ready.
@@ -75,12 +117,14 @@ pub unsafe extern "C" fn tautline_open(options: *const Options, client: *mut Cli
         let claim = Claim::new()?;
         let signal = Arc::<Signal>::default();
         let theirs = Arc::clone(&signal);
-        let started = options.builder().on_event_ready(move || theirs.ready()).start();
+        let (builder, realtime) = options.builder();
+        let started = builder.on_event_ready(move || theirs.ready()).start();
         let line = Line {
             client: started.map_err(|error| failed(&error))?,
             signal,
             held: Mutex::default(),
             holds: AtomicBool::new(false),
+            realtime,
             ended: AtomicBool::new(false),
             ending: AtomicBool::new(false),
         };

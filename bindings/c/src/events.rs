@@ -7,7 +7,7 @@ use std::time::Duration;
 use tautline::{Error, Message, Receiver};
 
 use crate::boundary::{Out, Result, Sizes, call, call_for, failed, refuse};
-use crate::client::{Line, ended};
+use crate::client::{Held, Line, ended};
 use crate::codes::{
     TAUTLINE_E_ARGUMENT, TAUTLINE_E_BUFFER, TAUTLINE_E_BUSY, TAUTLINE_E_EMPTY, TAUTLINE_E_SYSTEM,
 };
@@ -101,9 +101,9 @@ pub unsafe extern "C" fn tautline_next_event(
                 return Err(refuse(TAUTLINE_E_BUSY, text));
             }
         };
-        let next = match held.take() {
+        let next = match held.next.take() {
             Some(next) => next,
-            None => next(&line)?,
+            None => next(&line, &mut held)?,
         };
         let (payload, described) = describe(&next, out.size);
         let payload = payload.bytes();
@@ -112,7 +112,7 @@ pub unsafe extern "C" fn tautline_next_event(
             let text = format_args!("the payload has {} bytes, and the buffer {capacity}", payload.len());
             let refused = refuse(TAUTLINE_E_BUFFER, text);
             line.holds.store(true, SeqCst);
-            *held = Some(next);
+            held.next = Some(next);
             return Err(refused);
         }
         if !payload.is_empty() {
@@ -120,25 +120,36 @@ pub unsafe extern "C" fn tautline_next_event(
             // overlaps with nothing of the caller's.
             unsafe { buffer.copy_from_nonoverlapping(payload.as_ptr(), payload.len()) };
         }
-        line.holds.store(false, SeqCst);
+        line.holds.store(held.last.is_some(), SeqCst);
         Ok(())
     })
 }
 
 /// Takes the next event from the client.
-fn next(line: &Line) -> Result<tautline::Event> {
-    let events = line.client.events();
-    match take(events) {
+fn next(line: &Line, held: &mut Held) -> Result<tautline::Event> {
+    line.holds.store(false, SeqCst);
+    if let Some(message) = line.message() {
+        return Ok(message);
+    }
+    if let Some(last) = held.last.take() {
+        return Ok(last);
+    }
+    match take(line.client.events()) {
         Taken::Event(event) => {
             if matches!(event, tautline::Event::Closed { .. }) {
                 line.ended.store(true, SeqCst);
+                // One that came since the look above has come before the end.
+                if let Some(message) = line.message() {
+                    held.last = Some(event);
+                    return Ok(message);
+                }
             }
             Ok(event)
         }
         // After the last event, the channel's end comes a moment later.
         Taken::Nothing if !line.ended.load(SeqCst) => {
             #[cfg(unix)]
-            line.signal.quiet(|| !events.is_empty());
+            line.signal.quiet(|| line.is_waiting_for(held));
             Err(refuse(TAUTLINE_E_EMPTY, format_args!("there is no event now")))
         }
         Taken::Nothing | Taken::End => {

@@ -37,16 +37,18 @@ impl Options {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn builder(&self) -> Builder {
+    /// The builder of a client, and whether messages have a queue of their own.
+    pub(crate) fn builder(&self) -> (Builder, bool) {
         let settings = self.lock();
+        let realtime = settings.config.realtime.is_some();
         let builder = tautline::Client::builder(settings.config.clone());
-        let Some(Login { message, accepted }) = &settings.login else { return builder };
+        let Some(Login { message, accepted }) = &settings.login else { return (builder, realtime) };
         let mut session = JsonSession::new().login(message.clone());
         if let Some((field, value)) = accepted.clone() {
             session =
                 session.accepted(move |answer| answer.get(&field).and_then(Value::as_str) == Some(&value));
         }
-        builder.protocol(session)
+        (builder.protocol(session), realtime)
     }
 }
 
@@ -324,6 +326,21 @@ pub unsafe extern "C" fn tautline_options_login_json(
             Some((field.into(), value.into()))
         };
         settings.login = Some(Login { message, accepted });
+        Ok(())
+    };
+    // SAFETY: the header says what `options` has to be.
+    unsafe { change(options, set) }
+}
+
+/// For threads that must never wait, such as the audio callback of a host: with a `capacity` above 0, `tautline_send_text`,
+/// `tautline_send_binary` and `tautline_next_event` wait for no other thread, wherever that was stopped, and allocate nothing for a
+/// message of up to 80 bytes. There is room for `capacity` messages in each direction, at most 65,536; it takes some 300 bytes each,
+/// and takes the place of the numbers of messages of `tautline_options_outbox` and `tautline_options_inbox`. Messages then come before
+/// other events that happened earlier, but for the last one. With 0, which is the default, calls are faster where nobody is stopped.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tautline_options_realtime(options: *mut Options, capacity: usize) -> i32 {
+    let set = |settings: &mut Settings| {
+        settings.config.realtime = (capacity > 0).then_some(capacity);
         Ok(())
     };
     // SAFETY: the header says what `options` has to be.

@@ -42,6 +42,30 @@ fn event() -> Event {
 }
 
 #[test]
+fn with_a_queue_for_threads_that_never_wait_a_refusal_for_want_of_room_allocates_nothing_either() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (mut options, mut client) = (null_mut(), Client { id: 0 });
+    let url = format!("ws://{}\0", silent.local_addr().unwrap());
+    // SAFETY: the URL ends with a NUL, and there is room for what is written.
+    unsafe {
+        assert_eq!(tautline_options_new(url.as_ptr().cast(), &raw mut options), TAUTLINE_OK);
+        assert_eq!(tautline_options_realtime(options, 4), TAUTLINE_OK);
+        assert_eq!(tautline_open(options, &raw mut client), TAUTLINE_OK);
+        tautline_options_free(options);
+    }
+    let allocated = allocations(|| {
+        for at in 0..6 {
+            // SAFETY: there are as many bytes as it says.
+            let code = unsafe { tautline_send_binary(client, [7; 80].as_ptr(), 80) };
+            assert_eq!(code, if at < 4 { TAUTLINE_OK } else { TAUTLINE_E_FULL });
+        }
+    });
+    assert_eq!(allocated, 0);
+    // SAFETY: null is right.
+    assert_eq!(unsafe { tautline_shutdown(client, TAUTLINE_TERMINATE, 20_000, null_mut()) }, TAUTLINE_OK);
+}
+
+#[test]
 fn looks_small_messages_and_refusals_allocate_nothing() {
     let server = LoopbackServer::echo().unwrap();
     let (mut options, mut client) = (null_mut(), Client { id: 0 });

@@ -143,6 +143,48 @@ fn the_outbox_has_its_bound_and_messages_are_refused_while_the_line_is_down_if_t
     end(hasty);
 }
 
+fn next(client: Client) -> (i32, i32, Vec<u8>) {
+    let size = size_of::<Event>();
+    let mut event =
+        Event { size, kind: 0, message_kind: 0, state: 0, reserved: 0, count: 0, retry_in_ms: 0, length: 0 };
+    let mut buffer = vec![0; 1024];
+    // SAFETY: there is room for the event, and as much for the payload as it says.
+    let code = unsafe { tautline_next_event(client, &raw mut event, buffer.as_mut_ptr(), buffer.len()) };
+    buffer.truncate(event.length);
+    (code, event.kind, buffer)
+}
+
+#[test]
+fn messages_with_a_queue_of_their_own_come_in_order_and_before_the_end() {
+    let server = LoopbackServer::start(|mut connection: LoopbackConnection| {
+        connection.recv();
+        for number in 0..50_u8 {
+            connection.send(vec![number]);
+        }
+        connection.close(1000, "that was all");
+    });
+    let server = server.unwrap();
+    // SAFETY: the options are options.
+    let client = open(&server.url(), |options| unsafe {
+        vec![tautline_options_realtime(options, 8), tautline_options_reconnect(options, 10, 10, 0)]
+    });
+    assert!(tautline_event_fd(client) >= 0);
+    assert_eq!(send(client, "go on"), TAUTLINE_OK);
+    let mut messages = Vec::new();
+    loop {
+        assert_eq!(tautline_wait_event(client, LONG_MS), TAUTLINE_OK, "{}", last());
+        match next(client) {
+            (TAUTLINE_OK, TAUTLINE_EVENT_MESSAGE, message) => messages.extend(message),
+            (TAUTLINE_OK, TAUTLINE_EVENT_CLOSED, _) => break,
+            (TAUTLINE_OK | TAUTLINE_E_EMPTY, ..) => {}
+            (code, ..) => panic!("{code}: {}", last()),
+        }
+    }
+    assert_eq!(messages, (0..50).collect::<Vec<_>>());
+    assert_eq!(next(client).0, TAUTLINE_E_CLOSED);
+    end(client);
+}
+
 #[test]
 fn a_proxy_is_gone_through() {
     let silent = Silent::start();
