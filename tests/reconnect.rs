@@ -5,6 +5,7 @@ mod common;
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use common::{LONG, MS, Nobody, Server, accept, answer, close_frame, config, disconnected, echo, wait_for};
@@ -243,4 +244,27 @@ fn a_server_that_accepts_and_closes_for_ever_is_not_hammered() {
         common::read_frames(&mut stream);
     };
     assert_eq!(delays(goodbye), growing, "with a close frame");
+}
+
+#[test]
+fn a_client_that_gave_up_says_why_from_its_last_event_on() {
+    let nobody = Nobody::new();
+    let config = config(&nobody.url()).reconnect(ReconnectConfig::never());
+    let handle = Arc::new(OnceLock::<Client>::new());
+    let (said_in, said) = crossbeam_channel::unbounded();
+    let (go, begun) = crossbeam_channel::bounded::<()>(0);
+    let theirs = Arc::clone(&handle);
+    // It is called behind the events, before the client has reported what it left.
+    let builder = Client::builder(config).on_event_ready(move || {
+        let _ = begun.recv_timeout(LONG);
+        let status = theirs.get().expect("it is set").status();
+        if status.state == ConnectionState::Closed {
+            let _ = said_in.send(status.trouble);
+        }
+    });
+    handle.set(builder.start().unwrap()).unwrap();
+    drop(go);
+    let trouble = said.recv_timeout(LONG).unwrap();
+    assert!(matches!(trouble, Some(Error::GaveUp { .. } | Error::Connect { .. })), "{trouble:?}");
+    let _ = handle.get().unwrap().terminate();
 }

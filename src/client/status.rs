@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
-use crate::error::Error;
+use crate::error::{CloseReason, Error};
 use crate::event::Ticket;
 use crate::handshake::Handshake;
 use crate::state::ConnectionState;
@@ -60,9 +60,12 @@ impl Client {
             state: status.state,
             since: now.saturating_duration_since(status.since),
             ready: status.ready,
-            trouble: match &status.closed {
-                Some((reason, _)) => reason.clone().into_result().err(),
-                None => status.last_failure.clone(),
+            // The reason is known before what the client left is.
+            trouble: match self.line.shared.status.close_reason() {
+                Some(reason) if status.state == ConnectionState::Closed => {
+                    CloseReason::clone(reason).into_result().err()
+                }
+                _ => status.last_failure.clone(),
             },
             next_attempt: status.next_attempt.map(|at| at.saturating_duration_since(now)),
             suspended: status.suspended,

@@ -31,7 +31,7 @@ use crate::state::ConnectionState;
 use crate::timer::Timer;
 use crate::transport::stream::Stream;
 use crate::transport::wire::Poller;
-use crate::transport::{Connection, Settings};
+use crate::transport::{Connection, Settings, frame};
 
 /// The longest time between two polls of the sockets, however much there is to do besides. Without it, a steady sender
 /// would keep the answers from being read.
@@ -228,6 +228,7 @@ impl IoThread {
     }
 
     fn serve(mut self: Box<Self>) {
+        frame::prepare();
         self.turn.session.start(Instant::now());
         while !self.turn.turn(Instant::now()) {
             self.park();

@@ -3,6 +3,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 
+use tungstenite::handshake::client::generate_key;
+
 /// A large frame is masked and written in pieces of this size, which is a multiple of the mask's. The peer takes one
 /// piece while the next is masked.
 const PIECE: usize = 64 << 10;
@@ -10,6 +12,15 @@ const PIECE: usize = 64 << 10;
 /// From this size on, the pieces are twice as long: between shorter ones the peer would fall asleep and be woken, which
 /// costs more.
 const VERY_LARGE: usize = 4 << 20;
+
+/// Makes what frames need of this thread, which is the generator of their masks.
+///
+/// Its first use registers a destructor, and that takes the lock under which the system loads and unloads libraries. A
+/// thread that comes to it only with its close frame would wait for a library's destructor, which waits for that frame.
+pub(crate) fn prepare() {
+    // The key of an upgrade comes from the same generator, which is tungstenite's.
+    let _ = generate_key();
+}
 
 /// Appends a frame. `first` is its first byte: the final bit and the opcode.
 pub(super) fn append(buffer: &mut Vec<u8>, first: u8, mask: [u8; 4], payload: &[u8]) {

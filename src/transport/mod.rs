@@ -22,7 +22,7 @@ mod body;
 mod deflate;
 #[cfg(test)]
 pub(crate) mod fake;
-mod frame;
+pub(crate) mod frame;
 mod frame_scanner;
 pub(crate) mod head;
 mod inflating;

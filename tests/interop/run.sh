@@ -14,11 +14,12 @@
 #        stomp      tests/interop_stomp.rs: the example stomp, against RabbitMQ, which is killed
 #        conformance  examples/autobahn.rs against the Autobahn cases, plain and over TLS; eleven minutes of processor time,
 #                   or half of that with CONFORMANCE=tls in the environment, which leaves the plain ones out
+#        hosts      bindings/c/tests/hosts.rs: plugins on the C interface, in applyplugin (LADSPA), sqlite3 and Python's sqlite3
 #        netfault   tests/interop_netfault.rs: half-open lines, in a network namespace of the run's own; needs root
 #
 # Needs cargo, python3 with venv and pip, node (18.3) with npm, openssl, nginx, tinyproxy, squid, microsocks, danted, haproxy,
-# mosquitto, nats-server, rabbitmq-server, ip and nft. All it makes is in target/interop; only those from openssl on are
-# installed for the whole system, where they are missing, by root on Debian.
+# mosquitto, nats-server, rabbitmq-server, cc, applyplugin, sqlite3 with its headers, ip and nft. All it makes is in
+# target/interop; only those from openssl on are installed for the whole system, where they are missing, by root on Debian.
 # Ends with the status of the tests, or with 77 when something can't be installed or made: it says what.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -82,7 +83,15 @@ need_protocols() {
 
 # need_command COMMAND PACKAGE: a command of the system's, from this package of Debian's.
 need_command() {
-    command -v "$1" >/dev/null && return
+    command -v "$1" >/dev/null || need_package "$@"
+}
+
+# need_header HEADER PACKAGE: a header of the system's, from this package of Debian's.
+need_header() {
+    [ -e "/usr/include/$1" ] || need_package "$@"
+}
+
+need_package() {
     if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
         cannot "$1: there is none, and this is not root on Debian (package $2)"
     fi
@@ -615,6 +624,17 @@ conformance() {
     return "$status"
 }
 
+hosts() {
+    need_command cc gcc
+    need_command applyplugin ladspa-sdk
+    need_header ladspa.h ladspa-sdk
+    need_command sqlite3 sqlite3
+    need_header sqlite3ext.h libsqlite3-dev
+    say "running plugins in their hosts"
+    TAUTLINE_HOSTS=1 cargo test --manifest-path bindings/c/Cargo.toml --target-dir target --test hosts -- \
+        --nocapture --test-threads 1
+}
+
 netfault() {
     local ahead=(chrt -r 1)
     need_namespace
@@ -630,7 +650,7 @@ netfault() {
 
 part=${1:-all}
 case $part in
-all | servers | compression | sessions | protocols | front | proxies | brokers | stomp | conformance | netfault) ;;
+all | servers | compression | sessions | protocols | front | proxies | brokers | stomp | conformance | hosts | netfault) ;;
 *)
     say "there is no part $part; see the head of $here/run.sh"
     exit 2
@@ -649,6 +669,7 @@ all)
     proxies
     brokers
     conformance
+    hosts
     netfault
     # The heaviest to install comes last: where it can't be, the others have run.
     stomp

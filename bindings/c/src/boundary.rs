@@ -1,0 +1,218 @@
+//! Where C calls in: no panic leaves, each refusal leaves its text, and what C points to is checked as far as it can be.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::ffi::{CStr, c_char};
+use std::fmt::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::slice;
+
+use tautline::Error;
+
+use crate::codes::{
+    TAUTLINE_E_ARGUMENT, TAUTLINE_E_CLOSED, TAUTLINE_E_CONFIG, TAUTLINE_E_DEADLOCK, TAUTLINE_E_PANIC,
+    TAUTLINE_E_SIZE, TAUTLINE_E_SYSTEM, TAUTLINE_E_TIMEOUT, TAUTLINE_E_UTF8, TAUTLINE_OK,
+};
+
+/// A refusal: its code. The text is left in the thread.
+#[derive(Debug)]
+pub(crate) struct Refused(i32);
+
+pub(crate) type Result<T> = std::result::Result<T, Refused>;
+
+/// How much of a text is kept, in bytes.
+const KEPT: usize = 1023;
+
+/// The text of this thread's last refusal. It has no memory of its own and no destructor, because a thread that must not wait
+/// may be refused something: the first destructor of a thread takes the lock of the system's loader.
+struct Last {
+    length: usize,
+    bytes: [u8; KEPT],
+}
+
+thread_local! {
+    static LAST: RefCell<Last> = const { RefCell::new(Last { length: 0, bytes: [0; KEPT] }) };
+}
+
+impl Last {
+    fn text(&self) -> &str {
+        str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
+    }
+}
+
+impl Write for Last {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        let fits = beginning(more, KEPT - self.length);
+        self.bytes[self.length..self.length + fits].copy_from_slice(&more.as_bytes()[..fits]);
+        self.length += fits;
+        // What is cut off ends the text.
+        if fits == more.len() { Ok(()) } else { Err(fmt::Error) }
+    }
+}
+
+/// How many bytes of the text, at most so many, are whole characters.
+pub(crate) fn beginning(text: &str, most: usize) -> usize {
+    (0..=most.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
+}
+
+pub(crate) fn with_last<R>(look: impl FnOnce(&str) -> R) -> R {
+    LAST.with_borrow(|last| look(last.text()))
+}
+
+/// Leaves this text in the thread, and returns the refusal.
+pub(crate) fn refuse(code: i32, text: fmt::Arguments<'_>) -> Refused {
+    LAST.with_borrow_mut(|last| {
+        last.length = 0;
+        // A text that is too long is cut off.
+        let _ = last.write_fmt(text);
+    });
+    Refused(code)
+}
+
+/// The refusal that an error of the library becomes.
+pub(crate) fn failed(error: &Error) -> Refused {
+    let code = match error {
+        Error::InvalidUrl { .. } | Error::InvalidConfig { .. } => TAUTLINE_E_CONFIG,
+        Error::InvalidArgument { .. } => TAUTLINE_E_ARGUMENT,
+        Error::Timeout { .. } => TAUTLINE_E_TIMEOUT,
+        Error::WouldDeadlock => TAUTLINE_E_DEADLOCK,
+        Error::System { .. } => TAUTLINE_E_SYSTEM,
+        // Every other one is the reason why the client is closed.
+        _ => TAUTLINE_E_CLOSED,
+    };
+    refuse(code, format_args!("{error}"))
+}
+
+/// Runs the body of a function that returns a code.
+pub(crate) fn call(body: impl FnOnce() -> Result<()>) -> i32 {
+    call_for(|| body().map(|()| TAUTLINE_OK))
+}
+
+/// Runs the body of a function that returns a number, or a code.
+pub(crate) fn call_for(body: impl FnOnce() -> Result<i32>) -> i32 {
+    let outcome = catch_unwind(AssertUnwindSafe(body));
+    match outcome.unwrap_or_else(|panic| Err(refuse(TAUTLINE_E_PANIC, format_args!("{}", said(&*panic))))) {
+        Ok(number) => number,
+        Err(Refused(code)) => code,
+    }
+}
+
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a text")
+}
+
+fn null(what: &str) -> Refused {
+    refuse(TAUTLINE_E_ARGUMENT, format_args!("{what} is null"))
+}
+
+/// The text that ends with a NUL at `text`.
+///
+/// # Safety
+/// `text` is null, or such a text, which lives and stays the same until the call of C returns.
+pub(crate) unsafe fn text<'a>(text: *const c_char, what: &str) -> Result<&'a str> {
+    if text.is_null() {
+        return Err(null(what));
+    }
+    // SAFETY: it is not null, and otherwise as this function's caller says.
+    let text = unsafe { CStr::from_ptr(text) };
+    text.to_str().map_err(|error| refuse(TAUTLINE_E_UTF8, format_args!("{what}: {error}")))
+}
+
+/// The `length` bytes at `data`.
+///
+/// # Safety
+/// `data` is null, or as many bytes can be read there, which stay the same until the call of C returns.
+pub(crate) unsafe fn bytes<'a>(data: *const u8, length: usize, what: &str) -> Result<&'a [u8]> {
+    if length == 0 {
+        return Ok(&[]);
+    }
+    if data.is_null() {
+        return Err(null(what));
+    }
+    if isize::try_from(length).is_err() {
+        return Err(refuse(TAUTLINE_E_ARGUMENT, format_args!("{what} can't have {length} bytes")));
+    }
+    // SAFETY: it is not null, not too long, and otherwise as this function's caller says.
+    Ok(unsafe { slice::from_raw_parts(data, length) })
+}
+
+/// What C has made room for, if it is not null.
+///
+/// # Safety
+/// `place` is null, or points to a `T`.
+pub(crate) unsafe fn place<'a, T>(place: *const T, what: &str) -> Result<&'a T> {
+    if place.is_null() || !place.is_aligned() {
+        return Err(refuse(TAUTLINE_E_ARGUMENT, format_args!("{what} is null or misaligned")));
+    }
+    // SAFETY: it is neither null nor misaligned, and otherwise as this function's caller says.
+    Ok(unsafe { &*place })
+}
+
+/// A struct that begins with its size, and that C has room for.
+///
+/// # Safety
+/// Its first field is `size: usize`, and any bytes are a value of it.
+pub(crate) unsafe trait Sizes: Sized {
+    const NAME: &str;
+}
+
+/// Room of C's for a struct.
+pub(crate) struct Out<T> {
+    place: *mut T,
+    /// What C says: that of a later version may be larger.
+    pub(crate) size: usize,
+}
+
+impl<T: Sizes> Out<T> {
+    /// # Safety
+    /// `place` is null, or points to a struct whose field `size` is set, of as many bytes, which nobody else uses until the call
+    /// of C returns.
+    pub(crate) unsafe fn new(place: *mut T) -> Result<Self> {
+        let name = T::NAME;
+        if place.is_null() || !place.is_aligned() {
+            return Err(refuse(TAUTLINE_E_ARGUMENT, format_args!("the {name} is null or misaligned")));
+        }
+        // SAFETY: it is neither null nor misaligned, and begins with its size.
+        let size = unsafe { place.cast::<usize>().read() };
+        let needed = size_of::<T>();
+        if size < needed {
+            let text = format_args!(
+                "the size of the {name} is {size}; it must be {needed} or more: set it to sizeof({name})"
+            );
+            return Err(refuse(TAUTLINE_E_SIZE, text));
+        }
+        Ok(Self { place, size })
+    }
+
+    pub(crate) fn set(&self, value: T) {
+        // SAFETY: there is room for a `T`, which nobody else uses: see `new`.
+        unsafe { self.place.write(value) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_a_code_and_its_text_is_kept() {
+        for (body, text) in [
+            ((|| panic!("on purpose")) as fn() -> Result<()>, "on purpose"),
+            (|| panic!("with {}", "values"), "with values"),
+            (|| std::panic::panic_any(7), "a panic without a text"),
+        ] {
+            assert_eq!(call(body), TAUTLINE_E_PANIC);
+            assert!(with_last(|last| last == text));
+        }
+        assert_eq!(call(|| Ok(())), TAUTLINE_OK);
+        assert!(with_last(|last| last == "a panic without a text"), "a call that succeeds leaves it");
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_is_cut_between_characters() {
+        let long = format!("{}éé", "x".repeat(KEPT - 1));
+        assert_eq!(refuse(TAUTLINE_E_SYSTEM, format_args!("{long} more")).0, TAUTLINE_E_SYSTEM);
+        assert!(with_last(|last| last == &long[..KEPT - 1]));
+    }
+}

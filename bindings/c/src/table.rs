@@ -1,0 +1,115 @@
+//! From the number that C holds to the client.
+//!
+//! A look-up takes the lock of its slot for the time of a copy, and never waits for it: only an open that nobody has the
+//! number of yet, and the end of a client, hold it to write. In both cases there is no such client.
+
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
+use std::sync::{Arc, PoisonError, RwLock, TryLockError};
+
+use crate::boundary::{Result, refuse};
+use crate::client::Line;
+use crate::codes::{TAUTLINE_E_CLIENTS, TAUTLINE_E_HANDLE};
+
+/// A client. Copy it freely: it is a number. One that was shut down is never another one's, unless 2^30 others stood in its
+/// place since. `{0}` is no client.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// The number.
+    pub id: u64,
+}
+
+/// How many clients there can be at a time.
+pub const TAUTLINE_MOST_CLIENTS: usize = 1024;
+
+static SLOTS: [Slot; TAUTLINE_MOST_CLIENTS] = [const { Slot::new() }; TAUTLINE_MOST_CLIENTS];
+
+/// What `Slot::generation` rises by with each client. Below are two bits: the slot is in use, and its client is being taken out.
+const NEXT: u32 = 4;
+const USED: u32 = 1;
+const LEAVING: u32 = 2;
+
+struct Slot {
+    /// Rises with each client that stands here; see [`NEXT`].
+    generation: AtomicU32,
+    line: RwLock<Option<(u32, Arc<Line>)>>,
+}
+
+impl Slot {
+    const fn new() -> Self {
+        Self { generation: AtomicU32::new(0), line: RwLock::new(None) }
+    }
+}
+
+/// A slot that was claimed, and is given back unless a client is put there.
+pub(crate) struct Claim {
+    index: usize,
+    generation: u32,
+}
+
+impl Claim {
+    pub(crate) fn new() -> Result<Self> {
+        for (index, slot) in SLOTS.iter().enumerate() {
+            let free = slot.generation.load(Relaxed);
+            let claimed = free.wrapping_add(NEXT) | USED;
+            if free & USED == 0 && slot.generation.compare_exchange(free, claimed, AcqRel, Relaxed).is_ok() {
+                return Ok(Self { index, generation: claimed });
+            }
+        }
+        let text = format_args!("there are {TAUTLINE_MOST_CLIENTS} clients already: shut one down");
+        Err(refuse(TAUTLINE_E_CLIENTS, text))
+    }
+
+    pub(crate) fn put(self, line: Arc<Line>) -> Client {
+        let slot = &SLOTS[self.index];
+        *slot.line.write().unwrap_or_else(PoisonError::into_inner) = Some((self.generation, line));
+        let client = Client { id: (u64::from(self.generation) << 32) | self.index as u64 };
+        std::mem::forget(self);
+        client
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        SLOTS[self.index].generation.store(self.generation & !USED, Release);
+    }
+}
+
+fn slot(client: Client) -> Option<(&'static Slot, u32)> {
+    let index = usize::try_from(client.id & u64::from(u32::MAX)).ok()?;
+    let generation = u32::try_from(client.id >> 32).ok()?;
+    Some((SLOTS.get(index)?, generation))
+}
+
+/// The client with this number.
+pub(crate) fn line(client: Client) -> Result<Arc<Line>> {
+    let found = slot(client).and_then(|(slot, generation)| {
+        let entry = match slot.line.try_read() {
+            Ok(entry) => entry,
+            Err(TryLockError::Poisoned(entry)) => entry.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        entry.as_ref().filter(|(its, _)| *its == generation).map(|(_, line)| Arc::clone(line))
+    });
+    found.ok_or_else(|| {
+        let text = format_args!(
+            "there is no client {:#x}: it has been shut down, or there never was one",
+            client.id
+        );
+        refuse(TAUTLINE_E_HANDLE, text)
+    })
+}
+
+/// The client is gone. Of several calls at once, one takes it out of its slot.
+pub(crate) fn retire(client: Client) {
+    let Some((slot, generation)) = slot(client) else { return };
+    // A second call must not hold the lock to write: by then, another client may stand here.
+    if slot.generation.compare_exchange(generation, generation | LEAVING, AcqRel, Relaxed).is_err() {
+        return;
+    }
+    let line = slot.line.write().unwrap_or_else(PoisonError::into_inner).take();
+    slot.generation.store(generation & !USED, Release);
+    // The drop frees what nobody has taken, and so comes last.
+    drop(line);
+}
