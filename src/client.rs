@@ -47,6 +47,16 @@ use crate::stats::Stats;
 ///
 /// A `Client` is a handle, and cheap to clone. All clones share the same line, and any thread may use any of them.
 ///
+/// # Threads
+/// A client has three threads at most: `tautline-io` for its whole life, `tautline-dial` while an attempt is made, and
+/// `tautline-work` while its protocol has [work](crate::Context::work). One that is about to end may still be there when the next
+/// of its kind begins. All clients of a process share one more, `tautline-timer`.
+///
+/// They take nothing over from the thread that starts the client. On Unix they block all signals, so that a host which
+/// collects signals on a thread of its own gets them. The signals of a fault, such as SIGSEGV, are open, so that
+/// a handler for crashes is called. On Linux a thread has no real-time policy, and the processors of the first thread of the
+/// process.
+///
 /// # Callbacks
 /// Callbacks and protocol hooks run on the client's I/O thread. A blocking call made there, on this client or on any
 /// other, fails with [`Error::WouldDeadlock`]. A handle that is dropped there starts the close and does not wait for

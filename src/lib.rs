@@ -136,6 +136,7 @@ mod session;
 mod shared;
 mod state;
 mod stats;
+mod system;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod ticket;

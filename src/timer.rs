@@ -9,10 +9,11 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::{self, JoinHandle};
+use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
 
 use crate::shared::Gate;
+use crate::system::threads;
 
 /// A client's share in the timer thread.
 pub(crate) struct Timer {
@@ -55,10 +56,8 @@ impl Timer {
     fn start(stack: usize) -> io::Result<Self> {
         let shared = Arc::new(Shared { queue: Mutex::default(), changed: Condvar::new() });
         let theirs = Arc::clone(&shared);
-        let thread = thread::Builder::new()
-            .name("tautline-timer".into())
-            .stack_size(stack)
-            .spawn(move || theirs.run())?;
+        let builder = Builder::new().name("tautline-timer".into()).stack_size(stack);
+        let thread = threads::spawn(builder, move || theirs.run())?;
         Ok(Self { shared, thread: Some(thread) })
     }
 

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the top down. `transport` and `session` do not know each other, whichever stands higher.
-const FLOORS: [&str; 23] = [
+const FLOORS: [&str; 24] = [
     "testing",
     "fuzzing",
     "client",
@@ -19,6 +19,7 @@ const FLOORS: [&str; 23] = [
     "transport",
     "session",
     "protocol",
+    "system",
     "config",
     "endpoint",
     "event",

@@ -8,6 +8,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use crate::logging::LOG;
+use crate::system::threads;
 
 thread_local! {
     static OURS: Cell<Option<Thread>> = const { Cell::new(None) };
@@ -79,7 +80,8 @@ impl Thread {
         let end = Arc::<End>::default();
         let signals = SignalsEnd(Arc::clone(&end));
         let stack = if self == Self::Io { stack + ADDED_FOR_IO } else { stack };
-        let thread = Builder::new().name(self.name().into()).stack_size(stack).spawn(move || {
+        let builder = Builder::new().name(self.name().into()).stack_size(stack);
+        let thread = threads::spawn(builder, move || {
             signals.0.begun.store(true, SeqCst);
             // Dropped after everything that `run` holds, whether or not it panics.
             END.set(Some(signals));

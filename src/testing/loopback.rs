@@ -10,11 +10,13 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::{self, Builder, JoinHandle};
 use std::time::Duration;
 
 pub use connection::LoopbackConnection;
 use port::Port;
+
+use crate::system::threads;
 
 /// A WebSocket server on a free port of `127.0.0.1`, for tests of code that uses a whole [`Client`](crate::Client). It
 /// runs a script for each connection, on a thread of its own.
@@ -414,7 +416,7 @@ fn serve(shared: &Arc<Shared>) -> impl Fn(TcpStream) + Send + 'static {
         let id = state.streams;
         state.streams += 1;
         let mine = Arc::clone(&shared);
-        let thread = thread::Builder::new().name("tautline-loopback".into()).spawn(move || {
+        let thread = threads::spawn(Builder::new().name("tautline-loopback".into()), move || {
             let outcome = catch_unwind(AssertUnwindSafe(|| mine.serve(stream)));
             mine.end(id, outcome);
         });

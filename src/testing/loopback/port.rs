@@ -4,10 +4,12 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::thread::{self, JoinHandle};
+use std::thread::{self, Builder, JoinHandle};
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
+
+use crate::system::threads;
 
 pub(super) struct Port {
     address: SocketAddr,
@@ -76,7 +78,7 @@ impl Acceptor {
     fn start(listener: TcpListener, serve: impl Fn(TcpStream) + Send + 'static) -> io::Result<Self> {
         let stopped = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&stopped);
-        let thread = thread::Builder::new().name("tautline-loopback".into()).spawn(move || {
+        let thread = threads::spawn(Builder::new().name("tautline-loopback".into()), move || {
             loop {
                 let accepted = listener.accept();
                 if stop.load(SeqCst) {

@@ -1,0 +1,3 @@
+//! What the system knows of this process and its threads. All code for one kind of system stands here.
+
+pub(crate) mod threads;
