@@ -50,7 +50,7 @@ use crate::stats::Stats;
 /// # Threads
 /// A client has three threads at most: `tautline-io` for its whole life, `tautline-dial` while an attempt is made, and
 /// `tautline-work` while its protocol has [work](crate::Context::work). One that is about to end may still be there when the next
-/// of its kind begins. All clients of a process share one more, `tautline-timer`.
+/// of its kind begins. [`thread_name`](field@ConnectionConfig::thread_name) gives them another name. All clients of a process share one more, `tautline-timer`.
 ///
 /// They take nothing over from the thread that starts the client. On Unix they block all signals, so that a host which
 /// collects signals on a thread of its own gets them. The signals of a fault, such as SIGSEGV, are open, so that

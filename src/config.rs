@@ -203,6 +203,10 @@ pub struct ConnectionConfig {
     /// The stack size of the client's threads, in bytes of virtual memory: 384 KiB to 1 GiB. Default 512 KiB. The
     /// smallest size is enough for the library itself, in a debug build too; callbacks may need more.
     pub thread_stack: usize,
+    /// What the names of the client's threads begin with, in a debugger, a profiler and the log: with `meter` they are
+    /// `meter-io`, `meter-dial` and `meter-work`. One to ten printable ASCII characters, none of them a space: systems cut longer names.
+    /// Default `tautline`. The thread that all clients share is always `tautline-timer`.
+    pub thread_name: String,
 }
 
 impl ConnectionConfig {
@@ -243,6 +247,7 @@ impl ConnectionConfig {
             fragment: None,
             spin: Duration::from_micros(5),
             thread_stack: 512 << 10,
+            thread_name: "tautline".into(),
         }
     }
 
@@ -334,6 +339,15 @@ impl ConnectionConfig {
             let why = format!("it is {} bytes; {least} to {most} are allowed", self.thread_stack);
             return invalid("thread_stack", why);
         }
+        let name = &self.thread_name;
+        if !(1..=LONGEST_THREAD_NAME).contains(&name.len())
+            || !name.bytes().all(|byte| byte.is_ascii_graphic())
+        {
+            let why = format!(
+                "it is {name:?}; 1 to {LONGEST_THREAD_NAME} printable ASCII characters without a space are allowed"
+            );
+            return invalid("thread_name", why);
+        }
         Ok(servers)
     }
 
@@ -384,6 +398,7 @@ setters!(ConnectionConfig {
     fragment: usize,
     spin: Duration,
     thread_stack: usize,
+    thread_name: impl Into<String>,
 });
 
 /// Omits what may be secret: everything in the URL but the host, and the header values.
@@ -428,6 +443,7 @@ impl fmt::Debug for ConnectionConfig {
             .field("fragment", &self.fragment)
             .field("spin", &self.spin)
             .field("thread_stack", &self.thread_stack)
+            .field("thread_name", &self.thread_name)
             .finish()
     }
 }
@@ -449,6 +465,9 @@ const MOST_REALTIME: usize = 1 << 16;
 /// The allowed sizes of a thread's stack. JSON with 127 levels, the deepest that is parsed, takes up to 224 KiB in a
 /// build without optimisation.
 const STACKS: RangeInclusive<usize> = 384 << 10..=1 << 30;
+
+/// Linux keeps 15 bytes, of which `-dial` takes five.
+const LONGEST_THREAD_NAME: usize = 10;
 
 /// The shortest delay before another attempt.
 pub(crate) const SHORTEST_DELAY: Duration = Duration::from_millis(10);

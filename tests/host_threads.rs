@@ -170,3 +170,29 @@ fn the_threads_of_a_client_take_neither_the_real_time_policy_nor_the_processors_
         })
     });
 }
+
+#[test]
+fn the_threads_of_a_client_have_its_name_wherever_they_are_named() {
+    let names = || -> Vec<_> {
+        let tasks = fs::read_dir("/proc/self/task").unwrap();
+        tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok()).collect()
+    };
+    let (inside_in, inside) = crossbeam_channel::bounded(1);
+    let (release, held) = crossbeam_channel::bounded::<()>(0);
+    let client = Client::builder(quick("ws://h").thread_name("0123456789")).resolver(move |_, _| {
+        let _ = inside_in.try_send(());
+        let _ = held.recv();
+        Err(std::io::Error::other("released"))
+    });
+    let client = client.start().unwrap();
+    inside.recv().unwrap();
+    for name in ["0123456789-io\n", "0123456789-dial\n"] {
+        assert!(names().contains(&name.to_owned()), "{name}: {:?}", names());
+    }
+    assert!(names().contains(&"tautline-timer\n".to_owned()), "it belongs to no client");
+    let left = client.terminate();
+    assert_eq!(left.still_inside.as_deref(), Some("0123456789-dial: looking up h"));
+    drop(release);
+    let gone = client.shutdown(tautline::Ending::Terminate, common::LONG);
+    assert!(matches!(gone, tautline::Shutdown::Gone(_)), "{gone:?}");
+}

@@ -161,6 +161,11 @@ fn bounds_and_choices() -> Vec<Case> {
         cases.push(("outbox", config().outbox(QueueLimit::new(messages, bytes)), then));
         cases.push(("events", config().events(QueueLimit::new(messages, bytes)), then));
     }
+    for (name, then) in
+        [("", Refused), ("x", Works), ("~!?/:.%\"'`", Works), ("12345678901", Refused), ("a\0", Refused)]
+    {
+        cases.push(("thread_name", config().thread_name(name), then));
+    }
     // The server chooses none.
     let requires = |required, offered| {
         let config = config().require_subprotocol(required);

@@ -22,7 +22,7 @@ use crate::protocol::{Protocol, UpgradeRequest};
 use crate::session::DataFilter;
 use crate::session::reconnect::BETWEEN_SERVERS;
 use crate::shared::Shared;
-use crate::shared::{AdaptiveSpin, CALLERS_FACTOR, Gate, Inbox, Intake, LATE, Status, Thread};
+use crate::shared::{AdaptiveSpin, CALLERS_FACTOR, Calls, Gate, Inbox, Intake, LATE, Status, Thread};
 use crate::timer::Timer;
 use crate::transport::reach::Destination;
 use crate::transport::stream::Stream;
@@ -288,7 +288,7 @@ impl Builder {
             intake: Arc::new(Intake::of(&config)),
             status: Arc::new(Status::new(Instant::now())),
             burst: Arc::default(),
-            calls: Arc::default(),
+            calls: Arc::new(Calls::new(&config.thread_name)),
         };
         let (commands_in, commands) = crossbeam_channel::unbounded();
         let (events_in, events) = crossbeam_channel::unbounded();

@@ -5,6 +5,7 @@
 )]
 
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use log::warn;
@@ -191,8 +192,10 @@ impl LineHandle {
             }
             Ending::Terminate => Command::Terminate,
         });
-        if let Some(ours) = Thread::current() {
-            return Shutdown::StillRunning(format!("{}: the caller of shutdown", ours.name()).into());
+        if Thread::current().is_some() {
+            let ours = thread::current();
+            let name = ours.name().unwrap_or_default();
+            return Shutdown::StillRunning(format!("{name}: the caller of shutdown").into());
         }
         let calls = &self.shared.calls;
         if let Some(running) = calls.outlive_all(|| remaining(until)) {

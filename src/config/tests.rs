@@ -279,3 +279,14 @@ fn a_deadline_too_far_away_never_comes() {
     let now = Instant::now();
     assert!(deadline(now, Duration::MAX) > now + Duration::from_secs(60 * 60 * 24 * 365));
 }
+
+#[test]
+fn a_name_that_some_system_would_cut_or_refuse_is_no_name_for_threads() {
+    for name in ["", "a long name", "two words", "é", "a\0", "01234567890"] {
+        let error = config().thread_name(name).check().unwrap_err().to_string();
+        let expected = format!(
+            "thread_name can't be used: it is {name:?}; 1 to 10 printable ASCII characters without a space are allowed"
+        );
+        assert!(error.ends_with(&expected), "{error}");
+    }
+}

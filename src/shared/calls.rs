@@ -66,7 +66,6 @@ pub(crate) const LATE: Duration = Duration::from_secs(1);
 const LATE_HELPER: Duration = Duration::from_millis(500);
 
 /// The threads of a client, and which of the application's code runs on them.
-#[derive(Default)]
 pub(crate) struct Calls {
     pub(crate) threads: Threads,
     /// The [`Callback`] on the I/O thread, 0 for none.
@@ -83,6 +82,19 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
+    /// `name`: what the names of the threads begin with.
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            threads: Threads::new(name),
+            io: AtomicU8::new(0),
+            dial: Mutex::default(),
+            work: Mutex::default(),
+            stream: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
+            left_behind: AtomicBool::new(false),
+        }
+    }
+
     /// Calls the application on the I/O thread. `None` if its code may not be called any more.
     pub(crate) fn run<R>(&self, callback: Callback, call: impl FnOnce() -> R) -> Option<R> {
         let _inside = self.inside(callback);
@@ -149,7 +161,11 @@ impl Calls {
     pub(crate) fn outlive_all(&self, left: impl Fn() -> Duration) -> Option<Box<str>> {
         let running = self.threads.join(left);
         let names = running.iter().map(|&Running { thread, has_begun }| {
-            if has_begun { self.name(thread) } else { format!("{}: it has not begun", thread.name()).into() }
+            if has_begun {
+                self.name(thread)
+            } else {
+                format!("{}: it has not begun", self.threads.name(thread)).into()
+            }
         });
         list(names.map(Some))
     }
@@ -181,7 +197,7 @@ impl Calls {
     }
 
     fn name(&self, thread: Thread) -> Box<str> {
-        let name = thread.name();
+        let name = self.threads.name(thread);
         match thread {
             Thread::Io => format!("{name}: {}", NAMES[usize::from(self.io.load(SeqCst))]),
             Thread::Dial | Thread::Work => {
@@ -256,7 +272,7 @@ mod tests {
 
     #[test]
     fn what_runs_is_named_while_it_does_also_inside_another_and_when_it_panics() {
-        let calls = Calls::default();
+        let calls = Calls::new("tautline");
         let nothing = "tautline-io: the program's logger, or the library itself";
         assert_eq!(&*calls.names(), nothing);
         calls.run(Callback::OnOpen, || {
@@ -284,7 +300,7 @@ mod tests {
                 "tautline-io: the program's logger, or the library itself, tautline-dial: the stream of the connector",
             ),
         ] {
-            let calls = std::sync::Arc::<Calls>::default();
+            let calls = std::sync::Arc::new(Calls::new("tautline"));
             let on_it = std::sync::Arc::clone(&calls);
             let (told_in, told) = crossbeam_channel::unbounded();
             let handle = calls.threads.spawn(thread, 128 << 10, move || {
@@ -302,7 +318,7 @@ mod tests {
 
     #[test]
     fn once_abandoned_nothing_begins_but_what_is_dropped() {
-        let calls = Calls::default();
+        let calls = Calls::new("tautline");
         calls.abandon();
         assert_eq!(calls.run(Callback::OnMessage, || unreachable!("it must not be called")), None::<()>);
         assert!(!calls.enter(Thread::Dial, "a fetch") && !calls.is_inside(Thread::Dial));

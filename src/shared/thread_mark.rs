@@ -38,9 +38,13 @@ pub(crate) struct ThreadHandle {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// The threads of one client that were started and have not been joined, in the order of their starts.
-#[derive(Default)]
-pub(crate) struct Threads(Mutex<Vec<Arc<ThreadHandle>>>);
+/// The threads of one client.
+pub(crate) struct Threads {
+    /// What their names begin with.
+    name: Box<str>,
+    /// Those that were started and have not been joined, in the order of their starts.
+    started: Mutex<Vec<Arc<ThreadHandle>>>,
+}
 
 /// A thread that a wait was given up for.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,14 +65,6 @@ struct End {
 struct SignalsEnd(Arc<End>);
 
 impl Thread {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Io => "tautline-io",
-            Self::Dial => "tautline-dial",
-            Self::Work => "tautline-work",
-        }
-    }
-
     /// Which of this library's threads is running, if any.
     pub(crate) fn current() -> Option<Self> {
         // A thread that is ending has no answer any more, and runs no callback either.
@@ -76,11 +72,16 @@ impl Thread {
     }
 
     /// Starts a thread.
-    fn spawn(self, stack: usize, run: impl FnOnce() + Send + 'static) -> io::Result<ThreadHandle> {
+    fn spawn(
+        self,
+        name: String,
+        stack: usize,
+        run: impl FnOnce() + Send + 'static,
+    ) -> io::Result<ThreadHandle> {
         let end = Arc::<End>::default();
         let signals = SignalsEnd(Arc::clone(&end));
         let stack = if self == Self::Io { stack + ADDED_FOR_IO } else { stack };
-        let builder = Builder::new().name(self.name().into()).stack_size(stack);
+        let builder = Builder::new().name(name).stack_size(stack);
         let thread = threads::spawn(builder, move || {
             signals.0.begun.store(true, SeqCst);
             // Dropped after everything that `run` holds, whether or not it panics.
@@ -93,6 +94,19 @@ impl Thread {
 }
 
 impl Threads {
+    pub(crate) fn new(name: &str) -> Self {
+        Self { name: name.into(), started: Mutex::default() }
+    }
+
+    pub(crate) fn name(&self, thread: Thread) -> String {
+        let kind = match thread {
+            Thread::Io => "io",
+            Thread::Dial => "dial",
+            Thread::Work => "work",
+        };
+        format!("{}-{kind}", self.name)
+    }
+
     /// Starts a thread.
     pub(crate) fn spawn(
         &self,
@@ -100,7 +114,7 @@ impl Threads {
         stack: usize,
         run: impl FnOnce() + Send + 'static,
     ) -> io::Result<Arc<ThreadHandle>> {
-        let handle = Arc::new(thread.spawn(stack, run)?);
+        let handle = Arc::new(thread.spawn(self.name(thread), stack, run)?);
         let mut threads = self.lock();
         threads.retain(|other| !other.join_within(Duration::ZERO));
         threads.push(Arc::clone(&handle));
@@ -123,7 +137,7 @@ impl Threads {
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<ThreadHandle>>> {
         // No code that can panic runs under the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.started.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -179,7 +193,7 @@ mod tests {
             let (go, held) = crossbeam_channel::bounded(0);
             let dropped = Arc::<Mutex<bool>>::default();
             let slow = Slow(held, Arc::clone(&dropped));
-            let threads = Threads::default();
+            let threads = Threads::new("tautline");
             let handle = threads.spawn(Thread::Work, STACK, move || {
                 let _slow = slow;
                 assert_eq!(Thread::current(), Some(Thread::Work));
@@ -212,7 +226,7 @@ mod tests {
         }
         thread_local!(static KEPT: Cell<Option<Kept>> = const { Cell::new(None) });
         let (go, held) = crossbeam_channel::bounded(0);
-        let threads = Threads::default();
+        let threads = Threads::new("tautline");
         let handle = threads.spawn(Thread::Io, STACK, move || KEPT.set(Some(Kept(held)))).unwrap();
         assert!(!handle.join_within(Duration::from_millis(20)), "its drop has not returned");
         drop(go);
@@ -222,7 +236,7 @@ mod tests {
     #[test]
     fn all_threads_of_a_client_are_waited_for_and_those_that_run_are_named() {
         let (go, held) = crossbeam_channel::bounded::<()>(0);
-        let threads = Threads::default();
+        let threads = Threads::new("tautline");
         threads.spawn(Thread::Io, STACK, || ()).unwrap();
         let (begun_in, begun) = crossbeam_channel::bounded(1);
         let wait = move || {
