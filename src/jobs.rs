@@ -102,7 +102,6 @@ impl Drop for Jobs {
 fn run(shared: &Mutex<State>, results: &Sender<JobResult>, gate: &Gate, calls: &Calls) {
     loop {
         let mut state = lock(shared);
-        calls.leave(Thread::Work);
         let Some(Job { connection, id, work }) = state.pieces.pop_front() else {
             state.running = false;
             return;
@@ -115,6 +114,8 @@ fn run(shared: &Mutex<State>, results: &Sender<JobResult>, gate: &Gate, calls: &
             Ok(Err(CloseReason::ByCaller.into_error()))
         };
         let result = result.unwrap_or(Err(Error::Panicked { callback: "work" }));
+        // An end that follows the result waits for the thread.
+        calls.leave(Thread::Work);
         // If the I/O thread has ended, nobody needs the result.
         let _ = results.send(JobResult { connection, id, result });
         gate.urgent();
