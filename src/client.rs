@@ -72,7 +72,7 @@ use crate::stats::Stats;
 /// A callback, or a [`Stream`](crate::Stream) of the application's, that does not return makes these calls at most one
 /// second longer than their bound. After that second the thread is left behind:
 /// [`Undelivered::still_inside`](crate::Undelivered::still_inside) and the log name it, the client calls no other
-/// application code, and the thread ends when that call has returned and what the thread holds of the application's, such as
+/// application code but an [`on_thread_end`](Builder::on_thread_end), and the thread ends when that call has returned and what the thread holds of the application's, such as
 /// the `Stream`, is dropped. Until then, [`recv`](Self::recv) and
 /// [`wait_closed`](Self::wait_closed) keep blocking.
 ///

@@ -25,7 +25,7 @@ use crate::transport::stream::Stream;
 use crate::transport::wire::{Poller, Raw, Wire};
 use crate::transport::{Attempt, Connection, Settings, connect};
 
-/// How long the end of an attempt waits for what its thread reports.
+/// How long the end of an attempt waits for what its thread reports, and for the thread itself.
 const REPORT: Duration = Duration::from_millis(50);
 
 /// The result of attempt `generation`.
@@ -147,7 +147,7 @@ impl Dialler {
             results: self.results.clone(),
             gate: Arc::clone(&self.gate),
         });
-        let handle = self.calls.threads.spawn(shared::Thread::Dial, stack, move || thread.run())?;
+        let handle = self.calls.spawn(shared::Thread::Dial, stack, move |begun| thread.run(&begun))?;
         Ok(DialThread { shared, handle })
     }
 
@@ -185,13 +185,9 @@ impl Dialler {
         let calls = &self.calls;
         self.thread.take_if(|thread| {
             let gone = thread.shared.lock().gone;
-            gone && calls.keeps(shared::Thread::Dial, &thread.handle).is_none()
+            // An `on_thread_end` that takes longer must not delay what follows the attempt.
+            gone && calls.outlives(shared::Thread::Dial, &thread.handle, REPORT).is_none()
         });
-    }
-
-    /// Waits a little for the thread of an abandoned attempt, and returns the call that keeps it from ending.
-    pub(crate) fn still_inside(&self) -> Option<Box<str>> {
-        self.calls.keeps(shared::Thread::Dial, &self.thread.as_ref()?.handle)
     }
 }
 
@@ -272,13 +268,16 @@ struct Thread {
 }
 
 impl Thread {
-    fn run(&mut self) {
+    /// Each attempt fails if the begin of the thread did.
+    fn run(&mut self, begun: &Result<(), Error>) {
         while let Some(job) = self.next_job() {
             self.job = Some(job.clone());
             self.watch = Stopwatch::default();
             let Job { generation, request, settings, .. } = *job;
-            let result = catch_unwind(AssertUnwindSafe(|| connect(request, &settings, self)))
-                .unwrap_or_else(|_| Err(Error::Panicked { callback: self.callback() }));
+            let result = begun.clone().and_then(|()| {
+                catch_unwind(AssertUnwindSafe(|| connect(request, &settings, self)))
+                    .unwrap_or_else(|_| Err(Error::Panicked { callback: self.callback() }))
+            });
             // What an earlier attempt has found may be old by now: each name is looked up anew.
             self.resolved.take_if(|found| found.generation != generation);
             // If the thread panicked, the call it was in is still registered.

@@ -331,6 +331,7 @@ pub enum Error {
     /// A callback of the application panicked. What follows depends on the callback:
     /// * After a panic of a resolver or a `fetch`, the attempt has failed.
     /// * After a panic of a protocol's work, this error is the work's result.
+    /// * After a panic of [`on_thread_start`](crate::Builder::on_thread_start), what its thread is for has failed in these ways.
     /// * After any other panic, the client is closed.
     #[non_exhaustive]
     Panicked {

@@ -27,7 +27,6 @@ pub(crate) struct Jobs {
     /// The thread registers a job here under the lock of `shared`.
     calls: Arc<Calls>,
     shared: Arc<Mutex<State>>,
-    thread: Option<Arc<ThreadHandle>>,
 }
 
 #[derive(Default)]
@@ -39,7 +38,7 @@ struct State {
 
 impl Jobs {
     pub(crate) fn new(results: Sender<JobResult>, gate: Arc<Gate>, calls: Arc<Calls>) -> Self {
-        Self { results, gate, calls, shared: Arc::default(), thread: None }
+        Self { results, gate, calls, shared: Arc::default() }
     }
 
     /// Queues a job, and starts the thread if need be.
@@ -51,23 +50,19 @@ impl Jobs {
             return;
         }
         drop(state);
-        match self.spawn(stack) {
-            Ok(thread) => self.thread = Some(thread),
-            Err(source) => {
-                lock(&self.shared).running = false;
-                self.drop_pieces(|_| true);
-                let error =
-                    Error::System { what: "a thread for the protocol's work", source: Arc::new(source) };
-                // The I/O thread, which is the caller, holds the receiver.
-                let _ = self.results.send(JobResult { connection, id, result: Err(error) });
-            }
+        if let Err(source) = self.spawn(stack) {
+            lock(&self.shared).running = false;
+            self.drop_pieces(|_| true);
+            let error = Error::System { what: "a thread for the protocol's work", source: Arc::new(source) };
+            // The I/O thread, which is the caller, holds the receiver.
+            let _ = self.results.send(JobResult { connection, id, result: Err(error) });
         }
     }
 
     fn spawn(&self, stack: usize) -> io::Result<Arc<ThreadHandle>> {
         let (shared, results) = (Arc::clone(&self.shared), self.results.clone());
         let (gate, calls) = (Arc::clone(&self.gate), Arc::clone(&self.calls));
-        self.calls.threads.spawn(Thread::Work, stack, move || run(&shared, &results, &gate, &calls))
+        self.calls.spawn(Thread::Work, stack, move |begun| run(&shared, &results, &gate, &calls, &begun))
     }
 
     /// A connection is gone: its jobs that were not begun are dropped.
@@ -85,10 +80,9 @@ impl Jobs {
         let _ = catch_unwind(AssertUnwindSafe(|| self.calls.dispose(dropped)));
     }
 
-    /// The client is closed. Returns what the thread is still inside of, if anything.
-    pub(crate) fn end(&mut self) -> Option<Box<str>> {
+    /// The client is closed: the thread ends after the job under way.
+    pub(crate) fn end(&mut self) {
         self.drop_pieces(|_| true);
-        self.calls.keeps(Thread::Work, self.thread.take()?.as_ref())
     }
 }
 
@@ -99,7 +93,13 @@ impl Drop for Jobs {
     }
 }
 
-fn run(shared: &Mutex<State>, results: &Sender<JobResult>, gate: &Gate, calls: &Calls) {
+fn run(
+    shared: &Mutex<State>,
+    results: &Sender<JobResult>,
+    gate: &Gate,
+    calls: &Calls,
+    begun: &Result<(), Error>,
+) {
     loop {
         let mut state = lock(shared);
         let Some(Job { connection, id, work }) = state.pieces.pop_front() else {
@@ -108,10 +108,10 @@ fn run(shared: &Mutex<State>, results: &Sender<JobResult>, gate: &Gate, calls: &
         };
         let may = calls.enter(Thread::Work, "the protocol's work");
         drop(state);
-        let result = if may {
-            catch_unwind(AssertUnwindSafe(work))
-        } else {
-            Ok(Err(CloseReason::ByCaller.into_error()))
+        let result = match begun {
+            Err(error) => Ok(Err(error.clone())),
+            Ok(()) if may => catch_unwind(AssertUnwindSafe(work)),
+            Ok(()) => Ok(Err(CloseReason::ByCaller.into_error())),
         };
         let result = result.unwrap_or(Err(Error::Panicked { callback: "work" }));
         // An end that follows the result waits for the thread.

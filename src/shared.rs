@@ -18,7 +18,7 @@ mod thread_mark;
 
 use std::sync::Arc;
 
-pub(crate) use crate::shared::calls::{Callback, Calls, LATE, list};
+pub(crate) use crate::shared::calls::{Callback, Calls, LATE, ThreadHooks};
 pub(crate) use crate::shared::gate::{Gate, Sleep};
 pub(crate) use crate::shared::inbox::{Inbox, InboxWriter};
 pub(crate) use crate::shared::item::{Item, Offer, Reply, Special};

@@ -166,6 +166,12 @@ const PLACES: &[(&str, &str)] = &[
     ("resolver", "tautline-dial: looking up h"),
     ("connector", "tautline-dial: the application's connector"),
     ("work", "tautline-work: the protocol's work"),
+    ("on_thread_start on tautline-io", "tautline-io: on_thread_start"),
+    ("on_thread_start on tautline-dial", "tautline-dial: on_thread_start"),
+    ("on_thread_start on tautline-work", "tautline-work: on_thread_start"),
+    ("on_thread_end on tautline-io", END),
+    ("on_thread_end on tautline-dial", "tautline-dial: on_thread_end"),
+    ("on_thread_end on tautline-work", "tautline-work: on_thread_end"),
     #[cfg(unix)]
     ("read on tautline-io", "tautline-io: the stream of the connector"),
     #[cfg(unix)]
@@ -180,6 +186,7 @@ const PLACES: &[(&str, &str)] = &[
     ("drop on tautline-dial", "tautline-dial: the stream of the connector"),
 ];
 
+const END: &str = "tautline-io: on_thread_end";
 const DROP: &str = "tautline-io: the drop of a callback, of the protocol or of its work";
 
 /// A stream of the application's, which is code on two threads.
@@ -263,14 +270,18 @@ fn builder(config: ConnectionConfig, code: &Code) -> Builder {
         });
     }
     #[cfg(unix)]
-    if code.0.stuck_at.contains(" on tautline-") {
+    if code.0.stuck_at.contains(" on tautline-") && !code.0.stuck_at.contains("thread") {
         let stream = code.clone();
         builder = builder.connector(move |to| {
             let tcp = TcpStream::connect(("127.0.0.1", to.port))?;
             Ok(Stream::new(Slow(tcp, stream.clone())))
         });
     }
+    let (begins, ends) = (code.clone(), code.clone());
     builder
+        .on_thread_start(move |thread| begins.pass(&format!("on_thread_start on {thread}")))
+        // It follows the other one in any case.
+        .on_thread_end(move |thread| ends.wait(&format!("on_thread_end on {thread}")))
         .fetch(move |request| {
             fetch.pass("fetch");
             Ok(request)
@@ -294,7 +305,11 @@ fn builder(config: ConnectionConfig, code: &Code) -> Builder {
 fn start(server: &Server, code: &Code, entered: &Receiver<()>, close_timeout: Duration) -> Client {
     let client = builder(config(&server.url(), close_timeout), code).start().unwrap();
     match code.0.stuck_at {
-        "on_closing" | "drop of the protocol" | "drop of a callback" | "drop on tautline-io" => {
+        "on_closing"
+        | "drop of the protocol"
+        | "drop of a callback"
+        | "drop on tautline-io"
+        | "on_thread_end on tautline-io" => {
             eventually("the connection", || client.stats().connects > 0);
             return client;
         }
@@ -339,7 +354,7 @@ fn ends_at(places: &[(&'static str, &str)], close_timeout: Duration, end: fn(Cli
                 let client = start(&server, &code, &entered, close_timeout);
                 if let Some(left) = in_time(place, move || end(client)) {
                     assert_eq!(left.still_inside.as_deref(), Some(*name), "{place}");
-                    let in_hook = name.starts_with("tautline-io") && *name != DROP;
+                    let in_hook = name.starts_with("tautline-io") && ![DROP, END].contains(name);
                     assert_eq!(
                         left.unfinished, in_hook,
                         "{place}: what is left is known once the line has ended"
@@ -366,9 +381,12 @@ fn a_close_keeps_its_bound_whatever_code_it_meets_and_names_it() {
 #[test]
 fn a_close_while_no_line_is_open_waits_for_no_timeout_and_for_no_code_but_a_callback() {
     // What the dial thread is in is left behind.
-    let places: Vec<_> =
-        PLACES.iter().copied().filter(|(_, name)| name.starts_with("tautline-dial")).collect();
-    assert_eq!(places.len(), if cfg!(unix) { 6 } else { 3 });
+    let places: Vec<_> = PLACES
+        .iter()
+        .copied()
+        .filter(|(place, name)| name.starts_with("tautline-dial") && !place.starts_with("on_thread_end"))
+        .collect();
+    assert_eq!(places.len(), if cfg!(unix) { 7 } else { 4 });
     ends_at(&places, HOUR, |client| Some(client.close()));
     let silent = Server::start(|_, mut stream| while stream.read(&mut [0; 64]).is_ok_and(|n| n > 0) {});
     let nobody = Nobody::new();
@@ -491,6 +509,8 @@ fn every_caller_is_told_what_is_left_behind_however_many_there_are() {
 #[test]
 fn a_connect_keeps_its_bound_whatever_code_it_meets() {
     let places = [
+        "on_thread_start on tautline-io",
+        "on_thread_start on tautline-dial",
         "prepare",
         "on_open",
         "on_event_ready",
@@ -513,7 +533,8 @@ fn a_connect_keeps_its_bound_whatever_code_it_meets() {
                 let builder = builder(config, &code);
                 let error = in_time(place, || builder.connect().unwrap_err());
                 let expected = match place {
-                    "fetch"
+                    "on_thread_start on tautline-dial"
+                    | "fetch"
                     | "resolver"
                     | "connector"
                     | "read on tautline-dial"

@@ -22,7 +22,7 @@ use crate::protocol::{Protocol, UpgradeRequest};
 use crate::session::DataFilter;
 use crate::session::reconnect::BETWEEN_SERVERS;
 use crate::shared::Shared;
-use crate::shared::{AdaptiveSpin, CALLERS_FACTOR, Calls, Gate, Inbox, Intake, LATE, Status, Thread};
+use crate::shared::{AdaptiveSpin, CALLERS_FACTOR, Calls, Gate, Inbox, Intake, LATE, Status, Thread, ThreadHooks};
 use crate::timer::Timer;
 use crate::transport::reach::Destination;
 use crate::transport::stream::Stream;
@@ -48,11 +48,21 @@ pub struct Builder {
     fetch: Option<Fetch>,
     protocol: Option<Box<dyn Protocol>>,
     data: Option<DataFilter>,
+    thread_hooks: ThreadHooks,
 }
 
 impl Builder {
     pub(super) fn new(config: ConnectionConfig) -> Self {
-        Self { config, notify: None, resolver: None, supply: None, fetch: None, protocol: None, data: None }
+        Self {
+            config,
+            notify: None,
+            resolver: None,
+            supply: None,
+            fetch: None,
+            protocol: None,
+            data: None,
+            thread_hooks: ThreadHooks::default(),
+        }
     }
 
     /// Calls `callback` on the I/O thread after events were queued, once for any number of them.
@@ -199,6 +209,41 @@ impl Builder {
         self
     }
 
+    /// Calls `hook` first on each thread of the client, with the thread's name: to register the thread with a profiler, COM or
+    /// a Java machine, or to set its priority. The threads are those of [`Client`](Client#threads) but `tautline-timer`,
+    /// which runs no code of the application.
+    ///
+    /// The hook is called on each attempt's thread, too, so it should return soon. Until it does, its thread does nothing, and
+    /// an end treats it like a callback. If it panics on `tautline-io`, the client is closed with [`Error::Panicked`]; on
+    /// `tautline-dial` the attempt has failed with that error; on `tautline-work` it is the result of the work.
+    ///
+    /// ```
+    #[doc = include_str!("echo.txt")]
+    /// # use tautline::Client;
+    /// let client = Client::builder(url)
+    ///     .on_thread_start(|thread| println!("{thread} begins"))
+    ///     .on_thread_end(|thread| println!("{thread} ends"))
+    ///     .connect()?;
+    /// # drop(client);
+    /// # Ok::<(), tautline::Error>(())
+    /// ```
+    pub fn on_thread_start(mut self, hook: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.thread_hooks.start = Some(Box::new(hook));
+        self
+    }
+
+    /// Calls `hook` last on each thread of the client, with the thread's name: when the callbacks and the protocol that the
+    /// thread held have been dropped. An end waits for it like for a callback. When no thread is left running, no hook runs any
+    /// more, and both have been dropped.
+    ///
+    /// It is called where [`on_thread_start`](Self::on_thread_start) has returned, also on a thread that an end left behind,
+    /// because it undoes what that one did. Without an `on_thread_start` it is called on every thread. If it panics, the log
+    /// says so.
+    pub fn on_thread_end(mut self, hook: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.thread_hooks.end = Some(Box::new(hook));
+        self
+    }
+
     /// Connects: see [`Client::connect`].
     pub fn connect(self) -> Result<Client, Error> {
         if Thread::current() == Some(Thread::Io) {
@@ -240,7 +285,7 @@ impl Builder {
     }
 
     fn launch(self, one_attempt: bool) -> Result<Client, Error> {
-        let Self { mut config, notify, resolver, supply, fetch, mut protocol, data } = self;
+        let Self { mut config, notify, resolver, supply, fetch, mut protocol, data, thread_hooks } = self;
         let servers = config.check()?;
         servers.iter().try_for_each(tls::require)?;
         let tls = tls::check(&config.tls)?;
@@ -288,7 +333,7 @@ impl Builder {
             intake: Arc::new(Intake::of(&config)),
             status: Arc::new(Status::new(Instant::now())),
             burst: Arc::default(),
-            calls: Arc::new(Calls::new(&config.thread_name)),
+            calls: Arc::new(Calls::new(&config.thread_name, thread_hooks)),
         };
         let (commands_in, commands) = crossbeam_channel::unbounded();
         let (events_in, events) = crossbeam_channel::unbounded();
@@ -315,9 +360,8 @@ impl Builder {
             events: events_in,
             inbox: inbox_in,
         })?;
-        let threads = &shared.calls.threads;
-        let thread =
-            threads.spawn(Thread::Io, stack, move || worker.run()).map_err(refused("an I/O thread"))?;
+        let thread = shared.calls.spawn(Thread::Io, stack, move |begun| worker.run(&begun));
+        let thread = thread.map_err(refused("an I/O thread"))?;
         let line = LineHandle {
             shared,
             commands: commands_in,

@@ -26,7 +26,7 @@ use crate::logging::LOG;
 use crate::protocol::{Protocol, UpgradeRequest};
 use crate::session::reconnect::ReconnectPlan;
 use crate::session::{ConnectionId, DataFilter, Job, Session, Startup};
-use crate::shared::{AdaptiveSpin, Callback, Command, InboxWriter, Shared, Status, list};
+use crate::shared::{AdaptiveSpin, Callback, Command, InboxWriter, Shared, Status};
 use crate::state::ConnectionState;
 use crate::timer::Timer;
 use crate::transport::stream::Stream;
@@ -209,9 +209,9 @@ impl IoThread {
     }
 
     /// The thread's whole life.
-    pub(crate) fn run(self: Box<Self>) {
+    pub(crate) fn run(self: Box<Self>, begun: &Result<(), Error>) {
         let shared = self.turn.host.shared.clone();
-        if catch_unwind(AssertUnwindSafe(|| self.serve())).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| self.serve(begun))).is_err() {
             // A defect of this library. Nobody may wait for a thread that has ended.
             let reason = CloseReason::from(Error::Panicked { callback: INTERNAL });
             shared.status.set_close_reason(&reason);
@@ -227,9 +227,12 @@ impl IoThread {
         }
     }
 
-    fn serve(mut self: Box<Self>) {
+    fn serve(mut self: Box<Self>, begun: &Result<(), Error>) {
         frame::prepare();
-        self.turn.session.start(Instant::now());
+        match begun {
+            Err(Error::Panicked { callback }) => self.turn.session.handle_panic(callback),
+            _ => self.turn.session.start(Instant::now()),
+        }
         while !self.turn.turn(Instant::now()) {
             self.park();
         }
@@ -293,7 +296,8 @@ impl IoThread {
         let turn = &mut self.turn;
         turn.close_intake();
         let mut left = turn.session.take_left();
-        left.still_inside = list([turn.host.dialler.still_inside(), turn.host.jobs.end()]);
+        turn.host.jobs.end();
+        left.still_inside = turn.host.shared.calls.keep_others();
         if let Some(inside) = &left.still_inside {
             turn.host.shared.calls.leave_behind();
             warn!(target: LOG, "Left behind, in a call that can't be interrupted: {inside}");

@@ -1,10 +1,15 @@
 //! Which of the application's code runs on a client's threads, so that an end that can't wait for it can name it.
 
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicU8};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
+use crate::error::Error;
+use crate::logging::LOG;
 use crate::shared::thread_mark::{Running, Thread, ThreadHandle, Threads};
 use crate::transport::stream::Watch;
 
@@ -26,13 +31,15 @@ pub(crate) enum Callback {
     OnClosing,
     OnDown,
     CountsAsData,
+    OnThreadStart,
+    OnThreadEnd,
     OnEventReady,
     Stream,
     Drop,
 }
 
 /// The names of the callbacks, in that order. The first entry stands for anything else that may keep the thread.
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 20] = [
     ELSE,
     "prepare",
     "on_open",
@@ -48,6 +55,8 @@ const NAMES: [&str; 18] = [
     "on_closing",
     "on_down",
     "counts_as_data",
+    "on_thread_start",
+    "on_thread_end",
     "on_event_ready",
     STREAM,
     "the drop of a callback, of the protocol or of its work",
@@ -65,14 +74,34 @@ pub(crate) const LATE: Duration = Duration::from_secs(1);
 /// too.
 const LATE_HELPER: Duration = Duration::from_millis(500);
 
+/// What the application does on each thread of a client.
+#[derive(Default)]
+pub(crate) struct ThreadHooks {
+    pub(crate) start: Option<ThreadHook>,
+    pub(crate) end: Option<ThreadHook>,
+}
+
+/// Gets the name of the thread.
+pub(crate) type ThreadHook = Box<dyn Fn(&str) + Send + Sync>;
+
+/// A call that a dial thread or a job thread is inside of.
+struct Entry {
+    thread: ThreadId,
+    what: Box<str>,
+    /// Whether it may block. A hook must not, so it is waited for.
+    may_block: bool,
+}
+
 /// The threads of a client, and which of the application's code runs on them.
 pub(crate) struct Calls {
-    pub(crate) threads: Threads,
+    threads: Threads,
+    /// `None` once no more threads are started.
+    hooks: Mutex<Option<Arc<ThreadHooks>>>,
     /// The [`Callback`] on the I/O thread, 0 for none.
     io: AtomicU8,
-    /// The uninterruptible calls on the dial thread and on the job thread.
-    dial: Mutex<Option<Box<str>>>,
-    work: Mutex<Option<Box<str>>>,
+    /// The calls on the dial thread and on the job thread. When one of them ends, the next of its kind may have begun.
+    dial: Mutex<Vec<Entry>>,
+    work: Mutex<Vec<Entry>>,
     /// Whether the dial thread is inside the stream of the connector. That must not block, so it is waited for.
     stream: AtomicBool,
     /// An end came and did not wait: from then on, no code of the application is called.
@@ -83,9 +112,10 @@ pub(crate) struct Calls {
 
 impl Calls {
     /// `name`: what the names of the threads begin with.
-    pub(crate) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str, hooks: ThreadHooks) -> Self {
         Self {
             threads: Threads::new(name),
+            hooks: Mutex::new(Some(Arc::new(hooks))),
             io: AtomicU8::new(0),
             dial: Mutex::default(),
             work: Mutex::default(),
@@ -93,6 +123,75 @@ impl Calls {
             abandoned: AtomicBool::new(false),
             left_behind: AtomicBool::new(false),
         }
+    }
+
+    /// Starts a thread. It calls the application's hooks first and last. `run` gets an error instead if the first of them
+    /// has panicked.
+    pub(crate) fn spawn(
+        self: &Arc<Self>,
+        thread: Thread,
+        stack: usize,
+        run: impl FnOnce(Result<(), Error>) + Send + 'static,
+    ) -> io::Result<Arc<ThreadHandle>> {
+        let calls = Arc::clone(self);
+        let hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.threads.spawn(thread, stack, move || {
+            let name = calls.threads.name(thread);
+            let begun = hooks.as_ref().map_or(Ok(true), |hooks| calls.begin(thread, hooks, &name));
+            let has_begun = matches!(begun, Ok(true));
+            let outcome = catch_unwind(AssertUnwindSafe(|| run(begun.map(|_| ()))));
+            if thread == Thread::Io {
+                // It is the only one that starts others.
+                calls.hooks.lock().unwrap_or_else(PoisonError::into_inner).take();
+            }
+            if let Some(hooks) = hooks {
+                calls.finish(thread, hooks, has_begun, &name);
+            }
+            if let Err(panic) = outcome {
+                resume_unwind(panic);
+            }
+        })
+    }
+
+    /// Calls the hook of the start. Returns whether that of the end is to follow.
+    fn begin(&self, thread: Thread, hooks: &ThreadHooks, name: &str) -> Result<bool, Error> {
+        let Some(hook) = &hooks.start else { return Ok(true) };
+        let hook = || {
+            let may = !self.is_abandoned();
+            if may {
+                hook(name);
+            }
+            may
+        };
+        let callback = Callback::OnThreadStart;
+        self.named(thread, callback, hook).map_err(|_| Error::Panicked { callback: callback.name() })
+    }
+
+    /// Calls the hook of the end, also for an abandoned client, because it undoes what the other one did. Drops both hooks if
+    /// this is the last thread.
+    fn finish(&self, thread: Thread, hooks: Arc<ThreadHooks>, has_begun: bool, name: &str) {
+        let ended = self.named(thread, Callback::OnThreadEnd, || {
+            if let Some(hook) = hooks.end.as_ref().filter(|_| has_begun) {
+                hook(name);
+            }
+        });
+        let dropped = self.named(thread, Callback::Drop, || drop(hooks));
+        if ended.and(dropped).is_err() {
+            log::error!(target: LOG, "the application's on_thread_end panicked on {name}, or the drop of a hook did");
+        }
+    }
+
+    /// Calls the application at the begin or the end of a thread. Returns an error if it panics.
+    fn named<R>(&self, thread: Thread, callback: Callback, call: impl FnOnce() -> R) -> thread::Result<R> {
+        let _inside = (thread == Thread::Io).then(|| self.inside(callback));
+        if thread != Thread::Io {
+            self.note(thread, callback.name(), false);
+        }
+        let result = catch_unwind(AssertUnwindSafe(call));
+        if thread != Thread::Io {
+            self.leave(thread);
+        }
+        result
     }
 
     /// Calls the application on the I/O thread. `None` if its code may not be called any more.
@@ -114,7 +213,7 @@ impl Calls {
 
     /// The dial thread or the job thread is about to make an uninterruptible call. Returns whether it may.
     pub(crate) fn enter(&self, thread: Thread, what: &str) -> bool {
-        *self.place(thread) = Some(what.into());
+        self.note(thread, what, true);
         let may = !self.is_abandoned();
         if !may {
             self.leave(thread);
@@ -124,14 +223,19 @@ impl Calls {
 
     /// That call is over.
     pub(crate) fn leave(&self, thread: Thread) {
-        *self.place(thread) = None;
+        let own = thread::current().id();
+        self.place(thread).retain(|entry| entry.thread != own);
+    }
+
+    fn note(&self, thread: Thread, what: &str, may_block: bool) {
+        self.place(thread).push(Entry { thread: thread::current().id(), what: what.into(), may_block });
     }
 
     /// Whether that thread is inside an uninterruptible call.
     pub(crate) fn is_inside(&self, thread: Thread) -> bool {
         match thread {
             Thread::Io => self.io.load(SeqCst) != 0,
-            Thread::Dial | Thread::Work => self.place(thread).is_some(),
+            Thread::Dial | Thread::Work => self.place(thread).iter().any(|entry| entry.may_block),
         }
     }
 
@@ -155,6 +259,15 @@ impl Calls {
         patience: Duration,
     ) -> Option<Box<str>> {
         (!handle.join_within(patience)).then(|| self.name(thread))
+    }
+
+    /// Waits a little for the end of all threads but that of the I/O, each as [`keeps`](Self::keeps) does. If some have not
+    /// ended, returns what keeps them.
+    pub(crate) fn keep_others(&self) -> Option<Box<str>> {
+        let mut names: Vec<_> =
+            self.threads.others().iter().filter_map(|(thread, handle)| self.keeps(*thread, handle)).collect();
+        names.dedup();
+        list(names.into_iter().map(Some))
     }
 
     /// Waits for the end of all threads, until `left` returns zero. If some have not ended by then, returns what keeps them.
@@ -191,7 +304,10 @@ impl Calls {
 
     /// Names the calls that the other threads are inside of.
     pub(crate) fn elsewhere(&self) -> Option<Box<str>> {
-        let inside = |thread| self.is_inside(thread).then(|| self.name(thread));
+        let inside = |thread| {
+            let is_inside = !self.place(thread).is_empty();
+            is_inside.then(|| self.name(thread))
+        };
         let dial = inside(Thread::Dial).or_else(|| self.is_in_stream().then(|| self.name(Thread::Dial)));
         list([dial, inside(Thread::Work)])
     }
@@ -203,14 +319,15 @@ impl Calls {
             Thread::Dial | Thread::Work => {
                 let streams = thread == Thread::Dial && self.is_in_stream();
                 let otherwise = if streams { STREAM } else { ELSE };
-                format!("{name}: {}", self.place(thread).as_deref().unwrap_or(otherwise))
+                let place = self.place(thread);
+                format!("{name}: {}", place.first().map_or(otherwise, |entry| &entry.what))
             }
         }
         .into()
     }
 
     /// The entry of the dial thread, or of the job thread.
-    fn place(&self, thread: Thread) -> MutexGuard<'_, Option<Box<str>>> {
+    fn place(&self, thread: Thread) -> MutexGuard<'_, Vec<Entry>> {
         let place = if thread == Thread::Dial { &self.dial } else { &self.work };
         place.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -240,7 +357,7 @@ impl Callback {
 }
 
 /// Joins the names that are present into one list.
-pub(crate) fn list(names: impl IntoIterator<Item = Option<Box<str>>>) -> Option<Box<str>> {
+fn list(names: impl IntoIterator<Item = Option<Box<str>>>) -> Option<Box<str>> {
     let names: Vec<_> = names.into_iter().flatten().collect();
     (!names.is_empty()).then(|| names.join(", ").into())
 }
@@ -272,7 +389,7 @@ mod tests {
 
     #[test]
     fn what_runs_is_named_while_it_does_also_inside_another_and_when_it_panics() {
-        let calls = Calls::new("tautline");
+        let calls = Calls::new("tautline", ThreadHooks::default());
         let nothing = "tautline-io: the program's logger, or the library itself";
         assert_eq!(&*calls.names(), nothing);
         calls.run(Callback::OnOpen, || {
@@ -300,10 +417,10 @@ mod tests {
                 "tautline-io: the program's logger, or the library itself, tautline-dial: the stream of the connector",
             ),
         ] {
-            let calls = std::sync::Arc::new(Calls::new("tautline"));
+            let calls = std::sync::Arc::new(Calls::new("tautline", ThreadHooks::default()));
             let on_it = std::sync::Arc::clone(&calls);
             let (told_in, told) = crossbeam_channel::unbounded();
-            let handle = calls.threads.spawn(thread, 128 << 10, move || {
+            let handle = calls.spawn(thread, 128 << 10, move |_| {
                 on_it.during(&mut |may| told_in.send((may, on_it.names())).unwrap());
                 on_it.abandon();
                 on_it.during(&mut |may| told_in.send((may, on_it.names())).unwrap());
@@ -318,7 +435,7 @@ mod tests {
 
     #[test]
     fn once_abandoned_nothing_begins_but_what_is_dropped() {
-        let calls = Calls::new("tautline");
+        let calls = Calls::new("tautline", ThreadHooks::default());
         calls.abandon();
         assert_eq!(calls.run(Callback::OnMessage, || unreachable!("it must not be called")), None::<()>);
         assert!(!calls.enter(Thread::Dial, "a fetch") && !calls.is_inside(Thread::Dial));

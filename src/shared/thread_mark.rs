@@ -121,6 +121,18 @@ impl Threads {
         Ok(handle)
     }
 
+    /// Those that are not the thread of the I/O, sorted by their kinds.
+    pub(crate) fn others(&self) -> Vec<(Thread, Arc<ThreadHandle>)> {
+        let started = self.lock();
+        let of = |kind| {
+            started
+                .iter()
+                .filter(move |thread| thread.kind == kind)
+                .map(move |thread| (kind, Arc::clone(thread)))
+        };
+        of(Thread::Dial).chain(of(Thread::Work)).collect()
+    }
+
     /// Waits for the end of all threads, until `left` returns zero. Returns those that have not ended by then.
     pub(crate) fn join(&self, left: impl Fn() -> Duration) -> Vec<Running> {
         loop {
