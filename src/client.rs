@@ -39,6 +39,7 @@ use crate::shared::{
 };
 use crate::state::ConnectionState;
 use crate::stats::Stats;
+use crate::system::fork::Process;
 
 /// A WebSocket client: one line to one server, run by a thread of its own.
 ///
@@ -75,6 +76,17 @@ use crate::stats::Stats;
 /// application code but an [`on_thread_end`](Builder::on_thread_end), and the thread ends when that call has returned and what the thread holds of the application's, such as
 /// the `Stream`, is dropped. Until then, [`recv`](Self::recv) and
 /// [`wait_closed`](Self::wait_closed) keep blocking.
+///
+/// # Forks
+/// A child process made by fork has none of its parent's threads. There, each call on a client of the parent's fails at once
+/// with [`Error::Forked`], or with [`SendErrorKind::Forked`](crate::SendErrorKind::Forked), which holds the message. A call that
+/// returns no error says what is true of it there: the state is CLOSED, counters are zero, [`events`](Self::events) has ended,
+/// `close` and `terminate` return [`unfinished`](crate::Undelivered::unfinished) at once, and `shutdown` returns `Gone`, as no
+/// thread of it runs there. A drop does nothing. The parent's client goes on.
+///
+/// A client that the child makes works there. The child must not use a receiver that the parent has cloned from `events`, nor
+/// return from a callback in which it was forked. Until it ends or executes a program, it shares the parent's sockets: a server
+/// may see a connection of the parent's end only then.
 ///
 /// # Dropping
 /// Dropping the last handle closes the line with a close frame, within `close_timeout`. It does not flush the outbox,
@@ -138,6 +150,7 @@ struct LineHandle {
     max_age: Option<Duration>,
     close_timeout: Duration,
     thread: Arc<ThreadHandle>,
+    process: Process,
 }
 
 impl Client {
@@ -204,6 +217,9 @@ impl Client {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn state(&self) -> ConnectionState {
+        if !self.line.is_here() {
+            return ConnectionState::Closed;
+        }
         self.line.shared.status.state()
     }
 
@@ -222,6 +238,7 @@ impl Client {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn handshake(&self) -> Option<Arc<Handshake>> {
+        self.line.here().ok()?;
         self.line.shared.status.read(|status| status.handshake.clone())
     }
 
@@ -248,6 +265,9 @@ impl Client {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn stats(&self) -> Stats {
+        if !self.line.is_here() {
+            return Stats::default();
+        }
         let mut stats = self.line.shared.status.counters.load();
         // The I/O thread may count the newest messages much later.
         self.line.complete(&mut stats);
@@ -268,7 +288,7 @@ impl Client {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn wait_ready(&self, timeout: Duration) -> Result<(), Error> {
-        not_on_io_thread()?;
+        self.line.may_block()?;
         let outcome = self.line.wait(Some(timeout), |status| match &status.closed {
             Some((reason, _)) => Some(Err(reason.clone().into_error())),
             None => status.ready.then_some(Ok(())),
@@ -289,6 +309,21 @@ impl fmt::Debug for Client {
 }
 
 impl LineHandle {
+    /// Whether this is the process that made the client. In a child made by fork, another thread of the parent may have held
+    /// any lock of this client, and nobody releases it there.
+    fn is_here(&self) -> bool {
+        self.process.is_current()
+    }
+
+    fn here(&self) -> Result<(), Error> {
+        if self.is_here() { Ok(()) } else { Err(Error::Forked) }
+    }
+
+    fn may_block(&self) -> Result<(), Error> {
+        self.here()?;
+        not_on_io_thread()
+    }
+
     /// Handles an event taken from the channel. Returns it if it is a message.
     fn taken(&self, event: Event) -> Option<Message> {
         self.took(|| self.events.is_empty());
@@ -362,6 +397,9 @@ impl LineHandle {
     }
 
     fn command(&self, command: Command) {
+        if !self.is_here() {
+            return;
+        }
         // An I/O thread that is gone has nothing left to do.
         let _ = self.commands.send(command);
         self.shared.gate.urgent();

@@ -328,6 +328,9 @@ pub enum Error {
     /// their own and may block. If such code waits for its own result, such as a `fetch` that waits for the line to be
     /// ready, it waits until its timeout.
     WouldDeadlock,
+    /// The client was made by the process that this one was forked from, and its threads are there: see
+    /// [`Client`](crate::Client#forks). Make a new client in this process.
+    Forked,
     /// A callback of the application panicked. What follows depends on the callback:
     /// * After a panic of a resolver or a `fetch`, the attempt has failed.
     /// * After a panic of a protocol's work, this error is the work's result.

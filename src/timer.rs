@@ -13,6 +13,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
 
 use crate::shared::Gate;
+use crate::system::fork::PerProcess;
 use crate::system::threads;
 
 /// A client's share in the timer thread.
@@ -43,8 +44,8 @@ struct Entry {
 impl Timer {
     /// The process's timer thread. Starts it if it isn't running.
     pub(crate) fn shared(stack: usize) -> io::Result<Arc<Self>> {
-        static RUNNING: Mutex<Weak<Timer>> = Mutex::new(Weak::new());
-        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        static RUNNING: PerProcess<Mutex<Weak<Timer>>> = PerProcess::new();
+        let mut running = RUNNING.get().lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(timer) = running.upgrade() {
             return Ok(timer);
         }

@@ -4,8 +4,8 @@ use std::env;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,10 @@ use crate::protocol::{Protocol, UpgradeRequest};
 use crate::session::DataFilter;
 use crate::session::reconnect::BETWEEN_SERVERS;
 use crate::shared::Shared;
-use crate::shared::{AdaptiveSpin, CALLERS_FACTOR, Calls, Gate, Inbox, Intake, LATE, Status, Thread, ThreadHooks};
+use crate::shared::{
+    AdaptiveSpin, CALLERS_FACTOR, Calls, Gate, Inbox, Intake, LATE, Status, Thread, ThreadHooks,
+};
+use crate::system::fork::Process;
 use crate::timer::Timer;
 use crate::transport::reach::Destination;
 use crate::transport::stream::Stream;
@@ -377,6 +380,7 @@ impl Builder {
             max_age,
             close_timeout,
             thread,
+            process: Process::current(),
         };
         Ok(Client { line: Arc::new(line) })
     }
@@ -413,8 +417,12 @@ fn warn_of_danger(peer: &str, tls: &TlsConfig) {
 
 /// Asks the system only once: the answer may take it some file reads.
 fn has_one_processor() -> bool {
-    static ONE: OnceLock<bool> = OnceLock::new();
-    *ONE.get_or_init(|| thread::available_parallelism().is_ok_and(|processors| processors.get() == 1))
+    static PROCESSORS: AtomicUsize = AtomicUsize::new(0);
+    // No lock: another thread may hold it during a fork.
+    if PROCESSORS.load(Ordering::Relaxed) == 0 {
+        PROCESSORS.store(thread::available_parallelism().map_or(2, Into::into), Ordering::Relaxed);
+    }
+    PROCESSORS.load(Ordering::Relaxed) == 1
 }
 
 impl fmt::Debug for Builder {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::client::{Client, not_on_io_thread};
+use crate::client::Client;
 use crate::error::Error;
 use crate::event::Ticket;
 use crate::event::Tickets;
@@ -29,7 +29,7 @@ impl Client {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn flush(&self, timeout: Duration) -> Result<(), Error> {
-        not_on_io_thread()?;
+        self.line.may_block()?;
         let target = self.line.shared.intake.last_ticket();
         let flushed = self.line.watch(timeout, |status| flushed(target, status));
         flushed.unwrap_or_else(|| Err(self.line.timeout("the messages to be written", timeout)))
@@ -93,7 +93,7 @@ impl Client {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn confirm(&self, tickets: impl Into<Tickets>, timeout: Duration) -> Result<(), Error> {
-        not_on_io_thread()?;
+        self.line.may_block()?;
         let wrong = |argument, reason: &str| Error::InvalidArgument { argument, reason: reason.into() };
         if !self.line.confirms {
             return Err(wrong(
@@ -131,6 +131,7 @@ impl Client {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn confirmed_up_to(&self) -> Option<Ticket> {
+        self.line.here().ok()?;
         self.line.shared.status.read(|status| status.watermarks.confirmed_up_to())
     }
 }

@@ -4,13 +4,14 @@
     reason = "turns the caller's timeouts into deadlines, on the caller's thread"
 )]
 
+use std::mem;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use log::warn;
 
-use crate::client::{Client, LineHandle, not_on_io_thread, remaining};
+use crate::client::{Client, LineHandle, remaining};
 use crate::config::deadline;
 use crate::error::{CloseFrame, Error};
 use crate::event::{CloseReason, Shutdown, Undelivered};
@@ -130,7 +131,7 @@ impl Client {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn wait_closed(&self) -> CloseReason {
-        if let Err(error) = not_on_io_thread() {
+        if let Err(error) = self.line.may_block() {
             return error.into();
         }
         let reason = self.line.wait(None, |status| status.closed.as_ref().map(|(reason, _)| reason.clone()));
@@ -150,7 +151,7 @@ impl Client {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn wait_closed_timeout(&self, timeout: Duration) -> Result<CloseReason, Error> {
-        not_on_io_thread()?;
+        self.line.may_block()?;
         let reason =
             self.line.wait(Some(timeout), |status| status.closed.as_ref().map(|(reason, _)| reason.clone()));
         reason.ok_or_else(|| self.line.timeout("the client to be closed", timeout))
@@ -165,16 +166,19 @@ impl LineHandle {
 
     /// Ends the line, and waits for the end up to `bound`.
     fn end(&self, command: Command, bound: Duration) -> Undelivered {
+        if !self.is_here() {
+            return unfinished();
+        }
         self.shared.intake.close();
         self.command(command);
         if Thread::current() == Some(Thread::Io) {
-            return Undelivered { unfinished: true, ..Undelivered::default() };
+            return unfinished();
         }
         let outlives = self.outlives(bound, Duration::ZERO);
         let left = self.shared.status.read(|status| status.closed.as_ref().map(|(_, left)| Arc::clone(left)));
         let mut left = match left {
             Some(left) => Arc::unwrap_or_clone(left),
-            None => Undelivered { unfinished: true, ..Undelivered::default() },
+            None => unfinished(),
         };
         left.still_inside = outlives.or(left.still_inside);
         left
@@ -182,6 +186,9 @@ impl LineHandle {
 
     /// Ends the line, and waits for all threads up to `timeout`.
     fn shutdown(&self, how: Ending, timeout: Duration) -> Shutdown {
+        if !self.is_here() {
+            return Shutdown::Gone(unfinished());
+        }
         let until = deadline(Instant::now(), timeout);
         self.shared.intake.close();
         self.command(match how {
@@ -242,8 +249,20 @@ impl LineHandle {
     }
 }
 
+/// What is left is not known.
+fn unfinished() -> Undelivered {
+    Undelivered { unfinished: true, ..Undelivered::default() }
+}
+
 impl Drop for LineHandle {
     fn drop(&mut self) {
+        if !self.is_here() {
+            // What the fields share with the parent's threads must not be dropped with them: that would take locks, and close
+            // descriptors.
+            mem::forget((self.shared.clone(), self.commands.clone()));
+            mem::forget((self.events.clone(), self.inbox.clone(), Arc::clone(&self.thread)));
+            return;
+        }
         let open = self.shared.status.read(|status| match status.state {
             ConnectionState::Connected | ConnectionState::Authenticated | ConnectionState::Closing => true,
             ConnectionState::Disconnected | ConnectionState::Connecting | ConnectionState::Closed => false,

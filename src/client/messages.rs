@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 use serde::de::DeserializeOwned;
 
-use crate::client::{Client, not_on_io_thread, remaining};
+use crate::client::{Client, remaining};
 use crate::config::deadline;
 use crate::error::Error;
 use crate::event::Event;
 use crate::message::Message;
+use crate::system::fork::PerProcess;
 
 impl Client {
     /// Returns the next message. Other events that stand before it in the queue are dropped.
@@ -32,7 +33,7 @@ impl Client {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn recv(&self) -> Result<Message, Error> {
-        not_on_io_thread()?;
+        self.line.may_block()?;
         self.next(Duration::MAX, None).map_err(|_| self.line.closed())
     }
 
@@ -51,7 +52,7 @@ impl Client {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Message, Error> {
-        not_on_io_thread()?;
+        self.line.may_block()?;
         let until = deadline(Instant::now(), timeout);
         self.next(timeout, Some(until)).map_err(|error| match error {
             RecvTimeoutError::Timeout => self.line.timeout("a message", timeout),
@@ -125,6 +126,7 @@ impl Client {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn try_recv(&self) -> Result<Option<Message>, Error> {
+        self.line.here()?;
         let taken = match &self.line.inbox {
             Some(inbox) => inbox.try_take().inspect(|_| self.line.took(|| inbox.is_empty())),
             None => self.try_next(),
@@ -208,7 +210,17 @@ impl Client {
     /// # Ok::<(), tautline::Error>(())
     /// ```
     pub fn events(&self) -> &Receiver<Event> {
-        &self.line.events
+        static ENDED: PerProcess<Ended> = PerProcess::new();
+        if self.line.is_here() { &self.line.events } else { &ENDED.get().0 }
+    }
+}
+
+/// A channel that has ended.
+struct Ended(Receiver<Event>);
+
+impl Default for Ended {
+    fn default() -> Self {
+        Self(crossbeam_channel::bounded(0).1)
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use crate::client::{Client, not_on_io_thread, remaining};
+use crate::client::{Client, remaining};
 use crate::config::deadline;
 use crate::error::{Error, SendErrorKind};
 use crate::event::Ticket;
@@ -102,7 +102,7 @@ impl Client {
         timeout: Duration,
         until: Instant,
     ) -> Result<Ticket, Error> {
-        not_on_io_thread()?;
+        self.line.may_block()?;
         if !self.line.answers {
             let reason = "a client without a protocol can't pair answers with requests; give the builder one that does, such as JsonSession";
             return Err(Error::InvalidArgument { argument: "request", reason: reason.into() });
@@ -140,6 +140,7 @@ impl Answers {
     /// # Errors
     /// The reason the request ended.
     pub fn try_next(&mut self) -> Result<Option<Message>, Error> {
+        self.client.line.here()?;
         match self.inbox.try_recv() {
             Ok(answer) => self.taken(answer).map(Some),
             Err(crossbeam_channel::TryRecvError::Empty) => Ok(None),
@@ -174,7 +175,7 @@ impl Iterator for Answers {
         if self.ended {
             return None;
         }
-        if let Err(error) = not_on_io_thread() {
+        if let Err(error) = self.client.line.may_block() {
             return Some(Err(error));
         }
         let inbox = &self.inbox;
@@ -193,6 +194,11 @@ impl Iterator for Answers {
 
 impl Drop for Answers {
     fn drop(&mut self) {
+        if !self.client.line.is_here() {
+            // The channel of another process: see the drop of `LineHandle`.
+            std::mem::forget(self.inbox.clone());
+            return;
+        }
         if !self.ended {
             self.client.line.command(Command::Withdraw { ticket: self.ticket.number() });
         }

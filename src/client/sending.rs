@@ -168,8 +168,9 @@ impl Client {
                 return Ok(tickets);
             }
             while !batch.is_empty() {
-                if let Some((first, last)) =
-                    self.line.shared.intake.push_some(&mut batch, self.line.expires())
+                if self.line.is_here()
+                    && let Some((first, last)) =
+                        self.line.shared.intake.push_some(&mut batch, self.line.expires())
                 {
                     tickets.push(first, self.accepted(last));
                 }
@@ -199,15 +200,25 @@ impl Client {
     }
 
     fn offer(&self, message: Message, options: SendOptions) -> Offer {
+        if !self.line.is_here() {
+            // It is refused.
+            return Offer::new(message, None, None);
+        }
         offer(&self.line.shared.intake, message, options, self.line.expires())
     }
 
     fn try_push(&self, offer: Offer) -> Result<Ticket, SendError> {
+        if !self.line.is_here() {
+            return Err(SendError::new(offer.message, SendErrorKind::Forked));
+        }
         let accepted = self.line.shared.intake.try_push(offer);
         accepted.map(|ticket| self.accepted(ticket)).map_err(|error| self.line.explained(error))
     }
 
     fn push(&self, offer: Offer, timeout: Option<Duration>) -> Result<Ticket, SendError> {
+        if !self.line.is_here() {
+            return Err(SendError::new(offer.message, SendErrorKind::Forked));
+        }
         let intake = &self.line.shared.intake;
         let (session, expires) = (offer.session(), offer.expires);
         let is_full = |error: &SendError| matches!(error.kind(), SendErrorKind::Full { .. });

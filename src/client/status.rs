@@ -56,6 +56,19 @@ impl Client {
     /// ```
     pub fn status(&self) -> LineStatus {
         let now = Instant::now();
+        if !self.line.is_here() {
+            return LineStatus {
+                state: ConnectionState::Closed,
+                since: Duration::ZERO,
+                ready: false,
+                trouble: Some(Error::Forked),
+                next_attempt: None,
+                suspended: false,
+                handshake: None,
+                confirmed_up_to: None,
+                stats: Stats::default(),
+            };
+        }
         let mut status = self.line.shared.status.read(|status| LineStatus {
             state: status.state,
             since: now.saturating_duration_since(status.since),

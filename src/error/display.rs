@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::json::describe;
+use crate::error::send::FORKED;
 use crate::error::{CloseReason, Error, INTERNAL, Phase, advice, servers};
 
 impl fmt::Display for Error {
@@ -94,6 +95,7 @@ impl fmt::Display for Error {
             Self::WouldDeadlock => f.write_str(
                 "a blocking call was made in a callback, on an I/O thread, where it would stop the line; make it on another thread",
             ),
+            Self::Forked => f.write_str(FORKED),
             Self::Panicked { callback: INTERNAL } => f.write_str(
                 "tautline itself panicked, or the program's logger did; unless it was the logger, this is a defect in the library: please report it",
             ),

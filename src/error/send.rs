@@ -90,7 +90,12 @@ pub enum SendErrorKind {
     /// The outbox is full, and the call was made in a callback, on the I/O thread of this client or another, where
     /// blocking would stop that client's line. Send from another thread, or use [`try_send`](crate::Client::try_send).
     WouldDeadlock,
+    /// The client was made by the process that this one was forked from: see [`Error::Forked`](crate::Error::Forked).
+    Forked,
 }
+
+/// Why a client can't be used in a child process, and what to do.
+pub(super) const FORKED: &str = "the client belongs to the process that forked this one, and its threads are there; make a new client in this process";
 
 impl SendError {
     pub(crate) fn new(message: Message, kind: SendErrorKind) -> Self {
@@ -191,22 +196,24 @@ impl From<SendErrorKind> for Why {
     }
 }
 
-/// A closed client is [`Error::Closed`], and anything else is [`Error::Send`].
+/// A closed client is [`Error::Closed`], that of a parent process is [`Error::Forked`], and anything else is [`Error::Send`].
 impl From<SendErrorKind> for Error {
     fn from(kind: SendErrorKind) -> Self {
         match kind {
             SendErrorKind::Closed => Self::Closed { reason: None },
+            SendErrorKind::Forked => Self::Forked,
             kind => Self::Send(kind),
         }
     }
 }
 
-/// A closed client is [`Error::Closed`], with the reason, and anything else is [`Error::Send`]. The message is dropped.
+/// A closed client is [`Error::Closed`], with the reason, that of a parent process is [`Error::Forked`], and anything else is
+/// [`Error::Send`]. The message is dropped.
 impl From<SendError> for Error {
     fn from(error: SendError) -> Self {
         match error.why {
             Why::Closed(reason) => Self::Closed { reason },
-            Why::Other(kind) => Self::Send(kind),
+            Why::Other(kind) => kind.into(),
         }
     }
 }
@@ -231,6 +238,7 @@ impl fmt::Display for SendErrorKind {
             Self::WouldDeadlock => f.write_str(
                 "the outbox is full, and blocking in a callback, on an I/O thread, would stop the line; use try_send here",
             ),
+            Self::Forked => f.write_str(FORKED),
         }
     }
 }

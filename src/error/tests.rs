@@ -204,6 +204,7 @@ pub(crate) fn every_error() -> Vec<Error> {
         Error::Closed { reason: None },
         CloseReason::ByCaller.into_error(),
         Error::WouldDeadlock,
+        Error::Forked,
         Error::Panicked { callback: INTERNAL },
         Error::Panicked { callback: "resolver" },
     ];

@@ -18,6 +18,7 @@ use crate::config::tls::MISSING;
 use crate::config::{Pin, TlsBackend, TlsConfig};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, TlsErrorKind};
+use crate::system::fork::PerProcess;
 use crate::transport::link::{Layer, Link};
 use crate::transport::tls::verdicts::{is_end, verdict};
 use crate::transport::wire::Wire;
@@ -91,9 +92,9 @@ impl Connector {
 
 /// A connector that a living client uses with equal settings, or a new one.
 fn shared(config: &TlsConfig) -> Result<Arc<Built>, Said> {
-    static SHARED: Mutex<Vec<Weak<Built>>> = Mutex::new(Vec::new());
+    static SHARED: PerProcess<Mutex<Vec<Weak<Built>>>> = PerProcess::new();
     // A panic leaves nothing half done: the guard holds a list of pointers.
-    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut shared = SHARED.get().lock().unwrap_or_else(PoisonError::into_inner);
     shared.retain(|built| built.strong_count() > 0);
     let mut alive = shared.iter().filter_map(Weak::upgrade);
     if let Some(built) =
