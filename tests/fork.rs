@@ -4,7 +4,9 @@
 
 mod common;
 
+use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::process::{Command, exit};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
@@ -63,6 +65,7 @@ fn every_call_on_a_client_of_the_parents_fails_at_once_and_a_drop_does_nothing()
         let mut answers = client.as_ref().map(|client| client.request_many(json!({"q": 1}), LONG).unwrap());
         in_child(|| {
             let mut ours = answers.take().unwrap();
+            assert!(!ours.has_ended(), "message {}", ours.ticket());
             assert!(is_forked(ours.try_next()));
             assert!(matches!(ours.next(), Some(Err(Error::Forked))));
             drop(ours);
@@ -204,4 +207,27 @@ fn a_client_that_a_child_makes_works_and_reconnects() {
             come_and_go.join().unwrap();
         });
     });
+}
+
+#[test]
+fn no_call_on_a_client_is_left_out_of_what_a_child_may_call() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sources = vec![root.join("src/client.rs")];
+    sources.extend(fs::read_dir(root.join("src/client")).unwrap().map(|entry| entry.unwrap().path()));
+    let own = fs::read_to_string(root.join("tests/fork.rs")).unwrap();
+    let mut calls = 0;
+    for source in sources {
+        let source = fs::read_to_string(source).unwrap();
+        for call in source.split("\n    pub fn ").skip(1) {
+            let (name, arguments) = call.split_once('(').unwrap();
+            let name = name.split('<').next().unwrap();
+            if arguments.trim_start().starts_with("&self") {
+                let is_called =
+                    [".NAME(", ".NAME::<"].iter().any(|form| own.contains(&form.replace("NAME", name)));
+                assert!(is_called, "{name} is not called in a child");
+                calls += 1;
+            }
+        }
+    }
+    assert!(calls > 30, "{calls}");
 }
