@@ -51,13 +51,14 @@ use crate::system::fork::Process;
 /// # Threads
 /// A client has three threads at most: `tautline-io` for its whole life, `tautline-dial` while an attempt is made, and
 /// `tautline-work` while its protocol has [work](crate::Context::work). One that is about to end may still be there when the next
-/// of its kind begins. [`thread_name`](field@ConnectionConfig::thread_name) gives them another name. All clients of a process share one more, `tautline-timer`.
+/// of its kind begins. [`thread_name`](field@ConnectionConfig::thread_name) gives them another name. All clients of a process
+/// share one more, `tautline-timer`.
 ///
 /// They take nothing over from the thread that starts the client. On Unix they block all signals, so that a host which
-/// collects signals on a thread of its own gets them. The signals of a fault, such as SIGSEGV, are open, so that
-/// a handler for crashes is called. A program that a callback executes inherits that, unless the standard library executes it. On
-/// Linux a thread has no real-time policy, and the processors of the first thread of the
-/// process. What a thread needs beyond that, [`Builder::on_thread_start`] can do.
+/// collects signals on a thread of its own gets them. The signals of a fault, such as SIGSEGV, are open, so that a handler for
+/// crashes is called. A program that a callback executes inherits that, unless the standard library executes it. On Linux a
+/// thread has no real-time policy, and the processors of the first thread of the process. What a thread needs beyond that,
+/// [`Builder::on_thread_start`] can do.
 ///
 /// # Callbacks
 /// Callbacks and protocol hooks run on the client's I/O thread. A blocking call made there, on this client or on any
