@@ -335,6 +335,12 @@ typedef struct tautline_event {
 typedef void (*tautline_log_fn)(void *user, int32_t level, const char *text, size_t length);
 
 /**
+ * Is called on a thread of a client, with the `user` that was given with it and the thread's name, which ends with a NUL and is
+ * gone when the call returns. A call that would block fails there. Nothing may be thrown out of it.
+ */
+typedef void (*tautline_thread_fn)(void *user, const char *name);
+
+/**
  * What a client has done since it was opened. Set `size` before the call.
  */
 typedef struct tautline_counters {
@@ -659,6 +665,23 @@ int32_t tautline_options_login_json(struct tautline_options *options,
  */
 int32_t tautline_options_realtime(struct tautline_options *options,
                                   size_t capacity);
+
+/**
+ * Names the client's threads: with `meter` they are `meter-io` and `meter-dial`, in a debugger and in a profiler. One to ten
+ * printable ASCII characters without a space. Default `tautline`. The thread that all clients share is always `tautline-timer`.
+ */
+int32_t tautline_options_thread_name(struct tautline_options *options,
+                                     const char *name);
+
+/**
+ * Has `start` called first and `end` called last on each thread of the client but the one that all clients share, with `user`: to
+ * register the thread with a profiler, COM or a Java machine, or to set its priority. Either may be null. They are called on several
+ * threads at once, and must return soon. When `tautline_shutdown` has returned `TAUTLINE_OK`, neither is called any more.
+ */
+int32_t tautline_options_on_thread(struct tautline_options *options,
+                                   tautline_thread_fn start,
+                                   tautline_thread_fn end,
+                                   void *user);
 
 /**
  * Sends the `length` bytes of UTF-8 at `text` as a text message. It is accepted into the outbox, and written at once if the line

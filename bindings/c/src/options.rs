@@ -1,6 +1,7 @@
 //! What a client is opened with.
 
-use std::ffi::c_char;
+use std::ffi::{CString, c_char, c_void};
+use std::ptr::null_mut;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,34 @@ pub struct Options(Mutex<Settings>);
 struct Settings {
     config: ConnectionConfig,
     login: Option<Login>,
+    threads: Threads,
+}
+
+/// Is called on a thread of a client, with the `user` that was given with it and the thread's name, which ends with a NUL and is
+/// gone when the call returns. A call that would block fails there. Nothing may be thrown out of it.
+pub type ThreadFn = Option<unsafe extern "C" fn(user: *mut c_void, name: *const c_char)>;
+
+/// What is called on the threads of a client.
+#[derive(Clone, Copy)]
+struct Threads {
+    start: ThreadFn,
+    end: ThreadFn,
+    user: *mut c_void,
+}
+
+// SAFETY: `user` is not looked at here, and the header says that the functions are called on any thread.
+unsafe impl Send for Threads {}
+// SAFETY: as above; and that they are called on several threads at once.
+unsafe impl Sync for Threads {}
+
+impl Threads {
+    fn call(&self, hook: ThreadFn, name: &str) {
+        // A name has no NUL: the options say which characters are allowed.
+        let Some(hook) = hook else { return };
+        let name = CString::new(name).unwrap_or_default();
+        // SAFETY: the header says what the function has to be, and the name outlives the call.
+        unsafe { hook(self.user, name.as_ptr()) };
+    }
 }
 
 struct Login {
@@ -41,7 +70,14 @@ impl Options {
     pub(crate) fn builder(&self) -> (Builder, bool) {
         let settings = self.lock();
         let realtime = settings.config.realtime.is_some();
-        let builder = tautline::Client::builder(settings.config.clone());
+        let mut builder = tautline::Client::builder(settings.config.clone());
+        let threads = settings.threads;
+        if threads.start.is_some() {
+            builder = builder.on_thread_start(move |name| threads.call(threads.start, name));
+        }
+        if threads.end.is_some() {
+            builder = builder.on_thread_end(move |name| threads.call(threads.end, name));
+        }
         let Some(Login { message, accepted }) = &settings.login else { return (builder, realtime) };
         let mut session = JsonSession::new().login(message.clone());
         if let Some((field, value)) = accepted.clone() {
@@ -81,7 +117,8 @@ pub unsafe extern "C" fn tautline_options_new(url: *const c_char, options: *mut 
         }
         // SAFETY: the header says what `url` has to be.
         let url = unsafe { text(url, "the URL") }?;
-        let settings = Settings { config: ConnectionConfig::new(url), login: None };
+        let threads = Threads { start: None, end: None, user: null_mut() };
+        let settings = Settings { config: ConnectionConfig::new(url), login: None, threads };
         let made = Box::into_raw(Box::new(Options(Mutex::new(settings))));
         // SAFETY: it is neither null nor misaligned, and the header says that it points to a pointer.
         unsafe { options.write(made) };
@@ -341,6 +378,38 @@ pub unsafe extern "C" fn tautline_options_login_json(
 pub unsafe extern "C" fn tautline_options_realtime(options: *mut Options, capacity: usize) -> i32 {
     let set = |settings: &mut Settings| {
         settings.config.realtime = (capacity > 0).then_some(capacity);
+        Ok(())
+    };
+    // SAFETY: the header says what `options` has to be.
+    unsafe { change(options, set) }
+}
+
+/// Names the client's threads: with `meter` they are `meter-io` and `meter-dial`, in a debugger and in a profiler. One to ten
+/// printable ASCII characters without a space. Default `tautline`. The thread that all clients share is always `tautline-timer`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tautline_options_thread_name(options: *mut Options, name: *const c_char) -> i32 {
+    let set = |settings: &mut Settings| {
+        // SAFETY: the header says what `name` has to be.
+        settings.config.thread_name = unsafe { text(name, "the name of the threads") }?.into();
+        Ok(())
+    };
+    // SAFETY: the header says what `options` has to be.
+    unsafe { change(options, set) }
+}
+
+/// Has `start` called first and `end` called last on each thread of the client but the one that all clients share, with `user`: to
+/// register the thread with a profiler, COM or a Java machine, or to set its priority. Either may be null. They are called on several
+/// threads at once, and must return soon. When `tautline_shutdown` has returned `TAUTLINE_OK`, neither is called any more.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tautline_options_on_thread(
+    options: *mut Options,
+    start: ThreadFn,
+    end: ThreadFn,
+    user: *mut c_void,
+) -> i32 {
+    let threads = Threads { start, end, user };
+    let set = |settings: &mut Settings| {
+        settings.threads = threads;
         Ok(())
     };
     // SAFETY: the header says what `options` has to be.

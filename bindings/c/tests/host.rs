@@ -59,6 +59,13 @@ fn a_line_that_has_no_descriptors_is_refused_and_leaves_nothing_half_open() {
 }
 
 #[test]
+fn a_signal_that_the_host_waits_for_reaches_it() {
+    let server = LoopbackServer::echo().unwrap();
+    let said = host("signal")("signal", &server.url(), &[]);
+    assert_eq!(said, format!("signal {}\n", libc::SIGTERM));
+}
+
+#[test]
 fn a_plugin_that_is_unloaded_without_an_end_crashes_nothing() {
     let server = LoopbackServer::echo().unwrap();
     print!("{}", host("left")("left", &server.url(), &[]));

@@ -3,9 +3,9 @@
 
 mod common;
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char, c_void};
 use std::ptr::{null, null_mut};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use common::{Mood, Silent, identity};
@@ -183,6 +183,41 @@ fn messages_with_a_queue_of_their_own_come_in_order_and_before_the_end() {
     assert_eq!(messages, (0..50).collect::<Vec<_>>());
     assert_eq!(next(client).0, TAUTLINE_E_CLOSED);
     end(client);
+}
+
+static THREADS: Mutex<Vec<(&str, usize, String)>> = Mutex::new(Vec::new());
+
+fn note(what: &'static str, user: *mut c_void, name: *const c_char) {
+    // SAFETY: a NUL ends the name.
+    let name = unsafe { CStr::from_ptr(name) }.to_str().unwrap().into();
+    THREADS.lock().unwrap().push((what, user as usize, name));
+}
+
+extern "C" fn begins(user: *mut c_void, name: *const c_char) {
+    note("begins", user, name);
+}
+
+extern "C" fn ends(user: *mut c_void, name: *const c_char) {
+    note("ends", user, name);
+}
+
+#[test]
+fn each_thread_of_a_client_is_announced_by_its_name_until_the_client_is_gone() {
+    let server = LoopbackServer::echo().unwrap();
+    // SAFETY: the name ends with a NUL, the functions are such, and the options are options.
+    let client = open(&server.url(), |options| unsafe {
+        vec![
+            tautline_options_thread_name(options, c"meter".as_ptr()),
+            tautline_options_on_thread(options, Some(begins), Some(ends), 7 as *mut c_void),
+        ]
+    });
+    assert_eq!(tautline_wait_ready(client, LONG_MS), TAUTLINE_OK, "{}", last());
+    end(client);
+    let mut threads = THREADS.lock().unwrap().clone();
+    threads.sort();
+    let expected =
+        ["begins", "ends"].map(|what| ["meter-dial", "meter-io"].map(|name| (what, 7, name.to_owned())));
+    assert_eq!(threads, expected.concat());
 }
 
 #[test]

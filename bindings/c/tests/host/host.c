@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -312,6 +313,23 @@ static int starved(void) {
     return failures != 0;
 }
 
+/* host signal PLUGIN URL: it collects SIGTERM by sigwait, as it does after its plugins have begun. */
+static int signals(void) {
+    struct plugin plugin = begun(path);
+    sigset_t set;
+    int signal = 0;
+    ready = 1;
+    talks(&plugin);
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    kill(getpid(), SIGTERM);
+    sigwait(&set, &signal);
+    printf("signal %d\n", signal);
+    ends(&plugin);
+    return failures != 0;
+}
+
 int main(int argc, char **argv) {
     if (argc < 4) return 2;
     path = argv[2];
@@ -319,6 +337,7 @@ int main(int argc, char **argv) {
     ready = argc > 4 && strcmp(argv[4], "alive") == 0;
     if (strcmp(argv[1], "left") == 0) return left_open();
     if (strcmp(argv[1], "rust") == 0) return rust();
+    if (strcmp(argv[1], "signal") == 0) return signals();
     if (strcmp(argv[1], "starved") == 0) return starved();
     if (strcmp(argv[1], "load") == 0 && argc == 6) return at_load(argv[5]);
     if (strcmp(argv[1], "cycles") == 0 && argc == 7) return cycles(argv[4], atoi(argv[5]), argv[6]);
