@@ -156,7 +156,7 @@ fn a_line_that_moves_on_and_on_under_a_slow_consumer_loses_nothing_on_either_way
         asked: None,
     };
     // The heartbeats leave room for a few round trips, and the application takes longer than that.
-    let heartbeat = HeartbeatConfig::default().interval(20 * MS).timeout(300 * MS);
+    let heartbeat = HeartbeatConfig::default().interval(20 * MS).timeout(800 * MS);
     let config = ConnectionConfig::new(server.url())
         .reconnect(ReconnectConfig::default().initial_delay(MS).max_delay(10 * MS))
         .heartbeat(heartbeat)
@@ -176,7 +176,7 @@ fn a_line_that_moves_on_and_on_under_a_slow_consumer_loses_nothing_on_either_way
                 got.push(message.to_string());
                 if got.len() % 100 == 0 {
                     // It is busy elsewhere for longer than a silent server lives.
-                    thread::sleep(500 * MS);
+                    thread::sleep(1000 * MS);
                 }
             }
             Event::Moved { maybe_delivered, .. } => {
