@@ -92,8 +92,9 @@ pub enum Event {
     /// Events other than messages were dropped, because more than 256 of them were unread. The tickets listed in them
     /// are lost, but [`confirm`](crate::Client::confirm) still knows the fate of those messages.
     ///
-    /// This event precedes the next event that is not a message and finds room; [`Closed`](Self::Closed) always finds
-    /// room. Messages that arrived after the dropped events precede it.
+    /// This event comes when there is room for it again and the I/O thread has something to do, with a heartbeat at the latest,
+    /// and before the next event that is not a message; [`Closed`](Self::Closed) always finds room. Messages that arrived
+    /// after the dropped events precede it.
     #[non_exhaustive]
     Missed {
         /// How many events were dropped.
@@ -144,11 +145,14 @@ pub struct Undelivered {
 #[must_use = "it says whether the client has ended"]
 pub enum Shutdown {
     /// No thread of the client runs any more. All callbacks and the protocol were dropped, and if this was the last client of
-    /// the process, the timer has ended, too. This is what could not be delivered.
+    /// the process, the timer has ended, too. This is what could not be delivered; if it is
+    /// [`unfinished`](Undelivered::unfinished), the list is incomplete.
     Gone(Undelivered),
-    /// The threads that have not ended, each with the call that it is inside of, such as
-    /// `tautline-dial: looking up gateway.example`. From now on no code of the application is called, but what the threads hold
-    /// is dropped. The client ends when the call has returned.
+    /// The threads that have not ended, each with what keeps it: a call as in [`still_inside`](Undelivered::still_inside), such
+    /// as `tautline-dial: looking up gateway.example`, or `tautline-io: closing the line`.
+    ///
+    /// After `Terminate`, and after a `Close` whose time is over, no code of the application is called any more, but what the
+    /// threads hold is dropped. A thread ends when its call has returned.
     StillRunning(Box<str>),
 }
 

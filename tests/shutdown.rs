@@ -310,6 +310,56 @@ fn a_shutdown_closes_the_line_within_its_time_also_with_a_server_that_does_not_a
 }
 
 #[test]
+fn a_look_neither_cuts_a_close_short_nor_waits_for_it() {
+    let (go, held) = crossbeam_channel::bounded::<()>(0);
+    let (heard_in, heard) = crossbeam_channel::bounded(1);
+    let server = Server::start(move |_, stream| {
+        let mut stream = accept_raw(stream);
+        let _ = held.recv();
+        let messages = std::iter::from_fn(|| read_frame(&mut stream)).take_while(|(opcode, _)| *opcode != 8);
+        heard_in.send(messages.filter(|(opcode, _)| *opcode == 2).count()).unwrap();
+        let _ = std::io::Write::write_all(&mut stream, &common::close_frame(1000, ""));
+    });
+    let config = ConnectionConfig::new(server.url()).heartbeat(HeartbeatConfig::off()).close_timeout(LONG);
+    let client = Client::connect(config).unwrap();
+    // More than the system takes of a line that is not read.
+    client.send_all((0..30).map(|_| vec![7; 1 << 20])).unwrap();
+    for how in [Ending::Close; 3] {
+        let running = client.shutdown(how, Duration::ZERO);
+        let Shutdown::StillRunning(threads) = running else { panic!("{running:?}") };
+        assert_eq!(&*threads, "tautline-io: closing the line");
+    }
+    assert!(matches!(client.shutdown(Ending::Close, MS), Shutdown::StillRunning(_)));
+    drop(go);
+    let gone = client.shutdown(Ending::Close, LONG);
+    assert!(matches!(&gone, Shutdown::Gone(left) if left.is_empty()), "{gone:?}");
+    assert_eq!(heard.recv_timeout(LONG).unwrap(), 30);
+}
+
+#[test]
+fn a_dial_thread_waits_for_the_end_of_another_client_and_not_for_that_of_its_own() {
+    let server = Server::echo();
+    let other = Client::connect(server.url()).unwrap();
+    let (client_in, itself) = crossbeam_channel::bounded::<Client>(1);
+    let (said_in, said) = crossbeam_channel::unbounded();
+    let client = Client::builder("ws://gateway.invalid")
+        .resolver(move |_, _| {
+            said_in.send(other.shutdown(Ending::Close, LONG)).unwrap();
+            said_in.send(itself.recv().unwrap().shutdown(Ending::Terminate, LONG)).unwrap();
+            Err(std::io::Error::other("on purpose"))
+        })
+        .start()
+        .unwrap();
+    client_in.send(client.clone()).unwrap();
+    let others = said.recv_timeout(LONG).unwrap();
+    assert!(matches!(others, Shutdown::Gone(_)), "{others:?}");
+    let own = said.recv_timeout(LONG).unwrap();
+    let Shutdown::StillRunning(threads) = own else { panic!("{own:?}") };
+    assert_eq!(&*threads, "tautline-dial: the caller of shutdown");
+    assert!(matches!(client.shutdown(Ending::Terminate, LONG), Shutdown::Gone(_)));
+}
+
+#[test]
 fn an_open_line_is_terminated_at_once_also_with_a_consumer_that_takes_nothing() {
     let server = Server::start(|_, stream| {
         let mut socket = accept(stream);

@@ -95,12 +95,16 @@ impl Client {
     /// Ends the client by a deadline, for a host that unloads the caller or wants to go on: says whether all threads of the
     /// client have ended, also those that another end has left behind.
     ///
-    /// `how` is what [`close`](Self::close) or [`terminate`](Self::terminate) does. A close has `close_timeout`, and 50 ms
-    /// less than `timeout` if that is shorter. If the client is ended already, the call only waits.
+    /// `how` is what [`close`](Self::close) or [`terminate`](Self::terminate) does:
+    /// * The first `Close` sets how long the close may take: `close_timeout`, or `timeout` less 50 ms (less its half, if that is
+    ///   shorter). With a `timeout` of zero it is `close_timeout`, and the call returns at once.
+    /// * While an end is under way, `Close` only waits.
+    /// * `Terminate` cuts a close short that is under way.
     ///
     /// Blocks for `timeout` at most, whatever the application's code does and whatever lock the caller holds. On
-    /// [`Shutdown::StillRunning`], call it again: later, from another thread, or while other threads call it. A `timeout` of
-    /// zero starts the end, and looks. On the I/O thread of a client it returns `StillRunning` at once.
+    /// [`Shutdown::StillRunning`], call it again: later, from another thread, or while other threads call it. Each call that
+    /// returns `Gone` returns all that could not be delivered. On the I/O thread of a client, and on the dial and work
+    /// threads of this one, it returns `StillRunning` at once.
     ///
     /// ```
     #[doc = include_str!("echo.txt")]
@@ -189,24 +193,36 @@ impl LineHandle {
         if !self.is_here() {
             return Shutdown::Gone(unfinished());
         }
-        let until = deadline(Instant::now(), timeout);
-        self.shared.intake.close();
-        self.command(match how {
+        let now = Instant::now();
+        let until = deadline(now, timeout);
+        let begins = self.shared.intake.close();
+        match how {
+            // An end that is under way has a time of its own.
+            Ending::Close if !begins => {}
             Ending::Close => {
-                let closing = self.close_timeout.min(timeout.saturating_sub(PROMPT));
-                let until = deadline(Instant::now(), closing);
-                Command::Close { frame: CloseFrame::new(1000, ""), flush: true, until }
+                let most = timeout.saturating_sub(PROMPT.min(timeout / 2));
+                let closing =
+                    if timeout.is_zero() { self.close_timeout } else { self.close_timeout.min(most) };
+                let until = deadline(now, closing);
+                self.command(Command::Close { frame: CloseFrame::new(1000, ""), flush: true, until });
             }
-            Ending::Terminate => Command::Terminate,
-        });
-        if Thread::current().is_some() {
-            let ours = thread::current();
-            let name = ours.name().unwrap_or_default();
-            return Shutdown::StillRunning(format!("{name}: the caller of shutdown").into());
+            Ending::Terminate => self.command(Command::Terminate),
         }
         let calls = &self.shared.calls;
+        let ours = match Thread::current() {
+            Some(Thread::Io) => true,
+            Some(Thread::Dial | Thread::Work) => calls.has_caller(),
+            None => false,
+        };
+        if ours {
+            let caller = thread::current();
+            let name = caller.name().unwrap_or_default();
+            return Shutdown::StillRunning(format!("{name}: the caller of shutdown").into());
+        }
         if let Some(running) = calls.outlive_all(|| remaining(until)) {
-            calls.abandon();
+            if how == Ending::Terminate || (begins && !timeout.is_zero()) {
+                calls.abandon();
+            }
             return Shutdown::StillRunning(running);
         }
         let left = self.shared.status.read(|status| status.closed.as_ref().map(|(_, left)| Arc::clone(left)));

@@ -159,17 +159,32 @@ impl Publisher {
             self.missed = Some((count + 1, self.state));
             return;
         }
-        if let Some((count, state)) = self.missed.take() {
-            self.standing.push_back(None);
-            self.send(Event::Missed { count, state });
-        }
+        self.put_missed();
         self.standing.push_back(None);
         self.send(event);
+    }
+
+    /// Says that events were dropped, if some were. Returns whether that is so.
+    fn put_missed(&mut self) -> bool {
+        let Some((count, state)) = self.missed.take() else { return false };
+        self.standing.push_back(None);
+        self.send(Event::Missed { count, state });
+        true
+    }
+
+    /// Says so as soon as there is room, also if no other event follows.
+    fn put_missed_in_time(&mut self) -> bool {
+        if self.missed.is_none() {
+            return false;
+        }
+        self.settle();
+        self.others() < MOST_UNREAD_EVENTS && self.put_missed()
     }
 
     /// Publishes all of these events. Returns whether there are any.
     pub(crate) fn put_all(&mut self, events: impl Iterator<Item = Event>) -> bool {
         let mut count = usize::from(self.inbox.as_mut().is_some_and(InboxWriter::put_waiting));
+        count += usize::from(self.put_missed_in_time());
         for event in events {
             count += 1;
             if count == BURST_EVENTS {
@@ -308,5 +323,17 @@ mod tests {
         else {
             panic!("{:?}", &rest[rest.len() - 4..]);
         };
+    }
+
+    #[test]
+    fn what_was_left_out_is_said_once_there_is_room_also_if_nothing_follows() {
+        let (mut publisher, receiver) = publisher(QueueLimit::default());
+        for _ in 0..=MOST_UNREAD_EVENTS {
+            publisher.put(change(Connecting));
+        }
+        assert!(!publisher.put_all(std::iter::empty()), "nobody has taken one");
+        receiver.try_iter().for_each(drop);
+        assert!(publisher.put_all(std::iter::empty()));
+        let Ok(Event::Missed { count: 1, state: Connecting }) = receiver.try_recv() else { panic!() };
     }
 }

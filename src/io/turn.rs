@@ -344,6 +344,10 @@ impl<H: Host> Turn<H> {
             if let Some(reason) = self.session.close_reason() {
                 self.status.set_close_reason(reason);
             }
+            if state == ConnectionState::Closed {
+                // Who knows that the client is closed has no message accepted any more.
+                self.intake.close();
+            }
             self.status.update(|status| {
                 status.state = state;
                 status.since = since.unwrap_or(status.since);

@@ -64,6 +64,9 @@ const NAMES: [&str; 20] = [
 
 const STREAM: &str = "the stream of the connector";
 
+/// What an I/O thread does that is in no call of the application and about to end.
+const CLOSING: &str = "closing the line";
+
 /// What keeps a thread that is in no call of the application.
 const ELSE: &str = "the program's logger, or the library itself";
 
@@ -270,14 +273,22 @@ impl Calls {
         list(names.into_iter().map(Some))
     }
 
+    /// Whether the caller is one of the threads of this client.
+    pub(crate) fn has_caller(&self) -> bool {
+        self.threads.has_caller()
+    }
+
     /// Waits for the end of all threads, until `left` returns zero. If some have not ended by then, returns what keeps them.
     pub(crate) fn outlive_all(&self, left: impl Fn() -> Duration) -> Option<Box<str>> {
         let running = self.threads.join(left);
         let names = running.iter().map(|&Running { thread, has_begun }| {
-            if has_begun {
-                self.name(thread)
+            let name = self.threads.name(thread);
+            if !has_begun {
+                format!("{name}: it has not begun").into()
+            } else if thread == Thread::Io && !self.is_inside(Thread::Io) {
+                format!("{name}: {CLOSING}").into()
             } else {
-                format!("{}: it has not begun", self.threads.name(thread)).into()
+                self.name(thread)
             }
         });
         list(names.map(Some))

@@ -236,9 +236,10 @@ impl Outward {
         self.wake();
     }
 
-    pub(super) fn close(&self) {
-        self.ring.close();
+    pub(super) fn close(&self) -> bool {
+        let was_open = self.ring.close();
         self.wake();
+        was_open
     }
 }
 

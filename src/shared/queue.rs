@@ -336,12 +336,13 @@ impl Intake {
     }
 
     /// Accepts no more messages, and wakes callers that wait for room. Messages accepted before stay in the queue.
-    pub(crate) fn close(&self) {
+    pub(crate) fn close(&self) -> bool {
         if let Some(outward) = &self.outward {
             return outward.close();
         }
-        self.lock().closed = true;
+        let was_open = !std::mem::replace(&mut self.lock().closed, true);
         self.room.notify_all();
+        was_open
     }
 
     fn check_size(&self, size: usize) -> Result<(), SendErrorKind> {

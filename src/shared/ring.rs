@@ -158,8 +158,8 @@ impl<T> Ring<T> {
     }
 
     /// No position can be claimed any more.
-    pub(super) fn close(&self) {
-        self.tail.fetch_or(CLOSED, AcqRel);
+    pub(super) fn close(&self) -> bool {
+        self.tail.fetch_or(CLOSED, AcqRel) & CLOSED == 0
     }
 
     pub(super) fn is_closed(&self) -> bool {

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{self, Builder, JoinHandle, ThreadId};
 use std::time::Duration;
 
 use crate::logging::LOG;
@@ -34,6 +34,7 @@ pub(crate) enum Thread {
 /// A thread that was started.
 pub(crate) struct ThreadHandle {
     kind: Thread,
+    id: ThreadId,
     end: Arc<End>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -89,13 +90,20 @@ impl Thread {
             OURS.set(Some(self));
             run();
         })?;
-        Ok(ThreadHandle { kind: self, end, thread: Mutex::new(Some(thread)) })
+        let id = thread.thread().id();
+        Ok(ThreadHandle { kind: self, id, end, thread: Mutex::new(Some(thread)) })
     }
 }
 
 impl Threads {
     pub(crate) fn new(name: &str) -> Self {
         Self { name: name.into(), started: Mutex::default() }
+    }
+
+    /// Whether the caller is one of them.
+    pub(crate) fn has_caller(&self) -> bool {
+        let caller = thread::current().id();
+        self.lock().iter().any(|thread| thread.id == caller)
     }
 
     pub(crate) fn name(&self, thread: Thread) -> String {
