@@ -66,6 +66,15 @@ fn a_signal_that_the_host_waits_for_reaches_it() {
 }
 
 #[test]
+fn the_threads_of_a_client_have_no_real_time_policy_though_the_host_has() {
+    let server = LoopbackServer::echo().unwrap();
+    let said = host("fifo")("fifo", &server.url(), &[]);
+    print!("{said}");
+    let is_left_out = said == "this process may not have a real-time policy\n";
+    assert!(is_left_out || said.ends_with(" threads, none with a real-time policy\n"), "{said}");
+}
+
+#[test]
 fn a_plugin_that_is_unloaded_without_an_end_crashes_nothing() {
     let server = LoopbackServer::echo().unwrap();
     print!("{}", host("left")("left", &server.url(), &[]));
