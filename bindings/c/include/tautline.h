@@ -254,8 +254,7 @@
 /**
  * The options of a client. Make them with `tautline_options_new`, open any number of clients with them, and free them with
  * `tautline_options_free`. Each function that changes them copies what it is given, returns `TAUTLINE_OK`, `TAUTLINE_E_ARGUMENT` or
- * `TAUTLINE_E_UTF8`, never blocks but on another thread's change of the same options, and may be called on any thread. Whether a
- * value can be used is checked by `tautline_open`.
+ * `TAUTLINE_E_UTF8`, never blocks, and may be called on any thread. Whether a value can be used is checked by `tautline_open`.
  */
 typedef struct tautline_options tautline_options;
 
