@@ -121,6 +121,12 @@
 #define TAUTLINE_E_UNSUPPORTED -20
 
 /**
+ * The client belongs to the process that forked this one, and its threads are there. Each function on a client may return this.
+ * Nothing was done; the parent's client goes on. Open a new client in this process.
+ */
+#define TAUTLINE_E_FORKED -21
+
+/**
  * Writes what was accepted, and closes the line with close code 1000.
  */
 #define TAUTLINE_CLOSE 0
@@ -261,6 +267,9 @@ typedef struct tautline_options tautline_options;
 /**
  * A client. Copy it freely: it is a number. One that was shut down is never another one's, unless 2^30 others stood in its
  * place since. `{0}` is no client.
+ *
+ * A child made by fork has none of the threads that serve it. There, each function on a client of the parent's returns
+ * `TAUTLINE_E_FORKED` at once and does nothing, `tautline_shutdown` too. Open a new one there; options can be used on.
  */
 typedef struct tautline_client {
   /**
