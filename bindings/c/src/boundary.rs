@@ -10,8 +10,8 @@ use std::slice;
 use tautline::Error;
 
 use crate::codes::{
-    TAUTLINE_E_ARGUMENT, TAUTLINE_E_CLOSED, TAUTLINE_E_CONFIG, TAUTLINE_E_DEADLOCK, TAUTLINE_E_PANIC,
-    TAUTLINE_E_SIZE, TAUTLINE_E_SYSTEM, TAUTLINE_E_TIMEOUT, TAUTLINE_E_UTF8, TAUTLINE_OK,
+    TAUTLINE_E_ARGUMENT, TAUTLINE_E_CLOSED, TAUTLINE_E_CONFIG, TAUTLINE_E_DEADLOCK, TAUTLINE_E_FORKED,
+    TAUTLINE_E_PANIC, TAUTLINE_E_SIZE, TAUTLINE_E_SYSTEM, TAUTLINE_E_TIMEOUT, TAUTLINE_E_UTF8, TAUTLINE_OK,
 };
 
 /// A refusal: its code. The text is left in the thread.
@@ -77,6 +77,7 @@ pub(crate) fn failed(error: &Error) -> Refused {
         Error::Timeout { .. } => TAUTLINE_E_TIMEOUT,
         Error::WouldDeadlock => TAUTLINE_E_DEADLOCK,
         Error::System { .. } => TAUTLINE_E_SYSTEM,
+        Error::Forked => TAUTLINE_E_FORKED,
         // Every other one is the reason why the client is closed.
         _ => TAUTLINE_E_CLOSED,
     };

@@ -9,12 +9,15 @@ use tautline::{ConnectionState, Error, Event};
 use crate::boundary::{Refused, call, failed, place, refuse};
 use crate::codes::{TAUTLINE_E_ARGUMENT, TAUTLINE_E_CLOSED, TAUTLINE_E_TIMEOUT, TAUTLINE_E_WOKEN};
 use crate::options::Options;
+use crate::process::Process;
 use crate::signal::{Ended, Signal};
 use crate::table::{Claim, Client, line};
 
 /// What stands behind the number that C holds.
 pub(crate) struct Line {
     pub(crate) client: tautline::Client,
+    /// Which process opened it.
+    pub(crate) process: Process,
     pub(crate) signal: Arc<Signal>,
     /// What was taken from the client and not by C.
     pub(crate) held: Mutex<Held>,
@@ -114,6 +117,7 @@ pub unsafe extern "C" fn tautline_open(options: *const Options, client: *mut Cli
         if client.is_null() || !client.is_aligned() {
             return Err(refuse(TAUTLINE_E_ARGUMENT, format_args!("client is null or misaligned")));
         }
+        let process = Process::current()?;
         let claim = Claim::new()?;
         let signal = Arc::<Signal>::default();
         let theirs = Arc::clone(&signal);
@@ -121,6 +125,7 @@ pub unsafe extern "C" fn tautline_open(options: *const Options, client: *mut Cli
         let started = builder.on_event_ready(move || theirs.ready()).start();
         let line = Line {
             client: started.map_err(|error| failed(&error))?,
+            process,
             signal,
             held: Mutex::default(),
             holds: AtomicBool::new(false),

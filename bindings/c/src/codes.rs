@@ -46,6 +46,9 @@ pub const TAUTLINE_E_STILL_RUNNING: i32 = -18;
 pub const TAUTLINE_E_PANIC: i32 = -19;
 /// This system has nothing of the kind.
 pub const TAUTLINE_E_UNSUPPORTED: i32 = -20;
+/// The client belongs to the process that forked this one, and its threads are there. Each function on a client may return this.
+/// Nothing was done; the parent's client goes on. Open a new client in this process.
+pub const TAUTLINE_E_FORKED: i32 = -21;
 
 fn text(code: i32) -> &'static CStr {
     match code {
@@ -70,6 +73,7 @@ fn text(code: i32) -> &'static CStr {
         TAUTLINE_E_STILL_RUNNING => c"some threads of the client have not ended",
         TAUTLINE_E_PANIC => c"a defect of the library",
         TAUTLINE_E_UNSUPPORTED => c"this system has nothing of the kind",
+        TAUTLINE_E_FORKED => c"the client belongs to the process that forked this one",
         _ => c"no code of this library",
     }
 }

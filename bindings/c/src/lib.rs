@@ -15,6 +15,7 @@ mod ending;
 mod events;
 mod logging;
 mod options;
+mod process;
 mod sending;
 mod signal;
 mod status;

@@ -2,9 +2,10 @@
 
 use std::ffi::{CString, c_char, c_void};
 use std::ptr::null_mut;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use serde_json::Value;
 use tautline::{
     Builder, Certificate, Compression, ConnectionConfig, HeartbeatConfig, JsonSession, Proxy, QueueLimit,
@@ -19,10 +20,10 @@ pub const TAUTLINE_UNLIMITED: u32 = u32::MAX;
 
 /// The options of a client. Make them with `tautline_options_new`, open any number of clients with them, and free them with
 /// `tautline_options_free`. Each function that changes them copies what it is given, returns `TAUTLINE_OK`, `TAUTLINE_E_ARGUMENT` or
-/// `TAUTLINE_E_UTF8`, never blocks but on another thread's change of the same options, and may be called on any thread. Whether a
-/// value can be used is checked by `tautline_open`.
-pub struct Options(Mutex<Settings>);
+/// `TAUTLINE_E_UTF8`, never blocks, and may be called on any thread. Whether a value can be used is checked by `tautline_open`.
+pub struct Options(ArcSwap<Settings>);
 
+#[derive(Clone)]
 struct Settings {
     config: ConnectionConfig,
     login: Option<Login>,
@@ -56,19 +57,16 @@ impl Threads {
     }
 }
 
+#[derive(Clone)]
 struct Login {
     message: Value,
     accepted: Option<(String, String)>,
 }
 
 impl Options {
-    fn lock(&self) -> MutexGuard<'_, Settings> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The builder of a client, and whether messages have a queue of their own.
     pub(crate) fn builder(&self) -> (Builder, bool) {
-        let settings = self.lock();
+        let settings = self.0.load();
         let realtime = settings.config.realtime.is_some();
         let mut builder = tautline::Client::builder(settings.config.clone());
         let threads = settings.threads;
@@ -88,15 +86,23 @@ impl Options {
     }
 }
 
-/// Changes the options at `options`.
+/// Changes the options at `options`. Runs `change` again if another thread was faster.
 ///
 /// # Safety
 /// As that of [`place`].
-unsafe fn change(options: *const Options, change: impl FnOnce(&mut Settings) -> Result<()>) -> i32 {
+unsafe fn change(options: *const Options, change: impl Fn(&mut Settings) -> Result<()>) -> i32 {
     call(|| {
         // SAFETY: as this function's caller says.
         let options = unsafe { place(options, "options") }?;
-        change(&mut options.lock())
+        loop {
+            let before = options.0.load();
+            let mut after = Settings::clone(&before);
+            change(&mut after)?;
+            let found = options.0.compare_and_swap(&*before, Arc::new(after));
+            if Arc::ptr_eq(&found, &before) {
+                return Ok(());
+            }
+        }
     })
 }
 
@@ -119,7 +125,7 @@ pub unsafe extern "C" fn tautline_options_new(url: *const c_char, options: *mut 
         let url = unsafe { text(url, "the URL") }?;
         let threads = Threads { start: None, end: None, user: null_mut() };
         let settings = Settings { config: ConnectionConfig::new(url), login: None, threads };
-        let made = Box::into_raw(Box::new(Options(Mutex::new(settings))));
+        let made = Box::into_raw(Box::new(Options(ArcSwap::from_pointee(settings))));
         // SAFETY: it is neither null nor misaligned, and the header says that it points to a pointer.
         unsafe { options.write(made) };
         Ok(())

@@ -7,8 +7,8 @@ use tautline::{Message, SendError, SendErrorKind};
 
 use crate::boundary::{Refused, Result, bytes, call, refuse};
 use crate::codes::{
-    TAUTLINE_E_ARGUMENT, TAUTLINE_E_CLOSED, TAUTLINE_E_DEADLOCK, TAUTLINE_E_FULL, TAUTLINE_E_NOT_READY,
-    TAUTLINE_E_TIMEOUT, TAUTLINE_E_TOO_LARGE, TAUTLINE_E_UTF8,
+    TAUTLINE_E_ARGUMENT, TAUTLINE_E_CLOSED, TAUTLINE_E_DEADLOCK, TAUTLINE_E_FORKED, TAUTLINE_E_FULL,
+    TAUTLINE_E_NOT_READY, TAUTLINE_E_TIMEOUT, TAUTLINE_E_TOO_LARGE, TAUTLINE_E_UTF8,
 };
 use crate::events::{TAUTLINE_BINARY, TAUTLINE_TEXT};
 use crate::table::{Client, line};
@@ -93,6 +93,7 @@ fn refused(error: &SendError) -> Refused {
         SendErrorKind::Closed => TAUTLINE_E_CLOSED,
         SendErrorKind::TooLarge { .. } => TAUTLINE_E_TOO_LARGE,
         SendErrorKind::WouldDeadlock => TAUTLINE_E_DEADLOCK,
+        SendErrorKind::Forked => TAUTLINE_E_FORKED,
         _ => TAUTLINE_E_FULL,
     };
     refuse(code, format_args!("{error}"))

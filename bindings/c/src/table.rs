@@ -2,17 +2,25 @@
 //!
 //! A look-up takes the lock of its slot for the time of a copy, and never waits for it: only an open that nobody has the
 //! number of yet, and the end of a client, hold it to write. In both cases there is no such client.
+//!
+//! A child made by fork has a copy of the table. A lock that another thread held at that moment is held for ever there: such a
+//! slot is of no use to the child, and nothing waits for it.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
-use std::sync::{Arc, PoisonError, RwLock, TryLockError};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard, TryLockError};
 
-use crate::boundary::{Result, refuse};
+use tautline::Error;
+
+use crate::boundary::{Result, failed, refuse};
 use crate::client::Line;
 use crate::codes::{TAUTLINE_E_CLIENTS, TAUTLINE_E_HANDLE};
 
 /// A client. Copy it freely: it is a number. One that was shut down is never another one's, unless 2^30 others stood in its
 /// place since. `{0}` is no client.
+///
+/// A child made by fork has none of the threads that serve it. There, each function on a client of the parent's returns
+/// `TAUTLINE_E_FORKED` at once and does nothing, `tautline_shutdown` too. Open a new one there; options can be used on.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
@@ -33,8 +41,10 @@ const LEAVING: u32 = 2;
 struct Slot {
     /// Rises with each client that stands here; see [`NEXT`].
     generation: AtomicU32,
-    line: RwLock<Option<(u32, Arc<Line>)>>,
+    line: RwLock<Entry>,
 }
+
+type Entry = Option<(u32, Arc<Line>)>;
 
 impl Slot {
     const fn new() -> Self {
@@ -46,33 +56,45 @@ impl Slot {
 pub(crate) struct Claim {
     index: usize,
     generation: u32,
+    entry: RwLockWriteGuard<'static, Entry>,
 }
 
 impl Claim {
     pub(crate) fn new() -> Result<Self> {
         for (index, slot) in SLOTS.iter().enumerate() {
             let free = slot.generation.load(Relaxed);
-            let claimed = free.wrapping_add(NEXT) | USED;
-            if free & USED == 0 && slot.generation.compare_exchange(free, claimed, AcqRel, Relaxed).is_ok() {
-                return Ok(Self { index, generation: claimed });
+            let generation = free.wrapping_add(NEXT) | USED;
+            if free & USED != 0
+                || slot.generation.compare_exchange(free, generation, AcqRel, Relaxed).is_err()
+            {
+                continue;
             }
+            let entry = match slot.line.try_write() {
+                Ok(entry) => entry,
+                Err(TryLockError::Poisoned(entry)) => entry.into_inner(),
+                // A look-up by a number that is stale, or was in the process that forked this one.
+                Err(TryLockError::WouldBlock) => {
+                    slot.generation.store(free, Release);
+                    continue;
+                }
+            };
+            return Ok(Self { index, generation, entry });
         }
         let text = format_args!("there are {TAUTLINE_MOST_CLIENTS} clients already: shut one down");
         Err(refuse(TAUTLINE_E_CLIENTS, text))
     }
 
-    pub(crate) fn put(self, line: Arc<Line>) -> Client {
-        let slot = &SLOTS[self.index];
-        *slot.line.write().unwrap_or_else(PoisonError::into_inner) = Some((self.generation, line));
-        let client = Client { id: (u64::from(self.generation) << 32) | self.index as u64 };
-        std::mem::forget(self);
-        client
+    pub(crate) fn put(mut self, line: Arc<Line>) -> Client {
+        *self.entry = Some((self.generation, line));
+        Client { id: (u64::from(self.generation) << 32) | self.index as u64 }
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        SLOTS[self.index].generation.store(self.generation & !USED, Release);
+        if self.entry.is_none() {
+            SLOTS[self.index].generation.store(self.generation & !USED, Release);
+        }
     }
 }
 
@@ -82,7 +104,7 @@ fn slot(client: Client) -> Option<(&'static Slot, u32)> {
     Some((SLOTS.get(index)?, generation))
 }
 
-/// The client with this number.
+/// The client with this number, if this process has opened it.
 pub(crate) fn line(client: Client) -> Result<Arc<Line>> {
     let found = slot(client).and_then(|(slot, generation)| {
         let entry = match slot.line.try_read() {
@@ -92,13 +114,14 @@ pub(crate) fn line(client: Client) -> Result<Arc<Line>> {
         };
         entry.as_ref().filter(|(its, _)| *its == generation).map(|(_, line)| Arc::clone(line))
     });
-    found.ok_or_else(|| {
+    let line = found.ok_or_else(|| {
         let text = format_args!(
             "there is no client {:#x}: it has been shut down, or there never was one",
             client.id
         );
         refuse(TAUTLINE_E_HANDLE, text)
-    })
+    })?;
+    if line.process.is_current() { Ok(line) } else { Err(failed(&Error::Forked)) }
 }
 
 /// The client is gone. Of several calls at once, one takes it out of its slot.
@@ -112,4 +135,24 @@ pub(crate) fn retire(client: Client) {
     slot.generation.store(generation & !USED, Release);
     // The drop frees what nobody has taken, and so comes last.
     drop(line);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "a claim that waits must not stop the test")]
+    fn an_open_waits_for_no_lock_that_a_look_up_holds() {
+        // As in a child that was forked while threads of its parent's looked up numbers that are stale.
+        let held: Vec<_> = SLOTS[..3].iter().map(|slot| slot.line.read().unwrap()).collect();
+        let (claimed_in, claimed) = mpsc::channel();
+        thread::spawn(move || claimed_in.send(Claim::new().map(|claim| claim.index)));
+        assert_eq!(claimed.recv_timeout(Duration::from_secs(10)).unwrap().unwrap(), 3);
+        drop(held);
+        assert_eq!(Claim::new().unwrap().index, 0, "it is free");
+    }
 }

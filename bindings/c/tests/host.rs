@@ -66,6 +66,42 @@ fn a_signal_that_the_host_waits_for_reaches_it() {
 }
 
 #[test]
+fn the_threads_of_a_client_have_no_real_time_policy_though_the_host_has() {
+    let server = LoopbackServer::echo().unwrap();
+    let said = host("fifo")("fifo", &server.url(), &[]);
+    print!("{said}");
+    let is_left_out = said == "this process may not have a real-time policy\n";
+    assert!(is_left_out || said.ends_with(" threads, none with a real-time policy\n"), "{said}");
+}
+
+#[test]
+fn a_child_made_by_fork_is_refused_its_parents_client_and_has_one_of_its_own() {
+    let server = LoopbackServer::start(|mut connection| {
+        while let Some(message) = connection.recv().filter(|message| message.as_text() != Some("cut")) {
+            connection.send(message);
+        }
+    });
+    let fork = compile(&folder("fork"), "tests/host/fork.c", "fork", &["-pthread"]);
+    let said = run(Command::new(fork).arg(server.unwrap().url()));
+    assert_eq!(said, "40 children\n");
+}
+
+#[test]
+fn no_function_on_a_client_is_left_out_of_what_a_child_calls() {
+    let header = fs::read_to_string(here().join("include/tautline.h")).unwrap();
+    let program = fs::read_to_string(here().join("tests/host/fork.c")).unwrap();
+    let mut functions = 0;
+    for (before, _) in
+        header.match_indices("(struct tautline_client client").map(|(at, _)| header.split_at(at))
+    {
+        let name = before.rsplit(' ').next().unwrap();
+        assert!(program.contains(&format!("{name}(line")), "{name} is not called in a child");
+        functions += 1;
+    }
+    assert!(functions > 10, "{functions}");
+}
+
+#[test]
 fn a_plugin_that_is_unloaded_without_an_end_crashes_nothing() {
     let server = LoopbackServer::echo().unwrap();
     print!("{}", host("left")("left", &server.url(), &[]));

@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -330,6 +331,50 @@ static int signals(void) {
     return failures != 0;
 }
 
+/* Counts the threads of the library's, and those of them that have another policy than the usual one. */
+static void policies(int *count, int *others) {
+    struct dirent *entry;
+    DIR *all = opendir("/proc/self/task");
+    *count = *others = 0;
+    while (all != NULL && (entry = readdir(all)) != NULL) {
+        char name[600], text[64] = "";
+        FILE *file;
+        snprintf(name, sizeof name, "/proc/self/task/%s/comm", entry->d_name);
+        file = fopen(name, "r");
+        if (file == NULL) continue;
+        if (fgets(text, sizeof text, file) != NULL && strncmp(text, "tautline", 8) == 0) {
+            ++*count;
+            *others += sched_getscheduler(atoi(entry->d_name)) != SCHED_OTHER;
+        }
+        fclose(file);
+    }
+    if (all != NULL) closedir(all);
+}
+
+/* host fifo PLUGIN URL: its thread has a real-time policy when its plugins begin. */
+static int fifo(void) {
+    struct sched_param priority = {.sched_priority = 1};
+    struct plugin plugin;
+    double until;
+    int count, others;
+    if (sched_setscheduler(0, SCHED_FIFO, &priority) != 0) {
+        printf("this process may not have a real-time policy\n");
+        return 0;
+    }
+    plugin = begun(path);
+    ready = 1;
+    talks(&plugin);
+    until = seconds() + 5;
+    /* One that has just begun may not have left it yet. */
+    do policies(&count, &others);
+    while (others > 0 && seconds() < until && usleep(1000) == 0);
+    if (count == 0 || others > 0) failed("threads with a real-time policy", others);
+    if (sched_getscheduler(0) != SCHED_FIFO) failed("the policy of the host's own thread", sched_getscheduler(0));
+    ends(&plugin);
+    printf("%d threads, none with a real-time policy\n", count);
+    return failures != 0;
+}
+
 int main(int argc, char **argv) {
     if (argc < 4) return 2;
     path = argv[2];
@@ -338,6 +383,7 @@ int main(int argc, char **argv) {
     if (strcmp(argv[1], "left") == 0) return left_open();
     if (strcmp(argv[1], "rust") == 0) return rust();
     if (strcmp(argv[1], "signal") == 0) return signals();
+    if (strcmp(argv[1], "fifo") == 0) return fifo();
     if (strcmp(argv[1], "starved") == 0) return starved();
     if (strcmp(argv[1], "load") == 0 && argc == 6) return at_load(argv[5]);
     if (strcmp(argv[1], "cycles") == 0 && argc == 7) return cycles(argv[4], atoi(argv[5]), argv[6]);
