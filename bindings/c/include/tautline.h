@@ -61,7 +61,7 @@
 #define TAUTLINE_E_CLOSED -8
 
 /**
- * The message is larger than the options allow. It was not accepted.
+ * The message is larger than `TAUTLINE_MOST_BYTES`. It was not accepted.
  */
 #define TAUTLINE_E_TOO_LARGE -9
 
@@ -221,6 +221,11 @@
  * No limit, for the number of attempts of `tautline_options_reconnect`.
  */
 #define TAUTLINE_UNLIMITED UINT32_MAX
+
+/**
+ * The largest message that can be sent, in bytes.
+ */
+#define TAUTLINE_MOST_BYTES 67108864
 
 /**
  * No connection. Another attempt follows.
@@ -477,6 +482,10 @@ size_t tautline_last_error(char *buffer,
  * the call that it is inside of, such as `tautline-dial: looking up gateway.example`. Such a thread calls nothing of the plugin's
  * any more. Call `tautline_shutdown` again, later or from another thread, until it returns `TAUTLINE_OK`.
  *
+ * The first `TAUTLINE_CLOSE` sets how long the close may take: `tautline_options_close_timeout`, or `deadline_ms` less 50 ms (less its
+ * half, if that is shorter). With 0 it is the former, and the call returns at once; later ones wait for it. `TAUTLINE_TERMINATE`
+ * cuts it short. What waits while the line is not ready is not written by any of them.
+ *
  * Threads: any, also several at once: each hears `TAUTLINE_OK` when all is gone, or `TAUTLINE_E_HANDLE` if it comes later. On a thread
  * of a client it starts the end and returns `TAUTLINE_E_STILL_RUNNING` at once. Blocks for `deadline_ms` at most, whatever the host
  * does and whatever lock the caller holds, also in a constructor or destructor of a library. With 0 it starts the end, and looks.
@@ -596,7 +605,11 @@ int32_t tautline_options_heartbeat(struct tautline_options *options,
 
 /**
  * Sets the delay before the first reconnect, the longest delay, and how many reconnects in a row may fail before the client is
- * closed: `TAUTLINE_UNLIMITED`, which is the default, or a number. With 0 the client is closed by the first failure.
+ * closed: `TAUTLINE_UNLIMITED`, which is the default, or a number. With 0 the client is closed by the first failure. The delays are
+ * 1,000 and 30,000 ms by default.
+ *
+ * Whatever is set here, a server that closes with code 1000 or 1008 ends the client. So does a refusal such as 401 or 404 before
+ * the line was ever ready.
  */
 int32_t tautline_options_reconnect(struct tautline_options *options,
                                    uint32_t initial_delay_ms,

@@ -22,7 +22,7 @@ pub const TAUTLINE_E_FULL: i32 = -6;
 pub const TAUTLINE_E_NOT_READY: i32 = -7;
 /// The client is closed, or is closing. Of events: all have been taken. `tautline_last_error` says why it is closed.
 pub const TAUTLINE_E_CLOSED: i32 = -8;
-/// The message is larger than the options allow. It was not accepted.
+/// The message is larger than `TAUTLINE_MOST_BYTES`. It was not accepted.
 pub const TAUTLINE_E_TOO_LARGE: i32 = -9;
 /// The time is over.
 pub const TAUTLINE_E_TIMEOUT: i32 = -10;

@@ -39,6 +39,10 @@ unsafe impl Sizes for Undelivered {
 /// the call that it is inside of, such as `tautline-dial: looking up gateway.example`. Such a thread calls nothing of the plugin's
 /// any more. Call `tautline_shutdown` again, later or from another thread, until it returns `TAUTLINE_OK`.
 ///
+/// The first `TAUTLINE_CLOSE` sets how long the close may take: `tautline_options_close_timeout`, or `deadline_ms` less 50 ms (less its
+/// half, if that is shorter). With 0 it is the former, and the call returns at once; later ones wait for it. `TAUTLINE_TERMINATE`
+/// cuts it short. What waits while the line is not ready is not written by any of them.
+///
 /// Threads: any, also several at once: each hears `TAUTLINE_OK` when all is gone, or `TAUTLINE_E_HANDLE` if it comes later. On a thread
 /// of a client it starts the end and returns `TAUTLINE_E_STILL_RUNNING` at once. Blocks for `deadline_ms` at most, whatever the host
 /// does and whatever lock the caller holds, also in a constructor or destructor of a library. With 0 it starts the end, and looks.

@@ -34,7 +34,7 @@ pub use logging::{
     TAUTLINE_LOG_WARN, tautline_log_to,
 };
 pub use options::*;
-pub use sending::{tautline_send_binary, tautline_send_text, tautline_send_timeout};
+pub use sending::{TAUTLINE_MOST_BYTES, tautline_send_binary, tautline_send_text, tautline_send_timeout};
 pub use status::{
     Stats, TAUTLINE_STATE_AUTHENTICATED, TAUTLINE_STATE_CLOSED, TAUTLINE_STATE_CLOSING,
     TAUTLINE_STATE_CONNECTED, TAUTLINE_STATE_CONNECTING, TAUTLINE_STATE_DISCONNECTED, tautline_state,

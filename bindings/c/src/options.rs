@@ -220,7 +220,11 @@ pub unsafe extern "C" fn tautline_options_heartbeat(
 }
 
 /// Sets the delay before the first reconnect, the longest delay, and how many reconnects in a row may fail before the client is
-/// closed: `TAUTLINE_UNLIMITED`, which is the default, or a number. With 0 the client is closed by the first failure.
+/// closed: `TAUTLINE_UNLIMITED`, which is the default, or a number. With 0 the client is closed by the first failure. The delays are
+/// 1,000 and 30,000 ms by default.
+///
+/// Whatever is set here, a server that closes with code 1000 or 1008 ends the client. So does a refusal such as 401 or 404 before
+/// the line was ever ready.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tautline_options_reconnect(
     options: *mut Options,

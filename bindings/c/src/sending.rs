@@ -13,6 +13,9 @@ use crate::codes::{
 use crate::events::{TAUTLINE_BINARY, TAUTLINE_TEXT};
 use crate::table::{Client, line};
 
+/// The largest message that can be sent, in bytes.
+pub const TAUTLINE_MOST_BYTES: usize = 67_108_864;
+
 /// Sends the `length` bytes of UTF-8 at `text` as a text message. It is accepted into the outbox, and written at once if the line
 /// is ready, and otherwise once it is. The bytes are copied. A NUL is a byte as any other.
 ///
@@ -69,6 +72,11 @@ pub unsafe extern "C" fn tautline_send_timeout(
 /// # Safety
 /// As that of [`bytes`].
 unsafe fn message(kind: i32, data: *const u8, length: usize) -> Result<Message> {
+    if length > TAUTLINE_MOST_BYTES {
+        // Before the copy: for a very large one there may be no memory.
+        let text = format_args!("the payload has {length} bytes, where {TAUTLINE_MOST_BYTES} are allowed");
+        return Err(refuse(TAUTLINE_E_TOO_LARGE, text));
+    }
     // SAFETY: as this function's caller says.
     let payload = unsafe { bytes(data, length, "the payload") }?;
     match kind {

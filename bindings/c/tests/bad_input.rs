@@ -213,6 +213,21 @@ fn text_that_is_not_utf8_and_options_that_cannot_be_used_are_refused_with_the_re
 }
 
 #[test]
+fn a_message_that_is_too_large_is_refused_before_it_is_copied() {
+    let _alone = alone();
+    assert_eq!(tautline::ConnectionConfig::new("ws://h").max_message_size, TAUTLINE_MOST_BYTES);
+    let client = Opts::new("ws://127.0.0.1:9").open();
+    let byte = 7_u8;
+    for length in [TAUTLINE_MOST_BYTES + 1, isize::MAX as usize, usize::MAX] {
+        // SAFETY: a payload of this length is refused, and not looked at.
+        let code = unsafe { tautline_send_binary(client, &raw const byte, length) };
+        assert_eq!(code, TAUTLINE_E_TOO_LARGE, "{length}");
+    }
+    assert!(last().contains("67108864 are allowed"), "{}", last());
+    assert_eq!(shutdown(client, TAUTLINE_TERMINATE), TAUTLINE_OK);
+}
+
+#[test]
 fn a_long_error_is_cut_and_a_short_buffer_gets_its_beginning() {
     let options = Opts::new("ws://h");
     let long = format!("{}é\0", "x".repeat(5000));
