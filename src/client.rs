@@ -75,8 +75,8 @@ use crate::system::fork::Process;
 /// A callback, or a [`Stream`](crate::Stream) of the application's, that does not return makes these calls at most one
 /// second longer than their bound. After that second the thread is left behind:
 /// [`Undelivered::still_inside`](crate::Undelivered::still_inside) and the log name it, the client calls no other
-/// application code but an [`on_thread_end`](Builder::on_thread_end), and the thread ends when that call has returned and what the thread holds of the application's, such as
-/// the `Stream`, is dropped. Until then, [`recv`](Self::recv) and
+/// application code but an [`on_thread_end`](Builder::on_thread_end), and the thread ends when that call has returned and what
+/// the thread holds of the application's, such as the `Stream`, is dropped. Until then, [`recv`](Self::recv) and
 /// [`wait_closed`](Self::wait_closed) keep blocking.
 ///
 /// # Forks

@@ -12,7 +12,7 @@ use common::{LONG, MS, Nobody, Server, accept, answer, close_frame, config, disc
 use tautline::ConnectionState::{Connected, Connecting, Disconnected};
 use tautline::{
     Client, CloseReason, ConnectionConfig, ConnectionState, Context, DisconnectReason, Error, Event,
-    ExponentialBackoff, Handshake, Jitter, Loss, Protocol, ReconnectConfig, Retry,
+    ExponentialBackoff, Handshake, Jitter, Loss, Protocol, ReconnectConfig, Retry, SendErrorKind,
 };
 
 /// The first loss of a client of a server that does `serve` on its first connection and echoes on the others.
@@ -247,7 +247,7 @@ fn a_server_that_accepts_and_closes_for_ever_is_not_hammered() {
 }
 
 #[test]
-fn a_client_that_gave_up_says_why_from_its_last_event_on() {
+fn a_client_that_gave_up_says_why_and_accepts_nothing_from_its_last_event_on() {
     let nobody = Nobody::new();
     let config = config(&nobody.url()).reconnect(ReconnectConfig::never());
     let handle = Arc::new(OnceLock::<Client>::new());
@@ -257,14 +257,16 @@ fn a_client_that_gave_up_says_why_from_its_last_event_on() {
     // It is called behind the events, before the client has reported what it left.
     let builder = Client::builder(config).on_event_ready(move || {
         let _ = begun.recv_timeout(LONG);
-        let status = theirs.get().expect("it is set").status();
+        let client = theirs.get().expect("it is set");
+        let status = client.status();
         if status.state == ConnectionState::Closed {
-            let _ = said_in.send(status.trouble);
+            let _ = said_in.send((status.trouble, client.try_send("late").map_err(|error| error.kind())));
         }
     });
     handle.set(builder.start().unwrap()).unwrap();
     drop(go);
-    let trouble = said.recv_timeout(LONG).unwrap();
+    let (trouble, accepted) = said.recv_timeout(LONG).unwrap();
     assert!(matches!(trouble, Some(Error::GaveUp { .. } | Error::Connect { .. })), "{trouble:?}");
+    assert_eq!(accepted, Err(SendErrorKind::Closed));
     let _ = handle.get().unwrap().terminate();
 }

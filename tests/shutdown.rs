@@ -337,6 +337,23 @@ fn a_look_neither_cuts_a_close_short_nor_waits_for_it() {
 }
 
 #[test]
+fn a_terminate_cuts_a_close_short_that_is_under_way() {
+    let (go, held) = crossbeam_channel::bounded::<()>(0);
+    let server = Server::start(move |_, stream| {
+        let _unread = accept_raw(stream);
+        let _ = held.recv();
+    });
+    let hour = Duration::from_secs(3600);
+    let config = ConnectionConfig::new(server.url()).heartbeat(HeartbeatConfig::off()).close_timeout(hour);
+    let client = Client::connect(config.outbox(tautline::QueueLimit::new(100, 64 << 20))).unwrap();
+    client.send_all((0..30).map(|_| vec![7; 1 << 20])).unwrap();
+    assert!(matches!(client.shutdown(Ending::Close, Duration::ZERO), Shutdown::StillRunning(_)));
+    let gone = client.shutdown(Ending::Terminate, LONG);
+    assert!(matches!(&gone, Shutdown::Gone(left) if !left.never_written.is_empty()), "{gone:?}");
+    drop(go);
+}
+
+#[test]
 fn a_dial_thread_waits_for_the_end_of_another_client_and_not_for_that_of_its_own() {
     let server = Server::echo();
     let other = Client::connect(server.url()).unwrap();

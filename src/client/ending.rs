@@ -179,13 +179,15 @@ impl LineHandle {
             return unfinished();
         }
         let outlives = self.outlives(bound, Duration::ZERO);
-        let left = self.shared.status.read(|status| status.closed.as_ref().map(|(_, left)| Arc::clone(left)));
-        let mut left = match left {
-            Some(left) => Arc::unwrap_or_clone(left),
-            None => unfinished(),
-        };
+        let mut left = self.left();
         left.still_inside = outlives.or(left.still_inside);
         left
+    }
+
+    /// What could not be delivered.
+    fn left(&self) -> Undelivered {
+        let left = self.shared.status.read(|status| status.closed.as_ref().map(|(_, left)| Arc::clone(left)));
+        left.map_or_else(unfinished, Arc::unwrap_or_clone)
     }
 
     /// Ends the line, and waits for all threads up to `timeout`.
@@ -200,10 +202,7 @@ impl LineHandle {
             // An end that is under way has a time of its own.
             Ending::Close if !begins => {}
             Ending::Close => {
-                let most = timeout.saturating_sub(PROMPT.min(timeout / 2));
-                let closing =
-                    if timeout.is_zero() { self.close_timeout } else { self.close_timeout.min(most) };
-                let until = deadline(now, closing);
+                let until = deadline(now, time_to_close(self.close_timeout, timeout));
                 self.command(Command::Close { frame: CloseFrame::new(1000, ""), flush: true, until });
             }
             Ending::Terminate => self.command(Command::Terminate),
@@ -225,10 +224,7 @@ impl LineHandle {
             }
             return Shutdown::StillRunning(running);
         }
-        let left = self.shared.status.read(|status| status.closed.as_ref().map(|(_, left)| Arc::clone(left)));
-        let mut left = left.map_or_else(Undelivered::default, Arc::unwrap_or_clone);
-        left.still_inside = None;
-        Shutdown::Gone(left)
+        Shutdown::Gone(Undelivered { still_inside: None, ..self.left() })
     }
 
     fn close_command(&self, frame: CloseFrame, flush: bool) -> Command {
@@ -265,6 +261,15 @@ impl LineHandle {
     }
 }
 
+/// How long the close of a `shutdown` may take, so that the threads can end within its timeout. One that only begins the close
+/// leaves it all its time.
+fn time_to_close(close_timeout: Duration, timeout: Duration) -> Duration {
+    if timeout.is_zero() {
+        return close_timeout;
+    }
+    close_timeout.min(timeout - PROMPT.min(timeout / 2))
+}
+
 /// What is left is not known.
 fn unfinished() -> Undelivered {
     Undelivered { unfinished: true, ..Undelivered::default() }
@@ -294,6 +299,19 @@ impl Drop for LineHandle {
                 (Duration::ZERO, self.close_timeout)
             };
             self.outlives(now.saturating_add(PROMPT), later);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_close_has_most_of_a_shutdowns_time_and_one_that_is_only_begun_has_its_own() {
+        let ms = Duration::from_millis;
+        for (timeout, closing) in [(0, 3000), (1, 0), (20, 10), (100, 50), (500, 450), (9000, 3000)] {
+            assert_eq!(time_to_close(ms(3000), ms(timeout)).as_millis(), closing, "{timeout}");
         }
     }
 }
