@@ -267,7 +267,7 @@ fn time_to_close(close_timeout: Duration, timeout: Duration) -> Duration {
     if timeout.is_zero() {
         return close_timeout;
     }
-    close_timeout.min(timeout - PROMPT.min(timeout / 2))
+    close_timeout.min(timeout.saturating_sub(PROMPT.min(timeout / 2)))
 }
 
 /// What is left is not known.
