@@ -15,6 +15,7 @@ mod spin;
 mod status;
 mod sync;
 mod thread_mark;
+mod waiters;
 
 use std::sync::Arc;
 

@@ -78,7 +78,7 @@ const FOLDERS: [Folder; 6] = [
             "gate",
             "queue status calls",
             "inbox outward",
-            "ring",
+            "ring waiters",
             "counters item losses spin sync thread_mark",
         ],
     },

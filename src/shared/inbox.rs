@@ -1,25 +1,22 @@
 //! The messages that have arrived, for callers that must wait for nobody.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering::AcqRel;
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, TryRecvError};
 
 use crate::message::Message;
 use crate::shared::ring::Ring;
-use crate::shared::sync::{AtomicUsize, Condvar, Mutex};
+use crate::shared::waiters::Waiters;
 
 /// The side of the callers.
 pub(crate) struct Inbox {
     ring: Ring<Message>,
     /// What had found no place when the client ended.
     rest: OnceLock<Ring<Message>>,
-    /// Callers that wait for a message, with the lock that they wait by. The I/O thread takes it only if somebody waits.
-    waiting: AtomicUsize,
-    lock: Mutex<()>,
-    came: Condvar,
+    /// Callers that wait for a message.
+    waiters: Waiters,
 }
 
 /// The side of the I/O thread. Dropping it closes the inbox.
@@ -33,13 +30,8 @@ pub(crate) struct InboxWriter {
 impl Inbox {
     /// An inbox with room for this many messages, and the one side that puts them in.
     pub(crate) fn new(capacity: usize) -> (Arc<Self>, InboxWriter) {
-        let inbox = Arc::new(Self {
-            ring: Ring::new(capacity),
-            rest: OnceLock::new(),
-            waiting: AtomicUsize::new(0),
-            lock: Mutex::new(()),
-            came: Condvar::new(),
-        });
+        let inbox =
+            Arc::new(Self { ring: Ring::new(capacity), rest: OnceLock::new(), waiters: Waiters::new() });
         let writer = InboxWriter { inbox: Arc::clone(&inbox), waiting: VecDeque::new() };
         (inbox, writer)
     }
@@ -79,18 +71,7 @@ impl Inbox {
             if left.is_some_and(|left| left.is_zero()) {
                 return Err(RecvTimeoutError::Timeout);
             }
-            let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-            // In order with the look of the I/O thread: either that sees this caller, or this caller sees the message.
-            self.waiting.fetch_add(1, AcqRel);
-            if self.ring.is_empty() && !self.ring.is_closed() {
-                match left {
-                    None => drop(self.came.wait(lock).unwrap_or_else(PoisonError::into_inner)),
-                    Some(left) => {
-                        drop(self.came.wait_timeout(lock, left).unwrap_or_else(PoisonError::into_inner));
-                    }
-                }
-            }
-            self.waiting.fetch_sub(1, AcqRel);
+            self.waiters.wait(left, || !self.ring.is_empty() || self.ring.is_closed());
         }
     }
 
@@ -126,10 +107,7 @@ impl InboxWriter {
 
     /// Wakes callers that wait for a message.
     pub(crate) fn wake(&self) {
-        if self.inbox.waiting.fetch_add(0, AcqRel) > 0 {
-            drop(self.inbox.lock.lock().unwrap_or_else(PoisonError::into_inner));
-            self.inbox.came.notify_all();
-        }
+        self.inbox.waiters.wake();
     }
 
     /// Whether a message waits for a place.

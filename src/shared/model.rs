@@ -141,7 +141,7 @@ impl Drop for Line {
             let mut left = VecDeque::new();
             if let Some(outward) = &self.intake.outward {
                 outward.exchange(&mut left, (0, 0));
-                assert_eq!(outward.waiting.fetch_add(0, SeqCst), 0);
+                assert!(!outward.waiters.any());
             }
             let queue = self.intake.queue.get_mut().unwrap();
             queue.messages.append(&mut left);

@@ -7,7 +7,6 @@
 //! refused. So each message is refused, or with the I/O thread, and neither waits for the other.
 
 use std::collections::VecDeque;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
 
@@ -17,7 +16,8 @@ use crate::event::Ticket;
 use crate::session::Readiness;
 use crate::shared::item::{Item, Offer};
 use crate::shared::ring::Ring;
-use crate::shared::sync::{AtomicU64, AtomicUsize, Condvar, Mutex};
+use crate::shared::sync::AtomicU64;
+use crate::shared::waiters::Waiters;
 use crate::state::ConnectionState;
 
 pub(super) struct Outward {
@@ -31,10 +31,8 @@ pub(super) struct Outward {
     revoked: AtomicU64,
     /// See [`pack`].
     readiness: AtomicU64,
-    /// Callers that wait for room, with the lock that they wait by. Nobody else takes it unless somebody waits.
-    pub(super) waiting: AtomicUsize,
-    lock: Mutex<()>,
-    room: Condvar,
+    /// Callers that wait for room.
+    pub(super) waiters: Waiters,
 }
 
 /// Whether the line is ready. With the bound in one word, no message for this connection only is accepted behind the loss.
@@ -79,9 +77,7 @@ impl Outward {
             taken: AtomicU64::new(0),
             revoked: AtomicU64::new(0),
             readiness: AtomicU64::new(pack(Readiness::default(), false)),
-            waiting: AtomicUsize::new(0),
-            lock: Mutex::new(()),
-            room: Condvar::new(),
+            waiters: Waiters::new(),
         }
     }
 
@@ -151,21 +147,10 @@ impl Outward {
 
     /// Waits until there may be room, at most this long.
     pub(super) fn wait_for_room(&self, size: usize, session: Option<u64>, left: Duration) {
-        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        // In order with the look of whoever makes room: either that sees this caller, or this caller sees the room.
-        self.waiting.fetch_add(1, AcqRel);
-        let held = Held::new(self.held.load(Acquire));
-        if matches!(self.admit(held, size, session), Err(SendErrorKind::Full { .. })) {
-            drop(self.room.wait_timeout(lock, left).unwrap_or_else(PoisonError::into_inner));
-        }
-        self.waiting.fetch_sub(1, AcqRel);
-    }
-
-    fn wake(&self) {
-        if self.waiting.fetch_add(0, AcqRel) > 0 {
-            drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
-            self.room.notify_all();
-        }
+        self.waiters.wait(Some(left), || {
+            let held = Held::new(self.held.load(Acquire));
+            !matches!(self.admit(held, size, session), Err(SendErrorKind::Full { .. }))
+        });
     }
 
     /// Takes what is there, in order, and gives back the room of the messages written since the last call. Returns the
@@ -188,7 +173,7 @@ impl Outward {
         self.taken.store(taken - released.0 as u64, Relaxed);
         if released.0 > 0 {
             self.give_back(released.0, released.1);
-            self.wake();
+            self.waiters.wake();
         }
         revoked
     }
@@ -233,12 +218,12 @@ impl Outward {
             Readiness::Ready(_) => self.held.fetch_or(READY, AcqRel),
             Readiness::NotReady(_) => self.held.fetch_and(!READY, AcqRel),
         };
-        self.wake();
+        self.waiters.wake();
     }
 
     pub(super) fn close(&self) -> bool {
         let was_open = self.ring.close();
-        self.wake();
+        self.waiters.wake();
         was_open
     }
 }
