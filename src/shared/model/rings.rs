@@ -5,9 +5,6 @@ use crate::session::Readiness;
 use crate::shared::ring::Ring;
 use crate::state::ConnectionState;
 
-/// The most preemptions in one run. With three, these models take two minutes and show the same.
-const TWO: Option<usize> = Some(2);
-
 /// A line with a ring of this many places.
 fn line(capacity: usize) -> Arc<Line> {
     Line::with(Intake::new(QueueLimit::new(9, 1 << 20), 1 << 20).with_ring(capacity))
@@ -15,7 +12,7 @@ fn line(capacity: usize) -> Arc<Line> {
 
 #[test]
 fn a_message_in_the_ring_wakes_a_worker_that_waits_for_messages() {
-    explore("ring: two messages", TWO, || {
+    explore("ring: two messages", BOUND, || {
         let line = line(2);
         (0..2).for_each(|_| spawn(&line, Line::try_send));
         let mut thread = IoThread::new(line);
@@ -28,7 +25,7 @@ fn a_message_in_the_ring_wakes_a_worker_that_waits_for_messages() {
 
 #[test]
 fn a_ring_that_is_closed_between_senders_has_refused_or_given_out_every_message() {
-    explore("ring: a close and two senders", TWO, || {
+    explore("ring: a close and two senders", BOUND, || {
         let line = line(2);
         (0..2).for_each(|_| spawn(&line, Line::try_send));
         line.intake.close();
@@ -49,7 +46,7 @@ fn a_ring_that_is_closed_between_senders_has_refused_or_given_out_every_message(
 
 #[test]
 fn a_place_is_used_again_once_its_message_was_written() {
-    explore("ring: two messages through room for one", TWO, || {
+    explore("ring: two messages through room for one", BOUND, || {
         let line = line(1);
         line.try_send();
         spawn(&line, Line::send);
@@ -63,7 +60,7 @@ fn a_place_is_used_again_once_its_message_was_written() {
 
 #[test]
 fn senders_that_wait_for_room_in_the_ring_learn_of_the_end() {
-    explore("ring: a close and a sender that waits", TWO, || {
+    explore("ring: a close and a sender that waits", BOUND, || {
         let line = line(1);
         line.try_send();
         spawn(&line, Line::send);
@@ -76,7 +73,7 @@ fn senders_that_wait_for_room_in_the_ring_learn_of_the_end() {
 
 #[test]
 fn behind_a_loss_a_message_for_that_connection_is_taken_refused_or_known_to_come() {
-    explore("ring: a loss and a sender", TWO, || {
+    explore("ring: a loss and a sender", BOUND, || {
         let line = line(2);
         line.intake.set_readiness(Readiness::Ready(1), false);
         spawn(&line, |line| line.sent(line.intake.try_push(Offer::new("x".into(), Some(1), None))));
@@ -93,7 +90,7 @@ fn behind_a_loss_a_message_for_that_connection_is_taken_refused_or_known_to_come
 
 #[test]
 fn readers_take_each_value_once_while_the_writer_goes_round() {
-    explore("ring: three values, two places, two readers", TWO, || {
+    explore("ring: three values, two places, two readers", BOUND, || {
         let ring = Arc::new(Ring::new(2));
         let readers = [(); 2].map(|()| {
             let ring = Arc::clone(&ring);
@@ -108,7 +105,7 @@ fn readers_take_each_value_once_while_the_writer_goes_round() {
 
 #[test]
 fn who_waits_for_a_message_sees_it_and_the_end_and_nothing_is_lost() {
-    explore("inbox: two messages, room for one, and the end", TWO, || {
+    explore("inbox: two messages, room for one, and the end", BOUND, || {
         let (inbox, mut writer) = Inbox::new(1);
         let reader = thread::spawn(move || {
             let taken = std::iter::from_fn(|| inbox.take(None, |_| Duration::MAX).ok());
