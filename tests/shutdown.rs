@@ -285,7 +285,8 @@ fn a_shutdown_by_a_callback_starts_the_end_and_says_who_is_running() {
         .connect()
         .unwrap();
     client_in.send(client.clone()).unwrap();
-    client.send("hello").unwrap();
+    // An event of the connect may have called it already: then the client is closed, and takes no message.
+    let _ = client.send("hello");
     let running = said.recv_timeout(LONG).unwrap();
     let Shutdown::StillRunning(threads) = running else { panic!("{running:?}") };
     assert_eq!(&*threads, "tautline-io: the caller of shutdown");
@@ -509,7 +510,8 @@ fn a_close_in_a_callback_returns_at_once_and_happens() {
     };
     let client = Client::builder(server.url()).on_event_ready(callback).connect().unwrap();
     handle_in.send(client.clone()).unwrap();
-    client.send("call back").unwrap();
+    // An event of the connect may have called it already: then the client is closed, and takes no message.
+    let _ = client.send("call back");
     assert!(matches!(client.wait_closed_timeout(LONG), Ok(CloseReason::ByCaller)));
 }
 
