@@ -13,7 +13,8 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,7 +33,9 @@ const ROOM: usize = 1024;
 const AT_ONCE: usize = 16;
 const PAUSE: Duration = Duration::from_micros(100);
 
-const CALLED: [&str; 7] = ["try_send", "try_recv", "drain(4)", "state", "stats", "rtrb push", "rtrb pop"];
+/// The last three are the floor: `try_send` is a push that wakes the thread behind the queue where that sleeps.
+const CALLED: [&str; 8] =
+    ["try_send", "try_recv", "drain(4)", "state", "stats", "push, wake", "rtrb push", "rtrb pop"];
 
 fn main() {
     serve_if_asked();
@@ -122,8 +125,9 @@ fn tool(name: &str, arguments: &[&str]) -> bool {
 }
 
 /// The times of each call, in ns.
-fn measure(client: &Client, calls: usize) -> [Vec<u32>; 7] {
+fn measure(client: &Client, calls: usize) -> [Vec<u32>; CALLED.len()] {
     let mut times = CALLED.map(|_| Vec::with_capacity(calls));
+    let (mut woken, mut taker) = Woken::new();
     let (mut to, mut from) = rtrb::RingBuffer::<[u8; 96]>::new(ROOM);
     let (mut back, mut to_us) = rtrb::RingBuffer::<[u8; 96]>::new(ROOM);
     let done = AtomicBool::new(false);
@@ -135,6 +139,11 @@ fn measure(client: &Client, calls: usize) -> [Vec<u32>; 7] {
                     let _ = back.push(item);
                 }
                 thread::sleep(PAUSE);
+            }
+        });
+        let sleeper = thread::Builder::new().name("sleeper".into()).spawn_scoped(scope, || {
+            while !done.load(Relaxed) {
+                taker.take_all_and_sleep();
             }
         });
         while times[0].len() < calls {
@@ -150,7 +159,8 @@ fn measure(client: &Client, calls: usize) -> [Vec<u32>; 7] {
                     2 => timed(times, || client.drain(4).for_each(drop)),
                     3 => _ = timed(times, || client.state()),
                     4 => drop(timed(times, || client.stats())),
-                    5 => _ = timed(times, || to.push([7; 96])),
+                    5 => timed(times, || woken.push([7; 96])),
+                    6 => _ = timed(times, || to.push([7; 96])),
                     _ => _ = timed(times, || to_us.pop()),
                 }
             }
@@ -158,8 +168,55 @@ fn measure(client: &Client, calls: usize) -> [Vec<u32>; 7] {
         }
         done.store(true, Relaxed);
         echo.unwrap().join().unwrap();
+        woken.wake();
+        sleeper.unwrap().join().unwrap();
     });
     times
+}
+
+/// A queue with a thread behind it that sleeps while there is nothing, as the I/O thread of a client does.
+struct Woken {
+    to: rtrb::Producer<[u8; 96]>,
+    waker: mio::Waker,
+    sleeps: Arc<AtomicBool>,
+}
+
+struct Taker {
+    from: rtrb::Consumer<[u8; 96]>,
+    poll: mio::Poll,
+    sleeps: Arc<AtomicBool>,
+}
+
+impl Woken {
+    fn new() -> (Self, Taker) {
+        let (to, from) = rtrb::RingBuffer::new(ROOM);
+        let poll = mio::Poll::new().unwrap();
+        let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
+        let sleeps = Arc::new(AtomicBool::new(false));
+        (Self { to, waker, sleeps: Arc::clone(&sleeps) }, Taker { from, poll, sleeps })
+    }
+
+    fn push(&mut self, item: [u8; 96]) {
+        let _ = self.to.push(item);
+        if self.sleeps.load(SeqCst) && self.sleeps.swap(false, SeqCst) {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        self.waker.wake().unwrap();
+    }
+}
+
+impl Taker {
+    fn take_all_and_sleep(&mut self) {
+        while self.from.pop().is_ok() {}
+        self.sleeps.swap(true, SeqCst);
+        if self.from.is_empty() {
+            self.poll.poll(&mut mio::Events::with_capacity(1), None).unwrap();
+        }
+        self.sleeps.swap(false, SeqCst);
+    }
 }
 
 fn timed<T>(times: &mut Vec<u32>, call: impl FnOnce() -> T) -> T {
