@@ -31,8 +31,7 @@ const REPORT: Duration = Duration::from_millis(50);
 /// The result of attempt `generation`.
 pub(crate) struct Dialled<T: Raw = Stream> {
     pub(crate) generation: u64,
-    /// Boxed to be small: a channel allocates room for many at once.
-    pub(crate) result: Result<Box<Connection<T>>, Error>,
+    pub(crate) result: Result<Connection<T>, Error>,
 }
 
 /// Makes the attempts of one client.
@@ -288,7 +287,7 @@ impl Thread {
                 state.gone = true;
                 drop(state);
                 // If the I/O thread has ended, nobody needs the result.
-                let _ = self.results.send(Dialled { generation, result: result.map(Box::new) });
+                let _ = self.results.send(Dialled { generation, result });
                 self.gate.urgent();
                 return;
             }

@@ -12,7 +12,7 @@ use crate::transport::wire::{Poller, Raw};
 /// The socket of a connection, and what the next turn is to do with it.
 pub(crate) struct Open<T: Raw = Stream> {
     pub(crate) id: ConnectionId,
-    pub(crate) socket: Socket<T>,
+    pub(crate) socket: Box<Socket<T>>,
     /// Bytes may wait in TLS or in tungstenite, where the poller can't see them.
     pub(crate) may_have_more: bool,
     /// The socket has queued an answer to a ping or to a close frame.
@@ -23,7 +23,7 @@ pub(crate) struct Open<T: Raw = Stream> {
 
 impl<T: Raw> Open<T> {
     /// Frames may have arrived together with the answer to the upgrade.
-    pub(crate) fn new(id: ConnectionId, socket: Socket<T>) -> Self {
+    pub(crate) fn new(id: ConnectionId, socket: Box<Socket<T>>) -> Self {
         Self { id, socket, may_have_more: true, needs_flush: false, has_more_to_send: false }
     }
 

@@ -149,7 +149,7 @@ impl Host for Threads {
 
 impl Threads {
     /// Registers a new socket with the poller.
-    fn register(&self, generation: u64, mut connection: Box<Connection>) -> Result<Box<Connection>, Error> {
+    fn register(&self, generation: u64, mut connection: Connection) -> Result<Connection, Error> {
         // Generations rise from 1, so they tell the sockets apart in the poller.
         let number = usize::try_from(generation).unwrap_or(usize::MAX);
         let what = "a socket's registration";

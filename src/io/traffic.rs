@@ -247,7 +247,8 @@ mod tests {
             let now = Instant::now();
             let wall = SystemTime::UNIX_EPOCH;
             let system = Fake::with_room(room);
-            let socket = Socket::new(Link::Plain(Wire::new(system.clone())), Vec::new(), &config, None);
+            let socket =
+                Box::new(Socket::new(Link::Plain(Wire::new(system.clone())), Vec::new(), &config, None));
             let mut session =
                 Session::new(config, Some(Box::new(protocol)), Startup::default(), (now, wall)).unwrap();
             session.start(now);

@@ -185,7 +185,7 @@ impl<H: Host> Turn<H> {
         while let Some(news) = self.host.poll() {
             match news {
                 News::Dialled(Dialled { generation, result: Ok(connection) }) => {
-                    let Connection { socket, handshake } = *connection;
+                    let Connection { socket, handshake } = connection;
                     if self.session.handle_opened(now, generation, &handshake, socket.taken()) {
                         self.sockets.add(Open::new(ConnectionId(generation), socket));
                     }

@@ -97,8 +97,8 @@ impl Line {
         let moves = self.turn.session.current().is_some();
         let server = if moves { &mut self.beside } else { &mut self.server };
         let link = Link::Plain(Wire::new(server.begin(ConnectionId(generation))));
-        let socket = Socket::new(link, Vec::new(), self.turn.session.config(), None);
-        let result = Ok(Box::new(Connection { socket, handshake: Arc::new(handshake) }));
+        let socket = Box::new(Socket::new(link, Vec::new(), self.turn.session.config(), None));
+        let result = Ok(Connection { socket, handshake: Arc::new(handshake) });
         self.turn.host.results.push_back(Dialled { generation, result });
         self.settle();
     }

@@ -210,7 +210,8 @@ impl<'a> Target<'a> {
 
 /// The result of an attempt.
 pub(crate) struct Connection<T: Raw = Stream> {
-    pub(crate) socket: Socket<T>,
+    /// Boxed, because it is moved from the dial thread to its place among the sockets, and each move takes room on a stack.
+    pub(crate) socket: Box<Socket<T>>,
     pub(crate) handshake: Arc<Handshake>,
 }
 
@@ -293,7 +294,7 @@ fn open(target: &Target<'_>, attempt: &mut impl Attempt) -> Result<Connection, E
     }
     let Upgraded { subprotocol, compression, headers, rest } = upgraded?;
     let timings = attempt.timings();
-    let mut socket = Socket::new(link, rest, &settings.config, compression.as_ref());
+    let mut socket = Box::new(Socket::new(link, rest, &settings.config, compression.as_ref()));
     socket.deregister(attempt.registry()).map_err(|source| system("a socket's registration", source))?;
     let secrets = target.secrets();
     let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));

@@ -108,13 +108,14 @@ impl Sim {
         !self.worked.is_empty() || self.lines.iter().any(flies)
     }
 
-    fn open(&mut self, generation: u64, opening: Opening) -> Box<Connection<Pipe>> {
+    fn open(&mut self, generation: u64, opening: Opening) -> Connection<Pipe> {
         let pipe = Pipe::new();
         let mut link = Link::Plain(Wire::new(pipe.clone()));
         link.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("a write always succeeds");
         pipe.take();
         pipe.state().room = opening.room;
-        let socket = Socket::new(link, opening.glued, &self.config, self.config.compression.as_ref());
+        let socket =
+            Box::new(Socket::new(link, opening.glued, &self.config, self.config.compression.as_ref()));
         self.lines.push(Line {
             id: ConnectionId(generation),
             pipe,
@@ -133,7 +134,7 @@ impl Sim {
         });
         let agreed = Handshake::new(Some(([127, 0, 0, 1], 80).into()), None);
         let handshake = Arc::new(Handshake { compression: self.config.compression.clone(), ..agreed });
-        Box::new(Connection { socket, handshake })
+        Connection { socket, handshake }
     }
 }
 
