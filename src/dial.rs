@@ -9,7 +9,6 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,7 @@ use mio::{Registry, Waker};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, INTERNAL, Phase};
 use crate::handshake::Timings;
+use crate::panics::caught;
 use crate::protocol::UpgradeRequest;
 use crate::shared::{self, Calls, Gate, ThreadHandle};
 use crate::transport::stream::Stream;
@@ -274,8 +274,8 @@ impl Thread {
             self.watch = Stopwatch::default();
             let Job { generation, request, settings, .. } = *job;
             let result = begun.clone().and_then(|()| {
-                catch_unwind(AssertUnwindSafe(|| connect(request, &settings, self)))
-                    .unwrap_or_else(|_| Err(Error::Panicked { callback: self.callback() }))
+                caught(|| connect(request, &settings, self))
+                    .unwrap_or_else(|| Err(Error::Panicked { callback: self.callback() }))
             });
             // What an earlier attempt has found may be old by now: each name is looked up anew.
             self.resolved.take_if(|found| found.generation != generation);

@@ -3,13 +3,13 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::Sender;
 
 use crate::error::{CloseReason, Error};
 use crate::message::Message;
+use crate::panics::caught;
 use crate::session::{ConnectionId, Job};
 use crate::shared::{Calls, Gate, Thread, ThreadHandle};
 
@@ -77,7 +77,7 @@ impl Jobs {
         state.pieces = kept;
         drop(state);
         // Dropped outside the lock, because the jobs are the application's code.
-        let _ = catch_unwind(AssertUnwindSafe(|| self.calls.dispose(dropped)));
+        let _ = caught(|| self.calls.dispose(dropped));
     }
 
     /// The client is closed: the thread ends after the job under way.
@@ -109,11 +109,10 @@ fn run(
         let may = calls.enter(Thread::Work, "the protocol's work");
         drop(state);
         let result = match begun {
-            Err(error) => Ok(Err(error.clone())),
-            Ok(()) if may => catch_unwind(AssertUnwindSafe(work)),
-            Ok(()) => Ok(Err(CloseReason::ByCaller.into_error())),
+            Err(error) => Err(error.clone()),
+            Ok(()) if may => caught(work).unwrap_or(Err(Error::Panicked { callback: "work" })),
+            Ok(()) => Err(CloseReason::ByCaller.into_error()),
         };
-        let result = result.unwrap_or(Err(Error::Panicked { callback: "work" }));
         // An end that follows the result waits for the thread.
         calls.leave(Thread::Work);
         // If the I/O thread has ended, nobody needs the result.

@@ -128,6 +128,7 @@ mod io;
 mod jobs;
 mod logging;
 mod message;
+mod panics;
 #[cfg_attr(any(not(doctest), feature = "testing"), doc = include_str!("plugin.md"))]
 pub mod plugin {}
 mod protocol;

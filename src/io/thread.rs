@@ -8,7 +8,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -23,6 +22,7 @@ use crate::io::slow_callbacks::{Timed, timed};
 use crate::io::turn::{Host, News, Next, Turn};
 use crate::jobs::{JobResult, Jobs};
 use crate::logging::LOG;
+use crate::panics::caught;
 use crate::protocol::{Protocol, UpgradeRequest};
 use crate::session::reconnect::ReconnectPlan;
 use crate::session::{ConnectionId, DataFilter, Job, Session, Startup};
@@ -137,11 +137,11 @@ impl Host for Threads {
     fn notify(&mut self) -> bool {
         let Some(notify) = &self.notify else { return true };
         let calls = &self.shared.calls;
-        let told = catch_unwind(AssertUnwindSafe(|| timed(calls, Callback::OnEventReady, notify))).is_ok();
+        let told = caught(|| timed(calls, Callback::OnEventReady, notify)).is_some();
         if !told {
             let notify = self.notify.take();
             // Dropping the callback runs the application's code, too.
-            let _ = catch_unwind(AssertUnwindSafe(|| self.shared.calls.dispose(notify)));
+            let _ = caught(|| self.shared.calls.dispose(notify));
         }
         told
     }
@@ -211,7 +211,7 @@ impl IoThread {
     /// The thread's whole life.
     pub(crate) fn run(self: Box<Self>, begun: &Result<(), Error>) {
         let shared = self.turn.host.shared.clone();
-        if catch_unwind(AssertUnwindSafe(|| self.serve(begun))).is_err() {
+        if caught(|| self.serve(begun)).is_none() {
             // A defect of this library. Nobody may wait for a thread that has ended.
             let reason = CloseReason::from(Error::Panicked { callback: INTERNAL });
             shared.status.set_close_reason(&reason);

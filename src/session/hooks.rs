@@ -1,13 +1,12 @@
 //! Calls the protocol, and carries out what it asks for.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::deadline;
 use crate::error::Error;
 use crate::event::{CloseReason, Event};
 use crate::message::Message;
+use crate::panics::caught;
 use crate::protocol::{Attempt, Context, Effect, Moment, Protocol, RequestId, UpgradeRequest};
 use crate::session::connection::{Connection, Role, Stage};
 use crate::session::heartbeat::HeartbeatResponse;
@@ -75,7 +74,7 @@ impl Session {
         let mut effects = std::mem::take(&mut self.hooks.effects);
         let waiting = |request| self.requests.is_waiting(request);
         let mut cx = Context::new(&mut effects, &waiting, &mut *self.hooks.random, moment);
-        let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut *protocol, &mut cx)));
+        let outcome = caught(|| call(&mut *protocol, &mut cx));
         let Some(outcome) = self.give_back(protocol, outcome) else { return };
         let outcome = self.hide_secrets(id, &mut effects, outcome);
         let outcome = self.overrule(&mut effects, outcome);
@@ -124,17 +123,17 @@ impl Session {
     /// Calls the protocol. `None` if there is none, or if it panicked: then it is never called again.
     pub(super) fn guarded<R>(&mut self, call: impl FnOnce(&mut dyn Protocol) -> R) -> Option<R> {
         let mut protocol = self.hooks.protocol.take()?;
-        let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut *protocol)));
+        let outcome = caught(|| call(&mut *protocol));
         self.give_back(protocol, outcome)
     }
 
-    fn give_back<R>(&mut self, protocol: Box<dyn Protocol>, outcome: thread::Result<R>) -> Option<R> {
-        if let Ok(result) = outcome {
+    fn give_back<R>(&mut self, protocol: Box<dyn Protocol>, outcome: Option<R>) -> Option<R> {
+        if let Some(result) = outcome {
             self.hooks.protocol = Some(protocol);
             return Some(result);
         }
         // Dropping the protocol runs its code, too.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(protocol)));
+        let _ = caught(|| drop(protocol));
         self.handle_panic("protocol");
         None
     }
@@ -345,11 +344,11 @@ impl Session {
     pub(super) fn counts_as_data(&mut self, id: ConnectionId, message: &Message) -> Option<bool> {
         let judges = self.line.ready().is_some_and(|ready| ready.id == id && ready.idle.is_running());
         let Some(filter) = self.data.as_ref().filter(|_| judges) else { return Some(true) };
-        let counts = catch_unwind(AssertUnwindSafe(|| filter(message)));
-        if counts.is_err() {
+        let counts = caught(|| filter(message));
+        if counts.is_none() {
             self.handle_panic("counts_as_data");
         }
-        counts.ok()
+        counts
     }
 
     /// A callback of the application panicked.

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::fmt::Display;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
@@ -11,6 +10,7 @@ use crate::config::{checked_servers, deadline};
 use crate::error::Error;
 use crate::event::{CloseReason, DisconnectReason, Event, Tickets};
 use crate::logging::LOG;
+use crate::panics::caught;
 use crate::protocol::{Loss, Retry};
 use crate::session::connection::{Role, Stage};
 use crate::session::line::{Line, Up};
@@ -309,6 +309,6 @@ impl Session {
             std::mem::take(&mut self.out.jobs).into_iter().partition(|piece| piece.connection == id);
         self.out.jobs = kept;
         // Dropping them runs the protocol's code.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(dropped)));
+        let _ = caught(|| drop(dropped));
     }
 }

@@ -1,7 +1,6 @@
 //! Which of the application's code runs on a client's threads, so that an end that can't wait for it can name it.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +9,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::logging::LOG;
+use crate::panics::caught;
 use crate::shared::thread_mark::{Running, Thread, ThreadHandle, Threads};
 use crate::transport::stream::Watch;
 
@@ -142,16 +142,14 @@ impl Calls {
             let name = calls.threads.name(thread);
             let begun = hooks.as_ref().map_or(Ok(true), |hooks| calls.begin(thread, hooks, &name));
             let has_begun = matches!(begun, Ok(true));
-            let outcome = catch_unwind(AssertUnwindSafe(|| run(begun.map(|_| ()))));
+            // Each run catches what the application panics with: this is a defect of the library, and the hooks are called all the same.
+            let _ = caught(|| run(begun.map(|_| ())));
             if thread == Thread::Io {
                 // It is the only one that starts others.
                 calls.hooks.lock().unwrap_or_else(PoisonError::into_inner).take();
             }
             if let Some(hooks) = hooks {
                 calls.finish(thread, hooks, has_begun, &name);
-            }
-            if let Err(panic) = outcome {
-                resume_unwind(panic);
             }
         })
     }
@@ -167,7 +165,7 @@ impl Calls {
             may
         };
         let callback = Callback::OnThreadStart;
-        self.named(thread, callback, hook).map_err(|_| Error::Panicked { callback: callback.name() })
+        self.named(thread, callback, hook).ok_or(Error::Panicked { callback: callback.name() })
     }
 
     /// Calls the hook of the end, also for an abandoned client, because it undoes what the other one did. Drops both hooks if
@@ -179,18 +177,18 @@ impl Calls {
             }
         });
         let dropped = self.named(thread, Callback::Drop, || drop(hooks));
-        if ended.and(dropped).is_err() {
+        if ended.and(dropped).is_none() {
             log::error!(target: LOG, "the application's on_thread_end panicked on {name}, or the drop of a hook did");
         }
     }
 
     /// Calls the application at the begin or the end of a thread. Returns an error if it panics.
-    fn named<R>(&self, thread: Thread, callback: Callback, call: impl FnOnce() -> R) -> thread::Result<R> {
+    fn named<R>(&self, thread: Thread, callback: Callback, call: impl FnOnce() -> R) -> Option<R> {
         let _inside = (thread == Thread::Io).then(|| self.inside(callback));
         if thread != Thread::Io {
             self.note(thread, callback.name(), false);
         }
-        let result = catch_unwind(AssertUnwindSafe(call));
+        let result = caught(call);
         if thread != Thread::Io {
             self.leave(thread);
         }
@@ -388,7 +386,6 @@ impl Drop for Inside<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::panic::{AssertUnwindSafe, catch_unwind};
 
     #[test]
     fn each_callback_has_its_name() {
@@ -405,8 +402,7 @@ mod tests {
         assert_eq!(&*calls.names(), nothing);
         calls.run(Callback::OnOpen, || {
             assert!(calls.is_inside(Thread::Io));
-            let panic = catch_unwind(AssertUnwindSafe(|| calls.run(Callback::Drop, || panic!("on purpose"))));
-            assert!(panic.is_err());
+            assert!(caught(|| calls.run(Callback::Drop, || panic!("on purpose"))).is_none());
             assert!(calls.enter(Thread::Dial, "looking up h") && calls.enter(Thread::Work, "work"));
             assert_eq!(
                 &*calls.names(),

@@ -1,7 +1,6 @@
 //! What happens between two calls of a test.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,6 +10,7 @@ use crate::event::Event;
 use crate::io::turn::{Host, News, Next};
 use crate::jobs::JobResult;
 use crate::message::Message;
+use crate::panics::caught;
 use crate::protocol::{UpgradeRequest, Work};
 use crate::session::reconnect::ReconnectPlan;
 use crate::session::{ConnectionId, Job};
@@ -85,8 +85,7 @@ impl Host for Script {
     fn dial(&mut self, _: Instant, generation: u64, request: UpgradeRequest) {
         let fetched = match &self.fetch {
             None => Ok(request),
-            Some(fetch) => catch_unwind(AssertUnwindSafe(|| fetch(request)))
-                .unwrap_or(Err(Error::Panicked { callback: "fetch" })),
+            Some(fetch) => caught(|| fetch(request)).unwrap_or(Err(Error::Panicked { callback: "fetch" })),
         };
         match fetched.and_then(|request| request.check().map(|_| request)) {
             Ok(request) => self.attempt = Some((generation, request)),
@@ -265,7 +264,7 @@ impl Line {
 
 /// Runs a job here. The client does so on another thread.
 pub(super) fn run(work: Work) -> Result<Message, Error> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(Error::Panicked { callback: "work" }))
+    caught(work).unwrap_or(Err(Error::Panicked { callback: "work" }))
 }
 
 /// The error of an attempt at which no server listened.

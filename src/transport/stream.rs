@@ -8,7 +8,6 @@ use std::net::Shutdown;
 #[cfg(unix)]
 use std::os::fd::{AsFd, AsRawFd};
 #[cfg(unix)]
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use mio::event::{Event, Source};
@@ -18,6 +17,8 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
 use crate::logging::LOG;
+#[cfg(unix)]
+use crate::panics::caught;
 use crate::transport::wire::Raw;
 
 /// A byte stream to a server, which a [`connector`](crate::Builder::connector) supplies.
@@ -294,8 +295,8 @@ impl<S> Descriptor<S> {
         let mut call = Some(call);
         during(self.watch.as_deref(), &mut |may| {
             if let Some(call) = call.take().filter(|_| may) {
-                result = catch_unwind(AssertUnwindSafe(|| call(stream)))
-                    .unwrap_or_else(|_| Err(io::Error::other("the stream of the connector panicked")));
+                result = caught(|| call(stream))
+                    .unwrap_or_else(|| Err(io::Error::other("the stream of the connector panicked")));
             }
         });
         result
@@ -323,7 +324,7 @@ impl<S> Drop for Descriptor<S> {
         let stream = &mut self.stream;
         during(self.watch.as_deref(), &mut |_| {
             let stream = stream.take();
-            if catch_unwind(AssertUnwindSafe(|| drop(stream))).is_err() {
+            if caught(|| drop(stream)).is_none() {
                 log::warn!(target: LOG, "the drop of the connector's stream panicked");
             }
         });

@@ -1,4 +1,5 @@
 //! The kit itself does what it says.
+#![expect(clippy::disallowed_methods, reason = "a test looks at what it panics with")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
