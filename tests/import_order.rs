@@ -94,7 +94,7 @@ const FOLDERS: [Folder; 6] = [
             "tunnel",
             "head link",
             "frame pipe fake",
-            "circle: stream wire",
+            "circle: stream descriptor wire",
             "addresses race",
         ],
     },

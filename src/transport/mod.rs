@@ -20,6 +20,8 @@ pub(crate) mod wire;
 pub(crate) mod addresses;
 mod body;
 mod deflate;
+#[cfg(unix)]
+mod descriptor;
 #[cfg(test)]
 pub(crate) mod fake;
 pub(crate) mod frame;

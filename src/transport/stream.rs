@@ -1,24 +1,18 @@
 //! What carries the bytes of a connection: TCP, or a stream that the application supplies.
 
 use std::fmt;
-#[cfg(unix)]
-use std::io::ErrorKind;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 #[cfg(unix)]
-use std::os::fd::{AsFd, AsRawFd};
-#[cfg(unix)]
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use mio::event::{Event, Source};
 use mio::net::TcpStream;
-#[cfg(unix)]
-use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
-use crate::logging::LOG;
 #[cfg(unix)]
-use crate::panics::caught;
+use crate::transport::descriptor::Descriptor;
 use crate::transport::wire::Raw;
 
 /// A byte stream to a server, which a [`connector`](crate::Builder::connector) supplies.
@@ -131,7 +125,7 @@ impl Stream {
     /// ```
     #[cfg(unix)]
     pub fn new(stream: impl Read + Write + AsFd + Send + 'static) -> Self {
-        Self(Kind::Other(Box::new(Descriptor { stream: Some(stream), watch: None })))
+        Self(Kind::Other(Box::new(Descriptor::new(stream))))
     }
 
     pub(crate) fn tcp(stream: TcpStream) -> Self {
@@ -275,118 +269,5 @@ impl Raw for TcpStream {
 
     fn make_nonblocking(&mut self) -> io::Result<()> {
         socket2::SockRef::from(&*self).set_nonblocking(true)
-    }
-}
-
-/// Something of the application's that has a descriptor. What it does wrong breaks its connection, and nothing else.
-#[cfg(unix)]
-struct Descriptor<S> {
-    /// It is there until it is dropped.
-    stream: Option<S>,
-    watch: Option<Arc<dyn Watch>>,
-}
-
-#[cfg(unix)]
-impl<S> Descriptor<S> {
-    fn call<R>(&mut self, call: impl FnOnce(&mut S) -> io::Result<R>) -> io::Result<R> {
-        let stream = self.stream.as_mut().ok_or(ErrorKind::NotConnected)?;
-        // An end that did not wait has left it behind.
-        let mut result = Err(ErrorKind::NotConnected.into());
-        let mut call = Some(call);
-        during(self.watch.as_deref(), &mut |may| {
-            if let Some(call) = call.take().filter(|_| may) {
-                result = caught(|| call(stream))
-                    .unwrap_or_else(|| Err(io::Error::other("the stream of the connector panicked")));
-            }
-        });
-        result
-    }
-}
-
-#[cfg(unix)]
-fn during(watch: Option<&dyn Watch>, call: &mut dyn FnMut(bool)) {
-    match watch {
-        Some(watch) => watch.during(call),
-        None => call(true),
-    }
-}
-
-/// A count that a stream has returned, which must not be more than this.
-#[cfg(unix)]
-fn counted(count: usize, most: usize) -> io::Result<usize> {
-    let wrong = || format!("the stream of the connector returned {count}, where {most} is the most");
-    if count <= most { Ok(count) } else { Err(io::Error::new(ErrorKind::InvalidData, wrong())) }
-}
-
-#[cfg(unix)]
-impl<S> Drop for Descriptor<S> {
-    fn drop(&mut self) {
-        let stream = &mut self.stream;
-        during(self.watch.as_deref(), &mut |_| {
-            let stream = stream.take();
-            if caught(|| drop(stream)).is_none() {
-                log::warn!(target: LOG, "the drop of the connector's stream panicked");
-            }
-        });
-    }
-}
-
-#[cfg(unix)]
-impl<S: Read> Read for Descriptor<S> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = buffer.len();
-        self.call(|stream| counted(stream.read(buffer)?, most))
-    }
-}
-
-#[cfg(unix)]
-impl<S: Write> Write for Descriptor<S> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.call(|stream| counted(stream.write(bytes)?, bytes.len()))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.call(Write::flush)
-    }
-}
-
-#[cfg(unix)]
-impl<S: Read + Write + AsFd> Raw for Descriptor<S> {
-    // Only a socket can be shut down. What is no socket ends when it is dropped.
-    fn half_close(&mut self) -> io::Result<()> {
-        self.call(|stream| socket2::SockRef::from(&*stream).shutdown(Shutdown::Write))
-    }
-
-    fn hang_up(&mut self) -> io::Result<()> {
-        self.call(|stream| socket2::SockRef::from(&*stream).shutdown(Shutdown::Both))
-    }
-
-    fn make_nonblocking(&mut self) -> io::Result<()> {
-        // The call is one for descriptors of every kind.
-        self.call(|stream| socket2::SockRef::from(&*stream).set_nonblocking(true))
-    }
-
-    fn is_emptied_by_short_reads(&self) -> bool {
-        // A terminal returns a line a read, and a process in between may return what it likes.
-        false
-    }
-
-    fn watch(&mut self, watch: Arc<dyn Watch>) {
-        self.watch = Some(watch);
-    }
-}
-
-#[cfg(unix)]
-impl<S: AsFd> Source for Descriptor<S> {
-    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        self.call(|stream| SourceFd(&stream.as_fd().as_raw_fd()).register(registry, token, interests))
-    }
-
-    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        self.call(|stream| SourceFd(&stream.as_fd().as_raw_fd()).reregister(registry, token, interests))
-    }
-
-    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        self.call(|stream| SourceFd(&stream.as_fd().as_raw_fd()).deregister(registry))
     }
 }
