@@ -11,14 +11,14 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{
     LONG, MS, Nobody, Server, accept, config, disconnected, echo, good_answer, read_frame, read_head,
     wait_for,
 };
 use tautline::{
-    AddressErrors, AddressFamily, Builder, Client, DisconnectReason, Error, Event, NetworkConfig, Phase,
+    AddressErrors, AddressFamily, Builder, Client, DisconnectReason, Error, Event, NetworkConfig,
 };
 
 /// Longer than any test takes: nothing may wait for it.
@@ -175,7 +175,7 @@ fn an_end_during_the_race_stops_it_at_once_and_closes_all_in_it() {
     for end in ends {
         let client = host(addresses.clone(), network().attempt_delay(10 * MS)).start().unwrap();
         common::eventually("all three at once", || racing() == 3);
-        let start = Instant::now();
+        let start = std::time::Instant::now();
         end(&client);
         assert!(start.elapsed() < LONG, "{:?}", start.elapsed());
         assert_eq!(racing(), 0);
@@ -190,7 +190,7 @@ fn a_timeout_of_tcp_lists_the_addresses_that_failed_and_those_that_were_silent()
     let config = config("ws://h").connect_timeout(1000 * MS);
     let error = Client::builder(config).resolver(move |_, _| Ok(addresses.clone())).connect().unwrap_err();
     let text = error.to_string();
-    let Error::ConnectTimeout { phase: Phase::Connect, source: Some(source), .. } = error else {
+    let Error::ConnectTimeout { phase: tautline::Phase::Connect, source: Some(source), .. } = error else {
         panic!("{text}")
     };
     let lines = lines(&source);

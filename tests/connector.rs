@@ -5,13 +5,13 @@ mod common;
 
 use std::io;
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
-use common::{LONG, MS, Server, disconnected, eventually, quick, wait_for};
+use common::{LONG, MS, Server, eventually, quick, wait_for};
 #[cfg(feature = "native-tls")]
 use common::{tls_acceptor, tls_connector};
-use tautline::{Client, ConnectionConfig, DisconnectReason, Error, Event, Message, Stream};
+use tautline::{Client, DisconnectReason, Error, Event, Message, Stream};
 
 fn to_tcp(
     server: &Server,
@@ -127,14 +127,16 @@ mod unix {
     use std::os::fd::{AsFd, BorrowedFd};
     use std::os::unix::net::{UnixListener, UnixStream};
     use std::path::PathBuf;
+    use std::sync::atomic::AtomicBool;
     use std::thread;
     use std::time::Instant;
 
-    use tautline::{NetworkConfig, Proxy};
+    use tautline::{ConnectionConfig, NetworkConfig, Proxy};
     use tungstenite::WebSocket;
     use tungstenite::protocol::Role;
 
     use super::*;
+    use crate::common::disconnected;
 
     /// A server on a Unix socket in a folder of its own, which lives as long as the test.
     struct Socket {

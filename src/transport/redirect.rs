@@ -160,6 +160,7 @@ fn with_userinfo(url: &str, other: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(unix)]
     use proptest::prelude::*;
 
     use super::*;

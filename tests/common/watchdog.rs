@@ -10,7 +10,6 @@
 #![allow(unreachable_pub, reason = "a module that several test crates include")]
 #![allow(clippy::disallowed_methods, reason = "it owns a thread, and a clock")]
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::thread::{self, ThreadId};
@@ -113,6 +112,8 @@ fn end(why: &str) -> ! {
 /// name has that of the thread that started it.
 #[cfg(target_os = "linux")]
 fn threads() -> String {
+    use std::fmt::Write as _;
+
     let mut table =
         format!("{:>8}  {:<15}  {:<5}  {:<24}  {}\n", "thread", "name", "state", "waits in", "system call");
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();

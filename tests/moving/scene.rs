@@ -304,6 +304,10 @@ pub(crate) struct Scene {
     pub(crate) client: Client,
     pub(crate) old: Host,
     pub(crate) new: Host,
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "only Linux says what a thread has used")
+    )]
     pub(crate) thread: Arc<AtomicU32>,
     pub(crate) told: Receiver<String>,
     pub(crate) go_on: Sender<()>,

@@ -2,12 +2,10 @@
 
 use std::io::Write;
 use std::net::TcpListener;
-use std::process::Command;
 
-use crate::common::{LONG, Nobody, Server, accept, echo, read_frame, read_head};
+use crate::common::{Nobody, Server, accept, echo, read_head};
 use crate::program::{Wscat, run, server_that_closes_with};
-use crossbeam_channel::{bounded, unbounded};
-use tungstenite::Message;
+use crossbeam_channel::bounded;
 
 #[test]
 fn who_cannot_connect_says_why() {
@@ -107,75 +105,6 @@ fn what_was_answered_before_the_line_was_lost_is_in_no_doubt() {
     assert_eq!((code, out.as_str()), (0, "again\n"), "{err}");
 }
 
-/// Sends the program a signal.
-#[cfg(unix)]
-fn signal(wscat: &Wscat, name: &str) {
-    assert!(Command::new("kill").args([name, &wscat.child.id().to_string()]).status().unwrap().success());
-}
-
-#[cfg(unix)]
-#[test]
-fn a_signal_to_end_closes_the_line_with_a_close_frame() {
-    for name in ["-INT", "-TERM"] {
-        let (closed_in, closed) = unbounded();
-        let server = Server::start(move |_, stream| {
-            let mut socket = accept(stream);
-            socket.send("hello".into()).unwrap();
-            while let Ok(message) = socket.read() {
-                if message.is_text() || message.is_close() {
-                    closed_in.send(message).unwrap();
-                }
-            }
-        });
-        let mut wscat = Wscat::start(&[], &server.url());
-        assert_eq!(wscat.hear(), "hello\n");
-        wscat.say("typed\n");
-        assert_eq!(closed.recv_timeout(LONG).unwrap(), Message::text("typed"));
-        signal(&wscat, name);
-        let (code, out, err) = wscat.end();
-        assert_eq!((code, out.as_str()), (130, ""), "{err}");
-        assert!(err.contains("CLOSED"), "{err}");
-        let frame = closed.recv_timeout(LONG).unwrap();
-        assert!(matches!(&frame, Message::Close(Some(frame)) if u16::from(frame.code) == 1000), "{frame:?}");
-    }
-}
-
-#[cfg(unix)]
-#[test]
-fn a_signal_ends_an_attempt_or_a_wait_or_a_close_at_once() {
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let wscat = Wscat::start(&[], &format!("ws://{}", silent.local_addr().unwrap()));
-    let _connection = silent.accept().unwrap();
-    signal(&wscat, "-INT");
-    assert_eq!(wscat.end().0, 130);
-
-    let server = Server::start(|n, stream| {
-        if n == 0 {
-            drop(accept(stream));
-        }
-    });
-    let wscat = Wscat::start(&[], &server.url());
-    wscat.see("DISCONNECTED");
-    signal(&wscat, "-INT");
-    assert_eq!(wscat.end().0, 130);
-
-    // It waits up to 3 s for the server's close frame, unless it is asked once more.
-    let (closing_in, closing) = bounded(1);
-    let server = Server::start(move |_, stream| {
-        let mut socket = accept(stream);
-        while read_frame(socket.get_mut()).is_some_and(|(opcode, _)| opcode != 8) {}
-        closing_in.send(()).unwrap();
-        while read_frame(socket.get_mut()).is_some() {}
-    });
-    let wscat = Wscat::start(&[], &server.url());
-    wscat.see("CONNECTED");
-    signal(&wscat, "-INT");
-    closing.recv_timeout(LONG).unwrap();
-    signal(&wscat, "-INT");
-    let (code, _, err) = wscat.end();
-    assert!(code == 130 && !err.contains("CLOSED"), "{code} {err}");
-}
-
 #[test]
 fn what_never_went_out_is_counted() {
     let server = Server::start(|n, stream| {
@@ -202,4 +131,84 @@ fn a_reader_that_stops_reading_ends_the_program_quietly() {
     // The thread that reads ends with its receiver, and breaks the pipe; stdin stays open.
     wscat.stdout = bounded(0).1;
     assert_eq!(wscat.end(), (0, String::new(), String::new()));
+}
+
+#[cfg(unix)]
+mod signals {
+    use std::process::Command;
+
+    use crossbeam_channel::unbounded;
+    use tungstenite::Message;
+
+    use super::*;
+    use crate::common::{LONG, read_frame};
+
+    /// Sends the program a signal.
+    fn signal(wscat: &Wscat, name: &str) {
+        assert!(Command::new("kill").args([name, &wscat.child.id().to_string()]).status().unwrap().success());
+    }
+
+    #[test]
+    fn a_signal_to_end_closes_the_line_with_a_close_frame() {
+        for name in ["-INT", "-TERM"] {
+            let (closed_in, closed) = unbounded();
+            let server = Server::start(move |_, stream| {
+                let mut socket = accept(stream);
+                socket.send("hello".into()).unwrap();
+                while let Ok(message) = socket.read() {
+                    if message.is_text() || message.is_close() {
+                        closed_in.send(message).unwrap();
+                    }
+                }
+            });
+            let mut wscat = Wscat::start(&[], &server.url());
+            assert_eq!(wscat.hear(), "hello\n");
+            wscat.say("typed\n");
+            assert_eq!(closed.recv_timeout(LONG).unwrap(), Message::text("typed"));
+            signal(&wscat, name);
+            let (code, out, err) = wscat.end();
+            assert_eq!((code, out.as_str()), (130, ""), "{err}");
+            assert!(err.contains("CLOSED"), "{err}");
+            let frame = closed.recv_timeout(LONG).unwrap();
+            assert!(
+                matches!(&frame, Message::Close(Some(frame)) if u16::from(frame.code) == 1000),
+                "{frame:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_signal_ends_an_attempt_or_a_wait_or_a_close_at_once() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let wscat = Wscat::start(&[], &format!("ws://{}", silent.local_addr().unwrap()));
+        let _connection = silent.accept().unwrap();
+        signal(&wscat, "-INT");
+        assert_eq!(wscat.end().0, 130);
+
+        let server = Server::start(|n, stream| {
+            if n == 0 {
+                drop(accept(stream));
+            }
+        });
+        let wscat = Wscat::start(&[], &server.url());
+        wscat.see("DISCONNECTED");
+        signal(&wscat, "-INT");
+        assert_eq!(wscat.end().0, 130);
+
+        // It waits up to 3 s for the server's close frame, unless it is asked once more.
+        let (closing_in, closing) = bounded(1);
+        let server = Server::start(move |_, stream| {
+            let mut socket = accept(stream);
+            while read_frame(socket.get_mut()).is_some_and(|(opcode, _)| opcode != 8) {}
+            closing_in.send(()).unwrap();
+            while read_frame(socket.get_mut()).is_some() {}
+        });
+        let wscat = Wscat::start(&[], &server.url());
+        wscat.see("CONNECTED");
+        signal(&wscat, "-INT");
+        closing.recv_timeout(LONG).unwrap();
+        signal(&wscat, "-INT");
+        let (code, _, err) = wscat.end();
+        assert!(code == 130 && !err.contains("CLOSED"), "{code} {err}");
+    }
 }
