@@ -403,13 +403,17 @@ impl<T: Raw> Socket<T> {
         let _ = self.pass_on();
     }
 
-    /// Drops what still arrives after a violation. Not inlined, because its buffer would add a page to the stack of
-    /// every thread that reads.
+    /// Drops what still arrives after a violation. Once this side has ended its own stream, that is read below TLS: some
+    /// libraries then read nothing any more, and what is not read becomes a reset, over which the peer loses the close code. Not
+    /// inlined, because its buffer would add a page to the stack of every thread that reads.
     #[inline(never)]
     fn drain(&mut self) -> Result<Option<Incoming>, Fault> {
         let mut scratch = [0; 4096];
         while let Some(left) = self.draining {
-            match self.link().read(&mut scratch) {
+            let half_closed = self.half_closed;
+            let link = self.link();
+            let read = if half_closed { link.wire_mut().read(&mut scratch) } else { link.read(&mut scratch) };
+            match read {
                 Ok(n) if n > 0 && left > n => self.draining = Some(left - n),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
                 Ok(_) | Err(_) => break,

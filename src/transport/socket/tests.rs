@@ -1,5 +1,8 @@
+use std::io::{Read, Write};
+
 use super::*;
 use crate::transport::fake::Fake;
+use crate::transport::link::Layer;
 use crate::transport::wire::Wire;
 
 fn socket(fake: &Fake, config: &ConnectionConfig) -> Socket<Fake> {
@@ -317,4 +320,60 @@ fn a_violation_before_more_than_fits_the_buffer_is_one_on_a_line_with_compressio
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// A TLS library that reads nothing any more once its own side has ended.
+struct Deaf {
+    wire: Wire<Fake>,
+    ended: bool,
+}
+
+impl Read for Deaf {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.ended { Ok(0) } else { self.wire.read(buffer) }
+    }
+}
+
+impl Write for Deaf {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.wire.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.wire.flush()
+    }
+}
+
+impl Layer<Fake> for Deaf {
+    fn wire(&self) -> &Wire<Fake> {
+        &self.wire
+    }
+
+    fn wire_mut(&mut self) -> &mut Wire<Fake> {
+        &mut self.wire
+    }
+
+    fn shutdown(&mut self) -> io::Result<()> {
+        self.ended = true;
+        Ok(())
+    }
+}
+
+#[test]
+fn what_comes_after_a_violation_is_read_also_where_tls_reads_nothing_after_its_own_end() {
+    let fake = Fake::with_room(1000);
+    fake.feed([0x83, 0]);
+    let link = Link::tls(Box::new(Deaf { wire: Wire::new(fake.clone()), ended: false }));
+    let mut socket = Socket::new(link, Vec::new(), &config(), None);
+    let Err(Fault::Violation { code, .. }) = socket.read() else { panic!("an unknown opcode") };
+    socket.close(&CloseFrame::new(code, "")).unwrap();
+    socket.flush().unwrap();
+    assert!(fake.0.lock().unwrap().half_closed);
+    fake.feed([7; 10_000]);
+    socket.wire_mut().edge();
+    assert!(matches!(socket.read(), Ok(None)), "there may be more");
+    assert!(fake.0.lock().unwrap().reads.is_empty(), "what is not read becomes a reset");
+    fake.feed("");
+    socket.wire_mut().edge();
+    assert!(matches!(socket.read(), Err(Fault::Broken(_))));
 }
