@@ -16,6 +16,8 @@ pub(crate) struct Script {
     pub(crate) written: Vec<u8>,
     /// How many more bytes the system takes.
     pub(crate) room: usize,
+    /// The system takes each write whole while it has any room, as Windows does.
+    pub(crate) takes_whole_writes: bool,
     pub(crate) write_fails: bool,
     pub(crate) half_closed: bool,
 }
@@ -51,11 +53,12 @@ impl Write for Fake {
         if script.write_fails {
             return Err(ErrorKind::BrokenPipe.into());
         }
-        let n = bytes.len().min(script.room);
+        let whole = script.takes_whole_writes && script.room > 0;
+        let n = if whole { bytes.len() } else { bytes.len().min(script.room) };
         if n == 0 {
             return Err(ErrorKind::WouldBlock.into());
         }
-        script.room -= n;
+        script.room = script.room.saturating_sub(n);
         script.written.extend(&bytes[..n]);
         Ok(n)
     }

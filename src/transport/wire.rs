@@ -118,6 +118,10 @@ pub(crate) struct Wire<T: Raw = Stream> {
 /// A spill of up to this size keeps its memory when it is emptied.
 const MOST_KEPT_SPILL: usize = 16 << 10;
 
+/// The most that one write offers the system. While its buffer has any room, Windows takes a write of any size, or has no memory
+/// for it: a ping would then stand behind all of that, and a slow line would be taken for dead.
+const MOST_OFFERED: usize = 128 << 10;
+
 impl<T: Raw> Wire<T> {
     pub(crate) fn new(raw: T) -> Self {
         Self {
@@ -188,9 +192,10 @@ impl<T: Raw> Wire<T> {
     }
 
     fn write_some(raw: &mut T, taken: &mut u64, bytes: &[u8]) -> io::Result<usize> {
+        let offered = &bytes[..bytes.len().min(MOST_OFFERED)];
         loop {
-            match raw.write(bytes) {
-                Ok(0) if !bytes.is_empty() => return Err(ErrorKind::WriteZero.into()),
+            match raw.write(offered) {
+                Ok(0) if !offered.is_empty() => return Err(ErrorKind::WriteZero.into()),
                 Ok(n) => {
                     *taken += n as u64;
                     return Ok(n);
@@ -353,15 +358,16 @@ impl<T: Raw> Read for Wire<T> {
 impl<T: Raw> Write for Wire<T> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut written = 0;
-        if self.write_error.is_none() && self.spill.is_empty() {
-            match Self::write_some(&mut self.raw, &mut self.taken, bytes) {
-                Ok(n) => written = n,
+        while self.write_error.is_none() && self.spill.is_empty() && written < bytes.len() {
+            match Self::write_some(&mut self.raw, &mut self.taken, &bytes[written..]) {
+                Ok(0) => break,
+                Ok(n) => written += n,
                 Err(error) => self.fail(error),
             }
         }
         if self.write_error.is_some() {
             // Counted, or what is lost here would look as if the system had taken it.
-            self.refused += bytes.len() as u64;
+            self.refused += (bytes.len() - written) as u64;
             return Ok(bytes.len());
         }
         self.spill.extend(&bytes[written..]);

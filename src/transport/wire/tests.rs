@@ -29,6 +29,24 @@ fn a_large_spill_gives_its_memory_back() {
 }
 
 #[test]
+fn a_system_that_takes_any_write_whole_is_not_given_all_there_is() {
+    let fake = Fake::with_room(0);
+    let mut wire = Wire::new(fake.clone());
+    wire.write_all(&vec![0; 1 << 20]).unwrap();
+    for round in 1..=3 {
+        let mut script = fake.0.lock().unwrap();
+        (script.room, script.takes_whole_writes) = (1, true);
+        drop(script);
+        wire.flush().unwrap();
+        assert_eq!(wire.taken(), round * (128 << 10));
+    }
+    let fake = Fake::with_room(300_000);
+    let mut wire = Wire::new(fake.clone());
+    wire.write_all(&vec![0; 250_000]).unwrap();
+    assert_eq!(wire.spilled(), 0, "what has room is not copied");
+}
+
+#[test]
 fn a_short_read_spares_the_next_but_never_hides_the_end() {
     let fake = Fake::default();
     let mut wire = Wire::new(fake.clone());
