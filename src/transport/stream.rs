@@ -223,7 +223,7 @@ impl Raw for Stream {
 
     fn is_emptied_by_short_reads(&self) -> bool {
         match &self.0 {
-            Kind::Tcp(_) => true,
+            Kind::Tcp(tcp) => tcp.is_emptied_by_short_reads(),
             Kind::Other(other) => other.is_emptied_by_short_reads(),
         }
     }
@@ -269,5 +269,10 @@ impl Raw for TcpStream {
 
     fn make_nonblocking(&mut self) -> io::Result<()> {
         socket2::SockRef::from(&*self).set_nonblocking(true)
+    }
+
+    fn is_emptied_by_short_reads(&self) -> bool {
+        // On Windows the poller reports nothing more before a read has found nothing.
+        !cfg!(windows)
     }
 }

@@ -331,13 +331,12 @@ impl<T: Raw> Read for Wire<T> {
                     return Err(self.write_error.take().unwrap_or(ErrorKind::BrokenPipe.into()));
                 }
                 Ok(n) => {
-                    // A short read has emptied the system's buffer, so another read would find nothing. Not on Windows.
+                    // A short read has emptied the system's buffer, so another read would find nothing.
                     if n < buffer.len()
                         && n > 0
                         && !self.ending
                         && self.write_error.is_none()
                         && self.raw.is_emptied_by_short_reads()
-                        && !cfg!(windows)
                     {
                         self.readable = false;
                     }
