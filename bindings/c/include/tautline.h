@@ -7,6 +7,7 @@
  * code means, and tautline_last_error() what happened in detail. No call ends the process, and none lets anything be
  * thrown out of it. A text in the arguments is UTF-8, ends with a NUL unless its length is given, and is copied.
  * Pointers that must not be null are checked for that; everything else about them is the caller's promise.
+ * A struct that begins with its size may have more fields in a later version: the library writes no more of it than that size.
  */
 
 #ifndef TAUTLINE_H
@@ -26,7 +27,7 @@
 #define TAUTLINE_E_ARGUMENT -1
 
 /**
- * The field `size` of a struct is smaller than this version's struct. Set it to `sizeof` before the call.
+ * The field `size` of a struct is smaller than the struct of any version. Set it to `sizeof` before the call.
  */
 #define TAUTLINE_E_SIZE -2
 

@@ -153,15 +153,18 @@ pub(crate) unsafe fn place<'a, T>(place: *const T, what: &str) -> Result<&'a T> 
 /// A struct that begins with its size, and that C has room for.
 ///
 /// # Safety
-/// Its first field is `size: usize`, and any bytes are a value of it.
-pub(crate) unsafe trait Sizes: Sized {
+/// It is `repr(C)`, its first field is `size: usize`, and the others are numbers. Those of the first version stay where they are;
+/// later ones follow them.
+pub(crate) unsafe trait Sizes: Copy {
     const NAME: &str;
+    /// The size up to the end of the last field of its first version. A program that was built with that one goes on working.
+    const FIRST: usize;
 }
 
 /// Room of C's for a struct.
 pub(crate) struct Out<T> {
     place: *mut T,
-    /// What C says: that of a later version may be larger.
+    /// What C says: that of an earlier version may be smaller, and that of a later one larger.
     pub(crate) size: usize,
 }
 
@@ -176,8 +179,8 @@ impl<T: Sizes> Out<T> {
         }
         // SAFETY: it is neither null nor misaligned, and begins with its size.
         let size = unsafe { place.cast::<usize>().read() };
-        let needed = size_of::<T>();
-        if size < needed {
+        if size < T::FIRST {
+            let needed = T::FIRST;
             let text = format_args!(
                 "the size of the {name} is {size}; it must be {needed} or more: set it to sizeof({name})"
             );
@@ -186,9 +189,12 @@ impl<T: Sizes> Out<T> {
         Ok(Self { place, size })
     }
 
+    /// Writes as much of the value as there is room for.
     pub(crate) fn set(&self, value: T) {
-        // SAFETY: there is room for a `T`, which nobody else uses: see `new`.
-        unsafe { self.place.write(value) }
+        let length = self.size.min(size_of::<T>());
+        // SAFETY: there are `size` bytes, which nobody else uses: see `new`. The value is this library's, has as many bytes as are
+        // copied, and a beginning of it is a value of each earlier version: see `Sizes`.
+        unsafe { self.place.cast::<u8>().copy_from_nonoverlapping((&raw const value).cast(), length) }
     }
 }
 
@@ -208,6 +214,40 @@ mod tests {
         }
         assert_eq!(call(|| Ok(())), TAUTLINE_OK);
         assert!(with_last(|last| last == "a panic without a text"), "a call that succeeds leaves it");
+    }
+
+    /// A struct that has got a field since its first version.
+    #[repr(C)]
+    #[derive(Clone, Copy)]
+    struct Grown {
+        size: usize,
+        first: u64,
+        later: u64,
+    }
+
+    // SAFETY: it begins with its size, and consists of numbers.
+    unsafe impl Sizes for Grown {
+        const NAME: &str = "grown";
+        const FIRST: usize = std::mem::offset_of!(Self, later);
+    }
+
+    #[test]
+    fn a_struct_of_an_older_program_gets_its_fields_and_nothing_behind_them() {
+        let size = Grown::FIRST;
+        let mut room = Grown { size, first: 0, later: 7 };
+        // SAFETY: its size is set, and nobody else uses it.
+        let out = unsafe { Out::new(&raw mut room) }.unwrap();
+        out.set(Grown { size: out.size, first: 1, later: 2 });
+        assert_eq!((room.size, room.first, room.later), (size, 1, 7));
+        room.size = size_of::<Grown>();
+        // SAFETY: as above.
+        let out = unsafe { Out::new(&raw mut room) }.unwrap();
+        out.set(Grown { size: out.size, first: 3, later: 4 });
+        assert_eq!((room.size, room.first, room.later), (size_of::<Grown>(), 3, 4));
+        room.size = size - 1;
+        // SAFETY: as above.
+        let refused = unsafe { Out::new(&raw mut room) }.map(|_| ()).unwrap_err();
+        assert_eq!(refused.0, TAUTLINE_E_SIZE);
     }
 
     #[test]

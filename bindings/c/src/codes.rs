@@ -8,7 +8,7 @@ use crate::boundary;
 pub const TAUTLINE_OK: i32 = 0;
 /// An argument is wrong: a null or misaligned pointer, or a value that means nothing.
 pub const TAUTLINE_E_ARGUMENT: i32 = -1;
-/// The field `size` of a struct is smaller than this version's struct. Set it to `sizeof` before the call.
+/// The field `size` of a struct is smaller than the struct of any version. Set it to `sizeof` before the call.
 pub const TAUTLINE_E_SIZE: i32 = -2;
 /// A text is not UTF-8.
 pub const TAUTLINE_E_UTF8: i32 = -3;

@@ -1,5 +1,6 @@
 //! The end of a client.
 
+use std::mem::offset_of;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
@@ -26,9 +27,10 @@ pub struct Undelivered {
     pub maybe_delivered: u64,
 }
 
-// SAFETY: it begins with its size, and consists of numbers.
+// SAFETY: it begins with its size, and consists of numbers; the fields of its first version are its first ones.
 unsafe impl Sizes for Undelivered {
     const NAME: &str = "tautline_undelivered";
+    const FIRST: usize = offset_of!(Self, maybe_delivered) + size_of::<u64>();
 }
 
 /// Ends the client: `TAUTLINE_CLOSE` or `TAUTLINE_TERMINATE`. Returns `TAUTLINE_OK` when no thread of the client runs any more; its

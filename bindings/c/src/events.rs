@@ -1,5 +1,6 @@
 //! What C hears of a client.
 
+use std::mem::offset_of;
 use std::sync::TryLockError;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -59,9 +60,10 @@ pub struct Event {
     pub length: usize,
 }
 
-// SAFETY: it begins with its size, and consists of numbers.
+// SAFETY: it begins with its size, and consists of numbers; the fields of its first version are its first ones.
 unsafe impl Sizes for Event {
     const NAME: &str = "tautline_event";
+    const FIRST: usize = offset_of!(Self, length) + size_of::<usize>();
 }
 
 /// Takes the next event: writes it to `event`, and its payload to the `capacity` bytes at `buffer`. A null `buffer` is right with a

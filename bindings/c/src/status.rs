@@ -1,5 +1,7 @@
 //! How a client is.
 
+use std::mem::offset_of;
+
 use tautline::ConnectionState;
 
 use crate::boundary::{Out, Sizes, call, call_for};
@@ -48,9 +50,10 @@ pub struct Stats {
     pub round_trip_us: u64,
 }
 
-// SAFETY: it begins with its size, and consists of numbers.
+// SAFETY: it begins with its size, and consists of numbers; the fields of its first version are its first ones.
 unsafe impl Sizes for Stats {
     const NAME: &str = "tautline_counters";
+    const FIRST: usize = offset_of!(Self, round_trip_us) + size_of::<u64>();
 }
 
 pub(crate) fn number(state: ConnectionState) -> i32 {
