@@ -323,9 +323,13 @@ typedef struct tautline_event {
    */
   int32_t state;
   /**
-   * Always 0.
+   * The close code of the server, if that has ended the line: 1005 if it gave none. Of `DISCONNECTED` and `CLOSED`.
    */
-  int32_t reserved;
+  uint16_t close_code;
+  /**
+   * The HTTP status by which the server refused the upgrade, such as 401. Of `DISCONNECTED` and `CLOSED`.
+   */
+  uint16_t http_status;
   /**
    * How many: see the kinds.
    */

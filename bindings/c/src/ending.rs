@@ -17,7 +17,7 @@ pub const TAUTLINE_TERMINATE: i32 = 1;
 
 /// How much could not be delivered when a client was shut down. Set `size` before the call.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Undelivered {
     /// The size of this struct, in bytes: `sizeof(tautline_undelivered)`.
     pub size: usize,

@@ -5,7 +5,7 @@ use std::sync::TryLockError;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use tautline::{Error, Message, Receiver};
+use tautline::{CloseReason, DisconnectReason, Error, Message, Receiver};
 
 use crate::boundary::{Out, Result, Sizes, call, call_for, failed, refuse};
 use crate::client::{Held, Line, ended};
@@ -40,7 +40,7 @@ pub const TAUTLINE_BINARY: i32 = 2;
 
 /// Something that happened on the line. Set `size` before the call. A field that the kind of event does not have is 0.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Event {
     /// The size of this struct, in bytes: `sizeof(tautline_event)`.
     pub size: usize,
@@ -50,8 +50,10 @@ pub struct Event {
     pub message_kind: i32,
     /// One of `TAUTLINE_STATE_…`.
     pub state: i32,
-    /// Always 0.
-    pub reserved: i32,
+    /// The close code of the server, if that has ended the line: 1005 if it gave none. Of `DISCONNECTED` and `CLOSED`.
+    pub close_code: u16,
+    /// The HTTP status by which the server refused the upgrade, such as 401. Of `DISCONNECTED` and `CLOSED`.
+    pub http_status: u16,
     /// How many: see the kinds.
     pub count: u64,
     /// The delay until the next attempt, in milliseconds; -1 if there will be none.
@@ -200,16 +202,7 @@ impl Payload<'_> {
 fn describe(event: &tautline::Event, size: usize) -> (Payload<'_>, Event) {
     use tautline::Event as E;
 
-    let mut out = Event {
-        size,
-        kind: TAUTLINE_EVENT_OTHER,
-        message_kind: 0,
-        state: 0,
-        reserved: 0,
-        count: 0,
-        retry_in_ms: 0,
-        length: 0,
-    };
+    let mut out = Event { size, ..Event::default() };
     let payload = match event {
         E::StateChanged { to, .. } => {
             (out.kind, out.state) = (TAUTLINE_EVENT_STATE, number(*to));
@@ -228,6 +221,7 @@ fn describe(event: &tautline::Event, size: usize) -> (Payload<'_>, Event) {
             (out.kind, out.count) = (TAUTLINE_EVENT_DISCONNECTED, maybe_delivered.len());
             out.retry_in_ms =
                 retry_in.map_or(-1, |delay| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
+            (out.close_code, out.http_status) = numbers(reason);
             Payload::Text(reason.to_string())
         }
         E::Expired { tickets, .. } => {
@@ -240,12 +234,24 @@ fn describe(event: &tautline::Event, size: usize) -> (Payload<'_>, Event) {
         }
         E::Closed { reason, .. } => {
             out.kind = TAUTLINE_EVENT_CLOSED;
+            if let CloseReason::NotRetried(last) | CloseReason::GaveUp { last, .. } = reason {
+                (out.close_code, out.http_status) = numbers(last);
+            }
             Payload::Text(reason.to_string())
         }
         _ => Payload::Nothing,
     };
     out.length = payload.bytes().len();
     (payload, out)
+}
+
+/// The server's close code, and its HTTP status, where this is why the line is down.
+fn numbers(reason: &DisconnectReason) -> (u16, u16) {
+    match reason.to_error() {
+        Error::ClosedByServer(frame) => (frame.code, 0),
+        Error::UpgradeRejected(answer) => (0, answer.status),
+        _ => (0, 0),
+    }
 }
 
 /// Waits until there is an event to take, for `timeout_ms` at most. With 0 it only looks.

@@ -22,7 +22,7 @@ pub const TAUTLINE_STATE_CLOSED: i32 = 6;
 
 /// What a client has done since it was opened. Set `size` before the call.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Stats {
     /// The size of this struct, in bytes: `sizeof(tautline_counters)`.
     pub size: usize,

@@ -38,7 +38,7 @@ fn allocations(calls: impl FnOnce()) -> usize {
 
 fn event() -> Event {
     let size = size_of::<Event>();
-    Event { size, kind: 0, message_kind: 0, state: 0, reserved: 0, count: 0, retry_in_ms: 0, length: 0 }
+    Event { size, ..Event::default() }
 }
 
 #[test]

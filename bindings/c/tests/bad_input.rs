@@ -65,7 +65,7 @@ fn send(client: Client, text: &str) -> i32 {
 
 fn empty() -> Event {
     let size = size_of::<Event>();
-    Event { size, kind: 0, message_kind: 0, state: 0, reserved: 0, count: 0, retry_in_ms: 0, length: 0 }
+    Event { size, ..Event::default() }
 }
 
 fn next(client: Client, buffer: &mut [u8]) -> (i32, Event) {
@@ -274,7 +274,7 @@ fn a_client_that_gives_up_says_why_and_its_events_end() {
     assert_eq!(next(client, &mut []).0, TAUTLINE_E_CLOSED);
     assert_eq!(tautline_wait_event(client, LONG_MS), TAUTLINE_E_CLOSED);
     // What is accepted at the last moment is among what is left.
-    let mut left = Undelivered { size: size_of::<Undelivered>(), never_written: 0, maybe_delivered: 0 };
+    let mut left = Undelivered { size: size_of::<Undelivered>(), ..Undelivered::default() };
     let mut accepted = 0;
     let until = Instant::now() + Duration::from_millis(LONG_MS.into());
     loop {
@@ -289,6 +289,36 @@ fn a_client_that_gives_up_says_why_and_its_events_end() {
     // SAFETY: there is room for it, and its size is set.
     assert_eq!(unsafe { tautline_shutdown(client, TAUTLINE_CLOSE, LONG_MS, &raw mut left) }, TAUTLINE_OK);
     assert_eq!((left.never_written, left.maybe_delivered), (accepted, 0));
+}
+
+#[test]
+fn a_loss_and_the_end_have_the_close_code_of_the_server_or_the_status_of_its_refusal() {
+    let server = LoopbackServer::start(|mut connection| {
+        if connection.recv().is_some() {
+            connection.close(4321, "moved");
+        }
+    });
+    let server = server.unwrap();
+    let options = Opts::new(&server.url());
+    // SAFETY: they are options.
+    assert_eq!(unsafe { tautline_options_reconnect(options.0, 10, 10, 1) }, TAUTLINE_OK);
+    let numbers = |event: Event| (event.close_code, event.http_status);
+    let closed = options.open();
+    assert_eq!(numbers(until(closed, TAUTLINE_EVENT_READY)), (0, 0));
+    server.reject(401);
+    assert_eq!(send(closed, "close"), TAUTLINE_OK);
+    assert_eq!(numbers(until(closed, TAUTLINE_EVENT_DISCONNECTED)), (4321, 0));
+    assert_eq!(numbers(until(closed, TAUTLINE_EVENT_DISCONNECTED)), (0, 401));
+    assert_eq!(numbers(until(closed, TAUTLINE_EVENT_CLOSED)), (0, 401), "it has given up");
+    assert_eq!(shutdown(closed, TAUTLINE_CLOSE), TAUTLINE_OK);
+
+    server.accept();
+    // SAFETY: they are options.
+    assert_eq!(unsafe { tautline_options_reconnect(options.0, 10, 10, 0) }, TAUTLINE_OK);
+    let once = options.open();
+    assert_eq!(send(once, "close"), TAUTLINE_OK);
+    assert_eq!(numbers(until(once, TAUTLINE_EVENT_CLOSED)), (4321, 0));
+    assert_eq!(shutdown(once, TAUTLINE_CLOSE), TAUTLINE_OK);
 }
 
 #[test]

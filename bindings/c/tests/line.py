@@ -17,7 +17,8 @@ class Event(c.Structure):
         ("kind", c.c_int32),
         ("message_kind", c.c_int32),
         ("state", c.c_int32),
-        ("reserved", c.c_int32),
+        ("close_code", c.c_uint16),
+        ("http_status", c.c_uint16),
         ("count", c.c_uint64),
         ("retry_in_ms", c.c_int64),
         ("length", c.c_size_t),
@@ -38,7 +39,6 @@ lib.tautline_send_binary.argtypes = [Client, c.c_char_p, c.c_size_t]
 lib.tautline_wait_event.argtypes = [Client, c.c_uint32]
 lib.tautline_next_event.argtypes = [Client, c.POINTER(Event), c.c_char_p, c.c_size_t]
 lib.tautline_shutdown.argtypes = [Client, c.c_int32, c.c_uint32, c.c_void_p]
-
 
 
 def echo(client):

@@ -125,7 +125,7 @@ fn the_outbox_has_its_bound_and_messages_are_refused_while_the_line_is_down_if_t
     // SAFETY: there is one byte.
     let late = unsafe { tautline_send_timeout(patient, TAUTLINE_TEXT, b"4".as_ptr(), 1, 10) };
     assert_eq!(late, TAUTLINE_E_TIMEOUT);
-    let mut left = Undelivered { size: size_of::<Undelivered>(), never_written: 0, maybe_delivered: 0 };
+    let mut left = Undelivered { size: size_of::<Undelivered>(), ..Undelivered::default() };
     // SAFETY: there is room for it, and its size is set.
     let code = unsafe { tautline_shutdown(patient, TAUTLINE_TERMINATE, LONG_MS, &raw mut left) };
     assert_eq!((code, left.never_written), (TAUTLINE_OK, 2));
@@ -145,8 +145,7 @@ fn the_outbox_has_its_bound_and_messages_are_refused_while_the_line_is_down_if_t
 
 fn next(client: Client) -> (i32, i32, Vec<u8>) {
     let size = size_of::<Event>();
-    let mut event =
-        Event { size, kind: 0, message_kind: 0, state: 0, reserved: 0, count: 0, retry_in_ms: 0, length: 0 };
+    let mut event = Event { size, ..Event::default() };
     let mut buffer = vec![0; 1024];
     // SAFETY: there is room for the event, and as much for the payload as it says.
     let code = unsafe { tautline_next_event(client, &raw mut event, buffer.as_mut_ptr(), buffer.len()) };
