@@ -3,7 +3,7 @@
  *
  *   ws_open(url)              opens a line in the background, and returns its number
  *   ws_send(line, text|blob)  sends a message; returns 1, or 0 if it was refused
- *   ws_receive(line, ms)      returns the next message, or NULL if none has come in that time
+ *   ws_receive(line, ms)      returns the next message, or NULL if none has come in that time, or the line is being closed
  *   ws_close(line)            closes the line; returns how many messages were never written
  *
  * The lines of a database connection that are still open are ended when it is closed.
@@ -101,7 +101,7 @@ static void receive(sqlite3_context *context, int count, sqlite3_value **values)
             break;
         }
     }
-    if (code == TAUTLINE_E_TIMEOUT)
+    if (code == TAUTLINE_E_TIMEOUT || code == TAUTLINE_E_WOKEN)
         sqlite3_result_null(context);
     else if (code != TAUTLINE_OK)
         fail(context);

@@ -471,7 +471,8 @@ const char *tautline_version(void);
  * 1,023 bytes of it are kept. Returns its length, without the NUL. `capacity` is the room at `buffer`; what doesn't fit is cut
  * off, and a NUL ends the text if `capacity` is not 0. A null `buffer` is right with a `capacity` of 0.
  *
- * Calls that succeed leave the text as it is. It never contains a secret that the client has sent.
+ * Calls that succeed leave the text as it is, and so do those that find nothing, which is no failure: `TAUTLINE_E_EMPTY`,
+ * `TAUTLINE_E_WOKEN`, and `TAUTLINE_E_TIMEOUT` of `tautline_wait_event`. It never contains a secret that the client has sent.
  *
  * Threads: any; each has a text of its own. Never blocks. Allocates nothing.
  */

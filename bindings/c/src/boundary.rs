@@ -14,7 +14,7 @@ use crate::codes::{
     TAUTLINE_E_PANIC, TAUTLINE_E_SIZE, TAUTLINE_E_SYSTEM, TAUTLINE_E_TIMEOUT, TAUTLINE_E_UTF8, TAUTLINE_OK,
 };
 
-/// A refusal: its code. The text is left in the thread.
+/// A refusal: its code. Its text, if it has one, is left in the thread.
 #[derive(Debug)]
 pub(crate) struct Refused(i32);
 
@@ -66,6 +66,11 @@ pub(crate) fn refuse(code: i32, text: fmt::Arguments<'_>) -> Refused {
         // A text that is too long is cut off.
         let _ = last.write_fmt(text);
     });
+    Refused(code)
+}
+
+/// The code of a call that found nothing, which is no failure: the text of the last one stays.
+pub(crate) fn nothing(code: i32) -> Refused {
     Refused(code)
 }
 

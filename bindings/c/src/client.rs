@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tautline::{ConnectionState, Error, Event};
 
-use crate::boundary::{Refused, call, failed, place, refuse};
+use crate::boundary::{Refused, call, failed, nothing, place, refuse};
 use crate::codes::{TAUTLINE_E_ARGUMENT, TAUTLINE_E_CLOSED, TAUTLINE_E_TIMEOUT, TAUTLINE_E_WOKEN};
 use crate::options::Options;
 use crate::process::Process;
@@ -91,14 +91,12 @@ impl Line {
     }
 }
 
-/// The refusal that the end of a wait becomes.
-pub(crate) fn ended(how: &Ended, waiting_for: &str) -> Refused {
-    match how {
-        Ended::Woken => {
-            refuse(TAUTLINE_E_WOKEN, format_args!("the wait for {waiting_for} was ended by another thread"))
-        }
-        Ended::TimedOut => refuse(TAUTLINE_E_TIMEOUT, format_args!("the wait for {waiting_for} timed out")),
-    }
+/// What a wait returns that has found nothing.
+pub(crate) fn ended(how: &Ended) -> Refused {
+    nothing(match how {
+        Ended::Woken => TAUTLINE_E_WOKEN,
+        Ended::TimedOut => TAUTLINE_E_TIMEOUT,
+    })
 }
 
 /// Opens a client with these options, and writes its number to `client`. It connects in the background, and retries for as long
@@ -161,13 +159,13 @@ pub extern "C" fn tautline_wait_ready(client: Client, timeout_ms: u32) -> i32 {
         };
         match line.signal.wait(timeout, look) {
             Ok(outcome) => outcome,
-            Err(how) => Err(match (how, line.client.status().trouble) {
-                (Ended::TimedOut, Some(trouble)) => {
-                    let text = format_args!("the line was not ready after {timeout:?}: {trouble}");
-                    refuse(TAUTLINE_E_TIMEOUT, text)
-                }
-                (how, _) => ended(&how, "the line to be ready"),
-            }),
+            Err(Ended::TimedOut) => {
+                let why =
+                    line.client.status().trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
+                let text = format_args!("the line was not ready after {timeout:?}{why}");
+                Err(refuse(TAUTLINE_E_TIMEOUT, text))
+            }
+            Err(how) => Err(ended(&how)),
         }
     })
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tautline::{CloseReason, DisconnectReason, Error, Message, Receiver};
 
-use crate::boundary::{Out, Result, Sizes, call, call_for, failed, refuse};
+use crate::boundary::{Out, Result, Sizes, call, call_for, failed, nothing, refuse};
 use crate::client::{Held, Line, ended};
 use crate::codes::{
     TAUTLINE_E_ARGUMENT, TAUTLINE_E_BUFFER, TAUTLINE_E_BUSY, TAUTLINE_E_EMPTY, TAUTLINE_E_SYSTEM,
@@ -154,7 +154,7 @@ fn next(line: &Line, held: &mut Held) -> Result<tautline::Event> {
         Taken::Nothing if !line.ended.load(SeqCst) => {
             #[cfg(unix)]
             line.signal.quiet(|| line.is_waiting_for(held));
-            Err(refuse(TAUTLINE_E_EMPTY, format_args!("there is no event now")))
+            Err(nothing(TAUTLINE_E_EMPTY))
         }
         Taken::Nothing | Taken::End => {
             line.ended.store(true, SeqCst);
@@ -275,7 +275,7 @@ pub extern "C" fn tautline_wait_event(client: Client, timeout_ms: u32) -> i32 {
             line.ended.load(SeqCst).then(|| Err(line.closed(TAKEN)))
         };
         let timeout = Duration::from_millis(timeout_ms.into());
-        line.signal.wait(timeout, look).unwrap_or_else(|how| Err(ended(&how, "an event")))
+        line.signal.wait(timeout, look).unwrap_or_else(|how| Err(ended(&how)))
     })
 }
 

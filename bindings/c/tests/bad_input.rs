@@ -322,6 +322,30 @@ fn a_loss_and_the_end_have_the_close_code_of_the_server_or_the_status_of_its_ref
 }
 
 #[test]
+fn a_call_that_finds_nothing_leaves_the_text_of_the_last_failure() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = Opts::new(&format!("ws://{}", silent.local_addr().unwrap())).open();
+    assert_eq!(tautline_state(Client { id: 0 }), TAUTLINE_E_HANDLE);
+    let failure = last();
+    while next(client, &mut []).0 == TAUTLINE_OK {}
+    // The events of the attempt are few, and come at its begin.
+    let until = Instant::now() + Duration::from_millis(LONG_MS.into());
+    while tautline_wait_event(client, 0) != TAUTLINE_E_TIMEOUT {
+        assert!([TAUTLINE_OK, TAUTLINE_E_EMPTY].contains(&next(client, &mut []).0) && Instant::now() < until);
+    }
+    assert_eq!(tautline_wake(client), TAUTLINE_OK);
+    assert_eq!(tautline_wait_ready(client, LONG_MS), TAUTLINE_E_WOKEN);
+    assert_eq!(last(), failure);
+    assert_eq!(tautline_wait_ready(client, 0), TAUTLINE_E_TIMEOUT);
+    assert!(
+        last().starts_with("the line was not ready after"),
+        "a line that is down is a failure: {}",
+        last()
+    );
+    assert_eq!(shutdown(client, TAUTLINE_TERMINATE), TAUTLINE_OK);
+}
+
+#[test]
 fn waits_of_other_threads_end_by_a_wake_up_and_by_a_shutdown() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let options = Opts::new(&format!("ws://{}", silent.local_addr().unwrap()));
