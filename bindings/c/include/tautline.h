@@ -265,8 +265,12 @@
 
 /**
  * The options of a client. Make them with `tautline_options_new`, open any number of clients with them, and free them with
- * `tautline_options_free`. Each function that changes them copies what it is given, returns `TAUTLINE_OK`, `TAUTLINE_E_ARGUMENT` or
- * `TAUTLINE_E_UTF8`, never blocks, and may be called on any thread. Whether a value can be used is checked by `tautline_open`.
+ * `tautline_options_free`. Each function that changes them copies what it is given, allocates, never blocks, and may be called on any
+ * thread. It returns `TAUTLINE_OK`, `TAUTLINE_E_ARGUMENT`, `TAUTLINE_E_UTF8`, or `TAUTLINE_E_BUSY` if another thread is in a call with
+ * these options. Whether a value can be used is checked by `tautline_open`.
+ *
+ * A child made by fork can use the options of its parent. If a thread of the parent's was in a call with them at that moment, they
+ * stay `TAUTLINE_E_BUSY` there: make new ones.
  */
 typedef struct tautline_options tautline_options;
 
@@ -424,7 +428,8 @@ extern "C" {
  * Threads: any. Does not wait for the network. With `wss://` it reads the certificates of the options. Allocates, and starts a
  * thread, and one more with the first client. In a constructor of a library the threads begin when it has been loaded.
  *
- * Errors: `TAUTLINE_E_CONFIG`, `TAUTLINE_E_SYSTEM`, `TAUTLINE_E_CLIENTS`, `TAUTLINE_E_ARGUMENT`. Nothing is left open then.
+ * Errors: `TAUTLINE_E_CONFIG`, `TAUTLINE_E_SYSTEM`, `TAUTLINE_E_CLIENTS`, `TAUTLINE_E_ARGUMENT`; `TAUTLINE_E_BUSY` if another thread is
+ * changing the options. Nothing is left open then.
  */
 int32_t tautline_open(const struct tautline_options *options,
                       struct tautline_client *client);

@@ -106,7 +106,8 @@ pub(crate) fn ended(how: &Ended) -> Refused {
 /// Threads: any. Does not wait for the network. With `wss://` it reads the certificates of the options. Allocates, and starts a
 /// thread, and one more with the first client. In a constructor of a library the threads begin when it has been loaded.
 ///
-/// Errors: `TAUTLINE_E_CONFIG`, `TAUTLINE_E_SYSTEM`, `TAUTLINE_E_CLIENTS`, `TAUTLINE_E_ARGUMENT`. Nothing is left open then.
+/// Errors: `TAUTLINE_E_CONFIG`, `TAUTLINE_E_SYSTEM`, `TAUTLINE_E_CLIENTS`, `TAUTLINE_E_ARGUMENT`; `TAUTLINE_E_BUSY` if another thread is
+/// changing the options. Nothing is left open then.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tautline_open(options: *const Options, client: *mut Client) -> i32 {
     call(|| {
@@ -119,7 +120,7 @@ pub unsafe extern "C" fn tautline_open(options: *const Options, client: *mut Cli
         let claim = Claim::new()?;
         let signal = Arc::<Signal>::default();
         let theirs = Arc::clone(&signal);
-        let (builder, realtime) = options.builder();
+        let (builder, realtime) = options.builder()?;
         let started = builder.on_event_ready(move || theirs.ready()).start();
         let line = Line {
             client: started.map_err(|error| failed(&error))?,

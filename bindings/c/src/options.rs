@@ -2,28 +2,30 @@
 
 use std::ffi::{CString, c_char, c_void};
 use std::ptr::null_mut;
-use std::sync::Arc;
+use std::sync::{RwLock, TryLockError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use serde_json::Value;
 use tautline::{
     Builder, Certificate, Compression, ConnectionConfig, HeartbeatConfig, JsonSession, Proxy, QueueLimit,
     ReconnectConfig, WhileDown,
 };
 
-use crate::boundary::{Result, bytes, call, place, refuse, text};
-use crate::codes::TAUTLINE_E_ARGUMENT;
+use crate::boundary::{Refused, Result, bytes, call, place, refuse, text};
+use crate::codes::{TAUTLINE_E_ARGUMENT, TAUTLINE_E_BUSY};
 
 /// No limit, for the number of attempts of `tautline_options_reconnect`.
 pub const TAUTLINE_UNLIMITED: u32 = u32::MAX;
 
 /// The options of a client. Make them with `tautline_options_new`, open any number of clients with them, and free them with
-/// `tautline_options_free`. Each function that changes them copies what it is given, returns `TAUTLINE_OK`, `TAUTLINE_E_ARGUMENT` or
-/// `TAUTLINE_E_UTF8`, never blocks, and may be called on any thread. Whether a value can be used is checked by `tautline_open`.
-pub struct Options(ArcSwap<Settings>);
+/// `tautline_options_free`. Each function that changes them copies what it is given, allocates, never blocks, and may be called on any
+/// thread. It returns `TAUTLINE_OK`, `TAUTLINE_E_ARGUMENT`, `TAUTLINE_E_UTF8`, or `TAUTLINE_E_BUSY` if another thread is in a call with
+/// these options. Whether a value can be used is checked by `tautline_open`.
+///
+/// A child made by fork can use the options of its parent. If a thread of the parent's was in a call with them at that moment, they
+/// stay `TAUTLINE_E_BUSY` there: make new ones.
+pub struct Options(RwLock<Settings>);
 
-#[derive(Clone)]
 struct Settings {
     config: ConnectionConfig,
     login: Option<Login>,
@@ -57,7 +59,6 @@ impl Threads {
     }
 }
 
-#[derive(Clone)]
 struct Login {
     message: Value,
     accepted: Option<(String, String)>,
@@ -65,8 +66,12 @@ struct Login {
 
 impl Options {
     /// The builder of a client, and whether messages have a queue of their own.
-    pub(crate) fn builder(&self) -> (Builder, bool) {
-        let settings = self.0.load();
+    pub(crate) fn builder(&self) -> Result<(Builder, bool)> {
+        let settings = match self.0.try_read() {
+            Ok(settings) => settings,
+            Err(TryLockError::Poisoned(settings)) => settings.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(busy()),
+        };
         let realtime = settings.config.realtime.is_some();
         let mut builder = tautline::Client::builder(settings.config.clone());
         let threads = settings.threads;
@@ -76,32 +81,33 @@ impl Options {
         if threads.end.is_some() {
             builder = builder.on_thread_end(move |name| threads.call(threads.end, name));
         }
-        let Some(Login { message, accepted }) = &settings.login else { return (builder, realtime) };
+        let Some(Login { message, accepted }) = &settings.login else { return Ok((builder, realtime)) };
         let mut session = JsonSession::new().login(message.clone());
         if let Some((field, value)) = accepted.clone() {
             session =
                 session.accepted(move |answer| answer.get(&field).and_then(Value::as_str) == Some(&value));
         }
-        (builder.protocol(session), realtime)
+        Ok((builder.protocol(session), realtime))
     }
 }
 
-/// Changes the options at `options`. Runs `change` again if another thread was faster.
+/// The refusal of a call that would have to wait. None waits: in a child made by fork, a lock of the parent's is held for ever.
+fn busy() -> Refused {
+    refuse(TAUTLINE_E_BUSY, format_args!("another thread is in a call with these options"))
+}
+
+/// Changes the options at `options`.
 ///
 /// # Safety
 /// As that of [`place`].
-unsafe fn change(options: *const Options, change: impl Fn(&mut Settings) -> Result<()>) -> i32 {
+unsafe fn change(options: *const Options, change: impl FnOnce(&mut Settings) -> Result<()>) -> i32 {
     call(|| {
         // SAFETY: as this function's caller says.
         let options = unsafe { place(options, "options") }?;
-        loop {
-            let before = options.0.load();
-            let mut after = Settings::clone(&before);
-            change(&mut after)?;
-            let found = options.0.compare_and_swap(&*before, Arc::new(after));
-            if Arc::ptr_eq(&found, &before) {
-                return Ok(());
-            }
+        match options.0.try_write() {
+            Ok(mut settings) => change(&mut settings),
+            Err(TryLockError::Poisoned(settings)) => change(&mut settings.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(busy()),
         }
     })
 }
@@ -125,7 +131,7 @@ pub unsafe extern "C" fn tautline_options_new(url: *const c_char, options: *mut 
         let url = unsafe { text(url, "the URL") }?;
         let threads = Threads { start: None, end: None, user: null_mut() };
         let settings = Settings { config: ConnectionConfig::new(url), login: None, threads };
-        let made = Box::into_raw(Box::new(Options(ArcSwap::from_pointee(settings))));
+        let made = Box::into_raw(Box::new(Options(RwLock::new(settings))));
         // SAFETY: it is neither null nor misaligned, and the header says that it points to a pointer.
         unsafe { options.write(made) };
         Ok(())
@@ -424,4 +430,34 @@ pub unsafe extern "C" fn tautline_options_on_thread(
     };
     // SAFETY: the header says what `options` has to be.
     unsafe { change(options, set) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codes::TAUTLINE_OK;
+
+    #[test]
+    fn a_call_with_options_that_another_thread_uses_is_refused_and_waits_for_nothing() {
+        let mut made = null_mut();
+        // SAFETY: the URL ends with a NUL, and there is room for the pointer.
+        assert_eq!(unsafe { tautline_options_new(c"ws://h".as_ptr(), &raw mut made) }, TAUTLINE_OK);
+        // SAFETY: they are options, and freed at the end.
+        let options = unsafe { &*made };
+        let set = || {
+            // SAFETY: they are options.
+            unsafe { tautline_options_max_age(made, 1) }
+        };
+        let opening = options.0.read();
+        assert!(options.builder().is_ok(), "several opens at once go on");
+        assert_eq!(set(), TAUTLINE_E_BUSY);
+        drop(opening);
+        let changing = options.0.write();
+        assert_eq!(set(), TAUTLINE_E_BUSY);
+        assert!(options.builder().is_err());
+        drop(changing);
+        assert_eq!(set(), TAUTLINE_OK);
+        // SAFETY: nobody uses them now.
+        unsafe { tautline_options_free(made) };
+    }
 }
