@@ -16,6 +16,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /**
  * The call has done what it says.
  */
@@ -416,10 +420,6 @@ typedef struct tautline_counters {
   uint64_t round_trip_us;
 } tautline_counters;
 
-#ifdef __cplusplus
-extern "C" {
-#endif // __cplusplus
-
 /**
  * Opens a client with these options, and writes its number to `client`. It connects in the background, and retries for as long
  * as it takes, or as the options say. Messages can be sent at once: they wait in the outbox. The options can be used again, and
@@ -774,7 +774,7 @@ int32_t tautline_state(struct tautline_client client);
 int32_t tautline_stats(struct tautline_client client, struct tautline_counters *stats);
 
 #ifdef __cplusplus
-}  // extern "C"
-#endif  // __cplusplus
+}
+#endif
 
-#endif  /* TAUTLINE_H */
+#endif

@@ -29,16 +29,28 @@ fn a_program_in_c_builds_without_a_warning_and_talks_to_a_server() {
     assert!(!refused.status.success() && why.contains("ws:// or wss://"), "{why}");
 }
 
-#[test]
-fn the_header_is_one_for_cpp_too() {
-    if !has("c++") {
+/// Has a compiler read a program with the header.
+fn reads_header(compiler: &str, standard: &str, source: &str) {
+    if !has(compiler) {
         return;
     }
-    let source = folder("cpp").join("program.cpp");
-    fs::write(&source, "#include <tautline.h>\nint main() { return tautline_version()[0] == 0; }\n").unwrap();
-    let mut compiler = Command::new("c++");
-    compiler.args(["-std=c++11", "-Wall", "-Wextra", "-Werror", "-pedantic", "-fsyntax-only", "-I"]);
-    run(compiler.arg(here().join("include")).arg(&source));
+    let source_file = folder("standards").join(source);
+    // The second time, its guard leaves out all of it.
+    let include = "#include <tautline.h>\n".repeat(2);
+    fs::write(&source_file, include + "int main(void) { return tautline_version()[0] == 0; }\n").unwrap();
+    let mut command = Command::new(compiler);
+    command.args([standard, "-Wall", "-Wextra", "-Werror", "-pedantic-errors", "-fsyntax-only", "-I"]);
+    run(command.arg(here().join("include")).arg(&source_file));
+}
+
+#[test]
+fn the_header_is_one_for_the_first_standard_of_c_too() {
+    reads_header("cc", "-std=c89", "program.c");
+}
+
+#[test]
+fn the_header_is_one_for_cpp_too() {
+    reads_header("c++", "-std=c++11", "program.cpp");
 }
 
 #[test]
