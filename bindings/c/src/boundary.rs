@@ -13,6 +13,7 @@ use crate::codes::{
     TAUTLINE_E_ARGUMENT, TAUTLINE_E_CLOSED, TAUTLINE_E_CONFIG, TAUTLINE_E_DEADLOCK, TAUTLINE_E_FORKED,
     TAUTLINE_E_PANIC, TAUTLINE_E_SIZE, TAUTLINE_E_SYSTEM, TAUTLINE_E_TIMEOUT, TAUTLINE_E_UTF8, TAUTLINE_OK,
 };
+use crate::words::{InC, setter};
 
 /// A refusal: its code. Its text, if it has one, is left in the thread.
 #[derive(Debug)]
@@ -59,12 +60,12 @@ pub(crate) fn with_last<R>(look: impl FnOnce(&str) -> R) -> R {
     LAST.with_borrow(|last| look(last.text()))
 }
 
-/// Leaves this text in the thread, and returns the refusal.
+/// Leaves this text in the thread, in the words of this interface, and returns the refusal.
 pub(crate) fn refuse(code: i32, text: fmt::Arguments<'_>) -> Refused {
     LAST.with_borrow_mut(|last| {
         last.length = 0;
         // A text that is too long is cut off.
-        let _ = last.write_fmt(text);
+        let _ = InC(last).write_fmt(text);
     });
     Refused(code)
 }
@@ -86,6 +87,11 @@ pub(crate) fn failed(error: &Error) -> Refused {
         // Every other one is the reason why the client is closed.
         _ => TAUTLINE_E_CLOSED,
     };
+    if let Error::InvalidConfig { setting, reason, .. } = error
+        && let Some((argument, function)) = setter(setting)
+    {
+        return refuse(code, format_args!("{argument} of {function} can't be used: {reason}"));
+    }
     refuse(code, format_args!("{error}"))
 }
 

@@ -14,6 +14,7 @@ use crate::codes::{
 };
 use crate::status::number;
 use crate::table::{Client, line};
+use crate::words::in_c;
 
 /// An event that this version of the interface has no number for.
 pub const TAUTLINE_EVENT_OTHER: i32 = 0;
@@ -222,7 +223,7 @@ fn describe(event: &tautline::Event, size: usize) -> (Payload<'_>, Event) {
             out.retry_in_ms =
                 retry_in.map_or(-1, |delay| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
             (out.close_code, out.http_status) = numbers(reason);
-            Payload::Text(reason.to_string())
+            Payload::Text(in_c(reason))
         }
         E::Expired { tickets, .. } => {
             (out.kind, out.count) = (TAUTLINE_EVENT_EXPIRED, tickets.len());
@@ -237,7 +238,7 @@ fn describe(event: &tautline::Event, size: usize) -> (Payload<'_>, Event) {
             if let CloseReason::NotRetried(last) | CloseReason::GaveUp { last, .. } = reason {
                 (out.close_code, out.http_status) = numbers(last);
             }
-            Payload::Text(reason.to_string())
+            Payload::Text(in_c(reason))
         }
         _ => Payload::Nothing,
     };

@@ -20,6 +20,7 @@ mod sending;
 mod signal;
 mod status;
 mod table;
+mod words;
 
 pub use client::{tautline_open, tautline_wait_ready, tautline_wake};
 pub use codes::*;

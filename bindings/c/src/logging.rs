@@ -10,6 +10,7 @@ use log::{LevelFilter, Log, Metadata, Record};
 use crate::boundary::{Result, call, refuse};
 use crate::codes::{TAUTLINE_E_ARGUMENT, TAUTLINE_E_BUSY, TAUTLINE_E_SYSTEM};
 use crate::process::Process;
+use crate::words::in_c;
 
 /// Nothing is logged.
 pub const TAUTLINE_LOG_OFF: i32 = 0;
@@ -145,7 +146,7 @@ impl Log for Logger {
         if record.level() > sink.level {
             return;
         }
-        let mut text = record.args().to_string();
+        let mut text = in_c(record.args());
         let length = text.len();
         text.push('\0');
         // SAFETY: the header says what the function has to be, and the text outlives the call.

@@ -236,6 +236,38 @@ fn a_proxy_is_gone_through() {
 }
 
 #[test]
+fn an_option_that_can_not_be_used_is_named_by_its_function() {
+    type Set = unsafe fn(*mut Options) -> i32;
+    // SAFETY: the texts end with a NUL, there are as many bytes as it says, and the options are options.
+    let wrong: [(Set, &str); 8] = unsafe {
+        [
+            (|o| tautline_options_heartbeat(o, 30_000, 0), "timeout_ms of tautline_options_heartbeat"),
+            (|o| tautline_options_reconnect(o, 0, 9, 9), "initial_delay_ms of tautline_options_reconnect"),
+            (|o| tautline_options_inbox(o, 0, 1), "messages of tautline_options_inbox"),
+            (|o| tautline_options_ca_pem(o, b"x".as_ptr(), 1), "pem of tautline_options_ca_pem"),
+            (|o| tautline_options_ca_pem(o, b"\x30\x03".as_ptr(), 2), "use openssl x509"),
+            (|o| tautline_options_proxy(o, c"h:x".as_ptr()), "url of tautline_options_proxy"),
+            (
+                |o| tautline_options_header(o, c"Sec-WebSocket-Protocol".as_ptr(), c"a".as_ptr()),
+                "use tautline_options_subprotocol",
+            ),
+            (|o| tautline_options_thread_name(o, c" ".as_ptr()), "name of tautline_options_thread_name"),
+        ]
+    };
+    for (set, said) in wrong {
+        let (mut options, mut client) = (null_mut(), Client { id: 0 });
+        // SAFETY: as above, and there is room for what is written.
+        unsafe {
+            assert_eq!(tautline_options_new(c"ws://h".as_ptr(), &raw mut options), TAUTLINE_OK);
+            assert_eq!(set(options), TAUTLINE_OK);
+            assert_eq!(tautline_open(options, &raw mut client), TAUTLINE_E_CONFIG, "{said}");
+            tautline_options_free(options);
+        }
+        assert!(last().contains(said), "{}", last());
+    }
+}
+
+#[test]
 fn a_login_that_is_no_json_is_refused_without_a_word_of_it() {
     let mut options = null_mut();
     // SAFETY: the texts end with a NUL, and there is room for the pointer.
