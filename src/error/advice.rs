@@ -55,6 +55,21 @@ pub(super) fn of_timeout(host: &str, phase: Phase, why: Option<&io::Error>) -> &
     }
 }
 
+/// About something that the system refused.
+pub(super) fn of_system(error: &io::Error) -> &'static str {
+    #[cfg(unix)]
+    if let Some(libc::EMFILE | libc::ENFILE) = error.raw_os_error() {
+        return "; close files or sockets, or raise the limit of open files (ulimit -n)";
+    }
+    match error.kind() {
+        // That is what it says of one thread too many, and of one whose stack finds no room.
+        ErrorKind::WouldBlock | ErrorKind::OutOfMemory => {
+            "; end other threads, or raise the limits of threads and of memory (ulimit -u, ulimit -v)"
+        }
+        _ => "",
+    }
+}
+
 /// About a server that answers the upgrade with this status.
 pub(super) fn of_status(status: u16) -> &'static str {
     match status {

@@ -100,7 +100,9 @@ impl fmt::Display for Error {
                 "tautline itself panicked, or the program's logger did; unless it was the logger, this is a defect in the library: please report it",
             ),
             Self::Panicked { callback } => write!(f, "the application's {callback} callback panicked"),
-            Self::System { what, source } => write!(f, "the system refused {what}: {source}"),
+            Self::System { what, source } => {
+                write!(f, "the system refused {what}: {source}{}", advice::of_system(source))
+            }
         }
     }
 }
