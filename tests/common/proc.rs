@@ -61,6 +61,11 @@ pub fn resident_kib() -> u64 {
     resident.trim_end_matches(" kB").parse().unwrap()
 }
 
+/// How many bytes of addresses this process has taken, used or not.
+pub fn address_space() -> usize {
+    status("VmSize:")
+}
+
 fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }

@@ -52,10 +52,17 @@ fn an_end_in_a_constructor_names_the_thread_that_has_not_begun_and_is_finished_a
 }
 
 #[test]
-fn a_line_that_has_no_descriptors_is_refused_and_leaves_nothing_half_open() {
+fn a_line_that_has_no_descriptors_or_no_threads_is_refused_and_leaves_nothing_half_open() {
     let server = LoopbackServer::echo().unwrap();
-    let said = host("starved")("starved", &server.url(), &[]);
-    assert!(said.contains("without descriptors: -16"), "{said}");
+    let host = host("starved");
+    let said = host("no-descriptors", &server.url(), &[]);
+    assert!(
+        said.contains("without descriptors: -16: the system refused") && said.contains("ulimit -n"),
+        "{said}"
+    );
+    let said = host("no-threads", &server.url(), &[]);
+    assert!(said.contains("without threads: -16: the system refused a timer thread"), "{said}");
+    assert!(said.contains("end other threads"), "{said}");
 }
 
 #[test]

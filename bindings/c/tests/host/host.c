@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <dlfcn.h>
+#include <malloc.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
@@ -87,6 +88,7 @@ static int is_mapped(const char *name) {
 typedef int (*begin_fn)(const char *);
 typedef int (*number_fn)(unsigned);
 typedef int (*end_fn)(int, unsigned);
+typedef const char *(*text_fn)(void);
 
 static void *symbol(void *plugin, const char *name) {
     void *found = dlsym(plugin, name);
@@ -111,6 +113,7 @@ struct plugin {
     begin_fn begin;
     number_fn talk;
     end_fn end;
+    text_fn why;
 };
 
 static struct plugin begun(const char *file) {
@@ -289,8 +292,8 @@ static int rust(void) {
     return failures != 0;
 }
 
-/* host starved PLUGIN URL: a line is opened when there is no descriptor left for it, and again when there is. */
-static int starved(void) {
+/* A line is opened while this resource has no more than that, and again when it has. Nothing is left of the first. */
+static int starved_of(const char *what, int resource, rlim_t most) {
     struct plugin plugin;
     struct rlimit before, limit;
     int code, left = descriptors(), threads;
@@ -298,13 +301,14 @@ static int starved(void) {
     *(void **)&plugin.begin = symbol(plugin.handle, "plugin_begin");
     *(void **)&plugin.talk = symbol(plugin.handle, "plugin_talk");
     *(void **)&plugin.end = symbol(plugin.handle, "plugin_end");
-    getrlimit(RLIMIT_NOFILE, &before);
+    *(void **)&plugin.why = symbol(plugin.handle, "plugin_why");
+    getrlimit(resource, &before);
     limit = before;
-    limit.rlim_cur = (rlim_t)left + 2;
-    setrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = most;
+    setrlimit(resource, &limit);
     code = plugin.begin(url);
-    printf("without descriptors: %d\n", code);
-    setrlimit(RLIMIT_NOFILE, &before);
+    setrlimit(resource, &before);
+    printf("without %s: %d: %s\n", what, code, plugin.why());
     if ((threads = threads_of_theirs()) != 0) failed("threads", threads);
     if (descriptors() != left) failed("descriptors", descriptors() - left);
     if ((code = plugin.begin(url)) != OK) failed("begin", code);
@@ -312,6 +316,24 @@ static int starved(void) {
     talks(&plugin);
     ends(&plugin);
     return failures != 0;
+}
+
+/* host no-descriptors PLUGIN URL: two are not enough. */
+static int no_descriptors(void) { return starved_of("descriptors", RLIMIT_NOFILE, (rlim_t)descriptors() + 2); }
+
+/* host no-threads PLUGIN URL: there is no room for the stack of a thread, but some for everything else. */
+static int no_threads(void) {
+    long pages = 0;
+    FILE *file;
+    mallopt(M_TOP_PAD, 16 << 20);
+    mallopt(M_MMAP_THRESHOLD, 8 << 20);
+    free(malloc(1 << 20));
+    /* What is mapped once, and stays. */
+    load();
+    file = fopen("/proc/self/statm", "r");
+    if (file == NULL || fscanf(file, "%ld", &pages) != 1) return 2;
+    fclose(file);
+    return starved_of("threads", RLIMIT_AS, (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + (256 << 10));
 }
 
 /* host signal PLUGIN URL: it collects SIGTERM by sigwait, as it does after its plugins have begun. */
@@ -384,7 +406,8 @@ int main(int argc, char **argv) {
     if (strcmp(argv[1], "rust") == 0) return rust();
     if (strcmp(argv[1], "signal") == 0) return signals();
     if (strcmp(argv[1], "fifo") == 0) return fifo();
-    if (strcmp(argv[1], "starved") == 0) return starved();
+    if (strcmp(argv[1], "no-descriptors") == 0) return no_descriptors();
+    if (strcmp(argv[1], "no-threads") == 0) return no_threads();
     if (strcmp(argv[1], "load") == 0 && argc == 6) return at_load(argv[5]);
     if (strcmp(argv[1], "cycles") == 0 && argc == 7) return cycles(argv[4], atoi(argv[5]), argv[6]);
     return 2;

@@ -43,11 +43,16 @@ int plugin_end(int how, unsigned deadline_ms) {
     return tautline_shutdown(line, how, deadline_ms, &left);
 }
 
-static void end_with(const char *when) {
-    char text[256];
-    int code = plugin_end(TAUTLINE_CLOSE, 500);
+/* Why the last call failed. */
+const char *plugin_why(void) {
+    static char text[1024];
     tautline_last_error(text, sizeof text);
-    printf("%s: %s\n", when, code == TAUTLINE_OK ? "gone" : text);
+    return text;
+}
+
+static void end_with(const char *when) {
+    int code = plugin_end(TAUTLINE_CLOSE, 500);
+    printf("%s: %s\n", when, code == TAUTLINE_OK ? "gone" : plugin_why());
     fflush(stdout);
 }
 
