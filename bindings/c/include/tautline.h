@@ -491,7 +491,9 @@ size_t tautline_last_error(char *buffer,
  *
  * If some threads have not ended by the deadline, it returns `TAUTLINE_E_STILL_RUNNING`, and `tautline_last_error` names each with
  * the call that it is inside of, such as `tautline-dial: looking up gateway.example`. Such a thread calls nothing of the plugin's
- * any more. Call `tautline_shutdown` again, later or from another thread, until it returns `TAUTLINE_OK`.
+ * any more. Call `tautline_shutdown` again, later or from another thread, until it returns `TAUTLINE_OK`. Until then the client
+ * counts among the `TAUTLINE_MOST_CLIENTS`, unless all others are taken: then an open takes its place, once its threads have
+ * ended, and its number is stale.
  *
  * The first `TAUTLINE_CLOSE` sets how long the close may take: `tautline_options_close_timeout`, or `deadline_ms` less 50 ms (less its
  * half, if that is shorter). With 0 it is the former, and the call returns at once; later ones wait for it. `TAUTLINE_TERMINATE`

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
 
-use tautline::{ConnectionState, Error, Event};
+use tautline::{ConnectionState, Ending, Error, Event, Shutdown};
 
 use crate::boundary::{Refused, call, failed, nothing, place, refuse};
 use crate::codes::{TAUTLINE_E_ARGUMENT, TAUTLINE_E_CLOSED, TAUTLINE_E_TIMEOUT, TAUTLINE_E_WOKEN};
@@ -80,6 +80,12 @@ impl Line {
     /// Whether the line will never be ready.
     fn is_over(&self) -> bool {
         self.ending.load(SeqCst) || self.client.state() == ConnectionState::Closed
+    }
+
+    /// Whether it has been shut down, and has no thread any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        let is_ending = self.ending.load(SeqCst) && self.process.is_current();
+        is_ending && matches!(self.client.shutdown(Ending::Close, Duration::ZERO), Shutdown::Gone(_))
     }
 
     /// The refusal of what a closed client can't do.

@@ -61,6 +61,17 @@ pub(crate) struct Claim {
 
 impl Claim {
     pub(crate) fn new() -> Result<Self> {
+        let found = Self::find().or_else(|| {
+            sweep();
+            Self::find()
+        });
+        found.ok_or_else(|| {
+            let text = format_args!("there are {TAUTLINE_MOST_CLIENTS} clients already: shut one down");
+            refuse(TAUTLINE_E_CLIENTS, text)
+        })
+    }
+
+    fn find() -> Option<Self> {
         for (index, slot) in SLOTS.iter().enumerate() {
             let free = slot.generation.load(Relaxed);
             let generation = free.wrapping_add(NEXT) | USED;
@@ -78,15 +89,14 @@ impl Claim {
                     continue;
                 }
             };
-            return Ok(Self { index, generation, entry });
+            return Some(Self { index, generation, entry });
         }
-        let text = format_args!("there are {TAUTLINE_MOST_CLIENTS} clients already: shut one down");
-        Err(refuse(TAUTLINE_E_CLIENTS, text))
+        None
     }
 
     pub(crate) fn put(mut self, line: Arc<Line>) -> Client {
         *self.entry = Some((self.generation, line));
-        Client { id: (u64::from(self.generation) << 32) | self.index as u64 }
+        client(self.index, self.generation)
     }
 }
 
@@ -98,23 +108,30 @@ impl Drop for Claim {
     }
 }
 
+fn client(index: usize, generation: u32) -> Client {
+    Client { id: (u64::from(generation) << 32) | index as u64 }
+}
+
 fn slot(client: Client) -> Option<(&'static Slot, u32)> {
     let index = usize::try_from(client.id & u64::from(u32::MAX)).ok()?;
     let generation = u32::try_from(client.id >> 32).ok()?;
     Some((SLOTS.get(index)?, generation))
 }
 
+/// What stands in the slot, if its generation is wanted, without waiting for it.
+fn entry(slot: &Slot, wanted: impl Fn(u32) -> bool) -> Entry {
+    let entry = match slot.line.try_read() {
+        Ok(entry) => entry,
+        Err(TryLockError::Poisoned(entry)) => entry.into_inner(),
+        Err(TryLockError::WouldBlock) => return None,
+    };
+    entry.as_ref().filter(|(generation, _)| wanted(*generation)).cloned()
+}
+
 /// The client with this number, if this process has opened it.
 pub(crate) fn line(client: Client) -> Result<Arc<Line>> {
-    let found = slot(client).and_then(|(slot, generation)| {
-        let entry = match slot.line.try_read() {
-            Ok(entry) => entry,
-            Err(TryLockError::Poisoned(entry)) => entry.into_inner(),
-            Err(TryLockError::WouldBlock) => return None,
-        };
-        entry.as_ref().filter(|(its, _)| *its == generation).map(|(_, line)| Arc::clone(line))
-    });
-    let line = found.ok_or_else(|| {
+    let found = slot(client).and_then(|(slot, generation)| entry(slot, |its| its == generation));
+    let (_, line) = found.ok_or_else(|| {
         let text = format_args!(
             "there is no client {:#x}: it has been shut down, or there never was one",
             client.id
@@ -137,16 +154,30 @@ pub(crate) fn retire(client: Client) {
     drop(line);
 }
 
+/// Takes out the clients that have been shut down and are gone, where nobody has asked once more.
+fn sweep() {
+    for (index, slot) in SLOTS.iter().enumerate() {
+        if let Some((generation, _)) = entry(slot, |_| true).filter(|(_, line)| line.is_gone()) {
+            retire(client(index, generation));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc;
+    use std::sync::atomic::Ordering::SeqCst;
+    use std::sync::{Mutex, mpsc};
     use std::thread;
     use std::time::Duration;
+
+    /// Both tests have the whole table.
+    static ALONE: Mutex<()> = Mutex::new(());
 
     #[test]
     #[allow(clippy::disallowed_methods, reason = "a claim that waits must not stop the test")]
     fn an_open_waits_for_no_lock_that_a_look_up_holds() {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         // As in a child that was forked while threads of its parent's looked up numbers that are stale.
         let held: Vec<_> = SLOTS[..3].iter().map(|slot| slot.line.read().unwrap()).collect();
         let (claimed_in, claimed) = mpsc::channel();
@@ -154,5 +185,28 @@ mod tests {
         assert_eq!(claimed.recv_timeout(Duration::from_secs(10)).unwrap().unwrap(), 3);
         drop(held);
         assert_eq!(Claim::new().unwrap().index, 0, "it is free");
+    }
+
+    #[test]
+    fn an_open_that_needs_a_place_takes_that_of_a_client_that_is_gone_and_of_no_other() {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut options, mut ended) = (std::ptr::null_mut(), Client { id: 0 });
+        // SAFETY: the URL ends with a NUL, and there is room for what is written.
+        unsafe {
+            crate::options::tautline_options_new(c"ws://127.0.0.1:9".as_ptr(), &raw mut options);
+            assert_eq!(crate::tautline_open(options, &raw mut ended), 0);
+            crate::options::tautline_options_free(options);
+        }
+        let mut others = std::iter::from_fn(Claim::find).collect::<Vec<_>>();
+        assert_eq!(others.len(), TAUTLINE_MOST_CLIENTS - 1);
+        assert!(Claim::new().is_err() && line(ended).is_ok(), "it has not been shut down");
+        let its = line(ended).unwrap();
+        // As by a call on a thread of its own: that one starts the end, and can't wait for it.
+        its.ending.store(true, SeqCst);
+        let end = its.client.shutdown(tautline::Ending::Terminate, Duration::from_secs(20));
+        assert!(matches!(end, tautline::Shutdown::Gone(_)));
+        drop(its);
+        others.push(Claim::new().unwrap());
+        assert!(line(ended).is_err() && Claim::new().is_err());
     }
 }
