@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Full, LONG, Mood, Silent, built, compile, folder, here, identity, run, run_within};
+use common::{Full, LONG, Mood, Silent, Stalled, built, compile, folder, here, identity, run, run_within};
 use tautline::testing::{LoopbackConnection, LoopbackServer};
 
 /// A run of the host: `host WHAT plugin.so URL MORE…`.
@@ -125,11 +125,13 @@ fn cycles(test: &str, count: u32) {
         compile(&folder, "tests/host/resolver.c", "resolver.so", &["-shared", "-fPIC", "-D_DEFAULT_SOURCE"]);
     let plain = LoopbackServer::echo().unwrap();
     let tls = LoopbackServer::start_tls(identity(), LoopbackConnection::echo).unwrap();
+    let stalled = Stalled::start();
     let silent = Silent::start();
     let full = Full::start();
     for (mood, url) in [
         ("alive", plain.url()),
         ("alive", tls.url()),
+        ("stalled", stalled.url()),
         ("refused", silent.url(Mood::Refused)),
         ("silent", silent.url(Mood::Silent)),
         ("silent", silent.url(Mood::SilentTls)),

@@ -10,10 +10,12 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tautline::native_tls;
+use tautline::testing::LoopbackServer;
 
 /// What a client finds where it connects to.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +46,45 @@ impl Silent {
             Mood::Silent => format!("ws://{address}"),
             Mood::SilentTls => format!("wss://{address}"),
         }
+    }
+}
+
+/// A server that opens each line and then reads nothing. It keeps those that came last.
+pub struct Stalled {
+    server: LoopbackServer,
+    /// The number of the newest line.
+    newest: Arc<(Mutex<usize>, Condvar)>,
+}
+
+impl Stalled {
+    pub fn start() -> Self {
+        const KEPT: usize = 4;
+        let newest = Arc::new((Mutex::new(0), Condvar::new()));
+        let theirs = Arc::clone(&newest);
+        let server = LoopbackServer::start(move |connection| {
+            let number = connection.number();
+            raise(&theirs, number);
+            let newest = theirs.0.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(theirs.1.wait_while(newest, |newest| *newest < number + KEPT));
+        });
+        Self { server: server.expect("there is a free port"), newest }
+    }
+
+    pub fn url(&self) -> String {
+        self.server.url()
+    }
+}
+
+fn raise(newest: &(Mutex<usize>, Condvar), number: usize) {
+    let mut newest_now = newest.0.lock().unwrap_or_else(PoisonError::into_inner);
+    *newest_now = number.max(*newest_now);
+    newest.1.notify_all();
+}
+
+impl Drop for Stalled {
+    fn drop(&mut self) {
+        // Its connections end before it does.
+        raise(&self.newest, usize::MAX);
     }
 }
 

@@ -18,10 +18,11 @@
 
 #define OK 0
 #define TIMEOUT (-10)
+#define CLOSE 0
 #define TERMINATE 1
 
 static const char *path, *url;
-static int ready, failures;
+static int ready, stalled, failures;
 
 static void failed(const char *what, int code) {
     fprintf(stderr, "FAILED: %s: %d\n", what, code);
@@ -111,30 +112,39 @@ static void *load(void) {
 struct plugin {
     void *handle;
     begin_fn begin;
-    number_fn talk;
+    number_fn talk, fill;
     end_fn end;
     text_fn why;
 };
+
+static struct plugin loaded(void) {
+    struct plugin plugin;
+    plugin.handle = load();
+    *(void **)&plugin.begin = symbol(plugin.handle, "plugin_begin");
+    *(void **)&plugin.talk = symbol(plugin.handle, "plugin_talk");
+    *(void **)&plugin.fill = symbol(plugin.handle, "plugin_fill");
+    *(void **)&plugin.end = symbol(plugin.handle, "plugin_end");
+    *(void **)&plugin.why = symbol(plugin.handle, "plugin_why");
+    return plugin;
+}
 
 static struct plugin begun(const char *file) {
     struct plugin plugin;
     int code;
     path = file;
-    plugin.handle = load();
-    *(void **)&plugin.begin = symbol(plugin.handle, "plugin_begin");
-    *(void **)&plugin.talk = symbol(plugin.handle, "plugin_talk");
-    *(void **)&plugin.end = symbol(plugin.handle, "plugin_end");
+    plugin = loaded();
     if ((code = plugin.begin(url)) != OK) failed("begin", code);
     return plugin;
 }
 
 static void talks(const struct plugin *plugin) {
-    int code = ready ? plugin->talk(5000) : OK;
+    int code = ready ? plugin->talk(5000) : stalled ? plugin->fill(5000) : OK;
     if (code != OK) failed("talk", code);
 }
 
 static void ends(struct plugin *plugin) {
-    int code = plugin->end(TERMINATE, 5000);
+    /* A close ends at its own limit where the server reads nothing. */
+    int code = plugin->end(stalled ? CLOSE : TERMINATE, 5000);
     if (code != OK) failed("end", code);
     dlclose(plugin->handle);
 }
@@ -294,14 +304,9 @@ static int rust(void) {
 
 /* A line is opened while this resource has no more than that, and again when it has. Nothing is left of the first. */
 static int starved_of(const char *what, int resource, rlim_t most) {
-    struct plugin plugin;
+    struct plugin plugin = loaded();
     struct rlimit before, limit;
     int code, left = descriptors(), threads;
-    plugin.handle = load();
-    *(void **)&plugin.begin = symbol(plugin.handle, "plugin_begin");
-    *(void **)&plugin.talk = symbol(plugin.handle, "plugin_talk");
-    *(void **)&plugin.end = symbol(plugin.handle, "plugin_end");
-    *(void **)&plugin.why = symbol(plugin.handle, "plugin_why");
     getrlimit(resource, &before);
     limit = before;
     limit.rlim_cur = most;
@@ -402,6 +407,7 @@ int main(int argc, char **argv) {
     path = argv[2];
     url = argv[3];
     ready = argc > 4 && strcmp(argv[4], "alive") == 0;
+    stalled = argc > 4 && strcmp(argv[4], "stalled") == 0;
     if (strcmp(argv[1], "left") == 0) return left_open();
     if (strcmp(argv[1], "rust") == 0) return rust();
     if (strcmp(argv[1], "signal") == 0) return signals();

@@ -15,6 +15,7 @@ int plugin_begin(const char *url) {
     int code = tautline_options_new(url, &options);
     if (code == TAUTLINE_OK) code = tautline_options_insecure(options, 1);
     if (code == TAUTLINE_OK) code = tautline_options_close_timeout(options, 100);
+    if (code == TAUTLINE_OK) code = tautline_options_outbox(options, 16, 1 << 20);
     if (code == TAUTLINE_OK) code = tautline_open(options, &line);
     tautline_options_free(options);
     return code;
@@ -36,6 +37,14 @@ int plugin_talk(unsigned timeout_ms) {
         if (code == TAUTLINE_E_EMPTY) code = tautline_wait_event(line, timeout_ms);
     }
     return code;
+}
+
+/* Sends until its server has taken nothing for a while. */
+int plugin_fill(unsigned timeout_ms) {
+    static const unsigned char block[64 << 10];
+    int code = tautline_wait_ready(line, timeout_ms);
+    while (code == TAUTLINE_OK) code = tautline_send_timeout(line, TAUTLINE_BINARY, block, sizeof block, 20);
+    return code == TAUTLINE_E_TIMEOUT ? TAUTLINE_OK : code;
 }
 
 int plugin_end(int how, unsigned deadline_ms) {
