@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Full, LONG, Mood, Silent, Stalled, built, compile, folder, here, identity, run, run_within};
+use common::{
+    Full, LONG, Mood, Silent, Stalled, built, compile, folder, has, here, identity, run, run_within,
+};
 use tautline::testing::{LoopbackConnection, LoopbackServer};
 
 /// A run of the host: `host WHAT plugin.so URL MORE…`.
@@ -156,6 +158,38 @@ fn cycles_of_load_and_unload_leave_no_thread_and_no_descriptor() {
 #[ignore = "it takes minutes"]
 fn thousands_of_cycles_leave_no_thread_no_descriptor_and_no_memory() {
     cycles("cycles-long", 2500);
+}
+
+/// The same in a host in Python, which uses TLS by the library that the plugin has used, too.
+fn cycles_in_python(test: &str, count: u32) {
+    if !has("python3") {
+        return;
+    }
+    let folder = folder(test);
+    let plugin = compile(&folder, "tests/host/plugin.c", "plugin.so", &["-shared", "-fPIC"]);
+    let copy = folder.join("copy.so");
+    fs::copy(&plugin, &copy).unwrap();
+    let plain = LoopbackServer::echo().unwrap();
+    let tls = LoopbackServer::start_tls(identity(), LoopbackConnection::echo).unwrap();
+    for (url, said) in [(plain.url(), ": a session"), (tls.url(), ": TLSv1")] {
+        let mut python = Command::new("python3");
+        python.arg(here().join("tests/host/cycles.py")).arg(&plugin).arg(&url).arg(count.to_string());
+        python.arg(&copy).arg(here().join("../../tests/data/ca.pem"));
+        let printed = run_within(&mut python, LONG.max(Duration::from_millis(200) * count));
+        print!("{url}: {printed}");
+        assert!(printed.contains(said), "{printed}");
+    }
+}
+
+#[test]
+fn cycles_in_python_leave_nothing_and_its_own_tls_goes_on() {
+    cycles_in_python("cycles-python", 20);
+}
+
+#[test]
+#[ignore = "it takes minutes"]
+fn thousands_of_cycles_in_python_leave_nothing_and_its_own_tls_goes_on() {
+    cycles_in_python("cycles-python-long", 2500);
 }
 
 #[test]

@@ -7,16 +7,8 @@ use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
 
-use common::{built, compile, folder, here, identity, run};
+use common::{built, compile, folder, has, here, identity, run};
 use tautline::testing::{LoopbackConnection, LoopbackServer};
-
-fn has(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").output().is_ok_and(|out| out.status.success());
-    if !found {
-        println!("skipped: there is no {program}");
-    }
-    found
-}
 
 #[test]
 fn a_program_in_c_builds_without_a_warning_and_talks_to_a_server() {

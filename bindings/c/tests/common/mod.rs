@@ -133,6 +133,15 @@ pub fn built() -> PathBuf {
     built
 }
 
+/// Whether there is such a program. Says so if there is none.
+pub fn has(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").output().is_ok_and(|out| out.status.success());
+    if !found {
+        println!("skipped: there is no {program}");
+    }
+    found
+}
+
 /// A folder for what this test makes, with the shared library under the name that programs look for.
 pub fn folder(test: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
