@@ -149,14 +149,20 @@ pub(crate) unsafe fn bytes<'a>(data: *const u8, length: usize, what: &str) -> Re
     Ok(unsafe { slice::from_raw_parts(data, length) })
 }
 
+/// That there can be a `T` at `place`.
+pub(crate) fn aligned<T>(place: *const T, what: &str) -> Result<()> {
+    if place.is_null() || !place.is_aligned() {
+        return Err(refuse(TAUTLINE_E_ARGUMENT, format_args!("{what} is null or misaligned")));
+    }
+    Ok(())
+}
+
 /// What C has made room for, if it is not null.
 ///
 /// # Safety
 /// `place` is null, or points to a `T`.
 pub(crate) unsafe fn place<'a, T>(place: *const T, what: &str) -> Result<&'a T> {
-    if place.is_null() || !place.is_aligned() {
-        return Err(refuse(TAUTLINE_E_ARGUMENT, format_args!("{what} is null or misaligned")));
-    }
+    aligned(place, what)?;
     // SAFETY: it is neither null nor misaligned, and otherwise as this function's caller says.
     Ok(unsafe { &*place })
 }
@@ -185,9 +191,7 @@ impl<T: Sizes> Out<T> {
     /// of C returns.
     pub(crate) unsafe fn new(place: *mut T) -> Result<Self> {
         let name = T::NAME;
-        if place.is_null() || !place.is_aligned() {
-            return Err(refuse(TAUTLINE_E_ARGUMENT, format_args!("the {name} is null or misaligned")));
-        }
+        aligned(place, name)?;
         // SAFETY: it is neither null nor misaligned, and begins with its size.
         let size = unsafe { place.cast::<usize>().read() };
         if size < T::FIRST {

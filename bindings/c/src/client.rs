@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tautline::{ConnectionState, Ending, Error, Event, Shutdown};
 
-use crate::boundary::{Refused, call, failed, nothing, place, refuse};
-use crate::codes::{TAUTLINE_E_ARGUMENT, TAUTLINE_E_CLOSED, TAUTLINE_E_TIMEOUT, TAUTLINE_E_WOKEN};
+use crate::boundary::{Refused, aligned, call, failed, nothing, place, refuse};
+use crate::codes::{TAUTLINE_E_CLOSED, TAUTLINE_E_TIMEOUT, TAUTLINE_E_WOKEN};
 use crate::options::Options;
 use crate::process::Process;
 use crate::signal::{Ended, Signal};
@@ -119,9 +119,7 @@ pub unsafe extern "C" fn tautline_open(options: *const Options, client: *mut Cli
     call(|| {
         // SAFETY: the header says what `options` has to be.
         let options = unsafe { place(options, "options") }?;
-        if client.is_null() || !client.is_aligned() {
-            return Err(refuse(TAUTLINE_E_ARGUMENT, format_args!("client is null or misaligned")));
-        }
+        aligned(client, "client")?;
         let process = Process::current()?;
         let claim = Claim::new()?;
         let signal = Arc::<Signal>::default();

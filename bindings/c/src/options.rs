@@ -11,7 +11,7 @@ use tautline::{
     ReconnectConfig, WhileDown,
 };
 
-use crate::boundary::{Refused, Result, bytes, call, place, refuse, text};
+use crate::boundary::{Refused, Result, aligned, bytes, call, place, refuse, text};
 use crate::codes::{TAUTLINE_E_ARGUMENT, TAUTLINE_E_BUSY};
 
 /// No limit, for the number of attempts of `tautline_options_reconnect`.
@@ -124,9 +124,7 @@ fn ms(time: u32) -> Duration {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tautline_options_new(url: *const c_char, options: *mut *mut Options) -> i32 {
     call(|| {
-        if options.is_null() || !options.is_aligned() {
-            return Err(refuse(TAUTLINE_E_ARGUMENT, format_args!("options is null or misaligned")));
-        }
+        aligned(options, "options")?;
         // SAFETY: the header says what `url` has to be.
         let url = unsafe { text(url, "the URL") }?;
         let threads = Threads { start: None, end: None, user: null_mut() };
