@@ -534,7 +534,8 @@ int32_t tautline_next_event(struct tautline_client client,
  * Waits until there is an event to take, for `timeout_ms` at most. With 0 it only looks.
  *
  * Threads: any but those of a client (`TAUTLINE_E_DEADLOCK`). Blocks until there is an event, `timeout_ms` is over, or another
- * thread calls `tautline_wake` or `tautline_shutdown`.
+ * thread calls `tautline_wake` or `tautline_shutdown`. While another thread is inside `tautline_next_event`, it returns
+ * `TAUTLINE_OK`, because that thread may leave the event where it is.
  *
  * Errors: `TAUTLINE_E_TIMEOUT`, `TAUTLINE_E_WOKEN`, `TAUTLINE_E_CLOSED` after the last event, `TAUTLINE_E_DEADLOCK`,
  * `TAUTLINE_E_HANDLE`.
@@ -545,8 +546,7 @@ int32_t tautline_wait_event(struct tautline_client client,
 /**
  * Returns a descriptor that is readable while events wait, for `poll` and the like. It is always the same, and is not to be read
  * or closed: `tautline_next_event` makes it unreadable when there is no event. It can be readable without one, if an event was
- * taken before the client's thread made it so. It belongs to the client, so take it out of the
- * loop before `tautline_shutdown`.
+ * taken before the client's thread made it so. It belongs to the client, so take it out of the loop before `tautline_shutdown`.
  *
  * Threads: any. Never blocks. The first call opens two descriptors; a client without such a call has none for this.
  *
@@ -561,8 +561,8 @@ int32_t tautline_event_fd(struct tautline_client client);
  * Turn it off before the code of `callback` or `user` goes. Nothing of it is called once this has returned `TAUTLINE_OK`.
  *
  * Threads: any. Never waits for a callback: `TAUTLINE_E_BUSY` says that a call of an earlier one has not returned. The new
- * setting holds then; call again to hear when that call is over. Some 60 bytes stay for
- * each setting that is unlike all before. In a child made by fork the setting of the parent holds.
+ * setting holds then; call again to hear when that call is over. Some 60 bytes stay for each setting that is unlike all before.
+ * In a child made by fork the setting of the parent holds.
  *
  * Errors: `TAUTLINE_E_BUSY`, `TAUTLINE_E_ARGUMENT`; `TAUTLINE_E_SYSTEM` if a Rust program that this is linked into has a logger.
  */

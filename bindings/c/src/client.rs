@@ -21,7 +21,7 @@ pub(crate) struct Line {
     pub(crate) signal: Arc<Signal>,
     /// What was taken from the client and not by C.
     pub(crate) held: Mutex<Held>,
-    /// Whether something is held.
+    /// Whether something is held, or is being taken and may be held then.
     pub(crate) holds: AtomicBool,
     /// Whether messages have a queue of their own.
     realtime: bool,

@@ -116,7 +116,6 @@ pub unsafe extern "C" fn tautline_next_event(
         if payload.len() > capacity {
             let text = format_args!("the payload has {} bytes, and the buffer {capacity}", payload.len());
             let refused = refuse(TAUTLINE_E_BUFFER, text);
-            line.holds.store(true, SeqCst);
             held.next = Some(next);
             return Err(refused);
         }
@@ -132,7 +131,8 @@ pub unsafe extern "C" fn tautline_next_event(
 
 /// Takes the next event from the client.
 fn next(line: &Line, held: &mut Held) -> Result<tautline::Event> {
-    line.holds.store(false, SeqCst);
+    // Before it is taken: it may not fit, and then stays, and a wait that looked in between would have missed it.
+    line.holds.store(true, SeqCst);
     if let Some(message) = line.message() {
         return Ok(message);
     }
@@ -153,11 +153,13 @@ fn next(line: &Line, held: &mut Held) -> Result<tautline::Event> {
         }
         // After the last event, the channel's end comes a moment later.
         Taken::Nothing if !line.ended.load(SeqCst) => {
+            line.holds.store(false, SeqCst);
             #[cfg(unix)]
             line.signal.quiet(|| line.is_waiting_for(held));
             Err(nothing(TAUTLINE_E_EMPTY))
         }
         Taken::Nothing | Taken::End => {
+            line.holds.store(false, SeqCst);
             line.ended.store(true, SeqCst);
             #[cfg(unix)]
             line.signal.quiet(|| false);
@@ -258,7 +260,8 @@ fn numbers(reason: &DisconnectReason) -> (u16, u16) {
 /// Waits until there is an event to take, for `timeout_ms` at most. With 0 it only looks.
 ///
 /// Threads: any but those of a client (`TAUTLINE_E_DEADLOCK`). Blocks until there is an event, `timeout_ms` is over, or another
-/// thread calls `tautline_wake` or `tautline_shutdown`.
+/// thread calls `tautline_wake` or `tautline_shutdown`. While another thread is inside `tautline_next_event`, it returns
+/// `TAUTLINE_OK`, because that thread may leave the event where it is.
 ///
 /// Errors: `TAUTLINE_E_TIMEOUT`, `TAUTLINE_E_WOKEN`, `TAUTLINE_E_CLOSED` after the last event, `TAUTLINE_E_DEADLOCK`,
 /// `TAUTLINE_E_HANDLE`.
@@ -282,8 +285,7 @@ pub extern "C" fn tautline_wait_event(client: Client, timeout_ms: u32) -> i32 {
 
 /// Returns a descriptor that is readable while events wait, for `poll` and the like. It is always the same, and is not to be read
 /// or closed: `tautline_next_event` makes it unreadable when there is no event. It can be readable without one, if an event was
-/// taken before the client's thread made it so. It belongs to the client, so take it out of the
-/// loop before `tautline_shutdown`.
+/// taken before the client's thread made it so. It belongs to the client, so take it out of the loop before `tautline_shutdown`.
 ///
 /// Threads: any. Never blocks. The first call opens two descriptors; a client without such a call has none for this.
 ///
@@ -303,4 +305,36 @@ pub extern "C" fn tautline_event_fd(client: Client) -> i32 {
             Err(refuse(crate::codes::TAUTLINE_E_UNSUPPORTED, format_args!("there are no descriptors here")))
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codes::TAUTLINE_OK;
+    use std::ptr::null_mut;
+
+    #[test]
+    fn a_wait_does_not_miss_an_event_that_is_being_taken_and_may_stay() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("ws://{}\0", silent.local_addr().unwrap());
+        let (mut options, mut client) = (null_mut(), Client { id: 0 });
+        // SAFETY: the URL ends with a NUL, and there is room for what is written.
+        unsafe {
+            assert_eq!(crate::tautline_options_new(url.as_ptr().cast(), &raw mut options), TAUTLINE_OK);
+            assert_eq!(crate::tautline_open(options, &raw mut client), TAUTLINE_OK);
+            crate::tautline_options_free(options);
+        }
+        assert_eq!(tautline_wait_event(client, 20_000), TAUTLINE_OK);
+        let line = line(client).unwrap();
+        let mut held = line.held.lock().unwrap();
+        let mut count = 0;
+        while next(&line, &mut held).is_ok() {
+            assert!(line.is_waiting() && line.holds.load(SeqCst), "it may not fit, and stay");
+            count += 1;
+        }
+        assert!(count > 0 && !line.holds.load(SeqCst), "there is none after {count}");
+        drop(held);
+        // SAFETY: null is right.
+        assert_eq!(unsafe { crate::tautline_shutdown(client, 1, 20_000, null_mut()) }, TAUTLINE_OK);
+    }
 }

@@ -162,8 +162,8 @@ impl Log for Logger {
 /// Turn it off before the code of `callback` or `user` goes. Nothing of it is called once this has returned `TAUTLINE_OK`.
 ///
 /// Threads: any. Never waits for a callback: `TAUTLINE_E_BUSY` says that a call of an earlier one has not returned. The new
-/// setting holds then; call again to hear when that call is over. Some 60 bytes stay for
-/// each setting that is unlike all before. In a child made by fork the setting of the parent holds.
+/// setting holds then; call again to hear when that call is over. Some 60 bytes stay for each setting that is unlike all before.
+/// In a child made by fork the setting of the parent holds.
 ///
 /// Errors: `TAUTLINE_E_BUSY`, `TAUTLINE_E_ARGUMENT`; `TAUTLINE_E_SYSTEM` if a Rust program that this is linked into has a logger.
 #[unsafe(no_mangle)]
