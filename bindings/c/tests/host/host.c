@@ -232,6 +232,33 @@ static int cycles(const char *mood, int count, const char *copy) {
     return failures != 0;
 }
 
+/* How many threads of the library's run, or are about to. */
+static int busy(void) {
+    struct dirent *entry;
+    DIR *all = opendir("/proc/self/task");
+    int count = 0;
+    while (all != NULL && (entry = readdir(all)) != NULL) {
+        char name[600], state = 0;
+        FILE *file;
+        snprintf(name, sizeof name, "/proc/self/task/%s/stat", entry->d_name);
+        file = fopen(name, "r");
+        if (file == NULL) continue;
+        count += fscanf(file, "%*d (tautline%*[^)]) %c", &state) == 1 && state != 'S';
+        fclose(file);
+    }
+    if (all != NULL) closedir(all);
+    return count;
+}
+
+/* Waits until each thread of the library's has slept for a while: an attempt waits for its server by then, or for its next one. */
+static void until_asleep(void) {
+    double until = seconds() + 20, since = seconds();
+    while (seconds() < since + 0.05 && seconds() < until) {
+        if (busy() > 0) since = seconds();
+        usleep(1000);
+    }
+}
+
 /* host load PLUGIN URL MOOD WHEN: it opens a line in its constructor, and ends it there or in its destructor. */
 static int at_load(const char *when) {
     double began = seconds(), took;
@@ -254,9 +281,9 @@ static int at_load(const char *when) {
         *(void **)&wait = symbol(plugin, "plugin_wait");
         if ((code = wait(5000)) != OK) failed("the line after the load", code);
     } else {
-        /* Until the attempt has begun, or has failed. */
+        until_asleep();
         *(void **)&wait = symbol(plugin, "plugin_wait");
-        if ((code = wait(200)) != TIMEOUT) failed("the line is not up", code);
+        if ((code = wait(0)) != TIMEOUT) failed("the line is not up", code);
     }
     began = seconds();
     dlclose(plugin);
