@@ -140,6 +140,7 @@ fn the_outbox_has_its_bound_and_messages_are_refused_while_the_line_is_down_if_t
         ]
     });
     assert_eq!(send(hasty, "now"), TAUTLINE_E_NOT_READY);
+    assert!(last().ends_with("may not wait for it (tautline_options_refuse_while_down)"), "{}", last());
     end(hasty);
 }
 
