@@ -4,6 +4,7 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char};
 use std::fmt::{self, Write};
+use std::mem::forget;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::slice;
 
@@ -101,9 +102,15 @@ pub(crate) fn call(body: impl FnOnce() -> Result<()>) -> i32 {
 }
 
 /// Runs the body of a function that returns a number, or a code.
+#[expect(clippy::disallowed_methods, reason = "what it returns is not dropped")]
 pub(crate) fn call_for(body: impl FnOnce() -> Result<i32>) -> i32 {
-    let outcome = catch_unwind(AssertUnwindSafe(body));
-    match outcome.unwrap_or_else(|panic| Err(refuse(TAUTLINE_E_PANIC, format_args!("{}", said(&*panic))))) {
+    let outcome = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
+        let refused = refuse(TAUTLINE_E_PANIC, format_args!("{}", said(&*panic)));
+        // Its drop may panic, too.
+        forget(panic);
+        Err(refused)
+    });
+    match outcome {
         Ok(number) => number,
         Err(Refused(code)) => code,
     }
@@ -217,12 +224,21 @@ impl<T: Sizes> Out<T> {
 mod tests {
     use super::*;
 
+    /// What a panic may be with.
+    struct Again;
+
+    impl Drop for Again {
+        fn drop(&mut self) {
+            panic!("once more");
+        }
+    }
+
     #[test]
     fn a_panic_becomes_a_code_and_its_text_is_kept() {
         for (body, text) in [
             ((|| panic!("on purpose")) as fn() -> Result<()>, "on purpose"),
             (|| panic!("with {}", "values"), "with values"),
-            (|| std::panic::panic_any(7), "a panic without a text"),
+            (|| std::panic::panic_any(Again), "a panic without a text"),
         ] {
             assert_eq!(call(body), TAUTLINE_E_PANIC);
             assert!(with_last(|last| last == text));
