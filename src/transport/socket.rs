@@ -380,7 +380,7 @@ impl<T: Raw> Socket<T> {
         let (Some(frame), Some((code, reason))) = (frame, self.stream.scanner.close()) else {
             return Ok(CloseFrame::new(1005, ""));
         };
-        let sent = Self::as_sent(code, reason);
+        let sent = CloseFrame::new(code, String::from_utf8_lossy(reason));
         if code == u16::from(frame.code) {
             return Ok(sent);
         }
@@ -456,15 +456,13 @@ impl<T: Raw> Socket<T> {
         }
     }
 
-    /// A close frame for display, with its reason as far as it is readable.
-    fn as_sent(code: u16, reason: &[u8]) -> CloseFrame {
-        CloseFrame::new(code, String::from_utf8_lossy(reason))
-    }
-
     /// Describes a close frame that violates the protocol. Here a 1005 was really sent, and does not stand for an empty
     /// frame.
     fn named(code: u16, reason: &[u8]) -> String {
-        if reason.is_empty() { format!("close code {code}") } else { Self::as_sent(code, reason).to_string() }
+        match reason {
+            [] => format!("close code {code}"),
+            _ => CloseFrame::new(code, String::from_utf8_lossy(reason)).to_string(),
+        }
     }
 }
 
