@@ -216,7 +216,7 @@ impl<'a> Context<'a> {
         self.effects.push(Effect::Ready { resumed: true });
     }
 
-    /// Whether the line is ready.
+    /// Whether the line is ready, or was when it began to close.
     pub fn is_ready(&self) -> bool {
         self.moment.ready
     }

@@ -20,7 +20,7 @@ pub(super) struct Closing {
     pub(super) since: Instant,
     /// The protocol has been asked for its goodbye.
     pub(super) goodbye: bool,
-    /// A message found no room and was dropped. All later ones are dropped, too: what is delivered has no gaps.
+    /// A message for the application found no room and was dropped. All later ones are dropped, too.
     pub(super) overflowed: bool,
 }
 
@@ -63,9 +63,9 @@ impl Closing {
         self.since + self.until.saturating_duration_since(self.since) / 2
     }
 
-    /// Whether messages that still arrive are delivered to the application.
+    /// Whether messages may still arrive.
     pub(super) fn accepts_input(&self) -> bool {
-        !matches!(self.step, Step::Answered) && !self.overflowed
+        !matches!(self.step, Step::Answered)
     }
 
     pub(super) fn flushes_outbox(&self) -> bool {

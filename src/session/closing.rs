@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::config::deadline;
 use crate::error::{CloseFrame, Error};
 use crate::event::{CloseReason, DisconnectReason};
+use crate::message::Message;
 use crate::session::close_handshake::{Closing, LINGER, Outcome, Step};
 use crate::session::connection::{Connection, Role, Stage};
 use crate::session::inquiry::{Inquiry, Matter};
@@ -76,11 +77,21 @@ impl Session {
         self.outbox.skip(ticket);
     }
 
-    /// A message arrived on a closing line and found no room. It was dropped, and all later ones are dropped, too.
-    pub(crate) fn handle_overflow(&mut self) {
-        if let Some(closing) = self.line.current_mut().and_then(Connection::closing_mut) {
-            closing.overflowed = true;
-        }
+    /// A message arrived on a closing line while there is no room for another one. The protocol hears it, because it may
+    /// acknowledge or answer something. What it delivers is dropped, and all later messages are.
+    pub(crate) fn handle_message_without_room(&mut self, now: Instant, id: ConnectionId, message: Message) {
+        self.out.is_full = true;
+        self.handle_message(now, id, message);
+        self.out.is_full = false;
+    }
+
+    /// Whether what is about to be handed out is dropped. Once something has found no room on a closing line, all that follows is:
+    /// what the application gets has no gaps.
+    pub(super) fn overflows(&mut self) -> bool {
+        let is_full = self.out.is_full;
+        let Some(closing) = self.line.current_mut().and_then(Connection::closing_mut) else { return false };
+        closing.overflowed |= is_full;
+        closing.overflowed
     }
 
     /// The server's close frame arrived on a connection; the socket has queued the answer, unless ours went out before.

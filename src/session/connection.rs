@@ -139,8 +139,7 @@ impl Connection {
         }
     }
 
-    /// Whether messages that arrive are for the application: the server has not closed, and no earlier message was
-    /// dropped.
+    /// Whether messages that arrive are wanted: the server has not closed.
     pub(super) fn accepts_input(&self) -> bool {
         match &self.stage {
             Stage::Closing(closing) => closing.accepts_input(),

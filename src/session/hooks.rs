@@ -113,7 +113,11 @@ impl Session {
             now,
             unix,
             connection: id.0,
-            ready: matches!(connection.stage, Stage::Standby { .. } | Stage::Ready | Stage::Leaving { .. }),
+            ready: match connection.stage {
+                Stage::LoggingIn { .. } => false,
+                Stage::Standby { .. } | Stage::Ready | Stage::Leaving { .. } => true,
+                Stage::Closing(_) => self.line.up().is_some_and(|up| up.ready.is_some()),
+            },
             moving: role == Role::Successor,
             old: role == Role::Predecessor,
             missed_input: during == During::TimerThatMissedInput,
@@ -204,7 +208,7 @@ impl Session {
             Effect::Acknowledge(tickets) => return self.acknowledge(now, id, &tickets),
             Effect::Part(request, answer) => {
                 self.outbox.acknowledge(request.0);
-                return self.requests.part(request.0, answer);
+                return self.answer_in_part(request.0, answer);
             }
             Effect::End(request, end) => {
                 // Any other error comes from the protocol itself, not from the server.
@@ -280,9 +284,20 @@ impl Session {
     /// Delivers a message to the application.
     pub(super) fn deliver(&mut self, message: Message) {
         let accepts = self.line.current().is_some_and(Connection::accepts_input);
-        if accepts && !self.discards() {
+        if accepts && !self.discards() && !self.overflows() {
+            self.out.handed_out.add(message.len());
             self.out.events.push_back(Event::Message(message));
         }
+    }
+
+    /// Passes on one of several answers. Where there is no room for it, that is the end of them.
+    fn answer_in_part(&mut self, request: u64, answer: Message) {
+        if self.overflows() {
+            let reason = "the line is closing, and there is no room for its answers";
+            return self.requests.end(request, Err(Error::Unanswered { reason: reason.into() }));
+        }
+        self.out.handed_out.add(answer.len());
+        self.requests.part(request, answer);
     }
 
     fn logged_in(&mut self, now: Instant, id: ConnectionId, during: During, resumed: bool) {

@@ -30,6 +30,30 @@ pub(super) struct Outputs {
     pub(super) close_reason: Option<CloseReason>,
     /// The state that the events so far have led to.
     pub(super) state: ConnectionState,
+    pub(super) handed_out: HandedOut,
+    /// There is no room for another message.
+    pub(super) is_full: bool,
+}
+
+/// What was handed out for the application so far: messages, and those of the answers of which a request has several.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct HandedOut {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+}
+
+impl HandedOut {
+    pub(super) fn add(&mut self, bytes: usize) {
+        self.messages = self.messages.wrapping_add(1);
+        self.bytes = self.bytes.wrapping_add(bytes);
+    }
+
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            messages: self.messages.wrapping_sub(before.messages),
+            bytes: self.bytes.wrapping_sub(before.bytes),
+        }
+    }
 }
 
 impl Outputs {
@@ -42,6 +66,8 @@ impl Outputs {
             undelivered: Undelivered::default(),
             close_reason: None,
             state: ConnectionState::Disconnected,
+            handed_out: HandedOut::default(),
+            is_full: false,
         }
     }
 }
@@ -164,6 +190,10 @@ impl Session {
     /// Whether messages that arrive are dropped.
     pub(crate) fn discards(&self) -> bool {
         self.config.inbound == Inbound::Discard
+    }
+
+    pub(crate) fn handed_out(&self) -> HandedOut {
+        self.out.handed_out
     }
 
     /// Whether there is an event or an action to poll.

@@ -298,3 +298,20 @@ fn a_value_that_is_in_use_again_on_the_next_connection_confirms_the_message_of_t
     line.say(json!({"ack": 1}));
     assert_eq!(confirmed(&line), (2, 1));
 }
+
+#[test]
+fn what_is_acknowledged_while_the_line_closes_counts_though_nobody_takes_its_messages() {
+    let mut line = line(acknowledged().events(QueueLimit::new(1, 1000)));
+    line.stop_taking();
+    line.send("a");
+    line.send("b");
+    for text in ["taken late", "dropped", "ack 1", "dropped, too", "ack 2"] {
+        line.say(text);
+    }
+    assert!(line.is_reading_paused());
+    line.close_client();
+    assert_eq!((line.state(), confirmed(&line)), (Closed, (2, 2)));
+    assert!(line.left().unwrap().is_empty());
+    line.take_all();
+    assert_eq!(line.messages(), ["taken late"]);
+}

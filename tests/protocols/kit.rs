@@ -748,6 +748,32 @@ fn a_line_that_closes_does_not_wait_for_the_application() {
 }
 
 #[test]
+fn an_answer_that_comes_while_the_line_closes_is_one_to_its_request() {
+    let mut line = narrow(2);
+    let asked = line.request(json!({"get": "level"}));
+    line.answer_close(false);
+    line.close_client();
+    line.say(json!({"id": 1, "level": 7}));
+    assert_eq!(line.answers(asked).pop().unwrap().unwrap().as_text(), Some(r#"{"id":1,"level":7}"#));
+    assert!(line.messages().is_empty());
+}
+
+#[test]
+fn answers_that_nobody_takes_end_with_an_error_when_a_line_that_closes_has_no_room_for_more() {
+    let mut line = narrow(1);
+    let asked = line.request_many(json!({"subscribe": "all"}));
+    let id = line.heard_json()[0]["id"].clone();
+    for n in 1..=3 {
+        line.say(json!({"id": id, "n": n}));
+    }
+    assert!(line.is_reading_paused());
+    line.close_client();
+    let answers = line.answers(asked);
+    assert!(matches!(&answers[..], [Ok(_), Err(Error::Unanswered { .. })]), "{answers:?}");
+    assert!(line.has_ended(asked));
+}
+
+#[test]
 fn answers_that_nobody_takes_pause_reading_until_they_are_taken() {
     let mut line = narrow(2);
     let asked = line.request_many(json!({"subscribe": "all"}));
