@@ -182,7 +182,7 @@ impl Check {
     pub(super) fn taken(&mut self, event: Event) {
         assert!(!self.ended, "{event:?} behind the last event");
         match event {
-            Event::Message(message) => return self.taken_message(&message),
+            Event::Message(message) => self.taken_message(&message),
             Event::Missed { count, .. } => {
                 assert!(count > 0 && count <= self.others, "{count} missed of {}", self.others);
                 self.others -= count;
