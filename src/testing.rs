@@ -138,7 +138,7 @@ use crate::io::turn::Turn;
 use crate::message::Message;
 use crate::protocol::{Protocol, UpgradeRequest};
 use crate::session::{Session, Startup};
-use crate::shared::{Intake, Status};
+use crate::shared::{Inbox, Intake, Status};
 use crate::testing::server::Server;
 use crate::testing::turn::Script;
 
@@ -155,6 +155,8 @@ struct Asked {
 pub struct Line {
     turn: Turn<Script>,
     inbox: Receiver<Event>,
+    /// Where messages arrive, if they do not come with the events.
+    ring: Option<Arc<Inbox>>,
     events: VecDeque<Event>,
     /// How many more messages the application takes; `None` for all.
     takes: Option<usize>,
@@ -226,12 +228,14 @@ impl Line {
         let session = Session::new(config.clone(), Some(protocol), mode, (now, wall))?
             .with_random(move || f64::from_bits(source.load(SeqCst)))?;
         let (outbox, inbox) = crossbeam_channel::unbounded();
-        let publisher = Publisher::new(outbox, config.events, Arc::default());
+        let (ring, ring_in) = config.realtime.map(Inbox::new).unzip();
+        let publisher = Publisher::new(outbox, config.events, Arc::default()).with_inbox(ring_in);
         let intake = Arc::new(Intake::of(&config));
         let script = Script::new(now, fetch);
         let mut line = Self {
             turn: Turn::new(script, session, publisher, intake, Arc::new(Status::new(now))),
             inbox,
+            ring,
             events: VecDeque::new(),
             takes: None,
             asked: BTreeMap::new(),

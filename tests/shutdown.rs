@@ -227,8 +227,8 @@ fn after_a_close_no_connection_is_made_however_it_falls_between_two_attempts() {
     }
 }
 
-#[test]
-fn a_thread_inside_a_look_up_is_named_and_left_behind() {
+/// A client whose look-up does not return before the sender is dropped.
+fn inside_a_look_up() -> (Client, crossbeam_channel::Sender<()>) {
     let (inside_in, inside) = crossbeam_channel::bounded(1);
     let (release, held) = crossbeam_channel::bounded::<()>(0);
     let client = Client::builder("ws://gateway.invalid")
@@ -240,6 +240,12 @@ fn a_thread_inside_a_look_up_is_named_and_left_behind() {
         .start()
         .unwrap();
     inside.recv_timeout(LONG).unwrap();
+    (client, release)
+}
+
+#[test]
+fn a_thread_inside_a_look_up_is_named_and_left_behind() {
+    let (client, release) = inside_a_look_up();
     let left = client.terminate();
     assert_eq!(left.still_inside.as_deref(), Some("tautline-dial: looking up gateway.invalid"));
     drop(release);
@@ -247,18 +253,8 @@ fn a_thread_inside_a_look_up_is_named_and_left_behind() {
 
 #[test]
 fn a_shutdown_waits_for_a_thread_that_an_end_has_left_behind() {
-    let (inside_in, inside) = crossbeam_channel::bounded(1);
-    let (release, held) = crossbeam_channel::bounded::<()>(0);
-    let client = Client::builder("ws://gateway.invalid")
-        .resolver(move |_, _| {
-            inside_in.send(()).unwrap();
-            let _ = held.recv();
-            Err(std::io::Error::other("released"))
-        })
-        .start()
-        .unwrap();
+    let (client, release) = inside_a_look_up();
     client.send("unsent").unwrap();
-    inside.recv_timeout(LONG).unwrap();
     assert!(client.terminate().still_inside.is_some());
     let running = client.shutdown(Ending::Close, Duration::ZERO);
     let Shutdown::StillRunning(threads) = running else { panic!("{running:?}") };

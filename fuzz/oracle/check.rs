@@ -28,6 +28,10 @@ pub(super) struct Check {
     pub(super) planned: VecDeque<Duration>,
     /// The messages that were passed to the application and that it has not taken.
     pub(super) passed: VecDeque<Message>,
+    /// How many messages were ever passed to it.
+    pub(super) delivered: u64,
+    /// How many other events there are of which it does not know.
+    others: u64,
     /// The newest message of each connection.
     newest: BTreeMap<u64, u64>,
     /// Requests that arrived, by ticket: the values that identify their answers.
@@ -43,7 +47,7 @@ pub(super) struct Check {
     /// A callback was reported to panic.
     pub(super) panicked: bool,
     /// The application has had the last event.
-    pub(super) ended: bool,
+    ended: bool,
     pub(super) rounds: Rounds,
 }
 
@@ -57,6 +61,8 @@ impl Check {
             began: now,
             planned: VecDeque::new(),
             passed: VecDeque::new(),
+            delivered: 0,
+            others: 0,
             newest: BTreeMap::new(),
             requests: BTreeMap::new(),
             raw: false,
@@ -107,6 +113,7 @@ impl Check {
         if self.state == Closed {
             assert!(matches!(event, Event::Disconnected { .. } | Event::Closed { .. }), "{event:?}");
         }
+        self.others += u64::from(!matches!(event, Event::Message(_)));
         match event {
             Event::StateChanged { from, to } => {
                 assert_eq!(*from, self.state);
@@ -175,13 +182,30 @@ impl Check {
     pub(super) fn taken(&mut self, event: Event) {
         assert!(!self.ended, "{event:?} behind the last event");
         match event {
-            Event::Closed { .. } => self.ended = true,
-            Event::Message(message) => {
-                let passed = self.passed.pop_front();
-                assert_eq!(Some(message), passed, "out of order, left out, or there twice");
+            Event::Message(message) => self.taken_message(&message),
+            Event::Missed { count, .. } => {
+                assert!(count > 0 && count <= self.others, "{count} missed of {}", self.others);
+                self.others -= count;
             }
-            _ => {}
+            other => {
+                self.others -= 1;
+                self.ended = matches!(other, Event::Closed { .. });
+            }
         }
+    }
+
+    /// The application takes a message, perhaps behind the last event: the order between messages with a queue of their own
+    /// and the events is not known.
+    pub(super) fn taken_message(&mut self, message: &Message) {
+        let passed = self.passed.pop_front();
+        assert_eq!(Some(message), passed.as_ref(), "out of order, left out, or there twice");
+    }
+
+    /// The application has taken all that there is of a closed client.
+    pub(super) fn is_over(&self) {
+        assert!(self.ended, "the last event is missing");
+        assert!(self.passed.is_empty(), "{} messages are lost", self.passed.len());
+        assert_eq!(self.others, 0, "events vanished, and nobody said so");
     }
 
     /// What holds while the I/O thread sleeps. `blocked`: since when bytes wait; `heard`: when the line was last heard;

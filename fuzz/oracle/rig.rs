@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
 use super::check::Check;
 use super::ledger::Ledger;
 use super::peer::Said;
 use super::wild::Fallen;
-use crate::config::{Confirmation, ConnectionConfig};
+use crate::config::{Confirmation, ConnectionConfig, Inbound};
 use crate::error::Error;
 use crate::event::{DisconnectReason, Event};
 use crate::io::publisher::Publisher;
@@ -24,7 +24,7 @@ use crate::io::turn::{Next, Turn};
 use crate::message::Message;
 use crate::protocol::Protocol;
 use crate::session::{Reply, Session, Startup};
-use crate::shared::{Intake, Sleep, Status};
+use crate::shared::{Inbox, Intake, Sleep, Status};
 pub(super) use sim::{Line, Opening, Sim};
 
 /// How many turns in a row without a change count as a busy loop.
@@ -36,11 +36,17 @@ const OVERSLEPT: Duration = Duration::from_secs(5);
 pub(super) struct Rig {
     pub(super) turn: Turn<Sim>,
     pub(super) config: ConnectionConfig,
-    pub(super) inbox: Receiver<Event>,
+    pub(super) events: Receiver<Event>,
+    /// Where messages arrive, if they do not come with the events.
+    inbox: Option<Arc<Inbox>>,
+    /// The message that another reader is taking: which one it is, and its place.
+    halfway: Option<(Message, u64)>,
+    /// The next one is to stop there.
+    stops_a_reader: bool,
     /// Where the answers to requests arrive, by ticket.
     pub(super) asked: BTreeMap<u64, Receiver<Result<Message, Error>>>,
     pub(super) wall: SystemTime,
-    /// How many events the application takes after each turn.
+    /// How many events the application takes after each turn, and how many messages if they do not come with the events.
     pub(super) taking: usize,
     pub(super) ledger: Ledger,
     pub(super) fallen: Fallen,
@@ -66,18 +72,22 @@ impl Rig {
         mode: Startup,
         (now, wall): (Instant, SystemTime),
     ) -> Self {
-        let (outbox, inbox) = crossbeam_channel::unbounded();
+        let (events_in, events) = crossbeam_channel::unbounded();
+        let (inbox, inbox_in) = config.realtime.map(Inbox::new).unzip();
         let session =
             Session::new(config.clone(), protocol, mode, (now, wall)).expect("a good configuration");
         let draws = Arc::new(AtomicUsize::new(0));
         let random = move || [0.1, 0.9, 0.5, 0.3, 0.7][draws.fetch_add(1, Relaxed) % 5];
         let session = session.with_random(random).expect("a good configuration");
         let intake = Arc::new(Intake::of(&config));
-        let publisher = Publisher::new(outbox, config.events, Arc::default());
+        let publisher = Publisher::new(events_in, config.events, Arc::default()).with_inbox(inbox_in);
         let sim = Sim::new(config.clone(), now);
         let mut rig = Self {
             turn: Turn::new(sim, session, publisher, intake, Arc::new(Status::new(now))),
+            events,
             inbox,
+            halfway: None,
+            stops_a_reader: false,
             asked: BTreeMap::new(),
             wall,
             taking: usize::MAX,
@@ -272,7 +282,10 @@ impl Rig {
                         self.ledger.lose(sure, Some(current));
                     }
                 }
-                Event::Message(message) => self.check.passed.push_back(message.clone()),
+                Event::Message(message) => {
+                    self.check.delivered += 1;
+                    self.check.passed.push_back(message.clone());
+                }
                 Event::Expired { tickets } => {
                     self.ledger.expire(tickets, |ticket| self.fallen.times(ticket), session.readiness());
                 }
@@ -286,19 +299,75 @@ impl Rig {
         self.check.published(session.state());
         self.ledger.tell(session.pending_lost());
         self.ledger.settle(&session.watermarks());
+        self.count();
         self.turn.host.lines.retain(|line| !line.pipe.state().hung_up);
         let standing = self.config.events.messages.saturating_add(300);
-        assert!(self.check.unruly || self.inbox.len() <= standing, "{} events wait", self.inbox.len());
+        assert!(self.check.unruly || self.events.len() <= standing, "{} events wait", self.events.len());
+        let messages = self.check.passed.len();
+        assert!(self.check.unruly || messages <= self.config.events.messages, "{messages} messages wait");
+    }
+
+    /// The counters say what callers know.
+    fn count(&mut self) {
+        let mut stats = self.turn.stats();
+        self.turn.intake.complete(&mut stats);
+        let accepted = self.ledger.accepted();
+        assert_eq!(stats.messages_accepted, accepted);
+        assert!(stats.messages_written.max(stats.messages_confirmed) <= accepted, "{stats:?}");
+        assert!(stats.messages_queued <= self.config.outbox.messages, "{stats:?}");
+        let passes_all = !self.answers_requests && self.config.inbound == Inbound::Deliver;
+        assert!(!passes_all || stats.messages_received == self.check.delivered, "{stats:?}");
     }
 
     fn application(&mut self) {
-        for _ in 0..self.taking {
-            let Ok(event) = self.inbox.try_recv() else { return };
+        let most = std::mem::take(&mut self.taking);
+        for event in self.events.try_iter().take(most) {
             self.check.taken(event);
+            self.work += 1;
         }
-        if self.taking != usize::MAX {
-            self.taking = 0;
+        self.begin_to_take();
+        for _ in 0..most {
+            let Ok(message) = self.take_message() else { break };
+            self.check.taken_message(&message);
+            self.work += 1;
         }
+        if most == usize::MAX {
+            self.taking = most;
+        }
+    }
+
+    /// The next reader that takes a message past the events loses its processor halfway; or, if one has, it gets it back.
+    pub(super) fn stop_a_reader_or_let_it_go_on(&mut self) {
+        let Some((expected, claimed)) = self.halfway.take() else {
+            self.stops_a_reader = !self.stops_a_reader;
+            return;
+        };
+        let taken = self.inbox.as_ref().and_then(|inbox| inbox.end_take(claimed));
+        assert_eq!(taken, Some(expected));
+        self.work += 1;
+    }
+
+    /// Another reader begins to take a message, if one is to stop there.
+    fn begin_to_take(&mut self) {
+        let Some(inbox) = self.inbox.as_ref().filter(|_| self.stops_a_reader) else { return };
+        if let Some(claimed) = inbox.begin_take() {
+            let message = self.check.passed.pop_front().expect("a message that was passed");
+            self.halfway = Some((message, claimed));
+            self.stops_a_reader = false;
+            self.work += 1;
+        }
+    }
+
+    /// Takes a message past the events, by the call that waits and by the one that does not in turn.
+    fn take_message(&self) -> Result<Message, TryRecvError> {
+        let Some(inbox) = &self.inbox else { return Err(TryRecvError::Empty) };
+        if self.check.passed.len().is_multiple_of(2) {
+            return inbox.try_take();
+        }
+        inbox.take(Some(self.now()), |_| Duration::ZERO).map_err(|error| match error {
+            RecvTimeoutError::Timeout => TryRecvError::Empty,
+            RecvTimeoutError::Disconnected => TryRecvError::Disconnected,
+        })
     }
 
     /// Lets this much time pass while the I/O thread sleeps.
@@ -322,7 +391,7 @@ impl Rig {
         }
         match next {
             Next::Sleep { wakes: Sleep::ForAll, .. } if !self.turn.intake.is_empty() => Next::Turn,
-            Next::Sleep { .. } if self.turn.host.has_news() => Next::Turn,
+            Next::Sleep { .. } if self.turn.host.has_news() || self.turn.may_go_on() => Next::Turn,
             other => other,
         }
     }

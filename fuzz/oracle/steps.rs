@@ -180,7 +180,10 @@ fn config(input: &mut Input<'_>, speaks: Speaks) -> ConnectionConfig {
             Some(compression.client_no_context_takeover(alone).server_no_context_takeover(alone))
         }
     };
-    config.realtime = input.pick(&[None, None, Some(config.outbox.messages)]);
+    let realtime = input.byte();
+    let capacities = [config.outbox.messages, 1, 2, 3, 8];
+    config.realtime = (realtime % 3 == 2).then(|| capacities[usize::from(realtime / 3) % capacities.len()]);
+    config.fit_queues();
     config
 }
 
@@ -208,7 +211,7 @@ fn json_session(choice: u8, pairs_by_id: &mut bool) -> JsonSession {
 /// `due`: when the I/O thread would wake up.
 fn act(rig: &mut Rig, step: u8, input: &mut Input<'_>, due: Option<Instant>) {
     match step % 32 {
-        0 => {}
+        0 => rig.stop_a_reader_or_let_it_go_on(),
         1 => rig.sleep(Duration::from_millis(u64::from(input.short()))),
         2 => {
             let due = [due, rig.turn.host.plan.map(|plan| plan.at)]
@@ -245,10 +248,22 @@ fn act(rig: &mut Rig, step: u8, input: &mut Input<'_>, due: Option<Instant>) {
         }
         8 => rig.turn.host.commands.push_back(Command::Confirm { through: rig.ledger.accepted() }),
         9 => {
-            let code = input.pick(&[1000, 1001, 3000, 4999]);
+            let choice = input.byte();
+            let code = [1000, 1001, 3000, 4999][usize::from(choice & 3)];
             let frame = CloseFrame::new(code, "r".repeat(usize::from(input.byte() % 124)));
-            let until = rig.now() + rig.config.close_timeout;
-            rig.turn.host.commands.push_back(Command::Close { frame, flush: input.flag(), until });
+            // A `shutdown` may give it less time.
+            let whole = rig.config.close_timeout;
+            let time = [whole, whole, Duration::ZERO, whole / 2][usize::from(choice >> 2 & 3)];
+            let close = Command::Close { frame, flush: input.flag(), until: rig.now() + time };
+            // The caller closes the intake first, and may lose its processor before its command is there.
+            match choice >> 4 & 3 {
+                0 | 1 => rig.turn.host.commands.push_back(close),
+                2 => {
+                    rig.turn.intake.close();
+                    rig.turn.host.commands.push_back(close);
+                }
+                _ => _ = rig.turn.intake.close(),
+            }
         }
         10 => rig.turn.host.commands.push_back(Command::Terminate),
         11 => {
@@ -418,9 +433,10 @@ fn happen(rig: &mut Rig, which: usize, step: u8, input: &mut Input<'_>) {
     };
     if end.is_none() && pipe.state().end.is_none() {
         *sent += bytes.len() as u64;
-        // A frame's header has an even length here. A fragment is part of a message that may not count in the end.
-        let counts =
-            if even_only { step == 16 && bytes.len().is_multiple_of(2) } else { matches!(step, 16 | 23) };
+        // A frame's header has an even length here, and a message that is compressed an odd one. A fragment is part of a message
+        // that may not count in the end.
+        let even = step == 16 && bytes[0] == 0x81 && bytes.len().is_multiple_of(2);
+        let counts = if even_only { even } else { matches!(step, 16 | 23) };
         data_ends.extend(counts.then_some(*sent));
         flight.extend(bytes);
     }

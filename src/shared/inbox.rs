@@ -78,6 +78,19 @@ impl Inbox {
     pub(crate) fn is_empty(&self) -> bool {
         self.ring.is_empty()
     }
+
+    /// The first half of [`try_take`](Self::try_take), of a caller that then loses its processor: says which message it will
+    /// take.
+    #[cfg(any(fuzzing, all(test, feature = "oracle")))]
+    pub(crate) fn begin_take(&self) -> Option<u64> {
+        self.ring.claim_next()
+    }
+
+    /// The second half: takes that message.
+    #[cfg(any(fuzzing, all(test, feature = "oracle")))]
+    pub(crate) fn end_take(&self, claimed: u64) -> Option<Message> {
+        self.ring.empty(claimed)
+    }
 }
 
 impl InboxWriter {

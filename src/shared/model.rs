@@ -200,6 +200,15 @@ impl IoThread {
     }
 }
 
+/// Takes messages until there have been so many, and sleeps meanwhile.
+fn serve(line: Arc<Line>, messages: usize) {
+    let mut thread = IoThread::new(line);
+    while thread.messages < messages {
+        thread.park(Sleep::ForAll);
+        thread.exchange();
+    }
+}
+
 fn spawn(line: &Arc<Line>, run: impl FnOnce(&Line) + 'static) {
     let line = Arc::clone(line);
     thread::spawn(move || run(&line));
@@ -210,11 +219,7 @@ fn a_message_wakes_a_worker_that_waits_for_messages() {
     explore("two messages", None, || {
         let line = Line::new(9);
         (0..2).for_each(|_| spawn(&line, Line::try_send));
-        let mut thread = IoThread::new(line);
-        while thread.messages < 2 {
-            thread.park(Sleep::ForAll);
-            thread.exchange();
-        }
+        serve(line, 2);
     });
 }
 
@@ -320,11 +325,7 @@ fn a_sender_that_waits_for_room_is_woken_by_room() {
         let line = Line::new(1);
         line.try_send();
         spawn(&line, Line::send);
-        let mut thread = IoThread::new(line);
-        while thread.messages < 2 {
-            thread.park(Sleep::ForAll);
-            thread.exchange();
-        }
+        serve(line, 2);
     });
 }
 
@@ -334,11 +335,7 @@ fn senders_that_wait_for_room_are_all_woken_in_the_end() {
         let line = Line::new(1);
         spawn(&line, Line::send);
         spawn(&line, |line| (0..2).for_each(|_| line.send()));
-        let mut thread = IoThread::new(line);
-        while thread.messages < 3 {
-            thread.park(Sleep::ForAll);
-            thread.exchange();
-        }
+        serve(line, 3);
     });
 }
 

@@ -138,22 +138,31 @@ impl<T> Ring<T> {
         there
     }
 
-    /// Takes the next value, if there is one. Repeats only where another reader got ahead.
+    /// Takes the next value, if there is one.
     pub(super) fn take(&self) -> Option<T> {
+        self.claim_next().and_then(|position| self.empty(position))
+    }
+
+    /// Claims the next value, if there is one. Repeats only where another reader got ahead.
+    pub(super) fn claim_next(&self) -> Option<u64> {
         let mut head = self.head.load(SeqCst);
         loop {
             if head >= self.end() {
                 return None;
             }
             match self.head.compare_exchange(head, head + 1, SeqCst, SeqCst) {
-                Ok(_) => break,
+                Ok(_) => return Some(head),
                 Err(now) => head = now,
             }
         }
+    }
+
+    /// Takes a claimed value, and leaves its place.
+    pub(super) fn empty(&self, position: u64) -> Option<T> {
         // The writer had filled the place before it said so in the tail.
-        let mut filled = self.place(head).full.take()?;
+        let mut filled = self.place(position).full.take()?;
         let value = filled.take();
-        self.place(head).free.swap(Some(filled));
+        self.place(position).free.swap(Some(filled));
         value
     }
 
@@ -227,14 +236,11 @@ mod tests {
     fn a_reader_that_was_stopped_keeps_its_place_and_nobody_waits_for_it() {
         let ring = Ring::new(2);
         assert_eq!([ring.put(1), ring.put(2), ring.put(3)], [Ok(()), Ok(()), Err(3)]);
-        // It has claimed the first value, and taken it not yet.
-        ring.head.store(1, SeqCst);
+        let stopped = ring.claim_next().unwrap();
         assert_eq!([ring.take(), ring.take()], [Some(2), None]);
         assert!(!ring.has_place());
         assert_eq!(ring.put(3), Err(3), "the next place is that of the first value");
-        let mut filled = ring.place(0).full.take().unwrap();
-        assert_eq!(filled.take(), Some(1));
-        ring.place(0).free.swap(Some(filled));
+        assert_eq!(ring.empty(stopped), Some(1));
         assert!(ring.has_place());
         assert_eq!((ring.put(3), ring.put(4), ring.take()), (Ok(()), Ok(()), Some(3)));
     }

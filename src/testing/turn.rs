@@ -154,7 +154,9 @@ impl Line {
             self.hear(role);
         }
         let sleeps = match self.turn.next(now) {
-            Next::Sleep { wakes, .. } => wakes == Sleep::Light || self.turn.intake.is_empty(),
+            Next::Sleep { wakes, .. } => {
+                (wakes == Sleep::Light || self.turn.intake.is_empty()) && !self.turn.may_go_on()
+            }
             Next::Turn | Next::Look => false,
         };
         let script = &self.turn.host;
@@ -166,7 +168,11 @@ impl Line {
     /// The application takes its events, as many as the test lets it.
     fn application(&mut self) {
         while self.takes != Some(0) {
-            let Ok(event) = self.inbox.try_recv() else { return };
+            // A message that came before a loss is there before it.
+            let message = self.ring.as_ref().and_then(|ring| ring.try_take().ok());
+            let Some(event) = message.map(Event::Message).or_else(|| self.inbox.try_recv().ok()) else {
+                return;
+            };
             if let (Event::Message(_), Some(left)) = (&event, &mut self.takes) {
                 *left -= 1;
             }

@@ -52,6 +52,8 @@ pub(crate) fn judge(outcome: &Outcome) -> Tally {
     let messages = accepted.len() as u64;
     assert!(accepted.keys().copied().eq(1..=messages), "tickets rise by one");
     assert_eq!(stats.messages_accepted, messages);
+    assert_eq!((stats.messages_queued, stats.bytes_queued), (0, 0));
+    assert_eq!(stats.messages_received, told.heard, "each message that came was passed on");
     let tickets: HashMap<Id, u64> = accepted.iter().map(|(ticket, id)| (*id, *ticket)).collect();
     let arrived = |ticket: &u64| record.times.contains_key(&accepted[ticket]);
     assert!(record.times.keys().all(|id| tickets.contains_key(id)), "what was not accepted arrived");

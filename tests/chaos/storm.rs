@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -12,8 +13,8 @@ use fastrand::Rng;
 use native_tls::{TlsAcceptor, TlsConnector};
 use tautline::{
     Client, CloseReason, Compression, ConnectionConfig, Context, Delivery, DisconnectReason, Error, Event,
-    Handshake, HeartbeatConfig, Message, Protocol, QueueLimit, ReconnectConfig, SendErrorKind, Stats, Stream,
-    Ticket, Tickets, Undelivered, WhileDown,
+    Handshake, HeartbeatConfig, Message, Protocol, QueueLimit, ReconnectConfig, SendErrorKind, Shutdown,
+    Stats, Stream, Ticket, Tickets, Undelivered, WhileDown,
 };
 
 use crate::common::faults::{Plan, Proxy};
@@ -54,6 +55,12 @@ pub(crate) struct Setup {
     way: Way,
     /// What the server says to the offer of compression, if there is one.
     compression: Option<&'static str>,
+    /// With calls that wait for nobody: the room for messages, both ways.
+    realtime: Option<usize>,
+    /// The end is a `shutdown` that waits so long at a time, and not a call that has its own bounds.
+    patience: Option<Duration>,
+    /// Another thread calls it as well, and terminates the client.
+    second_end: bool,
 }
 
 /// How the client reaches the faults.
@@ -121,7 +128,22 @@ impl Setup {
                 1 => Some("permessage-deflate; client_no_context_takeover; server_no_context_takeover"),
                 _ => None,
             },
+            realtime: None,
+            patience: None,
+            second_end: false,
         }
+        .with_ends_and_queues(&mut random)
+    }
+
+    /// Drawn last, so that the seeds keep the rest of their meaning.
+    fn with_ends_and_queues(self, random: &mut Rng) -> Self {
+        let realtime = (random.u32(0..3) == 0).then(|| [1, 2, 3, 8, 64, 1024][random.usize(0..6)]);
+        let patience = [None, Some(Duration::ZERO), Some(MS), Some(20 * MS), Some(LONG)][random.usize(0..5)];
+        // Through so little room, each message waits for the one before it.
+        let messages = if realtime.is_some_and(|room| room < 8) { self.messages / 8 } else { self.messages };
+        // A shutdown that gives up calls no hook any more, and a line with a protocol may end by that.
+        let patience = patience.filter(|_| self.moves.is_none());
+        Self { messages, realtime, patience, second_end: random.bool(), ..self }
     }
 
     fn plan(&self, n: usize) -> Plan {
@@ -163,6 +185,7 @@ impl Setup {
             .outbox(QueueLimit::new(self.outbox, 16 << 20));
         let config = if let Some(size) = self.fragment { config.fragment(size) } else { config };
         let config = if let Some(age) = self.max_age { config.max_age(age) } else { config };
+        let config = if let Some(room) = self.realtime { config.realtime(room) } else { config };
         let config = match self.compression {
             Some(_) => config.compression(Compression::default().threshold(0)),
             None => config,
@@ -198,7 +221,8 @@ impl Protocol for Mover {
         Ok(())
     }
 
-    fn on_message(&mut self, cx: &mut Context<'_>, _: Message) -> Result<(), Error> {
+    fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
+        cx.deliver(message);
         if cx.random() * f64::from(self.0) < 1.0 {
             cx.move_line();
         }
@@ -255,11 +279,12 @@ impl Recorder {
             let mut random = rng(setup.seed, 2_000 + n as u64);
             let farewell = (n < setup.faults && random.u32(0..8) == 0).then(|| random.u32(1..60));
             let (setup, record) = (setup.clone(), Arc::clone(&record));
+            let n = u32::try_from(n).unwrap();
             all.lock().unwrap().push(thread::spawn(move || {
                 if !setup.tls {
-                    listen(stream, &setup, farewell, &record);
+                    listen(n, stream, &setup, farewell, &record);
                 } else if let Ok(stream) = tls().0.accept(stream) {
-                    listen(stream, &setup, farewell, &record);
+                    listen(n, stream, &setup, farewell, &record);
                 }
             }));
         });
@@ -280,10 +305,12 @@ impl Recorder {
 
 /// Writes down what comes in, up to the end of the stream. Now and then it says something itself, so that there is
 /// traffic both ways; with a `farewell`, it closes the line after so many messages.
-fn listen(stream: impl Read + Write, setup: &Setup, farewell: Option<u32>, record: &Mutex<Record>) {
+fn listen(n: u32, stream: impl Read + Write, setup: &Setup, farewell: Option<u32>, record: &Mutex<Record>) {
     let extensions = setup.compression.unwrap_or_default();
     let Some(mut peer) = Peer::accept_if_whole(stream, extensions) else { return };
     let (mut messages, mut closing) = (0, false);
+    let mut said = 0..;
+    let mut say = || [n.to_be_bytes(), u32::to_be_bytes(said.next().unwrap())].concat().repeat(5);
     // The first byte of the message under way, and its payload so far.
     let mut message: Option<(u8, Vec<u8>)> = None;
     while let Some((first, payload)) = peer.read_frame() {
@@ -309,8 +336,8 @@ fn listen(stream: impl Read + Write, setup: &Setup, farewell: Option<u32>, recor
                     close_frame(1001, "going away")
                 } else if !closing && messages % 3 == 0 {
                     match setup.compression {
-                        Some(_) if messages % 2 == 0 => frame(0xC2, &peer.deflated(&[0; 40])),
-                        _ => frame(0x82, &[0; 40]),
+                        Some(_) if messages % 2 == 0 => frame(0xC2, &peer.deflated(&say())),
+                        _ => frame(0x82, &say()),
                     }
                 } else if !closing && messages % 7 == 0 {
                     frame(0x89, b"still there?")
@@ -409,6 +436,51 @@ fn send(client: &Client, setup: &Setup, sender: u8, record: &Mutex<Record>, acce
     sent
 }
 
+/// The messages of the server that the client has passed on: how many of each connection.
+#[derive(Default)]
+struct Heard(HashMap<u32, u32>);
+
+impl Heard {
+    /// The next message of its connection. What follows it may have been lost with the connection, and nothing before it.
+    fn note(&mut self, message: &Message) {
+        let words: Vec<u32> =
+            message.as_bytes().chunks(4).map(|word| u32::from_be_bytes(word.try_into().unwrap())).collect();
+        assert_eq!(words, [words[0], words[1]].repeat(5), "a message came changed");
+        let next = self.0.entry(words[0]).or_default();
+        assert_eq!(words[1], *next, "a message of connection {} is lost, comes twice or too early", words[0]);
+        *next += 1;
+    }
+
+    fn count(&self) -> u64 {
+        self.0.values().copied().map(u64::from).sum()
+    }
+}
+
+/// Takes the messages, in every way and now and then slowly, until the client is closed and all are taken.
+fn read(client: &Client, seed: u64) -> Heard {
+    let mut random = rng(seed, 900);
+    let mut heard = Heard::default();
+    loop {
+        match random.u32(0..40) {
+            // The application is busy.
+            0 => thread::sleep(random.u32(1..30) * MS),
+            1..10 => client.drain(random.usize(0..5)).for_each(|message| heard.note(&message)),
+            10..20 => client.try_messages().for_each(|message| heard.note(&message)),
+            20..30 => {
+                if let Ok(Some(message)) = client.try_recv() {
+                    heard.note(&message);
+                }
+            }
+            _ => match client.recv_timeout(random.u32(0..20) * MS) {
+                Ok(message) => heard.note(&message),
+                Err(Error::Timeout { .. }) => {}
+                Err(Error::Closed { .. }) => return heard,
+                Err(error) => panic!("{error:?}"),
+            },
+        }
+    }
+}
+
 /// What the events told.
 #[derive(Default)]
 pub(crate) struct Told {
@@ -417,13 +489,19 @@ pub(crate) struct Told {
     pub(crate) silences: u64,
     pub(crate) farewells: u64,
     pub(crate) moves: u64,
+    /// How many messages came with them.
+    pub(crate) heard: u64,
 }
 
 /// Takes the events until the client is closed.
 fn watch(events: &Receiver<Event>) -> Told {
     let mut told = Told::default();
+    let mut heard = Heard::default();
+    let mut is_over = false;
     for event in events {
+        assert!(!is_over, "{event:?} behind the end");
         match event {
+            Event::Message(message) => heard.note(&message),
             Event::Disconnected { reason, maybe_delivered, .. } => {
                 told.doubtful.extend(maybe_delivered.iter().map(Ticket::number));
                 match reason {
@@ -438,11 +516,15 @@ fn watch(events: &Receiver<Event>) -> Told {
             }
             Event::Expired { tickets, .. } => told.expired.extend(tickets.iter().map(Ticket::number)),
             Event::Missed { .. } => panic!("the test did not take its events in time"),
-            Event::Closed { reason, .. } => assert!(matches!(reason, CloseReason::ByCaller), "{reason:?}"),
+            Event::Closed { reason, .. } => {
+                assert!(matches!(reason, CloseReason::ByCaller), "{reason:?}");
+                is_over = true;
+            }
             _ => {}
         }
     }
-    told
+    assert!(is_over, "the end is missing");
+    Told { heard: heard.count(), ..told }
 }
 
 /// How a storm went.
@@ -491,6 +573,40 @@ fn small(address: SocketAddr) -> io::Result<Stream> {
     TcpStream::connect(address).map(Stream::from)
 }
 
+/// Ends the client as it is drawn. Returns what could not be delivered.
+fn end(client: &Client, setup: &Setup, threads: &AtomicUsize, how: tautline::Ending) -> Undelivered {
+    let Some(patience) = setup.patience else {
+        return match how {
+            tautline::Ending::Close => client.close(),
+            tautline::Ending::Terminate => client.terminate(),
+        };
+    };
+    let gone = |how, mut patience| loop {
+        match client.shutdown(how, patience) {
+            Shutdown::Gone(left) => {
+                assert_eq!(threads.load(SeqCst), 0, "a thread is left");
+                return left;
+            }
+            Shutdown::StillRunning(names) => {
+                assert!(names.starts_with("tautline-"), "{names}");
+                assert!(patience < LONG, "still running: {names}");
+                patience = (2 * patience).max(MS);
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let second = setup.second_end.then(|| {
+            let how = if setup.ending == Ending::Confirm { how } else { tautline::Ending::Terminate };
+            scope.spawn(move || gone(how, MS))
+        });
+        let left = gone(how, patience);
+        if let Some(second) = second.map(|second| second.join().unwrap()) {
+            assert_eq!(format!("{left:?}"), format!("{second:?}"), "each hears the same");
+        }
+        left
+    })
+}
+
 pub(crate) fn storm(seed: u64) -> Outcome {
     let setup = Setup::draw(seed);
     let record = Arc::new(Mutex::new(Record::default()));
@@ -504,9 +620,18 @@ pub(crate) fn storm(seed: u64) -> Outcome {
     let builder =
         if setup.way == Way::Supplied { builder.connector(move |_| small(faults)) } else { builder };
     let builder = if let Some(rarity) = setup.moves { builder.protocol(Mover(rarity)) } else { builder };
+    let threads = Arc::new(AtomicUsize::new(0));
+    let (begun, ended) = (Arc::clone(&threads), Arc::clone(&threads));
+    let builder = builder
+        .on_thread_start(move |_| _ = begun.fetch_add(1, SeqCst))
+        .on_thread_end(move |_| _ = ended.fetch_sub(1, SeqCst));
     let client = builder.start().unwrap();
     let events = client.events().clone();
     let consumer = thread::spawn(move || watch(&events));
+    let reader = setup.realtime.map(|_| {
+        let client = client.clone();
+        thread::spawn(move || read(&client, seed))
+    });
     let (accepted_in, accepted) = crossbeam_channel::unbounded();
     let senders: Vec<_> = (0..setup.senders)
         .map(|sender| {
@@ -522,16 +647,20 @@ pub(crate) fn storm(seed: u64) -> Outcome {
     }
     let early = match setup.ending {
         Ending::Confirm => None,
-        Ending::Close(_) => Some(client.close()),
-        Ending::Terminate(_) => Some(client.terminate()),
+        Ending::Close(_) => Some(end(&client, &setup, &threads, tautline::Ending::Close)),
+        Ending::Terminate(_) => Some(end(&client, &setup, &threads, tautline::Ending::Terminate)),
     };
     let sent: Vec<_> = senders.into_iter().map(|sender| sender.join().unwrap()).collect();
     let left = early.unwrap_or_else(|| {
         let all = client.confirm(.., LONG);
         assert!(matches!(all, Ok(()) | Err(Error::Unconfirmed { .. })), "{all:?}");
-        client.close()
+        end(&client, &setup, &threads, tautline::Ending::Close)
     });
-    let told = consumer.join().unwrap();
+    let mut told = consumer.join().unwrap();
+    if let Some(reader) = reader {
+        assert_eq!(told.heard, 0, "messages have a queue of their own");
+        told.heard = reader.join().unwrap().count();
+    }
     let stats = client.stats();
     drop(client);
     // Nothing is under way any more behind these.

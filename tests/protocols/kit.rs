@@ -718,6 +718,44 @@ fn an_application_that_takes_nothing_pauses_reading_and_nothing_else() {
     assert!(trouble(&line).contains("heartbeat timeout"), "and the server is judged again");
 }
 
+/// Delivers each message so many times.
+struct Echoes(usize);
+
+impl Protocol for Echoes {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
+        cx.ready();
+        Ok(())
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
+        (0..self.0).for_each(|_| cx.deliver(message.clone()));
+        Ok(())
+    }
+}
+
+#[test]
+fn with_room_for_two_what_is_delivered_at_once_waits_and_comes_in_order_before_and_after_the_end() {
+    let mut line = Line::new(ConnectionConfig::new(URL).realtime(2), Echoes(3)).unwrap();
+    line.open();
+    line.events();
+    line.stop_taking();
+    line.say("1");
+    line.say("2");
+    assert!(line.is_reading_paused());
+    assert_eq!(line.stats().messages_received, 1, "the second is not read");
+    line.take(1);
+    assert_eq!(line.messages(), ["1"]);
+    assert!(line.is_reading_paused(), "there is room for what waited, and not for more");
+    line.take(2);
+    assert_eq!(line.messages(), ["1", "1"]);
+    assert_eq!(line.stats().messages_received, 2);
+    line.terminate();
+    assert_eq!(line.state(), Closed);
+    line.take_all();
+    assert_eq!(line.messages(), ["2", "2", "2"], "the end loses nothing that has arrived");
+    assert!(matches!(line.events().last(), Some(Event::Closed { .. })));
+}
+
 #[test]
 fn what_happens_meanwhile_stands_behind_the_messages_that_nobody_has_taken() {
     let mut line = narrow(1);

@@ -1,8 +1,13 @@
 //! What must hold of a client that sleeps, and of one that is closed.
 
+use std::sync::Arc;
+
+use crossbeam_channel::TryRecvError;
+
 use super::Rig;
 use crate::config::Delivery;
 use crate::error::{Error, Fault};
+use crate::io::publisher::Publisher;
 use crate::message::Message;
 use crate::session::ConnectionId;
 use crate::state::ConnectionState;
@@ -25,6 +30,8 @@ impl Rig {
         assert_eq!(session.current().is_some(), up, "a connection in {state}");
         let (deadline, current) = (session.next_deadline(), session.current());
         self.check_nothing_waits();
+        let takes_all = self.taking == usize::MAX && self.halfway.is_none();
+        assert!(!takes_all || self.check.passed.is_empty(), "messages wait for the one that takes all");
         let line = self.turn.host.lines.iter().find(|line| Some(line.id) == current);
         let blocked = line.filter(|line| line.is_blocked()).map(|line| line.moved);
         let heard = line.map(|line| line.heard);
@@ -90,9 +97,22 @@ impl Rig {
         assert_eq!(session.poll_message(late), None);
         assert_eq!(session.poll_transmit(now, late), None);
         assert!(!session.has_output() && session.next_deadline().is_none(), "after the end");
-        while let Ok(event) = self.inbox.try_recv() {
+        // The I/O thread drops its ends of the queues last.
+        let (nobody, _) = crossbeam_channel::bounded(0);
+        self.turn.publisher = Publisher::new(nobody, self.config.events, Arc::default());
+        for event in self.events.try_iter() {
             self.check.taken(event);
         }
-        assert!(self.check.ended, "the last event is missing");
+        let end = loop {
+            match self.take_message() {
+                Ok(message) => self.check.taken_message(&message),
+                Err(end) => break end,
+            }
+        };
+        assert_eq!(end == TryRecvError::Disconnected, self.inbox.is_some(), "the end of the messages");
+        if self.halfway.is_some() {
+            self.stop_a_reader_or_let_it_go_on();
+        }
+        self.check.is_over();
     }
 }

@@ -15,11 +15,7 @@ fn a_message_in_the_ring_wakes_a_worker_that_waits_for_messages() {
     explore("ring: two messages", BOUND, || {
         let line = line(2);
         (0..2).for_each(|_| spawn(&line, Line::try_send));
-        let mut thread = IoThread::new(line);
-        while thread.messages < 2 {
-            thread.park(Sleep::ForAll);
-            thread.exchange();
-        }
+        serve(line, 2);
     });
 }
 
@@ -50,11 +46,7 @@ fn a_place_is_used_again_once_its_message_was_written() {
         let line = line(1);
         line.try_send();
         spawn(&line, Line::send);
-        let mut thread = IoThread::new(line);
-        while thread.messages < 2 {
-            thread.park(Sleep::ForAll);
-            thread.exchange();
-        }
+        serve(line, 2);
     });
 }
 
