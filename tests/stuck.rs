@@ -13,9 +13,9 @@ use std::time::Duration;
 use common::{LONG, MS, Nobody, Server, accept_raw, eventually, frame, quick, read_frame};
 use crossbeam_channel::{Receiver, Sender};
 use tautline::{
-    Attempt, Beat, Builder, Client, ConnectionConfig, ConnectionState, Context, Ending, Error, Handshake,
-    HeartbeatConfig, Loss, Message, Outgoing, Protocol, ReconnectConfig, RequestId, Retry, Shutdown, Stream,
-    Undelivered, UpgradeRequest,
+    Attempt, Beat, Builder, Client, CloseReason, ConnectionConfig, ConnectionState, Context, Ending, Error,
+    Handshake, HeartbeatConfig, Loss, Message, Outgoing, Protocol, ReconnectConfig, RequestId, Retry,
+    Shutdown, Stream, Undelivered, UpgradeRequest,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -697,5 +697,29 @@ fn a_terminate_ends_the_close_of_another_caller_too() {
     let closed = in_time("close", || close.join().unwrap());
     for left in [terminated, closed] {
         assert!(left.maybe_delivered.contains(ticket) && left.still_inside.is_none(), "{left:?}");
+    }
+}
+
+#[test]
+fn a_client_that_was_left_behind_in_a_hook_is_closed_by_its_caller() {
+    // The second message has come by the time that the first one is done with, and no hook hears of it.
+    let server = Server::start(|_, stream| {
+        let mut stream = accept_raw(stream);
+        stream.write_all(&[frame(0x81, b"first"), frame(0x81, b"second")].concat()).unwrap();
+        while read_frame(&mut stream).is_some() {}
+    });
+    for how in [Ending::Terminate, Ending::Close] {
+        let lock = Arc::<Mutex<()>>::default();
+        let held = lock.lock().unwrap();
+        let (code, entered) = Code::new("on_message", &lock);
+        let client = builder(config(&server.url(), HOUR), &code).start().unwrap();
+        entered.recv_timeout(LONG).unwrap();
+        let running = client.shutdown(how, MS);
+        assert!(matches!(running, Shutdown::StillRunning(_)), "{running:?}");
+        drop(held);
+        let reason = client.wait_closed_timeout(LONG).unwrap();
+        assert!(matches!(reason, CloseReason::ByCaller), "{reason:?}");
+        let gone = client.shutdown(Ending::Terminate, LONG);
+        assert!(matches!(gone, Shutdown::Gone(_)), "{gone:?}");
     }
 }

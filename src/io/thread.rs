@@ -179,6 +179,8 @@ impl IoThread {
             Box::new(Timed::new(protocol, calls)) as Box<dyn Protocol>
         });
         let mut session = Session::new(Arc::clone(&settings.config), protocol, mode, clocks)?;
+        let calls = Arc::clone(&shared.calls);
+        session.set_abandonment(move || calls.is_abandoned());
         if let Some(filter) = data {
             let calls = Arc::clone(&shared.calls);
             session.set_data_filter(Box::new(move |message| {

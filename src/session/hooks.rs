@@ -37,6 +37,8 @@ pub(super) struct Hooks {
     /// The protocol has stopped the client: there will be no further connection.
     pub(super) stopped: bool,
     pub(super) random: Box<dyn FnMut() -> f64 + Send>,
+    /// Whether an end has given up its wait for the application's code, of which nothing is called any more.
+    pub(super) is_abandoned: Box<dyn Fn() -> bool + Send>,
     /// A hook has called a message the answer to a heartbeat since this was last cleared.
     pub(super) beat_answered: bool,
     /// What a hook asks for. The vector is kept to reuse its memory.
@@ -45,12 +47,18 @@ pub(super) struct Hooks {
 
 impl Hooks {
     pub(super) fn new(protocol: Option<Box<dyn Protocol>>) -> Self {
-        let random = Box::new(fastrand::f64);
-        Self { protocol, stopped: false, random, beat_answered: false, effects: Vec::new() }
+        let (random, is_abandoned) = (Box::new(fastrand::f64), Box::new(|| false));
+        Self { protocol, stopped: false, random, is_abandoned, beat_answered: false, effects: Vec::new() }
     }
 }
 
 impl Session {
+    /// Sets what says whether the application's code may not be called any more. The error of a hook that was not called is no
+    /// loss, then: the caller has ended the client.
+    pub(crate) fn set_abandonment(&mut self, is_abandoned: impl Fn() -> bool + Send + 'static) {
+        self.hooks.is_abandoned = Box::new(is_abandoned);
+    }
+
     /// Calls the protocol about a connection, and carries out what it asks for. An error ends the connection; a panic
     /// ends the client.
     pub(super) fn hook(

@@ -112,6 +112,9 @@ impl Session {
         } else {
             down.default_retry()
         };
+        if (self.hooks.is_abandoned)() {
+            return self.close_for_good(CloseReason::ByCaller);
+        }
         // The application's word counts more than that of the protocol, which is only told of it.
         let by_caller = matches!(reason, DisconnectReason::ByCaller { .. });
         let retry = if by_caller { Retry::Now } else { retry };

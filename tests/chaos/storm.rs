@@ -141,8 +141,6 @@ impl Setup {
         let patience = [None, Some(Duration::ZERO), Some(MS), Some(20 * MS), Some(LONG)][random.usize(0..5)];
         // Through so little room, each message waits for the one before it.
         let messages = if realtime.is_some_and(|room| room < 8) { self.messages / 8 } else { self.messages };
-        // A shutdown that gives up calls no hook any more, and a line with a protocol may end by that.
-        let patience = patience.filter(|_| self.moves.is_none());
         Self { messages, realtime, patience, second_end: random.bool(), ..self }
     }
 
