@@ -165,12 +165,13 @@ impl Client {
     ///   itself;
     /// * with several servers, that time for each, and 100 ms between two of them;
     /// * with a `fetch` or a protocol, the time of one more attempt, because refused credentials can be followed by one with
-    ///   fresh ones.
+    ///   fresh ones;
+    /// * one more second if the machine is too busy, and two if a callback does not return.
     ///
     /// # Errors
     /// * The reason the attempt failed; [`Error::AllServersFailed`] if several servers did. No thread is left behind, except one inside a call that can't be interrupted;
     ///   the log names it.
-    /// * [`Error::Timeout`]: a callback did not return within the bound and one more second.
+    /// * [`Error::Timeout`]: a callback did not return within the bound and one more second. It is left behind after another one.
     /// * [`Error::InvalidUrl`] or [`Error::InvalidConfig`]: the URL or a setting is invalid.
     ///
     /// ```

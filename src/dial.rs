@@ -133,7 +133,7 @@ impl Dialler {
     fn spawn(&mut self, job: Box<Job>, stack: usize) -> io::Result<DialThread> {
         let Reserve { poller, waker, .. } = *self.reserve.take().map_or_else(Reserve::new, Ok)?;
         let state =
-            State { phase: Phase::Resolve, host: job.host(), job: Some(job), unreached: None, gone: false };
+            State { phase: Phase::Start, host: job.host(), job: Some(job), unreached: None, gone: false };
         let calls = Arc::clone(&self.calls);
         let shared = Arc::new(Shared { state: Mutex::new(state), waker, calls });
         // On the heap: the I/O thread, which is idle most of the time, would keep a page of its stack for it.
@@ -152,7 +152,7 @@ impl Dialler {
 
     /// The phase that the attempt is in, and the host it deals with.
     pub(crate) fn whereabouts(&self) -> (Phase, Box<str>) {
-        self.thread.as_ref().map_or((Phase::Resolve, Box::default()), |thread| {
+        self.thread.as_ref().map_or((Phase::Start, Box::default()), |thread| {
             let state = thread.shared.lock();
             (state.phase, state.host.clone())
         })
@@ -211,8 +211,9 @@ impl Stopwatch {
         if let Some((ended, began)) = self.running.take() {
             let took = now.saturating_duration_since(began);
             // With a proxy, there may be two look-ups.
-            let before = self.timings.of(ended);
-            *before = Some(before.unwrap_or_default() + took);
+            if let Some(before) = self.timings.of(ended) {
+                *before = Some(before.unwrap_or_default() + took);
+            }
         }
         self.running = phase.map(|phase| (phase, now));
     }

@@ -361,6 +361,9 @@ pub type Cause = Arc<dyn StdError + Send + Sync>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Phase {
+    /// The attempt's thread has not begun with it: it is in [`on_thread_start`](crate::Builder::on_thread_start), or the system
+    /// has not run it.
+    Start,
     /// In the application's [`fetch`](crate::Builder::fetch).
     Fetch,
     /// Looking up the host name.

@@ -113,16 +113,17 @@ pub struct Timings {
 }
 
 impl Timings {
-    /// The time of one phase.
-    pub(crate) fn of(&mut self, phase: Phase) -> &mut Option<Duration> {
-        match phase {
+    /// The time of one phase, if it is measured.
+    pub(crate) fn of(&mut self, phase: Phase) -> Option<&mut Option<Duration>> {
+        Some(match phase {
+            Phase::Start => return None,
             Phase::Fetch => &mut self.fetch,
             Phase::Resolve => &mut self.resolve,
             Phase::Connect => &mut self.connect,
             Phase::Proxy => &mut self.proxy,
             Phase::Tls => &mut self.tls,
             Phase::Upgrade => &mut self.upgrade,
-        }
+        })
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Stats {
     pub messages_queued: usize,
     /// The bytes of their payloads.
     pub bytes_queued: usize,
-    /// Messages received, not counting answers to heartbeats.
+    /// Messages received, not counting answers to heartbeats, nor those that a closing line without a protocol drops.
     pub messages_received: u64,
     /// Bytes handed to the operating system on all connections, including TLS and framing.
     pub bytes_written: u64,

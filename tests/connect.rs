@@ -260,6 +260,24 @@ fn a_fetch_that_fails_panics_or_hangs_is_a_failed_attempt() {
 }
 
 #[test]
+fn an_attempt_whose_thread_does_not_get_to_it_says_so() {
+    let (release, held) = crossbeam_channel::bounded::<()>(0);
+    let hangs = Client::builder(ConnectionConfig::new("ws://127.0.0.1:9").connect_timeout(50 * MS))
+        .on_thread_start(move |thread| {
+            if thread == "tautline-dial" {
+                let _ = held.recv();
+            }
+        });
+    let error = hangs.connect().unwrap_err();
+    assert!(matches!(error, Error::ConnectTimeout { phase: Phase::Start, .. }), "{error:?}");
+    assert_eq!(
+        error.to_string(),
+        "connecting to 127.0.0.1:9 timed out after 50ms while starting its thread; check that on_thread_start returns soon"
+    );
+    drop(release);
+}
+
+#[test]
 fn a_fetch_that_fails_panics_or_hangs_is_tried_again_until_it_works() {
     let server = Server::start(|_, stream| listen(accept(stream)));
     let (url, calls) = (server.url(), AtomicU32::new(0));

@@ -272,8 +272,9 @@ impl Builder {
     /// How long `connect` takes at most. Only a callback that does not return makes it longer.
     fn patience(&self) -> Duration {
         let config = &self.config;
-        let login = if self.protocol.is_some() { config.login_timeout } else { Duration::ZERO };
-        let attempt = config.connect_timeout.saturating_add(login).saturating_add(config.close_timeout);
+        let login = config.login_timeout.saturating_add(config.close_timeout);
+        let login = if self.protocol.is_some() { login } else { Duration::ZERO };
+        let attempt = config.connect_timeout.saturating_add(login);
         // Each server has its attempt, and fresh credentials allow one more.
         let others = config.servers.as_ref().map_or(0, Vec::len);
         let attempts = 1 + others + usize::from(self.fetch.is_some() || self.protocol.is_some());
@@ -442,8 +443,9 @@ mod tests {
         let once = Client::builder(config()).patience();
         let fetching = Client::builder(config()).fetch(Ok).patience();
         let with_protocol = Client::builder(config()).protocol(JsonSession::new()).patience();
-        let attempt = config().connect_timeout + config().close_timeout;
+        let (attempt, login) = (config().connect_timeout, config().close_timeout);
+        assert_eq!(once, attempt + LATE, "nothing is closed without a protocol");
         assert!(fetching >= once + attempt, "{fetching:?}");
-        assert!(with_protocol >= once + attempt, "{with_protocol:?}");
+        assert!(with_protocol >= once + attempt + 2 * login, "{with_protocol:?}");
     }
 }

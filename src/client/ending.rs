@@ -96,8 +96,8 @@ impl Client {
     /// client have ended, also those that another end has left behind.
     ///
     /// `how` is what [`close`](Self::close) or [`terminate`](Self::terminate) does:
-    /// * The first `Close` sets how long the close may take: `close_timeout`, or `timeout` less 50 ms (less its half, if that is
-    ///   shorter). With a `timeout` of zero it is `close_timeout`, and the call returns at once.
+    /// * The first `Close` sets how long the close may take: the shorter of `close_timeout` and `timeout` less 50 ms, or half of a
+    ///   `timeout` under 100 ms. With a `timeout` of zero it is `close_timeout`, and the call returns at once.
     /// * While an end is under way, `Close` only waits.
     /// * `Terminate` cuts a close short that is under way.
     ///

@@ -44,6 +44,7 @@ const FIREWALL: &str = "; check the address, and that no firewall drops the pack
 pub(super) fn of_timeout(host: &str, phase: Phase, why: Option<&io::Error>) -> &'static str {
     let of_system = why.is_none_or(|why| !of_connect(host, why).is_empty());
     match phase {
+        Phase::Start => "; check that on_thread_start returns soon",
         Phase::Fetch => "; if it needs so long, raise connect_timeout",
         Phase::Resolve => "; check that this machine reaches its DNS server",
         Phase::Connect if host.starts_with("unix:/") => "; check that the server accepts connections",

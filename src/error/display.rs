@@ -119,6 +119,7 @@ fn brief(time: Duration) -> String {
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Start => "starting its thread",
             Self::Fetch => "in the application's fetch",
             Self::Resolve => "looking up the host name",
             Self::Connect => "waiting for the connection",

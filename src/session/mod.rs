@@ -266,7 +266,7 @@ impl Session {
             return;
         }
         let Some(counts) = self.counts_as_data(id, &message) else { return };
-        self.stats.messages_received += 1;
+        self.stats.messages_received += u64::from(self.hooks.protocol.is_some() || !self.overflows());
         if self.hooks.protocol.is_some() {
             self.hooks.beat_answered = false;
             self.hook(now, id, |protocol, cx| protocol.on_message(cx, message));
