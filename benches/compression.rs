@@ -149,7 +149,7 @@ fn messages(size: usize, count: usize) -> Vec<String> {
     let mut random = fastrand::Rng::with_seed(15);
     let mut reading = |n: usize| {
         let (rms, peak, heat) = (random.u32(100..9_999), random.u32(100..9_999), random.u32(200..900));
-        let (sensor, time) = (random.u32(0..16), 1_764_324_301_000 + n * 25);
+        let (sensor, time) = (random.u32(0..16), 1_764_324_301_000 + n as u64 * 25);
         format!(
             r#"{{"type":"reading","sensor":"vib-{sensor:02}","line":3,"time":{time},"rms":0.{rms:04},"peak":1.{peak:04},"temperature":{}.{},"unit":"mm/s","status":"ok","alarms":[],"sequence":{n},"gateway":"hall-2"}}"#,
             heat / 10,
