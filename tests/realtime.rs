@@ -90,6 +90,43 @@ fn the_calls_allocate_and_free_nothing_when_they_refuse() {
     assert_eq!(still(|| client.stats()).messages_accepted, 2);
 }
 
+/// How many reads and writes of the system's this thread has made so far. A wake-up is one.
+#[cfg(target_os = "linux")]
+fn reads_and_writes() -> u64 {
+    let counters = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+    let of =
+        |line: &str| line.strip_prefix("syscr: ").or(line.strip_prefix("syscw: ")).map(str::parse::<u64>);
+    counters.lines().filter_map(of).map(Result::unwrap).sum()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_call_makes_at_most_one_system_call_the_wake_up() {
+    let (server, nobody) = (Server::echo(), Nobody::new());
+    let ready = Client::connect(realtime(&server.url(), 4)).unwrap();
+    let down = Client::start(realtime(&nobody.url(), 1)).unwrap();
+    down.try_send(SMALL).unwrap();
+    let counted = |call: &dyn Fn()| {
+        let (start, none) = (reads_and_writes(), reads_and_writes());
+        call();
+        // The look itself is in both.
+        (reads_and_writes() - none) - (none - start)
+    };
+    let mut woken = 0;
+    for _ in 0..200 {
+        woken += counted(&|| drop(ready.try_send(SMALL)));
+        eventually("the echo", || ready.stats().messages_queued == 0);
+        assert!(counted(&|| drop(ready.try_recv())) <= 1);
+        assert!(counted(&|| drop(ready.drain(1).next())) <= 1);
+        assert_eq!(counted(&|| drop(down.try_send(SMALL))), 0, "a refusal wakes nobody");
+        for client in [&ready, &down] {
+            assert_eq!(counted(&|| _ = client.state()), 0);
+            assert_eq!(counted(&|| drop(client.stats())), 0);
+        }
+    }
+    assert!((1..=200).contains(&woken), "{woken}");
+}
+
 #[test]
 fn a_refusal_allocates_and_frees_nothing_without_the_setting_either() {
     let nobody = Nobody::new();
