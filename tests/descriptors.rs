@@ -12,7 +12,7 @@ use tautline::{Client, Error};
 
 #[test]
 fn a_client_that_can_not_have_the_descriptors_of_an_attempt_does_not_start_and_leaves_none_open() {
-    const LEAST: u64 = 128;
+    const LEAST: nix::libc::rlim_t = 128;
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, LEAST, hard).unwrap();
     let nobody = Nobody::new();
