@@ -51,7 +51,7 @@ pub(crate) struct Setup {
     reach: u64,
     pub(crate) ending: Ending,
     /// The line moves to another connection now and then, on one of so many messages of the server's.
-    moves: Option<u32>,
+    pub(crate) moves: Option<u32>,
     way: Way,
     /// What the server says to the offer of compression, if there is one.
     compression: Option<&'static str>,
