@@ -5,11 +5,10 @@ mod common;
 use std::panic::panic_any;
 use std::sync::Arc;
 
+use common::hooks::{Hooks, hook};
 use common::{LONG, Server, loopback, quick};
 use crossbeam_channel::Receiver;
-use tautline::{
-    Attempt, Builder, Client, CloseReason, Context, Error, Handshake, Message, Protocol, UpgradeRequest,
-};
+use tautline::{Builder, Client, CloseReason, Error};
 
 /// What it panics with.
 struct Again;
@@ -41,27 +40,23 @@ impl Drop for Dropped {
     }
 }
 
-/// It takes no message, so that what was sent stays.
-struct Deaf(Code, #[expect(dead_code, reason = "its drop is what counts")] Dropped);
-
-impl Protocol for Deaf {
-    fn prepare(&mut self, _: &Attempt<'_>, _: &mut UpgradeRequest) -> Result<(), Error> {
-        self.0.pass("prepare");
-        Ok(())
-    }
-
-    fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
-        self.0.pass("on_open");
-        let code = self.0.clone();
-        cx.work(1, move || {
-            code.pass("work");
-            Ok("done".into())
-        });
-        Ok(())
-    }
-
-    fn on_work(&mut self, _: &mut Context<'_>, _: u32, done: Result<Message, Error>) -> Result<(), Error> {
-        done.map(drop)
+/// A line that is never ready, so that what was sent stays.
+fn protocol(code: &Code) -> Hooks {
+    let [prepare, open, work] = [(); 3].map(|()| code.clone());
+    let dropped = Dropped(code.clone(), "drop of the protocol");
+    Hooks {
+        prepare: Some(Box::new(move |_, _| prepare.pass("prepare"))),
+        open: hook(move |cx, ()| {
+            let _ = &dropped;
+            open.pass("on_open");
+            let work = work.clone();
+            cx.work(1, move || {
+                work.pass("work");
+                Ok("done".into())
+            });
+        }),
+        work: Some(Box::new(|_, done| done.map(drop))),
+        ..Hooks::default()
     }
 }
 
@@ -83,7 +78,7 @@ fn builder(server: &Server, code: &Code) -> Builder {
             let _ = &dropped;
             ready.pass("on_event_ready");
         })
-        .protocol(Deaf(code.clone(), Dropped(code.clone(), "drop of the protocol")))
+        .protocol(protocol(code))
 }
 
 /// Where it panics, and what the client is closed over. An attempt that fails is followed by another, and a job is the protocol's, which hears of it.

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tautline::ConnectionState::{Closed, Closing};
-use tautline::{Confirmation, Delivery, Error, JsonSession, QueueLimit, Ticket};
+use tautline::{Confirmation, Delivery, Error, JsonSession, QueueLimit, Ticket, Undelivered};
 
 use super::*;
 
@@ -301,17 +301,19 @@ fn a_value_that_is_in_use_again_on_the_next_connection_confirms_the_message_of_t
 
 #[test]
 fn what_is_acknowledged_while_the_line_closes_counts_though_nobody_takes_its_messages() {
-    let mut line = line(acknowledged().events(QueueLimit::new(1, 1000)));
-    line.stop_taking();
-    line.send("a");
-    line.send("b");
-    for text in ["taken late", "dropped", "ack 1", "dropped, too", "ack 2"] {
-        line.say(text);
+    for closes in [Line::close_client, Line::reconnect, Line::suspend_line] {
+        let mut line = line(acknowledged().events(QueueLimit::new(1, 1000)));
+        line.stop_taking();
+        line.send("a");
+        line.send("b");
+        for text in ["taken late", "dropped", "ack 1", "dropped, too", "ack 2"] {
+            line.say(text);
+        }
+        assert!(line.is_reading_paused());
+        closes(&mut line);
+        assert_eq!(confirmed(&line), (2, 2), "{}", line.state());
+        assert!(line.doubtful().is_empty() && line.left().is_none_or(Undelivered::is_empty));
+        line.take_all();
+        assert_eq!(line.messages(), ["taken late"]);
     }
-    assert!(line.is_reading_paused());
-    line.close_client();
-    assert_eq!((line.state(), confirmed(&line)), (Closed, (2, 2)));
-    assert!(line.left().unwrap().is_empty());
-    line.take_all();
-    assert_eq!(line.messages(), ["taken late"]);
 }
