@@ -131,7 +131,8 @@ pub struct Undelivered {
     ///   `tautline-io: the stream of the connector`, or `tautline-dial: …` while the connection is being opened.
     ///
     /// Each thread ends when its call returns, and calls no other application code but an
-    /// [`on_thread_end`](crate::Builder::on_thread_end) and the drops of what it holds, such as the `Stream`. Until then, the code and the data that these use must stay in place.
+    /// [`on_thread_end`](crate::Builder::on_thread_end) and the drops of what it holds, such as the `Stream`. Until then, the code
+    /// and the data that these use must stay in place.
     pub still_inside: Option<Box<str>>,
     /// Whether the list is incomplete. There are three reasons:
     /// * The call was made on the I/O thread of a client, so the close is still under way.
@@ -144,9 +145,9 @@ pub struct Undelivered {
 #[derive(Clone, Debug)]
 #[must_use = "it says whether the client has ended"]
 pub enum Shutdown {
-    /// No thread of the client runs any more; the system may list one that is ending for a moment longer. All callbacks and the protocol were dropped, and if this was the last client of
-    /// the process, the timer has ended, too. This is what could not be delivered; if it is
-    /// [`unfinished`](Undelivered::unfinished), the list is incomplete.
+    /// No thread of the client runs any more; the system may list one that is ending for a moment longer. All callbacks and the
+    /// protocol were dropped, and if this was the last client of the process, the timer has ended, too. This is what could not be
+    /// delivered; if it is [`unfinished`](Undelivered::unfinished), the list is incomplete.
     Gone(Undelivered),
     /// The threads that have not ended, each with what keeps it: a call as in [`still_inside`](Undelivered::still_inside), such
     /// as `tautline-dial: looking up gateway.example`, or `tautline-io: closing the line`.

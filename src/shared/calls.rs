@@ -142,7 +142,8 @@ impl Calls {
             let name = calls.threads.name(thread);
             let begun = hooks.as_ref().map_or(Ok(true), |hooks| calls.begin(thread, hooks, &name));
             let has_begun = matches!(begun, Ok(true));
-            // Each run catches what the application panics with: this is a defect of the library, and the hooks are called all the same.
+            // Each run catches what the application panics with. Another panic is a defect of the library, and the hooks are
+            // called all the same.
             let _ = caught(|| run(begun.map(|_| ())));
             if thread == Thread::Io {
                 // It is the only one that starts others.
