@@ -152,6 +152,11 @@ impl Setup {
         }
     }
 
+    /// Whether some server of this storm speaks TLS.
+    pub(crate) fn needs_tls(&self) -> bool {
+        self.tls || self.way == Way::Https
+    }
+
     /// A proxy, if the client goes through one.
     fn tunnel(&self) -> Option<Tunnel> {
         match self.way {

@@ -2,7 +2,7 @@
 //!
 //! The test decides what happens to the n-th connection, so that a schedule drawn from a seed can be replayed.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use fastrand::Rng;
+use mio::{Events, Interest, Poll, Token, Waker};
 use socket2::{Domain, SockRef, Socket, Type};
 
 /// A direction through the proxy.
@@ -220,11 +221,13 @@ impl Road {
             SockRef::from(&near).set_recv_buffer_size(4096).unwrap();
         }
         far.set_nodelay(true).unwrap();
-        let link = Link { n, plan, near, far, struck: AtomicBool::new(false), road: Arc::clone(self) };
-        let link = Arc::new(link);
-        let pumps = [Way::Up, Way::Down].map(|way| {
+        let (up, down) = (Pump::new(&near, &far), Pump::new(&far, &near));
+        let wakers = [up.waker(), down.waker()];
+        let (struck, over) = (AtomicBool::new(false), AtomicBool::new(false));
+        let link = Arc::new(Link { n, plan, near, far, struck, over, wakers, road: Arc::clone(self) });
+        let pumps = [(Way::Up, up), (Way::Down, down)].map(|(way, pump)| {
             let link = Arc::clone(&link);
-            thread::spawn(move || link.pump(way))
+            thread::spawn(move || link.pump(way, pump))
         });
         self.change(|traffic| {
             traffic.made += 1;
@@ -262,28 +265,34 @@ struct Link {
     far: TcpStream,
     /// Whether the fault has happened.
     struck: AtomicBool,
+    /// No pump waits for bytes or for room any more.
+    over: AtomicBool,
+    wakers: [Waker; 2],
     road: Arc<Road>,
+}
+
+/// A direction through a link. It waits with a poller, because not every system wakes a read when another thread shuts the
+/// socket down.
+struct Pump {
+    poll: Poll,
+    from: mio::net::TcpStream,
+    to: mio::net::TcpStream,
 }
 
 impl Link {
     /// Passes bytes on in one direction, until that direction ends.
-    fn pump(&self, way: Way) {
-        let (mut from, mut to) = match way {
-            Way::Up => (&self.near, &self.far),
-            Way::Down => (&self.far, &self.near),
-        };
+    fn pump(&self, way: Way, mut pump: Pump) {
         let mut left = self.plan.fault.reach(way);
         let mut buffer = vec![0; PIECE];
         loop {
             if left == 0 {
-                if !self.strike(from) {
+                if !self.strike(&mut pump) {
                     return;
                 }
                 left = u64::MAX;
             }
             let most = self.plan.pace.piece().min(usize::try_from(left).unwrap_or(PIECE));
-            let n = match from.read(&mut buffer[..most]) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            let n = match pump.read(self, &mut buffer[..most]) {
                 Ok(0) | Err(_) => break,
                 Ok(n) => n,
             };
@@ -293,8 +302,8 @@ impl Link {
             if self.has_struck() && matches!(self.plan.fault, Fault::Stalled(_)) {
                 return self.await_successor();
             }
-            if to.write_all(&buffer[..n]).is_err() {
-                return discard(from);
+            if pump.write_all(self, &buffer[..n]).is_err() {
+                return pump.discard(self);
             }
             left -= n as u64;
             if way == Way::Up {
@@ -307,12 +316,12 @@ impl Link {
         }
         // No end of stream may precede a reset.
         if !(self.has_struck() && matches!(self.plan.fault, Fault::Reset(_))) {
-            let _ = to.shutdown(Shutdown::Write);
+            let _ = pump.to.shutdown(Shutdown::Write);
         }
     }
 
-    /// Makes the fault happen, in the pump that reads `from`. Returns whether bytes are passed on after it.
-    fn strike(&self, from: &TcpStream) -> bool {
+    /// Makes the fault happen, in this pump. Returns whether bytes are passed on after it.
+    fn strike(&self, pump: &mut Pump) -> bool {
         self.struck.store(true, Ordering::SeqCst);
         match self.plan.fault {
             Fault::Calm | Fault::Refused => unreachable!("these never strike"),
@@ -320,15 +329,15 @@ impl Link {
                 let _ = self.near.shutdown(Shutdown::Write);
                 let _ = self.far.shutdown(Shutdown::Write);
                 // Closing a socket with unread bytes would cause a reset.
-                discard(from);
+                pump.discard(self);
                 false
             }
             Fault::Reset(_) => {
                 for stream in [&self.near, &self.far] {
                     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
-                    // This sends nothing. It ends the other pump, and when that ends, the sockets are closed.
-                    let _ = stream.shutdown(Shutdown::Read);
                 }
+                // When the other pump ends, the sockets are closed.
+                self.end();
                 false
             }
             Fault::Stalled(_) | Fault::Muted(_) => {
@@ -347,10 +356,77 @@ impl Link {
         self.road.wait(|traffic| traffic.taken > self.n + 1);
         let _ = self.near.shutdown(Shutdown::Both);
         let _ = self.far.shutdown(Shutdown::Both);
+        self.end();
+    }
+
+    /// Ends the pumps.
+    fn end(&self) {
+        self.over.store(true, Ordering::SeqCst);
+        self.wakers.iter().for_each(|waker| waker.wake().unwrap());
     }
 
     fn has_struck(&self) -> bool {
         self.struck.load(Ordering::SeqCst)
+    }
+}
+
+impl Pump {
+    const WAKE: Token = Token(2);
+
+    fn new(from: &TcpStream, to: &TcpStream) -> Self {
+        let poll = Poll::new().unwrap();
+        let ends = [(from, Interest::READABLE), (to, Interest::WRITABLE)];
+        let [from, to] = ends.map(|(stream, interest)| {
+            stream.set_nonblocking(true).unwrap();
+            let mut stream = mio::net::TcpStream::from_std(stream.try_clone().unwrap());
+            poll.registry().register(&mut stream, Token(0), interest).unwrap();
+            stream
+        });
+        Self { poll, from, to }
+    }
+
+    fn waker(&self) -> Waker {
+        Waker::new(self.poll.registry(), Self::WAKE).unwrap()
+    }
+
+    /// Does this as soon as the system allows it, or fails at the end of the link.
+    fn when_possible<T>(
+        &mut self,
+        link: &Link,
+        mut act: impl FnMut(&mut Self) -> io::Result<T>,
+    ) -> io::Result<T> {
+        while !link.over.load(Ordering::SeqCst) {
+            match act(self) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let waited = self.poll.poll(&mut Events::with_capacity(4), None);
+                    waited.or_else(|error| match error.kind() {
+                        ErrorKind::Interrupted => Ok(()),
+                        _ => Err(error),
+                    })?;
+                }
+                done => return done,
+            }
+        }
+        Err(ErrorKind::NotConnected.into())
+    }
+
+    fn read(&mut self, link: &Link, buffer: &mut [u8]) -> io::Result<usize> {
+        self.when_possible(link, |pump| pump.from.read(buffer))
+    }
+
+    fn write_all(&mut self, link: &Link, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let taken = self.when_possible(link, |pump| pump.to.write(bytes))?;
+            bytes = &bytes[taken..];
+        }
+        Ok(())
+    }
+
+    /// Reads up to the end.
+    fn discard(&mut self, link: &Link) {
+        let mut scratch = [0; 4096];
+        while self.read(link, &mut scratch).is_ok_and(|n| n > 0) {}
     }
 }
 
@@ -376,11 +452,6 @@ impl Pace {
             Self::Even | Self::Delayed(_) => PIECE,
         }
     }
-}
-
-fn discard(mut from: &TcpStream) {
-    let mut scratch = [0; 4096];
-    while from.read(&mut scratch).is_ok_and(|n| n > 0) {}
 }
 
 /// A port that stays reserved while nobody listens on it, where the system allows that: by a second socket that is
