@@ -9,7 +9,8 @@ pub mod json;
 pub mod reluctant;
 pub mod watchdog;
 
-use std::io::{Read, Write};
+use std::error::Error as StdError;
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -285,6 +286,13 @@ impl Drop for BareServer {
 /// Waits until something has arrived on this stream, and leaves it unread, so that dropping the stream resets it.
 pub fn await_unread(stream: &TcpStream) {
     assert!(stream.peek(&mut [0; 1]).unwrap() > 0, "the client ended the connection");
+}
+
+/// Whether a reset stands behind this error. Windows may call it an abort, and each system has its own words for it.
+pub fn is_reset(error: &(dyn StdError + 'static)) -> bool {
+    let mut chain = std::iter::successors(Some(error), |error| (*error).source());
+    let kind = chain.find_map(|error| error.downcast_ref::<io::Error>().map(io::Error::kind));
+    matches!(kind, Some(ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted))
 }
 
 /// A frame of a server: its first byte (FIN, reserved bits, opcode) and its payload.
