@@ -1,7 +1,7 @@
 //! One storm: what is drawn for it, the server, the senders, and how it goes.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -306,10 +306,30 @@ impl Recorder {
     }
 }
 
+/// A stream whose small reads take from a buffer: a call of the system each is slow on some.
+struct Buffered<S>(BufReader<S>);
+
+impl<S: Read> Read for Buffered<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl<S: Write> Write for Buffered<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.get_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.get_mut().flush()
+    }
+}
+
 /// Writes down what comes in, up to the end of the stream. Now and then it says something itself, so that there is
 /// traffic both ways; with a `farewell`, it closes the line after so many messages.
 fn listen(n: u32, stream: impl Read + Write, setup: &Setup, farewell: Option<u32>, record: &Mutex<Record>) {
     let extensions = setup.compression.unwrap_or_default();
+    let stream = Buffered(BufReader::new(stream));
     let Some(mut peer) = Peer::accept_if_whole(stream, extensions) else { return };
     let (mut messages, mut closing) = (0, false);
     let mut said = 0..;
