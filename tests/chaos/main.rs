@@ -12,7 +12,8 @@
 //!
 //! - `TAUTLINE_SEED`: the storm of this seed alone, twenty times.
 //! - `TAUTLINE_STORMS`: so many storms.
-//! - `TAUTLINE_LANES`: so many storms at a time, where twelve are too many for their short timeouts.
+//! - `TAUTLINE_LANES`: so many storms at a time, in place of twelve.
+//! - `TAUTLINE_PATIENCE`: timeouts that are so many times as long, where the system is too slow for the short ones.
 //! - `TAUTLINE_PLAIN`, whatever it is: none that needs TLS, where there is no server of it.
 #![allow(clippy::disallowed_methods, reason = "tests own their clocks and their threads")]
 
@@ -72,7 +73,7 @@ fn blame(seed: u64, how: &str) {
 }
 
 /// A number that the environment sets.
-fn wished(name: &str) -> Option<u64> {
+pub(crate) fn wished(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|number| number.parse().unwrap())
 }
 

@@ -23,6 +23,7 @@ use crate::common::{
 };
 use crate::deflate::Peer;
 use crate::tunnel::Tunnel;
+use crate::wished;
 
 /// A message: its sender, and its number among that sender's.
 pub(crate) type Id = (u8, u32);
@@ -177,12 +178,13 @@ impl Setup {
         };
         let port = if scheme.is_some() { server.port() } else { faults.port() };
         let url = if self.tls { format!("wss://localhost:{port}") } else { format!("ws://127.0.0.1:{port}") };
-        let heartbeat = HeartbeatConfig::default().interval(10 * MS).timeout(60 * MS).strict(self.strict);
+        let ms = MS * u32::try_from(wished("TAUTLINE_PATIENCE").unwrap_or(1)).unwrap();
+        let heartbeat = HeartbeatConfig::default().interval(10 * ms).timeout(60 * ms).strict(self.strict);
         let config = ConnectionConfig::new(url)
             .reconnect(ReconnectConfig::default().initial_delay(MS).max_delay(4 * MS))
             .heartbeat(heartbeat)
-            .connect_timeout(150 * MS)
-            .close_timeout(300 * MS)
+            .connect_timeout(150 * ms)
+            .close_timeout(300 * ms)
             .delivery(self.delivery)
             .while_down(self.while_down)
             .outbox(QueueLimit::new(self.outbox, 16 << 20));
