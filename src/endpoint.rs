@@ -13,6 +13,7 @@ pub(crate) use crate::endpoint::authority::{CUT, is_cut};
 use crate::endpoint::authority::{credentials, port_of, split_host};
 pub(crate) use crate::endpoint::percent::{LOGIN, decode};
 use crate::error::Error;
+use crate::system::facts::LONGEST_SOCKET_PATH;
 
 /// Where to dial, from a `ws://` or `wss://` URL (RFC 6455, section 3), or one of a Unix socket. Displays as `host:port`, or
 /// `unix:path`, and no more.
@@ -87,9 +88,9 @@ impl Endpoint {
     /// Parses `/path/of/the/socket:/resource`, which may begin with `//`. The path is percent-decoded.
     fn parse_path(secure: bool, rest: &str) -> Result<Self, Error> {
         let bad = |reason: &str| Err(Error::InvalidUrl { reason: reason.into() });
-        if !cfg!(unix) {
+        let Some(longest) = LONGEST_SOCKET_PATH else {
             return bad("its scheme is for Unix sockets, which this system does not have");
-        }
+        };
         if rest.contains('#') {
             return bad(FRAGMENT);
         }
@@ -99,11 +100,10 @@ impl Endpoint {
         if !path.starts_with('/') || path.contains(char::is_control) {
             return bad(&format!("its socket has no absolute path; {PATH}"));
         }
-        #[cfg(unix)]
-        if path.len() > LONGEST_PATH {
+        if path.len() > longest {
             let length = path.len();
             return bad(&format!(
-                "the path of its socket has {length} bytes; this system takes {LONGEST_PATH} at most"
+                "the path of its socket has {length} bytes; this system takes {longest} at most"
             ));
         }
         if !resource.is_ascii() {
@@ -186,11 +186,6 @@ impl fmt::Debug for Endpoint {
 
 const PATH: &str =
     "write ws+unix:/path/of/the/socket:/resource, as in ws+unix:/run/app.sock:/feed, or wss+unix: for TLS";
-
-/// How many bytes the path of a Unix socket has at most. The system wants a zero behind it.
-#[cfg(unix)]
-const LONGEST_PATH: usize =
-    size_of::<libc::sockaddr_un>() - std::mem::offset_of!(libc::sockaddr_un, sun_path) - 1;
 
 const FRAGMENT: &str = "it has a fragment (#…), which a WebSocket URL must not have; write %23 for a '#'";
 

@@ -1,4 +1,5 @@
 //! A file imports only from lines below it: the house has floors, and no stairs up. Inside a folder there are floors, too.
+//! What is for one kind of system stands in two folders.
 
 #[path = "common/watchdog.rs"]
 mod watchdog;
@@ -19,7 +20,6 @@ const FLOORS: [&str; 25] = [
     "transport",
     "session",
     "protocol",
-    "system",
     "config",
     "endpoint",
     "event",
@@ -31,6 +31,7 @@ const FLOORS: [&str; 25] = [
     "ticket",
     "state",
     "secrets",
+    "system",
     "logging",
     "panics",
 ];
@@ -216,6 +217,63 @@ fn without_tests(source: &str) -> &str {
     source.split("mod tests {").next().unwrap_or(source)
 }
 
+/// The only folders with code for one kind of system. The first may also ask for Windows.
+const OF_SYSTEMS: [&str; 2] = ["transport", "system"];
+
+/// What exists on one kind of system only.
+const PARTS_OF_SYSTEMS: [&str; 3] = ["os::", "libc::", "nix::"];
+
+/// What a condition says of the system.
+const KINDS_OF_SYSTEMS: [&str; 4] = ["unix", "windows", "target_os", "target_family"];
+
+/// The code that a file of `module` must not have, each with the number of its line: what is for one kind of system.
+fn of_one_system(module: &str, source: &str) -> Vec<(usize, String)> {
+    let code = without_comments(source);
+    let mut found = Vec::new();
+    for (at, condition) in conditions(&code) {
+        let asks_for = |kind: &str| words(condition).any(|word| word == kind);
+        let for_windows = words(condition).any(|word| word == "windows");
+        let allowed = if for_windows { &OF_SYSTEMS[..1] } else { &OF_SYSTEMS[..] };
+        if !allowed.contains(&module) && KINDS_OF_SYSTEMS.into_iter().any(asks_for) {
+            found.push((at, condition.to_owned()));
+        }
+    }
+    for part in PARTS_OF_SYSTEMS {
+        let begins = |at: &usize| !code[..*at].ends_with(is_name);
+        let places = code.match_indices(part).map(|(at, _)| at).filter(begins);
+        found.extend(places.filter(|_| !OF_SYSTEMS.contains(&module)).map(|at| (at, part.to_owned())));
+    }
+    found.sort();
+    let line = |at: usize| code[..at].matches('\n').count() + 1;
+    found.into_iter().map(|(at, what)| (line(at), what)).collect()
+}
+
+/// The same lines, without those that are comments.
+fn without_comments(source: &str) -> String {
+    let code = source.lines().map(|line| if line.trim_start().starts_with("//") { "" } else { line });
+    code.flat_map(|line| [line, "\n"]).collect()
+}
+
+/// Each condition of a `cfg(…)`, `cfg!(…)` or `cfg_attr(…, …)`, and where it stands.
+fn conditions(code: &str) -> Vec<(usize, &str)> {
+    let mut found = Vec::new();
+    for open in ["cfg(", "cfg!(", "cfg_attr("] {
+        for (at, _) in code.match_indices(open).filter(|(at, _)| !code[..*at].ends_with(is_name)) {
+            let (inside, mut depth) = (&code[at + open.len()..], 0);
+            let end = inside.find(|c| {
+                depth += i32::from(c == '(') - i32::from(c == ')');
+                depth < 0 || (depth == 0 && c == ',')
+            });
+            found.push((at, &inside[..end.unwrap_or(inside.len())]));
+        }
+    }
+    found
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c| !is_name(c))
+}
+
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -289,6 +347,19 @@ fn no_file_imports_from_above() {
             assert!(climbs.is_empty(), "{} imports from above: {climbs:?}", path.display());
         }
     }
+}
+
+#[test]
+fn code_for_one_system_stands_where_sockets_and_systems_do() {
+    let (mut strays, mut in_its_place) = (Vec::new(), 0);
+    for (path, names) in modules() {
+        let source = fs::read_to_string(&path).unwrap();
+        let found = of_one_system(&names[0], &source).into_iter();
+        strays.extend(found.map(|(line, what)| format!("{}:{line}: {what}", path.display())));
+        in_its_place += usize::from(!of_one_system("elsewhere", &source).is_empty());
+    }
+    assert!(strays.is_empty(), "this is for one kind of system:\n{}", strays.join("\n"));
+    assert!(in_its_place > 5, "{in_its_place}");
 }
 
 #[test]
@@ -377,6 +448,40 @@ fn the_rule_finds_what_breaks_it_inside_a_folder() {
     assert!(library.climbs("mod", "pub use crate::library::json::Json;").is_empty(), "it is passed on");
     assert_eq!(library.climbs("mod", "use crate::library::json::Json;"), ["json"]);
     assert_eq!(library.climbs("context", "use crate::library::Context;"), ["mod"]);
+}
+
+#[test]
+fn the_rule_finds_code_for_one_system() {
+    let lines = |module: &str, source: &str| -> Vec<_> {
+        of_one_system(module, source).into_iter().map(|(line, _)| line).collect()
+    };
+    for code in [
+        "#[cfg(unix)]",
+        "let x = cfg!(not(unix));",
+        "#[cfg(all(test,\n    target_os = \"linux\"))]",
+        "#[cfg_attr(not(target_family = \"unix\"), allow(dead_code))]",
+        "use std::os::fd::AsFd;",
+        "use std::{io, os::unix::net::UnixStream};",
+        "libc::EMFILE => true,",
+        "use nix::sys::signal::SigSet;",
+    ] {
+        let source = format!("//! cfg(unix)\n\n{code}\n");
+        assert_eq!(lines("session", &source), [3], "{code}");
+        assert_eq!((lines("transport", &source), lines("system", &source)), (vec![], vec![]), "{code}");
+    }
+    for windows in ["#[cfg(windows)]", "let x = cfg!(any(test, target_os = \"windows\"));"] {
+        assert_eq!((lines("system", windows), lines("transport", windows)), (vec![1], vec![]), "{windows}");
+    }
+    for other in [
+        "let pairs = list.windows(2);",
+        "let unix = now.since(UNIX_EPOCH);",
+        "#[cfg(any(test, feature = \"testing\"))]",
+        "#[cfg_attr(not(test), expect(dead_code, reason = \"only unix does\"))]",
+        "/// [`libc::EMFILE`], on Unix: cfg(unix)",
+        "let x = their_libc::EMFILE;",
+    ] {
+        assert!(lines("session", other).is_empty(), "{other}");
+    }
 }
 
 #[test]

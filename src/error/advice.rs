@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 
 use crate::error::{AddressErrors, Phase};
+use crate::system::refusals::remedy;
 
 /// About a name that has no address. An address with a zone is looked up for its interface alone.
 pub(super) fn of_look_up(host: &str) -> String {
@@ -57,18 +58,8 @@ pub(super) fn of_timeout(host: &str, phase: Phase, why: Option<&io::Error>) -> &
 }
 
 /// About something that the system refused.
-pub(super) fn of_system(error: &io::Error) -> &'static str {
-    #[cfg(unix)]
-    if let Some(libc::EMFILE | libc::ENFILE) = error.raw_os_error() {
-        return "; close files or sockets, or raise the limit of open files (ulimit -n)";
-    }
-    match error.kind() {
-        // That is what it says of one thread too many, and of one whose stack finds no room.
-        ErrorKind::WouldBlock | ErrorKind::OutOfMemory => {
-            "; end other threads, or raise the limits of threads and of memory (ulimit -u, ulimit -v)"
-        }
-        _ => "",
-    }
+pub(super) fn of_system(error: &io::Error) -> String {
+    remedy(error).map(|remedy| format!("; {remedy}")).unwrap_or_default()
 }
 
 /// About a server that answers the upgrade with this status.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
+use crate::system::facts::ENDED_CONNECTIONS_KEEP_PORTS;
 use crate::system::threads;
 
 pub(super) struct Port {
@@ -67,9 +68,9 @@ impl Port {
 
 fn reserve(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    // Connections that have ended keep the port for a while. On Windows they don't, and the option means something else.
-    #[cfg(unix)]
-    socket.set_reuse_address(true)?;
+    if ENDED_CONNECTIONS_KEEP_PORTS {
+        socket.set_reuse_address(true)?;
+    }
     socket.bind(&address.into())?;
     Ok(socket)
 }
