@@ -58,8 +58,8 @@ pub(super) fn of_timeout(host: &str, phase: Phase, why: Option<&io::Error>) -> &
 }
 
 /// About something that the system refused.
-pub(super) fn of_system(error: &io::Error) -> String {
-    remedy(error).map(|remedy| format!("; {remedy}")).unwrap_or_default()
+pub(super) fn of_system(error: &io::Error) -> &'static str {
+    remedy(error)
 }
 
 /// About a server that answers the upgrade with this status.
