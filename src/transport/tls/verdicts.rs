@@ -156,10 +156,21 @@ const VERDICTS: &[(TlsErrorKind, &[&str], &str)] = &[
     ),
 ];
 
-/// Whether an error says that the connection ended.
+/// Whether an error says that the connection ended. The system's texts are in the language of the machine, and on Windows no
+/// text says "reset"; the names of the kinds are the same everywhere. macOS reports codes.
 pub(super) fn is_end(error: &(impl fmt::Display + fmt::Debug)) -> bool {
-    const SIGNS: &[&str] =
-        &["unexpected eof", "unexpectedeof", "connection reset", "broken pipe", "code: -9805", "code: -9816"];
+    const SIGNS: &[&str] = &[
+        "unexpected eof",
+        "unexpectedeof",
+        "connection reset",
+        "connectionreset",
+        "connectionaborted",
+        "broken pipe",
+        "brokenpipe",
+        "code: -9805",
+        "code: -9806",
+        "code: -9816",
+    ];
     let said = said(error);
     SIGNS.iter().any(|sign| said.contains(sign))
 }
@@ -265,10 +276,30 @@ mod tests {
 
     #[test]
     fn an_end_is_no_verdict_about_what_ended() {
-        for said in ["unexpected EOF", "Connection reset by peer", "Error { code: -9805 }"] {
+        for said in [
+            "unexpected EOF",
+            "Connection reset by peer",
+            // Windows, on a German machine
+            "Os { code: 10054, kind: ConnectionReset, message: \"Eine vorhandene Verbindung wurde geschlossen\" }",
+            "Os { code: 10053, kind: ConnectionAborted, message: \"Eine Verbindung wurde abgebrochen\" }",
+            // Unix, in a program that speaks French
+            "Os { code: 32, kind: BrokenPipe, message: \"Relais brisé (pipe)\" }",
+            // macOS: an end in good order, a reset, an end without the alert
+            "Error { code: -9805 }",
+            "Error { code: -9806, message: \"connection closed via error\" }",
+            "Error { code: -9816 }",
+        ] {
             assert!(is_end(&said) && verdict(&said, "the server", "h.example", "").is_none(), "{said}");
         }
         assert!(!is_end(&"certificate verify failed: (certificate has expired)"));
+    }
+
+    #[test]
+    fn each_kind_of_error_that_ends_a_connection_is_an_end() {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        for kind in [BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof] {
+            assert!(is_end(&std::io::Error::from(kind)), "{kind:?}");
+        }
     }
 
     #[test]
