@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 
 use crate::error::{AddressErrors, Phase};
-use crate::system::refusals::remedy;
+use crate::system::refusals::{remedy, remedy_for_socket};
 
 /// About a name that has no address. An address with a zone is looked up for its interface alone.
 pub(super) fn of_look_up(host: &str) -> String {
@@ -35,7 +35,7 @@ pub(super) fn of_connect(host: &str, error: &io::Error) -> &'static str {
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
             "; check the address, and the network of this machine"
         }
-        _ => "",
+        _ => remedy_for_socket(error),
     }
 }
 

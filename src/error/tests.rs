@@ -1,6 +1,7 @@
 use std::fmt;
 
 use super::*;
+use crate::system::refusals::TOO_MANY;
 
 fn shared<T: Clone + Send + Sync + StdError + 'static>() {}
 
@@ -263,6 +264,18 @@ pub(crate) fn every_error() -> Vec<Error> {
         errors.push(Error::Timeout { waiting_for: "a message", after, source: Some(source) });
     }
     errors
+}
+
+#[test]
+fn a_socket_too_many_is_told_apart_from_a_thread_too_many() {
+    let [sockets, threads] = TOO_MANY.map(|code| Arc::new(io::Error::from_raw_os_error(code)));
+    let connect = |source: &Arc<io::Error>| {
+        Error::Connect { host: "h:1".into(), source: Arc::clone(source) }.to_string()
+    };
+    assert!(connect(&sockets).contains("; close files or sockets"), "{}", connect(&sockets));
+    assert_eq!(connect(&threads), format!("connecting to h:1: {threads}"));
+    let thread = Error::System { what: "a thread", source: threads }.to_string();
+    assert!(thread.contains("; end other threads"), "{thread}");
 }
 
 #[test]

@@ -6,25 +6,38 @@ use std::io;
 struct Scarce {
     /// The system's errors that say so.
     codes: &'static [i32],
+    /// Whether a socket is refused so. What stands for threads means something else where a socket is to connect.
+    of_sockets: bool,
     /// What the user can do, as the end of a sentence.
     remedy: &'static str,
 }
 
 /// What to do about something that the system has refused, as the end of a sentence. It is empty if that is not known.
 pub(crate) fn remedy(error: &io::Error) -> &'static str {
-    let means = |scarce: &&Scarce| error.raw_os_error().is_some_and(|code| scarce.codes.contains(&code));
-    SCARCE.iter().find(means).map_or("", |scarce| scarce.remedy)
+    scarce(error).map_or("", |scarce| scarce.remedy)
+}
+
+/// The same about a socket that could not be had, or not be connected.
+pub(crate) fn remedy_for_socket(error: &io::Error) -> &'static str {
+    scarce(error).filter(|scarce| scarce.of_sockets).map_or("", |scarce| scarce.remedy)
+}
+
+fn scarce(error: &io::Error) -> Option<&'static Scarce> {
+    let code = error.raw_os_error()?;
+    SCARCE.iter().find(|scarce| scarce.codes.contains(&code))
 }
 
 #[cfg(unix)]
 const SCARCE: &[Scarce] = &[
     Scarce {
         codes: &[libc::EMFILE, libc::ENFILE],
+        of_sockets: true,
         remedy: "; close files or sockets, or raise the limit of open files (ulimit -n)",
     },
     Scarce {
         // That is what it says of one thread too many, and of one whose stack finds no room.
         codes: &[libc::EAGAIN, libc::ENOMEM],
+        of_sockets: false,
         remedy: "; end other threads, or raise the limits of threads and of memory (ulimit -u, ulimit -v)",
     },
 ];
@@ -50,11 +63,13 @@ mod windows {
     pub(super) const SCARCE: &[Scarce] = &[
         Scarce {
             codes: &[ERROR_TOO_MANY_OPEN_FILES, WSAEMFILE],
+            of_sockets: true,
             remedy: "; close files or sockets that nobody needs",
         },
         Scarce {
             // It also says so when each port that it may choose is taken.
             codes: &[WSAENOBUFS],
+            of_sockets: true,
             remedy: "; close sockets, or end programs that have many: no memory or no port is left",
         },
         Scarce {
@@ -65,10 +80,17 @@ mod windows {
                 ERROR_NO_SYSTEM_RESOURCES,
                 ERROR_COMMITMENT_LIMIT,
             ],
+            of_sockets: false,
             remedy: "; end other threads or programs, or give the system more memory (a larger paging file)",
         },
     ];
 }
+
+/// An error that says that there are too many sockets, and one that says it of threads.
+#[cfg(all(test, unix))]
+pub(crate) const TOO_MANY: [i32; 2] = [libc::EMFILE, libc::EAGAIN];
+#[cfg(all(test, not(unix)))]
+pub(crate) const TOO_MANY: [i32; 2] = [10_024, 1455];
 
 #[cfg(test)]
 mod tests {
