@@ -146,7 +146,8 @@ impl Racer {
         }
         match tcp.peer_addr() {
             Ok(_) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+            // Systems say it in one of two ways, by mio's documentation.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected || is_under_way(&error) => Ok(false),
             Err(error) => Err(error),
         }
     }
