@@ -354,7 +354,7 @@ pub(crate) fn broken_by_proxy(error: io::Error, via: &Via) -> Result<Error, io::
 
 /// What the error of a first read over TLS says of the handshake. Over TLS 1.3, only then may the peer report what it requires.
 fn late(error: &io::Error, role: &str, name: &str, identity: &str) -> Option<(TlsErrorKind, String)> {
-    // The system knows nothing of TLS.
+    // The system's own errors are not about TLS, but on Windows: and there they don't say whose certificate they mean.
     if error.raw_os_error().is_some() { None } else { verdict(error, role, name, identity) }
 }
 
