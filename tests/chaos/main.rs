@@ -30,7 +30,7 @@ use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::LONG;
 use crossbeam_channel::{RecvTimeoutError, Sender};
@@ -73,8 +73,18 @@ fn blame(seed: u64, how: &str) {
 }
 
 /// A number that the environment sets.
-pub(crate) fn wished(name: &str) -> Option<u64> {
+fn wished(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|number| number.parse().unwrap())
+}
+
+/// How many times as long as usual a storm may take for each thing.
+pub(crate) fn patience() -> u32 {
+    wished("TAUTLINE_PATIENCE").map_or(1, |times| times.try_into().unwrap())
+}
+
+/// What takes longer than that has failed.
+pub(crate) fn long() -> Duration {
+    LONG * patience()
 }
 
 /// Goes through so many storms from this seed on, or through that of the environment's alone, a few times since the timing
@@ -110,7 +120,7 @@ fn weather(first: u64, storms: u64) {
         }
         drop(over_in);
         loop {
-            match over.recv_timeout(3 * LONG) {
+            match over.recv_timeout(3 * long()) {
                 Ok(()) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {

@@ -18,12 +18,10 @@ use tautline::{
 };
 
 use crate::common::faults::{Plan, Proxy};
-use crate::common::{
-    BareServer, LONG, MS, close_frame, eventually, frame, loopback, tls_acceptor, tls_connector,
-};
+use crate::common::{BareServer, MS, close_frame, eventually, frame, loopback, tls_acceptor, tls_connector};
 use crate::deflate::Peer;
 use crate::tunnel::Tunnel;
-use crate::wished;
+use crate::{long, patience};
 
 /// A message: its sender, and its number among that sender's.
 pub(crate) type Id = (u8, u32);
@@ -139,7 +137,8 @@ impl Setup {
     /// Drawn last, so that the seeds keep the rest of their meaning.
     fn with_ends_and_queues(self, random: &mut Rng) -> Self {
         let realtime = (random.u32(0..3) == 0).then(|| [1, 2, 3, 8, 64, 1024][random.usize(0..6)]);
-        let patience = [None, Some(Duration::ZERO), Some(MS), Some(20 * MS), Some(LONG)][random.usize(0..5)];
+        let patience =
+            [None, Some(Duration::ZERO), Some(MS), Some(20 * MS), Some(long())][random.usize(0..5)];
         // Through so little room, each message waits for the one before it.
         let messages = if realtime.is_some_and(|room| room < 8) { self.messages / 8 } else { self.messages };
         Self { messages, realtime, patience, second_end: random.bool(), ..self }
@@ -178,7 +177,7 @@ impl Setup {
         };
         let port = if scheme.is_some() { server.port() } else { faults.port() };
         let url = if self.tls { format!("wss://localhost:{port}") } else { format!("ws://127.0.0.1:{port}") };
-        let ms = MS * u32::try_from(wished("TAUTLINE_PATIENCE").unwrap_or(1)).unwrap();
+        let ms = MS * patience();
         let heartbeat = HeartbeatConfig::default().interval(10 * ms).timeout(60 * ms).strict(self.strict);
         let config = ConnectionConfig::new(url)
             .reconnect(ReconnectConfig::default().initial_delay(MS).max_delay(4 * MS))
@@ -407,7 +406,7 @@ fn send(client: &Client, setup: &Setup, sender: u8, record: &Mutex<Record>, acce
                 0 => client.try_send(message),
                 1 => client.send_timeout(message, MS),
                 // A defect must not stop the test for ever.
-                _ => client.send_timeout(message, LONG),
+                _ => client.send_timeout(message, long()),
             };
             let error = match tried {
                 Ok(ticket) => break ticket,
@@ -415,7 +414,7 @@ fn send(client: &Client, setup: &Setup, sender: u8, record: &Mutex<Record>, acce
             };
             match error.kind() {
                 SendErrorKind::Closed => return sent,
-                SendErrorKind::NotReady { .. } => drop(client.wait_ready(LONG)),
+                SendErrorKind::NotReady { .. } => drop(client.wait_ready(long())),
                 _ if patience < 2 => patience += 1,
                 kind => panic!("{kind}"),
             }
@@ -425,7 +424,7 @@ fn send(client: &Client, setup: &Setup, sender: u8, record: &Mutex<Record>, acce
         let _ = accepted.send(());
         match random.u32(0..2 * setup.haste) {
             0 | 1 => {
-                let (maybe, never) = match client.confirm(&sent.tickets, LONG) {
+                let (maybe, never) = match client.confirm(&sent.tickets, long()) {
                     Ok(()) => Default::default(),
                     Err(Error::Unconfirmed { maybe_delivered, never_sent, .. }) => {
                         (maybe_delivered, never_sent)
@@ -450,7 +449,7 @@ fn send(client: &Client, setup: &Setup, sender: u8, record: &Mutex<Record>, acce
                 assert!(named, "nothing of others is named");
                 sent = Sent { confirmed: sent.tickets.len(), maybe, never, ..sent };
             }
-            2 => match client.flush(LONG) {
+            2 => match client.flush(long()) {
                 Ok(()) => sent.flushed = sent.tickets.len(),
                 Err(Error::Closed { .. }) => {}
                 Err(error) => panic!("{error:?}"),
@@ -614,7 +613,7 @@ fn end(client: &Client, setup: &Setup, threads: &AtomicUsize, how: tautline::End
             }
             Shutdown::StillRunning(names) => {
                 assert!(names.starts_with("tautline-"), "{names}");
-                assert!(patience < LONG, "still running: {names}");
+                assert!(patience < long(), "still running: {names}");
                 patience = (2 * patience).max(MS);
             }
         }
@@ -677,7 +676,7 @@ pub(crate) fn storm(seed: u64) -> Outcome {
     };
     let sent: Vec<_> = senders.into_iter().map(|sender| sender.join().unwrap()).collect();
     let left = early.unwrap_or_else(|| {
-        let all = client.confirm(.., LONG);
+        let all = client.confirm(.., long());
         assert!(matches!(all, Ok(()) | Err(Error::Unconfirmed { .. })), "{all:?}");
         end(&client, &setup, &threads, tautline::Ending::Close)
     });
