@@ -29,12 +29,12 @@ fn missing(text: &str) -> Vec<(&str, &str)> {
     named(text).into_iter().filter(|test| !exists(test)).collect()
 }
 
-/// The rows of the tables, each as its first cell and the rest; heads and rules are none.
+/// The rows of the tables that say what shows something, each as its first cell and the rest.
 fn rows(text: &str) -> Vec<(&str, &str)> {
-    let cells = text.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
-    cells
-        .filter(|(first, rest)| !first.is_empty() && *first != "|" && !rest.starts_with("shown by"))
-        .collect()
+    let shows = |head: &str| head.starts_with('|') && head.contains(" shown by ");
+    let tables = text.split("\n\n").filter(|block| block.lines().next().is_some_and(shows));
+    let lines = tables.flat_map(|table| table.lines().skip(2));
+    lines.filter_map(|line| line.strip_prefix("| ")?.split_once(" | ")).collect()
 }
 
 #[test]
