@@ -305,7 +305,7 @@ impl JsonSession {
             let number = number.to_string();
             requests().chain(messages()).any(|key| **key == *number)
         };
-        let mut numbers = (ticket.number()..).step_by(1 << 32);
+        let mut numbers = std::iter::successors(Some(ticket.number()), |number| number.checked_add(1 << 32));
         let number = if self.sets_values { numbers.find(|number| !is_taken(number)) } else { numbers.next() };
         number.unwrap_or(ticket.number())
     }
