@@ -12,6 +12,9 @@ use tautline::{Client, ConnectionConfig, DisconnectReason, Error, HeartbeatConfi
 
 const MIB: usize = 1 << 20;
 
+/// The longest message that is taken without a limit of the application's: a buffer that doubles can hold it.
+const MOST: u64 = isize::MAX as u64 / 2;
+
 type Configure = fn(ConnectionConfig) -> ConnectionConfig;
 
 /// The start of a frame of this length.
@@ -29,6 +32,8 @@ fn a_frame_takes_memory_as_it_arrives_and_not_as_its_header_says() {
         ("1 TiB, and only the header comes", 1 << 40, 0, unlimited),
     ];
     for (what, length, arrive, configure) in cases {
+        // In 32 bits a TiB is refused at once. The first byte counts, too.
+        let length = length.min(MOST - 1);
         let server = Server::start(move |_, stream| {
             let mut stream = accept_raw(stream);
             stream.write_all(&[vec![0x01, 1, b'A'], header(0x80, length)].concat()).unwrap();
@@ -51,7 +56,7 @@ fn a_frame_takes_memory_as_it_arrives_and_not_as_its_header_says() {
 
 #[test]
 fn a_length_that_nothing_could_hold_is_refused_whatever_the_limits() {
-    for length in [1 << 62, i64::MAX as u64] {
+    for length in [MOST + 1, i64::MAX as u64] {
         let server = Server::start(move |_, stream| {
             let mut stream = accept_raw(stream);
             stream.write_all(&header(0x82, length)).unwrap();

@@ -446,7 +446,7 @@ mod tests {
             tap.violation().map(|Violation { code, reason }| (*code, reason.to_string()))
         };
         for (first, length, width) in
-            [(0x82, 126, 2), (0x01, 0xFFFF, 2), (0x82, 0x1_0000, 8), (0x82, 1 << 61, 8)]
+            [(0x82, 126, 2), (0x01, 0xFFFF, 2), (0x82, 0x1_0000, 8), (0x82, MOST as u64, 8)]
         {
             assert_eq!(verdict(first, length, width), None, "{length} in {width} bytes");
         }
