@@ -59,6 +59,7 @@ impl Line {
     }
 
     /// Whether there is something to take, for the thread that is taking.
+    #[cfg(unix)]
     pub(crate) fn is_waiting_for(&self, held: &mut Held) -> bool {
         !self.client.events().is_empty() || self.finds_message(held)
     }

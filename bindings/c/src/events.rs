@@ -9,9 +9,7 @@ use tautline::{CloseReason, DisconnectReason, Error, Message, Receiver};
 
 use crate::boundary::{Out, Result, Sizes, call, call_for, failed, nothing, refuse};
 use crate::client::{Held, Line, ended};
-use crate::codes::{
-    TAUTLINE_E_ARGUMENT, TAUTLINE_E_BUFFER, TAUTLINE_E_BUSY, TAUTLINE_E_EMPTY, TAUTLINE_E_SYSTEM,
-};
+use crate::codes::{TAUTLINE_E_ARGUMENT, TAUTLINE_E_BUFFER, TAUTLINE_E_BUSY, TAUTLINE_E_EMPTY};
 use crate::status::number;
 use crate::table::{Client, line};
 use crate::words::in_c;
@@ -297,7 +295,9 @@ pub extern "C" fn tautline_event_fd(client: Client) -> i32 {
         #[cfg(unix)]
         {
             let descriptor = line.signal.descriptor(|| line.is_waiting());
-            descriptor.map_err(|error| refuse(TAUTLINE_E_SYSTEM, format_args!("a pair of sockets: {error}")))
+            let failed =
+                |error| refuse(crate::codes::TAUTLINE_E_SYSTEM, format_args!("a pair of sockets: {error}"));
+            descriptor.map_err(failed)
         }
         #[cfg(not(unix))]
         {
