@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -214,6 +215,16 @@ fn nothing_of_a_server_is_left_when_it_is_dropped() {
     for client in clients {
         let _ = client.terminate();
     }
+}
+
+#[test]
+fn a_client_that_does_not_notice_the_end_keeps_no_thread_of_the_server() {
+    let server = LoopbackServer::echo().unwrap();
+    let stream = TcpStream::connect(server.address()).unwrap();
+    let (client, _) = tungstenite::client(server.url(), stream).unwrap();
+    // It panics if the script is still there after its timeout.
+    drop(server);
+    drop(client);
 }
 
 #[test]

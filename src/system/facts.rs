@@ -15,6 +15,10 @@ pub(crate) const VARIABLES_IGNORE_CASE: bool = cfg!(not(unix));
 #[cfg(feature = "testing")]
 pub(crate) const ENDED_CONNECTIONS_KEEP_PORTS: bool = cfg!(unix);
 
+/// Whether a read of a socket ends when another thread shuts that socket down. On Windows only the next read does.
+#[cfg(feature = "testing")]
+pub(crate) const SHUTDOWN_WAKES_READS: bool = cfg!(unix);
+
 /// What a variable of the environment may hold that is no text.
 #[cfg(test)]
 pub(crate) fn no_text() -> std::ffi::OsString {

@@ -15,6 +15,7 @@ use super::{Duplex, TIMEOUT};
 use crate::config::deadline;
 use crate::error::CloseFrame;
 use crate::message::Message;
+use crate::system::facts::SHUTDOWN_WAKES_READS;
 
 /// The server's end of a WebSocket connection: what the script of a [`LoopbackServer`](super::LoopbackServer) gets.
 ///
@@ -221,9 +222,10 @@ impl Drop for LoopbackConnection {
     }
 }
 
-/// What every system allows as the timeout of a read.
+/// What every system allows as the timeout of a read, and how soon one notices that the server has cut the connection.
 const SHORTEST_READ: Duration = Duration::from_millis(1);
-const LONGEST_READ: Duration = Duration::from_secs(3600);
+const LONGEST_READ: Duration =
+    if SHUTDOWN_WAKES_READS { Duration::from_secs(3600) } else { Duration::from_millis(50) };
 
 enum Next {
     Message(Message),
