@@ -18,6 +18,7 @@ use common::{
     read_head, tls_acceptor, tls_acceptor_with, wait_for,
 };
 use native_tls::TlsStream;
+use sha2::Digest;
 use tautline::{
     Certificate, Client, ConnectionConfig, DisconnectReason, Error, HeartbeatConfig, Identity, Message,
     QueueLimit, TlsBackend, TlsConfig, TlsErrorKind, TlsVersion,
@@ -504,10 +505,21 @@ fn an_end_instead_of_an_answer_may_be_about_a_certificate_of_the_client(backend:
     }
 }
 
-const SELF_SIGNED: &str =
-    "DE:19:C6:D5:4E:95:66:CC:21:63:92:7F:69:28:9F:E0:AB:5E:1F:D2:3B:3B:C2:29:63:C3:FD:6E:34:5C:CE:9E";
-const SERVER: &str =
-    "94:62:0E:09:B5:B0:9A:EB:FF:0A:7E:52:A0:D4:C3:72:F2:D4:BE:C1:B2:4E:EC:45:17:A1:61:C2:99:92:90:2C";
+/// The fingerprint of a certificate in a PEM file, as openssl prints it.
+fn fingerprint(pem: &[u8]) -> String {
+    let pem = std::str::from_utf8(pem).unwrap();
+    let base64: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    let der = data_encoding::BASE64.decode(base64.as_bytes()).unwrap();
+    sha2::Sha256::digest(der).iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
+}
+
+fn of_self_signed() -> String {
+    fingerprint(include_bytes!("data/self_signed.pem"))
+}
+
+fn of_server() -> String {
+    fingerprint(include_bytes!("data/server.pem"))
+}
 
 /// A server with this certificate, and what each client sent behind the handshake.
 fn hearing(certificate: &'static [u8]) -> (Server, crossbeam_channel::Receiver<String>) {
@@ -528,20 +540,21 @@ fn hearing(certificate: &'static [u8]) -> (Server, crossbeam_channel::Receiver<S
 
 fn a_pinned_certificate_is_compared_before_a_byte_of_the_request_goes_out(backend: TlsBackend) {
     let (server, heard) = hearing(include_bytes!("data/server.pem"));
+    let (own, other) = (of_server(), of_self_signed());
     let with_pin = |pin: &str| common::over_tls(&server).tls(trusting(backend).pin(pin));
-    let (error, shown) = refused(with_pin(SELF_SIGNED));
+    let (error, shown) = refused(with_pin(&other));
     assert_eq!(kind(&error), TlsErrorKind::Pin);
-    assert!(shown.contains(&format!("its SHA-256 fingerprint is {SERVER};")), "{shown}");
+    assert!(shown.contains(&format!("its SHA-256 fingerprint is {own};")), "{shown}");
     assert!(shown.contains("TlsConfig::pin"), "{shown}");
     assert_eq!(heard.recv_timeout(LONG).unwrap(), "", "the server has heard nothing");
-    for pin in [SERVER.to_owned(), SERVER.to_lowercase().replace(':', "")] {
-        let _ = connect(with_pin(&pin)).terminate();
+    for pin in [&own, &own.to_lowercase().replace(':', "")] {
+        let _ = connect(with_pin(pin)).terminate();
     }
-    let mut several = with_pin(SELF_SIGNED);
-    several.tls.pins.push(SERVER.into());
+    let mut several = with_pin(&other);
+    several.tls.pins.push(own.as_str().into());
     let _ = connect(several).terminate();
     // It replaces no trust.
-    let mut untrusted = with_pin(SERVER);
+    let mut untrusted = with_pin(&own);
     untrusted.tls.roots.clear();
     assert!(refused(untrusted).1.contains("by nobody whom this system trusts"));
 }
@@ -554,9 +567,9 @@ fn a_pin_alone_trusts_a_certificate_that_nobody_vouches_for(backend: TlsBackend)
         config.url = config.url.replace("localhost", "other.test");
         config
     };
-    let _ = connect(with(TlsConfig::default().pin(SELF_SIGNED))).terminate();
+    let _ = connect(with(TlsConfig::default().pin(of_self_signed()))).terminate();
     let _ = connect(with(TlsConfig::default())).terminate();
-    assert!(refused(with(TlsConfig::default().pin(SERVER))).1.contains(SELF_SIGNED));
+    assert!(refused(with(TlsConfig::default().pin(of_server()))).1.contains(&of_self_signed()));
 }
 
 fn a_certificate_that_has_signed_itself_is_trusted_as_a_root_for_its_names_alone(backend: TlsBackend) {
@@ -700,8 +713,8 @@ fn a_connector_of_ones_own_obeys_what_it_is_given_beside_it_or_that_is_refused()
     let own = || TlsConfig::from(connector.clone());
     let with = |tls: TlsConfig| common::over_tls(&server).tls(tls);
     let _ = connect(common::over_tls(&server).tls(connector.clone())).terminate();
-    let _ = connect(with(own().pin(SERVER).server_name("127.0.0.1"))).terminate();
-    assert!(refused(with(own().pin(SELF_SIGNED))).1.contains(SERVER));
+    let _ = connect(with(own().pin(of_server()).server_name("127.0.0.1"))).terminate();
+    assert!(refused(with(own().pin(of_self_signed()))).1.contains(&of_server()));
     for (tls, says) in [
         (own().root(ca()), "tls.roots"),
         (own().identity(Identity::from_pem("", "")), "tls.identity"),
