@@ -79,11 +79,12 @@ use crate::system::threads;
 /// ```
 ///
 /// # TLS
-/// `start_tls`, which needs the feature `native-tls`, takes a certificate and its key. Make them once for your tests, with OpenSSL:
+/// `start_tls`, which needs the feature `native-tls`, takes a certificate and its key. Make them for your tests, with OpenSSL.
+/// macOS takes no certificate that is valid for more than 825 days, and only one for servers; elsewhere it may be valid for longer.
 ///
 /// ```sh
-/// openssl req -x509 -newkey rsa:2048 -nodes -days 36500 -keyout key.pem -out cert.pem \
-///     -subj "/CN=localhost" -addext "subjectAltName=DNS:localhost,IP:127.0.0.1"
+/// openssl req -x509 -newkey rsa:2048 -nodes -days 825 -keyout key.pem -out cert.pem -subj "/CN=localhost" \
+///     -addext "subjectAltName=DNS:localhost,IP:127.0.0.1" -addext "extendedKeyUsage=serverAuth"
 /// ```
 ///
 /// The client has to trust the certificate:
