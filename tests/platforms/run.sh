@@ -5,7 +5,8 @@
 #
 # PART   all (the default)
 #        check    compiles everything for every target of the table, and with the oldest Rust that is promised
-#        windows  the tests under Wine, and what tests/platforms/windows.sh shows there
+#        windows  the tests under Wine, and what gaps.sh, tls.sh, programs.sh and dll.sh beside this file show there
+#        storms   two hundred storms of tests/chaos under Wine
 #        i686     the tests in 32 bits, natively
 #        armv7    the tests in 32 bits, under qemu-user
 #        short    builds the library for Windows, macOS and i686, and runs the unit tests under Wine
@@ -211,6 +212,60 @@ windows() {
     return $ok
 }
 
+# show NAME COMMAND...: what a script says, a claim a line.
+show() {
+    local out=$work/logs/show-$1
+    shift
+    "$@" >"$out" 2>&1 || true
+    cat "$out" >&2
+    passed=$((passed + $(grep -c '^ok' "$out" || true)))
+    failed=$((failed + $(grep -c '^FAILED' "$out" || true)))
+    # One that can't even begin has shown nothing.
+    grep -q '^ok\|^[A-D].*: yes\|^[A-D].*: no' "$out" || failed=$((failed + 1))
+}
+
+# ends EXAMPLE ARGUMENT...: it runs to its end.
+ends() {
+    local name=$1
+    shift
+    if timeout "$limit" "$wine" "$work/target/$windows/debug/examples/$name.exe" "$@" </dev/null; then
+        echo "ok: $name runs to its end"
+    else
+        echo "FAILED: $name runs to its end"
+    fi
+}
+
+# What no test shows: the gaps of Wine, TLS against a server outside, programs and Ctrl-C, the C interface as a DLL.
+shows() {
+    local examples=$work/target/$windows/debug/examples log=$work/logs/build-shown
+    passed=0 failed=0
+    wine
+    say "showing what runs under Wine"
+    examples "$windows" || return 1
+    cargo build --target "$windows" --target-dir "$work/rustls" --no-default-features --features rustls,testing \
+        --example wscat >"$log" 2>&1 || { tail -n 30 "$log" >&2; return 1; }
+    show gaps "$here/gaps.sh" "$work/shown"
+    show tls "$here/tls.sh" "$work/shown" "$examples/wscat.exe" "$work/rustls/$windows/debug/examples/wscat.exe"
+    show programs "$here/programs.sh" "$work/shown" "$examples/wscat.exe" "$examples/quickstart.exe"
+    show dll "$here/dll.sh" "$work/shown" "$work/c"
+    show gateway ends gateway
+    show fleet ends fleet 20
+    row "$windows" "what scripts show" "$passed" "$failed" 0 Wine
+    [ "$failed" = 0 ]
+}
+
+storms() {
+    wine
+    local program ok=0
+    program=$(programs "$windows" --test chaos) || return 1
+    say "two hundred storms"
+    TAUTLINE_PLAIN=1 TAUTLINE_PATIENCE=6 TAUTLINE_LANES=6 TAUTLINE_STORMS=200 TAUTLINE_TEST_LIMIT=0 timeout 3000 \
+        "$wine" "$program" --ignored --nocapture </dev/null >"$work/logs/storms" 2>&1 || ok=1
+    tr -d '\r' <"$work/logs/storms" >&2
+    row "$windows" "200 storms" $((1 - ok)) $ok 0 Wine
+    return $ok
+}
+
 # Compiles the library with the Rust that its manifest promises.
 oldest() {
     local version
@@ -239,6 +294,8 @@ checked() {
 case $part in
     all)
         windows all || status=1
+        shows || status=1
+        storms || status=1
         i686 || status=1
         armv7 || status=1
         for target in "${targets[@]}"; do
@@ -250,7 +307,11 @@ case $part in
         for target in "${targets[@]}"; do checked "$target"; done
         oldest || status=1
         ;;
-    windows) windows all || status=1 ;;
+    windows)
+        windows all || status=1
+        shows || status=1
+        ;;
+    storms) storms || status=1 ;;
     i686 | armv7) "$part" || status=1 ;;
     short)
         windows units || status=1
