@@ -483,7 +483,7 @@ fn a_handshake_that_the_server_refuses_may_lack_a_certificate_of_the_client(back
     });
     let config = ConnectionConfig::new(format!("wss://localhost:{}", server.address().port()));
     let (error, shown) = refused(config.tls(trusting(backend)));
-    assert_eq!(kind(&error), TlsErrorKind::Refused);
+    assert_eq!(kind(&error), TlsErrorKind::Refused, "{shown}");
     assert!(shown.contains("TlsConfig::identity") && shown.contains("no TLS version"), "{shown}");
 }
 

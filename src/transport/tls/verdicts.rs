@@ -138,7 +138,8 @@ const VERDICTS: &[(TlsErrorKind, &[&str], &str)] = &[
     (
         // Until TLS 1.2 this alert stands for both, and no other for a certificate that is missing (RFC 5246, section 7.4.6).
         Refused,
-        &["alert handshake failure", "alertreceived(handshakefailure)"],
+        // On Windows it is SEC_E_ILLEGAL_MESSAGE, and on macOS errSSLPeerHandshakeFail.
+        &["alert handshake failure", "alertreceived(handshakefailure)", "code: -2146893018", "code: -9824"],
         "{peer} refused the handshake; if it wants a certificate of the client, {identity}, and \
          otherwise it and this system have no TLS version or cipher in common: one of them has to be updated, unless \
          TlsConfig::min_version is too high for {peer}",
@@ -241,6 +242,8 @@ mod tests {
                 Expired,
             ),
             ("Os { code: -2146762481, message: \"…\" }", "not for the name h.example", WrongName),
+            ("Os { code: -2146893018, message: \"…\" }", "refused the handshake", Refused),
+            ("Error { code: -9824, message: \"…\" }", "refused the handshake", Refused),
             ("Os { code: -2146762487, message: \"…\" }", "by nobody whom this system trusts", UnknownIssuer),
             ("Os { code: -2146893019, message: \"…\" }", "by nobody whom this system trusts", UnknownIssuer),
             // macOS
