@@ -6,6 +6,7 @@
  *
  *   A1  There is no TLS server.
  *   A2  A private key of PKCS#8 can't be read.
+ *   A3  A server's refusal of the handshake is an internal error.
  *   B1  A certificate of a trusted authority is refused if nobody knows whether it was revoked.
  *   B2  A certificate whose issuer is missing is accepted.
  *   B3  There are no checks with roots of one's own alone.
@@ -81,6 +82,31 @@ static void private_key(void)
 
     say("A2 no private key of PKCS#8", !done, "CryptDecodeObjectEx", done ? 0 : GetLastError());
     if (done) LocalFree(key);
+}
+
+static void refusal(void)
+{
+    /* The alert handshake_failure. */
+    unsigned char alert[] = {0x15, 3, 3, 0, 2, 2, 40};
+    char server[] = "localhost";
+    SecBuffer in[2] = {{sizeof alert, SECBUFFER_TOKEN, alert}, {0, SECBUFFER_EMPTY, NULL}};
+    SecBuffer out = {0, SECBUFFER_TOKEN, NULL};
+    SecBufferDesc input = {SECBUFFER_VERSION, 2, in}, output = {SECBUFFER_VERSION, 1, &out};
+    CredHandle credentials;
+    CtxtHandle context;
+    DWORD given, asked = ISC_REQ_STREAM | ISC_REQ_ALLOCATE_MEMORY;
+    SECURITY_STATUS status = credentials_for(SECPKG_CRED_OUTBOUND, &credentials);
+
+    if (status == SEC_E_OK)
+        status = InitializeSecurityContextA(&credentials, NULL, server, asked, 0, 0, NULL, 0, &context, &output, &given, NULL);
+    if (status != SEC_I_CONTINUE_NEEDED) give_up("a hello", (unsigned long)status);
+    FreeContextBuffer(out.pvBuffer);
+    out.pvBuffer = NULL;
+    out.cbBuffer = 0;
+    status = InitializeSecurityContextA(&credentials, &context, server, asked, 0, 0, &input, 0, NULL, &output, &given, NULL);
+    say("A3 a refusal is an internal error", status == SEC_E_INTERNAL_ERROR, "InitializeSecurityContext",
+        (unsigned long)status);
+    FreeCredentialsHandle(&credentials);
 }
 
 /* B: how certificates are checked. */
@@ -219,6 +245,7 @@ int main(int argc, char **argv)
     if (WSAStartup(MAKEWORD(2, 2), &data) != 0) give_up("sockets", 0);
     tls_server();
     private_key();
+    refusal();
     certificates(argv[1], argv[2]);
     after_a_reset();
     a_reader_in_a_thread();

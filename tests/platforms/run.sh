@@ -225,6 +225,7 @@ show() {
 }
 
 # ends EXAMPLE ARGUMENT...: it runs to its end.
+# shellcheck disable=SC2317  # `show` calls it
 ends() {
     local name=$1
     shift
