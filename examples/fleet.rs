@@ -66,6 +66,8 @@ fn run(count: usize) -> Result<(), Box<dyn Error>> {
         table.push(("memory a client", format!("{} KiB", each(open.resident, before.resident))));
         table.push(("threads", format!("{} for {count} clients, and this one", open.threads - 1)));
         table.push(("file descriptors a client", each(open.descriptors, before.descriptors).to_string()));
+    } else {
+        table.push(("memory, threads, CPU", "this system does not report them as Linux does".into()));
     }
 
     eprintln!("watching the idle fleet for {WATCH:?}");
@@ -126,7 +128,7 @@ fn states(fleet: &[Client]) -> String {
     states.iter().map(|(state, count)| format!("{count} {state}")).collect::<Vec<_>>().join(", ")
 }
 
-/// What this process uses, where the system reports it (Linux).
+/// What this process uses, as Linux reports it. Other systems have no `/proc`, or one of another process.
 struct Usage {
     /// In KiB.
     resident: u64,
@@ -137,6 +139,9 @@ struct Usage {
 
 impl Usage {
     fn now() -> Option<Self> {
+        if cfg!(not(target_os = "linux")) {
+            return None;
+        }
         let status = fs::read_to_string("/proc/self/status").ok()?;
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;
