@@ -163,7 +163,8 @@ pub struct ConnectionConfig {
     /// The longest `Retry-After` that the client honours. A longer one is cut to this. Default 1 h.
     pub retry_after_cap: Duration,
     /// The largest message to send or receive, in bytes. Default 64 MiB. Memory is allocated as bytes arrive, not as
-    /// the frame header announces; `usize::MAX` lets a server use all of the memory.
+    /// the frame header announces; `usize::MAX` lets a server use all of the memory. No system holds more than a quarter of
+    /// its addresses in one message: in 32 bits that is 1 GiB, and a message to send needs up to three times its size.
     pub max_message_size: usize,
     /// The largest data frame to receive, in bytes. Default 64 MiB.
     pub max_frame_size: usize,
@@ -209,7 +210,15 @@ pub struct ConnectionConfig {
     pub thread_name: String,
 }
 
+/// The largest size for a buffer that doubles as it grows.
+const LARGEST_BUFFER: usize = isize::MAX as usize / 2;
+
 impl ConnectionConfig {
+    /// The largest message to send or receive, whatever is set.
+    pub(crate) fn largest_message(&self) -> usize {
+        self.max_message_size.min(LARGEST_BUFFER)
+    }
+
     /// Returns the default configuration for this URL.
     pub fn new(url: impl Into<String>) -> Self {
         Self {

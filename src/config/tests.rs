@@ -290,3 +290,10 @@ fn a_name_that_some_system_would_cut_or_refuse_is_no_name_for_threads() {
         assert!(error.ends_with(&expected), "{error}");
     }
 }
+
+#[test]
+fn no_message_may_be_larger_than_a_buffer_that_doubles_whatever_is_set() {
+    let set = |size| ConnectionConfig::new("ws://h").max_message_size(size).largest_message();
+    assert_eq!(set(1_000), 1_000);
+    assert_eq!(set(usize::MAX).checked_mul(2), Some(isize::MAX as usize - 1));
+}

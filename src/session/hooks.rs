@@ -272,7 +272,7 @@ impl Session {
 
     /// Sends a message of the protocol itself ahead of the application's messages.
     fn send_ahead(&mut self, now: Instant, id: ConnectionId, message: Message) {
-        let (size, allowed) = (message.len(), self.config.max_message_size);
+        let (size, allowed) = (message.len(), self.config.largest_message());
         let Some(connection) = self.line.connection_mut(id) else { return };
         if connection.closing().is_some_and(|closing| !closing.is_flushing()) {
             return;

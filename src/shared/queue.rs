@@ -92,7 +92,7 @@ pub(super) struct Queue {
 impl Intake {
     /// The intake of a line with these settings.
     pub(crate) fn of(config: &ConnectionConfig) -> Self {
-        let intake = Self::new(config.outbox, config.max_message_size);
+        let intake = Self::new(config.outbox, config.largest_message());
         match config.realtime {
             Some(_) => intake.with_ring(config.outbox.messages),
             None => intake,

@@ -63,9 +63,6 @@ pub(crate) struct Violation {
 /// what arrives, and not with what a header announces.
 pub(crate) const PIECE: u64 = 1 << 20;
 
-/// The largest size for a buffer that doubles as it grows.
-const MOST: usize = isize::MAX as usize / 2;
-
 /// The length of a piece's header.
 const PIECE_HEAD: usize = 10;
 
@@ -81,7 +78,7 @@ struct Header {
 impl FrameScanner {
     pub(crate) fn new(config: &ConnectionConfig) -> Self {
         Self {
-            max_message: config.max_message_size.min(MOST) as u64,
+            max_message: config.largest_message() as u64,
             max_frame: config.max_frame_size as u64,
             head: Vec::new(),
             skip: 0,
@@ -446,7 +443,7 @@ mod tests {
             tap.violation().map(|Violation { code, reason }| (*code, reason.to_string()))
         };
         for (first, length, width) in
-            [(0x82, 126, 2), (0x01, 0xFFFF, 2), (0x82, 0x1_0000, 8), (0x82, MOST as u64, 8)]
+            [(0x82, 126, 2), (0x01, 0xFFFF, 2), (0x82, 0x1_0000, 8), (0x82, isize::MAX as u64 / 2, 8)]
         {
             assert_eq!(verdict(first, length, width), None, "{length} in {width} bytes");
         }

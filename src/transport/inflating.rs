@@ -37,7 +37,7 @@ const HEAD: usize = 10;
 impl Inflating {
     pub(super) fn new(agreed: &Compression, config: &ConnectionConfig) -> Self {
         Self {
-            inflater: Inflater::new(agreed, config.max_message_size as u64),
+            inflater: Inflater::new(agreed, config.largest_message() as u64),
             raw: Vec::new(),
             at: 0,
             made: Vec::new(),
