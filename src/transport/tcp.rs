@@ -186,6 +186,9 @@ fn prepare(socket: &Socket, network: &NetworkConfig) -> io::Result<()> {
     }
     if let Some(time) = network.keepalive {
         let keepalive = TcpKeepalive::new().with_time(time);
+        // Without one, socket2 asks for no time at all between two probes there. This is the default of Windows.
+        #[cfg(windows)]
+        let keepalive = keepalive.with_interval(std::time::Duration::from_secs(1));
         let shown = format!("{time:?}");
         socket.set_tcp_keepalive(&keepalive).map_err(refused("keepalive", &shown, words))?;
     }
