@@ -1,4 +1,4 @@
-//! What the rest asks about the system. One that is not Unix is Windows: there is no third.
+//! What the rest asks about the system. One that is not Unix is Windows: the library is for no third.
 
 /// How many bytes the path of a Unix socket has at most, if the system has such sockets. It wants a zero behind the path.
 #[cfg(unix)]

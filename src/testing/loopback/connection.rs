@@ -225,7 +225,7 @@ impl Drop for LoopbackConnection {
 /// What every system allows as the timeout of a read, and how soon one notices that the server has cut the connection.
 const SHORTEST_READ: Duration = Duration::from_millis(1);
 const LONGEST_READ: Duration =
-    if SHUTDOWN_WAKES_READS { Duration::from_secs(3600) } else { Duration::from_millis(50) };
+    if SHUTDOWN_WAKES_READS { Duration::from_secs(3600) } else { Duration::from_millis(200) };
 
 enum Next {
     Message(Message),
