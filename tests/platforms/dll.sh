@@ -6,8 +6,8 @@
 # WORK     a folder for what is made
 # TARGET   where cargo puts what it builds
 #
-# WINEPREFIX says where Wine is at home, and WINE what it is called. Takes cargo, python3 and gcc for Windows. Prints a line for
-# each claim, and ends with 0 if all of them hold.
+# WINEPREFIX has to be a place like target/platforms/wine, which run.sh makes, and WINE may say where Wine is. Takes cargo,
+# python3 and gcc for Windows. Prints a line for each claim, and ends with 0 if all of them hold.
 # shellcheck disable=SC2317  # `claim` calls the functions
 set -euo pipefail
 if [ $# != 2 ]; then

@@ -5,8 +5,8 @@
 #
 # WORK   a folder for certificates and the program, which is made
 #
-# WINEPREFIX says where Wine is at home, and WINE what it is called. Takes openssl and gcc for Windows. Ends with 0 if it could
-# look, whatever it saw.
+# WINEPREFIX has to be a place like target/platforms/wine, which run.sh makes, and WINE may say where Wine is. Takes openssl
+# and gcc for Windows. Ends with 0 if it could look, whatever it saw.
 set -euo pipefail
 if [ $# != 1 ]; then
     sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" >&2

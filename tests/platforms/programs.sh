@@ -6,8 +6,8 @@
 # WORK         a folder for what is made
 # WSCAT, ...   the examples as programs for Windows
 #
-# WINEPREFIX says where Wine is at home, and WINE what it is called. Takes python3 and gcc for Windows. Prints a line for each
-# claim, and ends with 0 if all of them hold.
+# WINEPREFIX has to be a place like target/platforms/wine, which run.sh makes, and WINE may say where Wine is. Takes python3
+# and gcc for Windows. Prints a line for each claim, and ends with 0 if all of them hold.
 set -euo pipefail
 if [ $# != 3 ]; then
     sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" >&2

@@ -7,8 +7,9 @@
 # WSCAT    the example wscat as a program for Windows, with native-tls
 # RUSTLS   the same with rustls
 #
-# WINEPREFIX says where Wine is at home, and WINE what it is called. Takes openssl, python3 and gcc for Windows. Prints a line
-# for each claim, and ends with 0 if all of them hold. The letters of gaps are those of gaps.c.
+# WINEPREFIX has to be a place like target/platforms/wine, which run.sh makes, and WINE may say where Wine is. Takes
+# openssl, python3 and gcc for Windows. Prints a line for each claim, and ends with 0 if all of them hold. The letters of
+# gaps are those of gaps.c.
 set -euo pipefail
 if [ $# -lt 2 ]; then
     sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" >&2
