@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 
 use crate::error::{AddressErrors, Phase};
-use crate::system::refusals::{remedy, remedy_for_socket};
+use crate::system::refusals::remedy_for_socket;
 
 /// About a name that has no address. An address with a zone is looked up for its interface alone.
 pub(super) fn of_look_up(host: &str) -> String {
@@ -55,11 +55,6 @@ pub(super) fn of_timeout(host: &str, phase: Phase, why: Option<&io::Error>) -> &
         Phase::Tls => "; check that the server speaks TLS there",
         Phase::Upgrade => "; check that a WebSocket server listens there",
     }
-}
-
-/// About something that the system refused.
-pub(super) fn of_system(error: &io::Error) -> &'static str {
-    remedy(error)
 }
 
 /// About a server that answers the upgrade with this status.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::error::json::describe;
 use crate::error::send::FORKED;
 use crate::error::{CloseReason, Error, INTERNAL, Phase, advice, servers};
+use crate::system::refusals::remedy;
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -101,7 +102,7 @@ impl fmt::Display for Error {
             ),
             Self::Panicked { callback } => write!(f, "the application's {callback} callback panicked"),
             Self::System { what, source } => {
-                write!(f, "the system refused {what}: {source}{}", advice::of_system(source))
+                write!(f, "the system refused {what}: {source}{}", remedy(source))
             }
         }
     }
