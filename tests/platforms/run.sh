@@ -187,12 +187,14 @@ native() {
 
 # OpenSSL is built from its source for both: it wants the headers of the kernel, which Debian has for this machine's processor.
 i686() {
+    need /usr/bin/make make perl
     need /usr/lib32/libc.so.6 "gcc-$(gcc -dumpversion)-multilib" libc6-dev-i386
     export CFLAGS_i686_unknown_linux_gnu=-I/usr/include/x86_64-linux-gnu
     native "$i686" "in 32 bits" /dev/null env
 }
 
 armv7() {
+    need /usr/bin/make make perl
     need /usr/bin/arm-linux-gnueabihf-gcc gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
     need /usr/bin/qemu-arm qemu-user
     export CARGO_TARGET_ARMV7_UNKNOWN_LINUX_GNUEABIHF_LINKER=arm-linux-gnueabihf-gcc
@@ -245,6 +247,8 @@ ends() {
 shows() {
     local examples=$work/target/$windows/debug/examples log=$work/logs/build-shown
     passed=0 failed=0
+    need /usr/bin/python3 python3
+    need /usr/bin/openssl openssl
     wine
     say "showing what runs under Wine"
     examples "$windows" || return 1
@@ -295,6 +299,8 @@ case $part in
         ;;
 esac
 mkdir -p "$work/logs"
+need /usr/bin/gcc gcc libc6-dev
+need /usr/include/openssl/ssl.h libssl-dev
 preprocessor
 rust
 status=0
