@@ -176,14 +176,20 @@ impl Siege {
             connections: Arc::default(),
         };
         siege.up(listener);
-        let _ = fs::remove_file(siege.file());
+        // What a test has left that was stopped midway, in whatever state.
+        let _ = fs::remove_dir_all(siege.folder());
+        fs::create_dir_all(siege.folder()).unwrap();
         fs::write(siege.input(), siege.lines.iter().map(|line| line.clone() + "\n").collect::<String>())
             .unwrap();
         siege
     }
 
-    fn path(&self, kind: &str) -> PathBuf {
-        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("deliver_{}.{kind}", self.name))
+    fn folder(&self) -> PathBuf {
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("deliver_{}", self.name))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder().join(name)
     }
 
     fn input(&self) -> PathBuf {
