@@ -32,6 +32,7 @@ use crate::config::{ConnectionConfig, deadline};
 use crate::error::{Error, SendError};
 use crate::event::{Event, Ticket};
 use crate::handshake::Handshake;
+use crate::io::helm::Helm;
 use crate::message::Message;
 use crate::shared::Shared;
 use crate::shared::{
@@ -54,8 +55,14 @@ use crate::system::fork::Process;
 /// of its kind begins. [`thread_name`](field@ConnectionConfig::thread_name) gives them another name. All clients of a process
 /// share one more, `tautline-timer`.
 ///
-/// They take nothing over from the thread that starts the client. On Unix they block all signals, so that a host which
-/// collects signals on a thread of its own gets them. The signals of a fault, such as SIGSEGV, are open, so that a handler for
+/// On a plain line, a caller stands in for `tautline-io` while that sleeps, because to wake it costs more than to write: who sends
+/// writes the message, and who waits in [`recv`](Self::recv) waits for the socket and reads what comes. A line is plain without
+/// TLS, compression, a protocol, [`on_event_ready`](Builder::on_event_ready) and [`counts_as_data`](Builder::counts_as_data), so
+/// that only this library's code runs on the caller's thread. With [`realtime`](field@ConnectionConfig::realtime) callers never
+/// do. A client whose callers wait in `recv` has three descriptors more.
+///
+/// The threads of a client take nothing over from the thread that starts it. On Unix they block all signals, so that a host
+/// which collects signals on a thread of its own gets them. The signals of a fault, such as SIGSEGV, are open, so that a handler for
 /// crashes is called. A program that a callback executes inherits that, unless the standard library executes it. On Linux a
 /// thread has no real-time policy, and the processors of the first thread of the process. What a thread needs beyond that,
 /// [`Builder::on_thread_start`] can do.
@@ -132,6 +139,7 @@ pub struct Client {
 /// What all clones share. Dropping it ends the line.
 struct LineHandle {
     shared: Shared,
+    helm: Arc<Helm>,
     commands: Sender<Command>,
     events: Receiver<Event>,
     /// Where messages are taken from, if not from `events`: with `realtime`.
@@ -300,7 +308,7 @@ impl Client {
     }
 
     fn accepted(&self, ticket: Ticket) -> Ticket {
-        self.line.shared.gate.data();
+        self.line.helm.message_waits();
         ticket
     }
 }
@@ -354,7 +362,7 @@ impl LineHandle {
         if let Ok(there) = try_take() {
             return Ok(there);
         }
-        let taken = match self.look(try_take, patience) {
+        let taken = match self.attend(&try_take, patience).or_else(|| self.look(&try_take, patience)) {
             Some(there) => Ok(there),
             None => receive(),
         };
@@ -364,11 +372,32 @@ impl LineHandle {
         taken
     }
 
+    /// Waits for the socket in place of the I/O thread, where that is possible, and takes what comes.
+    fn attend<T>(&self, try_take: impl Fn() -> Result<T, TryRecvError>, patience: Duration) -> Option<T> {
+        let until = (patience < Duration::MAX).then(|| deadline(Instant::now(), patience));
+        let look = Duration::from_nanos(self.look);
+        loop {
+            let spins =
+                (self.is_busy() && !look.is_zero() && self.looks.wants()).then_some((look, &self.looks));
+            if !self.helm.attend(until, spins, || !self.events.is_empty()) {
+                return None;
+            }
+            // Another caller may have been faster.
+            if let Ok(there) = try_take() {
+                return Some(there);
+            }
+        }
+    }
+
+    /// Whether this client has taken something just now: the answer to what was sent since may be on its way.
+    fn is_busy(&self) -> bool {
+        self.now().saturating_sub(self.taken_at.load(Ordering::Relaxed)) < IN_CONVERSATION_NS
+    }
+
     fn look<T>(&self, try_take: impl Fn() -> Result<T, TryRecvError>, patience: Duration) -> Option<T> {
         let start = self.now();
         let look = self.look.min(u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX));
-        let busy = start.saturating_sub(self.taken_at.load(Ordering::Relaxed)) < IN_CONVERSATION_NS;
-        if !busy || look == 0 || !self.looks.wants() {
+        if !self.is_busy() || look == 0 || !self.looks.wants() {
             return None;
         }
         // The thread that brings the item may share this processor.

@@ -1,6 +1,7 @@
 //! The work of the I/O thread: its [`turn`], and the [`thread`] around it.
 
 mod backpressure;
+pub(crate) mod helm;
 pub(crate) mod publisher;
 mod slow_callbacks;
 pub(crate) mod sockets;

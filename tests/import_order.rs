@@ -64,7 +64,7 @@ const FOLDERS: [Folder; 6] = [
         name: "io",
         in_parts: Some("IoThread"),
         floors: &[
-            "circle: thread spin",
+            "circle: thread spin helm",
             "turn",
             "circle: traffic sockets",
             "publisher backpressure slow_callbacks",

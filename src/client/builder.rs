@@ -364,10 +364,13 @@ impl Builder {
             events: events_in,
             inbox: inbox_in,
         })?;
-        let thread = shared.calls.spawn(Thread::Io, stack, move |begun| worker.run(&begun));
+        let (helm, of_worker) = (worker.helm(), shared.clone());
+        let run = move |begun| worker.run(&of_worker, &begun);
+        let thread = shared.calls.spawn(Thread::Io, stack, run);
         let thread = thread.map_err(refused("an I/O thread"))?;
         let line = LineHandle {
             shared,
+            helm,
             commands: commands_in,
             events,
             inbox,

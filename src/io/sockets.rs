@@ -1,7 +1,5 @@
 //! The sockets of a line: one, or two or three during a move.
 
-use std::time::Duration;
-
 use crate::io::traffic::HIGH_WATER;
 use crate::session::ConnectionId;
 use crate::stats::Traffic;
@@ -92,6 +90,11 @@ impl<T: Raw> Sockets<T> {
         self.open.iter().any(|open| open.has_more_to_send)
     }
 
+    /// Whether bytes wait on any socket that the system does not take now.
+    pub(super) fn are_blocked(&self) -> bool {
+        self.open.iter().any(|open| open.socket.is_blocked())
+    }
+
     /// Whether any socket has something to read, or room for bytes that wait.
     pub(super) fn have_news(&self) -> bool {
         self.open.iter().any(|open| open.socket.is_readable() || open.socket.has_room())
@@ -109,14 +112,13 @@ impl<T: Raw> Sockets<T> {
 }
 
 impl Sockets {
-    /// Blocks until there is something to read, room to write, a wake-up, or `timeout`: the heartbeat's tick.
-    pub(super) fn wait(&mut self, poller: &mut Poller, timeout: Option<Duration>) -> std::io::Result<()> {
-        let Some((first, others)) = self.open.split_first_mut() else { return poller.wait(None, timeout) };
-        others.iter_mut().try_for_each(|open| open.socket.arm(poller))?;
-        first.socket.read_until(poller, timeout)?;
-        for open in others {
-            open.socket.hear(poller);
-        }
-        Ok(())
+    /// Prepares for a wait until there is something to read or room to write.
+    pub(super) fn arm(&mut self, poller: &Poller) -> std::io::Result<()> {
+        self.open.iter_mut().try_for_each(|open| open.socket.arm(poller))
+    }
+
+    /// Learns what the wait reported.
+    pub(super) fn hear(&mut self, poller: &Poller) {
+        self.open.iter_mut().for_each(|open| open.socket.hear(poller));
     }
 }

@@ -5,24 +5,24 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use crate::config::deadline;
-use crate::io::thread::IoThread;
-use crate::io::turn::Moved;
+use crate::io::thread::{IoThread, Threads};
+use crate::io::turn::{Moved, Turn};
 use crate::shared::{Between, spin};
 
 impl IoThread {
     /// Polls for a few more microseconds before the sleep. The answer to what was just sent, or the next message, is
     /// often on its way, and sleeping and waking cost more.
-    pub(super) fn spin_before_park(&mut self, now: Instant, moved: Moved) -> bool {
-        let spin = self.turn.session.config().spin;
+    pub(super) fn spin_before_park(&mut self, turn: &mut Turn<Threads>, now: Instant, moved: Moved) -> bool {
+        let spin = turn.session.config().spin;
         if spin.is_zero() || !self.looks[moved as usize].wants() {
             return false;
         }
-        let found = self.look(deadline(now, spin), moved);
+        let found = self.spin_until(turn, deadline(now, spin), moved);
         self.looks[moved as usize].note(found);
         found
     }
 
-    fn look(&mut self, until: Instant, moved: Moved) -> bool {
+    fn spin_until(&mut self, turn: &mut Turn<Threads>, until: Instant, moved: Moved) -> bool {
         let between = match moved {
             // The server may share this processor.
             Moved::Out => Between::Yield,
@@ -30,7 +30,7 @@ impl IoThread {
         };
         let now = Cell::new(Instant::now());
         let look = || {
-            let news = self.hears(now.get()) || self.turn.host.have_news() || self.turn.intake.has_news();
+            let news = self.hears(turn, now.get()) || turn.host.have_news() || turn.intake.has_news();
             news.then_some(())
         };
         let goes_on = || {
@@ -42,8 +42,7 @@ impl IoThread {
     }
 
     /// Whether the sockets have brought anything. This may already read it.
-    fn hears(&mut self, now: Instant) -> bool {
-        let turn = &mut self.turn;
+    fn hears(&mut self, turn: &mut Turn<Threads>, now: Instant) -> bool {
         let takes = !turn.session.delivers() || turn.publisher.has_room();
         if turn.sockets.is_empty() {
             return false;
@@ -64,7 +63,9 @@ impl IoThread {
             }
             _ => {
                 // The proper wait will report an error again.
-                let _ = turn.sockets.wait(&mut turn.host.poller, Some(Duration::ZERO));
+                let armed = turn.sockets.arm(&self.poller);
+                let _ = armed.and_then(|()| self.poller.wait(None, Some(Duration::ZERO)));
+                turn.sockets.hear(&self.poller);
                 turn.sockets.have_news()
             }
         }

@@ -1,5 +1,5 @@
 //! THREAD `tautline-io`: one for each client. It owns the open sockets and blocks in one place only, in
-//! [`Sockets::wait`]. All decisions are in `session`, and the steps of a turn in [`turn`]. This file holds the clock,
+//! [`IoThread::wait`]. All decisions are in `session`, and the steps of a turn in [`turn`]. This file holds the clock,
 //! the poller and the other threads.
 #![expect(
     clippy::disallowed_methods,
@@ -13,10 +13,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender};
 use log::warn;
+use mio::Registry;
 
 use crate::dial::{Dialled, Dialler, Reserve};
 use crate::error::{Error, Fault, INTERNAL, Phase};
 use crate::event::{CloseReason, Event, Ticket, Undelivered};
+use crate::io::helm::{Helm, Hold};
 use crate::io::publisher::Publisher;
 use crate::io::slow_callbacks::{Timed, timed};
 use crate::io::turn::{Host, News, Next, Turn};
@@ -26,7 +28,7 @@ use crate::panics::caught;
 use crate::protocol::{Protocol, UpgradeRequest};
 use crate::session::reconnect::ReconnectPlan;
 use crate::session::{ConnectionId, DataFilter, Job, Session, Startup};
-use crate::shared::{AdaptiveSpin, Callback, Command, InboxWriter, Shared, Status};
+use crate::shared::{AdaptiveSpin, Callback, Command, Gate, InboxWriter, Intake, Shared, Status};
 use crate::state::ConnectionState;
 use crate::timer::Timer;
 use crate::transport::stream::Stream;
@@ -45,7 +47,10 @@ pub(crate) type Notify = Box<dyn Fn() + Send>;
 
 /// The thread's turn, and how it waits for the next one.
 pub(crate) struct IoThread {
-    pub(super) turn: Turn<Threads>,
+    helm: Arc<Helm>,
+    pub(super) poller: Poller,
+    gate: Arc<Gate>,
+    intake: Arc<Intake>,
     /// When the sockets were last polled.
     listened: Instant,
     /// Whether spinning before the sleep pays, after each kind of turn.
@@ -54,8 +59,8 @@ pub(crate) struct IoThread {
 
 /// The other threads of a client, and the clock.
 pub(super) struct Threads {
-    pub(super) poller: Poller,
-    shared: Shared,
+    pub(super) registry: Registry,
+    pub(super) shared: Shared,
     commands: Receiver<Command>,
     results: Receiver<Dialled>,
     dialler: Dialler,
@@ -153,7 +158,7 @@ impl Threads {
         // Generations rise from 1, so they tell the sockets apart in the poller.
         let number = usize::try_from(generation).unwrap_or(usize::MAX);
         let what = "a socket's registration";
-        let registered = connection.socket.register(self.poller.registry(), number);
+        let registered = connection.socket.register(&self.registry, number);
         registered.map_err(|source| Error::System { what, source: Arc::new(source) })?;
         Ok(connection)
     }
@@ -167,7 +172,11 @@ impl Threads {
 impl IoThread {
     /// # Errors
     /// A setting can't be used.
-    pub(crate) fn new(setup: Setup) -> Result<Box<Self>, Error> {
+    pub(crate) fn new(setup: Setup) -> Result<Self, Error> {
+        let by_callers = setup.settings.config.realtime.is_none()
+            && setup.protocol.is_none()
+            && setup.notify.is_none()
+            && setup.data.is_none();
         let Setup { settings, protocol, one_attempt, notify, data, .. } = setup;
         let Setup { poller, reserve, timer, shared, commands, events, inbox, .. } = setup;
         let (results_in, results) = crossbeam_channel::unbounded();
@@ -190,8 +199,9 @@ impl IoThread {
         let publisher =
             Publisher::new(events, settings.config.events, Arc::clone(&shared.burst)).with_inbox(inbox);
         let (intake, status) = (Arc::clone(&shared.intake), Arc::clone(&shared.status));
+        let (what, registry) = ("a descriptor to register sockets with", poller.registry().try_clone());
         let threads = Threads {
-            poller,
+            registry: registry.map_err(|source| Error::System { what, source: Arc::new(source) })?,
             dialler: Dialler::new(results_in, Arc::clone(&shared.gate), Arc::clone(&shared.calls), reserve),
             jobs: Jobs::new(worked_in, Arc::clone(&shared.gate), Arc::clone(&shared.calls)),
             worked,
@@ -202,19 +212,24 @@ impl IoThread {
             settings: Arc::new(settings),
             notify,
         };
-        // Boxed: moved from frame to frame, it would cost each thread's stack some pages.
-        Ok(Box::new(Self {
-            turn: Turn::new(threads, session, publisher, intake, status),
-            listened: clocks.0,
-            looks: Default::default(),
-        }))
+        let gate = Arc::clone(&threads.shared.gate);
+        let turn = Turn::new(threads, session, publisher, Arc::clone(&intake), status);
+        let helm = Arc::new(Helm::new(turn, by_callers, clocks.0));
+        Ok(Self { helm, poller, gate, intake, listened: clocks.0, looks: Default::default() })
+    }
+
+    /// What callers get of it.
+    pub(crate) fn helm(&self) -> Arc<Helm> {
+        Arc::clone(&self.helm)
     }
 
     /// The thread's whole life.
-    pub(crate) fn run(self: Box<Self>, begun: &Result<(), Error>) {
-        let shared = self.turn.host.shared.clone();
-        if caught(|| self.serve(begun)).is_none() {
+    pub(crate) fn run(self, shared: &Shared, begun: &Result<(), Error>) {
+        let helm = Arc::clone(&self.helm);
+        if caught(|| self.serve(begun)) != Some(true) {
             // A defect of this library. Nobody may wait for a thread that has ended.
+            let last = helm.end();
+            let _ = caught(|| shared.calls.dispose(last));
             let reason = CloseReason::from(Error::Panicked { callback: INTERNAL });
             shared.status.set_close_reason(&reason);
             shared.intake.close();
@@ -229,89 +244,142 @@ impl IoThread {
         }
     }
 
-    fn serve(mut self: Box<Self>, begun: &Result<(), Error>) {
+    /// Returns whether it came to its proper end: a caller's turn may have panicked.
+    fn serve(mut self, begun: &Result<(), Error>) -> bool {
         frame::prepare();
-        match begun {
-            Err(Error::Panicked { callback }) => self.turn.session.handle_panic(callback),
-            _ => self.turn.session.start(Instant::now()),
+        let helm = Arc::clone(&self.helm);
+        let Some(mut hold) = helm.hold() else { return false };
+        if let Some(at) = hold.as_deref_mut() {
+            match begun {
+                Err(Error::Panicked { callback }) => at.turn.session.handle_panic(callback),
+                _ => at.turn.session.start(Instant::now()),
+            }
         }
-        while !self.turn.turn(Instant::now()) {
-            self.park();
+        loop {
+            let Some(at) = hold.as_deref_mut() else { return false };
+            let stops = at.turn.turn(Instant::now());
+            helm.tell();
+            if stops {
+                break;
+            }
+            let Some(again) = self.park(&helm, hold) else { return false };
+            hold = again;
         }
-        self.end();
+        drop(hold);
+        helm.end().is_some_and(|last| {
+            end(last.turn);
+            true
+        })
     }
 
     /// Sleeps until there is something to do.
-    fn park(&mut self) {
-        let now = Instant::now();
-        let slept = self.sleep(now);
-        if !slept && now.saturating_duration_since(self.listened) >= LONGEST_UNHEARD {
-            self.wait(now, Some(Duration::ZERO));
+    fn park<'a>(&mut self, helm: &'a Helm, mut hold: Hold<'a>) -> Option<Hold<'a>> {
+        let at = hold.as_deref_mut()?;
+        if helm.is_left(at) || at.turn.sockets.are_blocked() {
+            at.move_to_io();
         }
-    }
-
-    /// Sleeps, unless there is more to do at once. Returns whether the sockets have been polled.
-    fn sleep(&mut self, now: Instant) -> bool {
-        let (until, wakes) = match self.turn.next(now) {
+        let now = Instant::now();
+        let (until, wakes) = match at.turn.next(now) {
             Next::Look => {
-                self.wait(now, Some(Duration::ZERO));
-                return true;
+                // What has come is read before anything is judged, whoever waits for it.
+                at.move_to_io();
+                self.look(&mut at.turn, now);
+                return Some(hold);
             }
-            Next::Turn => return false,
+            Next::Turn => {
+                self.look_in_time(&mut at.turn, now);
+                return Some(hold);
+            }
             Next::Sleep { until, wakes } => (until, wakes),
         };
-        if self.turn.moved.take().is_some_and(|moved| self.spin_before_park(now, moved)) {
-            return false;
+        let moved = at.turn.moved.take();
+        if moved.is_some_and(|moved| self.spin_before_park(&mut at.turn, now, moved)) {
+            self.look_in_time(&mut at.turn, now);
+            return Some(hold);
         }
-        let (gate, intake) = (Arc::clone(&self.turn.host.shared.gate), Arc::clone(&self.turn.intake));
-        let missed = || self.turn.host.have_news() || self.turn.may_go_on();
-        let sleeps = gate.falls_asleep(wakes, &intake, missed);
-        if sleeps {
-            self.wait(now, until.map(|until| until.saturating_duration_since(now)));
-            gate.awake();
+        at.sleeps_until = until;
+        let missed = || at.turn.host.have_news() || at.turn.may_go_on();
+        if !self.gate.falls_asleep(wakes, &self.intake, missed) {
+            self.look_in_time(&mut at.turn, now);
+            return Some(hold);
         }
-        sleeps
+        // Behind the announcement: a caller who leaves the socket looks at that.
+        if helm.is_left(at) {
+            self.gate.awake();
+            return Some(hold);
+        }
+        let armed = at.turn.sockets.arm(&self.poller);
+        // From here on, a caller may take the turn.
+        drop(hold);
+        let timeout = until.map(|until| until.saturating_duration_since(now));
+        let waited = armed.and_then(|()| self.poller.wait(None, timeout));
+        self.gate.awake();
+        let mut hold = helm.hold()?;
+        self.waited(&mut hold.as_deref_mut()?.turn, now, timeout, waited);
+        Some(hold)
     }
 
-    fn wait(&mut self, now: Instant, timeout: Option<Duration>) {
-        let waited = self.turn.sockets.wait(&mut self.turn.host.poller, timeout);
+    /// Polls the sockets if that was not done for long.
+    fn look_in_time(&mut self, turn: &mut Turn<Threads>, now: Instant) {
+        if now.saturating_duration_since(self.listened) >= LONGEST_UNHEARD {
+            self.look(turn, now);
+        }
+    }
+
+    /// Polls the sockets, without a sleep.
+    fn look(&mut self, turn: &mut Turn<Threads>, now: Instant) {
+        let timeout = Some(Duration::ZERO);
+        let waited = turn.sockets.arm(&self.poller).and_then(|()| self.poller.wait(None, timeout));
+        self.waited(turn, now, timeout, waited);
+    }
+
+    /// A wait is over that began at `now`.
+    fn waited(
+        &mut self,
+        turn: &mut Turn<Threads>,
+        now: Instant,
+        timeout: Option<Duration>,
+        waited: io::Result<()>,
+    ) {
         let after = Instant::now();
         self.listened = after;
-        if let Err(source) = waited {
-            let error = Error::System { what: "a wait for the socket", source: Arc::new(source) };
-            if let Some(id) = self.turn.session.current() {
-                self.turn.session.handle_fault(after, id, Fault::Broken(error));
+        match waited {
+            Ok(()) => turn.sockets.hear(&self.poller),
+            Err(source) => {
+                let error = Error::System { what: "a wait for the socket", source: Arc::new(source) };
+                if let Some(id) = turn.session.current() {
+                    turn.session.handle_fault(after, id, Fault::Broken(error));
+                }
             }
         }
         let slept = after.saturating_duration_since(now);
         if slept >= IDLE_BEFORE_SHRINK {
-            self.turn.shrink(after);
+            turn.shrink(after);
         }
         // The clocks are compared only when a beat may be due, not at each message.
         if timeout.is_some_and(|timeout| slept >= timeout) {
-            self.turn.session.handle_clock(after, SystemTime::now());
+            turn.session.handle_clock(after, SystemTime::now());
         }
     }
+}
 
-    /// The client is closed: counts what is undelivered, and wakes everyone who waits.
-    fn end(mut self: Box<Self>) {
-        let turn = &mut self.turn;
-        turn.close_intake();
-        let mut left = turn.session.take_left();
-        turn.host.jobs.end();
-        left.still_inside = turn.host.shared.calls.keep_others();
-        if let Some(inside) = &left.still_inside {
-            turn.host.shared.calls.leave_behind();
-            warn!(target: LOG, "Left behind, in a call that can't be interrupted: {inside}");
-        }
-        turn.status.set_stats(&turn.stats());
-        turn.tell_watermarks();
-        if let Some(reason) = turn.session.take_close_reason() {
-            finish(&turn.status, reason, left);
-        }
-        let calls = Arc::clone(&turn.host.shared.calls);
-        calls.dispose(self);
+/// The client is closed: counts what is undelivered, and wakes everyone who waits.
+fn end(mut turn: Turn<Threads>) {
+    turn.close_intake();
+    let mut left = turn.session.take_left();
+    turn.host.jobs.end();
+    left.still_inside = turn.host.shared.calls.keep_others();
+    if let Some(inside) = &left.still_inside {
+        turn.host.shared.calls.leave_behind();
+        warn!(target: LOG, "Left behind, in a call that can't be interrupted: {inside}");
     }
+    turn.status.set_stats(&turn.stats());
+    turn.tell_watermarks();
+    if let Some(reason) = turn.session.take_close_reason() {
+        finish(&turn.status, reason, left);
+    }
+    let calls = Arc::clone(&turn.host.shared.calls);
+    calls.dispose(turn);
 }
 
 fn finish(status: &Status, reason: CloseReason, left: Undelivered) {

@@ -181,6 +181,27 @@ impl<H: Host> Turn<H> {
         stop
     }
 
+    /// The part of a turn that a caller may run: what has come goes to the callers, and what they sent goes out. Like a whole turn
+    /// it reads first, so that nothing is written to a connection that has ended. Returns whether there are new events.
+    pub(crate) fn take_turn(&mut self, now: Instant) -> bool {
+        self.take_messages();
+        self.sockets.iter_mut().for_each(|open| open.socket.assume_readable());
+        self.read(now);
+        self.session.expire(now);
+        // A connection that was given up is left to the I/O thread, which drops it before anybody hears of that.
+        if !self.session.has_actions() {
+            self.transmit(now);
+        }
+        // The I/O thread did not move them, and need not wait for what follows.
+        self.moved = None;
+        if self.session.has_actions() {
+            return false;
+        }
+        // Freed room is given back.
+        self.take_messages();
+        self.publish()
+    }
+
     fn take_news(&mut self, now: Instant) {
         while let Some(news) = self.host.poll() {
             match news {
@@ -329,7 +350,8 @@ impl<H: Host> Turn<H> {
     }
 
     /// Publishes to the callers what happened: first the state, then the events, then the signal that there are some.
-    pub(crate) fn publish(&mut self) {
+    /// Returns whether there are new events.
+    pub(crate) fn publish(&mut self) -> bool {
         self.status.set_stats(&self.stats());
         let (state, next_attempt) = (self.session.state(), self.session.next_attempt());
         // A move changes the connection, and not the state.
@@ -368,6 +390,7 @@ impl<H: Host> Turn<H> {
         if any && !self.host.notify() {
             self.session.handle_panic("on_event_ready");
         }
+        any
     }
 
     pub(crate) fn tell_watermarks(&mut self) {

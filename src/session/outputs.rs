@@ -201,6 +201,11 @@ impl Session {
         !self.out.events.is_empty() || !self.out.actions.is_empty() || !self.out.jobs.is_empty()
     }
 
+    /// Whether there is an action to poll.
+    pub(crate) fn has_actions(&self) -> bool {
+        !self.out.actions.is_empty()
+    }
+
     /// When the next attempt is made, if one is planned.
     pub(crate) fn next_attempt(&self) -> Option<Instant> {
         self.retries.manager.next_attempt()

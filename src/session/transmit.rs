@@ -66,7 +66,7 @@ impl Session {
     }
 
     /// Drops the messages that have waited too long.
-    pub(super) fn expire(&mut self, now: Instant) {
+    pub(crate) fn expire(&mut self, now: Instant) {
         // What a closed session holds is counted as undelivered instead.
         while self.config.max_age.is_some() && !self.line.is_closed() {
             let tickets = self.outbox.expire(now);

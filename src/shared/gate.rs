@@ -80,6 +80,19 @@ impl<W: Wake> Gate<W> {
         }
     }
 
+    /// Whether the I/O thread sleeps, and a message would wake it.
+    pub(crate) fn sleeps_for_all(&self) -> bool {
+        self.sleep.load(SeqCst) == Sleep::ForAll as u8
+    }
+
+    /// A caller does the work of the I/O thread, which sleeps on. Returns whether it does sleep: then the caller must call
+    /// [`falls_asleep`](Self::falls_asleep) for it or [`wake`](Self::wake) it.
+    pub(crate) fn takes_over(&self) -> bool {
+        let sleep = self.sleep.load(SeqCst);
+        let awake = Sleep::Awake as u8;
+        sleep != awake && self.sleep.compare_exchange(sleep, awake, SeqCst, SeqCst).is_ok()
+    }
+
     /// Plan `generation` is due.
     pub(crate) fn retry(&self, generation: u64) {
         // This is a swap, too: in loom's model, taking an earlier plan could hide one that is only stored.
@@ -135,7 +148,8 @@ impl<W: Wake> Gate<W> {
         self.due.load(SeqCst) != 0
     }
 
-    fn wake(&self) {
+    /// Ends the I/O thread's sleep.
+    pub(crate) fn wake(&self) {
         // After a failed wake-up the I/O thread would sleep until its next deadline. The system documents no reason for
         // a failure.
         if let Err(error) = self.waker.wake() {

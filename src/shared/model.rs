@@ -6,6 +6,7 @@
 //! --nocapture`.
 #![expect(clippy::disallowed_methods, reason = "a deadline that never comes is still an `Instant`")]
 
+mod helm;
 mod rings;
 
 use std::cell::Cell;

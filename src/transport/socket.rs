@@ -2,7 +2,6 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
-use std::time::Duration;
 
 use mio::Registry;
 use tungstenite::error::ProtocolError;
@@ -472,7 +471,12 @@ impl Socket {
         self.link().wire_mut().register(registry, number)
     }
 
-    /// Prepares for a wait that another socket makes.
+    /// Whether neither code of the application nor that of TLS or of compression runs when it is written to.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.deflater.is_none() && matches!(&self.stream.link, Link::Plain(wire) if wire.is_tcp())
+    }
+
+    /// Prepares for a wait.
     pub(crate) fn arm(&mut self, poller: &Poller) -> io::Result<()> {
         self.link().wire_mut().arm(poller.registry())
     }
@@ -486,13 +490,9 @@ impl Socket {
         self.link().wire_mut().deregister(registry)
     }
 
-    /// Blocks until there is something to read, room to write, a wake-up, or `timeout`: the heartbeat's tick.
-    /// Everything must have been read before, because TLS and tungstenite may hold data that the descriptor does not
-    /// show.
-    pub(crate) fn read_until(&mut self, poller: &mut Poller, timeout: Option<Duration>) -> io::Result<()> {
-        let wire = self.link().wire_mut();
-        wire.arm(poller.registry())?;
-        poller.wait(Some(wire), timeout)
+    /// Registers the socket with another poller, which reports at once what there is.
+    pub(crate) fn move_to(&mut self, from: &Registry, to: &Registry) {
+        self.link().wire_mut().move_to(from, to);
     }
 }
 

@@ -290,6 +290,11 @@ impl<T: Raw> Drop for Wire<T> {
 }
 
 impl Wire {
+    /// Whether the stream is a socket of TCP, and none that the application supplies the code of.
+    pub(super) fn is_tcp(&self) -> bool {
+        self.raw.as_tcp().is_some()
+    }
+
     /// Registers a connected stream. `number` distinguishes it from other streams under the same poller.
     pub(crate) fn register(&mut self, registry: &Registry, number: usize) -> io::Result<()> {
         self.armed = false;
@@ -299,6 +304,15 @@ impl Wire {
 
     pub(crate) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         registry.deregister(&mut self.raw)
+    }
+
+    /// Registers it with another poller, which reports at once what there is. A failure ends the connection: nobody would wait for
+    /// it.
+    pub(crate) fn move_to(&mut self, from: &Registry, to: &Registry) {
+        let moved = self.deregister(from).and_then(|()| self.register(to, self.token.0));
+        if let Err(error) = moved {
+            self.fail_read(error);
+        }
     }
 
     /// Requests writability only while something waits to be written. Otherwise a wait would spin.

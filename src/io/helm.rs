@@ -1,0 +1,302 @@
+//! Who has the turn: the I/O thread or, on a plain line while that thread sleeps, a caller.
+#![expect(clippy::disallowed_methods, reason = "a caller who takes the turn reads the clock for it")]
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use mio::{Registry, Waker};
+
+use crate::config::deadline;
+use crate::io::thread::Threads;
+use crate::io::turn::{Next, Turn};
+use crate::logging::LOG;
+use crate::panics::caught;
+use crate::session::ConnectionId;
+use crate::shared::{AdaptiveSpin, Between, Gate, Intake, Sleep, spin};
+use crate::transport::wire::Poller;
+
+/// The turn, and who may run it. The I/O thread gives it up only while it sleeps.
+///
+/// To start another thread, on a processor that may be asleep, costs more than to write and to read. So a caller whose message
+/// finds the I/O thread asleep writes it himself. A caller who waits for a message waits for the socket in place of the I/O
+/// thread, and reads what comes. Either wakes it only if something is left to do that is not his: he drops no connection,
+/// judges no peer and makes no attempt.
+///
+/// This holds for plain lines only: no code of the application, of TLS or of compression runs in such a turn.
+pub(crate) struct Helm {
+    at: Mutex<Option<Box<AtHelm>>>,
+    /// The I/O thread waits for the helm. No caller takes it now.
+    wanted: AtomicBool,
+    /// What the one caller waits with who waits for the socket. It is made when the first does.
+    watch: Mutex<Option<Poller>>,
+    /// Wakes him. Empty if the system had none.
+    waker: OnceLock<Option<Waker>>,
+    /// Whether he waits. He clears this before he asks for the helm, which he may not get.
+    is_watched: AtomicBool,
+    gate: Arc<Gate>,
+    intake: Arc<Intake>,
+    by_callers: bool,
+    began: Instant,
+    /// When a caller has last written, in ns since the client began.
+    written_at: AtomicU64,
+}
+
+/// What goes from hand to hand.
+pub(super) struct AtHelm {
+    pub(super) turn: Turn<Threads>,
+    /// Until when the I/O thread sleeps at most.
+    pub(super) sleeps_until: Option<Instant>,
+    /// Whose socket is registered with the poller of the caller who waits, and not with that of the I/O thread.
+    moved: Option<ConnectionId>,
+    /// The poller of that caller.
+    callers: Option<Registry>,
+}
+
+pub(super) type Hold<'a> = MutexGuard<'a, Option<Box<AtHelm>>>;
+
+/// Who sends again so soon is in a burst. The I/O thread writes many messages of it at once.
+const BURST_NS: u64 = 30_000;
+
+impl Helm {
+    pub(super) fn new(turn: Turn<Threads>, by_callers: bool, began: Instant) -> Self {
+        let (gate, intake) = (Arc::clone(&turn.host.shared.gate), Arc::clone(&turn.intake));
+        Self {
+            at: Mutex::new(Some(Box::new(AtHelm { turn, sleeps_until: None, moved: None, callers: None }))),
+            wanted: AtomicBool::new(false),
+            watch: Mutex::default(),
+            waker: OnceLock::new(),
+            is_watched: AtomicBool::new(false),
+            gate,
+            intake,
+            by_callers,
+            began,
+            written_at: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes the helm for the I/O thread, after a caller who has it. `None` if a turn of a caller has panicked.
+    pub(super) fn hold(&self) -> Option<Hold<'_>> {
+        self.wanted.store(true, SeqCst);
+        let held = self.at.lock();
+        self.wanted.store(false, SeqCst);
+        held.ok()
+    }
+
+    /// Takes away what was at the helm: the client ends, and nobody waits for its socket any more.
+    pub(super) fn end(&self) -> Option<Box<AtHelm>> {
+        let last = self.at.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.wake_watcher();
+        last
+    }
+
+    /// Has the caller look who waits for the socket: something may have come for him.
+    pub(super) fn tell(&self) {
+        if self.is_watched.load(SeqCst) {
+            self.wake_watcher();
+        }
+    }
+
+    fn wake_watcher(&self) {
+        if let Some(Some(waker)) = self.waker.get()
+            && let Err(error) = waker.wake()
+        {
+            log::error!(target: LOG, "waking a caller failed: {error}");
+        }
+    }
+
+    /// Whether the socket is registered with the poller of a caller who does not wait any more.
+    pub(super) fn is_left(&self, at: &AtHelm) -> bool {
+        at.moved.is_some() && !self.is_watched.load(SeqCst)
+    }
+
+    /// A message waits: has it written, by this thread if the I/O thread sleeps.
+    pub(crate) fn message_waits(&self) {
+        if !(self.by_callers && self.gate.sleeps_for_all() && self.guarded(|| self.write())) {
+            self.gate.data();
+        }
+    }
+
+    /// Waits for the socket in place of the I/O thread, if that sleeps, until there is something for this caller, or until
+    /// `until`. Returns whether there is something.
+    pub(crate) fn attend(
+        &self,
+        until: Option<Instant>,
+        spins: Option<(Duration, &AdaptiveSpin)>,
+        is_there: impl Fn() -> bool,
+    ) -> bool {
+        self.by_callers && self.guarded(|| self.watch(until, spins, &is_there))
+    }
+
+    /// Runs a caller's part. A panic in it is a defect of the library, and is left to the I/O thread.
+    fn guarded(&self, run: impl FnOnce() -> bool) -> bool {
+        caught(run).unwrap_or_else(|| {
+            self.is_watched.store(false, SeqCst);
+            self.gate.wake();
+            false
+        })
+    }
+
+    /// Takes the helm for a caller, unless that would make him wait.
+    fn try_hold(&self) -> Option<Hold<'_>> {
+        if self.wanted.load(SeqCst) { None } else { self.at.try_lock().ok() }
+    }
+
+    /// Runs a caller's part of a turn, which writes. Returns whether it has: then nobody need be woken.
+    fn write(&self) -> bool {
+        let now = Instant::now();
+        let since = u64::try_from(now.saturating_duration_since(self.began).as_nanos()).unwrap_or(u64::MAX);
+        if since.saturating_sub(self.written_at.load(Relaxed)) < BURST_NS {
+            return false;
+        }
+        let Some(mut held) = self.try_hold() else { return false };
+        let Some(at) = held.as_deref_mut() else { return false };
+        if !at.is_plain() || !self.gate.takes_over() {
+            return false;
+        }
+        if at.turn.take_turn(now) {
+            self.tell();
+        }
+        self.written_at.store(since, Relaxed);
+        if !self.lets_sleep(at, now) {
+            drop(held);
+            self.gate.wake();
+        }
+        true
+    }
+
+    fn watch(
+        &self,
+        until: Option<Instant>,
+        mut spins: Option<(Duration, &AdaptiveSpin)>,
+        is_there: &dyn Fn() -> bool,
+    ) -> bool {
+        // One caller at a time. Others wait for what he reads.
+        let Ok(mut watch) = self.watch.try_lock() else { return false };
+        let Some(mut held) = self.try_hold() else { return false };
+        let Some(at) = held.as_deref_mut() else { return false };
+        if !at.is_plain() {
+            return false;
+        }
+        let Some(poller) = self.poller(&mut watch, at) else { return false };
+        if !self.gate.takes_over() {
+            return false;
+        }
+        loop {
+            let now = Instant::now();
+            let Some(at) = held.as_deref_mut() else { return is_there() };
+            at.turn.take_turn(now);
+            if let Some((time, looks)) = spins.take().filter(|_| !is_there()) {
+                looks.note(self.spin(at, deadline(now, time), is_there));
+            }
+            let found = is_there();
+            let stays = !found && until.is_none_or(|until| until > now) && at.is_plain();
+            if stays {
+                at.move_to_caller();
+            } else {
+                at.move_to_io();
+            }
+            self.is_watched.store(stays, SeqCst);
+            let sleeps_on = self.lets_sleep(at, now);
+            drop(held);
+            if !sleeps_on {
+                self.is_watched.store(false, SeqCst);
+                self.gate.wake();
+            }
+            if !(stays && sleeps_on) {
+                return found;
+            }
+            let waited = poller.wait(None, until.map(|until| until.saturating_duration_since(now)));
+            self.is_watched.store(false, SeqCst);
+            let Some(again) = self.try_hold() else {
+                // Whoever has the helm may not have seen that nobody waits any more.
+                self.gate.urgent();
+                return is_there();
+            };
+            held = again;
+            let Some(at) = held.as_deref_mut() else { return is_there() };
+            at.turn.sockets.hear(poller);
+            if waited.is_err() || !self.gate.takes_over() {
+                // The I/O thread is awake, and takes the helm next.
+                at.move_to_io();
+                return is_there();
+            }
+        }
+    }
+
+    /// The poller of the caller who waits for the socket. `None` if the system has none.
+    fn poller<'a>(&self, watch: &'a mut Option<Poller>, at: &mut AtHelm) -> Option<&'a mut Poller> {
+        if watch.is_none() && self.waker.get().is_none() {
+            let make = |poller: Poller| Ok((poller.waker()?, poller.registry().try_clone()?, poller));
+            let (waker, rest) = match Poller::new().and_then(make) {
+                Ok((waker, registry, poller)) => (Some(waker), Some((registry, poller))),
+                Err(_) => (None, None),
+            };
+            let _ = self.waker.set(waker);
+            (at.callers, *watch) = rest.unzip();
+        }
+        watch.as_mut()
+    }
+
+    /// Reads without waiting, again and again. Returns whether something has come.
+    fn spin(&self, at: &mut AtHelm, until: Instant, is_there: &dyn Fn() -> bool) -> bool {
+        let turn = &mut at.turn;
+        let look = || {
+            turn.take_turn(Instant::now());
+            let stops = is_there() || self.wanted.load(SeqCst) || turn.host.have_news();
+            stops.then_some(())
+        };
+        // The server may share this processor.
+        let _ = spin(Between::Yield, look, || Instant::now() < until);
+        is_there()
+    }
+
+    /// Whether the I/O thread can sleep on, which is announced then.
+    fn lets_sleep(&self, at: &mut AtHelm, now: Instant) -> bool {
+        let Some(wakes) = at.may_sleep_on(now) else { return false };
+        let missed = || at.turn.host.have_news() || at.turn.may_go_on();
+        self.gate.falls_asleep(wakes, &self.intake, missed) && {
+            // Behind the announcement: who leaves the socket looks at that.
+            let is_left = self.is_left(at);
+            if is_left {
+                self.gate.awake();
+            }
+            !is_left
+        }
+    }
+}
+
+impl AtHelm {
+    /// Whether a caller may have the turn.
+    fn is_plain(&mut self) -> bool {
+        let turn = &mut self.turn;
+        turn.session.wants_outbox() && turn.sockets.only().is_some_and(|open| open.socket.is_plain())
+    }
+
+    /// How the I/O thread sleeps on, if there is nothing for it to do before it wakes up by itself.
+    fn may_sleep_on(&mut self, now: Instant) -> Option<Sleep> {
+        let Next::Sleep { until, wakes } = self.turn.next(now) else { return None };
+        let is_early = until.is_some_and(|until| self.sleeps_until.is_none_or(|planned| until < planned));
+        (!is_early && !self.turn.sockets.are_blocked()).then_some(wakes)
+    }
+
+    /// Registers the one socket with the poller of the caller.
+    fn move_to_caller(&mut self) {
+        let Turn { host, sockets, .. } = &mut self.turn;
+        if let Some(only) = sockets.only().filter(|_| self.moved.is_none())
+            && let Some(callers) = &self.callers
+        {
+            self.moved = Some(only.id);
+            only.socket.move_to(&host.registry, callers);
+        }
+    }
+
+    /// Registers it with the poller of the I/O thread again, if it is still there.
+    pub(super) fn move_to_io(&mut self) {
+        let Turn { host, sockets, .. } = &mut self.turn;
+        let (Some(moved), Some(callers)) = (self.moved.take(), &self.callers) else { return };
+        for open in sockets.iter_mut().filter(|open| open.id == moved) {
+            open.socket.move_to(callers, &host.registry);
+        }
+    }
+}
