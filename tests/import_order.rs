@@ -91,7 +91,7 @@ const FOLDERS: [Folder; 6] = [
             "circle: mod answer body proxy reach redirect tcp tls upgrade",
             "circle: socket scanned",
             "inflating",
-            "frame_scanner deflate",
+            "frame_scanner deflate input",
             "tunnel",
             "head link",
             "frame pipe fake",

@@ -5,16 +5,15 @@
 
 use std::error::Error;
 use std::fmt;
+use std::ops::Range;
 
 use crate::config::ConnectionConfig;
 
-/// Follows the frames of a stream, and passes them on until one that breaks the protocol, or a close frame.
+/// Follows the frames of a stream, and passes them on one by one until one that breaks the protocol, or a close frame.
 #[derive(Debug)]
 pub(crate) struct FrameScanner {
     max_message: u64,
     max_frame: u64,
-    /// The start of an incomplete header. It is passed on when the header is complete.
-    head: Vec<u8>,
     /// How many payload bytes of the frame, or of its present piece, are still to come.
     skip: u64,
     /// What remains of a long frame.
@@ -59,6 +58,19 @@ pub(crate) struct Violation {
     pub(crate) reason: Box<str>,
 }
 
+/// What stands at the start of some bytes, between messages.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// A whole message in one frame, without compression. It breaks no rule, but that its text may not be UTF-8.
+    Message { is_text: bool, payload: Range<usize> },
+    /// The start of such a frame, which has so many bytes in all.
+    Incomplete { size: u64 },
+    /// Not even a header.
+    Unknown,
+    /// Any other frame, also one that breaks a rule.
+    Other,
+}
+
 /// A longer frame is passed on as fragments of this size, each after the one before has arrived. So memory grows with
 /// what arrives, and not with what a header announces.
 pub(crate) const PIECE: u64 = 1 << 20;
@@ -80,7 +92,6 @@ impl FrameScanner {
         Self {
             max_message: config.largest_message() as u64,
             max_frame: config.max_frame_size as u64,
-            head: Vec::new(),
             skip: 0,
             rest: None,
             unfinished: None,
@@ -159,19 +170,40 @@ impl FrameScanner {
         Some(header)
     }
 
-    /// The bytes that were held back. They precede what is read next.
-    pub(crate) fn held(&self) -> &[u8] {
-        &self.head
+    /// Looks at the frame that comes next. Between messages only.
+    pub(crate) fn next(&mut self, bytes: &[u8]) -> Next {
+        let Some(header) = Header::parse(bytes) else { return Next::Unknown };
+        if !matches!(header.first, 0x81 | 0x82) || self.judge(&header).is_err() {
+            return Next::Other;
+        }
+        let size = header.length.saturating_add(header.size as u64);
+        match usize::try_from(size) {
+            Ok(end) if end <= bytes.len() => {
+                Next::Message { is_text: header.first == 0x81, payload: header.size..end }
+            }
+            _ => Next::Incomplete { size },
+        }
     }
 
-    /// How much may be read next. Never beyond the end of a piece, because the next piece needs its header first.
+    /// A message of so many bytes, the header included, was taken without being passed on.
+    pub(crate) fn take_message(&mut self, size: usize) {
+        self.is_data = true;
+        self.message_bytes += size as u64;
+    }
+
+    /// How much more of the present frame, or of its present piece, may be passed on. Between frames there is no bound.
     pub(crate) fn room(&self) -> usize {
-        usize::try_from(if self.rest.is_some() { self.skip } else { PIECE }).unwrap_or(usize::MAX)
+        if self.skip == 0 { usize::MAX } else { usize::try_from(self.skip).unwrap_or(usize::MAX) }
     }
 
-    /// Scans what was read, including what was held back. Returns how much of it is to be passed on.
+    /// How much more of the present frame is to come, all its pieces included.
+    pub(crate) fn left(&self) -> u64 {
+        self.skip + self.rest.as_ref().map_or(0, |rest| rest.length)
+    }
+
+    /// Scans what is to be passed on next, up to the end of the frame, or of its piece. Returns how much of it that is. A
+    /// header that is incomplete is not passed on.
     pub(crate) fn feed(&mut self, bytes: &mut [u8]) -> usize {
-        self.head.clear();
         let mut at = 0;
         loop {
             let n = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len() - at);
@@ -181,16 +213,10 @@ impl FrameScanner {
             self.skip -= n as u64;
             self.message_bytes += if self.is_data { n as u64 } else { 0 };
             at += n;
-            if at == bytes.len() || self.close.is_some() {
+            if at == bytes.len() || self.close.is_some() || (at > 0 && self.skip == 0) {
                 return at;
             }
-            let Some(header) = Header::parse(&bytes[at..]) else {
-                self.head.extend(&bytes[at..]);
-                return at;
-            };
-            if self.is_deflated(&header) {
-                return at;
-            }
+            let Some(header) = Header::parse(&bytes[at..]) else { return at };
             if let Err(violation) = self.judge(&header) {
                 self.violation = Some(violation);
                 return at;
@@ -299,9 +325,10 @@ impl FrameScanner {
         self.unfinished.is_some() || self.is_data && (self.skip > 0 || self.rest.is_some())
     }
 
-    /// Whether the stream so far consists of whole messages and control frames.
+    /// Whether the stream so far consists of whole messages and control frames, and goes on.
     pub(crate) fn is_between_messages(&self) -> bool {
-        self.head.is_empty() && self.skip == 0 && self.close.is_none() && self.unfinished.is_none()
+        let is_between_frames = self.skip == 0 && self.rest.is_none();
+        is_between_frames && self.unfinished.is_none() && self.close.is_none() && self.violation.is_none()
     }
 }
 
@@ -349,135 +376,4 @@ impl fmt::Display for Violation {
 impl Error for Violation {}
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Text frames of all three forms of length, a ping, and a close frame with 1014 and a reason.
-    fn stream() -> Vec<u8> {
-        let mut stream = vec![0x81, 2, b'h', b'i', 0x82, 126, 1, 0];
-        stream.extend([0x88; 256]);
-        stream.extend([0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
-        stream.extend(std::iter::repeat_n(0x88, 65_536));
-        stream.extend([0x89, 0, 0x88, 5, 0x03, 0xF6, b'b', b'y', b'e']);
-        stream
-    }
-
-    fn tap() -> FrameScanner {
-        FrameScanner::new(
-            &ConnectionConfig::new("ws://h").max_message_size(usize::MAX).max_frame_size(usize::MAX),
-        )
-    }
-
-    /// Feeds `bytes` as a reader does, up to `size` at a time. Returns what is passed on.
-    fn passed(tap: &mut FrameScanner, mut bytes: &[u8], size: usize) -> Vec<u8> {
-        let mut passed = Vec::new();
-        while !bytes.is_empty() && tap.violation().is_none() && !tap.is_closed() {
-            if let Some(due) = tap.due() {
-                passed.extend(due);
-            }
-            let n = size.min(tap.room()).min(bytes.len());
-            let mut read = [tap.held(), &bytes[..n]].concat();
-            bytes = &bytes[n..];
-            let n = tap.feed(&mut read);
-            passed.extend(&read[..n]);
-        }
-        passed
-    }
-
-    #[test]
-    fn frames_are_passed_on_as_they_came_and_the_close_frame_is_found_however_the_stream_is_cut() {
-        let stream = stream();
-        for size in [1, 2, 3, 7, 1000, 70_000] {
-            let mut tap = tap();
-            let behind = [&stream[..], &[0x88, 2, 3, 0xE8]].concat();
-            assert!(passed(&mut tap, &behind, size) == stream, "chunks of {size}");
-            assert_eq!(tap.close(), Some((1014, &b"bye"[..])), "chunks of {size}");
-        }
-    }
-
-    #[test]
-    fn a_long_frame_is_passed_on_in_pieces_each_announced_when_the_one_before_has_come() {
-        let long = usize::try_from(PIECE).unwrap() * 2 + 3;
-        let announced = |first: u8, length: u64| [&[first, 127][..], &length.to_be_bytes()].concat();
-        let payload: Vec<u8> = (0..long).map(|at| u8::try_from(at % 251).unwrap()).collect();
-        let stream = [&announced(0x82, long as u64)[..], &payload, &[0x81, 1, b'A']].concat();
-        let (one, two) = (PIECE.try_into().unwrap(), 2 * usize::try_from(PIECE).unwrap());
-        let expected = [
-            &announced(0x02, PIECE)[..],
-            &payload[..one],
-            &announced(0x00, PIECE),
-            &payload[one..two],
-            &announced(0x80, 3),
-            &payload[two..],
-            &[0x81, 1, b'A'],
-        ]
-        .concat();
-        for size in [1, 999, 16 << 10, 4 << 20] {
-            let mut tap = tap();
-            assert!(passed(&mut tap, &stream, size) == expected, "chunks of {size}");
-            assert!(tap.is_between_messages());
-        }
-    }
-
-    #[test]
-    fn a_message_is_over_with_the_last_byte_of_its_last_fragment() {
-        let mut tap = tap();
-        let mut between = |bytes: &[u8]| {
-            passed(&mut tap, bytes, 100);
-            tap.is_between_messages()
-        };
-        assert!(between(&[]));
-        assert!(!between(&[0x01]) && !between(&[2, b'h']) && !between(b"i"), "more fragments are to come");
-        assert!(!between(&[0x89, 0]), "a ping in between");
-        assert!(!between(&[0x80, 1]) && between(b"!"));
-        assert!(between(&[0x82, 0, 0x8A, 0]));
-    }
-
-    #[test]
-    fn a_length_must_be_in_its_shortest_form() {
-        let verdict = |first: u8, length: u64, width: usize| {
-            let mut header = vec![first, if width == 2 { 126 } else { 127 }];
-            header.extend(&length.to_be_bytes()[8 - width..]);
-            let mut tap = tap();
-            assert_eq!(passed(&mut tap, &header, 3).is_empty(), tap.violation().is_some());
-            tap.violation().map(|Violation { code, reason }| (*code, reason.to_string()))
-        };
-        for (first, length, width) in
-            [(0x82, 126, 2), (0x01, 0xFFFF, 2), (0x82, 0x1_0000, 8), (0x82, isize::MAX as u64 / 2, 8)]
-        {
-            assert_eq!(verdict(first, length, width), None, "{length} in {width} bytes");
-        }
-        for (first, length, width) in [
-            (0x82, 0, 2),
-            (0x01, 125, 2),
-            (0x89, 5, 2),
-            (0x88, 2, 8),
-            (0x82, 0, 8),
-            (0x82, 126, 8),
-            (0x82, 0xFFFF, 8),
-        ] {
-            let says = format!(
-                "the length {length} in {width} bytes, where the shortest form must be used (RFC 6455, section 5.2)"
-            );
-            assert_eq!(verdict(first, length, width), Some((1002, says)));
-        }
-    }
-
-    #[test]
-    fn the_highest_bit_of_a_length_must_be_clear() {
-        for length in [1 << 63, u64::MAX] {
-            let mut tap = tap();
-            passed(&mut tap, &[&[0x82, 127][..], &length.to_be_bytes()].concat(), 3);
-            let violation = tap.violation().map(|Violation { code, reason }| (*code, &**reason));
-            let says = "a length whose highest bit is set (RFC 6455, section 5.2)";
-            assert_eq!(violation, Some((1002, says)), "{length}");
-        }
-    }
-
-    #[test]
-    fn a_close_frame_without_a_code_has_none() {
-        let mut tap = tap();
-        passed(&mut tap, &[0x88, 0], 2);
-        assert_eq!((tap.close(), tap.is_closed()), (None, true));
-    }
-}
+mod tests;

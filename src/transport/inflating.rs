@@ -7,16 +7,14 @@ use crate::config::ConnectionConfig;
 use crate::stats::Compressed;
 use crate::transport::deflate::{Bomb, Inflater};
 use crate::transport::frame_scanner::{FrameScanner, Violation};
+use crate::transport::input::Input;
 
-/// What was read of a line with compression, and what becomes of it.
+/// What becomes of the compressed messages on a line with compression.
 ///
 /// A compressed message becomes one without compression, in fragments of up to [`PIECE`] bytes. It is inflated as far as it
 /// is asked for, so that memory grows with what was taken, and not with what it would become.
 pub(super) struct Inflating {
     inflater: Inflater,
-    /// What was read: the part from `at` on has not been looked at.
-    raw: Vec<u8>,
-    at: usize,
     /// Room for a frame's header, and the payload so far of the fragment that is being made.
     made: Vec<u8>,
     length: usize,
@@ -38,8 +36,6 @@ impl Inflating {
     pub(super) fn new(agreed: &Compression, config: &ConnectionConfig) -> Self {
         Self {
             inflater: Inflater::new(agreed, config.largest_message() as u64),
-            raw: Vec::new(),
-            at: 0,
             made: Vec::new(),
             length: 0,
             ready: 0..0,
@@ -55,28 +51,27 @@ impl Inflating {
 
     /// Whether nothing is under way.
     pub(super) fn is_idle(&self) -> bool {
-        self.at == self.raw.len() && self.ready.is_empty() && !self.is_inside && !self.has_begun
+        self.ready.is_empty() && !self.is_inside && !self.has_begun
+    }
+
+    /// Whether what comes next is the payload of a compressed message's frame.
+    pub(super) fn is_inside(&self) -> bool {
+        self.is_inside
     }
 
     /// Frees the memory that a burst has left behind.
     pub(super) fn shrink(&mut self) {
         if self.is_idle() {
-            (self.raw, self.at, self.made) = (Vec::new(), 0, Vec::new());
+            self.made = Vec::new();
         }
     }
 
-    /// Takes what was read, once [`pass`](Self::pass) has returned `None`. It stands behind what is left of a header.
-    pub(super) fn take(&mut self, bytes: &[u8]) {
-        self.raw.drain(..self.at);
-        self.at = 0;
-        self.raw.extend_from_slice(bytes);
-    }
-
-    /// Passes on what there is. `None` if more must be read first, or if the scanner has stopped. `budget` says how many
-    /// bytes may still be inflated in this burst.
+    /// Passes on what becomes of the compressed messages at the start of `input`. `None` if more must be read first, if another
+    /// frame comes, or if the scanner has stopped. `budget` says how many bytes may still be inflated in this burst.
     pub(super) fn pass(
         &mut self,
         scanner: &mut FrameScanner,
+        input: &mut Input,
         buffer: &mut [u8],
         budget: &mut usize,
     ) -> io::Result<Option<usize>> {
@@ -92,7 +87,7 @@ impl Inflating {
                     return Err(ErrorKind::WouldBlock.into());
                 }
                 let before = self.inflater.counts.before;
-                let more = self.inflate(scanner).map_err(|bomb| self.violation(bomb))?;
+                let more = self.inflate(scanner, input).map_err(|bomb| self.violation(bomb))?;
                 *budget =
                     budget.saturating_sub(usize::try_from(self.inflater.counts.before - before).unwrap_or(0));
                 if !more {
@@ -100,42 +95,30 @@ impl Inflating {
                 }
                 continue;
             }
-            if let Some(size) = scanner.begin_deflated(&self.raw[self.at..]) {
-                self.at += size;
+            if let Some(size) = scanner.begin_deflated(input.waiting()) {
+                input.take(size);
                 self.is_inside = true;
                 if scanner.deflated().is_some_and(|frame| frame.is_first) {
                     self.inflater.begin();
                 }
                 continue;
             }
-            if self.at == self.raw.len() || scanner.violation().is_some() {
-                return Ok(None);
-            }
-            let n = (self.raw.len() - self.at).min(buffer.len()).min(scanner.room());
-            let passed = scanner.feed(&mut self.raw[self.at..self.at + n]);
-            buffer[..passed].copy_from_slice(&self.raw[self.at..self.at + passed]);
-            self.at += passed;
-            return match passed {
-                // A header that breaks the protocol, or a part of one.
-                0 if scanner.violation().is_some() || n == self.raw.len() - self.at => Ok(None),
-                // The buffer is too short for the header that comes next.
-                0 => Err(ErrorKind::InvalidInput.into()),
-                passed => Ok(Some(passed)),
-            };
+            return Ok(None);
         }
     }
 
     /// Inflates more of the present message. Returns `false` if more must be read first.
-    fn inflate(&mut self, scanner: &mut FrameScanner) -> Result<bool, Bomb> {
+    fn inflate(&mut self, scanner: &mut FrameScanner, input: &mut Input) -> Result<bool, Bomb> {
         if self.made.is_empty() {
             self.made.resize(HEAD + PIECE, 0);
         }
         let output = &mut self.made[HEAD + self.length..];
-        let n = scanner.left_of(&self.raw[self.at..]);
-        let (taken, made) = self.inflater.inflate(&self.raw[self.at..self.at + n], output)?;
+        let n = scanner.left_of(input.waiting());
+        let (taken, made) = self.inflater.inflate(&input.waiting()[..n], output)?;
         scanner.take_deflated(taken);
+        input.take(taken);
         let is_full = made == output.len();
-        (self.at, self.length) = (self.at + taken, self.length + made);
+        self.length += made;
         if is_full {
             self.complete(scanner, false);
         } else if !scanner.is_inside_frame() {
@@ -144,7 +127,7 @@ impl Inflating {
                 self.inflater.finish(&mut self.made[HEAD + self.length..])?;
                 self.complete(scanner, true);
             }
-        } else if self.at == self.raw.len() {
+        } else if input.is_empty() {
             return Ok(false);
         }
         Ok(true)

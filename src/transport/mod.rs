@@ -28,6 +28,7 @@ pub(crate) mod frame;
 mod frame_scanner;
 pub(crate) mod head;
 mod inflating;
+mod input;
 pub(crate) mod proxy;
 mod race;
 pub(crate) mod reach;

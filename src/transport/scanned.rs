@@ -1,27 +1,44 @@
-//! The stream that tungstenite reads and writes: the link, with a scanner for the frames that arrive.
+//! The stream of frames: the link, with a scanner for those that arrive. Short messages are taken out of it as they are.
+//! tungstenite reads the rest, and writes.
 
-use std::io::{self, Cursor, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 
 use crate::compression::Compression;
 use crate::config::ConnectionConfig;
-use crate::transport::frame_scanner::FrameScanner;
+use crate::message::{Binary, Message, Text};
+use crate::transport::frame_scanner::{FrameScanner, Next};
 use crate::transport::inflating::Inflating;
+use crate::transport::input::{self, Input};
 use crate::transport::link::Link;
-use crate::transport::socket::READ_BUFFER_AT_REST;
 use crate::transport::wire::Raw;
 
 pub(super) struct Scanned<T: Raw> {
     pub(super) link: Link<T>,
     pub(super) scanner: FrameScanner,
-    /// What followed the answer to the upgrade and has not been read.
-    behind: Cursor<Vec<u8>>,
+    input: Input,
+    /// Whether the link has come to its end, which it may tell once only.
+    has_ended: bool,
     /// How much may still be read in this burst.
     pub(super) budget: usize,
-    /// Whether a read has filled the whole buffer: there is more traffic than the buffer is meant for.
-    pub(super) filled: bool,
     /// What compressed messages go through, if some may come.
     pub(super) inflating: Option<Box<Inflating>>,
 }
+
+/// What comes next in the stream.
+#[derive(Debug)]
+pub(super) enum Ahead {
+    Message(Message),
+    /// Nothing before more arrives.
+    Nothing,
+    /// Something that tungstenite has to read.
+    Other,
+}
+
+/// From so many bytes on, the rest of a long frame is read from the link without the input in between.
+const LONG: usize = 16 << 10;
+
+/// Into less room than this, no read of the link is made.
+const SHORT: usize = 4 << 10;
 
 impl<T: Raw> Scanned<T> {
     /// `rest` is what followed the answer to the upgrade.
@@ -31,54 +48,112 @@ impl<T: Raw> Scanned<T> {
         config: &ConnectionConfig,
         agreed: Option<&Compression>,
     ) -> Self {
-        let (mut scanner, behind) = (FrameScanner::new(config), Cursor::new(rest));
+        let (mut scanner, input) = (FrameScanner::new(config), Input::new(rest));
         let inflating = agreed.map(|agreed| {
             scanner.allow_deflated();
             Box::new(Inflating::new(agreed, config))
         });
-        Self { link, scanner, behind, budget: usize::MAX, filled: false, inflating }
+        Self { link, scanner, input, has_ended: false, budget: usize::MAX, inflating }
     }
 
-    /// The bytes that come next, whatever they mean.
-    fn next(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.behind.read(buffer)?;
-        if n > 0 {
-            return Ok(n);
+    /// The next message, if it is one frame that has come whole and breaks no rule. No state of tungstenite depends on it.
+    /// Where compression was agreed on, tungstenite reads all.
+    pub(super) fn message(&mut self) -> Ahead {
+        if self.inflating.is_some() || !self.scanner.is_between_messages() {
+            return Ahead::Other;
         }
-        self.behind = Cursor::default();
+        loop {
+            let waiting = self.input.waiting();
+            let is_frame = match self.scanner.next(waiting) {
+                Next::Message { is_text, payload } => {
+                    let end = payload.end;
+                    let message = if is_text {
+                        match str::from_utf8(&waiting[payload]) {
+                            Ok(text) => Message::Text(Text::copied(text)),
+                            Err(_) => return Ahead::Other,
+                        }
+                    } else {
+                        Message::Binary(Binary::copied(&waiting[payload]))
+                    };
+                    self.scanner.take_message(end);
+                    self.input.take(end);
+                    return Ahead::Message(message);
+                }
+                Next::Incomplete { size } if size <= input::MOST as u64 => true,
+                Next::Unknown => false,
+                Next::Incomplete { .. } | Next::Other => return Ahead::Other,
+            };
+            match self.fill() {
+                Ok(1..) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock && !is_frame => return Ahead::Nothing,
+                // Part of a message counts as soon as it has come. An end or an error comes again.
+                Ok(0) | Err(_) => return Ahead::Other,
+            }
+        }
+    }
+
+    /// Whether a message begins at what waits.
+    pub(super) fn begins_message(&self) -> bool {
+        self.is_between_messages()
+            && self.input.waiting().first().is_some_and(|first| matches!(first & 0x0F, 1 | 2))
+    }
+
+    /// Reads once from the link, within the burst.
+    fn receive(
+        &mut self,
+        read: impl FnOnce(&mut Link<T>, &mut Input) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        if self.has_ended {
+            return Ok(0);
+        }
         if self.budget == 0 {
             return Err(ErrorKind::WouldBlock.into());
         }
-        let n = self.link.read(buffer)?;
+        let n = read(&mut self.link, &mut self.input)?;
+        self.has_ended = n == 0;
         self.budget = self.budget.saturating_sub(n);
         Ok(n)
     }
 
-    /// Passes on what goes through the inflating. `None` if the scanner has something to say.
-    fn pass(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        // It is taken out because it reads from the rest.
-        let Some(mut inflating) = self.inflating.take() else { return Ok(None) };
-        let passed = inflating.pass(&mut self.scanner, buffer, &mut self.budget);
-        let passed = match passed {
-            Ok(None) if self.scanner.violation().is_none() && !self.scanner.is_closed() => {
-                // A line that is idle needs no memory for what it reads.
-                let read = self.next(buffer);
-                read.map(|n| {
-                    inflating.take(&buffer[..n]);
-                    self.filled |= n == buffer.len() && n >= READ_BUFFER_AT_REST;
-                    (n == 0).then_some(0)
-                })
-            }
-            other => other,
-        };
-        self.inflating = Some(inflating);
-        passed
+    /// Reads into the input what comes next.
+    fn fill(&mut self) -> io::Result<usize> {
+        self.receive(|link, input| input.fill(link))
     }
 
-    /// Whether what was passed on so far are whole messages and control frames, and nothing waits to be passed on.
+    /// Reads straight from the link what comes next.
+    fn read_straight(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.receive(|link, _| link.read(buffer))
+    }
+
+    /// Passes on what waits, up to the end of the present frame.
+    fn pass(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let waiting = self.input.waiting_mut();
+        let n = waiting.len().min(buffer.len()).min(self.scanner.room());
+        let passed = self.scanner.feed(&mut waiting[..n]);
+        if passed == 0 && n < waiting.len() && self.scanner.violation().is_none() {
+            // The buffer is too short for the header that comes next.
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        buffer[..passed].copy_from_slice(&waiting[..passed]);
+        self.input.take(passed);
+        Ok(passed)
+    }
+
+    /// Whether what was passed on so far are whole messages and control frames. Then tungstenite holds nothing.
     pub(super) fn is_between_messages(&self) -> bool {
         self.scanner.is_between_messages()
             && self.inflating.as_ref().is_none_or(|inflating| inflating.is_idle())
+    }
+
+    /// Drops what waits: it does not count any more.
+    pub(super) fn drop_input(&mut self) {
+        self.input.clear();
+    }
+
+    /// Frees the memory that a burst has left behind.
+    pub(super) fn shrink(&mut self) {
+        self.input.shrink();
+        self.inflating.iter_mut().for_each(|inflating| inflating.shrink());
     }
 }
 
@@ -91,30 +166,33 @@ impl<T: Raw> Read for Scanned<T> {
             }
             if self.scanner.is_closed() {
                 // tungstenite sees the end of the stream here: it would parse a header after a close frame.
-                return self.next(buffer).map(|_| 0);
+                self.input.clear();
+                return self.read_straight(buffer).map(|_| 0);
             }
             if let Some(head) = self.scanner.due() {
                 return (&mut *buffer).write_all(&head).map(|()| head.len());
             }
-            if self.inflating.is_some() {
-                match self.pass(buffer)? {
-                    Some(n) => return Ok(n),
-                    None => continue,
+            let Self { scanner, input, budget, inflating, .. } = self;
+            let mut is_deflated = false;
+            if let Some(inflating) = inflating {
+                if let Some(n) = inflating.pass(scanner, input, buffer, budget)? {
+                    return Ok(n);
+                }
+                is_deflated = inflating.is_inside();
+            }
+            if !is_deflated && self.scanner.violation().is_none() {
+                let room = buffer.len().min(self.scanner.room());
+                if self.input.is_empty() && self.scanner.left() >= LONG as u64 && room >= SHORT {
+                    let n = self.read_straight(&mut buffer[..room])?;
+                    return Ok(self.scanner.feed(&mut buffer[..n]));
+                }
+                let n = self.pass(buffer)?;
+                if n > 0 {
+                    return Ok(n);
                 }
             }
-            let held = self.scanner.held().len();
-            let room = self.scanner.room();
-            let (front, fresh) = buffer.split_at_mut_checked(held).ok_or(ErrorKind::InvalidInput)?;
-            front.copy_from_slice(self.scanner.held());
-            let size = fresh.len().min(room);
-            let n = self.next(&mut fresh[..size])?;
-            if n == 0 {
+            if self.scanner.violation().is_none() && self.fill()? == 0 {
                 return Ok(0);
-            }
-            self.filled |= n == size && n >= READ_BUFFER_AT_REST;
-            let passed = self.scanner.feed(&mut buffer[..held + n]);
-            if passed > 0 {
-                return Ok(passed);
             }
         }
     }

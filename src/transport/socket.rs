@@ -1,27 +1,25 @@
 //! An open WebSocket: frames in and out, and the one place that knows tungstenite's errors.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::sync::Arc;
+use std::io::{self, Write};
 
 use mio::Registry;
-use tungstenite::error::ProtocolError;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
-use tungstenite::{Bytes, Message as Frame, Utf8Bytes};
+use tungstenite::{Bytes, Utf8Bytes};
 
 use crate::compression::Compression;
 use crate::config::ConnectionConfig;
 use crate::error::{CloseFrame, Error, Fault};
-use crate::message::{Binary, Fragment, Message, Position, Text};
+use crate::message::{Fragment, Message, Position};
 use crate::stats::Traffic;
 use crate::transport::deflate::Deflater;
 use crate::transport::frame::{self, Masks};
-use crate::transport::frame_scanner::{self, Violation};
 use crate::transport::link::Link;
 use crate::transport::scanned::Scanned;
 use crate::transport::stream::Stream;
 use crate::transport::wire::{Poller, Raw};
 
+/// How an open WebSocket is read stands in `socket/reading.rs`.
 pub(crate) struct Socket<T: Raw = Stream> {
     context: WebSocketContext,
     stream: Scanned<T>,
@@ -34,8 +32,8 @@ pub(crate) struct Socket<T: Raw = Stream> {
     deflater: Option<Box<Deflater>>,
     /// Whether a large message has enlarged the read buffer.
     swollen: bool,
-    /// Whether the last read found no whole frame, neither in the read buffer nor in the stream.
-    emptied: bool,
+    /// Whether a pong may wait in the context, which writes it at its next read.
+    owes_pong: bool,
     /// Set after a violation, when nothing is parsed any more: how many bytes may still be read and dropped.
     draining: Option<usize>,
     half_closed: bool,
@@ -56,18 +54,15 @@ pub(crate) enum Incoming {
     Close(CloseFrame),
 }
 
-/// How much is read and dropped after a violation, so that no reset overtakes the close code.
-const MOST_DRAINED_BYTES: usize = 1 << 20;
-
 /// The bit of a message's first frame that says that it is compressed (RFC 7692, section 6).
 const COMPRESSED: u8 = 0x40;
 
 /// How many bytes of pongs may wait. A server that keeps pinging but takes no pongs is not read any further.
 const MOST_OWED_BYTES: u64 = 64 << 10;
 
-/// The read buffer of a quiet line, and of a line with traffic. A large buffer halves the speed of large messages, and
-/// is zeroed at each read.
-pub(super) const READ_BUFFER_AT_REST: usize = 4 << 10;
+/// The context's read buffer on a quiet line, and for messages that the context reads. A large buffer halves the speed of
+/// large messages, and is zeroed at each read.
+const READ_BUFFER_AT_REST: usize = 256;
 const READ_BUFFER_AT_WORK: usize = 16 << 10;
 
 /// A batch of this size is handed to the link.
@@ -75,9 +70,6 @@ const BATCH: usize = 64 << 10;
 
 /// A message of this size goes out without the batch, and enlarges tungstenite's buffer on its way in.
 const LARGE: usize = 64 << 10;
-
-/// A message up to this size always gets its own memory.
-const SMALL: usize = 1024;
 
 impl<T: Raw> Socket<T> {
     /// `rest` is what followed the answer to the upgrade, and `agreed` the compression that was agreed on.
@@ -101,78 +93,11 @@ impl<T: Raw> Socket<T> {
             masks: Masks::default(),
             deflater: agreed.map(|agreed| Box::new(Deflater::new(agreed))),
             swollen: false,
-            emptied: false,
+            owes_pong: false,
             draining: None,
             half_closed: false,
             answered: false,
             owed: 0,
-        }
-    }
-
-    /// The next thing that arrived, or `None` if everything has been read.
-    pub(crate) fn read(&mut self) -> Result<Option<Incoming>, Fault> {
-        if self.draining.is_some() {
-            return self.drain();
-        }
-        let handed = self.handed();
-        self.emptied = false;
-        let read = self.context.read(&mut self.stream);
-        self.owed += self.handed() - handed;
-        match read {
-            Ok(Frame::Text(text)) => {
-                let owned = self.owns(text.len());
-                let text = if owned { Text::copied(&text) } else { Text::new(text) };
-                Ok(Some(Incoming::Message(Message::Text(text))))
-            }
-            Ok(Frame::Binary(bytes)) => {
-                let owned = self.owns(bytes.len());
-                let bytes = if owned { Binary::copied(&bytes) } else { Binary::new(bytes) };
-                Ok(Some(Incoming::Message(Message::Binary(bytes))))
-            }
-            Ok(Frame::Ping(payload)) => Ok(Some(Incoming::Ping(payload))),
-            Ok(Frame::Pong(payload)) => Ok(Some(Incoming::Pong(payload))),
-            Ok(Frame::Close(frame)) => self.close_frame(frame).map(|frame| Some(Incoming::Close(frame))),
-            // Only a raw frame to be written has this variant; a read never returns it.
-            Ok(Frame::Frame(_)) => Ok(None),
-            Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
-                self.emptied = true;
-                if self.swollen || (self.stream.filled && self.config.read_buffer_size < READ_BUFFER_AT_WORK)
-                {
-                    self.renew(READ_BUFFER_AT_WORK);
-                }
-                Ok(None)
-            }
-            Err(error) => Err(self.fault(error)),
-        }
-    }
-
-    /// Whether a message of this size is copied to its own memory. Otherwise it would keep the whole buffer alive that
-    /// it was read into.
-    fn owns(&mut self, size: usize) -> bool {
-        self.swollen |= size >= LARGE;
-        size <= SMALL || (self.swollen && size < LARGE)
-    }
-
-    /// Frees the large buffers once the line is quiet.
-    pub(crate) fn shrink(&mut self) {
-        self.renew(READ_BUFFER_AT_REST);
-        self.batch.shrink_to_fit();
-        self.deflater.iter_mut().for_each(|deflater| deflater.shrink());
-        self.stream.inflating.iter_mut().for_each(|inflating| inflating.shrink());
-    }
-
-    /// Replaces the context's buffers, which never shrink, if they are empty and nothing depends on the context's
-    /// state.
-    fn renew(&mut self, read_buffer: usize) {
-        if self.emptied
-            && self.stream.is_between_messages()
-            && self.context.can_write()
-            && self.context.flush(&mut self.stream).is_ok()
-        {
-            self.config = self.config.read_buffer_size(read_buffer);
-            self.context = WebSocketContext::new(Role::Client, Some(self.config));
-            self.swollen = false;
-            self.stream.filled = false;
         }
     }
 
@@ -372,97 +297,6 @@ impl<T: Raw> Socket<T> {
     fn link(&mut self) -> &mut Link<T> {
         &mut self.stream.link
     }
-
-    /// The server's close frame, as it was sent.
-    fn close_frame(&mut self, frame: Option<tungstenite::protocol::CloseFrame>) -> Result<CloseFrame, Fault> {
-        // An empty close frame counts as 1005 (RFC 6455, section 7.1.5).
-        let (Some(frame), Some((code, reason))) = (frame, self.stream.scanner.close()) else {
-            return Ok(CloseFrame::new(1005, ""));
-        };
-        let sent = CloseFrame::new(code, String::from_utf8_lossy(reason));
-        if code == u16::from(frame.code) {
-            return Ok(sent);
-        }
-        if code == 1014 {
-            self.answer_close(&sent);
-            return Ok(sent);
-        }
-        let reason = format!("{}, {}", Self::named(code, reason), frame_scanner::misused(code)).into();
-        self.draining = Some(MOST_DRAINED_BYTES);
-        Err(Fault::Violation { code: 1002, reason })
-    }
-
-    /// Answers a close frame with its own code, instead of tungstenite.
-    fn answer_close(&mut self, frame: &CloseFrame) {
-        self.answered = true;
-        // tungstenite's next read would write an answer of its own.
-        self.draining = Some(MOST_DRAINED_BYTES);
-        frame::append(&mut self.batch, 0x88, self.masks.next(), &frame.code.to_be_bytes());
-        // A write to the link always succeeds. If TLS refuses it, the next read returns the error.
-        let _ = self.pass_on();
-    }
-
-    /// Drops what still arrives after a violation. Once this side has ended its own stream, that is read below TLS: some
-    /// libraries then read nothing any more, and what is not read becomes a reset, over which the peer loses the close code. Not
-    /// inlined, because its buffer would add a page to the stack of every thread that reads.
-    #[inline(never)]
-    fn drain(&mut self) -> Result<Option<Incoming>, Fault> {
-        let mut scratch = [0; 4096];
-        while let Some(left) = self.draining {
-            let half_closed = self.half_closed;
-            let link = self.link();
-            let read = if half_closed { link.wire_mut().read(&mut scratch) } else { link.read(&mut scratch) };
-            match read {
-                Ok(n) if n > 0 && left > n => self.draining = Some(left - n),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
-                Ok(_) | Err(_) => break,
-            }
-        }
-        Err(Fault::Broken(Error::ConnectionLost { source: None }))
-    }
-
-    /// Every error but `WouldBlock` ends the connection: tungstenite's next read would continue after the offending
-    /// frame.
-    fn fault(&mut self, error: tungstenite::Error) -> Fault {
-        use tungstenite::Error as E;
-        let (code, reason) = match error {
-            E::ConnectionClosed
-            | E::AlreadyClosed
-            | E::Protocol(
-                ProtocolError::ResetWithoutClosingHandshake
-                | ProtocolError::ReceivedAfterClosing
-                | ProtocolError::SendAfterClosing,
-            ) => return Fault::Broken(Error::ConnectionLost { source: None }),
-            E::Io(error) => match error.get_ref().and_then(|cause| cause.downcast_ref::<Violation>()) {
-                Some(Violation { code, reason }) => (*code, reason.clone()),
-                None => return Fault::Broken(Error::ConnectionLost { source: Some(Arc::new(error)) }),
-            },
-            E::Utf8(_) => (1007, self.not_utf8()),
-            E::Protocol(error) => (1002, error.to_string().into()),
-            other => return Fault::Broken(Error::ConnectionLost { source: Some(Arc::new(other)) }),
-        };
-        self.draining = Some(MOST_DRAINED_BYTES);
-        Fault::Violation { code, reason }
-    }
-
-    /// Names what should have been UTF-8.
-    fn not_utf8(&self) -> Box<str> {
-        match self.stream.scanner.close() {
-            Some((code, reason)) if std::str::from_utf8(reason).is_err() => {
-                format!("{}, a reason that is not UTF-8", Self::named(code, reason)).into()
-            }
-            _ => "text that is not UTF-8".into(),
-        }
-    }
-
-    /// Describes a close frame that violates the protocol. Here a 1005 was really sent, and does not stand for an empty
-    /// frame.
-    fn named(code: u16, reason: &[u8]) -> String {
-        match reason {
-            [] => format!("close code {code}"),
-            _ => CloseFrame::new(code, String::from_utf8_lossy(reason)).to_string(),
-        }
-    }
 }
 
 impl Socket {
@@ -496,5 +330,6 @@ impl Socket {
     }
 }
 
+mod reading;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 use std::io::{Read, Write};
 
+use super::reading::MOST_DRAINED_BYTES;
 use super::*;
 use crate::transport::fake::Fake;
 use crate::transport::link::Layer;
@@ -305,6 +306,27 @@ fn a_rest_loses_nothing_that_was_not_read() {
 }
 
 #[test]
+fn whole_messages_do_not_pass_tungstenite_and_others_do() {
+    let fake = Fake::with_room(1000);
+    fake.feed([&[0x81, 1, b'A'][..], &[0x82, 1, 7], &[0x89, 0], &[0x81, 1, b'B']].concat());
+    let mut socket = socket(&fake, &config());
+    let message = |socket: &mut Socket<Fake>| match socket.read() {
+        Ok(Some(Incoming::Message(message))) => message.as_bytes().to_vec(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!([message(&mut socket), message(&mut socket)], [[b'A'], [7]]);
+    // For messages, tungstenite's buffer becomes larger.
+    assert_eq!(socket.config.read_buffer_size, READ_BUFFER_AT_REST);
+    assert_eq!((socket.received(), socket.messages_so_far()), (11, (6, false)));
+    assert!(matches!(socket.read(), Ok(Some(Incoming::Ping(_)))));
+    assert_eq!(message(&mut socket), b"B");
+    fake.feed([0x01, 1, b'C', 0x80, 1, b'D']);
+    socket.wire_mut().edge();
+    assert_eq!(message(&mut socket), b"CD");
+    assert_eq!(socket.config.read_buffer_size, READ_BUFFER_AT_WORK);
+}
+
+#[test]
 fn a_violation_before_more_than_fits_the_buffer_is_one_on_a_line_with_compression_too() {
     let fake = Fake::with_room(1000);
     let agreed = Compression::default();
@@ -312,7 +334,7 @@ fn a_violation_before_more_than_fits_the_buffer_is_one_on_a_line_with_compressio
     // A part of the header waits when a whole buffer follows.
     fake.feed([0xA1]);
     assert!(matches!(socket.read(), Ok(None)));
-    fake.feed([5; READ_BUFFER_AT_REST]);
+    fake.feed([5; 4 << 10]);
     socket.wire_mut().edge();
     match socket.read() {
         Err(Fault::Violation { code: 1002, reason }) => {
