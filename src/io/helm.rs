@@ -58,6 +58,9 @@ pub(super) type Hold<'a> = MutexGuard<'a, Option<Box<AtHelm>>>;
 /// Who sends again so soon is in a burst. The I/O thread writes many messages of it at once.
 const BURST_NS: u64 = 30_000;
 
+/// How many bytes a caller writes at most. With more the system's buffer fills, and the I/O thread has to wait for room.
+const MOST_WRITTEN: usize = 16 << 10;
+
 impl Helm {
     pub(super) fn new(turn: Turn<Threads>, by_callers: bool, began: Instant) -> Self {
         let (gate, intake) = (Arc::clone(&turn.host.shared.gate), Arc::clone(&turn.intake));
@@ -146,7 +149,8 @@ impl Helm {
     fn write(&self) -> bool {
         let now = Instant::now();
         let since = u64::try_from(now.saturating_duration_since(self.began).as_nanos()).unwrap_or(u64::MAX);
-        if since.saturating_sub(self.written_at.load(Relaxed)) < BURST_NS {
+        let in_burst = since.saturating_sub(self.written_at.load(Relaxed)) < BURST_NS;
+        if in_burst || self.intake.held_bytes() > MOST_WRITTEN {
             return false;
         }
         let Some(mut held) = self.try_hold() else { return false };

@@ -298,6 +298,11 @@ impl Intake {
         stats.bytes_queued = self.seen.held_bytes.load(Relaxed);
     }
 
+    /// How many bytes were accepted and are not written yet, without a look under the lock. Only for the form without a ring.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.seen.held_bytes.load(Relaxed)
+    }
+
     /// Whether messages seem to be there, without a look under the lock.
     pub(crate) fn has_news(&self) -> bool {
         self.news.load(Relaxed)
