@@ -18,8 +18,8 @@ pub trait Peer {
     /// Sends a binary message.
     fn send(&mut self, payload: &[u8]);
 
-    /// Sends the text that the room `sink` answers with its count.
-    fn ask(&mut self);
+    /// Sends a text, which the rooms `sink` and `flood` answer.
+    fn ask(&mut self, text: &str);
 
     /// Blocks until a message arrives. Returns the length of a binary message, or the number in a text.
     fn recv(&mut self) -> usize;
@@ -39,8 +39,8 @@ impl Peer for Ours {
         self.0.send(payload).unwrap();
     }
 
-    fn ask(&mut self) {
-        self.0.send("?").unwrap();
+    fn ask(&mut self, text: &str) {
+        self.0.send(text).unwrap();
     }
 
     fn recv(&mut self) -> usize {
@@ -63,8 +63,8 @@ impl Peer for Bare {
         self.0.send(Message::binary(payload.to_vec())).unwrap();
     }
 
-    fn ask(&mut self) {
-        self.0.send(Message::text("?")).unwrap();
+    fn ask(&mut self, text: &str) {
+        self.0.send(Message::text(text)).unwrap();
     }
 
     fn recv(&mut self) -> usize {
@@ -125,8 +125,8 @@ impl Peer for TokioThread {
         self.outgoing.send(Message::binary(payload.to_vec())).unwrap();
     }
 
-    fn ask(&mut self) {
-        self.outgoing.send(Message::text("?")).unwrap();
+    fn ask(&mut self, text: &str) {
+        self.outgoing.send(Message::text(text)).unwrap();
     }
 
     fn recv(&mut self) -> usize {
@@ -164,8 +164,8 @@ impl Peer for Ewebsock {
         self.sender.send(WsMessage::Binary(payload.to_vec()));
     }
 
-    fn ask(&mut self) {
-        self.sender.send(WsMessage::Text("?".into()));
+    fn ask(&mut self, text: &str) {
+        self.sender.send(WsMessage::Text(text.into()));
     }
 
     fn recv(&mut self) -> usize {
