@@ -1,6 +1,6 @@
 """websockets_sync.py HOST PORT ROOM: the blocking client of Python's websockets, which does what it is told, line by line, on its
-standard input: `round_trip N`, `paced N`, `one_way N`, `echoes N` or `flood N SIZE`. It answers each with one line: the seconds
-of each round trip, or the messages a second. Without compression, which the server does not speak."""
+standard input: `round_trip N`, `paced N`, `one_way N SIZE`, `echoes N` or `flood N SIZE`. It answers each with one line: the
+seconds of each round trip, or the messages a second. Without compression, which the server does not speak."""
 
 import sys
 import time
@@ -22,8 +22,8 @@ def round_trips(line, count, pause):
         yield time.perf_counter() - start
 
 
-def one_way(line, count):
-    payload = bytes([7] * 16)
+def one_way(line, count, size):
+    payload = bytes([7] * size)
     line.send("?")
     before = int(line.recv())
     start = time.perf_counter()

@@ -16,13 +16,14 @@ use std::time::Duration;
 
 use common::server::{Server, serve_if_asked};
 use common::table::{Target, print};
-use common::{interleave, percentile, rate, table, time};
+use common::{interleave, percentile, rate, table, time, to_float};
 use peers::{Bare, Ewebsock, Ours, Peer, TokioThread};
 use programs::{Program, Start};
 
 /// How many rounds, unless the command says otherwise.
 const ROUNDS: usize = 9;
 const IN_FLIGHT: usize = 1024;
+const MIB: usize = 1 << 20;
 
 /// Long enough for the processors to fall asleep.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -35,16 +36,17 @@ struct Counts {
     one_way: usize,
     echoes: usize,
     flood: usize,
+    large: usize,
 }
 
 const MANY: Counts =
-    Counts { round_trips: 1_000, paced: 120, one_way: 50_000, echoes: 30_000, flood: 100_000 };
+    Counts { round_trips: 1_000, paced: 120, one_way: 50_000, echoes: 30_000, flood: 100_000, large: 16 };
 
 /// Python has a small part of the rate.
 const SOME: Counts = Counts { round_trips: 300, one_way: 5_000, echoes: 5_000, flood: 10_000, ..MANY };
 
 /// `ewebsock` sends only one every 10 ms when nothing arrives.
-const FEW: Counts = Counts { round_trips: 20, one_way: 30, echoes: 2_048, ..MANY };
+const FEW: Counts = Counts { round_trips: 20, one_way: 30, echoes: 2_048, large: 4, ..MANY };
 
 /// A client's line to a room.
 struct Line {
@@ -61,9 +63,11 @@ enum Client {
     Missing,
 }
 
+/// What is done at a rate.
 #[derive(Clone, Copy)]
 enum Work {
-    OneWay,
+    /// With messages of this size.
+    OneWay(usize),
     Echoes,
     /// Of messages of this size.
     Flood(usize),
@@ -72,18 +76,32 @@ enum Work {
 /// One figure of each client. That of a missing one is not a number.
 type Figures = [f64; 6];
 
+/// What all clients have in common.
+struct Bench {
+    server: Server,
+    others: [Start; 2],
+    rounds: usize,
+}
+
 fn main() {
     serve_if_asked();
     let rounds = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(ROUNDS);
     let others = [programs::beast(), programs::websockets()];
-    let server = Server::start();
-    let mut lines = connect(&server, "echo", &others);
-    let [round_trip, _] = times(rounds, &mut lines, Duration::ZERO, |counts| counts.round_trips);
-    let [paced, tail] = times(rounds, &mut lines, PAUSE, |counts| counts.paced);
-    let in_flight = rates(rounds, &mut lines, Work::Echoes);
-    let one_way = rates(rounds, &mut connect(&server, "sink", &others), Work::OneWay);
-    let mut lines = connect(&server, "flood", &others);
-    let [small, large] = [16, 1024].map(|size| rates(rounds, &mut lines, Work::Flood(size)));
+    measure(&Bench { server: Server::start(), others, rounds });
+}
+
+fn measure(bench: &Bench) {
+    // Lines that are not in use are gone: that of `ewebsock` wakes up 100 times a second.
+    let mut lines = bench.connect("echo");
+    let [round_trip, _] = times(bench.rounds, &mut lines, Duration::ZERO, |counts| counts.round_trips);
+    let [paced, tail] = times(bench.rounds, &mut lines, PAUSE, |counts| counts.paced);
+    let in_flight = rates(bench.rounds, &mut lines, Work::Echoes, |counts| counts.echoes);
+    lines = bench.connect("sink");
+    let one_way = rates(bench.rounds, &mut lines, Work::OneWay(16), |counts| counts.one_way);
+    let sent = rates(bench.rounds, &mut lines, Work::OneWay(MIB), |counts| counts.large);
+    lines = bench.connect("flood");
+    let [small, large] =
+        [16, 1024].map(|size| rates(bench.rounds, &mut lines, Work::Flood(size), |counts| counts.flood));
 
     let rows = [
         row("round trip, 64 B, p50", round_trip, table::seconds, Some(Target::AtMost(0.75))),
@@ -93,6 +111,7 @@ fn main() {
         row("1,024 echoes in flight, 64 B", in_flight, per_second, Some(Target::AtLeast(1.3))),
         row("flood in, 16 B", small, per_second, None),
         row("flood in, 1 KiB", large, per_second, None),
+        row("1 MiB messages, sent", sent.map(|rate| rate * to_float(MIB)), table::megabytes, None),
     ];
     let headings = [
         "figure",
@@ -111,22 +130,23 @@ fn main() {
     print(&headings.map(str::to_owned), &rows);
 }
 
-fn connect(server: &Server, room: &str, others: &[Start; 2]) -> [Line; 6] {
-    let line = |client, counts| Line { client, counts, times: Vec::new() };
-    let here = |peer, counts| line(Client::Here(peer), counts);
-    let apart = |start: &Start, counts| {
-        let connect = |start: &Vec<_>| Client::Apart(Program::connect(start, server, room));
-        line(start.as_ref().map_or(Client::Missing, connect), counts)
-    };
-    let [beast, websockets] = others;
-    [
-        here(Box::new(Ours::connect(server, room)), MANY),
-        here(Box::new(TokioThread::connect(server, room)), MANY),
-        here(Box::new(Ewebsock::connect(server, room)), FEW),
-        here(Box::new(Bare::connect(server, room)), MANY),
-        apart(beast, MANY),
-        apart(websockets, SOME),
-    ]
+impl Bench {
+    fn connect(&self, room: &str) -> [Line; 6] {
+        let server = &self.server;
+        let line = |client, counts| Line { client, counts, times: Vec::new() };
+        let here = |peer, counts| line(Client::Here(peer), counts);
+        let apart = |start: &Start, counts| {
+            let connect = |start: &Vec<_>| Client::Apart(Program::connect(start, server, room));
+            line(start.as_ref().map_or(Client::Missing, connect), counts)
+        };
+        let [beast, websockets] = &self.others;
+        let (beast, websockets) = (apart(beast, MANY), apart(websockets, SOME));
+        let ours = here(Box::new(Ours::connect(server, room)), MANY);
+        let tokio = here(Box::new(TokioThread::connect(server, room)), MANY);
+        let ewebsock = here(Box::new(Ewebsock::connect(server, room)), FEW);
+        let bare = here(Box::new(Bare::connect(server, room)), MANY);
+        [ours, tokio, ewebsock, bare, beast, websockets]
+    }
 }
 
 fn row(name: &str, figures: Figures, unit: fn(f64) -> String, target: Option<Target>) -> [String; 12] {
@@ -175,8 +195,8 @@ fn times(rounds: usize, lines: &mut [Line; 6], pause: Duration, count: fn(&Count
 }
 
 /// Messages a second.
-fn rates(rounds: usize, lines: &mut [Line; 6], work: Work) -> Figures {
-    blocks(rounds, lines, |line| line.client.rate(work, &line.counts))
+fn rates(rounds: usize, lines: &mut [Line; 6], work: Work, count: fn(&Counts) -> usize) -> Figures {
+    blocks(rounds, lines, |line| line.client.rate(work, count(&line.counts)))
 }
 
 fn seconds(times: &mut [Duration], thousandths: usize) -> f64 {
@@ -196,19 +216,22 @@ impl Client {
         }
     }
 
-    fn rate(&mut self, work: Work, counts: &Counts) -> f64 {
-        match (self, work) {
-            (Self::Here(peer), Work::OneWay) => one_way(&mut **peer, counts.one_way),
-            (Self::Here(peer), Work::Echoes) => echoes(&mut **peer, counts.echoes),
-            (Self::Here(peer), Work::Flood(size)) => flood(&mut **peer, counts.flood, size),
-            (Self::Apart(program), Work::OneWay) => {
-                program.figures(&format!("one_way {}", counts.one_way))[0]
+    fn rate(&mut self, work: Work, count: usize) -> f64 {
+        match self {
+            Self::Here(peer) => match work {
+                Work::OneWay(size) => one_way(&mut **peer, count, size),
+                Work::Echoes => echoes(&mut **peer, count),
+                Work::Flood(size) => flood(&mut **peer, count, size),
+            },
+            Self::Apart(program) => {
+                let order = match work {
+                    Work::OneWay(size) => format!("one_way {count} {size}"),
+                    Work::Echoes => format!("echoes {count}"),
+                    Work::Flood(size) => format!("flood {count} {size}"),
+                };
+                program.figures(&order)[0]
             }
-            (Self::Apart(program), Work::Echoes) => program.figures(&format!("echoes {}", counts.echoes))[0],
-            (Self::Apart(program), Work::Flood(size)) => {
-                program.figures(&format!("flood {} {size}", counts.flood))[0]
-            }
-            (Self::Missing, _) => f64::NAN,
+            Self::Missing => f64::NAN,
         }
     }
 }
@@ -224,11 +247,12 @@ fn round_trip(peer: &mut dyn Peer, pause: Duration) -> Duration {
 }
 
 /// Until the server reports that it has received all.
-fn one_way(peer: &mut dyn Peer, count: usize) -> f64 {
+fn one_way(peer: &mut dyn Peer, count: usize, size: usize) -> f64 {
+    let payload = vec![7; size];
     peer.ask("?");
     let before = peer.recv();
     rate(count, || {
-        (0..count).for_each(|_| peer.send(&[7; 16]));
+        (0..count).for_each(|_| peer.send(&payload));
         peer.ask("?");
         assert_eq!(peer.recv() - before, count);
     })
