@@ -1,7 +1,9 @@
 """websockets_sync.py HOST PORT ROOM: the blocking client of Python's websockets, which does what it is told, line by line, on its
 standard input: `round_trip N`, `paced N`, `one_way N SIZE`, `echoes N` or `flood N SIZE`. It answers each with one line: the
-seconds of each round trip, or the messages a second. Without compression, which the server does not speak."""
+seconds of each round trip, or the messages a second. Without compression, which the server does not speak. If PEERS_IO is set,
+the threads of the client run on that processor."""
 
+import os
 import sys
 import time
 
@@ -65,7 +67,13 @@ ORDERS = {
 
 def main(host, port, room):
     options = {"compression": None, "max_size": None, "proxy": None}
+    io = os.environ.get("PEERS_IO")
+    if io:
+        caller = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {int(io)})  # which threads inherit
     with connect(f"ws://{host}:{port}/{room}", **options) as line:
+        if io:
+            os.sched_setaffinity(0, caller)
         for order in sys.stdin:
             what, *numbers = order.split()
             print(*ORDERS[what](line, *map(int, numbers)), flush=True)

@@ -1,6 +1,7 @@
 //! The same work through the ways in which a blocking program can use a WebSocket: this library, tokio-tungstenite with
 //! a runtime on its own thread behind channels, ewebsock, bare tungstenite, Boost.Beast (C++) and websockets (Python). One
-//! server process, one run, alternating blocks. Run with `cargo run --release`; a number after `--` sets the rounds.
+//! server process, one run, alternating blocks. Run with `cargo run --release`; a number after `--` sets the rounds, and
+//! `--pin` gives each thread a processor.
 //!
 //! `rust_socketio` is left out: it speaks Socket.IO, another protocol, which this server does not speak and whose cost
 //! would be included.
@@ -9,15 +10,17 @@
 #[path = "../../common/mod.rs"]
 mod common;
 mod peers;
+mod pin;
 mod programs;
 
-use std::thread;
 use std::time::Duration;
+use std::{process, thread};
 
 use common::server::{Server, serve_if_asked};
 use common::table::{Target, print};
 use common::{interleave, percentile, rate, table, time, to_float};
 use peers::{Bare, Ewebsock, Ours, Peer, TokioThread};
+use pin::Places;
 use programs::{Program, Start};
 
 /// How many rounds, unless the command says otherwise.
@@ -80,14 +83,51 @@ type Figures = [f64; 6];
 struct Bench {
     server: Server,
     others: [Start; 2],
+    pinned: Option<Places>,
     rounds: usize,
 }
 
 fn main() {
     serve_if_asked();
-    let rounds = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(ROUNDS);
+    let (rounds, pinned) = options().unwrap_or_else(|reason| {
+        eprintln!("peers: {reason}");
+        process::exit(2);
+    });
+    let heading = match &pinned {
+        Ok(None) => "not pinned".into(),
+        Ok(Some(at)) => {
+            format!("server on processor {}, I/O threads on {}, callers on {}", at.server, at.io, at.caller)
+        }
+        Err(reason) => format!("not pinned: {reason}"),
+    };
+    println!("peers: {heading}\n");
+    let pinned = pinned.unwrap_or_default();
     let others = [programs::beast(), programs::websockets()];
-    measure(&Bench { server: Server::start(), others, rounds });
+    let server = pin::on_a_thread(pinned.map(|at| at.server), Server::start);
+    if let Some(at) = pinned {
+        // The library asks once how many processors there are, and a pinned thread would be told of one.
+        drop(common::connect(&server, false, "echo"));
+        // The library's threads take the processors of the first thread of the process, which is this one.
+        pin::to(at.io);
+    }
+    let bench = Bench { server, others, pinned, rounds };
+    pin::on_a_thread(pinned.map(|at| at.caller), || measure(&bench));
+}
+
+/// The number of rounds, and where to pin, or why not although it was asked for. An error is for who has asked for what is not.
+fn options() -> Result<(usize, Result<Option<Places>, String>), String> {
+    let (mut rounds, mut pinned) = (ROUNDS, Ok(None));
+    for argument in std::env::args().skip(1) {
+        if argument == "--pin" {
+            pinned = pin::apart().map(Some);
+        } else if let Some(numbers) = argument.strip_prefix("--pin=") {
+            pinned = Ok(Some(pin::named(numbers)?));
+        } else {
+            let usage = || format!("{argument} is neither a number of rounds nor --pin[=SERVER,IO,CALLER]");
+            rounds = argument.parse().map_err(|_| usage())?;
+        }
+    }
+    Ok((rounds, pinned))
 }
 
 fn measure(bench: &Bench) {
@@ -136,16 +176,26 @@ impl Bench {
         let line = |client, counts| Line { client, counts, times: Vec::new() };
         let here = |peer, counts| line(Client::Here(peer), counts);
         let apart = |start: &Start, counts| {
-            let connect = |start: &Vec<_>| Client::Apart(Program::connect(start, server, room));
+            let io = self.pinned.map(|at| at.io);
+            let connect = |start: &Vec<_>| Client::Apart(Program::connect(start, server, room, io));
             line(start.as_ref().map_or(Client::Missing, connect), counts)
         };
         let [beast, websockets] = &self.others;
+        // A program starts where its caller is to be. Threads start where they are to be.
         let (beast, websockets) = (apart(beast, MANY), apart(websockets, SOME));
+        self.move_to(|at| at.io);
         let ours = here(Box::new(Ours::connect(server, room)), MANY);
         let tokio = here(Box::new(TokioThread::connect(server, room)), MANY);
         let ewebsock = here(Box::new(Ewebsock::connect(server, room)), FEW);
         let bare = here(Box::new(Bare::connect(server, room)), MANY);
+        self.move_to(|at| at.caller);
         [ours, tokio, ewebsock, bare, beast, websockets]
+    }
+
+    fn move_to(&self, place: fn(Places) -> usize) {
+        if let Some(at) = self.pinned {
+            pin::to(place(at));
+        }
     }
 }
 

@@ -59,10 +59,12 @@ pub struct Program {
 }
 
 impl Program {
-    pub fn connect(start: &[PathBuf], server: &Server, room: &str) -> Self {
+    /// The program's thread that reads, if it has one, runs on the processor `io`.
+    pub fn connect(start: &[PathBuf], server: &Server, room: &str, io: Option<usize>) -> Self {
         let mut child = Command::new(&start[0])
             .args(&start[1..])
             .args(["127.0.0.1", &server.port(false).to_string(), room])
+            .envs(io.map(|io| ("PEERS_IO", io.to_string())))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
