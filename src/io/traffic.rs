@@ -85,13 +85,15 @@ pub(crate) fn read<T: Raw>(
             }
         }
     }
-    if open.socket.received() > received {
+    let has_received = open.socket.received() > received;
+    if has_received {
         session.handle_activity(now, id);
-        let (messages, is_incomplete) = open.socket.messages_so_far();
-        // In the middle of a message, bytes that have brought nothing yet belong to a TLS record that holds more of it.
-        if is_incomplete && (messages > messages_before || frames == 0) {
-            session.handle_part(now, id);
-        }
+    }
+    let (messages, is_incomplete) = open.socket.messages_so_far();
+    // A part may have come in an earlier turn, behind what that turn took. In the middle of a message, bytes that have brought
+    // nothing yet belong to a TLS record that holds more of it.
+    if is_incomplete && (messages > messages_before || has_received && frames == 0) {
+        session.handle_part(now, id);
     }
     frames
 }

@@ -132,6 +132,21 @@ fn a_message_that_arrives_slowly_is_no_silence_and_pongs_in_the_middle_of_it_are
 }
 
 #[test]
+fn a_part_that_came_behind_more_messages_than_a_turn_takes_is_no_silence_either() {
+    const S: Duration = Duration::from_secs(1);
+    let config = ConnectionConfig::new("ws://h").heartbeat(HeartbeatConfig::off()).idle_timeout(10 * S);
+    let mut bench = Bench::with_config(config, Picky, usize::MAX);
+    bench.session.set_data_filter(Box::new(|_| false));
+    let start = bench.now;
+    bench.now += 9 * S;
+    bench.system.feed([[0x81, 1, b'A'].repeat(BURST_MESSAGES + 10), vec![0x82, 4]].concat());
+    bench.read();
+    assert_eq!(bench.session.next_deadline(), Some(start + 10 * S), "the part waits behind the rest");
+    bench.read();
+    assert_eq!(bench.session.next_deadline(), Some(start + 19 * S));
+}
+
+#[test]
 fn a_hook_that_ends_the_connection_in_the_middle_of_a_batch_keeps_back_what_was_not_flushed() {
     let mut bench = Bench::new(usize::MAX);
     bench.send(&["good", "bad"]);
