@@ -63,7 +63,7 @@ pub(super) fn run(data: &[u8]) {
 type Way = fn(&mut Socket<Pipe>) -> Result<Option<Incoming>, Fault>;
 
 /// Reads `pieces` to the end, each as one arrival. The first `glued` of them come together with the answer to the
-/// upgrade. Returns what was seen, and after each arrival what the socket counts of messages.
+/// upgrade. Returns what was seen, and after each arrival before the end what the socket counts of messages.
 fn seen(
     way: Way,
     config: &ConnectionConfig,
@@ -78,7 +78,10 @@ fn seen(
     let (mut seen, mut counts) = (Vec::new(), Vec::new());
     for piece in &pieces[glued..] {
         let goes_on = read(way, &mut socket, burst, &mut seen);
-        counts.push(socket.messages_so_far());
+        // What comes behind a close frame is dropped, or ends the connection, as it happens to be read.
+        if !matches!(seen.last(), Some(Seen::Close(_) | Seen::Broken)) {
+            counts.push(socket.messages_so_far());
+        }
         if !goes_on {
             return (seen, counts);
         }
@@ -86,8 +89,10 @@ fn seen(
         socket.wire_mut().edge();
     }
     let goes_on = read(way, &mut socket, burst, &mut seen);
-    counts.push(socket.messages_so_far());
     if goes_on {
+        if !matches!(seen.last(), Some(Seen::Close(_))) {
+            counts.push(socket.messages_so_far());
+        }
         pipe.end(End::Eof);
         socket.wire_mut().edge_of_end();
         assert!(!read(way, &mut socket, burst, &mut seen), "an end that is none");
