@@ -56,10 +56,11 @@ use crate::system::fork::Process;
 /// share one more, `tautline-timer`.
 ///
 /// On a plain line, a caller stands in for `tautline-io` while that sleeps, because to wake it costs more than to write: who sends
-/// writes the message, and who waits in [`recv`](Self::recv) waits for the socket and reads what comes. A line is plain without
-/// TLS, compression, a protocol, [`on_event_ready`](Builder::on_event_ready) and [`counts_as_data`](Builder::counts_as_data), so
-/// that only this library's code runs on the caller's thread. With [`realtime`](field@ConnectionConfig::realtime) callers never
-/// do. A client whose callers wait in `recv` has three descriptors more.
+/// reads what has come and writes the message, and who waits in [`recv`](Self::recv) waits for the socket and reads what comes. A
+/// line is plain over TCP without TLS, compression, a protocol, [`on_event_ready`](Builder::on_event_ready) and
+/// [`counts_as_data`](Builder::counts_as_data), so that only the code of this library and of the program's logger runs on the
+/// caller's thread. With [`realtime`](field@ConnectionConfig::realtime) callers never do. A client whose callers wait in `recv` has
+/// three descriptors more.
 ///
 /// The threads of a client take nothing over from the thread that starts it. On Unix they block all signals, so that a host
 /// which collects signals on a thread of its own gets them. The signals of a fault, such as SIGSEGV, are open, so that a handler for
@@ -362,7 +363,7 @@ impl LineHandle {
         if let Ok(there) = try_take() {
             return Ok(there);
         }
-        let taken = match self.attend(&try_take, patience).or_else(|| self.look(&try_take, patience)) {
+        let taken = match self.look(try_take, patience) {
             Some(there) => Ok(there),
             None => receive(),
         };
@@ -372,20 +373,20 @@ impl LineHandle {
         taken
     }
 
-    /// Waits for the socket in place of the I/O thread, where that is possible, and takes what comes.
-    fn attend<T>(&self, try_take: impl Fn() -> Result<T, TryRecvError>, patience: Duration) -> Option<T> {
-        let until = (patience < Duration::MAX).then(|| deadline(Instant::now(), patience));
+    /// Waits for the socket in place of the I/O thread, where that is possible, until there is an event or until `until`.
+    fn attend(&self, until: Option<Instant>) {
+        if !self.helm.is_for_callers() {
+            return;
+        }
+        self.shared.burst.wait_out_burst();
+        if !self.events.is_empty() {
+            return;
+        }
         let look = Duration::from_nanos(self.look);
-        loop {
-            let spins =
-                (self.is_busy() && !look.is_zero() && self.looks.wants()).then_some((look, &self.looks));
-            if !self.helm.attend(until, spins, || !self.events.is_empty()) {
-                return None;
-            }
-            // Another caller may have been faster.
-            if let Ok(there) = try_take() {
-                return Some(there);
-            }
+        let spins = self.is_busy() && !look.is_zero() && self.looks.wants();
+        let spins = spins.then_some((look, &self.looks));
+        if self.helm.attend(until, spins, || !self.events.is_empty()) {
+            self.taken_at.store(self.now(), Ordering::Relaxed);
         }
     }
 

@@ -73,6 +73,7 @@ impl Client {
             Some(until) => line.events.recv_deadline(until),
         };
         loop {
+            line.attend(until);
             let event = line.take(|| line.events.try_recv(), patience, receive)?;
             if let Some(message) = line.taken(event) {
                 return Ok(message);

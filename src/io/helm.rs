@@ -78,8 +78,14 @@ impl Helm {
         }
     }
 
-    /// Takes the helm for the I/O thread, after a caller who has it. `None` if a turn of a caller has panicked.
+    /// Whether callers may ever have the helm.
+    pub(crate) fn is_for_callers(&self) -> bool {
+        self.by_callers
+    }
+
+    /// The I/O thread is awake: takes the helm for it, after a caller who has it. `None` if a turn of a caller has panicked.
     pub(super) fn hold(&self) -> Option<Hold<'_>> {
+        self.gate.awake();
         self.wanted.store(true, SeqCst);
         let held = self.at.lock();
         self.wanted.store(false, SeqCst);
@@ -115,20 +121,20 @@ impl Helm {
 
     /// A message waits: has it written, by this thread if the I/O thread sleeps.
     pub(crate) fn message_waits(&self) {
-        if !(self.by_callers && self.gate.sleeps_for_all() && self.guarded(|| self.write())) {
+        if !(self.is_for_callers() && self.gate.sleeps_for_all() && self.guarded(|| self.write())) {
             self.gate.data();
         }
     }
 
     /// Waits for the socket in place of the I/O thread, if that sleeps, until there is something for this caller, or until
-    /// `until`. Returns whether there is something.
+    /// `until`. Returns whether there is something. Only where callers may have the helm.
     pub(crate) fn attend(
         &self,
         until: Option<Instant>,
         spins: Option<(Duration, &AdaptiveSpin)>,
         is_there: impl Fn() -> bool,
     ) -> bool {
-        self.by_callers && self.guarded(|| self.watch(until, spins, &is_there))
+        self.guarded(|| self.watch(until, spins, &is_there))
     }
 
     /// Runs a caller's part. A panic in it is a defect of the library, and is left to the I/O thread.
@@ -257,16 +263,19 @@ impl Helm {
 
     /// Whether the I/O thread can sleep on, which is announced then.
     fn lets_sleep(&self, at: &mut AtHelm, now: Instant) -> bool {
-        let Some(wakes) = at.may_sleep_on(now) else { return false };
+        at.may_sleep_on(now).is_some_and(|wakes| self.falls_asleep(at, wakes))
+    }
+
+    /// Announces that the I/O thread sleeps, unless there is something for it that came before.
+    pub(super) fn falls_asleep(&self, at: &mut AtHelm, wakes: Sleep) -> bool {
         let missed = || at.turn.host.have_news() || at.turn.may_go_on();
-        self.gate.falls_asleep(wakes, &self.intake, missed) && {
-            // Behind the announcement: who leaves the socket looks at that.
-            let is_left = self.is_left(at);
-            if is_left {
-                self.gate.awake();
-            }
-            !is_left
+        let sleeps = self.gate.falls_asleep(wakes, &self.intake, missed);
+        // Behind the announcement: who leaves the socket looks at that.
+        let is_left = sleeps && self.is_left(at);
+        if is_left {
+            self.gate.awake();
         }
+        sleeps && !is_left
     }
 }
 

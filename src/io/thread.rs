@@ -1,6 +1,6 @@
-//! THREAD `tautline-io`: one for each client. It owns the open sockets and blocks in one place only, in
-//! [`IoThread::wait`]. All decisions are in `session`, and the steps of a turn in [`turn`]. This file holds the clock,
-//! the poller and the other threads.
+//! THREAD `tautline-io`: one for each client. It blocks in one place only, in [`IoThread::park`], where callers may take its
+//! turn: see [`helm`](crate::io::helm). All decisions are in `session`, and the steps of a turn in
+//! [`turn`](crate::io::turn). This file holds the clock, the poller and the other threads.
 #![expect(
     clippy::disallowed_methods,
     reason = "this thread reads the clocks, once a turn, and hands the time on"
@@ -18,7 +18,7 @@ use mio::Registry;
 use crate::dial::{Dialled, Dialler, Reserve};
 use crate::error::{Error, Fault, INTERNAL, Phase};
 use crate::event::{CloseReason, Event, Ticket, Undelivered};
-use crate::io::helm::{Helm, Hold};
+use crate::io::helm::{AtHelm, Helm, Hold};
 use crate::io::publisher::Publisher;
 use crate::io::slow_callbacks::{Timed, timed};
 use crate::io::turn::{Host, News, Next, Turn};
@@ -28,7 +28,7 @@ use crate::panics::caught;
 use crate::protocol::{Protocol, UpgradeRequest};
 use crate::session::reconnect::ReconnectPlan;
 use crate::session::{ConnectionId, DataFilter, Job, Session, Startup};
-use crate::shared::{AdaptiveSpin, Callback, Command, Gate, InboxWriter, Intake, Shared, Status};
+use crate::shared::{AdaptiveSpin, Callback, Command, InboxWriter, Shared, Status};
 use crate::state::ConnectionState;
 use crate::timer::Timer;
 use crate::transport::stream::Stream;
@@ -49,8 +49,6 @@ pub(crate) type Notify = Box<dyn Fn() + Send>;
 pub(crate) struct IoThread {
     helm: Arc<Helm>,
     pub(super) poller: Poller,
-    gate: Arc<Gate>,
-    intake: Arc<Intake>,
     /// When the sockets were last polled.
     listened: Instant,
     /// Whether spinning before the sleep pays, after each kind of turn.
@@ -212,10 +210,9 @@ impl IoThread {
             settings: Arc::new(settings),
             notify,
         };
-        let gate = Arc::clone(&threads.shared.gate);
-        let turn = Turn::new(threads, session, publisher, Arc::clone(&intake), status);
+        let turn = Turn::new(threads, session, publisher, intake, status);
         let helm = Arc::new(Helm::new(turn, by_callers, clocks.0));
-        Ok(Self { helm, poller, gate, intake, listened: clocks.0, looks: Default::default() })
+        Ok(Self { helm, poller, listened: clocks.0, looks: Default::default() })
     }
 
     /// What callers get of it.
@@ -267,7 +264,7 @@ impl IoThread {
         }
         drop(hold);
         helm.end().is_some_and(|last| {
-            end(last.turn);
+            end(last);
             true
         })
     }
@@ -298,14 +295,8 @@ impl IoThread {
             return Some(hold);
         }
         at.sleeps_until = until;
-        let missed = || at.turn.host.have_news() || at.turn.may_go_on();
-        if !self.gate.falls_asleep(wakes, &self.intake, missed) {
+        if !helm.falls_asleep(at, wakes) {
             self.look_in_time(&mut at.turn, now);
-            return Some(hold);
-        }
-        // Behind the announcement: a caller who leaves the socket looks at that.
-        if helm.is_left(at) {
-            self.gate.awake();
             return Some(hold);
         }
         let armed = at.turn.sockets.arm(&self.poller);
@@ -313,7 +304,6 @@ impl IoThread {
         drop(hold);
         let timeout = until.map(|until| until.saturating_duration_since(now));
         let waited = armed.and_then(|()| self.poller.wait(None, timeout));
-        self.gate.awake();
         let mut hold = helm.hold()?;
         self.waited(&mut hold.as_deref_mut()?.turn, now, timeout, waited);
         Some(hold)
@@ -364,7 +354,8 @@ impl IoThread {
 }
 
 /// The client is closed: counts what is undelivered, and wakes everyone who waits.
-fn end(mut turn: Turn<Threads>) {
+fn end(mut last: Box<AtHelm>) {
+    let turn = &mut last.turn;
     turn.close_intake();
     let mut left = turn.session.take_left();
     turn.host.jobs.end();
@@ -379,7 +370,7 @@ fn end(mut turn: Turn<Threads>) {
         finish(&turn.status, reason, left);
     }
     let calls = Arc::clone(&turn.host.shared.calls);
-    calls.dispose(turn);
+    calls.dispose(last);
 }
 
 fn finish(status: &Status, reason: CloseReason, left: Undelivered) {
