@@ -3,7 +3,7 @@
 //!
 //! ```sh
 //! cargo run --release --example fleet            # 500 clients
-//! cargo run --release --example fleet -- 5000    # needs 15,000 file descriptors: `ulimit -n 20000`
+//! cargo run --release --example fleet -- 5000    # needs 20,000 file descriptors: `ulimit -n 25000`
 //! ```
 #![allow(clippy::disallowed_methods, reason = "an example owns its clock and its threads")]
 

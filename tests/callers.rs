@@ -7,29 +7,44 @@ mod common;
 #[path = "common/proc.rs"]
 mod proc;
 
-use std::sync::mpsc;
+use std::collections::BTreeSet;
+#[cfg(target_os = "linux")]
+use std::io::{Read, Write};
+#[cfg(target_os = "linux")]
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Instant;
 
 use common::{LONG, MS, Server, accept, disconnected, echo, eventually, listen, quick, wait_for};
-use tautline::{Client, CloseReason, ConnectionConfig, ConnectionState, Error, Event, HeartbeatConfig};
+#[cfg(target_os = "linux")]
+use tautline::ConnectionConfig;
+use tautline::{
+    Client, CloseReason, ConnectionState, Context, Error, Event, Handshake, HeartbeatConfig, Message,
+    Outgoing, Protocol,
+};
 
 const ROUNDS: usize = 50;
 
 /// How often the I/O thread of a client went to sleep while a caller sent messages and another one waited for as many, and all
-/// slept in between.
+/// slept in between. `serve` is the server's side of its connection.
 #[cfg(target_os = "linux")]
-fn sleeps(name: &str, configure: impl FnOnce(ConnectionConfig) -> ConnectionConfig) -> u64 {
+fn sleeps<S: Read + Write>(
+    name: &str,
+    serve: impl Fn(TcpStream) -> S + Send + Sync + 'static,
+    configure: impl FnOnce(&Server) -> ConnectionConfig,
+) -> u64 {
     let (came_in, came) = mpsc::channel();
     let (ask_in, ask) = crossbeam_channel::unbounded::<()>();
     let server = Server::start(move |_, stream| {
-        let mut socket = accept(stream);
+        let mut socket = tungstenite::accept(serve(stream)).map_err(|error| error.to_string()).unwrap();
         for () in &ask {
             socket.send("for him who waits".into()).unwrap();
             came_in.send(socket.read().unwrap()).unwrap();
         }
     });
-    let client = Client::connect(configure(quick(&server.url()).thread_name(name))).unwrap();
+    let client =
+        Client::builder(configure(&server).thread_name(name)).resolver(common::loopback).connect().unwrap();
     let find = |name: &str| {
         let is_it = |thread: &proc::Thread| thread.name == name;
         eventually(name, || proc::threads().into_values().any(|thread| is_it(&thread)));
@@ -62,10 +77,89 @@ fn sleeps(name: &str, configure: impl FnOnce(ConnectionConfig) -> ConnectionConf
 #[cfg(target_os = "linux")]
 #[test]
 fn callers_wake_nobody_when_they_send_and_wait_but_where_they_must_wait_for_nobody() {
-    let plain = sleeps("tautline-p", |config| config);
-    assert!(plain < ROUNDS as u64 / 2, "woken {plain} times in {ROUNDS} rounds");
-    let realtime = sleeps("tautline-r", |config| config.realtime(16));
-    assert!(realtime >= 2 * ROUNDS as u64, "slept {realtime} times in {ROUNDS} rounds");
+    let plain = |stream: TcpStream| stream;
+    let woken = sleeps("tautline-p", plain, |server| quick(&server.url()));
+    assert!(woken < ROUNDS as u64 / 2, "woken {woken} times in {ROUNDS} rounds");
+    let woken = sleeps("tautline-r", plain, |server| quick(&server.url()).realtime(16));
+    assert!(woken >= 2 * ROUNDS as u64, "woken {woken} times in {ROUNDS} rounds");
+}
+
+/// OpenSSL keeps its errors by threads, and those that the program has left behind on its own would look like ours.
+#[cfg(all(target_os = "linux", feature = "native-tls"))]
+#[test]
+fn no_caller_does_what_takes_tls() {
+    let acceptor = common::tls_acceptor();
+    let woken = sleeps("tautline-t", move |stream| acceptor.accept(stream).unwrap(), common::over_tls);
+    assert!(woken >= 2 * ROUNDS as u64, "woken {woken} times in {ROUNDS} rounds");
+}
+
+#[test]
+fn callbacks_run_on_the_io_thread_whoever_sends_and_waits() {
+    let names = Arc::<Mutex<BTreeSet<String>>>::default();
+    let note = |names: &Arc<Mutex<BTreeSet<String>>>| {
+        let names = Arc::clone(names);
+        move || _ = names.lock().unwrap().insert(thread::current().name().unwrap_or_default().to_owned())
+    };
+    let server = Server::echo();
+    let builder = |name: &str, idle: bool| {
+        let config = quick(&server.url()).thread_name(name);
+        Client::builder(if idle { config.idle_timeout(LONG) } else { config })
+    };
+    let note_data = note(&names);
+    let counts = move |_: &Message| {
+        note_data();
+        true
+    };
+    let clients = [
+        builder("event", false).on_event_ready(note(&names)).connect().unwrap(),
+        builder("data", true).counts_as_data(counts).connect().unwrap(),
+        builder("hooks", false).protocol(Notes(Box::new(note(&names)))).connect().unwrap(),
+    ];
+    for client in &clients {
+        for _ in 0..ROUNDS {
+            client.send("a").unwrap();
+            assert_eq!(client.recv_timeout(LONG).unwrap().as_text(), Some("a"));
+        }
+        let _ = client.terminate();
+    }
+    let names = names.lock().unwrap();
+    assert!(names.iter().eq(["data-io", "event-io", "hooks-io"]), "{names:?}");
+}
+
+/// A protocol that notes where it runs.
+struct Notes(Box<dyn Fn() + Send>);
+
+impl Protocol for Notes {
+    fn on_open(&mut self, cx: &mut Context<'_>, _: &Handshake) -> Result<(), Error> {
+        cx.ready();
+        Ok(())
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, message: Message) -> Result<(), Error> {
+        (self.0)();
+        cx.deliver(message);
+        Ok(())
+    }
+
+    fn on_send(&mut self, cx: &mut Context<'_>, outgoing: Outgoing) -> Result<(), Error> {
+        (self.0)();
+        cx.send(outgoing.message);
+        Ok(())
+    }
+}
+
+#[test]
+fn callers_who_never_rest_leave_the_heartbeat_its_turns() {
+    let server = Server::echo();
+    let beats = HeartbeatConfig::default().interval(50 * MS).timeout(LONG);
+    let client = Client::connect(quick(&server.url()).heartbeat(beats)).unwrap();
+    let begun = Instant::now();
+    while client.stats().heartbeats < 10 {
+        assert!(begun.elapsed() < LONG, "{} beats", client.stats().heartbeats);
+        client.send("a").unwrap();
+        assert_eq!(client.recv_timeout(LONG).unwrap().as_text(), Some("a"));
+    }
+    let _ = client.terminate();
 }
 
 #[test]
