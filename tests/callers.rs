@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 #[cfg(target_os = "linux")]
 use std::net::TcpStream;
+use std::sync::mpsc::TryRecvError;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Instant;
@@ -217,7 +218,7 @@ fn a_caller_who_waits_for_so_long_waits_no_longer_whatever_else_goes_on() {
         let (stop, stopped) = mpsc::channel::<()>();
         let client = &client;
         scope.spawn(move || {
-            while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
+            while stopped.try_recv() == Err(TryRecvError::Empty) {
                 client.send("on and on").unwrap();
             }
         });
@@ -249,6 +250,34 @@ fn of_many_callers_who_send_and_wait_each_message_reaches_one() {
     });
     assert!(client.try_recv().unwrap().is_none());
     assert!(client.close().is_empty());
+}
+
+#[test]
+fn of_callers_who_send_at_once_nobody_s_message_waits_for_another_one() {
+    const ROUNDS: usize = 2000;
+    let (came_in, came) = mpsc::channel();
+    let server = Server::start(move |_, stream| {
+        let mut socket = accept(stream);
+        while socket.read().is_ok_and(|message| message.is_text()) {
+            let _ = came_in.send(());
+        }
+    });
+    let client = Client::connect(quick(&server.url())).unwrap();
+    thread::scope(|scope| {
+        let (client, (go_in, go)) = (&client, mpsc::channel());
+        scope.spawn(move || {
+            while let Ok(()) | Err(TryRecvError::Empty) =
+                go.try_recv().map(|()| _ = client.send("x").unwrap())
+            {}
+        });
+        for _ in 0..ROUNDS {
+            go_in.send(()).unwrap();
+            client.send("x").unwrap();
+            came.recv_timeout(LONG).unwrap();
+            came.recv_timeout(LONG).unwrap();
+        }
+    });
+    let _ = client.terminate();
 }
 
 #[test]

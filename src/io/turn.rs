@@ -100,6 +100,8 @@ pub(crate) struct Turn<H: Host> {
     pub(crate) status: Arc<Status>,
     /// Swapped with the intake's queue.
     accepted: VecDeque<Item>,
+    /// Messages were taken from the intake since what there was last went out.
+    has_fresh: bool,
     pause: Backpressure,
     /// The spin before the sleep has already read, so the next turn need not.
     pub(crate) already_read: bool,
@@ -147,6 +149,7 @@ impl<H: Host> Turn<H> {
             intake,
             status,
             accepted: VecDeque::new(),
+            has_fresh: false,
             pause: Backpressure::default(),
             already_read: false,
             moved: None,
@@ -259,6 +262,7 @@ impl<H: Host> Turn<H> {
         let released = self.session.take_released();
         let revoked = self.intake.exchange(&mut self.accepted, (released.messages, released.bytes));
         self.owed &= self.intake.owes();
+        self.has_fresh |= !self.accepted.is_empty();
         for Item { ticket, message, special, expires } in self.accepted.drain(..) {
             match special.map(|special| *special) {
                 None => self.session.handle_accepted(ticket, message, expires),
@@ -315,6 +319,7 @@ impl<H: Host> Turn<H> {
     }
 
     fn transmit(&mut self, now: Instant) {
+        self.has_fresh = false;
         for open in self.sockets.iter_mut() {
             if traffic::transmit(&mut self.session, open, now, || self.host.now()) {
                 self.moved.get_or_insert(Moved::Out);
@@ -430,8 +435,9 @@ impl<H: Host> Turn<H> {
         if until.is_some_and(|until| until <= now) {
             return Next::Look;
         }
-        // Freed room is given back before anything else: a sender may wait for it.
-        let more = is_released || (readable && !paused) || self.sockets.have_more_to_send();
+        // Freed room is given back before anything else: a sender may wait for it. What was taken from the intake with that goes
+        // out, too, though nobody sends another message.
+        let more = is_released || (readable && !paused) || self.sockets.have_more_to_send() || self.has_fresh;
         if more || self.session.has_output() || self.session.has_released() {
             return Next::Turn;
         }
