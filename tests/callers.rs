@@ -17,7 +17,10 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Instant;
 
-use common::{LONG, MS, Server, accept, disconnected, echo, eventually, listen, quick, wait_for};
+use common::{
+    LONG, MS, Server, accept, accept_raw, disconnected, echo, eventually, frame, listen, quick, read_frame,
+    wait_for,
+};
 #[cfg(target_os = "linux")]
 use tautline::ConnectionConfig;
 use tautline::{
@@ -277,6 +280,36 @@ fn of_callers_who_send_at_once_nobody_s_message_waits_for_another_one() {
             came.recv_timeout(LONG).unwrap();
         }
     });
+    let _ = client.terminate();
+}
+
+#[test]
+fn a_server_that_takes_no_answers_for_a_while_gets_them_all_while_a_caller_waits() {
+    const PINGS: usize = 60_000;
+    let (go_in, go) = crossbeam_channel::bounded::<()>(0);
+    let server = Server::start(move |_, stream| {
+        let mut reads = accept_raw(stream);
+        let mut writes = reads.try_clone().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(move || (0..PINGS).try_for_each(|_| writes.write_all(&frame(0x89, &[0; 125]))));
+            let _ = go.recv();
+            for _ in 0..PINGS {
+                assert_eq!(read_frame(&mut reads).unwrap().0, 0xA);
+            }
+            reads.write_all(&frame(0x81, b"all")).unwrap();
+        });
+        let _ = reads.read(&mut [0]);
+    });
+    let client = Client::connect(quick(&server.url())).unwrap();
+    // Until the answers wait for room.
+    eventually("a client that stops reading", || {
+        let before = client.stats().bytes_read;
+        assert!(matches!(client.recv_timeout(10 * MS), Err(Error::Timeout { .. })));
+        client.stats().bytes_read == before && before > 0
+    });
+    drop(go_in);
+    assert_eq!(client.recv_timeout(LONG).unwrap().as_text(), Some("all"));
+    assert_eq!(client.stats().connects, 1);
     let _ = client.terminate();
 }
 

@@ -272,32 +272,35 @@ impl IoThread {
     /// Sleeps until there is something to do.
     fn park<'a>(&mut self, helm: &'a Helm, mut hold: Hold<'a>) -> Option<Hold<'a>> {
         let at = hold.as_deref_mut()?;
-        if helm.is_left(at) || at.turn.sockets.are_blocked() {
+        if helm.is_left(at) {
             at.move_to_io();
         }
         let now = Instant::now();
         let (until, wakes) = match at.turn.next(now) {
             Next::Look => {
                 // What has come is read before anything is judged, whoever waits for it.
-                at.move_to_io();
-                self.look(&mut at.turn, now);
+                self.look(at, now);
                 return Some(hold);
             }
             Next::Turn => {
-                self.look_in_time(&mut at.turn, now);
+                self.look_in_time(at, now);
                 return Some(hold);
             }
             Next::Sleep { until, wakes } => (until, wakes),
         };
         let moved = at.turn.moved.take();
         if moved.is_some_and(|moved| self.spin_before_park(&mut at.turn, now, moved)) {
-            self.look_in_time(&mut at.turn, now);
+            self.look_in_time(at, now);
             return Some(hold);
         }
         at.sleeps_until = until;
         if !helm.falls_asleep(at, wakes) {
-            self.look_in_time(&mut at.turn, now);
+            self.look_in_time(at, now);
             return Some(hold);
+        }
+        if at.turn.sockets.are_blocked() {
+            // Only this thread waits for room.
+            at.move_to_io();
         }
         let armed = at.turn.sockets.arm(&self.poller);
         // From here on, a caller may take the turn.
@@ -310,15 +313,16 @@ impl IoThread {
     }
 
     /// Polls the sockets if that was not done for long.
-    fn look_in_time(&mut self, turn: &mut Turn<Threads>, now: Instant) {
+    fn look_in_time(&mut self, at: &mut AtHelm, now: Instant) {
         if now.saturating_duration_since(self.listened) >= LONGEST_UNHEARD {
-            self.look(turn, now);
+            self.look(at, now);
         }
     }
 
     /// Polls the sockets, without a sleep.
-    fn look(&mut self, turn: &mut Turn<Threads>, now: Instant) {
-        let timeout = Some(Duration::ZERO);
+    fn look(&mut self, at: &mut AtHelm, now: Instant) {
+        at.move_to_io();
+        let (turn, timeout) = (&mut at.turn, Some(Duration::ZERO));
         let waited = turn.sockets.arm(&self.poller).and_then(|()| self.poller.wait(None, timeout));
         self.waited(turn, now, timeout, waited);
     }
