@@ -49,9 +49,10 @@ impl Inflating {
         self.inflater.counts
     }
 
-    /// Whether nothing is under way.
+    /// Whether nothing is under way. Between two frames of a message, what the first has brought may be in a fragment that is
+    /// not full.
     pub(super) fn is_idle(&self) -> bool {
-        self.ready.is_empty() && !self.is_inside && !self.has_begun
+        self.ready.is_empty() && !self.is_inside && !self.has_begun && self.length == 0
     }
 
     /// Whether what comes next is the payload of a compressed message's frame.

@@ -344,6 +344,23 @@ fn a_violation_before_more_than_fits_the_buffer_is_one_on_a_line_with_compressio
     }
 }
 
+/// The frames are those of RFC 7692, section 7.2.3.1.
+#[test]
+fn a_quiet_moment_between_two_frames_of_a_compressed_message_takes_nothing_from_it() {
+    let fake = Fake::with_room(1000);
+    let agreed = Compression::default();
+    let mut socket = Socket::new(Link::Plain(Wire::new(fake.clone())), Vec::new(), &config(), Some(&agreed));
+    fake.feed([0x41, 3, 0xF2, 0x48, 0xCD]);
+    assert!(matches!(socket.read(), Ok(None)));
+    socket.shrink();
+    fake.feed([0x80, 4, 0xC9, 0xC9, 7, 0]);
+    socket.wire_mut().edge();
+    match socket.read() {
+        Ok(Some(Incoming::Message(message))) => assert_eq!(message.as_text(), Some("Hello")),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// A TLS library that reads nothing any more once its own side has ended.
 struct Deaf {
     wire: Wire<Fake>,
