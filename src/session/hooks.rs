@@ -86,10 +86,18 @@ impl Session {
         let Some(outcome) = self.give_back(protocol, outcome) else { return };
         let outcome = self.hide_secrets(id, &mut effects, outcome);
         let outcome = self.overrule(&mut effects, outcome);
+        // A move comes last: if it fails at once, what the protocol then asks for has to come behind all of this.
+        let mut moves = false;
         for effect in effects.drain(..) {
-            self.apply(now, id, during, effect);
+            match effect {
+                Effect::Move => moves = true,
+                other => self.apply(now, id, during, other),
+            }
         }
         self.hooks.effects = effects;
+        if moves && self.line.role(id).is_some_and(|role| role != Role::Dismissed) {
+            self.begin_move(now, during);
+        }
         if let Err(error) = outcome {
             self.lose(now, id, error);
         }
@@ -233,7 +241,6 @@ impl Session {
         }
         let Some(connection) = self.line.connection_mut(id) else { return };
         match effect {
-            Effect::Move => self.begin_move(now, during),
             Effect::Close { code, reason, error } => self.close_for_protocol(now, id, code, &reason, error),
             _ if role == Some(Role::Predecessor) => {}
             Effect::Send(message) => self.send_ahead(now, id, message),
@@ -262,7 +269,8 @@ impl Session {
                 connection.jobs += 1;
                 self.out.jobs.push_back(Job { connection: id, id: work_id, work });
             }
-            Effect::Deliver(_)
+            Effect::Move
+            | Effect::Deliver(_)
             | Effect::Acknowledge(_)
             | Effect::Part(..)
             | Effect::End(..)

@@ -1,7 +1,7 @@
 //! A move: the successor, the ping before it takes over, and the connections that are left.
 
 use super::*;
-use crate::protocol::Context;
+use crate::protocol::{Attempt, Context, UpgradeRequest};
 use crate::session::Readiness;
 
 /// Moves when the server says so, and sends a hello on each connection. A text from the server logs it in.
@@ -234,4 +234,33 @@ fn a_message_for_this_connection_goes_on_with_a_move_unless_it_was_written() {
     assert_eq!(moved, Some(vec![1]), "{events:?}");
     rig.on_the_new_wire();
     assert_eq!(rig.transmit(), texts(["waits"]));
+}
+
+/// Its own moves fail at once, and it asks for a beat 5 s later each time.
+struct Unprepared;
+
+impl Protocol for Unprepared {
+    fn prepare(&mut self, attempt: &Attempt<'_>, _: &mut UpgradeRequest) -> Result<(), Error> {
+        if attempt.moving { Err(Error::session("not now")) } else { Ok(()) }
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, _: Message) -> Result<(), Error> {
+        cx.move_line();
+        cx.stop_beats();
+        Ok(())
+    }
+
+    fn on_move_failed(&mut self, cx: &mut Context<'_>, _: &Error) -> Result<(), Error> {
+        cx.set_beats(5 * S, 5 * S);
+        Ok(())
+    }
+}
+
+#[test]
+fn what_is_asked_for_when_a_move_fails_at_once_comes_behind_what_was_asked_for_with_it() {
+    let mut rig = Rig::with(config(), Some(Box::new(Unprepared)), false);
+    rig.session.start(rig.now);
+    rig.open();
+    rig.receive("move, and no beats before that is over");
+    assert_eq!(rig.deadline(), Some(5 * S));
 }
