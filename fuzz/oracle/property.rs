@@ -10,7 +10,7 @@ use super::steps::{Speaks, run};
 /// A step and its arguments: mostly of kinds that keep a line alive.
 fn step() -> impl Strategy<Value = Vec<u8>> {
     let kind = prop_oneof![
-        4 => prop::sample::select(&[12_u8, 12, 2, 4, 0x64, 16, 19][..]),
+        4 => prop::sample::select(&[12_u8, 12, 2, 4, 0x44, 0xC4, 0x64, 16, 19][..]),
         3 => 0_u8..32,
         1 => any::<u8>(),
     ];

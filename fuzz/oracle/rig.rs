@@ -1,5 +1,6 @@
 //! The I/O thread's turn around a real session and real sockets, over connections in memory.
 
+mod callers;
 mod invariants;
 mod sim;
 
@@ -25,6 +26,7 @@ use crate::message::Message;
 use crate::protocol::Protocol;
 use crate::session::{Reply, Session, Startup};
 use crate::shared::{Inbox, Intake, Sleep, Status};
+use callers::Callers;
 pub(super) use sim::{Line, Opening, Sim};
 
 /// How many turns in a row without a change count as a busy loop.
@@ -43,6 +45,7 @@ pub(super) struct Rig {
     halfway: Option<(Message, u64)>,
     /// The next one is to stop there.
     stops_a_reader: bool,
+    callers: Callers,
     /// Where the answers to requests arrive, by ticket.
     pub(super) asked: BTreeMap<u64, Receiver<Result<Message, Error>>>,
     pub(super) wall: SystemTime,
@@ -74,6 +77,7 @@ impl Rig {
     ) -> Self {
         let (events_in, events) = crossbeam_channel::unbounded();
         let (inbox, inbox_in) = config.realtime.map(Inbox::new).unzip();
+        let is_plain = protocol.is_none();
         let session =
             Session::new(config.clone(), protocol, mode, (now, wall)).expect("a good configuration");
         let draws = Arc::new(AtomicUsize::new(0));
@@ -82,12 +86,14 @@ impl Rig {
         let intake = Arc::new(Intake::of(&config));
         let publisher = Publisher::new(events_in, config.events, Arc::default()).with_inbox(inbox_in);
         let sim = Sim::new(config.clone(), now);
+        let callers = Callers::new(&config, is_plain);
         let mut rig = Self {
             turn: Turn::new(sim, session, publisher, intake, Arc::new(Status::new(now))),
             events,
             inbox,
             halfway: None,
             stops_a_reader: false,
+            callers,
             asked: BTreeMap::new(),
             wall,
             taking: usize::MAX,
@@ -114,6 +120,13 @@ impl Rig {
 
     /// Runs turns until the I/O thread would sleep. Returns until when it would sleep.
     pub(super) fn settle(&mut self) -> Option<Instant> {
+        if let Some(planned) = self.callers.sleeps_until.take()
+            && self.a_caller_stands_in(planned)
+        {
+            self.check_asleep();
+            self.callers.sleeps_until = Some(planned);
+            return planned;
+        }
         let mut idle = 0;
         while !self.stopped {
             let before = self.signs();
@@ -123,6 +136,7 @@ impl Rig {
             }
             if let Next::Sleep { until, .. } = self.next() {
                 self.check_asleep();
+                self.callers.sleeps_until = Some(until);
                 return until;
             }
             idle = if self.signs() == before { idle + 1 } else { 0 };
@@ -137,7 +151,9 @@ impl Rig {
         let (session, sim) = (&self.turn.session, &self.turn.host);
         let state = (session.state(), session.next_deadline(), session.stats());
         let traffic = self.turn.sockets.traffic();
-        ((traffic.written, traffic.read), self.work, sim.work, state, self.turn.intake.is_empty())
+        let intake = &self.turn.intake;
+        // A message that its protocol drops goes without any other sign.
+        ((traffic.written, traffic.read), self.work, sim.work, state, (intake.is_empty(), intake.held()))
     }
 
     /// From now on, only messages of an even length count as data.
@@ -157,21 +173,31 @@ impl Rig {
     }
 
     fn turn(&mut self) {
+        let stop = self.run(Turn::advance);
+        self.publish();
+        if stop {
+            self.stop();
+        }
+    }
+
+    /// Runs a turn, or a part of one, on what the network has brought.
+    fn run(&mut self, turn: impl FnOnce(&mut Turn<Sim>, Instant) -> bool) -> bool {
         let now = self.now();
         if now - std::mem::replace(&mut self.last_turn, now) > OVERSLEPT {
             self.check.slept = now;
         }
         self.deliver();
         let current = self.turn.session.current();
-        let stop = self.turn.advance(now);
+        let outcome = turn(&mut self.turn, now);
         self.follow();
         self.check.silent = current.is_some_and(|current| self.fallen.is_silent(current));
+        outcome
+    }
+
+    fn publish(&mut self) {
         self.observe();
         self.turn.publish();
         self.application();
-        if stop {
-            self.stop();
-        }
     }
 
     /// Delivers what the network brings, and what the poller reports of it.
@@ -195,6 +221,9 @@ impl Rig {
     /// The servers receive what the systems took, and connections that were dropped are removed.
     fn follow(&mut self) {
         let now = self.now();
+        for (ticket, expires, session) in self.callers.accepted.borrow_mut().drain(..) {
+            self.ledger.accept(ticket, false, expires, session);
+        }
         self.work += usize::from(self.turn.moved.take().is_some());
         for ticket in self.fallen.take() {
             self.ledger.drop(ticket);
@@ -336,8 +365,12 @@ impl Rig {
         }
     }
 
-    /// The next reader that takes a message past the events loses its processor halfway; or, if one has, it gets it back.
-    pub(super) fn stop_a_reader_or_let_it_go_on(&mut self) {
+    /// With an inbox, the next reader that takes a message past the events loses its processor halfway; or, if one has, it
+    /// gets it back. Otherwise callers begin to stand in for the I/O thread, or end it.
+    pub(super) fn switch(&mut self) {
+        if self.inbox.is_none() {
+            return self.callers.switch();
+        }
         let Some((expected, claimed)) = self.halfway.take() else {
             self.stops_a_reader = !self.stops_a_reader;
             return;
@@ -383,16 +416,26 @@ impl Rig {
 
     /// Decides what follows the turn, including what the network does.
     fn next(&mut self) -> Next {
+        match self.decide(Turn::next) {
+            Next::Sleep { wakes, .. } if self.is_woken(wakes) => Next::Turn,
+            other => other,
+        }
+    }
+
+    fn decide<R>(&mut self, next: impl FnOnce(&mut Turn<Sim>, Instant) -> R) -> R {
         let now = self.now();
         let was_paused = self.turn.is_paused();
-        let next = self.turn.next(now);
+        let next = next(&mut self.turn, now);
         if was_paused || self.turn.is_paused() {
             self.check.excused = now;
         }
-        match next {
-            Next::Sleep { wakes: Sleep::ForAll, .. } if !self.turn.intake.is_empty() => Next::Turn,
-            Next::Sleep { .. } if self.turn.host.has_news() || self.turn.may_go_on() => Next::Turn,
-            other => other,
-        }
+        next
+    }
+
+    /// Whether something ends this sleep at once.
+    fn is_woken(&mut self, sleep: Sleep) -> bool {
+        (sleep == Sleep::ForAll && !self.turn.intake.is_empty())
+            || self.turn.host.has_news()
+            || self.turn.may_go_on()
     }
 }

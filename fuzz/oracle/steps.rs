@@ -41,6 +41,9 @@ const AT_ONCE: u8 = 0x80;
 /// With these bits in its step, what is sent is for the present connection only.
 const FOR_THIS: u8 = 0x60;
 
+/// With these, several messages are sent while another one is written.
+const MEANWHILE: u8 = 0x40;
+
 /// The times without data, by the upper bits of the byte that says how the client starts: there is room for them, and the
 /// corpus keeps its meaning. With `true`, only messages of an even length count.
 const IDLE: [Option<(u64, bool)>; 8] = [
@@ -211,7 +214,7 @@ fn json_session(choice: u8, pairs_by_id: &mut bool) -> JsonSession {
 /// `due`: when the I/O thread would wake up.
 fn act(rig: &mut Rig, step: u8, input: &mut Input<'_>, due: Option<Instant>) {
     match step % 32 {
-        0 => rig.stop_a_reader_or_let_it_go_on(),
+        0 => rig.switch(),
         1 => rig.sleep(Duration::from_millis(u64::from(input.short()))),
         2 => {
             let due = [due, rig.turn.host.plan.map(|plan| plan.at)]
@@ -229,8 +232,12 @@ fn act(rig: &mut Rig, step: u8, input: &mut Input<'_>, due: Option<Instant>) {
             rig.look_at_the_clock();
         }
         4 => {
-            let (count, size) = (input.byte() % 8, input.byte());
-            (0..=count).for_each(|_| send(rig, usize::from(size), false, step & FOR_THIS == FOR_THIS));
+            let (count, size) = (input.byte() % 8, usize::from(input.byte()));
+            if step & FOR_THIS == MEANWHILE {
+                rig.send_meanwhile(count, size);
+                return;
+            }
+            (0..=count).for_each(|_| send(rig, size, false, step & FOR_THIS == FOR_THIS));
         }
         5 => send(rig, usize::from(input.short()), true, step & FOR_THIS == FOR_THIS),
         6 => {

@@ -9,7 +9,7 @@ use mio::{Registry, Waker};
 
 use crate::config::deadline;
 use crate::io::thread::Threads;
-use crate::io::turn::{Next, Turn};
+use crate::io::turn::Turn;
 use crate::logging::LOG;
 use crate::panics::caught;
 use crate::session::ConnectionId;
@@ -263,7 +263,7 @@ impl Helm {
 
     /// Whether the I/O thread can sleep on, which is announced then.
     fn lets_sleep(&self, at: &mut AtHelm, now: Instant) -> bool {
-        at.may_sleep_on(now).is_some_and(|wakes| self.falls_asleep(at, wakes))
+        at.turn.may_sleep_on(now, at.sleeps_until).is_some_and(|wakes| self.falls_asleep(at, wakes))
     }
 
     /// Announces that the I/O thread sleeps, unless there is something for it that came before.
@@ -284,13 +284,6 @@ impl AtHelm {
     fn is_plain(&mut self) -> bool {
         let turn = &mut self.turn;
         turn.session.wants_outbox() && turn.sockets.only().is_some_and(|open| open.socket.is_plain())
-    }
-
-    /// How the I/O thread sleeps on, if there is nothing for it to do before it wakes up by itself.
-    fn may_sleep_on(&mut self, now: Instant) -> Option<Sleep> {
-        let Next::Sleep { until, wakes } = self.turn.next(now) else { return None };
-        let is_early = until.is_some_and(|until| self.sleeps_until.is_none_or(|planned| until < planned));
-        (!is_early && !self.turn.sockets.are_blocked()).then_some(wakes)
     }
 
     /// Registers the one socket with the poller of the caller.

@@ -73,7 +73,7 @@ impl<T: Raw> Sockets<T> {
     }
 
     /// The only socket, if there is exactly one.
-    pub(super) fn only(&mut self) -> Option<&mut Open<T>> {
+    pub(crate) fn only(&mut self) -> Option<&mut Open<T>> {
         match &mut self.open[..] {
             [only] => Some(only),
             _ => None,

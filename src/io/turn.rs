@@ -184,9 +184,15 @@ impl<H: Host> Turn<H> {
         stop
     }
 
-    /// The part of a turn that a caller may run: what has come goes to the callers, and what they sent goes out. Like a whole turn
-    /// it reads first, so that nothing is written to a connection that has ended. Returns whether there are new events.
+    /// The part of a turn that a caller may run: what has come goes to the callers, and what they sent goes out. Returns whether
+    /// there are new events.
     pub(crate) fn take_turn(&mut self, now: Instant) -> bool {
+        self.stand_in(now) && self.publish()
+    }
+
+    /// Like [`take_turn`](Self::take_turn), but without publishing what happened. Returns `false` if that is left to the I/O
+    /// thread. Like a whole turn it reads first, so that nothing is written to a connection that has ended.
+    pub(crate) fn stand_in(&mut self, now: Instant) -> bool {
         self.take_messages();
         self.sockets.iter_mut().for_each(|open| open.socket.assume_readable());
         self.read(now);
@@ -202,7 +208,7 @@ impl<H: Host> Turn<H> {
         }
         // Freed room is given back.
         self.take_messages();
-        self.publish()
+        true
     }
 
     fn take_news(&mut self, now: Instant) {
@@ -444,6 +450,14 @@ impl<H: Host> Turn<H> {
         let blocked = self.sockets.is_full(self.session.current());
         let all = (self.session.wants_outbox() && !blocked) || self.session.has_expiry() || self.owed;
         Next::Sleep { until, wakes: if all { Sleep::ForAll } else { Sleep::Light } }
+    }
+
+    /// How the I/O thread, which sleeps until `planned` at most, sleeps on after a caller's part of a turn. `None` if there is
+    /// something to do for it before.
+    pub(crate) fn may_sleep_on(&mut self, now: Instant, planned: Option<Instant>) -> Option<Sleep> {
+        let Next::Sleep { until, wakes } = self.next(now) else { return None };
+        let is_early = until.is_some_and(|until| planned.is_none_or(|planned| until < planned));
+        (!is_early && !self.sockets.are_blocked()).then_some(wakes)
     }
 
     /// Whether reading is paused.

@@ -26,6 +26,8 @@ pub(crate) struct State {
     pub(crate) hung_up: bool,
     /// How many calls a signal still interrupts.
     pub(crate) interrupts: u8,
+    /// What happens elsewhere when the next write begins.
+    pub(crate) meanwhile: Option<Box<dyn FnOnce()>>,
 }
 
 /// How the peer's side ends.
@@ -49,6 +51,7 @@ impl Pipe {
             half_closed: false,
             hung_up: false,
             interrupts: 0,
+            meanwhile: None,
         })))
     }
 
@@ -109,6 +112,7 @@ impl Read for Pipe {
 impl Write for Pipe {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.state();
+        state.meanwhile.take().into_iter().for_each(|happen| happen());
         state.interrupted()?;
         assert!(!state.half_closed, "a write after the half-close");
         if state.broken {

@@ -111,7 +111,7 @@ impl Rig {
         };
         assert_eq!(end == TryRecvError::Disconnected, self.inbox.is_some(), "the end of the messages");
         if self.halfway.is_some() {
-            self.stop_a_reader_or_let_it_go_on();
+            self.switch();
         }
         self.check.is_over();
     }

@@ -105,7 +105,9 @@ impl Sim {
     /// Whether the I/O thread would be woken.
     pub(super) fn has_news(&self) -> bool {
         let flies = |line: &Line| !line.flight.is_empty() || line.end.is_some();
-        !self.worked.is_empty() || self.lines.iter().any(flies)
+        let brought = !self.worked.is_empty() || !self.results.is_empty() || !self.commands.is_empty();
+        let due = self.plan.is_some_and(|plan| plan.at <= self.now);
+        brought || due || self.lines.iter().any(flies)
     }
 
     fn open(&mut self, generation: u64, opening: Opening) -> Connection<Pipe> {
