@@ -103,7 +103,7 @@ const FOLDERS: [Folder; 6] = [
         name: "session",
         in_parts: Some("Session"),
         floors: &[
-            "circle: mod closing confirm hooks moving outputs retries secrets suspending transmit",
+            "circle: mod closing confirm due hooks moving outputs retries secrets suspending transmit",
             "line",
             "requests",
             "connection",

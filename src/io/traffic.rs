@@ -22,17 +22,25 @@ fn progress<T: Raw>(session: &mut Session, open: &Open<T>, now: Instant) {
     session.handle_progress(now, open.id, Progress { handed, taken, blocked });
 }
 
-/// Reads what has arrived, within the burst's bounds and the room for it. Returns how many frames were read.
+/// What a read came to.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    pub(crate) frames: usize,
+    /// Whether it has stopped for want of room.
+    pub(crate) is_paused: bool,
+}
+
+/// Reads what has arrived, within the burst's bounds and the room for it.
 pub(crate) fn read<T: Raw>(
     session: &mut Session,
     publisher: &mut Publisher,
     open: &mut Open<T>,
     now: Instant,
-) -> usize {
+) -> Outcome {
     let id = open.id;
     let (received, mut taken) = (open.socket.received(), open.socket.taken());
     let (messages_before, _) = open.socket.messages_so_far();
-    let (mut frames, mut bytes) = (0, 0);
+    let (mut frames, mut bytes, mut is_paused) = (0, 0, false);
     let handed_out = session.handed_out();
     open.may_have_more = true;
     open.socket.begin_burst(BURST_BYTES);
@@ -44,6 +52,7 @@ pub(crate) fn read<T: Raw>(
         let room = publisher.has_room_behind(behind.messages, behind.bytes);
         // What was handed out in this turn is counted exactly in the next one.
         if !room && (session.delivers() || behind.messages > 0) {
+            is_paused = session.delivers();
             break;
         }
         let read = open.socket.read();
@@ -95,7 +104,7 @@ pub(crate) fn read<T: Raw>(
     if is_incomplete && (messages > messages_before || has_received && frames == 0) {
         session.handle_part(now, id);
     }
-    frames
+    Outcome { frames, is_paused }
 }
 
 /// Lets the system take as much as it can of what waits, before the peer is judged by that. The peer is not to blame

@@ -105,6 +105,8 @@ pub(crate) struct Turn<H: Host> {
     pause: Backpressure,
     /// The spin before the sleep has already read, so the next turn need not.
     pub(crate) already_read: bool,
+    /// For want of room, the last read has left something that may speak for the peer.
+    is_unheard: bool,
     /// Which way messages moved in this turn, if any did.
     pub(crate) moved: Option<Moved>,
     /// What callers have been told.
@@ -152,6 +154,7 @@ impl<H: Host> Turn<H> {
             has_fresh: false,
             pause: Backpressure::default(),
             already_read: false,
+            is_unheard: false,
             moved: None,
             watermarks: Watermarks::default(),
             readiness,
@@ -174,7 +177,11 @@ impl<H: Host> Turn<H> {
             self.read(now);
         }
         self.sockets.iter_mut().for_each(|open| traffic::drain(&mut self.session, open, now));
-        self.session.handle_timeout(now);
+        if std::mem::take(&mut self.is_unheard) {
+            self.session.handle_timeout_unheard(now);
+        } else {
+            self.session.handle_timeout(now);
+        }
         // A connection that was given up is dropped before another byte of it is sent: a message reported as never
         // written must not be received.
         let stop = self.act(now);
@@ -315,13 +322,16 @@ impl<H: Host> Turn<H> {
 
     pub(crate) fn read(&mut self, now: Instant) {
         self.sockets.take_turns();
+        let mut is_paused = false;
         for open in self.sockets.iter_mut().filter(|open| open.is_readable()) {
-            let frames = traffic::read(&mut self.session, &mut self.publisher, open, now);
-            if frames > 0 {
+            let outcome = traffic::read(&mut self.session, &mut self.publisher, open, now);
+            is_paused |= outcome.is_paused;
+            if outcome.frames > 0 {
                 self.moved = Some(Moved::In);
                 self.pause.look_soon();
             }
         }
+        self.is_unheard = is_paused;
     }
 
     fn transmit(&mut self, now: Instant) {

@@ -204,6 +204,14 @@ impl HeartbeatManager {
         Some(HeartbeatAction::Send(pulse))
     }
 
+    /// Like [`handle_timeout`](Self::handle_timeout), but without a verdict: not all that has come was read.
+    pub(crate) fn handle_timeout_unheard(&mut self, now: Instant) -> Option<HeartbeatAction> {
+        let paused = std::mem::replace(&mut self.paused, true);
+        let due = self.handle_timeout(now);
+        self.paused = paused;
+        due
+    }
+
     /// Sends a beat outside the schedule. The interval starts anew.
     pub(crate) fn beat(&mut self, now: Instant) -> HeartbeatFrame {
         self.sent += 1;

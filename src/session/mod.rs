@@ -10,6 +10,7 @@ mod close_handshake;
 mod closing;
 mod confirm;
 mod connection;
+mod due;
 pub(crate) mod heartbeat;
 mod hooks;
 mod idle;
@@ -52,7 +53,7 @@ use crate::protocol::{Protocol, UpgradeRequest, Work};
 pub(crate) use crate::session::connection::COMPRESSED_AT_ONCE;
 pub(crate) use crate::session::connection::ConnectionId;
 use crate::session::connection::{Connection, Role, Stage};
-use crate::session::heartbeat::{HeartbeatAction, HeartbeatResponse};
+use crate::session::heartbeat::HeartbeatResponse;
 use crate::session::hooks::{During, Hooks};
 pub(crate) use crate::session::ledger::Progress;
 pub(crate) use crate::session::line::Readiness;
@@ -345,81 +346,6 @@ impl Session {
             (Some(Role::Predecessor | Role::Dismissed), _) => self.end_leaving(id),
             (None, _) => {}
         }
-    }
-
-    /// Does everything that is due.
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        if let Line::Dialling(limit) = &mut self.line
-            && limit.take_if(|at| *at <= now).is_some()
-        {
-            self.out.actions.push_back(Action::TimeOutDial { generation: self.retries.generation });
-        }
-        self.expire(now);
-        self.moving_timeout(now);
-        let ids: Vec<_> = self.line.connections().map(|connection| connection.id).collect();
-        for id in ids {
-            self.connection_timeout(now, id);
-        }
-        // A beat that is due goes out before the goodbye, because nothing follows the goodbye.
-        self.heartbeat_timeout(now);
-        self.closing_timeout(now);
-    }
-
-    /// Does what is due on one connection, whatever its role.
-    fn connection_timeout(&mut self, now: Instant, id: ConnectionId) {
-        let (paused, write_timeout) = (self.paused, self.config.write_timeout);
-        let Some(connection) = self.line.connection_mut(id) else { return };
-        connection.hold.take_if(|until| *until <= now);
-        let judged = connection.is_ready() && !paused;
-        let idle_for = if judged { connection.idle.handle_timeout(now) } else { None };
-        if connection.next_judgement(paused, write_timeout).is_some_and(|at| at <= now) {
-            let stalled = Error::WriteStalled { after: write_timeout };
-            let error = match connection.stage {
-                Stage::LoggingIn { until, .. } if until <= now && !paused => {
-                    Error::LoginTimeout { after: self.config.login_timeout }
-                }
-                Stage::Leaving { until, .. } if until <= now && !paused => {
-                    Error::session("its server has not ended it within close_timeout")
-                }
-                _ => idle_for.map_or(stalled, |after| Error::IdleTimeout { after }),
-            };
-            return self.lose(now, id, error);
-        }
-        self.timers_timeout(now, id);
-    }
-
-    fn heartbeat_timeout(&mut self, now: Instant) {
-        let Some(current) = self.line.current_mut() else { return };
-        match current.heartbeat.handle_timeout(now) {
-            Some(HeartbeatAction::Send(pulse)) => self.beat(now, pulse),
-            Some(HeartbeatAction::Dead { silence }) => {
-                self.line_lost(now, Error::HeartbeatTimeout { silence });
-            }
-            None => {}
-        }
-    }
-
-    /// When `handle_timeout` next has something to do.
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let line = match &self.line {
-            Line::Dialling(limit) => *limit,
-            Line::Up(up) => {
-                let held = self.outbox.has_waiting() && up.current.hold.is_some();
-                up.current.closing().map(|closing| closing.next_deadline(self.closing_matter(), held))
-            }
-            Line::Down | Line::Closed => None,
-        };
-        let expiry = self.config.max_age.and_then(|_| self.outbox.next_expiry());
-        let deadlines = [line, expiry, self.moving_deadline()];
-        let connections = self.line.connections().flat_map(|connection| {
-            [
-                connection.next_judgement(self.paused, self.config.write_timeout),
-                connection.timers.next_deadline(),
-                connection.hold,
-                connection.heartbeat.next_deadline(),
-            ]
-        });
-        connections.chain(deadlines).flatten().min()
     }
 
     fn dial(&mut self, now: Instant) {

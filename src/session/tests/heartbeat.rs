@@ -234,6 +234,19 @@ fn nobody_is_judged_while_reading_is_paused() {
 }
 
 #[test]
+fn nobody_is_judged_by_what_was_not_read_for_want_of_room_until_it_is() {
+    let mut rig = Rig::opened(config());
+    rig.step(30 * S);
+    rig.transmit();
+    rig.now += 10 * S;
+    rig.session.handle_timeout_unheard(rig.now);
+    rig.assert_nothing_happened();
+    assert_eq!(rig.deadline(), Some(40 * S), "it stays due");
+    rig.session.handle_timeout(rig.now);
+    assert_eq!(lost_to_silence(&mut rig), Some(10 * S));
+}
+
+#[test]
 fn a_write_that_stalls_loses_the_line() {
     let mut rig = Rig::opened(without_beats());
     assert_eq!(rig.deadline(), None);

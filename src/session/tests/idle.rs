@@ -158,6 +158,16 @@ fn a_filter_that_panics_closes_the_client() {
 }
 
 #[test]
+fn nobody_is_judged_by_what_was_not_read_for_want_of_room_until_it_is() {
+    let mut rig = Rig::opened(config());
+    rig.now += 20 * S;
+    rig.session.handle_timeout_unheard(rig.now);
+    rig.assert_nothing_happened();
+    rig.session.handle_timeout(rig.now);
+    assert_idle(&mut rig);
+}
+
+#[test]
 fn nobody_is_judged_while_reading_is_paused_and_afterwards_there_is_all_the_time_again() {
     let mut rig = Rig::opened(config());
     rig.step(15 * S);
