@@ -120,13 +120,11 @@ impl Rig {
 
     /// Runs turns until the I/O thread would sleep. Returns until when it would sleep.
     pub(super) fn settle(&mut self) -> Option<Instant> {
-        if let Some(planned) = self.callers.sleeps_until.take()
-            && self.a_caller_stands_in(planned)
-        {
+        if self.a_caller_stands_in() {
             self.check_asleep();
-            self.callers.sleeps_until = Some(planned);
-            return planned;
+            return self.callers.sleeps_until;
         }
+        self.callers.io_sleeps = false;
         let mut idle = 0;
         while !self.stopped {
             let before = self.signs();
@@ -136,7 +134,7 @@ impl Rig {
             }
             if let Next::Sleep { until, .. } = self.next() {
                 self.check_asleep();
-                self.callers.sleeps_until = Some(until);
+                (self.callers.io_sleeps, self.callers.sleeps_until) = (true, until);
                 return until;
             }
             idle = if self.signs() == before { idle + 1 } else { 0 };

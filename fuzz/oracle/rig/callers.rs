@@ -19,8 +19,9 @@ pub(super) struct Callers {
     /// Whether they may stand in at all: no code of the application runs in a turn, and nobody waits for nobody.
     may: bool,
     stand_in: bool,
-    /// Until when the I/O thread sleeps, while it does.
-    pub(super) sleeps_until: Option<Option<Instant>>,
+    /// Whether the I/O thread sleeps, and until when at most.
+    pub(super) io_sleeps: bool,
+    pub(super) sleeps_until: Option<Instant>,
     /// What was accepted in the middle of a turn.
     pub(super) accepted: Rc<RefCell<Vec<Accepted>>>,
 }
@@ -28,7 +29,7 @@ pub(super) struct Callers {
 impl Callers {
     pub(super) fn new(config: &ConnectionConfig, is_plain: bool) -> Self {
         let may = is_plain && config.realtime.is_none() && config.compression.is_none();
-        Self { may, stand_in: false, sleeps_until: None, accepted: Rc::default() }
+        Self { may, stand_in: false, io_sleeps: false, sleeps_until: None, accepted: Rc::default() }
     }
 
     pub(super) fn switch(&mut self) {
@@ -37,16 +38,17 @@ impl Callers {
 }
 
 impl Rig {
-    /// A caller takes the part of a turn that is his, if the I/O thread sleeps, until `planned` at most, and sleeps on.
-    pub(super) fn a_caller_stands_in(&mut self, planned: Option<Instant>) -> bool {
+    /// A caller takes the part of a turn that is his, if the I/O thread sleeps. Returns whether it sleeps on.
+    pub(super) fn a_caller_stands_in(&mut self) -> bool {
         let is_plain =
             !self.even_only && self.turn.session.wants_outbox() && self.turn.sockets.only().is_some();
-        if !self.callers.stand_in || !is_plain || self.stopped {
+        if !self.callers.io_sleeps || !self.callers.stand_in || !is_plain || self.stopped {
             return false;
         }
         if self.run(Turn::stand_in) {
             self.publish();
         }
+        let planned = self.callers.sleeps_until;
         self.decide(|turn, now| turn.may_sleep_on(now, planned)).is_some_and(|wakes| !self.is_woken(wakes))
     }
 
