@@ -284,6 +284,30 @@ fn of_callers_who_send_at_once_nobody_s_message_waits_for_another_one() {
 }
 
 #[test]
+fn a_caller_who_takes_a_part_of_a_flood_and_never_comes_back_leaves_the_rest_to_the_io_thread() {
+    const MESSAGES: usize = 600;
+    let server = Server::start(|_, stream| {
+        let mut stream = accept_raw(stream);
+        for _ in 0..2 {
+            assert_eq!(read_frame(&mut stream).unwrap(), (1, b"more".to_vec()));
+            let flood = [frame(0x81, b"x").repeat(MESSAGES), frame(0x89, b"all read")].concat();
+            stream.write_all(&flood).unwrap();
+            assert_eq!(read_frame(&mut stream).unwrap(), (0xA, b"all read".to_vec()));
+            stream.write_all(&frame(0x82, b"answered")).unwrap();
+        }
+        let _ = stream.read(&mut [0]);
+    });
+    let client = Client::connect(quick(&server.url())).unwrap();
+    for round in 1..=2 {
+        client.send("more").unwrap();
+        client.recv_timeout(LONG).unwrap();
+        eventually("an answer", || client.stats().messages_received == round * (MESSAGES as u64 + 1));
+        assert_eq!(client.drain(usize::MAX).count(), MESSAGES);
+    }
+    let _ = client.terminate();
+}
+
+#[test]
 fn a_server_that_takes_no_answers_for_a_while_gets_them_all_while_a_caller_waits() {
     const PINGS: usize = 60_000;
     let (go_in, go) = crossbeam_channel::bounded::<()>(0);

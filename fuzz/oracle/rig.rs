@@ -414,7 +414,7 @@ impl Rig {
 
     /// Decides what follows the turn, including what the network does.
     fn next(&mut self) -> Next {
-        match self.decide(Turn::next) {
+        match self.decide(|turn, now| turn.next(now, false)) {
             Next::Sleep { wakes, .. } if self.is_woken(wakes) => Next::Turn,
             other => other,
         }

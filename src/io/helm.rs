@@ -34,6 +34,13 @@ pub(crate) struct Helm {
     waker: OnceLock<Option<Waker>>,
     /// Whether he waits. He clears this before he asks for the helm, which he may not get.
     is_watched: AtomicBool,
+    /// Whether a caller has taken what he waited for, left the socket with his poller, and is about to come back. Only ever
+    /// swapped, as the sleep of the gate is.
+    is_leased: AtomicBool,
+    /// Whether a caller did not get the helm when he came to wait for the socket.
+    is_asked_for: AtomicBool,
+    /// How often callers have come to wait for the socket.
+    visits: AtomicU64,
     gate: Arc<Gate>,
     intake: Arc<Intake>,
     by_callers: bool,
@@ -51,12 +58,22 @@ pub(super) struct AtHelm {
     moved: Option<ConnectionId>,
     /// The poller of that caller.
     callers: Option<Registry>,
+    /// When he last went away with what he waited for.
+    left: Option<Instant>,
+    /// The newest message that callers had sent when it was last decided whether to leave reading to them.
+    newest: u64,
 }
 
 pub(super) type Hold<'a> = MutexGuard<'a, Option<Box<AtHelm>>>;
 
 /// Who sends again so soon is in a burst. The I/O thread writes many messages of it at once.
 const BURST_NS: u64 = 30_000;
+
+/// Who comes back so soon is likely to do so again.
+const SOON: Duration = Duration::from_micros(50);
+
+/// How long he may be away. After that, the I/O thread looks after the socket.
+pub(super) const LEASE: Duration = Duration::from_millis(1);
 
 /// How many bytes a caller writes at most. With more the system's buffer fills, and the I/O thread has to wait for room.
 const MOST_WRITTEN: usize = 16 << 10;
@@ -65,11 +82,21 @@ impl Helm {
     pub(super) fn new(turn: Turn<Threads>, by_callers: bool, began: Instant) -> Self {
         let (gate, intake) = (Arc::clone(&turn.host.shared.gate), Arc::clone(&turn.intake));
         Self {
-            at: Mutex::new(Some(Box::new(AtHelm { turn, sleeps_until: None, moved: None, callers: None }))),
+            at: Mutex::new(Some(Box::new(AtHelm {
+                turn,
+                sleeps_until: None,
+                moved: None,
+                callers: None,
+                left: None,
+                newest: 0,
+            }))),
             wanted: AtomicBool::new(false),
             watch: Mutex::default(),
             waker: OnceLock::new(),
             is_watched: AtomicBool::new(false),
+            is_leased: AtomicBool::new(false),
+            is_asked_for: AtomicBool::new(false),
+            visits: AtomicU64::new(0),
             gate,
             intake,
             by_callers,
@@ -116,7 +143,61 @@ impl Helm {
 
     /// Whether the socket is registered with the poller of a caller who does not wait any more.
     pub(super) fn is_left(&self, at: &AtHelm) -> bool {
-        at.moved.is_some() && !self.is_watched.load(SeqCst)
+        at.moved.is_some() && !self.is_watched.load(SeqCst) && !self.is_leased.load(SeqCst)
+    }
+
+    /// While a caller is away who is about to come back: how often callers have come so far.
+    pub(super) fn lease(&self) -> Option<u64> {
+        self.is_leased.load(SeqCst).then(|| self.visits.load(SeqCst))
+    }
+
+    /// Whether the I/O thread need not look at anything though its wait has ended before its time. `was` is the lease that it
+    /// waited under, and `is_quiet` says whether nothing had been reported.
+    pub(super) fn waits_on(&self, was: Option<u64>, is_quiet: bool) -> bool {
+        match self.lease() {
+            // A lease has begun, or somebody has come back since, or the ring was for that.
+            Some(visits) => (is_quiet || self.gate.is_asleep()) && !(is_quiet && was == Some(visits)),
+            // Who was away waits for the socket again.
+            None => is_quiet && was.is_some() && self.is_watched.load(SeqCst),
+        }
+    }
+
+    /// Nobody comes back.
+    pub(super) fn ends_lease(&self) {
+        self.is_leased.swap(false, SeqCst);
+    }
+
+    /// The I/O thread looks after the socket, whoever is about to come for it.
+    pub(super) fn takes_back(&self, at: &mut AtHelm) {
+        self.ends_lease();
+        at.move_to_io();
+    }
+
+    /// This caller goes to wait for what others read.
+    fn gives_up(&self) -> bool {
+        if self.is_leased.swap(false, SeqCst) {
+            self.gate.urgent();
+        }
+        self.is_asked_for.store(true, SeqCst);
+        false
+    }
+
+    /// Whether what there is to read is left to a caller who is about to come for it. If there is anything, and a caller has asked
+    /// for the helm meanwhile, it is his.
+    pub(super) fn leaves_reading(&self, at: &mut AtHelm) -> bool {
+        let is_asked_for =
+            at.turn.sockets.are_readable() && self.is_asked_for.swap(false, SeqCst) && at.only_receives();
+        if !is_asked_for && !self.is_leased.load(SeqCst) {
+            return false;
+        }
+        // Only the I/O thread waits for room, and for more than one socket.
+        if at.callers.is_none() || !at.is_plain() || at.turn.sockets.are_blocked() {
+            self.takes_back(at);
+            return false;
+        }
+        at.move_to_caller();
+        self.is_leased.swap(true, SeqCst);
+        true
     }
 
     /// A message waits: has it written, by this thread if the I/O thread sleeps.
@@ -141,7 +222,8 @@ impl Helm {
     fn guarded(&self, run: impl FnOnce() -> bool) -> bool {
         caught(run).unwrap_or_else(|| {
             self.is_watched.store(false, SeqCst);
-            self.gate.wake();
+            self.is_leased.swap(false, SeqCst);
+            self.gate.rouse();
             false
         })
     }
@@ -149,6 +231,18 @@ impl Helm {
     /// Takes the helm for a caller, unless that would make him wait.
     fn try_hold(&self) -> Option<Hold<'_>> {
         if self.wanted.load(SeqCst) { None } else { self.at.try_lock().ok() }
+    }
+
+    /// Takes the helm for a caller who waits for the socket. If he was about to come back, he waits for a turn of the I/O thread
+    /// that may have come between, unless something arrives in it.
+    fn hold_soon(&self, is_there: &dyn Fn() -> bool) -> Option<Hold<'_>> {
+        let look = || match self.try_hold() {
+            _ if is_there() => Some(None),
+            None if self.is_leased.load(SeqCst) => None,
+            held => Some(held),
+        };
+        let began = Instant::now();
+        spin(Between::Yield, look, || began.elapsed() < SOON).flatten()
     }
 
     /// Runs a caller's part of a turn, which writes. Returns whether it has: then nobody need be woken.
@@ -170,7 +264,7 @@ impl Helm {
         self.written_at.store(since, Relaxed);
         if !self.lets_sleep(at, now) {
             drop(held);
-            self.gate.wake();
+            self.gate.rouse();
         }
         true
     }
@@ -183,15 +277,18 @@ impl Helm {
     ) -> bool {
         // One caller at a time. Others wait for what he reads.
         let Ok(mut watch) = self.watch.try_lock() else { return false };
-        let Some(mut held) = self.try_hold() else { return false };
+        let Some(mut held) = self.hold_soon(is_there) else { return is_there() || self.gives_up() };
         let Some(at) = held.as_deref_mut() else { return false };
         if !at.is_plain() {
-            return false;
+            return self.gives_up();
         }
         let Some(poller) = self.poller(&mut watch, at) else { return false };
         if !self.gate.takes_over() {
-            return false;
+            return self.gives_up();
         }
+        self.is_asked_for.store(false, SeqCst);
+        self.visits.fetch_add(1, SeqCst);
+        let mut is_back = Some(at.left.take());
         loop {
             let now = Instant::now();
             let Some(at) = held.as_deref_mut() else { return is_there() };
@@ -200,17 +297,27 @@ impl Helm {
                 looks.note(self.spin(at, deadline(now, time), is_there));
             }
             let found = is_there();
-            let stays = !found && until.is_none_or(|until| until > now) && at.is_plain();
-            if stays {
+            let is_plain = at.is_plain();
+            let stays = !found && until.is_none_or(|until| until > now) && is_plain;
+            let soon =
+                is_back.take().flatten().is_some_and(|left| now.saturating_duration_since(left) < SOON);
+            let leases = found && is_plain && (soon || at.turn.sockets.are_readable()) && at.only_receives();
+            if stays || leases {
                 at.move_to_caller();
             } else {
                 at.move_to_io();
             }
+            at.left = found.then_some(now);
             self.is_watched.store(stays, SeqCst);
+            let was_leased = self.is_leased.swap(leases, SeqCst);
             let sleeps_on = self.lets_sleep(at, now);
             drop(held);
             if !sleeps_on {
                 self.is_watched.store(false, SeqCst);
+                self.is_leased.swap(false, SeqCst);
+                self.gate.rouse();
+            } else if leases && !was_leased {
+                // It begins to look whether he comes back.
                 self.gate.wake();
             }
             if !(stays && sleeps_on) {
@@ -263,7 +370,9 @@ impl Helm {
 
     /// Whether the I/O thread can sleep on, which is announced then.
     fn lets_sleep(&self, at: &mut AtHelm, now: Instant) -> bool {
-        at.turn.may_sleep_on(now, at.sleeps_until).is_some_and(|wakes| self.falls_asleep(at, wakes))
+        at.turn
+            .may_sleep_on(now, at.sleeps_until, self.is_leased.load(SeqCst))
+            .is_some_and(|wakes| self.falls_asleep(at, wakes))
     }
 
     /// Announces that the I/O thread sleeps, unless there is something for it that came before.
@@ -284,6 +393,13 @@ impl AtHelm {
     fn is_plain(&mut self) -> bool {
         let turn = &mut self.turn;
         turn.session.wants_outbox() && turn.sockets.only().is_some_and(|open| open.socket.is_plain())
+    }
+
+    /// Whether callers have sent nothing since this was last asked. While they send, the I/O thread writes for them, and reads
+    /// beside that.
+    fn only_receives(&mut self) -> bool {
+        let newest = self.turn.intake.newest();
+        std::mem::replace(&mut self.newest, newest) == newest
     }
 
     /// Registers the one socket with the poller of the caller.

@@ -81,7 +81,7 @@ impl<T: Raw> Sockets<T> {
     }
 
     /// Whether the next turn reads from any socket, if there is room for the messages.
-    pub(super) fn are_readable(&self) -> bool {
+    pub(crate) fn are_readable(&self) -> bool {
         self.open.iter().any(Open::is_readable)
     }
 

@@ -18,7 +18,7 @@ use mio::Registry;
 use crate::dial::{Dialled, Dialler, Reserve};
 use crate::error::{Error, Fault, INTERNAL, Phase};
 use crate::event::{CloseReason, Event, Ticket, Undelivered};
-use crate::io::helm::{AtHelm, Helm, Hold};
+use crate::io::helm::{AtHelm, Helm, Hold, LEASE};
 use crate::io::publisher::Publisher;
 use crate::io::slow_callbacks::{Timed, timed};
 use crate::io::turn::{Host, News, Next, Turn};
@@ -273,55 +273,77 @@ impl IoThread {
     fn park<'a>(&mut self, helm: &'a Helm, mut hold: Hold<'a>) -> Option<Hold<'a>> {
         let at = hold.as_deref_mut()?;
         if helm.is_left(at) {
-            at.move_to_io();
+            helm.takes_back(at);
         }
         let now = Instant::now();
-        let (until, wakes) = match at.turn.next(now) {
+        let is_leased = helm.leaves_reading(at);
+        let (until, wakes) = match at.turn.next(now, is_leased) {
             Next::Look => {
                 // What has come is read before anything is judged, whoever waits for it.
-                self.look(at, now);
+                self.look(helm, at, now);
                 return Some(hold);
             }
             Next::Turn => {
-                self.look_in_time(at, now);
+                self.look_in_time(helm, at, now);
                 return Some(hold);
             }
             Next::Sleep { until, wakes } => (until, wakes),
         };
         let moved = at.turn.moved.take();
-        if moved.is_some_and(|moved| self.spin_before_park(&mut at.turn, now, moved)) {
-            self.look_in_time(at, now);
+        if moved.is_some_and(|moved| !is_leased && self.spin_before_park(&mut at.turn, now, moved)) {
+            self.look_in_time(helm, at, now);
             return Some(hold);
         }
         at.sleeps_until = until;
         if !helm.falls_asleep(at, wakes) {
-            self.look_in_time(at, now);
+            self.look_in_time(helm, at, now);
             return Some(hold);
         }
         if at.turn.sockets.are_blocked() {
             // Only this thread waits for room.
-            at.move_to_io();
+            helm.takes_back(at);
         }
         let armed = at.turn.sockets.arm(&self.poller);
         // From here on, a caller may take the turn.
         drop(hold);
         let timeout = until.map(|until| until.saturating_duration_since(now));
-        let waited = armed.and_then(|()| self.poller.wait(None, timeout));
+        let waited = armed.and_then(|()| self.wait(helm, until, now));
         let mut hold = helm.hold()?;
         self.waited(&mut hold.as_deref_mut()?.turn, now, timeout, waited);
         Some(hold)
     }
 
+    /// Waits until there is something to do for this thread. While a caller is about to come back to the socket, it looks each
+    /// time that he may be away whether he did, without the helm.
+    fn wait(&mut self, helm: &Helm, until: Option<Instant>, mut now: Instant) -> io::Result<()> {
+        loop {
+            let left = until.map(|until| until.saturating_duration_since(now));
+            let lease = helm.lease();
+            let tick = lease.map(|_| LEASE);
+            self.poller.wait(None, tick.into_iter().chain(left).min())?;
+            now = Instant::now();
+            if until.is_some_and(|until| until <= now) {
+                return Ok(());
+            }
+            if !helm.waits_on(lease, self.poller.is_quiet()) {
+                if self.poller.is_quiet() {
+                    helm.ends_lease();
+                }
+                return Ok(());
+            }
+        }
+    }
+
     /// Polls the sockets if that was not done for long.
-    fn look_in_time(&mut self, at: &mut AtHelm, now: Instant) {
+    fn look_in_time(&mut self, helm: &Helm, at: &mut AtHelm, now: Instant) {
         if now.saturating_duration_since(self.listened) >= LONGEST_UNHEARD {
-            self.look(at, now);
+            self.look(helm, at, now);
         }
     }
 
     /// Polls the sockets, without a sleep.
-    fn look(&mut self, at: &mut AtHelm, now: Instant) {
-        at.move_to_io();
+    fn look(&mut self, helm: &Helm, at: &mut AtHelm, now: Instant) {
+        helm.takes_back(at);
         let (turn, timeout) = (&mut at.turn, Some(Duration::ZERO));
         let waited = turn.sockets.arm(&self.poller).and_then(|()| self.poller.wait(None, timeout));
         self.waited(turn, now, timeout, waited);

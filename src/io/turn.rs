@@ -430,8 +430,8 @@ impl<H: Host> Turn<H> {
         stats
     }
 
-    /// Decides what follows the turn.
-    pub(crate) fn next(&mut self, now: Instant) -> Next {
+    /// Decides what follows the turn. `is_left`: what there is to read is left to somebody who comes for it.
+    pub(crate) fn next(&mut self, now: Instant, is_left: bool) -> Next {
         let readable = self.sockets.are_readable();
         let paused = readable && self.session.delivers() && !self.publisher.has_room();
         // What has found no place waits for the application like what was not read.
@@ -453,7 +453,8 @@ impl<H: Host> Turn<H> {
         }
         // Freed room is given back before anything else: a sender may wait for it. What was taken from the intake with that goes
         // out, too, though nobody sends another message.
-        let more = is_released || (readable && !paused) || self.sockets.have_more_to_send() || self.has_fresh;
+        let unread = readable && !paused && !is_left;
+        let more = is_released || unread || self.sockets.have_more_to_send() || self.has_fresh;
         if more || self.session.has_output() || self.session.has_released() {
             return Next::Turn;
         }
@@ -463,9 +464,14 @@ impl<H: Host> Turn<H> {
     }
 
     /// How the I/O thread, which sleeps until `planned` at most, sleeps on after a caller's part of a turn. `None` if there is
-    /// something to do for it before.
-    pub(crate) fn may_sleep_on(&mut self, now: Instant, planned: Option<Instant>) -> Option<Sleep> {
-        let Next::Sleep { until, wakes } = self.next(now) else { return None };
+    /// something to do for it before. For `is_left`, see [`next`](Self::next).
+    pub(crate) fn may_sleep_on(
+        &mut self,
+        now: Instant,
+        planned: Option<Instant>,
+        is_left: bool,
+    ) -> Option<Sleep> {
+        let Next::Sleep { until, wakes } = self.next(now, is_left) else { return None };
         let is_early = until.is_some_and(|until| planned.is_none_or(|planned| until < planned));
         (!is_early && !self.sockets.are_blocked()).then_some(wakes)
     }

@@ -48,6 +48,8 @@ pub(crate) enum Sleep {
     Light = 1,
     /// Messages too.
     ForAll = 2,
+    /// Only what is urgent: a caller has its turn, and looks at everything else before he gives it back.
+    Lent = 3,
 }
 
 impl<W: Wake> Gate<W> {
@@ -85,12 +87,23 @@ impl<W: Wake> Gate<W> {
         self.sleep.load(SeqCst) == Sleep::ForAll as u8
     }
 
+    /// Whether nobody has ended the sleep of the I/O thread, which a caller may stand in for.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.sleep.load(SeqCst) != Sleep::Awake as u8
+    }
+
     /// A caller does the work of the I/O thread, which sleeps on. Returns whether it does sleep: then the caller must call
-    /// [`falls_asleep`](Self::falls_asleep) for it or [`wake`](Self::wake) it.
+    /// [`falls_asleep`](Self::falls_asleep) for it or [`rouse`](Self::rouse) it. Callers take over one at a time.
     pub(crate) fn takes_over(&self) -> bool {
         let sleep = self.sleep.load(SeqCst);
-        let awake = Sleep::Awake as u8;
-        sleep != awake && self.sleep.compare_exchange(sleep, awake, SeqCst, SeqCst).is_ok()
+        let lent = Sleep::Lent as u8;
+        sleep != Sleep::Awake as u8 && self.sleep.compare_exchange(sleep, lent, SeqCst, SeqCst).is_ok()
+    }
+
+    /// A caller who took over leaves the rest to the I/O thread.
+    pub(crate) fn rouse(&self) {
+        self.awake();
+        self.wake();
     }
 
     /// Plan `generation` is due.

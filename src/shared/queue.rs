@@ -303,6 +303,11 @@ impl Intake {
         self.seen.held_bytes.load(Relaxed)
     }
 
+    /// The ticket of the newest message, as [`held_bytes`](Self::held_bytes) gives the bytes.
+    pub(crate) fn newest(&self) -> u64 {
+        self.seen.last_ticket.load(Relaxed)
+    }
+
     /// Whether messages seem to be there, without a look under the lock.
     pub(crate) fn has_news(&self) -> bool {
         self.news.load(Relaxed)

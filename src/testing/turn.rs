@@ -153,7 +153,7 @@ impl Line {
         for role in Role::ALL {
             self.hear(role);
         }
-        let sleeps = match self.turn.next(now) {
+        let sleeps = match self.turn.next(now, false) {
             Next::Sleep { wakes, .. } => {
                 (wakes == Sleep::Light || self.turn.intake.is_empty()) && !self.turn.may_go_on()
             }

@@ -44,6 +44,11 @@ impl Poller {
         Ok(())
     }
 
+    /// Whether the last wait has reported nothing.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.events.is_empty()
+    }
+
     /// Tells another wire what the last wait reported about it.
     pub(crate) fn tell(&self, wire: &mut Wire) {
         let token = wire.token;

@@ -45,11 +45,21 @@ impl Rig {
         if !self.callers.io_sleeps || !self.callers.stand_in || !is_plain || self.stopped {
             return false;
         }
-        if self.run(Turn::stand_in) {
-            self.publish();
-        }
         let planned = self.callers.sleeps_until;
-        self.decide(|turn, now| turn.may_sleep_on(now, planned)).is_some_and(|wakes| !self.is_woken(wakes))
+        // Each time but the last, he leaves what there still is to read, and is about to come back for it.
+        for comes_back in [true, true, false] {
+            if self.run(Turn::stand_in) {
+                self.publish();
+            }
+            let is_left = comes_back && self.turn.sockets.are_readable();
+            let sleeps_on = self
+                .decide(|turn, now| turn.may_sleep_on(now, planned, is_left))
+                .is_some_and(|wakes| !self.is_woken(wakes));
+            if !sleeps_on || !is_left {
+                return sleeps_on;
+            }
+        }
+        false
     }
 
     /// Another caller sends messages when the next write begins.

@@ -10,6 +10,9 @@ struct Helm {
     at: Mutex<AtHelm>,
     kernel: Mutex<Kernel>,
     is_watched: AtomicBool,
+    is_leased: AtomicBool,
+    is_asked_for: AtomicBool,
+    visits: AtomicUsize,
     /// Stands for the poller of the caller who waits for the socket.
     watch: Alarm,
     /// After so many messages and bytes the I/O thread ends.
@@ -18,6 +21,8 @@ struct Helm {
 
 struct AtHelm {
     thread: IoThread,
+    /// How many messages have gone out.
+    sent: usize,
     read: usize,
     is_moved: bool,
 }
@@ -35,9 +40,12 @@ impl Helm {
         let thread = IoThread::new(Arc::clone(&line));
         Arc::new(Self {
             line,
-            at: Mutex::new(AtHelm { thread, read: 0, is_moved: false }),
+            at: Mutex::new(AtHelm { thread, sent: 0, read: 0, is_moved: false }),
             kernel: Mutex::default(),
             is_watched: AtomicBool::new(false),
+            is_leased: AtomicBool::new(false),
+            is_asked_for: AtomicBool::new(false),
+            visits: AtomicUsize::new(0),
             watch: Alarm::default(),
             enough: (messages, bytes),
         })
@@ -68,21 +76,62 @@ impl Helm {
     fn turn(&self, at: &mut AtHelm) {
         at.thread.exchange();
         at.read += std::mem::take(&mut self.kernel.lock().unwrap().bytes);
+        at.sent = at.thread.messages;
+        // Freed room is given back, and what others have put there is taken along.
         at.thread.exchange();
     }
 
     fn is_left(&self, at: &AtHelm) -> bool {
-        at.is_moved && !self.is_watched.load(SeqCst)
+        at.is_moved && !self.is_watched.load(SeqCst) && !self.is_leased.load(SeqCst)
     }
 
     fn has_enough(&self, at: &AtHelm) -> bool {
-        (at.thread.messages, at.read) == self.enough
+        (at.sent, at.read) == self.enough
+    }
+
+    fn lease(&self) -> Option<usize> {
+        self.is_leased.load(SeqCst).then(|| self.visits.load(SeqCst))
+    }
+
+    fn waits_on(&self, was: Option<usize>, is_quiet: bool) -> bool {
+        match self.lease() {
+            Some(visits) => (is_quiet || self.line.gate.is_asleep()) && !(is_quiet && was == Some(visits)),
+            None => is_quiet && was.is_some() && self.is_watched.load(SeqCst),
+        }
+    }
+
+    fn gives_up(&self) {
+        if self.is_leased.swap(false, SeqCst) {
+            self.line.gate.urgent();
+        }
+        self.is_asked_for.store(true, SeqCst);
+    }
+
+    /// The I/O thread's wait. While somebody may come back, its time is over whenever it looks: he may take any time.
+    fn wait(&self) {
+        let alarm = &self.line.gate.waker;
+        loop {
+            let lease = self.lease();
+            let is_quiet = if lease.is_some() {
+                thread::yield_now();
+                !std::mem::take(&mut *alarm.rung.lock().unwrap())
+            } else {
+                alarm.wait();
+                false
+            };
+            if !self.waits_on(lease, is_quiet) {
+                if is_quiet {
+                    self.is_leased.swap(false, SeqCst);
+                }
+                return;
+            }
+        }
     }
 
     /// Announces the sleep of the I/O thread. Returns whether it may.
     fn lets_sleep(&self, at: &AtHelm) -> bool {
         let gate = &self.line.gate;
-        gate.falls_asleep(Sleep::ForAll, &self.line.intake, || false) && {
+        at.sent == at.thread.messages && gate.falls_asleep(Sleep::ForAll, &self.line.intake, || false) && {
             let is_left = self.is_left(at);
             if is_left {
                 gate.awake();
@@ -103,29 +152,37 @@ impl Helm {
             let sleeps_on = !self.has_enough(&at) && self.lets_sleep(&at);
             drop(at);
             if !sleeps_on {
-                gate.wake();
+                gate.rouse();
             }
         } else {
             gate.data();
         }
     }
 
-    /// Waits for the socket once, and reads it.
-    fn watches(&self) {
+    /// Waits for the socket, reads it, and is about to come back if `leases`.
+    fn watches(&self, leases: bool) {
         let gate = &self.line.gate;
-        let Ok(mut at) = self.at.try_lock() else { return };
+        let Ok(mut at) = self.at.try_lock() else { return self.gives_up() };
         if !gate.takes_over() {
-            return;
+            return self.gives_up();
         }
+        self.is_asked_for.store(false, SeqCst);
+        self.visits.fetch_add(1, SeqCst);
+        let before = at.read;
         loop {
             self.turn(&mut at);
-            let stays = at.read == 0;
-            self.move_socket(&mut at, stays);
+            let stays = at.read == before;
+            let leases = leases && !stays;
+            self.move_socket(&mut at, stays || leases);
             self.is_watched.store(stays, SeqCst);
+            let was_leased = self.is_leased.swap(leases, SeqCst);
             let sleeps_on = !self.has_enough(&at) && self.lets_sleep(&at);
             drop(at);
             if !sleeps_on {
                 self.is_watched.store(false, SeqCst);
+                self.is_leased.swap(false, SeqCst);
+                gate.rouse();
+            } else if leases && !was_leased {
                 gate.wake();
             }
             if !(stays && sleeps_on) {
@@ -156,9 +213,13 @@ impl Helm {
             if self.is_left(&at) {
                 self.move_socket(&mut at, false);
             }
+            if self.is_asked_for.swap(false, SeqCst) || self.is_leased.load(SeqCst) {
+                self.move_socket(&mut at, true);
+                self.is_leased.swap(true, SeqCst);
+            }
             if self.lets_sleep(&at) {
                 drop(at);
-                gate.waker.wait();
+                self.wait();
                 gate.awake();
                 at = self.at.lock().unwrap();
             }
@@ -184,7 +245,7 @@ fn a_message_goes_out_whoever_has_the_helm() {
 fn what_arrives_is_read_by_the_caller_who_waits_or_by_the_worker() {
     explore("a caller who waits, and a byte", BOUND, || {
         let helm = Helm::new(0, 1);
-        spawn(&helm, Helm::watches);
+        spawn(&helm, |helm| helm.watches(false));
         spawn(&helm, Helm::arrive);
         helm.serves();
     });
@@ -194,7 +255,34 @@ fn what_arrives_is_read_by_the_caller_who_waits_or_by_the_worker() {
 fn a_caller_who_does_not_get_the_helm_back_leaves_the_socket_to_the_worker() {
     explore("a caller who waits, a byte and a sender", BOUND, || {
         let helm = Helm::new(1, 1);
-        spawn(&helm, Helm::watches);
+        spawn(&helm, |helm| helm.watches(false));
+        spawn(&helm, Helm::arrive);
+        spawn(&helm, Helm::sends);
+        helm.serves();
+    });
+}
+
+#[test]
+fn who_is_about_to_come_back_and_does_or_does_not_leaves_nothing_unread() {
+    explore("a caller who waits and is about to come back, and a byte", BOUND, || {
+        let helm = Helm::new(0, 2);
+        spawn(&helm, |helm| helm.watches(true));
+        spawn(&helm, |helm| (0..2).for_each(|_| helm.arrive()));
+        helm.serves();
+    });
+    explore("one who comes back once, and two bytes", BOUND, || {
+        let helm = Helm::new(0, 2);
+        spawn(&helm, |helm| (0..2).for_each(|_| helm.watches(true)));
+        spawn(&helm, |helm| (0..2).for_each(|_| helm.arrive()));
+        helm.serves();
+    });
+}
+
+#[test]
+fn what_is_sent_while_somebody_is_about_to_come_back_goes_out() {
+    explore("a caller who is about to come back, a byte and a sender", BOUND, || {
+        let helm = Helm::new(1, 1);
+        spawn(&helm, |helm| (0..2).for_each(|_| helm.watches(true)));
         spawn(&helm, Helm::arrive);
         spawn(&helm, Helm::sends);
         helm.serves();
