@@ -8,7 +8,6 @@ mod common;
 mod proc;
 
 use std::collections::BTreeSet;
-#[cfg(target_os = "linux")]
 use std::io::{Read, Write};
 #[cfg(target_os = "linux")]
 use std::net::TcpStream;
