@@ -280,11 +280,15 @@ fn who_is_about_to_come_back_and_does_or_does_not_leaves_nothing_unread() {
 
 #[test]
 fn what_is_sent_while_somebody_is_about_to_come_back_goes_out() {
-    explore("a caller who is about to come back, a byte and a sender", BOUND, || {
-        let helm = Helm::new(1, 1);
-        spawn(&helm, |helm| (0..2).for_each(|_| helm.watches(true)));
-        spawn(&helm, Helm::arrive);
-        spawn(&helm, Helm::sends);
-        helm.serves();
-    });
+    let run = |visits: usize| {
+        move || {
+            let helm = Helm::new(1, 1);
+            spawn(&helm, move |helm| (0..visits).for_each(|_| helm.watches(true)));
+            spawn(&helm, Helm::arrive);
+            spawn(&helm, Helm::sends);
+            helm.serves();
+        }
+    };
+    explore("a caller who is about to come back, a byte and a sender", BOUND, run(1));
+    explore("the same with one who does", Some(2), run(2));
 }
