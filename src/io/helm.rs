@@ -58,8 +58,6 @@ pub(super) struct AtHelm {
     moved: Option<ConnectionId>,
     /// The poller of that caller.
     callers: Option<Registry>,
-    /// When he last went away with what he waited for.
-    left: Option<Instant>,
     /// The newest message that callers had sent when it was last decided whether to leave reading to them.
     newest: u64,
 }
@@ -69,8 +67,8 @@ pub(super) type Hold<'a> = MutexGuard<'a, Option<Box<AtHelm>>>;
 /// Who sends again so soon is in a burst. The I/O thread writes many messages of it at once.
 const BURST_NS: u64 = 30_000;
 
-/// Who comes back so soon is likely to do so again.
-const SOON: Duration = Duration::from_micros(50);
+/// How long who comes back waits for a turn of the I/O thread at most.
+const LONGEST_TURN: Duration = Duration::from_micros(50);
 
 /// How long he may be away. After that, the I/O thread looks after the socket.
 pub(super) const LEASE: Duration = Duration::from_millis(1);
@@ -87,7 +85,6 @@ impl Helm {
                 sleeps_until: None,
                 moved: None,
                 callers: None,
-                left: None,
                 newest: 0,
             }))),
             wanted: AtomicBool::new(false),
@@ -195,8 +192,10 @@ impl Helm {
             self.takes_back(at);
             return false;
         }
-        at.move_to_caller();
-        self.is_leased.swap(true, SeqCst);
+        if is_asked_for {
+            at.move_to_caller();
+            self.is_leased.swap(true, SeqCst);
+        }
         true
     }
 
@@ -222,7 +221,7 @@ impl Helm {
     fn guarded(&self, run: impl FnOnce() -> bool) -> bool {
         caught(run).unwrap_or_else(|| {
             self.is_watched.store(false, SeqCst);
-            self.is_leased.swap(false, SeqCst);
+            self.ends_lease();
             self.gate.rouse();
             false
         })
@@ -236,13 +235,15 @@ impl Helm {
     /// Takes the helm for a caller who waits for the socket. If he was about to come back, he waits for a turn of the I/O thread
     /// that may have come between, unless something arrives in it.
     fn hold_soon(&self, is_there: &dyn Fn() -> bool) -> Option<Hold<'_>> {
-        let look = || match self.try_hold() {
-            _ if is_there() => Some(None),
-            None if self.is_leased.load(SeqCst) => None,
-            held => Some(held),
+        let look = || {
+            if is_there() {
+                return Some(None);
+            }
+            let held = self.try_hold();
+            (held.is_some() || !self.is_leased.load(SeqCst)).then_some(held)
         };
         let began = Instant::now();
-        spin(Between::Yield, look, || began.elapsed() < SOON).flatten()
+        spin(Between::Yield, look, || began.elapsed() < LONGEST_TURN).flatten()
     }
 
     /// Runs a caller's part of a turn, which writes. Returns whether it has: then nobody need be woken.
@@ -288,7 +289,6 @@ impl Helm {
         }
         self.is_asked_for.store(false, SeqCst);
         self.visits.fetch_add(1, SeqCst);
-        let mut is_back = Some(at.left.take());
         loop {
             let now = Instant::now();
             let Some(at) = held.as_deref_mut() else { return is_there() };
@@ -299,22 +299,19 @@ impl Helm {
             let found = is_there();
             let is_plain = at.is_plain();
             let stays = !found && until.is_none_or(|until| until > now) && is_plain;
-            let soon =
-                is_back.take().flatten().is_some_and(|left| now.saturating_duration_since(left) < SOON);
-            let leases = found && is_plain && (soon || at.turn.sockets.are_readable()) && at.only_receives();
+            let leases = found && is_plain && at.turn.sockets.are_readable() && at.only_receives();
             if stays || leases {
                 at.move_to_caller();
             } else {
                 at.move_to_io();
             }
-            at.left = found.then_some(now);
             self.is_watched.store(stays, SeqCst);
             let was_leased = self.is_leased.swap(leases, SeqCst);
             let sleeps_on = self.lets_sleep(at, now);
             drop(held);
             if !sleeps_on {
                 self.is_watched.store(false, SeqCst);
-                self.is_leased.swap(false, SeqCst);
+                self.ends_lease();
                 self.gate.rouse();
             } else if leases && !was_leased {
                 // It begins to look whether he comes back.

@@ -23,7 +23,6 @@ fn progress<T: Raw>(session: &mut Session, open: &Open<T>, now: Instant) {
 }
 
 /// What a read came to.
-#[derive(Default)]
 pub(crate) struct Outcome {
     pub(crate) frames: usize,
     /// Whether it has stopped for want of room.

@@ -215,8 +215,8 @@ impl Session {
         }
     }
 
-    /// Carries out what a hook about connection `id` has asked for. A predecessor is only listened to: apart from moves
-    /// and closes, nothing that acts on a connection is done for it.
+    /// Carries out what a hook about connection `id` has asked for, but for a move. A predecessor is only listened to: apart from
+    /// moves and closes, nothing that acts on a connection is done for it.
     fn apply(&mut self, now: Instant, id: ConnectionId, during: During, effect: Effect) {
         let role = self.line.role(id);
         match effect {

@@ -213,7 +213,7 @@ impl Helm {
             if self.is_left(&at) {
                 self.move_socket(&mut at, false);
             }
-            if self.is_asked_for.swap(false, SeqCst) || self.is_leased.load(SeqCst) {
+            if self.is_asked_for.swap(false, SeqCst) {
                 self.move_socket(&mut at, true);
                 self.is_leased.swap(true, SeqCst);
             }
