@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use crossbeam_channel::{Sender, TryRecvError};
 
 pub use crate::client::builder::Builder;
 pub use crate::client::ending::Ending;
@@ -36,7 +36,7 @@ use crate::io::helm::Helm;
 use crate::message::Message;
 use crate::shared::Shared;
 use crate::shared::{
-    AdaptiveSpin, Between, Command, IN_CONVERSATION_NS, Inbox, Inner, Thread, ThreadHandle, spin,
+    AdaptiveSpin, Between, Command, EventQueue, IN_CONVERSATION_NS, Inbox, Inner, Thread, ThreadHandle, spin,
 };
 use crate::state::ConnectionState;
 use crate::stats::Stats;
@@ -142,7 +142,7 @@ struct LineHandle {
     shared: Shared,
     helm: Arc<Helm>,
     commands: Sender<Command>,
-    events: Receiver<Event>,
+    events: Arc<EventQueue>,
     /// Where messages are taken from, if not from `events`: with `realtime`.
     inbox: Option<Arc<Inbox>>,
     /// The heartbeat's timeout: how long both sides may go without taking a message.
@@ -336,7 +336,7 @@ impl LineHandle {
         not_on_io_thread()
     }
 
-    /// Handles an event taken from the channel. Returns it if it is a message.
+    /// Handles an event that was taken. Returns it if it is a message.
     fn taken(&self, event: Event) -> Option<Message> {
         self.took(|| self.events.is_empty());
         event.into_message()
@@ -359,7 +359,6 @@ impl LineHandle {
         patience: Duration,
         receive: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
-        self.shared.burst.wait_out_burst();
         if let Ok(there) = try_take() {
             return Ok(there);
         }
@@ -376,10 +375,6 @@ impl LineHandle {
     /// Waits for the socket in place of the I/O thread, where that is possible, until there is an event or until `until`.
     fn attend(&self, until: Option<Instant>) {
         if !self.helm.is_for_callers() {
-            return;
-        }
-        self.shared.burst.wait_out_burst();
-        if !self.events.is_empty() {
             return;
         }
         let look = Duration::from_nanos(self.look);

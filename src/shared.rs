@@ -2,6 +2,7 @@
 
 mod calls;
 mod counters;
+mod events;
 mod gate;
 mod inbox;
 mod item;
@@ -20,13 +21,12 @@ mod waiters;
 use std::sync::Arc;
 
 pub(crate) use crate::shared::calls::{Callback, Calls, LATE, ThreadHooks};
+pub(crate) use crate::shared::events::{EventQueue, EventWriter};
 pub(crate) use crate::shared::gate::{Gate, Sleep};
 pub(crate) use crate::shared::inbox::{Inbox, InboxWriter};
 pub(crate) use crate::shared::item::{Item, Offer, Reply, Special};
 pub(crate) use crate::shared::queue::{Command, Intake};
-pub(crate) use crate::shared::spin::{
-    AdaptiveSpin, Between, Burst, CALLERS_FACTOR, IN_CONVERSATION_NS, spin,
-};
+pub(crate) use crate::shared::spin::{AdaptiveSpin, Between, CALLERS_FACTOR, IN_CONVERSATION_NS, spin};
 pub(crate) use crate::shared::status::{Inner, Status};
 pub(crate) use crate::shared::thread_mark::{Thread, ThreadHandle};
 
@@ -36,6 +36,5 @@ pub(crate) struct Shared {
     pub(crate) gate: Arc<Gate>,
     pub(crate) intake: Arc<Intake>,
     pub(crate) status: Arc<Status>,
-    pub(crate) burst: Arc<Burst>,
     pub(crate) calls: Arc<Calls>,
 }

@@ -125,9 +125,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::Receiver;
-
 pub use loopback::{LoopbackConnection, LoopbackServer};
+
+use crossbeam_channel::Receiver;
 
 use crate::config::ConnectionConfig;
 use crate::endpoint::Endpoint;
@@ -138,7 +138,7 @@ use crate::io::turn::Turn;
 use crate::message::Message;
 use crate::protocol::{Protocol, UpgradeRequest};
 use crate::session::{Session, Startup};
-use crate::shared::{Inbox, Intake, Status};
+use crate::shared::{EventQueue, Inbox, Intake, Status};
 use crate::testing::server::Server;
 use crate::testing::turn::Script;
 
@@ -154,7 +154,7 @@ struct Asked {
 /// A line whose server, network, clock and application are the test: see the [module](self).
 pub struct Line {
     turn: Turn<Script>,
-    inbox: Receiver<Event>,
+    queue: Arc<EventQueue>,
     /// Where messages arrive, if they do not come with the events.
     ring: Option<Arc<Inbox>>,
     events: VecDeque<Event>,
@@ -227,14 +227,14 @@ impl Line {
         let wall = SystemTime::UNIX_EPOCH + Self::BEGINS;
         let session = Session::new(config.clone(), Some(protocol), mode, (now, wall))?
             .with_random(move || f64::from_bits(source.load(SeqCst)))?;
-        let (outbox, inbox) = crossbeam_channel::unbounded();
+        let (queue, writer) = EventQueue::new();
         let (ring, ring_in) = config.realtime.map(Inbox::new).unzip();
-        let publisher = Publisher::new(outbox, config.events, Arc::default()).with_inbox(ring_in);
+        let publisher = Publisher::new(writer, config.events).with_inbox(ring_in);
         let intake = Arc::new(Intake::of(&config));
         let script = Script::new(now, fetch);
         let mut line = Self {
             turn: Turn::new(script, session, publisher, intake, Arc::new(Status::new(now))),
-            inbox,
+            queue,
             ring,
             events: VecDeque::new(),
             takes: None,

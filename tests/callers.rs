@@ -307,6 +307,43 @@ fn a_caller_who_takes_a_part_of_a_flood_and_never_comes_back_leaves_the_rest_to_
 }
 
 #[test]
+fn a_program_that_goes_over_to_events_in_the_middle_of_a_flood_gets_the_rest_in_order() {
+    const MESSAGES: u32 = 3000;
+    let server = Server::start(|_, stream| {
+        let mut stream = accept_raw(stream);
+        assert_eq!(read_frame(&mut stream).unwrap(), (1, b"more".to_vec()));
+        let flood: Vec<_> = (0..MESSAGES).flat_map(|n| frame(0x82, &n.to_be_bytes())).collect();
+        stream.write_all(&flood).unwrap();
+        let _ = stream.read(&mut [0]);
+    });
+    for taken_first in [1, 200, 1500] {
+        let client = Client::connect(quick(&server.url())).unwrap();
+        let expected = |message: &Message, n: u32| assert_eq!(message.as_bytes(), n.to_be_bytes());
+        client.send("more").unwrap();
+        for n in 0..taken_first {
+            expected(&client.recv_timeout(LONG).unwrap(), n);
+        }
+        let events = client.events();
+        for n in (taken_first..MESSAGES).step_by(2) {
+            let Ok(Event::Message(message)) = events.recv_timeout(LONG) else {
+                panic!("message {n} is missing")
+            };
+            expected(&message, n);
+            if n + 1 < MESSAGES {
+                expected(&client.recv_timeout(LONG).unwrap(), n + 1);
+            }
+        }
+        let waits = thread::scope(|scope| {
+            let waits = scope.spawn(|| client.recv());
+            let _ = client.close();
+            waits.join().unwrap()
+        });
+        assert!(matches!(waits, Err(Error::Closed { .. })), "{waits:?}");
+        assert!(matches!(events.iter().last(), None | Some(Event::Closed { .. })));
+    }
+}
+
+#[test]
 fn a_server_that_takes_no_answers_for_a_while_gets_them_all_while_a_caller_waits() {
     const PINGS: usize = 60_000;
     let (go_in, go) = crossbeam_channel::bounded::<()>(0);

@@ -79,7 +79,7 @@ const FOLDERS: [Folder; 6] = [
             "model",
             "gate",
             "queue status calls",
-            "inbox outward",
+            "events inbox outward",
             "ring waiters",
             "counters item losses spin sync thread_mark",
         ],

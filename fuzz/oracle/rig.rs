@@ -25,7 +25,7 @@ use crate::io::turn::{Next, Turn};
 use crate::message::Message;
 use crate::protocol::Protocol;
 use crate::session::{Reply, Session, Startup};
-use crate::shared::{Inbox, Intake, Sleep, Status};
+use crate::shared::{EventQueue, Inbox, Intake, Sleep, Status};
 use callers::Callers;
 pub(super) use sim::{Line, Opening, Sim};
 
@@ -38,7 +38,7 @@ const OVERSLEPT: Duration = Duration::from_secs(5);
 pub(super) struct Rig {
     pub(super) turn: Turn<Sim>,
     pub(super) config: ConnectionConfig,
-    pub(super) events: Receiver<Event>,
+    pub(super) events: Arc<EventQueue>,
     /// Where messages arrive, if they do not come with the events.
     inbox: Option<Arc<Inbox>>,
     /// The message that another reader is taking: which one it is, and its place.
@@ -75,7 +75,7 @@ impl Rig {
         mode: Startup,
         (now, wall): (Instant, SystemTime),
     ) -> Self {
-        let (events_in, events) = crossbeam_channel::unbounded();
+        let (events, events_in) = EventQueue::new();
         let (inbox, inbox_in) = config.realtime.map(Inbox::new).unzip();
         let is_plain = protocol.is_none();
         let session =
@@ -84,7 +84,7 @@ impl Rig {
         let random = move || [0.1, 0.9, 0.5, 0.3, 0.7][draws.fetch_add(1, Relaxed) % 5];
         let session = session.with_random(random).expect("a good configuration");
         let intake = Arc::new(Intake::of(&config));
-        let publisher = Publisher::new(events_in, config.events, Arc::default()).with_inbox(inbox_in);
+        let publisher = Publisher::new(events_in, config.events).with_inbox(inbox_in);
         let sim = Sim::new(config.clone(), now);
         let callers = Callers::new(&config, is_plain);
         let mut rig = Self {
@@ -348,7 +348,7 @@ impl Rig {
 
     fn application(&mut self) {
         let most = std::mem::take(&mut self.taking);
-        for event in self.events.try_iter().take(most) {
+        for event in self.events.drain().take(most) {
             self.check.taken(event);
             self.work += 1;
         }

@@ -44,6 +44,9 @@ const FOR_THIS: u8 = 0x60;
 /// With these, several messages are sent while another one is written.
 const MEANWHILE: u8 = 0x40;
 
+/// With this one, the events go through a channel from now on.
+const AS_CHANNEL: u8 = 0x40;
+
 /// The times without data, by the upper bits of the byte that says how the client starts: there is room for them, and the
 /// corpus keeps its meaning. With `true`, only messages of an even length count.
 const IDLE: [Option<(u64, bool)>; 8] = [
@@ -290,7 +293,12 @@ fn act(rig: &mut Rig, step: u8, input: &mut Input<'_>, due: Option<Instant>) {
                 rig.turn.session.handle_retry(rig.now(), generation);
             }
         }
-        28 => rig.taking = input.pick(&[usize::MAX, 0, 1, 2, 100]),
+        28 => {
+            if step & AS_CHANNEL != 0 {
+                rig.events.channel();
+            }
+            rig.taking = input.pick(&[usize::MAX, 0, 1, 2, 100]);
+        }
         31 => {
             rig.check.panicked = true;
             rig.turn.session.handle_panic("on_event_ready");

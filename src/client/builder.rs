@@ -23,7 +23,7 @@ use crate::session::DataFilter;
 use crate::session::reconnect::BETWEEN_SERVERS;
 use crate::shared::Shared;
 use crate::shared::{
-    AdaptiveSpin, CALLERS_FACTOR, Calls, Gate, Inbox, Intake, LATE, Status, Thread, ThreadHooks,
+    AdaptiveSpin, CALLERS_FACTOR, Calls, EventQueue, Gate, Inbox, Intake, LATE, Status, Thread, ThreadHooks,
 };
 use crate::system::fork::Process;
 use crate::timer::Timer;
@@ -336,11 +336,10 @@ impl Builder {
             gate: Arc::new(Gate::new(waker)),
             intake: Arc::new(Intake::of(&config)),
             status: Arc::new(Status::new(Instant::now())),
-            burst: Arc::default(),
             calls: Arc::new(Calls::new(&config.thread_name, thread_hooks)),
         };
         let (commands_in, commands) = crossbeam_channel::unbounded();
-        let (events_in, events) = crossbeam_channel::unbounded();
+        let (events, events_in) = EventQueue::new();
         let (inbox, inbox_in) = config.realtime.map(Inbox::new).unzip();
         let stack = config.thread_stack;
         let answers = protocol.is_some();

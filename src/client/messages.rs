@@ -68,13 +68,14 @@ impl Client {
             line.took(|| inbox.is_empty());
             return Ok(message);
         }
-        let receive = || match until {
-            None => line.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(until) => line.events.recv_deadline(until),
-        };
+        let events = &line.events;
         loop {
-            line.attend(until);
-            let event = line.take(|| line.events.try_recv(), patience, receive)?;
+            let event = if let Ok(event) = events.try_take() {
+                event
+            } else {
+                line.attend(until);
+                line.take(|| events.try_take(), patience, || events.take(until, remaining))?
+            };
             if let Some(message) = line.taken(event) {
                 return Ok(message);
             }
@@ -141,7 +142,7 @@ impl Client {
 
     fn try_next(&self) -> Result<Message, TryRecvError> {
         loop {
-            if let Some(message) = self.line.taken(self.line.events.try_recv()?) {
+            if let Some(message) = self.line.taken(self.line.events.try_take()?) {
                 return Ok(message);
             }
         }
@@ -197,6 +198,9 @@ impl Client {
 
     /// Returns the receiver of all events, in order. The channel ends after [`Event::Closed`].
     ///
+    /// From the first call on, all events go through this channel, which costs more for each than [`recv`](Self::recv) does without
+    /// it.
+    ///
     /// Messages and other events share one queue. An event taken here is not returned by [`recv`](Self::recv) and its
     /// relatives, nor by another clone of this receiver; and `recv` drops events that aren't messages. A program should
     /// read one or the other. With [`realtime`](field@crate::ConnectionConfig::realtime) messages have a queue of their own, and
@@ -212,7 +216,7 @@ impl Client {
     /// ```
     pub fn events(&self) -> &Receiver<Event> {
         static ENDED: PerProcess<Ended> = PerProcess::new();
-        if self.line.is_here() { &self.line.events } else { &ENDED.get().0 }
+        if self.line.is_here() { self.line.events.channel() } else { &ENDED.get().0 }
     }
 }
 

@@ -1,31 +1,28 @@
 //! Hands events to the application.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
-
-use crossbeam_channel::Sender;
+use std::mem;
 
 use crate::config::QueueLimit;
 use crate::event::Event;
 use crate::message::Message;
 use crate::session::Reply;
-use crate::shared::{self, Burst, InboxWriter};
+use crate::shared::{self, EventWriter, InboxWriter};
 use crate::state::ConnectionState;
 
-/// Puts events into the channel that the application reads.
+/// Puts events into the queue that the application reads.
 ///
 /// Messages exert backpressure: above the bound there is no room, and the I/O thread stops reading. All other events
 /// always find room. Beyond [`MOST_UNREAD_EVENTS`] of them, the newest are merged into one [`Event::Missed`], so that a
-/// program that never reads costs no memory. The channel's length shows what the application has taken.
+/// program that never reads costs no memory. The queue's length shows what the application has taken.
 ///
-/// Where callers must wait for nobody, messages have an inbox of their own, and the channel has the other events alone.
+/// Where callers must wait for nobody, messages have an inbox of their own, and the queue has the other events alone.
 pub(crate) struct Publisher {
-    channel: Sender<Event>,
-    /// Where messages go, if they do not go through the channel.
+    queue: EventWriter,
+    /// Where messages go, if they do not go through the queue.
     inbox: Option<InboxWriter>,
-    burst: Arc<Burst>,
     limit: QueueLimit,
-    /// The contents of the channel: the size of each message, `None` for any other event.
+    /// The contents of the queue: the size of each message, `None` for any other event.
     standing: VecDeque<Option<usize>>,
     /// The sizes of the messages in the inbox.
     inside: VecDeque<usize>,
@@ -42,23 +39,19 @@ pub(crate) struct Publisher {
 /// A caller that waits for answers.
 struct Asker {
     reply: shared::Reply,
-    /// The sizes of the answers that are in the channel, if there may be many.
+    /// The sizes of the answers that the caller has not taken, if there may be many.
     standing: VecDeque<usize>,
     bytes: usize,
 }
-
-/// How many events at once are a burst.
-const BURST_EVENTS: usize = 8;
 
 /// How many events other than messages may be unread.
 const MOST_UNREAD_EVENTS: usize = 256;
 
 impl Publisher {
-    pub(crate) fn new(channel: Sender<Event>, limit: QueueLimit, burst: Arc<Burst>) -> Self {
+    pub(crate) fn new(queue: EventWriter, limit: QueueLimit) -> Self {
         Self {
-            channel,
+            queue,
             inbox: None,
-            burst,
             limit,
             standing: VecDeque::new(),
             inside: VecDeque::new(),
@@ -71,7 +64,7 @@ impl Publisher {
         }
     }
 
-    /// Puts messages into this inbox, if one is given, instead of the channel.
+    /// Puts messages into this inbox, if one is given, instead of the queue.
     pub(crate) fn with_inbox(self, inbox: Option<InboxWriter>) -> Self {
         Self { inbox, ..self }
     }
@@ -95,7 +88,7 @@ impl Publisher {
     pub(crate) fn has_room_behind(&mut self, messages: usize, bytes: usize) -> bool {
         let room =
             |me: &Self| me.messages + messages < me.limit.messages && me.bytes + bytes < me.limit.bytes;
-        // The channel's length is only read when it matters.
+        // The queue's length is only read when it matters.
         let here = !self.has_waiting()
             && (room(self) || {
                 self.settle();
@@ -141,97 +134,109 @@ impl Publisher {
         }
     }
 
-    pub(crate) fn put(&mut self, event: Event) {
-        if let Event::Message(message) = &event {
-            self.messages += 1;
-            self.bytes += message.len();
-            return self.put_message(message.len(), event);
-        }
-        if let Event::StateChanged { to, .. } = event {
-            self.state = to;
-        }
-        let last = matches!(event, Event::Closed { .. });
-        if self.others() >= MOST_UNREAD_EVENTS {
+    /// Publishes all of these events, and leaves none. Returns whether there are any.
+    pub(crate) fn put(&mut self, events: &mut VecDeque<Event>) -> bool {
+        let mut any = self.inbox.as_mut().is_some_and(InboxWriter::put_waiting) || !events.is_empty();
+        if self.missed.is_some() || self.others() + events.len() > MOST_UNREAD_EVENTS {
             self.settle();
         }
-        if self.others() >= MOST_UNREAD_EVENTS && !last {
+        let is_near_full = self.others() + events.len() > MOST_UNREAD_EVENTS;
+        if is_near_full || self.inbox.is_some() || self.missed.is_some() {
+            self.sort_out(events);
+        } else {
+            for event in events.iter() {
+                self.account(event);
+            }
+        }
+        any |= !events.is_empty();
+        self.queue.put(events);
+        if let Some(inbox) = self.inbox.as_ref().filter(|_| any) {
+            inbox.wake();
+        }
+        any
+    }
+
+    /// Leaves in `events` what goes into the queue.
+    fn sort_out(&mut self, events: &mut VecDeque<Event>) {
+        let all = mem::take(events);
+        // There may be room again, also if no other event follows.
+        if self.others() < MOST_UNREAD_EVENTS {
+            self.put_missed(events);
+        }
+        for event in all {
+            match (&mut self.inbox, event) {
+                (Some(inbox), Event::Message(message)) => {
+                    self.messages += 1;
+                    self.bytes += message.len();
+                    self.inside.push_back(message.len());
+                    inbox.put(message);
+                }
+                (None, event @ Event::Message(_)) => {
+                    self.account(&event);
+                    events.push_back(event);
+                }
+                (_, event) => self.put_other(event, events),
+            }
+        }
+    }
+
+    /// An event goes into the queue.
+    fn account(&mut self, event: &Event) {
+        let size = match event {
+            Event::Message(message) => {
+                self.messages += 1;
+                self.bytes += message.len();
+                Some(message.len())
+            }
+            Event::StateChanged { to, .. } => {
+                self.state = *to;
+                None
+            }
+            _ => None,
+        };
+        self.standing.push_back(size);
+    }
+
+    /// An event that is no message goes into the queue, unless that is full.
+    fn put_other(&mut self, event: Event, events: &mut VecDeque<Event>) {
+        let is_last = matches!(event, Event::Closed { .. });
+        if self.others() >= MOST_UNREAD_EVENTS && !is_last {
+            if let Event::StateChanged { to, .. } = event {
+                self.state = to;
+            }
             let count = self.missed.map_or(0, |(count, _)| count);
             self.missed = Some((count + 1, self.state));
             return;
         }
-        self.put_missed();
-        self.standing.push_back(None);
-        self.send(event);
+        self.put_missed(events);
+        self.account(&event);
+        events.push_back(event);
     }
 
-    /// Says that events were dropped, if some were. Returns whether that is so.
-    fn put_missed(&mut self) -> bool {
-        let Some((count, state)) = self.missed.take() else { return false };
-        self.standing.push_back(None);
-        self.send(Event::Missed { count, state });
-        true
-    }
-
-    /// Says so as soon as there is room, also if no other event follows.
-    fn put_missed_in_time(&mut self) -> bool {
-        if self.missed.is_none() {
-            return false;
+    /// Says that events were dropped, if some were.
+    fn put_missed(&mut self, events: &mut VecDeque<Event>) {
+        if let Some((count, state)) = self.missed.take() {
+            self.standing.push_back(None);
+            events.push_back(Event::Missed { count, state });
         }
-        self.settle();
-        self.others() < MOST_UNREAD_EVENTS && self.put_missed()
-    }
-
-    /// Publishes all of these events. Returns whether there are any.
-    pub(crate) fn put_all(&mut self, events: impl Iterator<Item = Event>) -> bool {
-        let mut count = usize::from(self.inbox.as_mut().is_some_and(InboxWriter::put_waiting));
-        count += usize::from(self.put_missed_in_time());
-        for event in events {
-            count += 1;
-            if count == BURST_EVENTS {
-                self.burst.begin();
-            }
-            self.put(event);
-        }
-        self.burst.end();
-        if let Some(inbox) = self.inbox.as_ref().filter(|_| count > 0) {
-            inbox.wake();
-        }
-        count > 0
     }
 
     /// Frees the memory that a burst has left behind.
     pub(crate) fn shrink(&mut self) {
         self.settle();
         self.standing.shrink_to_fit();
+        self.queue.shrink();
         self.inside.shrink_to_fit();
     }
 
-    fn put_message(&mut self, size: usize, event: Event) {
-        match (&mut self.inbox, event) {
-            (Some(inbox), Event::Message(message)) => {
-                self.inside.push_back(size);
-                inbox.put(message);
-            }
-            (_, event) => {
-                self.standing.push_back(Some(size));
-                self.send(event);
-            }
-        }
-    }
-
-    /// How many events in the channel are no messages.
+    /// How many events in the queue are no messages.
     fn others(&self) -> usize {
         self.standing.len() - (self.messages - self.inside.len())
     }
 
-    fn send(&self, event: Event) {
-        // A send fails only if nobody is left who could read the event.
-        let _ = self.channel.send(event);
-    }
-
     /// Forgets the entries that the application has taken.
     fn settle(&mut self) {
-        let taken = self.standing.len().saturating_sub(self.channel.len());
+        let taken = self.standing.len().saturating_sub(self.queue.len());
         for size in self.standing.drain(..taken).flatten() {
             self.messages -= 1;
             self.bytes -= size;
@@ -256,12 +261,17 @@ impl Asker {
 mod tests {
     use super::*;
     use crate::message::Message;
+    use crate::shared::EventQueue;
     use ConnectionState::{Connecting, Disconnected};
-    use crossbeam_channel::Receiver;
+    use std::sync::Arc;
 
-    fn publisher(limit: QueueLimit) -> (Publisher, Receiver<Event>) {
-        let (sender, receiver) = crossbeam_channel::unbounded();
-        (Publisher::new(sender, limit, Arc::default()), receiver)
+    fn publisher(limit: QueueLimit) -> (Publisher, Arc<EventQueue>) {
+        let (queue, writer) = EventQueue::new();
+        (Publisher::new(writer, limit), queue)
+    }
+
+    fn put(publisher: &mut Publisher, event: Event) {
+        assert!(publisher.put(&mut [event].into()));
     }
 
     fn message(size: usize) -> Event {
@@ -274,49 +284,49 @@ mod tests {
 
     #[test]
     fn messages_push_back_by_count_and_by_bytes() {
-        let (mut publisher, receiver) = publisher(QueueLimit::new(3, 100));
-        publisher.put(message(1));
-        publisher.put(message(1));
+        let (mut publisher, queue) = publisher(QueueLimit::new(3, 100));
+        put(&mut publisher, message(1));
+        put(&mut publisher, message(1));
         assert!(publisher.has_room() && !publisher.has_room_behind(1, 0));
-        publisher.put(message(1));
+        put(&mut publisher, message(1));
         assert!(!publisher.has_room());
-        receiver.recv().unwrap();
+        queue.try_take().unwrap();
         assert!(publisher.has_room());
         assert!(publisher.has_room_behind(0, 97) && !publisher.has_room_behind(0, 98));
-        publisher.put(message(200));
+        put(&mut publisher, message(200));
         assert!(!publisher.has_room());
-        receiver.try_iter().for_each(drop);
+        queue.drain().for_each(drop);
         assert!(publisher.has_room());
     }
 
     #[test]
     fn a_program_that_never_reads_costs_no_memory() {
-        let (mut publisher, receiver) = publisher(QueueLimit::default());
+        let (mut publisher, queue) = publisher(QueueLimit::default());
         for _ in 0..10_000 {
-            publisher.put(change(Connecting));
-            publisher.put(change(Disconnected));
+            put(&mut publisher, change(Connecting));
+            put(&mut publisher, change(Disconnected));
         }
-        assert_eq!((receiver.len(), publisher.standing.len()), (MOST_UNREAD_EVENTS, MOST_UNREAD_EVENTS));
+        assert_eq!((queue.len(), publisher.standing.len()), (MOST_UNREAD_EVENTS, MOST_UNREAD_EVENTS));
     }
 
     #[test]
     fn what_was_left_out_is_counted_in_its_place_and_the_end_always_arrives() {
-        let (mut publisher, receiver) = publisher(QueueLimit::default());
+        let (mut publisher, queue) = publisher(QueueLimit::default());
         for _ in 0..MOST_UNREAD_EVENTS / 2 + 5 {
-            publisher.put(change(Connecting));
-            publisher.put(change(Disconnected));
+            put(&mut publisher, change(Connecting));
+            put(&mut publisher, change(Disconnected));
         }
         for _ in 0..2 {
-            receiver.recv().unwrap();
+            queue.try_take().unwrap();
         }
-        publisher.put(message(1));
-        publisher.put(change(Connecting));
-        publisher.put(Event::Closed { reason: crate::event::CloseReason::ByCaller });
-        let rest: Vec<_> = receiver.try_iter().collect();
+        put(&mut publisher, message(1));
+        put(&mut publisher, change(Connecting));
+        put(&mut publisher, Event::Closed { reason: crate::event::CloseReason::ByCaller });
+        let rest: Vec<_> = queue.drain().collect();
         let [
             ..,
-            Event::Message(_),
             Event::Missed { count: 10, state: Disconnected },
+            Event::Message(_),
             Event::StateChanged { .. },
             Event::Closed { .. },
         ] = &rest[..]
@@ -327,13 +337,13 @@ mod tests {
 
     #[test]
     fn what_was_left_out_is_said_once_there_is_room_also_if_nothing_follows() {
-        let (mut publisher, receiver) = publisher(QueueLimit::default());
+        let (mut publisher, queue) = publisher(QueueLimit::default());
         for _ in 0..=MOST_UNREAD_EVENTS {
-            publisher.put(change(Connecting));
+            put(&mut publisher, change(Connecting));
         }
-        assert!(!publisher.put_all(std::iter::empty()), "nobody has taken one");
-        receiver.try_iter().for_each(drop);
-        assert!(publisher.put_all(std::iter::empty()));
-        let Ok(Event::Missed { count: 1, state: Connecting }) = receiver.try_recv() else { panic!() };
+        assert!(!publisher.put(&mut VecDeque::new()), "nobody has taken one");
+        queue.drain().for_each(drop);
+        assert!(publisher.put(&mut VecDeque::new()));
+        let Ok(Event::Missed { count: 1, state: Connecting }) = queue.try_take() else { panic!() };
     }
 }

@@ -11,13 +11,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 use log::warn;
 use mio::Registry;
 
 use crate::dial::{Dialled, Dialler, Reserve};
 use crate::error::{Error, Fault, INTERNAL, Phase};
-use crate::event::{CloseReason, Event, Ticket, Undelivered};
+use crate::event::{CloseReason, Ticket, Undelivered};
 use crate::io::helm::{AtHelm, Helm, Hold, LEASE};
 use crate::io::publisher::Publisher;
 use crate::io::slow_callbacks::{Timed, timed};
@@ -28,7 +28,7 @@ use crate::panics::caught;
 use crate::protocol::{Protocol, UpgradeRequest};
 use crate::session::reconnect::ReconnectPlan;
 use crate::session::{ConnectionId, DataFilter, Job, Session, Startup};
-use crate::shared::{AdaptiveSpin, Callback, Command, InboxWriter, Shared, Status};
+use crate::shared::{AdaptiveSpin, Callback, Command, EventWriter, InboxWriter, Shared, Status};
 use crate::state::ConnectionState;
 use crate::timer::Timer;
 use crate::transport::stream::Stream;
@@ -81,7 +81,7 @@ pub(crate) struct Setup {
     pub(crate) timer: Arc<Timer>,
     pub(crate) shared: Shared,
     pub(crate) commands: Receiver<Command>,
-    pub(crate) events: Sender<Event>,
+    pub(crate) events: EventWriter,
     pub(crate) inbox: Option<InboxWriter>,
 }
 
@@ -194,8 +194,7 @@ impl IoThread {
                 timed(&calls, Callback::CountsAsData, || filter(message)).unwrap_or(true)
             }));
         }
-        let publisher =
-            Publisher::new(events, settings.config.events, Arc::clone(&shared.burst)).with_inbox(inbox);
+        let publisher = Publisher::new(events, settings.config.events).with_inbox(inbox);
         let (intake, status) = (Arc::clone(&shared.intake), Arc::clone(&shared.status));
         let (what, registry) = ("a descriptor to register sockets with", poller.registry().try_clone());
         let threads = Threads {

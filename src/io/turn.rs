@@ -404,9 +404,8 @@ impl<H: Host> Turn<H> {
         while let Some(reply) = self.session.poll_reply() {
             self.publisher.reply(reply);
         }
-        let events = std::iter::from_fn(|| self.session.poll_event());
-        let any = self.publisher.put_all(events);
-        // A caller that waits for a message's fate finds the events about it already in the channel.
+        let any = self.publisher.put(self.session.events());
+        // A caller that waits for a message's fate finds the events about it already in the queue.
         self.tell_watermarks();
         if any && !self.host.notify() {
             self.session.handle_panic("on_event_ready");

@@ -86,7 +86,13 @@ impl Session {
         Ok(self)
     }
 
+    /// The events for the application that nobody has taken yet.
+    pub(crate) fn events(&mut self) -> &mut VecDeque<Event> {
+        &mut self.out.events
+    }
+
     /// The next event for the application.
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
         self.out.events.pop_front()
     }

@@ -22,8 +22,8 @@ pub(crate) struct Gate<W = Waker> {
     /// The generation of the plan that is due; 0 for none. Set before the swap of `sleep` that signals it.
     due: AtomicU64,
     /// Reading is paused until the application takes its messages. The I/O thread sets this and then looks at the
-    /// channel of events; the application takes from the channel and then looks at this. Only the total order of
-    /// `SeqCst`, which the channel keeps too, rules out that both see the old value.
+    /// queue of events; the application takes from the queue and then looks at this. Whoever is second at the queue's lock sees
+    /// what the other has done. Where the queue is a channel, the total order of `SeqCst`, which it keeps too, says the same.
     stalled: AtomicBool,
 }
 
@@ -123,7 +123,7 @@ impl<W: Wake> Gate<W> {
         self.stalled.load(SeqCst)
     }
 
-    /// The application has emptied the channel: a paused reader resumes at once.
+    /// The application has emptied the queue: a paused reader resumes at once.
     pub(crate) fn drained(&self) {
         // The I/O thread clears the mark. A slow caller could otherwise clear the mark of the next pause.
         if self.is_stalled() {

@@ -6,6 +6,7 @@
 //! --nocapture`.
 #![expect(clippy::disallowed_methods, reason = "a deadline that never comes is still an `Instant`")]
 
+mod events;
 mod helm;
 mod rings;
 
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize as Count;
 use std::time::{Duration, Instant};
 
-use loom::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst, fence};
+use loom::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use loom::thread;
 
 use std::io;
@@ -404,70 +405,6 @@ fn who_watches_the_watermarks_sees_them_rise() {
         }
         for written in 1..=2 {
             line.status.set_watermarks(Watermarks { written, ..Watermarks::default() }, Vec::new());
-        }
-    });
-}
-
-/// Stands for the channel of events: how many messages it holds. Its calls take part in the total order of `SeqCst`,
-/// like those of crossbeam's channel; loom models that order for fences only.
-struct Channel(AtomicUsize);
-
-impl Channel {
-    fn len(&self) -> usize {
-        fence(SeqCst);
-        self.0.load(Relaxed)
-    }
-
-    fn put(&self) {
-        self.0.fetch_add(1, Relaxed);
-        fence(SeqCst);
-    }
-
-    /// What the client does after each event.
-    fn take(&self, gate: &Gate<Alarm>) {
-        while self.0.load(Relaxed) == 0 {
-            thread::yield_now();
-        }
-        self.0.fetch_sub(1, Relaxed);
-        fence(SeqCst);
-        if self.len() == 0 {
-            gate.drained();
-        }
-    }
-}
-
-#[test]
-fn a_consumer_that_empties_the_channel_ends_the_pause() {
-    explore("pauses and a consumer", None, || {
-        let line = Line::new(9);
-        let channel = Arc::new(Channel(AtomicUsize::new(1)));
-        let theirs = Arc::clone(&channel);
-        spawn(&line, move |line| (0..2).for_each(|_| theirs.take(&line.gate)));
-        let thread = IoThread::new(line);
-        for _ in 0..2 {
-            thread.line.gate.set_stalled(true);
-            while channel.len() == 1 {
-                thread.park_unless(Sleep::Light, || channel.len() == 0);
-            }
-            thread.line.gate.set_stalled(false);
-            channel.put();
-        }
-    });
-}
-
-#[test]
-fn of_two_consumers_the_last_ends_the_pause() {
-    explore("a pause and two consumers", None, || {
-        let line = Line::new(9);
-        let channel = Arc::new(Channel(AtomicUsize::new(2)));
-        for _ in 0..2 {
-            let theirs = Arc::clone(&channel);
-            spawn(&line, move |line| theirs.take(&line.gate));
-        }
-        let thread = IoThread::new(line);
-        thread.line.gate.set_stalled(true);
-        while channel.len() > 0 {
-            thread.park_unless(Sleep::Light, || channel.len() == 0);
         }
     });
 }

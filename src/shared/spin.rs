@@ -105,65 +105,9 @@ impl AdaptiveSpin {
     }
 }
 
-/// Whether the I/O thread is handing over many events. A caller that took each one as it came would contend with it for
-/// the shared memory, and make each several times as expensive. When the burst is over, all events are there to be
-/// taken.
-#[derive(Debug, Default)]
-pub(crate) struct Burst {
-    /// Odd while a burst is under way.
-    number: AtomicU32,
-    /// The burst that a caller gave up waiting for: the I/O thread may have lost its processor.
-    given_up: AtomicU32,
-}
-
-impl Burst {
-    pub(crate) fn begin(&self) {
-        self.number.fetch_or(1, Relaxed);
-    }
-
-    pub(crate) fn end(&self) {
-        let number = self.number.load(Relaxed);
-        if number & 1 == 1 {
-            self.number.store(number.wrapping_add(1), Relaxed);
-        }
-    }
-
-    /// Waits while a burst is under way, for some microseconds at most.
-    pub(crate) fn wait_out_burst(&self) {
-        const MOST: usize = 200;
-        let number = self.number.load(Relaxed);
-        if number & 1 == 0 || self.given_up.load(Relaxed) == number {
-            return;
-        }
-        let over = || (self.number.load(Relaxed) != number).then_some(());
-        if spin_times(Between::Hint, MOST, over).is_none() {
-            self.given_up.store(number, Relaxed);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_stands_back_goes_on_when_the_burst_is_over_or_takes_too_long() {
-        let burst = Burst::default();
-        burst.end();
-        burst.wait_out_burst();
-        assert_eq!(burst.given_up.load(Relaxed), 0, "there is none");
-        burst.begin();
-        burst.wait_out_burst();
-        assert_eq!(burst.given_up.load(Relaxed), 1, "the I/O thread is off its processor");
-        burst.end();
-        burst.begin();
-        assert_eq!(burst.number.load(Relaxed), 3);
-        std::thread::scope(|scope| {
-            scope.spawn(|| burst.wait_out_burst());
-            burst.end();
-        });
-        assert_eq!(burst.number.load(Relaxed), 4);
-    }
 
     #[test]
     fn looks_in_vain_grow_rare_and_one_that_pays_is_repeated() {

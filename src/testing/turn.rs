@@ -170,7 +170,7 @@ impl Line {
         while self.takes != Some(0) {
             // A message that came before a loss is there before it.
             let message = self.ring.as_ref().and_then(|ring| ring.try_take().ok());
-            let Some(event) = message.map(Event::Message).or_else(|| self.inbox.try_recv().ok()) else {
+            let Some(event) = message.map(Event::Message).or_else(|| self.queue.try_take().ok()) else {
                 return;
             };
             if let (Event::Message(_), Some(left)) = (&event, &mut self.takes) {

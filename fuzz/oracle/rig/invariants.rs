@@ -1,7 +1,5 @@
 //! What must hold of a client that sleeps, and of one that is closed.
 
-use std::sync::Arc;
-
 use crossbeam_channel::TryRecvError;
 
 use super::Rig;
@@ -10,6 +8,7 @@ use crate::error::{Error, Fault};
 use crate::io::publisher::Publisher;
 use crate::message::Message;
 use crate::session::ConnectionId;
+use crate::shared::EventQueue;
 use crate::state::ConnectionState;
 
 impl Rig {
@@ -98,9 +97,8 @@ impl Rig {
         assert_eq!(session.poll_transmit(now, late), None);
         assert!(!session.has_output() && session.next_deadline().is_none(), "after the end");
         // The I/O thread drops its ends of the queues last.
-        let (nobody, _) = crossbeam_channel::bounded(0);
-        self.turn.publisher = Publisher::new(nobody, self.config.events, Arc::default());
-        for event in self.events.try_iter() {
+        self.turn.publisher = Publisher::new(EventQueue::new().1, self.config.events);
+        for event in self.events.drain() {
             self.check.taken(event);
         }
         let end = loop {

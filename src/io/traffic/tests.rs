@@ -11,6 +11,7 @@ use crate::handshake::Handshake;
 use crate::message::Message;
 use crate::protocol::{Context, Outgoing, Protocol};
 use crate::session::{ConnectionId, Startup};
+use crate::shared::EventQueue;
 use crate::transport::fake::Fake;
 use crate::transport::link::Link;
 use crate::transport::socket::Socket;
@@ -82,8 +83,7 @@ impl Bench {
     }
 
     fn read(&mut self) {
-        let (events, _inbox) = crossbeam_channel::unbounded();
-        self.read_for(&mut Publisher::new(events, QueueLimit::default(), Arc::default()));
+        self.read_for(&mut Publisher::new(EventQueue::new().1, QueueLimit::default()));
     }
 
     fn read_for(&mut self, publisher: &mut Publisher) {
@@ -261,8 +261,7 @@ fn what_the_protocol_keeps_for_itself_takes_no_room() {
     for closing in [false, true] {
         let heard = Arc::new(AtomicUsize::new(0));
         let mut bench = Bench::with(Listener(Arc::clone(&heard)), usize::MAX);
-        let (events, _inbox) = crossbeam_channel::unbounded();
-        let mut publisher = Publisher::new(events, QueueLimit::new(2, 1000), Arc::default());
+        let mut publisher = Publisher::new(EventQueue::new().1, QueueLimit::new(2, 1000));
         if closing {
             bench.session.handle_close(bench.now, CloseFrame::new(1000, ""), true);
         }
@@ -276,22 +275,22 @@ fn what_the_protocol_keeps_for_itself_takes_no_room() {
 fn what_is_delivered_while_a_line_closes_has_no_holes() {
     for flush in [false, true] {
         let mut bench = Bench::with(Herald, usize::MAX);
-        let (events, inbox) = crossbeam_channel::unbounded();
-        let mut publisher = Publisher::new(events, QueueLimit::new(2, 1000), Arc::default());
+        let (queue, writer) = EventQueue::new();
+        let mut publisher = Publisher::new(writer, QueueLimit::new(2, 1000));
         bench.session.handle_close(bench.now, CloseFrame::new(1000, ""), flush);
-        let taken = || inbox.try_iter().filter_map(Event::into_message).map(|m| m.to_string());
+        let taken = || queue.drain().filter_map(Event::into_message).map(|m| m.to_string());
         let mut delivered = Vec::new();
         for numbers in ["12", "3456", "78"] {
             bench.system.feed(numbers.bytes().flat_map(|n| [0x81, 1, n]).collect::<Vec<_>>());
             bench.read_for(&mut publisher);
-            std::iter::from_fn(|| bench.session.poll_event()).for_each(|event| publisher.put(event));
+            publisher.put(bench.session.events());
             // The application reads late, and makes room.
             if numbers != "12" {
                 delivered.extend(taken());
             }
         }
         bench.session.handle_timeout(bench.now + Duration::from_millis(2));
-        std::iter::from_fn(|| bench.session.poll_event()).for_each(|event| publisher.put(event));
+        publisher.put(bench.session.events());
         delivered.extend(taken());
         assert_eq!(delivered, ["1", "2"], "the third found no room");
     }
