@@ -123,9 +123,9 @@ pub(crate) struct Wire<T: Raw = Stream> {
 /// A spill of up to this size keeps its memory when it is emptied.
 const MOST_KEPT_SPILL: usize = 16 << 10;
 
-/// The most that one write offers the system. While its buffer has any room, Windows takes a write of any size, or has no memory
-/// for it: a ping would then stand behind all of that, and a slow line would be taken for dead.
-const MOST_OFFERED: usize = 128 << 10;
+/// The most that one write offers the system: all of a piece of a large message. While its buffer has any room, Windows takes a
+/// write of any size, or has no memory for it: a ping would then stand behind all of that, and a slow line would be taken for dead.
+const MOST_OFFERED: usize = if cfg!(windows) { 128 << 10 } else { 256 << 10 };
 
 impl<T: Raw> Wire<T> {
     pub(crate) fn new(raw: T) -> Self {
