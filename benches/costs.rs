@@ -214,7 +214,7 @@ fn watch(table: &mut Table, state: &str) {
 
 /// Runs in a process that has done nothing else, and may open as many files as it needs.
 fn memory(table: &mut Table, server: &Server) {
-    for (option, kind, most) in [("--idle", "", 37.0), ("--idle-compressing", ", which may compress", 40.0)] {
+    for (option, kind, most) in [("--idle", "", 32.0), ("--idle-compressing", ", which may compress", 33.0)] {
         let program = std::env::current_exe().unwrap();
         let script = r#"ulimit -n "$(ulimit -H -n)"; exec "$0" "$1" "$2""#;
         let url = server.url(false, "echo");

@@ -177,7 +177,8 @@ impl IoThread {
             && setup.data.is_none();
         let Setup { settings, protocol, one_attempt, notify, data, .. } = setup;
         let Setup { poller, reserve, timer, shared, commands, events, inbox, .. } = setup;
-        let (results_in, results) = crossbeam_channel::unbounded();
+        // There is one attempt at a time, whose result is taken in the next turn. An unbounded channel would take 2 KiB with it.
+        let (results_in, results) = crossbeam_channel::bounded(8);
         let (worked_in, worked) = crossbeam_channel::unbounded();
         let mode = Startup { one_attempt, fetches: settings.fetch.is_some() };
         let clocks = (Instant::now(), SystemTime::now());
