@@ -337,6 +337,7 @@ impl LineHandle {
     }
 
     /// Handles an event that was taken. Returns it if it is a message.
+    #[inline]
     fn taken(&self, event: Event) -> Option<Message> {
         self.took(|| self.events.is_empty());
         event.into_message()

@@ -160,6 +160,7 @@ pub enum Shutdown {
 
 impl Event {
     /// Returns the message, if this event is one.
+    #[inline]
     pub fn into_message(self) -> Option<Message> {
         match self {
             Self::Message(message) => Some(message),

@@ -286,6 +286,7 @@ impl Text {
     }
 
     /// Copies these bytes.
+    #[inline]
     pub(crate) fn copied(text: &str) -> Self {
         match ArrayString::from(text) {
             Ok(small) => Self(Payload::Small(small, true)),
@@ -304,6 +305,7 @@ impl Binary {
     }
 
     /// Copies these bytes.
+    #[inline]
     pub(crate) fn copied(bytes: &[u8]) -> Self {
         match ArrayVec::try_from(bytes) {
             Ok(small) => Self(Payload::Small(small, true)),

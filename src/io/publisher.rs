@@ -85,6 +85,7 @@ impl Publisher {
     }
 
     /// Whether there is room for a message behind these, which are on their way.
+    #[inline]
     pub(crate) fn has_room_behind(&mut self, messages: usize, bytes: usize) -> bool {
         let room =
             |me: &Self| me.messages + messages < me.limit.messages && me.bytes + bytes < me.limit.bytes;

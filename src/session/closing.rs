@@ -87,6 +87,7 @@ impl Session {
 
     /// Whether what is about to be handed out is dropped. Once something has found no room on a closing line, all that follows is:
     /// what the application gets has no gaps.
+    #[inline]
     pub(super) fn overflows(&mut self) -> bool {
         let is_full = self.out.is_full;
         let Some(closing) = self.line.current_mut().and_then(Connection::closing_mut) else { return false };

@@ -251,6 +251,7 @@ impl HeartbeatManager {
     }
 
     /// Reports that bytes or a message arrived.
+    #[inline]
     pub fn handle_activity(&mut self, now: Instant) {
         let strict = self.config.strict;
         let Some(running) = &mut self.running else { return };

@@ -298,6 +298,7 @@ impl Session {
     }
 
     /// Delivers a message to the application.
+    #[inline]
     pub(super) fn deliver(&mut self, message: Message) {
         let accepts = self.line.current().is_some_and(Connection::accepts_input);
         if accepts && !self.discards() && !self.overflows() {
@@ -372,6 +373,7 @@ impl Session {
     }
 
     /// Whether a message on this connection counts as data. `None` if the application's filter panicked.
+    #[inline]
     pub(super) fn counts_as_data(&mut self, id: ConnectionId, message: &Message) -> Option<bool> {
         let judges = self.line.ready().is_some_and(|ready| ready.id == id && ready.idle.is_running());
         let Some(filter) = self.data.as_ref().filter(|_| judges) else { return Some(true) };

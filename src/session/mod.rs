@@ -257,6 +257,7 @@ impl Session {
     }
 
     /// A message arrived.
+    #[inline]
     pub(crate) fn handle_message(&mut self, now: Instant, id: ConnectionId, message: Message) {
         self.handle_activity(now, id);
         if self.config.heartbeat.beat == Beat::Json && is_json_pong(&message) {
@@ -286,6 +287,7 @@ impl Session {
     }
 
     /// A message is complete, and has been handled. `counts`: it is data.
+    #[inline]
     fn end_of_message(&mut self, now: Instant, id: ConnectionId, counts: bool) {
         if self.config.idle_timeout.is_some()
             && let Some(connection) = self.line.connection_mut(id)
@@ -312,6 +314,7 @@ impl Session {
     }
 
     /// Bytes of any kind arrived.
+    #[inline]
     pub(crate) fn handle_activity(&mut self, now: Instant, id: ConnectionId) {
         if let Some(connection) = self.line.connection_mut(id) {
             connection.heartbeat.handle_activity(now);

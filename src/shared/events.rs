@@ -67,6 +67,7 @@ impl EventQueue {
     ///
     /// # Errors
     /// There is none now, or none will come any more.
+    #[inline]
     pub(crate) fn try_take(&self) -> Result<Event, TryRecvError> {
         if let Some(channel) = self.channel.get() {
             return channel.try_recv();

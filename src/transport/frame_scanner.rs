@@ -171,6 +171,7 @@ impl FrameScanner {
     }
 
     /// Looks at the frame that comes next. Between messages only.
+    #[inline]
     pub(crate) fn next(&mut self, bytes: &[u8]) -> Next {
         let Some(header) = Header::parse(bytes) else { return Next::Unknown };
         if !matches!(header.first, 0x81 | 0x82) || self.judge(&header).is_err() {
@@ -238,6 +239,7 @@ impl FrameScanner {
     }
 
     /// Checks a header against the rules and the limits.
+    #[inline]
     fn judge(&mut self, header: &Header) -> Result<(), Violation> {
         let Header { first, masked, length, .. } = *header;
         let (last, opcode) = (first & 0x80 != 0, first & 0x0F);

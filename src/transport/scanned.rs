@@ -58,6 +58,7 @@ impl<T: Raw> Scanned<T> {
 
     /// The next message, if it is one frame that has come whole and breaks no rule. No state of tungstenite depends on it.
     /// Where compression was agreed on, tungstenite reads all.
+    #[inline]
     pub(super) fn message(&mut self) -> Ahead {
         if self.inflating.is_some() || !self.scanner.is_between_messages() {
             return Ahead::Other;

@@ -23,6 +23,7 @@ const SMALL: usize = 1024;
 
 impl<T: Raw> Socket<T> {
     /// The next thing that arrived, or `None` if everything has been read.
+    #[inline]
     pub(crate) fn read(&mut self) -> Result<Option<Incoming>, Fault> {
         if self.draining.is_some() {
             return self.drain();
