@@ -84,6 +84,17 @@ impl Publisher {
         self.has_room_behind(0, 0)
     }
 
+    /// Whether there is no room until a program takes messages from the channel of events.
+    pub(crate) fn waits_for_a_channel(&mut self) -> bool {
+        self.queue.is_channel() && !self.has_room()
+    }
+
+    /// Whether half of the room for messages is free.
+    pub(crate) fn is_half_empty(&mut self) -> bool {
+        self.settle();
+        self.messages <= self.limit.messages / 2 && self.bytes <= self.limit.bytes / 2
+    }
+
     /// Whether there is room for a message behind these, which are on their way.
     #[inline]
     pub(crate) fn has_room_behind(&mut self, messages: usize, bytes: usize) -> bool {
@@ -298,6 +309,21 @@ mod tests {
         assert!(!publisher.has_room());
         queue.drain().for_each(drop);
         assert!(publisher.has_room());
+    }
+
+    #[test]
+    fn who_takes_from_the_channel_is_waited_for_until_half_of_the_room_is_free() {
+        let (mut publisher, queue) = publisher(QueueLimit::new(4, 100));
+        publisher.put(&mut (0..4).map(|_| message(1)).collect());
+        assert!(!publisher.waits_for_a_channel(), "a caller who takes by recv says so");
+        let channel = queue.channel();
+        assert!(publisher.waits_for_a_channel() && !publisher.is_half_empty());
+        channel.recv().unwrap();
+        assert!(!publisher.waits_for_a_channel() && !publisher.is_half_empty());
+        channel.recv().unwrap();
+        assert!(publisher.is_half_empty());
+        put(&mut publisher, message(97));
+        assert!(!publisher.is_half_empty(), "by bytes");
     }
 
     #[test]

@@ -9,6 +9,9 @@ use crate::io::thread::{IoThread, Threads};
 use crate::io::turn::{Moved, Turn};
 use crate::shared::{Between, spin};
 
+/// A thousand small messages are taken from a channel in a part of this.
+const CHANNEL_PATIENCE: Duration = Duration::from_micros(300);
+
 impl IoThread {
     /// Polls for a few more microseconds before the sleep. The answer to what was just sent, or the next message, is
     /// often on its way, and sleeping and waking cost more.
@@ -20,6 +23,23 @@ impl IoThread {
         let found = self.spin_until(turn, deadline(now, spin), moved);
         self.looks[moved as usize].note(found);
         found
+    }
+
+    /// While reading is paused, waits a little for a program that takes events from their channel, which wakes nobody. Without
+    /// that, each pause would take the ms after which this thread looks.
+    pub(super) fn spin_for_channel(&mut self, turn: &mut Turn<Threads>, now: Instant) -> bool {
+        if !turn.publisher.waits_for_a_channel() || !self.looks_for_room.wants() {
+            return false;
+        }
+        let until = deadline(now, CHANNEL_PATIENCE);
+        let look = || {
+            let found = turn.publisher.is_half_empty();
+            (found || turn.host.have_news() || turn.intake.has_news()).then_some(found)
+        };
+        // The program may share this processor.
+        let found = spin(Between::Yield, look, || Instant::now() < until);
+        self.looks_for_room.note(found == Some(true));
+        found.is_some()
     }
 
     fn spin_until(&mut self, turn: &mut Turn<Threads>, until: Instant, moved: Moved) -> bool {

@@ -53,6 +53,7 @@ pub(crate) struct IoThread {
     listened: Instant,
     /// Whether spinning before the sleep pays, after each kind of turn.
     pub(super) looks: [AdaptiveSpin; 2],
+    pub(super) looks_for_room: AdaptiveSpin,
 }
 
 /// The other threads of a client, and the clock.
@@ -212,7 +213,13 @@ impl IoThread {
         };
         let turn = Turn::new(threads, session, publisher, intake, status);
         let helm = Arc::new(Helm::new(turn, by_callers, clocks.0));
-        Ok(Self { helm, poller, listened: clocks.0, looks: Default::default() })
+        Ok(Self {
+            helm,
+            poller,
+            listened: clocks.0,
+            looks: Default::default(),
+            looks_for_room: AdaptiveSpin::default(),
+        })
     }
 
     /// What callers get of it.
@@ -290,7 +297,10 @@ impl IoThread {
             Next::Sleep { until, wakes } => (until, wakes),
         };
         let moved = at.turn.moved.take();
-        if moved.is_some_and(|moved| !is_leased && self.spin_before_park(&mut at.turn, now, moved)) {
+        let spins = !is_leased
+            && (moved.is_some_and(|moved| self.spin_before_park(&mut at.turn, now, moved))
+                || self.spin_for_channel(&mut at.turn, now));
+        if spins {
             self.look_in_time(helm, at, now);
             return Some(hold);
         }

@@ -216,6 +216,11 @@ impl EventWriter {
         }
     }
 
+    /// Whether events go through a channel.
+    pub(crate) fn is_channel(&self) -> bool {
+        self.0.channel.get().is_some()
+    }
+
     /// How many events were not taken yet.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
