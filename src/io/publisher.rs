@@ -84,15 +84,15 @@ impl Publisher {
         self.has_room_behind(0, 0)
     }
 
-    /// Whether there is no room until a program takes messages from the channel of events.
-    pub(crate) fn waits_for_a_channel(&mut self) -> bool {
-        self.queue.is_channel() && !self.has_room()
+    /// Whether messages go through the channel of events.
+    pub(crate) fn has_channel(&self) -> bool {
+        self.inbox.is_none() && self.queue.is_channel()
     }
 
-    /// Whether half of the room for messages is free.
+    /// Whether there is room for a message, and half of the room of all.
     pub(crate) fn is_half_empty(&mut self) -> bool {
         self.settle();
-        self.messages <= self.limit.messages / 2 && self.bytes <= self.limit.bytes / 2
+        self.messages <= self.limit.messages / 2 && self.bytes <= self.limit.bytes / 2 && self.has_room()
     }
 
     /// Whether there is room for a message behind these, which are on their way.
@@ -315,15 +315,24 @@ mod tests {
     fn who_takes_from_the_channel_is_waited_for_until_half_of_the_room_is_free() {
         let (mut publisher, queue) = publisher(QueueLimit::new(4, 100));
         publisher.put(&mut (0..4).map(|_| message(1)).collect());
-        assert!(!publisher.waits_for_a_channel(), "a caller who takes by recv says so");
+        assert!(!publisher.has_channel(), "a caller who takes by recv says so");
         let channel = queue.channel();
-        assert!(publisher.waits_for_a_channel() && !publisher.is_half_empty());
+        assert!(publisher.has_channel() && !publisher.is_half_empty());
         channel.recv().unwrap();
-        assert!(!publisher.waits_for_a_channel() && !publisher.is_half_empty());
+        assert!(publisher.has_room() && !publisher.is_half_empty());
         channel.recv().unwrap();
         assert!(publisher.is_half_empty());
         put(&mut publisher, message(97));
         assert!(!publisher.is_half_empty(), "by bytes");
+        channel.try_iter().for_each(drop);
+        let (way, answers) = crossbeam_channel::unbounded();
+        publisher.expect(1, shared::Reply { way, many: true });
+        for _ in 0..4 {
+            publisher.reply(Reply { ticket: 1, answer: Some(Ok(Message::from("x"))), last: false });
+        }
+        assert!(!publisher.is_half_empty(), "a request has taken none of its answers");
+        answers.recv().unwrap().unwrap();
+        assert!(publisher.is_half_empty());
     }
 
     #[test]

@@ -28,7 +28,7 @@ impl IoThread {
     /// While reading is paused, waits a little for a program that takes events from their channel, which wakes nobody. Without
     /// that, each pause would take the ms after which this thread looks.
     pub(super) fn spin_for_channel(&mut self, turn: &mut Turn<Threads>, now: Instant) -> bool {
-        if !turn.publisher.waits_for_a_channel() || !self.looks_for_room.wants() {
+        if !turn.is_paused() || !turn.publisher.has_channel() || !self.looks_for_room.wants() {
             return false;
         }
         let until = deadline(now, CHANNEL_PATIENCE);

@@ -476,7 +476,6 @@ impl<H: Host> Turn<H> {
     }
 
     /// Whether reading is paused.
-    #[cfg(any(test, fuzzing, feature = "testing"))]
     pub(crate) fn is_paused(&self) -> bool {
         self.pause.is_on()
     }
