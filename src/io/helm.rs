@@ -300,13 +300,14 @@ impl Helm {
             let is_plain = at.is_plain();
             let stays = !found && until.is_none_or(|until| until > now) && is_plain;
             let leases = found && is_plain && at.turn.sockets.are_readable() && at.only_receives();
+            // Before the socket is moved: what the I/O thread's poller reports of it during a lease is left to the caller.
+            self.is_watched.store(stays, SeqCst);
+            let was_leased = self.is_leased.swap(leases, SeqCst);
             if stays || leases {
                 at.move_to_caller();
             } else {
                 at.move_to_io();
             }
-            self.is_watched.store(stays, SeqCst);
-            let was_leased = self.is_leased.swap(leases, SeqCst);
             let sleeps_on = self.lets_sleep(at, now);
             drop(held);
             if !sleeps_on {

@@ -173,9 +173,9 @@ impl Helm {
             self.turn(&mut at);
             let stays = at.read == before;
             let leases = leases && !stays;
-            self.move_socket(&mut at, stays || leases);
             self.is_watched.store(stays, SeqCst);
             let was_leased = self.is_leased.swap(leases, SeqCst);
+            self.move_socket(&mut at, stays || leases);
             let sleeps_on = !self.has_enough(&at) && self.lets_sleep(&at);
             drop(at);
             if !sleeps_on {
