@@ -125,9 +125,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant, SystemTime};
 
-pub use loopback::{LoopbackConnection, LoopbackServer};
-
 use crossbeam_channel::Receiver;
+
+pub use loopback::{LoopbackConnection, LoopbackServer};
 
 use crate::config::ConnectionConfig;
 use crate::endpoint::Endpoint;

@@ -198,8 +198,8 @@ impl Client {
 
     /// Returns the receiver of all events, in order. The channel ends after [`Event::Closed`].
     ///
-    /// From the first call on, all events go through this channel, which costs more for each than [`recv`](Self::recv) does without
-    /// it.
+    /// From the first call on, all events go through this channel, beginning with those that wait. [`recv`](Self::recv) takes from
+    /// it then.
     ///
     /// Messages and other events share one queue. An event taken here is not returned by [`recv`](Self::recv) and its
     /// relatives, nor by another clone of this receiver; and `recv` drops events that aren't messages. A program should
