@@ -1,7 +1,6 @@
 //! Hands events to the application.
 
 use std::collections::{HashMap, VecDeque};
-use std::mem;
 
 use crate::config::QueueLimit;
 use crate::event::Event;
@@ -170,12 +169,14 @@ impl Publisher {
 
     /// Leaves in `events` what goes into the queue.
     fn sort_out(&mut self, events: &mut VecDeque<Event>) {
-        let all = mem::take(events);
+        let count = events.len();
         // There may be room again, also if no other event follows.
         if self.others() < MOST_UNREAD_EVENTS {
             self.put_missed(events);
         }
-        for event in all {
+        // What passes goes round to the back, so that a turn allocates nothing.
+        for _ in 0..count {
+            let Some(event) = events.pop_front() else { return };
             match (&mut self.inbox, event) {
                 (Some(inbox), Event::Message(message)) => {
                     self.messages += 1;
