@@ -141,7 +141,7 @@ fn a_caller_who_waits_goes_over_to_the_channel() {
 
 #[test]
 fn a_consumer_that_empties_the_queue_ends_the_pause() {
-    explore("pauses and a consumer", None, || {
+    explore("pauses and a consumer", BOUND, || {
         let line = Line::new(9);
         let (queue, writer) = EventQueue::new();
         writer.put(&mut numbered([0]));
@@ -160,7 +160,7 @@ fn a_consumer_that_empties_the_queue_ends_the_pause() {
 
 #[test]
 fn of_two_consumers_the_last_ends_the_pause() {
-    explore("a pause and two consumers", None, || {
+    explore("a pause and two consumers", BOUND, || {
         let line = Line::new(9);
         let (queue, writer) = EventQueue::new();
         writer.put(&mut numbered([0, 0]));
