@@ -29,8 +29,8 @@ use crate::session::Watermarks;
 use crate::shared::gate::Wake;
 use crate::shared::sync::{Condvar, Mutex};
 
-/// The most preemptions in one run, for the models that would otherwise take hours. None of the faults that were
-/// planted to test the models needed more.
+/// The most preemptions in one run, for the models that would otherwise take hours. Of the faults that were planted to test
+/// the models, one needed more, and its model says so.
 const BOUND: Option<usize> = Some(3);
 
 /// Runs `model` in every order, or with at most `preemptions`, and prints how many orders there were.
