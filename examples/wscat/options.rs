@@ -1,276 +1,341 @@
 //! What the program is told by its arguments.
 
-use std::error::Error as StdError;
+pub(crate) mod address;
+mod login;
+mod reach;
+
 use std::ffi::OsString;
+use std::fs;
 use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
-use std::{fs, path};
 
+use clap::error::ErrorKind;
+use clap::{ArgAction, CommandFactory, Parser, ValueEnum};
+use clap_complete::Shell;
+use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use log::LevelFilter;
-use tautline::{
-    AddressFamily, Certificate, Compression, ConnectionConfig, HeartbeatConfig, Identity, Proxy, TlsConfig,
-};
+use regex::Regex;
+use tautline::{Compression, ConnectionConfig, HeartbeatConfig, Message, ReconnectConfig};
 
-use super::complain;
+use super::opening::Opening;
 
-const HELP: &str = "\
-wscat [options] URL           sends lines of stdin to a WebSocket server, prints its messages on stdout
+use login::Login;
+use reach::Reach;
 
---header 'NAME: VALUE'        a header of the upgrade request (repeatable)
---subprotocol NAME            a subprotocol to offer, the preferred one first (repeatable)
---compress, --compress=LEVEL  offers compression (permessage-deflate), from level 1, which is fast, to 9, which is small
---heartbeat SECONDS|json|off  a WebSocket ping every SECONDS (default 5) and behind what was sent, to learn whether
-                              that has arrived; or {\"type\":\"ping\"} every 30 s
---connect-timeout SECONDS     how long an attempt to connect may take (default 10)
---no-reconnect                ends when the line is lost. Without it the line is brought back, however
-                              long it takes, and what is typed waits; only the first attempt must succeed
---follow                      follows up to 10 redirects of an attempt
---proxy URL|env               goes through this proxy (http://, https://, socks5://, socks5h://), or through the one that
-                              HTTPS_PROXY and its kin name
---proxy-ca FILE, --proxy-cert FILE, --proxy-key FILE, --proxy-pin FINGERPRINT, --proxy-sni NAME, --proxy-insecure
-                              --ca, --cert, --key, --pin, --sni and --insecure for an https:// proxy
---unix PATH                   connects to this Unix socket instead of the URL's host
---bind ADDRESS, -4, -6        connects from this address; only by IPv4; only by IPv6
---ca FILE                     trusts the root certificates in this PEM file too (repeatable)
---cert FILE, --key FILE       shows this certificate (PEM, with those up to its root) and has its key (PEM, PKCS#8)
---pin FINGERPRINT             wants a certificate with this SHA-256 fingerprint, as openssl prints it (repeatable)
---sni NAME                    asks for this host, and checks the certificate for it
---insecure                    accepts any certificate; with --pin, any that is pinned
---binary                      sends lines as binary messages; without it they must be UTF-8
---raw                         prints messages as they are: binary not in hex and without a newline, text
-                              also on a terminal with what that would obey or hide: control characters,
-                              changes of the writing direction, what has no width
---json                        lays messages that are JSON out over several lines, keys in order
---once                        prints one message, and ends once stdin has (a terminal's needn't)
---wait SECONDS                goes on so long after the end of stdin. Without it: until all is sent and
-                              nothing has come for 1 s; with --once, until the message comes
--v, -vv                       shows on stderr how long each phase of an attempt took, what was agreed on about
-                              compression, the headers of the answer, the body of one that refuses, and the library's log: level info, debug
--q                            shows no status on stderr (coloured on a terminal unless NO_COLOR is set)
---help, --version, --         this; the version; nothing that follows is an option
+/// What most come for, on one screen.
+const BRIEF: &str = "\
+wscat [OPTIONS] URL    lines of stdin go to the server, its messages to stdout
 
-Exit codes: 0  stdin has ended and all has arrived, or the server closed with 1000, or stdout was closed
-            1  could not connect
-            2  the options can't be used
-            3  the line is lost for good, the server closed with another code, or --once got no message
-            4  lines were not delivered, or perhaps not: stderr says how many
-          130  Ctrl-C, or a signal to end: the line is closed first; at once when asked for twice
+  wscat localhost:8080                       at a prompt; Ctrl-D ends
+  echo hello | wscat wss://HOST/PATH         in a script
+  wscat -x '{\"subscribe\":1}' --count 3 URL  says this first; three messages
+  wscat --expect ready --timeout 10 URL      exit code 0 if a message matches
+  wscat --json URL                           lays JSON out over several lines
+  wscat --log-format json URL >log           a line of JSON for each message
+  wscat -H 'Authorization: Bearer …' URL     a header; -H @FILE keeps it secret
+  wscat -s graphql-transport-ws URL          a subprotocol
+  wscat -n URL                               any certificate; see --ca and --pin
+  wscat --proxy env URL                      through the proxy of HTTPS_PROXY
+  wscat -v URL                               phases, headers, the log
+
+  -c URL   -H 'NAME: VALUE'   -s SUBPROTOCOL   -o ORIGIN   -n  any certificate
+  -x TEXT  sends first        -w SECONDS  waits for answers after stdin
+  -L       redirects          -P  pings        -0  a NUL ends each message
+  -4, -6   IPv4 or IPv6 only  -v  shows more   -q  shows no status
+
+--help has all options, and the exit codes.
 ";
 
-/// How many redirects `--follow` allows.
-const REDIRECTS: u32 = 10;
+const CODES: &str = "\
+Exit codes:
+    0  stdin has ended and all has arrived, or the server closed with 1000, or stdout was closed
+    1  could not connect
+    2  the options can't be used
+    3  the line is lost for good, the server closed with another code, or what --once, --count or
+       --expect wait for has not come
+    4  lines were not delivered, or perhaps not: stderr or --undelivered has them
+    5  the time of --timeout was over
+  130  Ctrl-C, or a signal to end: the line is closed first; at once when asked for twice
+Nothing is coloured where NO_COLOR is set.";
 
+#[derive(Parser)]
+#[command(
+    name = "wscat",
+    version,
+    about = "Sends lines of stdin to a WebSocket server, and prints its messages on stdout",
+    override_usage = "wscat [OPTIONS] URL",
+    after_help = CODES,
+    disable_help_flag = true,
+    args_override_self = true
+)]
+struct Args {
+    /// ws:// or wss://; without one of them wss:// for the name of a host, else ws://
+    #[arg(required_unless_present_any = ["brief", "completions", "connect"])]
+    url: Option<String>,
+    /// The same, by an option
+    #[arg(short, long, value_name = "URL", conflicts_with = "url")]
+    connect: Option<String>,
+    /// What most come for, on one screen
+    #[arg(short = 'h')]
+    brief: bool,
+    /// All options
+    #[arg(long, action = ArgAction::HelpShort)]
+    help: Option<bool>,
+    /// Prints completions for bash, elvish, fish, powershell or zsh
+    #[arg(long, value_name = "SHELL", hide_possible_values = true)]
+    completions: Option<Shell>,
+
+    #[command(flatten)]
+    reach: Reach,
+    #[command(flatten)]
+    login: Login,
+    #[command(flatten)]
+    line: Line,
+    #[command(flatten)]
+    shape: Shape,
+    #[command(flatten)]
+    ending: Ending,
+    #[command(flatten)]
+    telling: Telling,
+}
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Session")]
+struct Line {
+    /// Offers permessage-deflate, of level 1 (fast) to 9 (small)
+    #[arg(long, value_name = "LEVEL", num_args = 0..=1, require_equals = true, default_missing_value = "3")]
+    compress: Option<u32>,
+    /// A ping so often (5), and behind what is sent; json: each 30 s
+    #[arg(long, value_name = "SECONDS|json|off", value_parser = heartbeat, allow_hyphen_values = true)]
+    heartbeat: Option<HeartbeatConfig>,
+    /// How long an attempt to connect may take (10)
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_hyphen_values = true)]
+    connect_timeout: Option<Duration>,
+    /// Ends when the line is lost. Else it is brought back
+    #[arg(long)]
+    no_reconnect: bool,
+}
+
+/// What goes out, and what is shown of what comes in.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Messages")]
+pub(crate) struct Shape {
+    /// Sends this first at each connect; @FILE for what a file holds
+    #[arg(short = 'x', long, alias = "execute", value_name = "TEXT", allow_hyphen_values = true)]
+    send: Vec<String>,
+    /// Sends lines as binary messages: as they are, or decoded first
+    #[arg(long, value_name = "hex|base64", num_args = 0..=1, require_equals = true, default_missing_value = "bytes", hide_possible_values = true)]
+    binary: Option<Coding>,
+    /// A NUL ends a message in place of a newline, on stdin and stdout
+    #[arg(short = '0', long)]
+    pub(crate) null: bool,
+    /// Prints binary messages as bytes, and text with what terminals obey
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// Prints binary messages in base64 and not in hex
+    #[arg(long, conflicts_with = "raw")]
+    pub(crate) base64: bool,
+    /// Lays messages that are JSON out over several lines, keys in order
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Prints a line of JSON for each message and state, with its time
+    #[arg(long, value_name = "json", hide_possible_values = true, conflicts_with_all = ["raw", "base64"])]
+    log_format: Option<LogFormat>,
+}
+
+/// When the program ends.
+#[derive(clap::Args)]
+#[command(next_help_heading = "End and status")]
+pub(crate) struct Ending {
+    /// Prints one message, and ends once stdin has (a terminal's needn't)
+    #[arg(long, conflicts_with = "count")]
+    once: bool,
+    /// The same with so many messages
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    /// The same with the first message that this matches, and all before it
+    #[arg(long, value_name = "REGEX", conflicts_with_all = ["once", "count"])]
+    pub(crate) expect: Option<Regex>,
+    /// Goes on so long after the end of stdin. Else until 1 s was silent
+    #[arg(short, long, value_name = "SECONDS", value_parser = seconds, allow_hyphen_values = true)]
+    pub(crate) wait: Option<Duration>,
+    /// Ends after so long in any case
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_hyphen_values = true)]
+    pub(crate) timeout: Option<Duration>,
+    /// Has what was not delivered, or perhaps not; else stderr has it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) undelivered: Option<PathBuf>,
+}
+
+/// What is told on stderr.
+#[derive(clap::Args)]
+#[command(next_help_heading = "End and status")]
+pub(crate) struct Telling {
+    /// Shows each answer to a ping, with its round trip
+    #[arg(short = 'P', long, alias = "show-ping-pong")]
+    pub(crate) pings: bool,
+    /// Shows phases, headers, answers that refuse, and the log; -vv: more
+    #[arg(short, action = ArgAction::Count)]
+    verbose: u8,
+    /// Shows no status
+    #[arg(short)]
+    pub(crate) quiet: bool,
+}
+
+/// How a line becomes a binary message.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Coding {
+    Bytes,
+    Hex,
+    Base64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Json,
+}
+
+impl Shape {
+    /// The message that a line stands for.
+    pub(crate) fn message(&self, line: Vec<u8>) -> Result<Message, &'static str> {
+        let bytes = match self.binary {
+            None => return String::from_utf8(line).map(Message::from).map_err(|_| "a line is no UTF-8"),
+            Some(Coding::Bytes) => line,
+            Some(Coding::Hex) => HEXLOWER_PERMISSIVE.decode(&line).map_err(|_| "a line is no hex")?,
+            Some(Coding::Base64) => BASE64.decode(&line).map_err(|_| "a line is no base64")?,
+        };
+        Ok(bytes.into())
+    }
+
+    /// Whether stdin has lines, whose end may be that of Windows, and not bytes.
+    pub(crate) fn is_lines(&self) -> bool {
+        self.binary != Some(Coding::Bytes)
+    }
+
+    /// What ends a message on stdin and on stdout.
+    pub(crate) fn end(&self) -> u8 {
+        if self.null { 0 } else { b'\n' }
+    }
+
+    pub(crate) fn is_log(&self) -> bool {
+        self.log_format == Some(LogFormat::Json)
+    }
+}
+
+impl Ending {
+    /// After how many messages nothing more is printed.
+    pub(crate) fn enough(&self) -> Option<u64> {
+        self.count.or(self.once.then_some(1))
+    }
+}
+
+/// What the program is told to do.
 pub(crate) struct Options {
     pub(crate) config: ConnectionConfig,
-    pub(crate) wait: Option<Duration>, // how long to receive after the end of stdin, if set
+    /// What each connection begins with, if that is more than nothing.
+    pub(crate) opening: Option<Opening>,
+    /// There is no need to read more from a terminal.
+    pub(crate) sends_only: bool,
+    pub(crate) shape: Arc<Shape>,
+    pub(crate) ending: Ending,
+    pub(crate) telling: Telling,
+    /// What of the library's log is shown.
     pub(crate) log: Option<LevelFilter>,
-    flags: Vec<String>,
 }
 
 impl Options {
-    pub(crate) fn has(&self, flag: &str) -> bool {
-        self.flags.iter().any(|given| given == flag)
-    }
-
     /// Returns `None` after showing a text, such as the help.
-    pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Option<Self>, Box<dyn StdError>> {
-        let mut args =
-            args.map(|arg| arg.into_string().map_err(|arg| format!("{} is no UTF-8", arg.display())));
-        let (mut config, mut wait, mut log, mut flags) = (ConnectionConfig::new(""), None, None, Vec::new());
-        let (mut urls, mut unix) = (Vec::new(), None);
-        let (mut server, mut proxy, mut proxys) = (Tls::default(), None, None::<Tls>);
+    pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Option<Self>, String> {
+        let args = match Args::try_parse_from([OsString::from("wscat")].into_iter().chain(args)) {
+            Ok(args) => args,
+            Err(told) if matches!(told.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+                write!(io::stdout(), "{told}").ok(); // a closed stdout needs no text
+                return Ok(None);
+            }
+            Err(error) => return Err(in_one_line(&error)),
+        };
+        if args.brief {
+            io::stdout().write_all(BRIEF.as_bytes()).ok();
+            return Ok(None);
+        }
+        if let Some(shell) = args.completions {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "wscat", &mut script);
+            io::stdout().write_all(&script).ok();
+            return Ok(None);
+        }
+        let mut config = ConnectionConfig::new(args.url.or(args.connect).unwrap_or_default());
         config.heartbeat.interval = Duration::from_secs(5);
-        while let Some(arg) = args.next().transpose()? {
-            let mut value = || args.next().transpose()?.ok_or_else(|| format!("{arg} needs a value"));
-            match arg.as_str() {
-                "--header" => {
-                    let header = value()?;
-                    let (name, value) = header.split_once(':').ok_or(format!("no colon in {header:?}"))?;
-                    config.headers.push((name.into(), value.trim().into()));
-                }
-                "--subprotocol" => config.subprotocols.push(value()?),
-                "--heartbeat" => {
-                    config.heartbeat = match value()?.as_str() {
-                        "json" => HeartbeatConfig::json(),
-                        "off" => HeartbeatConfig::off(),
-                        text => HeartbeatConfig::default().interval(seconds(&arg, text)?),
-                    }
-                }
-                "--connect-timeout" => config.connect_timeout = seconds(&arg, &value()?)?,
-                "--no-reconnect" => config.reconnect = tautline::ReconnectConfig::never(),
-                "--ca" => server.trust(&value()?)?,
-                "--insecure" => server.config.danger_accept_invalid_certs = true,
-                "--cert" => server.cert = Some(read(&value()?)?),
-                "--key" => server.key = Some(read(&value()?)?),
-                "--pin" => server.config.pins.push(value()?.into()),
-                "--sni" => server.config.server_name = Some(value()?),
-                "--proxy" => {
-                    proxy = Some(match value()?.as_str() {
-                        "env" => (Proxy::from_env(), true),
-                        // Without a scheme it is http://.
-                        url => (Proxy::new(url), url.to_ascii_lowercase().starts_with("https://")),
-                    });
-                }
-                "--proxy-pin" => proxys.get_or_insert_default().config.pins.push(value()?.into()),
-                "--proxy-sni" => proxys.get_or_insert_default().config.server_name = Some(value()?),
-                "--proxy-ca" => proxys.get_or_insert_default().trust(&value()?)?,
-                "--proxy-insecure" => {
-                    proxys.get_or_insert_default().config.danger_accept_invalid_certs = true;
-                }
-                "--proxy-cert" => proxys.get_or_insert_default().cert = Some(read(&value()?)?),
-                "--proxy-key" => proxys.get_or_insert_default().key = Some(read(&value()?)?),
-                "--unix" => unix = Some(value()?),
-                "--bind" => {
-                    let text = value()?;
-                    let address = text.parse().map_err(|_| format!("--bind {text:?} is no IP address"))?;
-                    config.network.local_address = Some(address);
-                }
-                "--follow" => config.redirects = REDIRECTS,
-                "-4" | "-6" => {
-                    let only = if arg == "-4" { AddressFamily::Ipv4Only } else { AddressFamily::Ipv6Only };
-                    if ![AddressFamily::default(), only].contains(&config.network.family) {
-                        return Err("-4 and -6 exclude each other: give one of them, or none".into());
-                    }
-                    config.network.family = only;
-                }
-                "--wait" => wait = Some(seconds(&arg, &value()?)?),
-                "-v" | "-vv" => log = Some(if arg == "-v" { LevelFilter::Info } else { LevelFilter::Debug }),
-                "--compress" => config.compression = Some(Compression::default()),
-                _ if arg.starts_with("--compress=") => {
-                    let level = &arg["--compress=".len()..];
-                    let level = level.parse().map_err(|_| format!("{arg}: {level:?} is no level"))?;
-                    config.compression = Some(Compression::default().level(level));
-                }
-                "--binary" | "--raw" | "--json" | "--once" | "-q" => flags.push(arg),
-                "--help" | "--version" => {
-                    let out =
-                        if arg == "--help" { HELP } else { concat!("wscat ", env!("CARGO_PKG_VERSION")) };
-                    writeln!(io::stdout(), "{}", out.trim_end()).ok(); // a closed stdout needs no text
-                    return Ok(None);
-                }
-                "--" => urls.extend(args.by_ref().collect::<Result<Vec<_>, _>>()?),
-                _ if arg.starts_with('-') => return Err(format!("there is no option {arg}").into()),
-                _ => urls.push(arg),
-            }
-        }
-        let [url] = <[_; 1]>::try_from(urls).map_err(|urls| format!("give one URL, not {}", urls.len()))?;
-        config.url = url;
-        config.tls = server.finish("").ok_or("--cert and --key need each other")?;
-        lead_to_socket(&mut config, unix.as_deref(), proxy.is_some())?;
-        config.proxy = match (proxy, proxys) {
-            (None, Some(_)) => return Err("--proxy-ca and its kin need --proxy".into()),
-            (Some((_, false)), Some(_)) => {
-                return Err("--proxy-ca and its kin are for a proxy whose URL begins with https://".into());
-            }
-            (Some((proxy, true)), Some(tls)) => {
-                let tls =
-                    tls.finish(" of the proxy").ok_or("--proxy-cert and --proxy-key need each other")?;
-                Some(proxy.tls(tls))
-            }
-            (proxy, None) => proxy.map(|(proxy, _)| proxy),
+        args.line.apply(&mut config);
+        args.reach.apply(&mut config, args.telling.quiet)?;
+        let log = match args.telling.verbose {
+            0 => None,
+            1 => Some(LevelFilter::Info),
+            _ => Some(LevelFilter::Debug),
         };
-        Ok(Some(Self { config, wait, log, flags }))
+        let (mut shape, login) = (args.shape, args.login.session()?);
+        let mut texts = Vec::new();
+        for text in std::mem::take(&mut shape.send) {
+            texts.push(shape.message(bytes_or_file(&text)?).map_err(|what| format!("--send: {what}"))?);
+        }
+        let (ending, telling) = (args.ending, args.telling);
+        let sends_only = !texts.is_empty() && ending.wait.is_some();
+        let opening = (login.is_some() || !texts.is_empty()).then(|| Opening::new(login, texts));
+        let shape = Arc::new(shape);
+        Ok(Some(Self { config, opening, sends_only, shape, ending, telling, log }))
     }
 }
 
-/// TLS with the server, or with the proxy.
-#[derive(Default)]
-struct Tls {
-    config: TlsConfig,
-    cert: Option<Vec<u8>>,
-    key: Option<Vec<u8>>,
-}
-
-impl Tls {
-    fn trust(&mut self, file: &str) -> Result<(), String> {
-        let pem = read(file)?;
-        if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
-            return Err(format!("{file}: it has no certificate in PEM"));
+impl Line {
+    fn apply(self, config: &mut ConnectionConfig) {
+        config.compression = self.compress.map(|level| Compression::default().level(level));
+        if let Some(heartbeat) = self.heartbeat {
+            config.heartbeat = heartbeat;
         }
-        self.config.roots.push(Certificate::from_pem(pem));
-        Ok(())
-    }
-
-    /// Warns if anybody is trusted. `None` if either the certificate or its key is missing.
-    fn finish(mut self, whose: &str) -> Option<TlsConfig> {
-        self.config.identity = match (self.cert, self.key) {
-            (Some(cert), Some(key)) => Some(Identity::from_pem(cert, key)),
-            (None, None) => None,
-            _ => return None,
-        };
-        if self.config.danger_accept_invalid_certs && self.config.pins.is_empty() {
-            complain(0, &format!("warning: any certificate{whose} is accepted"));
+        if let Some(timeout) = self.connect_timeout {
+            config.connect_timeout = timeout;
         }
-        Some(self.config)
+        if self.no_reconnect {
+            config.reconnect = ReconnectConfig::never();
+        }
     }
 }
 
-/// Puts the Unix socket at `path`, if there is one, into the place of the URL's host, which the server and TLS still get to know.
-/// Refuses what has no meaning on the way to a socket.
-fn lead_to_socket(
-    config: &mut ConnectionConfig,
-    path: Option<&str>,
-    by_proxy: bool,
-) -> Result<(), Box<dyn StdError>> {
-    let has_socket = config.url.split_once(':').is_some_and(|(scheme, _)| scheme.ends_with("+unix"));
-    if !has_socket && path.is_none() {
-        return Ok(());
-    }
-    if (config.network.family, config.network.local_address) != Default::default() {
-        return Err("a Unix socket has no address: leave out -4, -6 and --bind".into());
-    }
-    if by_proxy {
-        return Err("a Unix socket is reached without a proxy: leave out --proxy".into());
-    }
-    let Some(path) = path else { return Ok(()) };
-    if has_socket {
-        return Err("the URL names a Unix socket itself: leave out --unix".into());
-    }
-    if config.redirects > 0 {
-        return Err("--unix goes to no host that --follow may lead to: leave out one of them".into());
-    }
-    let (scheme, rest) = config
-        .url
-        .split_once("://")
-        .filter(|(scheme, _)| ["ws", "wss"].contains(&&*scheme.to_ascii_lowercase()))
-        .ok_or("with --unix, the URL must begin with ws:// or wss://")?;
-    let (host, resource) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    if host.is_empty() {
-        return Err("with --unix, the URL still needs a host, such as localhost".into());
-    }
-    if host.contains('@') {
-        return Err(
-            "with --unix, user and password can't stand in the URL: give --header 'Authorization: …'".into(),
-        );
-    }
-    let path = path::absolute(path).map_err(|error| format!("--unix {path}: {error}"))?;
-    let mut url = format!("{scheme}+unix:");
-    for byte in path.to_string_lossy().bytes() {
-        match byte {
-            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => url.push(byte.into()),
-            _ => url.extend(["%".into(), format!("{byte:02X}")]),
-        }
-    }
-    url.extend([":", resource]);
-    if !config.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("Host")) {
-        config.headers.push(("Host".into(), host.into()));
-    }
-    let name = match host.strip_prefix('[') {
-        Some(address) => address.split(']').next(),
-        None => host.split(':').next(),
-    };
-    if scheme.eq_ignore_ascii_case("wss") {
-        config.tls.server_name = config.tls.server_name.take().or(name.map(Into::into));
-    }
-    config.url = url;
-    Ok(())
+/// What is wrong with the options. The parser gives a paragraph to each part of it, and then shows the usage.
+fn in_one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let said = text.split("\n\nUsage:").next().unwrap_or_default();
+    let said = said.split("\n\nFor more").next().unwrap_or_default().trim_start_matches("error: ");
+    let parts: Vec<_> =
+        said.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    parts.join("; ")
+}
+
+fn seconds(text: &str) -> Result<Duration, &'static str> {
+    let duration = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    duration.ok_or("it is no number of seconds")
+}
+
+fn heartbeat(text: &str) -> Result<HeartbeatConfig, &'static str> {
+    Ok(match text {
+        "json" => HeartbeatConfig::json(),
+        "off" => HeartbeatConfig::off(),
+        text => HeartbeatConfig::default().interval(seconds(text)?),
+    })
 }
 
 fn read(file: &str) -> Result<Vec<u8>, String> {
     fs::read(file).map_err(|error| format!("{file}: {error}"))
 }
 
-fn seconds(option: &str, text: &str) -> Result<Duration, String> {
-    let duration = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    duration.ok_or_else(|| format!("{option} {text:?} is no number of seconds"))
+/// A text, or that of a file whose name follows an `@`, so that a secret needn't stand among the arguments.
+fn text_or_file(text: &str) -> Result<String, String> {
+    String::from_utf8(bytes_or_file(text)?).map_err(|_| format!("{text}: it is no UTF-8"))
+}
+
+/// The same for what need be no text.
+fn bytes_or_file(text: &str) -> Result<Vec<u8>, String> {
+    text.strip_prefix('@').map_or_else(|| Ok(text.into()), read)
 }

@@ -40,8 +40,8 @@ impl Screen {
     pub(crate) fn new(options: &Options) -> Self {
         let terminal = io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb");
         Self {
-            quiet: options.has("-q"),
-            live: terminal && !options.has("-q") && options.log.is_none(), // log lines would overwrite it
+            quiet: options.telling.quiet,
+            live: terminal && !options.telling.quiet && options.log.is_none(), // log lines would overwrite it
             typing: io::stdin().is_terminal(),
             shared: io::stdout().is_terminal(),
             colour: terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),

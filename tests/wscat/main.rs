@@ -9,6 +9,7 @@ mod ends;
 mod lines;
 mod options;
 mod program;
+mod scripts;
 mod terminal;
 #[path = "../common/tunnel.rs"]
 mod tunnel;

@@ -3,7 +3,7 @@
 use tautline::Message;
 
 use crate::wscat::options::Options;
-use crate::wscat::print;
+use crate::wscat::output::print;
 use crate::wscat::terminal::is_wild;
 use crate::wscat::typing::{Key, Line, tail};
 
@@ -11,7 +11,7 @@ use crate::wscat::typing::{Key, Line, tail};
 fn printed(flag: Option<&str>, message: impl Into<Message>, tame: bool) -> String {
     let args = flag.into_iter().chain(["ws://h"]).map(Into::into);
     let mut out = Vec::new();
-    print(&mut out, &message.into(), &Options::parse(args).unwrap().unwrap(), tame).unwrap();
+    print(&mut out, &message.into(), &Options::parse(args).unwrap().unwrap().shape, tame).unwrap();
     String::from_utf8(out).unwrap()
 }
 

@@ -119,7 +119,7 @@ fn what_has_no_meaning_on_the_way_to_a_unix_socket_is_refused() {
         (&["--bind", "127.0.0.9"], "ws+unix:/s", "a Unix socket has no address"),
         (&["--proxy", "env"], "wss+unix:/s", "without a proxy"),
         (&["--unix", "/s"], "ws+unix:/s", "leave out --unix"),
-        (&["--unix", "/s"], "h", "the URL must begin with ws:// or wss://"),
+        (&["--unix", "/s"], "http://h", "the URL must begin with ws:// or wss://"),
         (&["--unix", "/s"], "ws:///x", "still needs a host"),
         (&["--unix", "/s"], "ws://ann:pw@h", "give --header"),
     ] {
@@ -141,11 +141,11 @@ fn the_address_to_connect_from_and_the_family_are_obeyed() {
     assert!(code == 1 && err.contains("127.0.0.1"), "{err}");
     for args in [&["-4", "-6"], &["-6", "-4"]] {
         let (code, _, err) = run(args, &server.url(), "");
-        assert!(code == 2 && err.contains("-4 and -6 exclude each other"), "{err}");
+        assert!(code == 2 && err.contains("cannot be used with"), "{err}");
     }
     echoes(&["-q", "-4", "-4"], &server.url());
     let (code, _, err) = run(&["--bind", "here"], &server.url(), "");
-    assert!(code == 2 && err.contains("--bind \"here\" is no IP address"), "{err}");
+    assert!(code == 2 && err.contains("'here' for '--bind <ADDRESS>': it is no IP address"), "{err}");
 }
 
 #[test]

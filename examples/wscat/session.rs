@@ -1,0 +1,311 @@
+//! From the first connection to the exit code.
+
+use std::io::{self, BufWriter, StdoutLock, Write};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvError, never, select, tick};
+use tautline::ConnectionState::{Closed, Closing, Connected, Connecting, Disconnected};
+use tautline::{Beat, Client, CloseReason, ConnectionState, Event, Message};
+
+use super::advice::{self, explain};
+use super::input::Typed;
+use super::options::Options;
+use super::output::{log, log_state, print};
+use super::terminal::Screen;
+use super::undelivered::Undelivered;
+use super::verbose::describe;
+use super::{INTERRUPTED, complain};
+
+pub(crate) struct Session {
+    client: Client,
+    lines: Receiver<io::Result<Typed>>,
+    stop: Receiver<()>,
+    options: Options,
+    screen: Screen,
+    out: BufWriter<StdoutLock<'static>>,
+    began: Instant,
+    silent: Instant, // when a message was last sent or received
+    tally: Tally,
+    undelivered: Undelivered,
+}
+
+#[derive(Default)]
+struct Tally {
+    unsent: u64,
+    written: u64,
+    received: u64,
+    is_expected: bool,      // what --expect waits for has come
+    ended: Option<Instant>, // when stdin ended
+    round_trip: Option<Duration>,
+}
+
+/// Why it goes on no more.
+enum Stop {
+    Signal,
+    Timeout,
+    /// The line is closed, or there is nothing more to wait for.
+    Done,
+}
+
+impl Session {
+    pub(crate) fn new(
+        client: Client,
+        lines: Receiver<io::Result<Typed>>,
+        stop: Receiver<()>,
+        options: Options,
+        screen: Screen,
+        began: Instant,
+    ) -> Self {
+        let (out, silent) = (BufWriter::new(io::stdout().lock()), Instant::now());
+        let (tally, undelivered) = (Tally::default(), Undelivered::default());
+        Self { client, lines, stop, options, screen, out, began, silent, tally, undelivered }
+    }
+
+    /// Fails when stdout can't be written.
+    pub(crate) fn run(mut self) -> io::Result<u8> {
+        let served = self.serve();
+        let left = self.client.close(); // writes what was accepted first
+        self.screen.put("");
+        let stopped = served?;
+        for event in self.client.events().clone() {
+            self.see(event)?;
+        }
+        for line in self.lines.clone().try_iter() {
+            self.take(Ok(line))?;
+        }
+        self.out.flush()?;
+        self.look();
+        self.screen.tell(Closed, &self.status());
+
+        let reason = self.client.wait_closed();
+        // Only pings confirm. A server that closes with 1000 has read what it wanted.
+        let pings = self.options.config.heartbeat.beat == Beat::WebSocketPing;
+        let confirmable = pings && matches!(reason, CloseReason::ByCaller);
+        let ended = reason.into_result();
+        if confirmable || ended.is_err() {
+            self.undelivered.doubt(&left.maybe_delivered);
+        }
+        self.undelivered.end(self.tally.written);
+        let undelivered = self.tell_undelivered();
+        let (tally, options) = (&self.tally, &self.options);
+        let waits = options.ending.enough().is_some() || options.ending.expect.is_some();
+        Ok(match (stopped, ended) {
+            (Stop::Signal, _) => INTERRUPTED,
+            (_, Err(error)) => explain(3, &error, options),
+            (Stop::Timeout, _) => complain(5, "the time of --timeout was over"),
+            _ if waits && !self.is_satisfied() => complain(
+                3,
+                match tally.received {
+                    0 => "no message came",
+                    _ if options.ending.expect.is_some() => "no message was as expected",
+                    _ => "not so many messages came",
+                },
+            ),
+            _ => undelivered,
+        })
+    }
+
+    /// Returns the exit code for that.
+    fn tell_undelivered(&self) -> u8 {
+        let (left, options) = (&self.undelivered, &self.options);
+        let missing = left.missing.len() as u64 + self.tally.unsent;
+        if left.is_empty() && missing == 0 {
+            return 0;
+        }
+        match &options.ending.undelivered {
+            None => left.show(),
+            Some(file) => {
+                if let Err(error) = left.write(file, options.shape.end()) {
+                    left.show();
+                    complain(4, &format!("{}: {error}", file.display()));
+                }
+            }
+        }
+        let doubtful = left.doubtful.len();
+        complain(4, &format!("lines not delivered: {missing}; perhaps not delivered: {doubtful}"))
+    }
+
+    /// Runs until the line is closed, there is nothing more to wait for, or a signal arrives.
+    fn serve(&mut self) -> io::Result<Stop> {
+        let tick = tick(Duration::from_millis(100));
+        loop {
+            select! {
+                recv(self.client.events()) -> event => match event {
+                    Ok(event) => self.see(event)?,
+                    Err(RecvError) => return Ok(Stop::Done),
+                },
+                recv(self.lines) -> line => self.take(line)?,
+                recv(self.stop) -> _ => return Ok(Stop::Signal),
+                recv(tick) -> _ => {
+                    if self.look() {
+                        return Ok(Stop::Done);
+                    }
+                    if self.options.ending.timeout.is_some_and(|timeout| self.began.elapsed() >= timeout) {
+                        return Ok(Stop::Timeout);
+                    }
+                }
+            }
+            if self.client.events().is_empty() {
+                self.out.flush()?;
+            }
+        }
+    }
+
+    fn see(&mut self, event: Event) -> io::Result<()> {
+        match event {
+            Event::Message(message) => {
+                (self.silent, self.tally.received) = (Instant::now(), self.tally.received + 1);
+                self.show(&message)?;
+            }
+            Event::StateChanged { to: to @ (Connecting | Closing), .. } if !self.screen.live => {
+                self.screen.tell(to, &self.status());
+            }
+            Event::Connected { handshake, .. } => {
+                self.log_state(Connected, None)?;
+                self.silent = Instant::now();
+                let chosen = handshake.subprotocol.as_deref();
+                let chosen = chosen.map_or(String::new(), |name| format!(", subprotocol {name}"));
+                let proxy = handshake.proxy.as_deref();
+                let by = proxy.map(|proxy| format!("  through the proxy {proxy}")).unwrap_or_default();
+                let to = if by.is_empty() { "  to" } else { " at" };
+                let to = handshake.address.map(|address| format!("{to} {address}")).unwrap_or_default();
+                self.screen.tell(Connected, &format!("{by}{to}{chosen}"));
+                if self.options.log.is_some() {
+                    self.screen.put(&describe(&handshake, self.options.config.compression.is_some()));
+                }
+            }
+            Event::Disconnected { reason, retry_in, maybe_delivered, .. } => {
+                self.log_state(Disconnected, Some(&reason.to_string()))?;
+                let Some(delay) = retry_in else { return Ok(()) };
+                self.undelivered.doubt(&maybe_delivered);
+                let mut what = format!("  {reason}; next try in {delay:.1?}; in doubt: {maybe_delivered}");
+                if let Some(options) = advice::options(&reason.to_error()) {
+                    what.extend(["; with wscat: ", &options]);
+                }
+                self.screen.tell(Disconnected, &what);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Prints a message of the server's, unless enough came before it.
+    fn show(&mut self, message: &Message) -> io::Result<()> {
+        let (ending, shape) = (&self.options.ending, &self.options.shape);
+        if self.tally.is_expected || ending.enough().is_some_and(|enough| self.tally.received > enough) {
+            return Ok(());
+        }
+        if let Some(expected) = &ending.expect {
+            let text =
+                message.as_text().map_or_else(|| String::from_utf8_lossy(message.as_bytes()), Into::into);
+            self.tally.is_expected = expected.is_match(&text);
+        }
+        if self.screen.shared {
+            self.screen.put("");
+        }
+        let tame = self.screen.shared && !shape.raw;
+        if shape.is_log() {
+            log(&mut self.out, message, None, shape, tame)
+        } else {
+            print(&mut self.out, message, shape, tame)
+        }
+    }
+
+    /// In the log of JSON, states are lines, too.
+    fn log_state(&mut self, state: ConnectionState, reason: Option<&str>) -> io::Result<()> {
+        if !self.options.shape.is_log() {
+            return Ok(());
+        }
+        if self.screen.shared {
+            self.screen.put("");
+        }
+        log_state(&mut self.out, state, reason, self.screen.shared)
+    }
+
+    fn take(&mut self, line: Result<io::Result<Typed>, RecvError>) -> io::Result<()> {
+        let Ok(line) = line else {
+            (self.lines, self.tally.ended) = (never(), Some(Instant::now()));
+            return Ok(());
+        };
+        match line {
+            Ok(Typed::Part(text)) => {
+                self.screen.typed = text;
+                self.screen.draw(self.client.state(), &self.status());
+            }
+            Ok(Typed::Line(line, message)) => {
+                self.screen.enter(self.client.state(), &self.status(), &String::from_utf8_lossy(&line));
+                self.undelivered.read(line);
+                if self.options.shape.is_log() {
+                    let (ticket, tame) = (Some(self.undelivered.read), self.screen.shared);
+                    log(&mut self.out, &message, ticket, &self.options.shape, tame)?;
+                }
+            }
+            Err(error) => {
+                self.tally.unsent += 1;
+                self.screen.enter(self.client.state(), &self.status(), "");
+                self.screen.put(&format!("wscat: stdin: {error}; it is read no further\n"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Handles what changes without an event. Returns whether there is nothing more to wait for.
+    fn look(&mut self) -> bool {
+        let now = Instant::now();
+        let (done, state, tally) = (self.client.stats(), self.client.state(), &mut self.tally);
+        if done.messages_written > tally.written {
+            (tally.written, self.silent) = (done.messages_written, now);
+        }
+        if let Some(confirmed) = self.client.confirmed_up_to() {
+            self.undelivered.confirm(confirmed);
+        }
+        let is_answered = done.round_trip.is_some() && done.round_trip != tally.round_trip;
+        tally.round_trip = done.round_trip;
+        if let Some(time) = done.round_trip.filter(|_| is_answered && self.options.telling.pings) {
+            self.screen.tell(state, &format!("  a ping was answered after {time:.1?}"));
+        }
+        self.screen.draw(state, &self.status());
+
+        let (tally, ending) = (&self.tally, &self.options.ending);
+        let waits = ending.enough().is_some() || ending.expect.is_some();
+        let past = |since, time| now.saturating_duration_since(since) >= time;
+        match (tally.ended, ending.wait) {
+            _ if waits && self.is_satisfied() => tally.ended.is_some() || self.screen.typing,
+            (None, _) => false,
+            (Some(end), Some(wait)) => past(end, wait),
+            (Some(_), None) => {
+                let all = tally.written >= self.undelivered.read && self.client.events().is_empty();
+                all && !waits && state == Connected && past(self.silent, Duration::from_secs(1))
+            }
+        }
+    }
+
+    /// Whether all has come that is waited for.
+    fn is_satisfied(&self) -> bool {
+        let ending = &self.options.ending;
+        self.tally.is_expected || ending.enough().is_some_and(|enough| self.tally.received >= enough)
+    }
+
+    fn status(&self) -> String {
+        let (read, received, done) = (self.undelivered.read, self.tally.received, self.client.stats());
+        let sent = done.messages_written;
+        let round_trip = done.round_trip.map_or("-".into(), |time| format!("{time:.1?}"));
+        let waiting = if read > sent { format!("  waiting {}", read - sent) } else { String::new() };
+        let (out, back) = (done.compressed_written, done.compressed_read);
+        let (before, after) = (out.before + back.before, out.after + back.after);
+        let bytes =
+            if before > 0 { format!("  {} as {}", bytes(before), bytes(after)) } else { String::new() };
+        format!("  rtt {round_trip:>7}  sent {sent}  received {received}{bytes}{waiting}")
+    }
+}
+
+/// As "999 B", "1.5 kB" and so on.
+fn bytes(count: u64) -> String {
+    let unit = |unit: u64, name| format!("{}.{} {name}", count / unit, count % unit / (unit / 10));
+    match count {
+        0..1_000 => format!("{count} B"),
+        1_000..1_000_000 => unit(1_000, "kB"),
+        1_000_000..1_000_000_000 => unit(1_000_000, "MB"),
+        _ => unit(1_000_000_000, "GB"),
+    }
+}

@@ -1,0 +1,32 @@
+//! What `-v` shows of a connection.
+
+use tautline::Handshake;
+
+use super::advice::shown;
+
+/// How long each phase of the attempt took, what was agreed on if compression was offered, and the headers of the answer.
+pub(crate) fn describe(handshake: &Handshake, is_offered: bool) -> String {
+    let times = handshake.timings;
+    let phases = [
+        ("look-up", times.resolve),
+        ("connection", times.connect),
+        ("proxy", times.proxy),
+        ("TLS", times.tls),
+        ("upgrade", times.upgrade),
+    ];
+    let phases = phases.iter().filter_map(|(phase, time)| Some(format!("{phase} {:.1?}", (*time)?)));
+    let phases: Vec<_> = phases.collect();
+    let times = format!("  {}; {:.1?} in all", phases.join(", "), times.total);
+    let compression = handshake.compression.as_ref().map(|agreed| {
+        let alone = [
+            (agreed.client_no_context_takeover, ", the client's messages each on its own"),
+            (agreed.server_no_context_takeover, ", the server's messages each on its own"),
+        ];
+        let alone: String = alone.into_iter().filter_map(|(is, words)| is.then_some(words)).collect();
+        format!("  compression agreed on: level {}{alone}", agreed.level)
+    });
+    let none = || is_offered.then(|| "  no compression: the server agreed to none".into());
+    let headers = shown(handshake.headers.iter());
+    let lines = [times].into_iter().chain(compression.or_else(none)).chain(headers);
+    lines.flat_map(|line| [line, "\n".into()]).collect()
+}
