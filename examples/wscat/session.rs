@@ -176,8 +176,8 @@ impl Session {
             }
             Event::Disconnected { reason, retry_in, maybe_delivered, .. } => {
                 self.log_state(Disconnected, Some(&reason.to_string()))?;
-                let Some(delay) = retry_in else { return Ok(()) };
                 self.undelivered.doubt(&maybe_delivered);
+                let Some(delay) = retry_in else { return Ok(()) };
                 let mut what = format!("  {reason}; next try in {delay:.1?}; in doubt: {maybe_delivered}");
                 if let Some(options) = advice::options(&reason.to_error()) {
                     what.extend(["; with wscat: ", &options]);
@@ -256,8 +256,10 @@ impl Session {
         if done.messages_written > tally.written {
             (tally.written, self.silent) = (done.messages_written, now);
         }
-        if let Some(confirmed) = self.client.confirmed_up_to() {
-            self.undelivered.confirm(confirmed);
+        // What an event lists as lost counts as known, too: then the event is among those that wait.
+        let known = self.client.confirmed_up_to();
+        if let Some(known) = known.filter(|_| self.client.events().is_empty()) {
+            self.undelivered.confirm(known);
         }
         let is_answered = done.round_trip.is_some() && done.round_trip != tally.round_trip;
         tally.round_trip = done.round_trip;

@@ -27,7 +27,7 @@ impl Undelivered {
         self.kept.push_back((self.read, line));
     }
 
-    /// All up to this one have arrived.
+    /// All up to this one have arrived, but for those in doubt.
     pub(crate) fn confirm(&mut self, up_to: Ticket) {
         let known = self.kept.partition_point(|(number, _)| *number <= up_to.number());
         self.kept.drain(..known);

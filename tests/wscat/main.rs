@@ -9,6 +9,8 @@ mod ends;
 mod lines;
 mod options;
 mod program;
+#[cfg(unix)]
+mod recipes;
 mod scripts;
 mod terminal;
 #[path = "../common/tunnel.rs"]

@@ -227,6 +227,16 @@ fn what_was_not_delivered_is_written_to_a_file_or_to_stderr() {
 }
 
 #[test]
+fn what_was_under_way_when_the_line_was_lost_for_good_is_in_doubt() {
+    let server = Server::start(|_, stream| {
+        let mut socket = accept(stream);
+        assert!(socket.read().unwrap().is_text());
+    });
+    let (code, _, err) = run(&["-q", "--no-reconnect"], &server.url(), "lost\n");
+    assert!(code == 3 && err.contains("perhaps not delivered: lost\n"), "{err}");
+}
+
+#[test]
 fn headers_come_from_files_and_the_environment_and_an_error_shows_none_of_them() {
     let (seen_in, seen) = unbounded();
     let server = Server::start(move |_, mut stream| {
