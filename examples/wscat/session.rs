@@ -36,6 +36,7 @@ struct Tally {
     received: u64,
     is_expected: bool,      // what --expect waits for has come
     ended: Option<Instant>, // when stdin ended
+    is_over: bool,          // the line is lost or closed for good
     round_trip: Option<Duration>,
 }
 
@@ -176,8 +177,12 @@ impl Session {
             }
             Event::Disconnected { reason, retry_in, maybe_delivered, .. } => {
                 self.log_state(Disconnected, Some(&reason.to_string()))?;
+                let Some(delay) = retry_in else {
+                    // What follows is the end, which says what is in doubt.
+                    self.tally.is_over = true;
+                    return Ok(());
+                };
                 self.undelivered.doubt(&maybe_delivered);
-                let Some(delay) = retry_in else { return Ok(()) };
                 let mut what = format!("  {reason}; next try in {delay:.1?}; in doubt: {maybe_delivered}");
                 if let Some(options) = advice::options(&reason.to_error()) {
                     what.extend(["; with wscat: ", &options]);
@@ -258,7 +263,7 @@ impl Session {
         }
         // What an event lists as lost counts as known, too: then the event is among those that wait.
         let known = self.client.confirmed_up_to();
-        if let Some(known) = known.filter(|_| self.client.events().is_empty()) {
+        if let Some(known) = known.filter(|_| !tally.is_over && self.client.events().is_empty()) {
             self.undelivered.confirm(known);
         }
         let is_answered = done.round_trip.is_some() && done.round_trip != tally.round_trip;
