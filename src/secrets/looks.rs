@@ -27,7 +27,7 @@ const LONGEST_WORD: usize = 20;
 pub(super) fn tells(name: &str) -> bool {
     let name: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
     let name = name.to_ascii_lowercase();
-    TELLING.iter().any(|end| name.ends_with(end)) || name == "pass" || name == "pin"
+    TELLING.iter().any(|end| name.ends_with(end)) || ["pass", "pin", "pw"].contains(&&*name)
 }
 
 /// Whether a text looks machine-generated: some piece of it is not a word, a number, or one followed by the other.

@@ -255,7 +255,7 @@ fn a_user_beside_a_password_and_what_is_short_beside_it_are_hidden() {
 fn of_a_login_all_is_secret_but_words() {
     let login = serde_json::json!({
         "op": "user.login", "type": "POST_LOGIN", "version": "1.2", "id": 7, "lang": "en-US", "name": "web client",
-        "email": "me@example.com", "auth": ["letmein", {"p": "hunter2"}], "pin": 4711,
+        "email": "me@example.com", "pw": "sesame", "auth": ["letmein", {"p": "hunter2"}], "pin": 4711,
         "data": {"password": "correct horse", "blob": "c2VjcmV0\"LXRva2Vu", "code": "123456", "api-key": "open"},
     });
     let secrets = Secrets::of_login(&login);
@@ -268,7 +268,9 @@ fn of_a_login_all_is_secret_but_words() {
     ] {
         assert!(shown.contains(harmless), "{shown}");
     }
-    for secret in ["example", "letmein", "hunter2", "4711", "horse", "c2Vj", "LXRv", "123456", "open"] {
+    for secret in
+        ["example", "sesame", "letmein", "hunter2", "4711", "horse", "c2Vj", "LXRv", "123456", "open"]
+    {
         assert!(!shown.contains(secret), "{secret} in {shown}");
     }
     assert_eq!(Secrets::of_login(&"letmein".into()).hide("no letmein"), "no ***");
