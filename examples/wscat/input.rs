@@ -14,6 +14,8 @@ use super::typing::{self, Key};
 pub(crate) enum Typed {
     /// A line as it was read, with the message that it stands for.
     Line(Vec<u8>, Message),
+    /// One that stands for no message, and why. Nothing more is read.
+    Refused(Vec<u8>, &'static str),
     /// An incomplete line.
     Part(String),
 }
@@ -64,7 +66,13 @@ impl Lines {
                 return Err(io::Error::other("a line is too long"));
             }
             line.pop_if(|last| *last == b'\r' && end == b'\n' && self.shape.is_lines());
-            let message = self.shape.message(line.clone()).map_err(io::Error::other)?;
+            let message = match self.shape.message(line.clone()) {
+                Ok(message) => message,
+                Err(what) => {
+                    let _ = self.told.send(Ok(Typed::Refused(line, what))); // the program may have ended
+                    return Ok(());
+                }
+            };
             // The main thread knows why the line was closed.
             let told = self.told.send(Ok(Typed::Line(line, message.clone())));
             if told.is_err() || self.client.send(message).is_err() {

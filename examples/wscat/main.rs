@@ -30,8 +30,13 @@ use session::Session;
 use terminal::{Screen, one_line};
 use typing::Keys;
 
+const OVER: &str = "the time of --timeout was over";
+
 /// The exit code after a signal.
 const INTERRUPTED: u8 = 130;
+
+/// How long the program may take to end: the close, and a little. It takes longer only if nobody reads what it writes.
+const LONGEST_END: Duration = Duration::from_secs(5);
 
 /// How long one confirmation may take before the next is requested.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -57,8 +62,15 @@ fn run(mut options: Options) -> Result<u8, (u8, String)> {
         Err(error @ (Error::InvalidUrl { .. } | Error::InvalidConfig { .. })) => {
             return Ok(explain(2, &error, &options));
         }
-        Err(error) => return Ok(explain(1, &error, &options)),
+        Err(error) => {
+            let code = explain(1, &error, &options);
+            let is_over = options.ending.timeout.is_some_and(|timeout| began.elapsed() >= timeout);
+            return Ok(if is_over { complain(5, OVER) } else { code });
+        }
     };
+    if let Some(timeout) = options.ending.timeout {
+        end_after(timeout.saturating_sub(began.elapsed()) + LONGEST_END, 5);
+    }
     let sent = confirming(&client, &options)?;
     let keys = if screen.live && screen.typing { Keys::take() } else { None };
     screen.columns = keys.as_ref().map(|keys| keys.columns);
@@ -70,10 +82,23 @@ fn run(mut options: Options) -> Result<u8, (u8, String)> {
     }
 }
 
+/// THREAD `end`: ends the program at once if it has not ended by then.
+fn end_after(time: Duration, code: u8) {
+    let end = move || {
+        thread::sleep(time);
+        typing::give_back();
+        process::exit(code.into());
+    };
+    if let Err(error) = thread::Builder::new().name("end".into()).spawn(end) {
+        complain(0, &format!("a thread: {error}"));
+    }
+}
+
 /// One attempt, which takes no longer than the whole program may.
 fn connect(options: &mut Options) -> Result<Client, Error> {
     if let Some(timeout) = options.ending.timeout {
         options.config.connect_timeout = options.config.connect_timeout.min(timeout);
+        options.config.login_timeout = options.config.login_timeout.min(timeout);
     }
     match options.opening.take() {
         None => Client::connect(&options.config),
@@ -107,6 +132,7 @@ fn signals() -> Result<(Arc<AtomicBool>, Receiver<()>), ctrlc::Error> {
             process::exit(INTERRUPTED.into());
         }
         ask.try_send(()).ok();
+        end_after(LONGEST_END, INTERRUPTED);
     })?;
     Ok((open, stop))
 }

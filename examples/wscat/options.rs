@@ -5,8 +5,9 @@ mod login;
 mod reach;
 
 use std::ffi::OsString;
-use std::fs;
-use std::io::{self, Write};
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,12 @@ use super::opening::Opening;
 
 use login::Login;
 use reach::Reach;
+
+/// How much is read of a file at most: as much as a message may have.
+const MOST_READ: u64 = 64 << 20;
+
+/// The shortest time for `--timeout`.
+const LEAST: Duration = Duration::from_millis(10);
 
 /// What most come for, on one screen.
 const BRIEF: &str = "\
@@ -53,8 +60,8 @@ Exit codes:
     0  stdin has ended and all has arrived, or the server closed with 1000, or stdout was closed
     1  could not connect
     2  the options can't be used
-    3  the line is lost for good, the server closed with another code, or what --once, --count or
-       --expect wait for has not come
+    3  the line is lost for good or down at the end, the server closed with another code, stdout
+       can't be written, or what --once, --count or --expect wait for has not come
     4  lines were not delivered, or perhaps not: stderr or --undelivered has them
     5  the time of --timeout was over
   130  Ctrl-C, or a signal to end: the line is closed first; at once when asked for twice
@@ -158,11 +165,11 @@ pub(crate) struct Ending {
     /// The same with the first message that this matches, and all before it
     #[arg(long, value_name = "REGEX", conflicts_with_all = ["once", "count"])]
     pub(crate) expect: Option<Regex>,
-    /// Goes on so long after the end of stdin. Else until 1 s was silent
+    /// Goes on so long after stdin. Else until all came or 1 s was silent
     #[arg(short, long, value_name = "SECONDS", value_parser = seconds, allow_hyphen_values = true)]
     pub(crate) wait: Option<Duration>,
     /// Ends after so long in any case
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_hyphen_values = true)]
+    #[arg(long, value_name = "SECONDS", value_parser = moments, allow_hyphen_values = true)]
     pub(crate) timeout: Option<Duration>,
     /// Has what was not delivered, or perhaps not; else stderr has it
     #[arg(long, value_name = "FILE")]
@@ -201,10 +208,10 @@ impl Shape {
     /// The message that a line stands for.
     pub(crate) fn message(&self, line: Vec<u8>) -> Result<Message, &'static str> {
         let bytes = match self.binary {
-            None => return String::from_utf8(line).map(Message::from).map_err(|_| "a line is no UTF-8"),
+            None => return String::from_utf8(line).map(Message::from).map_err(|_| "it is no UTF-8"),
             Some(Coding::Bytes) => line,
-            Some(Coding::Hex) => HEXLOWER_PERMISSIVE.decode(&line).map_err(|_| "a line is no hex")?,
-            Some(Coding::Base64) => BASE64.decode(&line).map_err(|_| "a line is no base64")?,
+            Some(Coding::Hex) => HEXLOWER_PERMISSIVE.decode(&line).map_err(|_| "it is no hex")?,
+            Some(Coding::Base64) => BASE64.decode(&line).map_err(|_| "it is no base64")?,
         };
         Ok(bytes.into())
     }
@@ -278,7 +285,10 @@ impl Options {
         let (mut shape, login) = (args.shape, args.login.session()?);
         let mut texts = Vec::new();
         for text in std::mem::take(&mut shape.send) {
-            texts.push(shape.message(bytes_or_file(&text)?).map_err(|what| format!("--send: {what}"))?);
+            let bytes = bytes_or_file(&text)?;
+            // A text may be a secret. The name of a file is none.
+            let place = if text.starts_with('@') { format!("--send {text}") } else { "--send".into() };
+            texts.push(shape.message(bytes).map_err(|what| format!("{place}: {what}"))?);
         }
         let (ending, telling) = (args.ending, args.telling);
         let sends_only = !texts.is_empty() && ending.wait.is_some();
@@ -318,6 +328,11 @@ fn seconds(text: &str) -> Result<Duration, &'static str> {
     duration.ok_or("it is no number of seconds")
 }
 
+/// Enough to do anything in.
+fn moments(text: &str) -> Result<Duration, &'static str> {
+    seconds(text).and_then(|time| if time < LEAST { Err("it is less than 0.01") } else { Ok(time) })
+}
+
 fn heartbeat(text: &str) -> Result<HeartbeatConfig, &'static str> {
     Ok(match text {
         "json" => HeartbeatConfig::json(),
@@ -326,8 +341,13 @@ fn heartbeat(text: &str) -> Result<HeartbeatConfig, &'static str> {
     })
 }
 
+/// What a file holds, which is bounded: it may be a device.
 fn read(file: &str) -> Result<Vec<u8>, String> {
-    fs::read(file).map_err(|error| format!("{file}: {error}"))
+    let named = |error: &dyn Display| format!("{file}: {error}");
+    let mut bytes = Vec::new();
+    let opened = File::open(file).map_err(|error| named(&error))?;
+    opened.take(MOST_READ + 1).read_to_end(&mut bytes).map_err(|error| named(&error))?;
+    if bytes.len() as u64 > MOST_READ { Err(named(&"it has more than 64 MiB")) } else { Ok(bytes) }
 }
 
 /// A text, or that of a file whose name follows an `@`, so that a secret needn't stand among the arguments.
@@ -335,7 +355,11 @@ fn text_or_file(text: &str) -> Result<String, String> {
     String::from_utf8(bytes_or_file(text)?).map_err(|_| format!("{text}: it is no UTF-8"))
 }
 
-/// The same for what need be no text.
+/// The same for what need be no text. `@@` stands for an `@` that begins a text.
 fn bytes_or_file(text: &str) -> Result<Vec<u8>, String> {
-    text.strip_prefix('@').map_or_else(|| Ok(text.into()), read)
+    match text.strip_prefix('@') {
+        Some(name) if !name.starts_with('@') => read(name),
+        Some(text) => Ok(text.into()),
+        None => Ok(text.into()),
+    }
 }

@@ -14,7 +14,7 @@ use super::output::{log, log_state, print};
 use super::terminal::Screen;
 use super::undelivered::Undelivered;
 use super::verbose::describe;
-use super::{INTERRUPTED, complain};
+use super::{INTERRUPTED, OVER, complain};
 
 pub(crate) struct Session {
     client: Client,
@@ -65,6 +65,7 @@ impl Session {
     /// Fails when stdout can't be written.
     pub(crate) fn run(mut self) -> io::Result<u8> {
         let served = self.serve();
+        let line = self.client.status();
         let left = self.client.close(); // writes what was accepted first
         self.screen.put("");
         let stopped = served?;
@@ -93,7 +94,7 @@ impl Session {
         Ok(match (stopped, ended) {
             (Stop::Signal, _) => INTERRUPTED,
             (_, Err(error)) => explain(3, &error, options),
-            (Stop::Timeout, _) => complain(5, "the time of --timeout was over"),
+            (Stop::Timeout, _) => complain(5, OVER),
             _ if waits && !self.is_satisfied() => complain(
                 3,
                 match tally.received {
@@ -102,6 +103,12 @@ impl Session {
                     _ => "not so many messages came",
                 },
             ),
+            _ if undelivered == 0 && line.state != Closed && !line.ready && self.tally.ended.is_some() => {
+                match &line.trouble {
+                    Some(error) => explain(3, error, options),
+                    None => complain(3, "the line was down at the end"),
+                }
+            }
             _ => undelivered,
         })
     }
@@ -245,6 +252,11 @@ impl Session {
                     log(&mut self.out, &message, ticket, &self.options.shape, tame)?;
                 }
             }
+            Ok(Typed::Refused(line, what)) => {
+                self.undelivered.missing.push(line);
+                self.screen.enter(self.client.state(), &self.status(), "");
+                self.screen.put(&format!("wscat: a line of stdin: {what}; it is read no further\n"));
+            }
             Err(error) => {
                 self.tally.unsent += 1;
                 self.screen.enter(self.client.state(), &self.status(), "");
@@ -282,7 +294,8 @@ impl Session {
             (Some(end), Some(wait)) => past(end, wait),
             (Some(_), None) => {
                 let all = tally.written >= self.undelivered.read && self.client.events().is_empty();
-                all && !waits && state == Connected && past(self.silent, Duration::from_secs(1))
+                // Nothing more is to be sent, so that a line which is down needn't come back.
+                all && !waits && past(self.silent, Duration::from_secs(1))
             }
         }
     }

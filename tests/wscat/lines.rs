@@ -62,5 +62,8 @@ fn a_line_that_is_no_text_is_refused() {
     let server = Server::echo();
     let (code, out, err) = run(&["-q"], &server.url(), b"fine\nbad \xFF\nunread\n");
     assert_eq!((code, out.as_str()), (4, "fine\n"));
-    assert!(err.contains("no UTF-8") && err.contains("lines not delivered: 1;"), "{err}");
+    assert!(
+        err.contains("a line of stdin: it is no UTF-8") && err.contains("lines not delivered: 1;"),
+        "{err}"
+    );
 }

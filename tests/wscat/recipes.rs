@@ -14,7 +14,8 @@ use tungstenite::{Message, WebSocket};
 fn scripts() -> Vec<String> {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/wscat/README.md");
     let page = fs::read_to_string(page).unwrap();
-    let sections = page.split("\n## ").skip(1).enumerate();
+    let sections = page.split("\n## ").skip(1);
+    let sections = sections.filter(|section| section.starts_with(|c: char| c.is_ascii_digit())).enumerate();
     let script = |(n, section): (usize, &str)| {
         assert!(section.starts_with(&format!("{}. ", n + 1)), "{section}");
         section.split("```sh\n").nth(1).unwrap().split("```").next().unwrap().to_owned()

@@ -41,14 +41,15 @@ fn file(name: &str, content: impl AsRef<[u8]>) -> String {
 #[test]
 fn what_is_sent_first_comes_before_any_line_on_each_connection() {
     let (server, seen) = listening(1);
-    let args = ["-q", "-x", "one", "--send", "-two", "--execute", &format!("@{}", file("three", "three\n"))];
+    let args =
+        ["-q", "-x", "@@one", "--send", "-two", "--execute", &format!("@{}", file("three", "three\n"))];
     let mut wscat = Wscat::start(&args, &server.url());
     wscat.say("line\ncut\n");
     let next = || seen.recv_timeout(LONG).unwrap();
-    for text in ["one", "-two", "three\n", "line", "cut"] {
+    for text in ["@one", "-two", "three\n", "line", "cut"] {
         assert_eq!(next(), (0, text.into()));
     }
-    for text in ["one", "-two", "three\n"] {
+    for text in ["@one", "-two", "three\n"] {
         assert_eq!(next(), (1, text.into()));
     }
     drop(wscat);
@@ -134,8 +135,49 @@ fn the_time_of_all_is_bounded_also_while_it_connects() {
     let began = Instant::now();
     let url = format!("ws://{}", silent.local_addr().unwrap());
     let (code, _, err) = run(&["-q", "--timeout", "0.1"], &url, "");
-    assert!(code == 1 && err.contains("timed out after 100ms"), "{err}");
+    assert!(code == 5 && err.contains("timed out after 100ms"), "{err}");
     assert!(began.elapsed() < LONG.min(Duration::from_secs(8)), "not the ten seconds of an attempt");
+}
+
+#[test]
+fn a_login_that_is_not_answered_and_a_stdout_that_nobody_reads_take_no_longer() {
+    let server = Server::start(|_, stream| listen(accept(stream)));
+    let login = ["--login", "{}", "--accepted", "a=b", "--timeout", "0.2"];
+    let (code, _, err) = run(&login, &server.url(), "");
+    assert!(code == 5 && err.ends_with("wscat: the time of --timeout was over\n"), "{err}");
+
+    let server = Server::start(|_, stream| {
+        let mut socket = accept(stream);
+        while socket.send(Message::text("x".repeat(1 << 16))).is_ok() {}
+    });
+    let mut command = Command::new(program());
+    command.args(["-q", "--timeout", "0.2", &server.url()]);
+    let (stdin, stdout) = (std::process::Stdio::null(), std::process::Stdio::piped());
+    let mut child = command.stdin(stdin).stdout(stdout).spawn().unwrap();
+    crate::common::eventually("its end", || child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().code(), Some(5));
+}
+
+#[test]
+fn a_session_with_a_login_ends_when_it_is_silent_and_a_line_that_is_down_is_a_failure() {
+    let server = Server::start(|_, stream| {
+        let mut socket = accept(stream);
+        while let Ok(message) = socket.read() {
+            if message.is_text() {
+                let _ = socket.send(message);
+            }
+        }
+    });
+    let args = ["-q", "--login", r#"{"a":"b"}"#, "--accepted", "a=b"];
+    assert_eq!(run(&args, &server.url(), "x\n"), (0, "x\n".into(), String::new()));
+
+    let server = Server::start(|n, stream| {
+        if n == 0 {
+            drop(accept(stream));
+        }
+    });
+    let (code, _, err) = run(&["-q"], &server.url(), "");
+    assert!(code == 3 && err.starts_with("wscat: "), "{code} {err}");
 }
 
 #[test]
@@ -146,10 +188,11 @@ fn binary_messages_go_out_decoded_and_come_in_as_it_is_asked_for() {
     let (code, out, err) = talk(&["-q", "--binary=base64", "--base64"], &server.url(), "AP9/\n", 1);
     assert_eq!((code, out), (0, b"AP9/\n".to_vec()), "{err}");
     for (option, line, says) in
-        [("--binary=hex", "0g", "a line is no hex"), ("--binary=base64", "A", "a line is no base64")]
+        [("--binary=hex", "0g", "it is no hex"), ("--binary=base64", "A", "it is no base64")]
     {
         let (code, _, err) = run(&["-q", option], &server.url(), line);
-        assert!(code == 4 && err.contains(says), "{err}");
+        assert!(code == 4 && err.contains(&format!("a line of stdin: {says}")), "{err}");
+        assert!(err.contains(&format!("not delivered: {line}\n")), "{err}");
         let (code, _, err) = run(&["-q", option, "-x", line], &server.url(), "");
         assert!(code == 2 && err.contains(&format!("--send: {says}")), "{err}");
     }
@@ -245,23 +288,27 @@ fn headers_come_from_files_and_the_environment_and_an_error_shows_none_of_them()
         let _ = seen_in.send(head);
         while read_frame(&mut stream).is_some_and(|(opcode, _)| opcode != 8) {}
     });
-    let headers = file("headers", "X-One: 1\r\n\nAuthorization: Bearer geheim\n");
+    let headers =
+        file("headers", "\u{feff}X-One: 1\r\n\n  # Cookie: not this\nAuthorization: Bearer geheim\n");
     let mut command = Command::new(program());
     command.args(["-q", "-w", "0", "-H", &format!("@{headers}"), "--header-env", "X-Token=WSCAT_TOKEN"]);
     command.args(["-o", "https://app.example", "-c", &server.url()]).env("WSCAT_TOKEN", "t0ken");
     let (code, _, err) = Wscat::spawn(&mut command).input("").end();
     let head = seen.recv_timeout(LONG).unwrap();
     assert_eq!(code, 0, "{err}");
+    assert!(!head.contains("Cookie"), "{head}");
     for line in ["X-One: 1", "Authorization: Bearer geheim", "X-Token: t0ken", "Origin: https://app.example"]
     {
         assert!(head.contains(&format!("\r\n{line}\r\n")), "{head}");
     }
     let wrong = file("wrong", "geheim");
     for (args, says) in [
-        (["-H", &format!("@{wrong}")], "a header has no colon"),
+        (["-H", &format!("@{wrong}")], "wrong, line 1: a header has no colon"),
         (["-H", "@/no/such/file"], "/no/such/file: "),
         (["--header-env", "X-Token"], "give --header-env NAME=VARIABLE"),
-        (["--header-env", "X=WSCAT_NO_SUCH_VARIABLE"], "WSCAT_NO_SUCH_VARIABLE: "),
+        (["--header-env", "X=WSCAT_NO_SUCH_VARIABLE"], "WSCAT_NO_SUCH_VARIABLE is not set"),
+        (["-x", "@/dev/zero"], "/dev/zero: it has more than 64 MiB"),
+        (["--timeout", "0"], "it is less than 0.01"),
     ] {
         let (code, _, err) = run(&args, &server.url(), "");
         assert!(code == 2 && err.contains(says) && !err.contains("geheim"), "{args:?}: {err}");

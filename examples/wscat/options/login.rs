@@ -8,7 +8,7 @@ use super::text_or_file;
 #[command(next_help_heading = "Session")]
 #[expect(clippy::struct_field_names, reason = "their names are those of the options")]
 pub(super) struct Login {
-    /// Logs in first; the rest waits until that is accepted
+    /// Logs in first (@FILE: with what it holds); the rest waits
     #[arg(long, value_name = "JSON", requires = "accepted")]
     login: Option<String>,
     /// The answer with this field accepts it, as Data.Success=true

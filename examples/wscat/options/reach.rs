@@ -14,7 +14,7 @@ const REDIRECTS: u32 = 10;
 #[derive(clap::Args)]
 #[command(next_help_heading = "Way to the server")]
 pub(super) struct Reach {
-    /// A header; @FILE for those of a file, one a line (repeatable)
+    /// A header; @FILE for those of a file, without its # lines
     #[arg(short = 'H', long, value_name = "NAME: VALUE")]
     header: Vec<String>,
     /// A header with the value of a variable of the environment
@@ -102,20 +102,26 @@ impl Reach {
             config.url = url;
         }
         for header in self.header {
-            let is_file = header.starts_with('@');
             let text = text_or_file(&header)?;
-            let lines: Vec<_> = if is_file { text.lines().collect() } else { vec![&*text] };
-            for line in lines.into_iter().filter(|line| !line.trim().is_empty()) {
-                // It may be a secret, and is not shown.
-                let (name, value) =
-                    line.split_once(':').ok_or("a header has no colon: give --header 'NAME: VALUE'")?;
-                config.headers.push((name.into(), value.trim().into()));
+            // What it says may be a secret, and is not shown.
+            let pair = |line: &str, place: &str| {
+                let pair = line.split_once(':').map(|(name, value)| (name.into(), value.trim().into()));
+                pair.ok_or_else(|| format!("{place}a header has no colon: give --header 'NAME: VALUE'"))
+            };
+            let Some(file) = header.strip_prefix('@') else {
+                config.headers.push(pair(&text, "")?);
+                continue;
+            };
+            let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim).zip(1..);
+            for (line, number) in lines.filter(|(line, _)| !line.is_empty() && !line.starts_with('#')) {
+                config.headers.push(pair(line, &format!("{file}, line {number}: "))?);
             }
         }
         for header in self.header_env {
             let (name, variable) = header.split_once('=').ok_or("give --header-env NAME=VARIABLE")?;
             let value =
-                env::var(variable).map_err(|error| format!("--header-env {header}: {variable}: {error}"))?;
+                env::var_os(variable).ok_or_else(|| format!("--header-env: {variable} is not set"))?;
+            let value = value.into_string().map_err(|_| format!("--header-env: {variable} is no UTF-8"))?;
             config.headers.push((name.into(), value));
         }
         config.headers.extend(self.origin.map(|origin| ("Origin".into(), origin)));
