@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use tautline::{Client, Message};
 
 use super::options::{Options, Shape};
-use super::typing::{self, Key};
+use super::prompt::{self, Entered};
 
 /// Input from stdin.
 pub(crate) enum Typed {
@@ -16,8 +16,8 @@ pub(crate) enum Typed {
     Line(Vec<u8>, Message),
     /// One that stands for no message, and why. Nothing more is read.
     Refused(Vec<u8>, &'static str),
-    /// An incomplete line.
-    Part(String),
+    /// What was entered at the prompt: a message, or a command.
+    Entered(String),
 }
 
 /// The channels for the lines of stdin.
@@ -32,34 +32,59 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Starts to read. Nothing is read from a terminal where all that is to be sent stands among the arguments.
+    /// Starts to read, by the prompt if there is one. Nothing is read from a terminal where all that is to be sent stands among
+    /// the arguments. `interrupt` is called for Ctrl-C at the prompt.
     pub(crate) fn start(
         client: &Client,
         options: &Options,
-        by_key: bool,
+        editor: Option<prompt::Lines>,
         sent: Option<Sender<()>>,
+        interrupt: impl Fn() + Send + 'static,
     ) -> Result<Receiver<io::Result<Typed>>, (u8, String)> {
         let (told, lines) = bounded(16);
         if options.sends_only && io::stdin().is_terminal() {
             return Ok(lines);
         }
         let (client, max) = (client.clone(), options.config.max_message_size);
-        let lines_in = Self { client, told, sent, shape: Arc::clone(&options.shape), max };
-        let read = move || lines_in.read(by_key).or_else(|error| lines_in.told.send(Err(error)));
+        let from = Self { client, told, sent, shape: Arc::clone(&options.shape), max };
+        let read = move || {
+            let read = match editor {
+                Some(editor) => from.edit(editor, interrupt),
+                None => from.read(),
+            };
+            read.or_else(|error| from.told.send(Err(error)))
+        };
         let thread = thread::Builder::new().name("stdin".into()).spawn(read);
         thread.map(|_| lines).map_err(|error| (1, format!("a thread: {error}")))
     }
 
+    /// THREAD `stdin` at a prompt: the main thread sends, so that this one always edits.
+    fn edit(&self, mut editor: prompt::Lines, interrupt: impl Fn()) -> io::Result<()> {
+        loop {
+            match editor.next()? {
+                Entered::Line(text) => {
+                    // What was pasted may be several.
+                    for line in text.split('\n') {
+                        if self.told.send(Ok(Typed::Entered(line.to_owned()))).is_err() {
+                            return Ok(());
+                        }
+                    }
+                }
+                Entered::Interrupted => {
+                    interrupt();
+                    return Ok(());
+                }
+                Entered::End => return Ok(()),
+            }
+        }
+    }
+
     /// THREAD `stdin`: reads and sends, so that a full outbox blocks nothing but stdin.
-    fn read(&self, by_key: bool) -> io::Result<()> {
-        let (mut stdin, mut typed) = (io::stdin().lock(), typing::Line::default());
-        let end = if by_key { b'\n' } else { self.shape.end() };
+    fn read(&self) -> io::Result<()> {
+        let (mut stdin, end) = (io::stdin().lock(), self.shape.end());
         loop {
             let mut line = Vec::new();
-            if by_key {
-                let Some(typed) = self.type_line(&mut stdin, &mut typed)? else { return Ok(()) };
-                line = typed;
-            } else if stdin.by_ref().take(self.max as u64 + 1).read_until(end, &mut line)? == 0 {
+            if stdin.by_ref().take(self.max as u64 + 1).read_until(end, &mut line)? == 0 {
                 return Ok(());
             }
             if line.pop_if(|last| *last == end).is_none() && line.len() > self.max {
@@ -79,23 +104,6 @@ impl Lines {
                 return Ok(());
             }
             self.sent.as_ref().map(|sent| sent.try_send(()));
-        }
-    }
-
-    /// Returns the next typed line, or `None` at the end of the input or of the program.
-    fn type_line(&self, stdin: &mut impl BufRead, line: &mut typing::Line) -> io::Result<Option<Vec<u8>>> {
-        loop {
-            let keys = stdin.fill_buf()?;
-            let (mut taken, mut last) = (0, Key::Other);
-            while let (Key::Other, Some(key)) = (&last, keys.get(taken)) {
-                (taken, last) = (taken + 1, line.key(*key));
-            }
-            stdin.consume(taken);
-            match last {
-                Key::Enter(bytes) => return Ok(Some(bytes)),
-                Key::Other if taken > 0 && self.told.send(Ok(Typed::Part(line.text()))).is_ok() => {}
-                Key::Other | Key::End => return Ok(None),
-            }
         }
     }
 }

@@ -2,13 +2,14 @@
 #![allow(clippy::disallowed_methods, reason = "a program owns its clock")]
 
 pub(crate) mod advice;
+pub(crate) mod commands;
 pub(crate) mod input;
 pub(crate) mod opening;
 pub(crate) mod options;
 pub(crate) mod output;
+pub(crate) mod prompt;
 pub(crate) mod session;
 pub(crate) mod terminal;
-pub(crate) mod typing;
 pub(crate) mod undelivered;
 pub(crate) mod verbose;
 
@@ -28,7 +29,6 @@ use input::Lines;
 use options::Options;
 use session::Session;
 use terminal::{Screen, one_line};
-use typing::Keys;
 
 const OVER: &str = "the time of --timeout was over";
 
@@ -50,7 +50,8 @@ fn main() -> ExitCode {
 /// The exit code, or an exit code and an error text.
 fn run(mut options: Options) -> Result<u8, (u8, String)> {
     let began = Instant::now();
-    let (open, stop) = signals().map_err(|error| (1, format!("signals: {error}")))?;
+    terminal::remember();
+    let (open, stop, interrupt) = signals().map_err(|error| (1, format!("signals: {error}")))?;
     show_log(&options, &open);
     let mut screen = Screen::new(&options);
     screen.draw(Connecting, "");
@@ -72,11 +73,12 @@ fn run(mut options: Options) -> Result<u8, (u8, String)> {
         end_after(timeout.saturating_sub(began.elapsed()) + LONGEST_END, 5);
     }
     let sent = confirming(&client, &options)?;
-    let keys = if screen.live && screen.typing { Keys::take() } else { None };
-    screen.columns = keys.as_ref().map(|keys| keys.columns);
-    let lines = Lines::start(&client, &options, keys.is_some(), sent)?;
+    let editor = screen.begin_prompt();
+    let lines = Lines::start(&client, &options, editor, sent, interrupt)?;
     let session = Session::new(client, lines, stop, options, screen, began);
-    match session.run() {
+    let ended = session.run();
+    terminal::give_back();
+    match ended {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(0),
         ended => ended.map_err(|error| (3, format!("stdout: {error}"))),
     }
@@ -86,7 +88,7 @@ fn run(mut options: Options) -> Result<u8, (u8, String)> {
 fn end_after(time: Duration, code: u8) {
     let end = move || {
         thread::sleep(time);
-        typing::give_back();
+        terminal::give_back();
         process::exit(code.into());
     };
     if let Err(error) = thread::Builder::new().name("end".into()).spawn(end) {
@@ -122,19 +124,20 @@ fn show_log(options: &Options, open: &Arc<AtomicBool>) {
 }
 
 /// SIGINT and SIGTERM end the program at once while no line is open. Later the first signal closes the line, and the next
-/// ends the program at once.
-fn signals() -> Result<(Arc<AtomicBool>, Receiver<()>), ctrlc::Error> {
+/// ends the program at once. Returns what does the same for Ctrl-C at the prompt, which is a key there.
+fn signals() -> Result<(Arc<AtomicBool>, Receiver<()>, impl Fn() + Send + 'static), ctrlc::Error> {
     let (open, (ask, stop)) = (Arc::new(AtomicBool::new(false)), bounded(1));
     let is_open = Arc::clone(&open);
-    ctrlc::set_handler(move || {
+    let interrupt = move || {
         if !is_open.swap(false, Ordering::SeqCst) {
-            typing::give_back();
+            terminal::give_back();
             process::exit(INTERRUPTED.into());
         }
         ask.try_send(()).ok();
         end_after(LONGEST_END, INTERRUPTED);
-    })?;
-    Ok((open, stop))
+    };
+    ctrlc::set_handler(interrupt.clone())?;
+    Ok((open, stop, interrupt))
 }
 
 /// THREAD `confirm`: confirms what was sent again and again, so that a loss leaves only the latest messages in doubt. Only

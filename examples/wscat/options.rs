@@ -35,7 +35,7 @@ const LEAST: Duration = Duration::from_millis(10);
 const BRIEF: &str = "\
 wscat [OPTIONS] URL    lines of stdin go to the server, its messages to stdout
 
-  wscat localhost:8080                       at a prompt; Ctrl-D ends
+  wscat localhost:8080                       at a prompt; /help, Ctrl-D ends
   echo hello | wscat wss://HOST/PATH         in a script
   wscat -x '{\"subscribe\":1}' --count 3 URL  says this first; three messages
   wscat --expect ready --timeout 10 URL      exit code 0 if a message matches

@@ -11,7 +11,12 @@ use super::options::Shape;
 use super::terminal::is_wild;
 
 /// Prints a message. `tame` for a terminal, because a server's messages could contain control sequences.
-pub(crate) fn print(out: &mut impl Write, message: &Message, shape: &Shape, tame: bool) -> io::Result<()> {
+pub(crate) fn print(
+    out: &mut (impl Write + ?Sized),
+    message: &Message,
+    shape: &Shape,
+    tame: bool,
+) -> io::Result<()> {
     let wild = |c: char| tame && is_wild(c) && !matches!(c, '\n' | '\t');
     if shape.json
         && let Some(json) = laid_out(message)
@@ -34,7 +39,7 @@ pub(crate) fn print(out: &mut impl Write, message: &Message, shape: &Shape, tame
 
 /// A line of the log: one of this program's messages with its ticket, or one of the server's.
 pub(crate) fn log(
-    out: &mut impl Write,
+    out: &mut (impl Write + ?Sized),
     message: &Message,
     ticket: Option<u64>,
     shape: &Shape,
@@ -56,7 +61,7 @@ pub(crate) fn log(
 
 /// A line of the log about the state of the line.
 pub(crate) fn log_state(
-    out: &mut impl Write,
+    out: &mut (impl Write + ?Sized),
     state: ConnectionState,
     reason: Option<&str>,
     tame: bool,
@@ -68,13 +73,13 @@ pub(crate) fn log_state(
     write_line(out, &line, tame)
 }
 
-fn write_line(out: &mut impl Write, line: &Value, tame: bool) -> io::Result<()> {
+fn write_line(out: &mut (impl Write + ?Sized), line: &Value, tame: bool) -> io::Result<()> {
     write_json(out, &line.to_string(), |c| tame && is_wild(c))?;
     writeln!(out)
 }
 
 /// Writes JSON with escapes for these characters: they are inside of strings, where an escape means the same.
-fn write_json(out: &mut impl Write, json: &str, wild: impl Fn(char) -> bool) -> io::Result<()> {
+fn write_json(out: &mut (impl Write + ?Sized), json: &str, wild: impl Fn(char) -> bool) -> io::Result<()> {
     for part in json.split_inclusive(&wild) {
         let last = part.chars().next_back().filter(|last| wild(*last));
         write!(out, "{}", last.map_or(part, |last| &part[..part.len() - last.len_utf8()]))?;

@@ -1,19 +1,21 @@
 //! From the first connection to the exit code.
 
 use std::io::{self, BufWriter, StdoutLock, Write};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvError, never, select, tick};
 use tautline::ConnectionState::{Closed, Closing, Connected, Connecting, Disconnected};
-use tautline::{Beat, Client, CloseReason, ConnectionState, Event, Message};
+use tautline::{Beat, Client, CloseReason, ConnectionState, DisconnectReason, Event, Message};
 
 use super::advice::{self, explain};
+use super::commands::{self, Command};
 use super::input::Typed;
 use super::options::Options;
 use super::output::{log, log_state, print};
-use super::terminal::Screen;
+use super::terminal::{Screen, one_line};
 use super::undelivered::Undelivered;
-use super::verbose::describe;
+use super::verbose::{bytes, describe};
 use super::{INTERRUPTED, OVER, complain};
 
 pub(crate) struct Session {
@@ -27,6 +29,7 @@ pub(crate) struct Session {
     silent: Instant, // when a message was last sent or received
     tally: Tally,
     undelivered: Undelivered,
+    close: Option<(u16, String)>, // what /close was told
 }
 
 #[derive(Default)]
@@ -59,14 +62,22 @@ impl Session {
     ) -> Self {
         let (out, silent) = (BufWriter::new(io::stdout().lock()), Instant::now());
         let (tally, undelivered) = (Tally::default(), Undelivered::default());
-        Self { client, lines, stop, options, screen, out, began, silent, tally, undelivered }
+        Self { client, lines, stop, options, screen, out, began, silent, tally, undelivered, close: None }
     }
 
     /// Fails when stdout can't be written.
     pub(crate) fn run(mut self) -> io::Result<u8> {
         let served = self.serve();
         let line = self.client.status();
-        let left = self.client.close(); // writes what was accepted first
+        // It writes what was accepted first.
+        let left = match self.close.take().map(|(code, reason)| self.client.close_with(code, &reason)) {
+            Some(Ok(left)) => left,
+            Some(Err(error)) => {
+                self.say(&format!("closed with 1000: {error}"));
+                self.client.close()
+            }
+            None => self.client.close(),
+        };
         self.screen.put("");
         let stopped = served?;
         for event in self.client.events().clone() {
@@ -77,6 +88,7 @@ impl Session {
         }
         self.out.flush()?;
         self.look();
+        self.screen.end_prompt();
         self.screen.tell(Closed, &self.status());
 
         let reason = self.client.wait_closed();
@@ -142,7 +154,12 @@ impl Session {
                     Ok(event) => self.see(event)?,
                     Err(RecvError) => return Ok(Stop::Done),
                 },
-                recv(self.lines) -> line => self.take(line)?,
+                recv(self.lines) -> line => {
+                    self.take(line)?;
+                    if self.close.is_some() {
+                        return Ok(Stop::Done);
+                    }
+                }
                 recv(self.stop) -> _ => return Ok(Stop::Signal),
                 recv(tick) -> _ => {
                     if self.look() {
@@ -184,12 +201,14 @@ impl Session {
             }
             Event::Disconnected { reason, retry_in, maybe_delivered, .. } => {
                 self.log_state(Disconnected, Some(&reason.to_string()))?;
-                let Some(delay) = retry_in else {
+                let is_suspended = matches!(reason, DisconnectReason::ByCaller { .. });
+                if retry_in.is_none() && !is_suspended {
                     // What follows is the end, which says what is in doubt.
                     self.tally.is_over = true;
                     return Ok(());
-                };
+                }
                 self.undelivered.doubt(&maybe_delivered);
+                let Some(delay) = retry_in else { return Ok(()) };
                 let mut what = format!("  {reason}; next try in {delay:.1?}; in doubt: {maybe_delivered}");
                 if let Some(options) = advice::options(&reason.to_error()) {
                     what.extend(["; with wscat: ", &options]);
@@ -203,7 +222,7 @@ impl Session {
 
     /// Prints a message of the server's, unless enough came before it.
     fn show(&mut self, message: &Message) -> io::Result<()> {
-        let (ending, shape) = (&self.options.ending, &self.options.shape);
+        let ending = &self.options.ending;
         if self.tally.is_expected || ending.enough().is_some_and(|enough| self.tally.received > enough) {
             return Ok(());
         }
@@ -212,15 +231,28 @@ impl Session {
                 message.as_text().map_or_else(|| String::from_utf8_lossy(message.as_bytes()), Into::into);
             self.tally.is_expected = expected.is_match(&text);
         }
-        if self.screen.shared {
-            self.screen.put("");
-        }
+        let (shape, mark) = (Arc::clone(&self.options.shape), self.screen.mark());
         let tame = self.screen.shared && !shape.raw;
         if shape.is_log() {
-            log(&mut self.out, message, None, shape, tame)
+            self.write(|out| log(out, message, None, &shape, tame))
         } else {
-            print(&mut self.out, message, shape, tame)
+            self.write(|out| out.write_all(mark.as_bytes()).and_then(|()| print(out, message, &shape, tame)))
         }
+    }
+
+    /// Writes to stdout; at a prompt, by way of that.
+    fn write(&mut self, what: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+        if !self.screen.shared {
+            return what(&mut self.out);
+        }
+        if !self.screen.has_prompt() {
+            self.screen.put("");
+            return what(&mut self.out);
+        }
+        let mut text = Vec::new();
+        what(&mut text)?;
+        self.screen.put(&String::from_utf8_lossy(&text));
+        Ok(())
     }
 
     /// In the log of JSON, states are lines, too.
@@ -228,10 +260,8 @@ impl Session {
         if !self.options.shape.is_log() {
             return Ok(());
         }
-        if self.screen.shared {
-            self.screen.put("");
-        }
-        log_state(&mut self.out, state, reason, self.screen.shared)
+        let tame = self.screen.shared;
+        self.write(|out| log_state(out, state, reason, tame))
     }
 
     fn take(&mut self, line: Result<io::Result<Typed>, RecvError>) -> io::Result<()> {
@@ -240,30 +270,90 @@ impl Session {
             return Ok(());
         };
         match line {
-            Ok(Typed::Part(text)) => {
-                self.screen.typed = text;
-                self.screen.draw(self.client.state(), &self.status());
-            }
             Ok(Typed::Line(line, message)) => {
-                self.screen.enter(self.client.state(), &self.status(), &String::from_utf8_lossy(&line));
-                self.undelivered.read(line);
-                if self.options.shape.is_log() {
-                    let (ticket, tame) = (Some(self.undelivered.read), self.screen.shared);
-                    log(&mut self.out, &message, ticket, &self.options.shape, tame)?;
-                }
+                self.screen.enter();
+                self.read(line, &message)?;
             }
             Ok(Typed::Refused(line, what)) => {
                 self.undelivered.missing.push(line);
-                self.screen.enter(self.client.state(), &self.status(), "");
+                self.screen.enter();
                 self.screen.put(&format!("wscat: a line of stdin: {what}; it is read no further\n"));
             }
+            Ok(Typed::Entered(line)) => self.enter(&line)?,
             Err(error) => {
                 self.tally.unsent += 1;
-                self.screen.enter(self.client.state(), &self.status(), "");
+                self.screen.enter();
                 self.screen.put(&format!("wscat: stdin: {error}; it is read no further\n"));
             }
         }
         Ok(())
+    }
+
+    /// A line was read, and its message accepted or about to be.
+    fn read(&mut self, line: Vec<u8>, message: &Message) -> io::Result<()> {
+        self.undelivered.read(line);
+        if self.options.shape.is_log() {
+            let (ticket, tame) = (Some(self.undelivered.read), self.screen.shared);
+            let shape = Arc::clone(&self.options.shape);
+            self.write(|out| log(out, message, ticket, &shape, tame))?;
+        }
+        Ok(())
+    }
+
+    /// Does what was entered at the prompt.
+    fn enter(&mut self, line: &str) -> io::Result<()> {
+        let text = match commands::parse(line) {
+            Ok(Ok(command)) => {
+                self.obey(command);
+                return Ok(());
+            }
+            Ok(Err(text)) => text,
+            Err(what) => {
+                self.say(&what);
+                return Ok(());
+            }
+        };
+        let message = match self.options.shape.message(text.into()) {
+            Ok(message) => message,
+            Err(what) => {
+                self.say(&format!("not sent: {what}"));
+                return Ok(());
+            }
+        };
+        match self.client.try_send(message.clone()) {
+            Ok(_) => self.read(text.into(), &message),
+            Err(error) => {
+                self.undelivered.missing.push(text.into());
+                self.say(&format!("not sent: {error}"));
+                Ok(())
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Close { code, reason } => self.close = Some((code, reason)),
+            Command::Reconnect => self.client.reconnect(),
+            Command::Suspend => self.client.suspend(),
+            Command::Resume => self.client.resume(),
+            Command::Help => self.screen.put(commands::HELP),
+            Command::Stats => {
+                let (line, done) = (self.client.status(), self.client.stats());
+                self.say(&line.to_string());
+                self.say(&format!(
+                    "{} connections of {} attempts; {} written, {} read",
+                    done.connects,
+                    done.attempts,
+                    bytes(done.bytes_written),
+                    bytes(done.bytes_read)
+                ));
+            }
+        }
+    }
+
+    /// Shows a line of this program's own.
+    fn say(&mut self, what: &str) {
+        self.screen.put(&format!("{}\n", one_line(what)));
     }
 
     /// Handles what changes without an event. Returns whether there is nothing more to wait for.
@@ -307,25 +397,23 @@ impl Session {
     }
 
     fn status(&self) -> String {
-        let (read, received, done) = (self.undelivered.read, self.tally.received, self.client.stats());
-        let sent = done.messages_written;
-        let round_trip = done.round_trip.map_or("-".into(), |time| format!("{time:.1?}"));
-        let waiting = if read > sent { format!("  waiting {}", read - sent) } else { String::new() };
+        let (line, read, received) = (self.client.status(), self.undelivered.read, self.tally.received);
+        let (done, sent) = (&line.stats, line.stats.messages_written);
+        let mut status = match line.next_attempt {
+            Some(left) if self.screen.live => format!("  next try in {}s", left.as_secs() + 1),
+            _ if line.suspended => "  suspended".into(),
+            _ => format!("  rtt {:>7}", done.round_trip.map_or("-".into(), |time| format!("{time:.1?}"))),
+        };
+        status.extend(["  sent ".into(), sent.to_string(), "  received ".into(), received.to_string()]);
         let (out, back) = (done.compressed_written, done.compressed_read);
         let (before, after) = (out.before + back.before, out.after + back.after);
-        let bytes =
-            if before > 0 { format!("  {} as {}", bytes(before), bytes(after)) } else { String::new() };
-        format!("  rtt {round_trip:>7}  sent {sent}  received {received}{bytes}{waiting}")
-    }
-}
-
-/// As "999 B", "1.5 kB" and so on.
-fn bytes(count: u64) -> String {
-    let unit = |unit: u64, name| format!("{}.{} {name}", count / unit, count % unit / (unit / 10));
-    match count {
-        0..1_000 => format!("{count} B"),
-        1_000..1_000_000 => unit(1_000, "kB"),
-        1_000_000..1_000_000_000 => unit(1_000_000, "MB"),
-        _ => unit(1_000_000_000, "GB"),
+        if before > 0 {
+            status.extend(["  ".into(), bytes(before), " as ".into(), bytes(after)]);
+        }
+        if read > sent {
+            status.extend(["  waiting ".into(), (read - sent).to_string()]);
+            status.extend((!line.ready).then_some(", sent later"));
+        }
+        status
     }
 }

@@ -30,3 +30,14 @@ pub(crate) fn describe(handshake: &Handshake, is_offered: bool) -> String {
     let lines = [times].into_iter().chain(compression.or_else(none)).chain(headers);
     lines.flat_map(|line| [line, "\n".into()]).collect()
 }
+
+/// As "999 B", "1.5 kB" and so on.
+pub(crate) fn bytes(count: u64) -> String {
+    let unit = |unit: u64, name| format!("{}.{} {name}", count / unit, count % unit / (unit / 10));
+    match count {
+        0..1_000 => format!("{count} B"),
+        1_000..1_000_000 => unit(1_000, "kB"),
+        1_000_000..1_000_000_000 => unit(1_000_000, "MB"),
+        _ => unit(1_000_000_000, "GB"),
+    }
+}

@@ -2,10 +2,10 @@
 
 use tautline::Message;
 
+use crate::wscat::commands::{Command, parse};
 use crate::wscat::options::Options;
 use crate::wscat::output::print;
 use crate::wscat::terminal::is_wild;
-use crate::wscat::typing::{Key, Line, tail};
 
 /// What is printed of a message on a terminal, or where there is none.
 fn printed(flag: Option<&str>, message: impl Into<Message>, tame: bool) -> String {
@@ -110,36 +110,28 @@ fn on_a_terminal_json_is_shown_without_what_it_obeys_and_means_the_same() {
 }
 
 #[test]
-fn keys_make_a_line() {
-    for (keys, expected) in [
-        (&b"abc\n"[..], &b"abc"[..]),
-        (b"a\x1b[D\x1b[1;5C\x1bOPb\x1b[3~c\r", b"abc"),
-        (b"no\x15a b  \x17c\n", b"a c"),
-        (b"x\xC3\xA9\xF0\x9F\x91\x8D\x7F\x7F\x08\x7Fz\n", b"z"),
-        (b"a\x04\x01\x1f\tb\n", b"a\tb"),
-        (b"\xC3\xA9\xFF\n", b"\xC3\xA9\xFF"),
-        (b"\n", b""),
+fn a_line_at_the_prompt_is_a_command_or_a_message() {
+    let close = |code, reason: &str| Ok(Ok(Command::Close { code, reason: reason.into() }));
+    for (line, meaning) in [
+        ("", Ok(Err(""))),
+        ("text /close", Ok(Err("text /close"))),
+        ("//close", Ok(Err("/close"))),
+        ("///", Ok(Err("//"))),
+        ("/close", close(1000, "")),
+        ("/close 4001", close(4001, "")),
+        ("/close 4001  good bye ", close(4001, "good bye")),
+        ("/reconnect ", Ok(Ok(Command::Reconnect))),
+        ("/suspend", Ok(Ok(Command::Suspend))),
+        ("/resume", Ok(Ok(Command::Resume))),
+        ("/stats", Ok(Ok(Command::Stats))),
+        ("/help", Ok(Ok(Command::Help))),
     ] {
-        let mut line = Line::default();
-        let (last, before) = keys.split_last().unwrap();
-        assert!(before.iter().all(|key| line.key(*key) == Key::Other), "{keys:?}");
-        assert_eq!(line.key(*last), Key::Enter(expected.to_vec()), "{keys:?}");
-        assert_eq!(line.text(), "");
-        assert_eq!(line.key(4), Key::End);
+        assert_eq!(parse(line), meaning, "{line:?}");
     }
-}
-
-#[test]
-fn the_end_of_a_line_is_shown_where_it_does_not_fit() {
-    for (text, columns, shown) in [
-        ("abc", 3, "abc"),
-        ("abc", 2, "bc"),
-        ("a漢b", 3, "漢b"),
-        ("a漢b", 2, "b"),
-        ("", 5, ""),
-        ("漢", 1, ""),
-    ] {
-        assert_eq!(tail(text, columns), shown);
+    for (line, says) in
+        [("/", "\"/\""), ("/nope", "\"/nope\""), ("/close now", "\"now\""), ("/stats all", "\"/stats all\"")]
+    {
+        assert!(parse(line).unwrap_err().contains(says), "{line:?}");
     }
 }
 
@@ -152,7 +144,7 @@ mod on_a_terminal {
     use std::thread;
 
     use crossbeam_channel::{Receiver, bounded, unbounded};
-    use nix::pty::{OpenptyResult, openpty};
+    use nix::pty::{OpenptyResult, Winsize, openpty};
 
     use super::is_wild;
     use crate::common::{LONG, Server, accept, echo, listen};
@@ -170,7 +162,8 @@ mod on_a_terminal {
 
     impl Terminal {
         fn start(args: &[&str], url: &str) -> Self {
-            let OpenptyResult { master, slave } = openpty(None, None).unwrap();
+            let size = Winsize { ws_row: 24, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+            let OpenptyResult { master, slave } = openpty(Some(&size), None).unwrap();
             let test = std::env::current_exe().unwrap();
             let program = test.parent().unwrap().parent().unwrap().join("examples/wscat");
             let before = settings(&slave);
@@ -206,10 +199,17 @@ mod on_a_terminal {
             }
         }
 
-        /// What stands in the row of the cursor.
-        fn row(&self) -> &str {
+        /// What stands in the row of the cursor, without what only moves it.
+        fn row(&self) -> String {
             let row = self.seen.rsplit('\n').next().unwrap_or_default();
-            row.rsplit("\x1b[2K").next().unwrap_or_default()
+            let row = row.rsplit("\x1b[K").next().unwrap_or_default();
+            let row = row.rsplit("\x1b[2K").next().unwrap_or_default();
+            row.split('\r').next().unwrap_or_default().trim_end().to_owned()
+        }
+
+        /// The row is this line and the status behind it.
+        fn shows(&self, line: &str, state: &str) -> bool {
+            self.row().strip_prefix(&format!("> {line}  ")).is_some_and(|status| status.starts_with(state))
         }
 
         /// Whether the device is set as it was before the program began.
@@ -217,9 +217,10 @@ mod on_a_terminal {
             settings(&self.device) == self.before
         }
 
-        /// Waits until the program takes the keys: before, the device shows what is typed by itself.
-        fn takes_keys(&self) {
-            crate::common::eventually("the program takes the keys", || !self.is_as_before());
+        /// What Ctrl-C is while no line is edited.
+        fn signal(&self) {
+            let pid = self.child.id().to_string();
+            assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
         }
 
         /// The end of the program: its exit code.
@@ -265,29 +266,148 @@ mod on_a_terminal {
             _ => {}
         });
         let mut terminal = Terminal::start(&["--heartbeat", "3600"], &server.url());
-        terminal.wait("a prompt", |t| t.row().starts_with("CONNECTED ") && t.row().ends_with(" > "));
-        terminal.takes_keys();
+        terminal.wait("a prompt", |t| t.shows("", "CONNECTED "));
         terminal.strike("hel");
-        terminal.wait("what was typed", |t| t.row().ends_with(" > hel"));
+        terminal.wait("what was typed", |t| t.shows("hel", "CONNECTED "));
         step_in.send_timeout((), LONG).unwrap();
-        terminal.wait("the message", |t| t.seen.contains("news\r\n") && t.row().contains("received 1"));
-        assert!(terminal.row().ends_with(" > hel"), "{:?}", terminal.row());
+        terminal.wait("the message", |t| t.seen.contains("< news\r\n") && t.row().contains("received 1"));
+        assert!(terminal.shows("hel", "CONNECTED "), "{:?}", terminal.row());
         step_in.send_timeout((), LONG).unwrap();
-        terminal.wait("the loss", |t| t.row().starts_with("DISCONNECTED ") && t.row().ends_with(" > hel"));
+        terminal.wait("the loss", |t| t.shows("hel", "DISCONNECTED  next try in "));
         terminal.strike("lx");
-        terminal.wait("more", |t| t.row().ends_with(" > hellx"));
+        terminal.wait("more", |t| t.shows("hellx", ""));
         step_in.send_timeout((), LONG).unwrap();
-        terminal.wait("an attempt", |t| t.row().starts_with("CONNECTING ") && t.row().ends_with(" > hellx"));
+        terminal.wait("an attempt", |t| t.shows("hellx", "CONNECTING "));
         terminal.strike("\x7fo");
-        terminal.wait("a correction", |t| t.row().ends_with(" > hello"));
-        terminal.strike("\n");
+        terminal.wait("a correction", |t| t.shows("hello", ""));
+        terminal.strike("\r");
         terminal.wait("an entered line", |t| {
-            t.seen.contains(" > hello\r\n") && t.row().ends_with("waiting 1 > ")
+            t.seen.contains("> hello\r") && t.shows("", "") && t.row().ends_with("waiting 1, sent later")
         });
         step_in.send_timeout((), LONG).unwrap();
-        terminal.wait("its echo", |t| t.seen.contains("\r\nhello\r\n") && t.row().contains("received 2"));
+        terminal.wait("its echo", |t| t.seen.contains("< hello\r\n") && t.row().contains("received 2"));
         terminal.strike("\x04");
         assert_eq!(terminal.end(), 0);
+        assert!(terminal.is_as_before());
+    }
+
+    #[test]
+    fn lines_are_edited_remembered_and_completed() {
+        let server = Server::echo();
+        let mut terminal = Terminal::start(&[], &server.url());
+        terminal.wait("a prompt", |t| t.shows("", "CONNECTED "));
+        terminal.strike("hlo\x1b[D\x1b[Del");
+        terminal.wait("an insertion", |t| t.shows("hello", ""));
+        terminal.strike("\x05 you\x17me");
+        terminal.wait("a word less", |t| t.shows("hello me", ""));
+        terminal.strike("\r");
+        terminal.wait("the echo", |t| t.seen.contains("< hello me\r\n") && t.shows("", ""));
+        terminal.strike("\x1b[A");
+        terminal.wait("the line before", |t| t.shows("hello me", ""));
+        terminal.strike("\x15/st\t");
+        terminal.wait("a command", |t| t.shows("/stats", ""));
+        terminal.strike("\r");
+        terminal.wait("what was counted", |t| t.seen.contains("1 connections of 1 attempts; "));
+        terminal.strike("/nope\r");
+        terminal.wait("a refusal", |t| t.seen.contains("there is no command \"/nope\""));
+        terminal.strike("//slash\r");
+        terminal.wait("its echo", |t| t.seen.contains("< /slash\r\n"));
+        // What is pasted is sent line by line.
+        terminal.strike("\x1b[200~one\ntwo\x1b[201~\r");
+        terminal.wait("both", |t| t.seen.contains("< one\r\n") && t.seen.contains("< two\r\n"));
+        terminal.strike("\x04");
+        assert_eq!(terminal.end(), 0);
+    }
+
+    #[test]
+    fn commands_end_connections_and_make_new_ones() {
+        let (seen_in, seen) = unbounded();
+        let server = Server::start(move |n, stream| {
+            let mut socket = accept(stream);
+            loop {
+                match socket.read() {
+                    Ok(tungstenite::Message::Close(frame)) => {
+                        seen_in
+                            .send((n, frame.map(|frame| (u16::from(frame.code), frame.reason.to_string()))))
+                            .unwrap();
+                    }
+                    Ok(message) if message.is_text() => _ = socket.send(message),
+                    Ok(_) => {}
+                    Err(_) => return,
+                }
+            }
+        });
+        let closed = || seen.recv_timeout(LONG).unwrap();
+        let mut terminal = Terminal::start(&[], &server.url());
+        terminal.wait("a prompt", |t| t.shows("", "CONNECTED "));
+        terminal.strike("/suspend\r");
+        assert_eq!(closed().0, 0);
+        terminal.wait("a line that is down", |t| t.shows("", "DISCONNECTED  suspended"));
+        terminal.strike("kept\r");
+        terminal.wait("a message that waits", |t| t.row().ends_with("waiting 1, sent later"));
+        terminal.strike("/resume\r");
+        terminal.wait("its echo", |t| t.seen.contains("< kept\r\n"));
+        terminal.strike("/reconnect\r");
+        assert_eq!(closed().0, 1);
+        terminal.wait("a third connection", |t| t.seen.matches("CONNECTED  to ").count() == 3);
+        terminal.strike("/help\r");
+        terminal.wait("help", |t| t.seen.contains("/close [CODE [REASON]]"));
+        terminal.strike("/close 4001 good bye\r");
+        assert_eq!(closed(), (2, Some((4001, "good bye".into()))));
+        assert_eq!(terminal.end(), 0);
+        assert!(terminal.is_as_before());
+    }
+
+    #[test]
+    fn ctrl_c_closes_the_line_in_each_phase() {
+        // While it connects.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut terminal = Terminal::start(&[], &format!("ws://{}", silent.local_addr().unwrap()));
+        terminal.wait("an attempt", |t| t.seen.contains("CONNECTING"));
+        terminal.signal();
+        assert_eq!(terminal.end(), 130);
+
+        // At the prompt, with half a line: the server gets a close frame.
+        let (seen_in, seen) = unbounded();
+        let server = Server::start(move |n, stream| {
+            let mut socket = accept(stream);
+            if n == 1 {
+                return;
+            }
+            while let Ok(message) = socket.read() {
+                if let tungstenite::Message::Close(Some(frame)) = message {
+                    seen_in.send(u16::from(frame.code)).unwrap();
+                }
+            }
+        });
+        let mut terminal = Terminal::start(&[], &server.url());
+        terminal.wait("a prompt", |t| t.shows("", "CONNECTED "));
+        terminal.strike("half\x03");
+        assert_eq!((terminal.end(), seen.recv_timeout(LONG).unwrap()), (130, 1000));
+        assert!(terminal.is_as_before());
+        terminal.wait("the end", |t| t.seen.contains("CLOSED"));
+
+        // While the line is down.
+        let mut terminal = Terminal::start(&[], &server.url());
+        terminal.wait("the loss", |t| t.shows("", "DISCONNECTED "));
+        terminal.strike("\x03");
+        assert_eq!(terminal.end(), 130);
+        assert!(terminal.is_as_before());
+    }
+
+    #[test]
+    fn ctrl_c_twice_ends_a_server_that_does_not_answer() {
+        let server = Server::start(|_, stream| {
+            let mut bytes = [0; 1024];
+            let socket = accept(stream);
+            while socket.get_ref().read(&mut bytes).is_ok_and(|n| n > 0) {}
+        });
+        let mut terminal = Terminal::start(&[], &server.url());
+        terminal.wait("a prompt", |t| t.shows("", "CONNECTED "));
+        terminal.strike("\x03");
+        crate::common::eventually("the end of the prompt", || terminal.is_as_before());
+        terminal.signal();
+        assert_eq!(terminal.end(), 130);
         assert!(terminal.is_as_before());
     }
 
@@ -299,13 +419,11 @@ mod on_a_terminal {
             while socket.get_ref().read(&mut bytes).is_ok_and(|n| n > 0) {}
         });
         let mut terminal = Terminal::start(&[], &server.url());
-        terminal.takes_keys();
+        terminal.wait("a prompt", |t| t.shows("", "CONNECTED "));
         terminal.strike("typed");
-        terminal.wait("what was typed", |t| t.row().ends_with(" > typed"));
-        for _ in 0..2 {
-            let pid = terminal.child.id().to_string();
-            assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-        }
+        terminal.wait("what was typed", |t| t.shows("typed", ""));
+        terminal.signal();
+        terminal.signal();
         assert_eq!(terminal.end(), 130);
         assert!(terminal.is_as_before());
     }
@@ -313,7 +431,7 @@ mod on_a_terminal {
     #[test]
     fn nothing_that_a_server_says_is_obeyed() {
         const WILD: &str = "a\u{9B}31mb\u{7F}c\u{202E}d\u{200B}e\u{2028}f\u{E0041}g";
-        for args in [&[][..], &["--json"], &["-v"]] {
+        for args in [&[][..], &["--json"], &["-v"], &["--log-format", "json"]] {
             let server = Server::start(|_, stream| {
                 let mut socket = accept(stream);
                 socket.send(WILD.into()).unwrap();
@@ -326,7 +444,16 @@ mod on_a_terminal {
             let mut terminal = Terminal::start(args, &server.url());
             terminal.wait("the end", |t| t.seen.contains("wscat: ") && t.seen.ends_with("\r\n"));
             assert_eq!(terminal.end(), 3);
-            let ours = ["\x1b[2K", "\x1b7", "\x1b8", "\x1b[0m", "\x1b[32m", "\x1b[33m"];
+            let ours = [
+                "\x1b[2K",
+                "\x1b[K",
+                "\x1b[A",
+                "\x1b[2C",
+                "\x1b[?2004h",
+                "\x1b[?2004l",
+                "\x1b[?2026h",
+                "\x1b[?2026l",
+            ];
             let rest = ours.iter().fold(terminal.seen.clone(), |seen, own| seen.replace(own, ""));
             assert!(!rest.contains(|c| is_wild(c) && !matches!(c, '\r' | '\n')), "{args:?}: {rest:?}");
             assert!(rest.contains("close code 1008"), "{rest:?}");

@@ -1,0 +1,56 @@
+//! What can be typed at the prompt besides messages.
+
+/// A command.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    Close { code: u16, reason: String },
+    Reconnect,
+    Suspend,
+    Resume,
+    Stats,
+    Help,
+}
+
+const NAMES: [&str; 6] = ["/close", "/help", "/reconnect", "/resume", "/stats", "/suspend"];
+
+pub(crate) const HELP: &str = "\
+/close [CODE [REASON]]  closes the line, with 1000 unless told otherwise, and ends
+/reconnect              closes the connection, and opens another
+/suspend, /resume       ends the connection, and keeps what is typed; opens another
+/stats                  shows what was counted
+//TEXT                  sends /TEXT
+Ctrl-D ends when all is sent; Ctrl-C closes the line at once, twice ends at once.
+";
+
+/// What a line means: a command, or the text of a message.
+pub(crate) fn parse(line: &str) -> Result<Result<Command, &str>, String> {
+    if line.starts_with("//") {
+        return Ok(Err(&line[1..]));
+    }
+    if !line.starts_with('/') {
+        return Ok(Err(line));
+    }
+    let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
+    Ok(Ok(match (name, rest.trim()) {
+        ("/close", rest) => {
+            let (code, reason) = rest.split_once(' ').unwrap_or((rest, ""));
+            let code = if code.is_empty() { Ok(1000) } else { code.parse() };
+            Command::Close {
+                code: code.map_err(|_| format!("{rest:?} begins with no close code"))?,
+                reason: reason.trim().to_owned(),
+            }
+        }
+        ("/reconnect", "") => Command::Reconnect,
+        ("/suspend", "") => Command::Suspend,
+        ("/resume", "") => Command::Resume,
+        ("/stats", "") => Command::Stats,
+        ("/help", "") => Command::Help,
+        _ => return Err(format!("there is no command {line:?}: see /help; //… sends what begins with a /")),
+    }))
+}
+
+/// The commands that a line may become.
+pub(crate) fn beginning_with(line: &str) -> Vec<String> {
+    let fits = NAMES.iter().filter(|name| line.starts_with('/') && name.starts_with(line));
+    fits.map(|name| (*name).to_owned()).collect()
+}
