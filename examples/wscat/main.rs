@@ -74,8 +74,8 @@ fn run(mut options: Options) -> Result<u8, (u8, String)> {
     }
     let sent = confirming(&client, &options)?;
     let editor = screen.begin_prompt();
-    let lines = Lines::start(&client, &options, editor, sent, interrupt)?;
-    let session = Session::new(client, lines, stop, options, screen, began);
+    let lines = Lines::start(&client, &options, editor, sent.clone(), interrupt)?;
+    let session = Session::new(client, lines, stop, sent, options, screen, began);
     let ended = session.run();
     terminal::give_back();
     match ended {

@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, StdoutLock, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvError, never, select, tick};
+use crossbeam_channel::{Receiver, RecvError, Sender, never, select, tick};
 use tautline::ConnectionState::{Closed, Closing, Connected, Connecting, Disconnected};
 use tautline::{Beat, Client, CloseReason, ConnectionState, DisconnectReason, Event, Message};
 
@@ -22,6 +22,8 @@ pub(crate) struct Session {
     client: Client,
     lines: Receiver<io::Result<Typed>>,
     stop: Receiver<()>,
+    /// Requests a confirmation of what was sent, where that is possible.
+    sent: Option<Sender<()>>,
     options: Options,
     screen: Screen,
     out: BufWriter<StdoutLock<'static>>,
@@ -56,13 +58,27 @@ impl Session {
         client: Client,
         lines: Receiver<io::Result<Typed>>,
         stop: Receiver<()>,
+        sent: Option<Sender<()>>,
         options: Options,
         screen: Screen,
         began: Instant,
     ) -> Self {
         let (out, silent) = (BufWriter::new(io::stdout().lock()), Instant::now());
         let (tally, undelivered) = (Tally::default(), Undelivered::default());
-        Self { client, lines, stop, options, screen, out, began, silent, tally, undelivered, close: None }
+        Self {
+            client,
+            lines,
+            stop,
+            sent,
+            options,
+            screen,
+            out,
+            began,
+            silent,
+            tally,
+            undelivered,
+            close: None,
+        }
     }
 
     /// Fails when stdout can't be written.
@@ -321,7 +337,10 @@ impl Session {
             }
         };
         match self.client.try_send(message.clone()) {
-            Ok(_) => self.read(text.into(), &message),
+            Ok(_) => {
+                self.sent.as_ref().map(|sent| sent.try_send(()));
+                self.read(text.into(), &message)
+            }
             Err(error) => {
                 self.undelivered.missing.push(text.into());
                 self.say(&format!("not sent: {error}"));
