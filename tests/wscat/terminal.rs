@@ -312,11 +312,17 @@ mod on_a_terminal {
         terminal.wait("a refusal", |t| t.seen.contains("there is no command \"/nope\""));
         terminal.strike("//slash\r");
         terminal.wait("its echo", |t| t.seen.contains("< /slash\r\n"));
+        // What is typed ahead of the prompt is kept, whatever comes together.
+        terminal.strike("1st\r2nd\r3");
+        terminal.wait("two lines, and a part", |t| t.seen.contains("< 2nd\r\n") && t.shows("3", ""));
+        terminal.strike("rd\r");
+        terminal.wait("all", |t| ["< 1st\r\n", "< 3rd\r\n"].iter().all(|line| t.seen.contains(line)));
         // What is pasted is sent line by line.
         terminal.strike("\x1b[200~one\ntwo\x1b[201~\r");
         terminal.wait("both", |t| t.seen.contains("< one\r\n") && t.seen.contains("< two\r\n"));
-        terminal.strike("\x04");
+        terminal.strike("last\r\x04");
         assert_eq!(terminal.end(), 0);
+        terminal.wait("the last", |t| t.seen.contains("< last\r\n") && t.seen.contains("CLOSED"));
     }
 
     #[test]
