@@ -301,7 +301,6 @@ fn who_is_about_to_come_back_and_does_or_does_not_leaves_nothing_unread() {
         spawn(&helm, |helm| (0..2).for_each(|_| helm.arrive()));
         helm.serves();
     });
-    // A report to the I/O thread between the two steps by which he leaves is found by no fewer preemptions.
     // With fewer preemptions, the fault that this is for is not found: a report that comes while he ends the lease.
     explore("one who comes back once and then leaves, and three bytes", Some(4), || {
         let helm = Helm::new(0, 3);
