@@ -359,7 +359,6 @@ fn text_or_file(text: &str) -> Result<String, String> {
 fn bytes_or_file(text: &str) -> Result<Vec<u8>, String> {
     match text.strip_prefix('@') {
         Some(name) if !name.starts_with('@') => read(name),
-        Some(text) => Ok(text.into()),
-        None => Ok(text.into()),
+        escaped => Ok(escaped.unwrap_or(text).into()),
     }
 }

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvError, Sender, never, select, tick};
 use tautline::ConnectionState::{Closed, Closing, Connected, Connecting, Disconnected};
-use tautline::{Beat, Client, CloseReason, ConnectionState, DisconnectReason, Event, Message};
+use tautline::{
+    Beat, Client, CloseReason, ConnectionState, DisconnectReason, Event, Message, Undelivered as Left,
+};
 
 use super::advice::{self, explain};
 use super::commands::{self, Command};
@@ -31,7 +33,7 @@ pub(crate) struct Session {
     silent: Instant, // when a message was last sent or received
     tally: Tally,
     undelivered: Undelivered,
-    close: Option<(u16, String)>, // what /close was told
+    closed: Option<Left>, // what /close has left
 }
 
 #[derive(Default)]
@@ -77,7 +79,7 @@ impl Session {
             silent,
             tally,
             undelivered,
-            close: None,
+            closed: None,
         }
     }
 
@@ -86,14 +88,7 @@ impl Session {
         let served = self.serve();
         let line = self.client.status();
         // It writes what was accepted first.
-        let left = match self.close.take().map(|(code, reason)| self.client.close_with(code, &reason)) {
-            Some(Ok(left)) => left,
-            Some(Err(error)) => {
-                self.say(&format!("closed with 1000: {error}"));
-                self.client.close()
-            }
-            None => self.client.close(),
-        };
+        let left = self.closed.take().unwrap_or_else(|| self.client.close());
         self.screen.put("");
         let stopped = served?;
         for event in self.client.events().clone() {
@@ -172,7 +167,7 @@ impl Session {
                 },
                 recv(self.lines) -> line => {
                     self.take(line)?;
-                    if self.close.is_some() {
+                    if self.closed.is_some() {
                         return Ok(Stop::Done);
                     }
                 }
@@ -351,7 +346,10 @@ impl Session {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Close { code, reason } => self.close = Some((code, reason)),
+            Command::Close { code, reason } => match self.client.close_with(code, &reason) {
+                Ok(left) => self.closed = Some(left),
+                Err(error) => self.say(&format!("not closed: {error}")),
+            },
             Command::Reconnect => self.client.reconnect(),
             Command::Suspend => self.client.suspend(),
             Command::Resume => self.client.resume(),

@@ -1,6 +1,7 @@
 //! What the terminal shows, and which characters it must not get.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 #[cfg(unix)]
 use std::sync::{Mutex, PoisonError};
 use std::{env, mem};
@@ -28,6 +29,12 @@ pub(crate) fn one_line(text: &str) -> String {
     text.replace(is_wild, "\u{fffd}")
 }
 
+/// Has the terminal put no brackets around a paste, as the editor of lines wants them.
+const NO_BRACKETS: &[u8] = b"\x1b[?2004l";
+
+/// Whether lines are edited, or were until the terminal is given back.
+static HAS_PROMPT: AtomicBool = AtomicBool::new(false);
+
 /// The settings of the terminal when the program began.
 #[cfg(unix)]
 static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
@@ -42,6 +49,9 @@ pub(crate) fn remember() {
 
 /// Sets the terminal as it was. Also called when the program ends without dropping anything.
 pub(crate) fn give_back() {
+    if HAS_PROMPT.swap(false, Ordering::SeqCst) {
+        io::stderr().write_all(NO_BRACKETS).ok();
+    }
     #[cfg(unix)]
     if let Some(settings) = &*BEFORE.lock().unwrap_or_else(PoisonError::into_inner) {
         // There is nobody to tell that it is gone.
@@ -82,6 +92,7 @@ impl Screen {
         }
         let (prompt, lines) = Prompt::new(self.colour)?;
         self.prompt = Some(prompt);
+        HAS_PROMPT.store(true, Ordering::SeqCst);
         Some(lines)
     }
 

@@ -158,6 +158,27 @@ fn a_login_that_is_not_answered_and_a_stdout_that_nobody_reads_take_no_longer() 
     assert_eq!(child.wait().unwrap().code(), Some(5));
 }
 
+#[cfg(unix)]
+#[test]
+fn one_signal_ends_it_though_nobody_reads_stdout() {
+    let (full_in, full) = crossbeam_channel::bounded::<()>(1);
+    let server = Server::start(move |_, stream| {
+        stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+        let mut socket = accept(stream);
+        while socket.send(Message::text("x".repeat(1 << 16))).is_ok() {}
+        let _ = full_in.try_send(());
+        listen(socket);
+    });
+    let mut command = Command::new(program());
+    command.args(["-q", "--heartbeat", "off", &server.url()]);
+    let mut child =
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    full.recv_timeout(LONG).unwrap();
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    crate::common::eventually("its end", || child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
 #[test]
 fn a_session_with_a_login_ends_when_it_is_silent_and_a_line_that_is_down_is_a_failure() {
     let server = Server::start(|_, stream| {

@@ -230,6 +230,15 @@ mod on_a_terminal {
         }
     }
 
+    /// A server that takes everything and answers nothing.
+    fn mute() -> Server {
+        Server::start(|_, stream| {
+            let mut bytes = [0; 1024];
+            let socket = accept(stream);
+            while socket.get_ref().read(&mut bytes).is_ok_and(|n| n > 0) {}
+        })
+    }
+
     fn settings(device: &OwnedFd) -> Vec<u8> {
         let device = Stdio::from(device.try_clone().unwrap());
         let settings = Command::new("stty").arg("-g").stdin(device).output().unwrap().stdout;
@@ -320,9 +329,10 @@ mod on_a_terminal {
         // What is pasted is sent line by line.
         terminal.strike("\x1b[200~one\ntwo\x1b[201~\r");
         terminal.wait("both", |t| t.seen.contains("< one\r\n") && t.seen.contains("< two\r\n"));
+        // So is the end of the input.
         terminal.strike("last\r\x04");
         assert_eq!(terminal.end(), 0);
-        terminal.wait("the last", |t| t.seen.contains("< last\r\n") && t.seen.contains("CLOSED"));
+        terminal.wait("the end", |t| t.seen.contains("CLOSED") && t.seen.contains("sent 8 "));
     }
 
     #[test]
@@ -358,10 +368,14 @@ mod on_a_terminal {
         terminal.wait("a third connection", |t| t.seen.matches("CONNECTED  to ").count() == 3);
         terminal.strike("/help\r");
         terminal.wait("help", |t| t.seen.contains("/close [CODE [REASON]]"));
+        terminal.strike("/close 1005\r");
+        terminal.wait("a refusal", |t| t.seen.contains("not closed: ") && t.shows("", "CONNECTED "));
         terminal.strike("/close 4001 good bye\r");
         assert_eq!(closed(), (2, Some((4001, "good bye".into()))));
         assert_eq!(terminal.end(), 0);
         assert!(terminal.is_as_before());
+        terminal
+            .wait("a paste without brackets", |t| t.seen.rfind("\x1b[?2004h") < t.seen.rfind("\x1b[?2004l"));
     }
 
     #[test]
@@ -403,11 +417,7 @@ mod on_a_terminal {
 
     #[test]
     fn ctrl_c_twice_ends_a_server_that_does_not_answer() {
-        let server = Server::start(|_, stream| {
-            let mut bytes = [0; 1024];
-            let socket = accept(stream);
-            while socket.get_ref().read(&mut bytes).is_ok_and(|n| n > 0) {}
-        });
+        let server = mute();
         let mut terminal = Terminal::start(&[], &server.url());
         terminal.wait("a prompt", |t| t.shows("", "CONNECTED "));
         terminal.strike("\x03");
@@ -419,11 +429,7 @@ mod on_a_terminal {
 
     #[test]
     fn a_second_signal_leaves_the_terminal_as_it_was() {
-        let server = Server::start(|_, stream| {
-            let mut bytes = [0; 1024];
-            let socket = accept(stream);
-            while socket.get_ref().read(&mut bytes).is_ok_and(|n| n > 0) {}
-        });
+        let server = mute();
         let mut terminal = Terminal::start(&[], &server.url());
         terminal.wait("a prompt", |t| t.shows("", "CONNECTED "));
         terminal.strike("typed");
