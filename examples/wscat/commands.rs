@@ -14,12 +14,12 @@ pub(crate) enum Command {
 const NAMES: [&str; 6] = ["/close", "/help", "/reconnect", "/resume", "/stats", "/suspend"];
 
 pub(crate) const HELP: &str = "\
-/close [CODE [REASON]]  closes the line, with 1000 unless told otherwise, and ends
+/close [CODE [REASON]]  closes the line (code 1000), and ends
 /reconnect              closes the connection, and opens another
-/suspend, /resume       ends the connection, and keeps what is typed; opens another
+/suspend, /resume       the same in two steps; what is typed between them waits
 /stats                  shows what was counted
 //TEXT                  sends /TEXT
-Ctrl-D ends when all is sent; Ctrl-C closes the line at once, twice ends at once.
+Ctrl-D ends when all is sent. Ctrl-C closes the line now; twice, it ends now.
 ";
 
 /// What a line means: a command, or the text of a message.

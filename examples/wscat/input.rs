@@ -16,8 +16,10 @@ pub(crate) enum Typed {
     Line(Vec<u8>, Message),
     /// One that stands for no message, and why. Nothing more is read.
     Refused(Vec<u8>, &'static str),
-    /// What was entered at the prompt: a message, or a command.
+    /// What was typed at a terminal: a message, or a command.
     Entered(String),
+    /// Ctrl-D at the prompt, where more may be typed.
+    End,
 }
 
 /// The channels for the lines of stdin.
@@ -39,7 +41,7 @@ impl Lines {
         options: &Options,
         editor: Option<prompt::Lines>,
         sent: Option<Sender<()>>,
-        interrupt: impl Fn() + Send + 'static,
+        interrupt: impl Fn() + Clone + Send + Sync + 'static,
     ) -> Result<Receiver<io::Result<Typed>>, (u8, String)> {
         let (told, lines) = bounded(16);
         if options.sends_only && io::stdin().is_terminal() {
@@ -59,7 +61,14 @@ impl Lines {
     }
 
     /// THREAD `stdin` at a prompt: the main thread sends, so that this one always edits.
-    fn edit(&self, mut editor: prompt::Lines, interrupt: impl Fn()) -> io::Result<()> {
+    fn edit(
+        &self,
+        mut editor: prompt::Lines,
+        interrupt: impl Fn() + Clone + Send + Sync + 'static,
+    ) -> io::Result<()> {
+        let told = self.told.clone();
+        let end = move || _ = told.send(Ok(Typed::End)); // the program may have ended
+        editor.bind(end, interrupt.clone());
         loop {
             match editor.next()? {
                 Entered::Line(text) => {
@@ -70,10 +79,7 @@ impl Lines {
                         }
                     }
                 }
-                Entered::Interrupted => {
-                    interrupt();
-                    return Ok(());
-                }
+                Entered::Interrupted => interrupt(),
                 Entered::End => return Ok(()),
             }
         }
@@ -81,7 +87,8 @@ impl Lines {
 
     /// THREAD `stdin`: reads and sends, so that a full outbox blocks nothing but stdin.
     fn read(&self) -> io::Result<()> {
-        let (mut stdin, end) = (io::stdin().lock(), self.shape.end());
+        let (is_typed, end) = (io::stdin().is_terminal(), self.shape.end());
+        let mut stdin = io::stdin().lock();
         loop {
             let mut line = Vec::new();
             if stdin.by_ref().take(self.max as u64 + 1).read_until(end, &mut line)? == 0 {
@@ -91,6 +98,13 @@ impl Lines {
                 return Err(io::Error::other("a line is too long"));
             }
             line.pop_if(|last| *last == b'\r' && end == b'\n' && self.shape.is_lines());
+            if is_typed {
+                let text = String::from_utf8_lossy(&line).into_owned();
+                if self.told.send(Ok(Typed::Entered(text))).is_err() {
+                    return Ok(());
+                }
+                continue;
+            }
             let message = match self.shape.message(line.clone()) {
                 Ok(message) => message,
                 Err(what) => {

@@ -4,16 +4,20 @@
 pub(crate) mod advice;
 pub(crate) mod commands;
 pub(crate) mod input;
+pub(crate) mod keys;
+pub(crate) mod line;
 pub(crate) mod opening;
 pub(crate) mod options;
 pub(crate) mod output;
+pub(crate) mod paper;
 pub(crate) mod prompt;
+pub(crate) mod screen;
 pub(crate) mod session;
 pub(crate) mod terminal;
 pub(crate) mod undelivered;
 pub(crate) mod verbose;
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::process::{self, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,14 +25,16 @@ use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use env_logger::{Target, WriteStyle};
 use tautline::ConnectionState::Connecting;
 use tautline::{Beat, Client, Error};
 
 use advice::explain;
 use input::Lines;
 use options::Options;
+use screen::Screen;
 use session::Session;
-use terminal::{Screen, one_line};
+use terminal::one_line;
 
 const OVER: &str = "the time of --timeout was over";
 
@@ -57,7 +63,7 @@ fn run(mut options: Options) -> Result<u8, (u8, String)> {
     screen.draw(Connecting, "");
     let connected = connect(&mut options);
     open.store(true, Ordering::SeqCst);
-    screen.put(""); // clears the status, so that an error starts on a clean line
+    paper::put(""); // clears the status, so that an error starts on a clean line
     let client = match connected {
         Ok(client) => client,
         Err(error @ (Error::InvalidUrl { .. } | Error::InvalidConfig { .. })) => {
@@ -88,7 +94,7 @@ fn run(mut options: Options) -> Result<u8, (u8, String)> {
 fn end_after(time: Duration, code: u8) {
     let end = move || {
         thread::sleep(time);
-        terminal::give_back();
+        terminal::leave();
         process::exit(code.into());
     };
     if let Err(error) = thread::Builder::new().name("end".into()).spawn(end) {
@@ -120,17 +126,21 @@ fn show_log(options: &Options, open: &Arc<AtomicBool>) {
         }
         writeln!(out, "[{time} {style}{level:<5}{style:#} {}] {said}", record.target())
     });
+    let is_coloured = io::stderr().is_terminal() && terminal::has_colours();
+    log.write_style(if is_coloured { WriteStyle::Always } else { WriteStyle::Never });
+    log.target(Target::Pipe(Box::new(paper::Log)));
     log.filter_module("tautline", level).init();
 }
 
 /// SIGINT and SIGTERM end the program at once while no line is open. Later the first signal closes the line, and the next
 /// ends the program at once. Returns what does the same for Ctrl-C at the prompt, which is a key there.
-fn signals() -> Result<(Arc<AtomicBool>, Receiver<()>, impl Fn() + Send + 'static), ctrlc::Error> {
+fn signals()
+-> Result<(Arc<AtomicBool>, Receiver<()>, impl Fn() + Clone + Send + Sync + 'static), ctrlc::Error> {
     let (open, (ask, stop)) = (Arc::new(AtomicBool::new(false)), bounded(1));
     let is_open = Arc::clone(&open);
     let interrupt = move || {
         if !is_open.swap(false, Ordering::SeqCst) {
-            terminal::give_back();
+            terminal::leave();
             process::exit(INTERRUPTED.into());
         }
         ask.try_send(()).ok();

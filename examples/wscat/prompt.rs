@@ -1,171 +1,210 @@
 //! The prompt: line editing with a history, and the status behind what is typed.
 //!
-//! One thread edits the line. Whatever others print goes through it: it takes the line off the screen, prints, and draws the line
-//! again. So nothing that is typed is ever overwritten.
+//! One thread edits the line, and it alone draws. What others print lies on a sheet until the line is drawn the next time, and
+//! comes out above it. So nothing that is typed is ever overwritten, and nobody waits for the keyboard.
 
-use std::borrow::Cow;
-use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::io::{self, ErrorKind, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use std::{mem, thread};
 
-use rustyline::completion::Completer;
+use crossbeam_channel::{Receiver, Sender, bounded};
 use rustyline::config::Configurer;
 use rustyline::error::ReadlineError;
-use rustyline::highlight::Highlighter;
-use rustyline::hint::{Hint, Hinter};
-use rustyline::history::MemHistory;
-use rustyline::validate::Validator;
-use rustyline::{ColorMode, Config, Context, Editor, ExternalPrinter, Helper};
+use rustyline::history::{History, MemHistory};
+use rustyline::{ColorMode, Config, Editor, ExternalPrinter};
 
-use super::commands;
+use super::keys;
+use super::line::Line;
 
-const MARK: &str = "> ";
+/// What stands before the line.
+pub(crate) const MARK: &str = "> ";
 
-/// With less room than this behind the line, the status is left out.
-const LEAST: usize = 12;
+/// Has the line drawn: one row up, and down by the newline that each print ends with.
+const DRAW: &str = "\x1b[A\n";
 
-/// Prints nothing, and has the line drawn again: one row up, and down by the newline that each print ends with.
-const REDRAW: &str = "\x1b[A\n";
+/// How long a key of several characters may take, in milliseconds. Escape alone is one, too.
+const ONE_KEY: u16 = 50;
 
-/// Long enough for a thread that is awake to draw a line.
-const DRAWN: Duration = Duration::from_millis(20);
+/// How long the editor may take to stop. It takes longer while it waits for the second key of a pair.
+const STOPPED: Duration = Duration::from_millis(200);
+
+/// So many bytes may wait to be drawn.
+const MOST: usize = 1 << 16;
 
 /// What prints while a line is edited.
+#[derive(Clone)]
 pub(crate) struct Prompt {
-    printer: Box<dyn ExternalPrinter + Send>,
-    status: Arc<Mutex<String>>,
+    sheet: Arc<Sheet>,
+    draw: Sender<()>,
+    stopped: Receiver<()>,
 }
 
 /// What edits a line.
-pub(crate) struct Lines(Editor<Side, MemHistory>);
+pub(crate) struct Lines {
+    editor: Editor<Line, MemHistory>,
+    sheet: Arc<Sheet>,
+}
 
 /// How a read of a line ended.
 pub(crate) enum Entered {
     Line(String),
+    /// By the key of the terminal for that, where it is none of those that are bound.
     Interrupted,
     End,
 }
 
-/// What stands on the screen besides the line.
-struct Side {
-    status: Arc<Mutex<String>>,
-    columns: AtomicUsize,
-    colour: bool,
+/// What the thread that edits shares with the others.
+pub(crate) struct Sheet {
+    pub(crate) colour: bool,
+    status: Mutex<String>,
+    /// Lines that are not on the screen yet.
+    lines: Mutex<String>,
+    /// What was typed so far.
+    typed: Mutex<String>,
+    is_searching: AtomicBool,
+    has_history: AtomicBool,
+    is_over: AtomicBool,
+    stopped: Sender<()>,
 }
-
-/// What stands behind the line, which no key makes a part of it.
-struct Behind(String);
 
 impl Prompt {
     /// `None` where the terminal can't edit lines.
     pub(crate) fn new(colour: bool) -> Option<(Self, Lines)> {
-        let config = Config::builder().auto_add_history(true).completion_prompt_limit(20).build();
+        let config = Config::builder().auto_add_history(true).completion_prompt_limit(20);
+        let config = config.keyseq_timeout(Some(ONE_KEY)).build();
         let history = MemHistory::with_config(&config);
         let mut editor = Editor::with_history(config, history).ok()?;
         // Without it the status would not be drawn anew. What is coloured is decided here.
         editor.set_color_mode(ColorMode::Forced);
-        let printer = Box::new(editor.create_external_printer().ok()?);
-        let (status, columns) = (Arc::new(Mutex::new(String::new())), AtomicUsize::new(80));
-        editor.set_helper(Some(Side { status: Arc::clone(&status), columns, colour }));
-        Some((Self { printer, status }, Lines(editor)))
+        let printer = editor.create_external_printer().ok()?;
+        let ((draw, wanted), (stop, stopped)) = (bounded(1), bounded(1));
+        let sheet = Arc::new(Sheet {
+            colour,
+            status: Mutex::default(),
+            lines: Mutex::default(),
+            typed: Mutex::default(),
+            is_searching: AtomicBool::new(false),
+            has_history: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
+            stopped: stop,
+        });
+        editor.set_helper(Some(Line::new(Arc::clone(&sheet))));
+        let drawing = thread::Builder::new().name("draw".into());
+        drawing.spawn(move || draw_again(printer, &wanted)).ok()?;
+        Some((Self { sheet: Arc::clone(&sheet), draw, stopped }, Lines { editor, sheet }))
     }
 
     /// Prints whole lines.
-    pub(crate) fn print(&mut self, text: &str) {
-        // It fails when the line is edited no more.
-        if self.printer.print(text.to_owned()).is_err() {
-            io::Write::write_all(&mut io::stdout(), text.as_bytes()).ok();
+    pub(crate) fn print(&self, text: &str) {
+        if !text.is_empty() {
+            lock(&self.sheet.lines).push_str(text);
+            self.draw();
         }
     }
 
     /// Shows another status.
-    pub(crate) fn show(&mut self, status: &str) {
-        if *lock(&self.status) != status {
-            status.clone_into(&mut lock(&self.status));
-            self.print(REDRAW);
+    pub(crate) fn show(&self, status: &str) {
+        if *lock(&self.sheet.status) != status {
+            status.clone_into(&mut lock(&self.sheet.status));
+            self.draw();
         }
     }
 
-    /// Returns when all has been printed, and the line is drawn no more unless a key is struck.
-    pub(crate) fn finish(&mut self) {
-        lock(&self.status).clear();
-        // The first takes the place of what was printed last, so that this is on the screen when the second is taken.
-        (0..2).for_each(|_| self.print(REDRAW));
-        std::thread::sleep(DRAWN);
+    /// Whether so much waits to be drawn that there should not be more. It waits while two keys are struck that belong together.
+    pub(crate) fn is_behind(&self) -> bool {
+        lock(&self.sheet.lines).len() > MOST
+    }
+
+    /// Takes the line off the screen, with all on it that was printed. The terminal is not touched by the editor any more.
+    pub(crate) fn end(&self) {
+        self.sheet.is_over.store(true, Ordering::SeqCst);
+        self.draw();
+        let _ = self.stopped.recv_timeout(STOPPED); // then it is inside of a key, which nobody may strike any more
+        let lines = mem::take(&mut *lock(&self.sheet.lines));
+        io::stdout().write_all(lines.as_bytes()).ok(); // where stdout is gone, so is the reader
+    }
+
+    fn draw(&self) {
+        let _ = self.draw.try_send(()); // if one is wanted already, it shows this, too
+    }
+}
+
+/// THREAD `draw`: waits where others must not. While the editor reads the second key of a pair, it takes nothing.
+fn draw_again(mut printer: impl ExternalPrinter, wanted: &Receiver<()>) {
+    for () in wanted {
+        let _ = printer.print(DRAW.into()); // it fails when the line is edited no more
     }
 }
 
 impl Lines {
+    /// `end` is called for Ctrl-D in an empty line, `interrupt` for Ctrl-C. Both leave the line on the screen.
+    pub(crate) fn bind(
+        &mut self,
+        end: impl Fn() + Send + Sync + 'static,
+        interrupt: impl Fn() + Send + Sync + 'static,
+    ) {
+        keys::bind(&mut self.editor, &self.sheet, end, interrupt);
+    }
+
     pub(crate) fn next(&mut self) -> io::Result<Entered> {
-        // A terminal that does not know its width says 0.
-        let columns = self.0.dimensions().map(|(columns, _)| columns.into()).filter(|columns| *columns > 0);
-        let columns = columns.unwrap_or(80);
-        if let Some(side) = self.0.helper() {
-            side.columns.store(columns, Ordering::Relaxed);
+        loop {
+            self.sheet.stop_if_over();
+            let typed = mem::take(&mut *lock(&self.sheet.typed));
+            let read = self.editor.readline_with_initial(MARK, (&typed, ""));
+            self.sheet.has_history.store(!self.editor.history().is_empty(), Ordering::SeqCst);
+            match read {
+                // A byte that is no UTF-8. What was typed before it stays.
+                Err(ReadlineError::Io(error)) if error.kind() == ErrorKind::InvalidData => {}
+                Ok(line) => {
+                    lock(&self.sheet.typed).clear();
+                    return Ok(Entered::Line(line));
+                }
+                Err(ReadlineError::Eof) => return Ok(Entered::End),
+                Err(ReadlineError::Interrupted) => return Ok(Entered::Interrupted),
+                Err(ReadlineError::Io(error)) => return Err(error),
+                Err(error) => return Err(io::Error::other(error)),
+            }
         }
-        match self.0.readline(MARK) {
-            Ok(line) => Ok(Entered::Line(line)),
-            Err(ReadlineError::Eof) => Ok(Entered::End),
-            Err(ReadlineError::Interrupted) => Ok(Entered::Interrupted),
-            Err(ReadlineError::Io(error)) => Err(error),
-            Err(error) => Err(io::Error::other(error)),
+    }
+}
+
+impl Sheet {
+    /// The history is searched, if there is any. No status stands behind that.
+    pub(crate) fn search(&self) {
+        self.is_searching.store(self.has_history.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+
+    pub(crate) fn end_search(&self) {
+        self.is_searching.store(false, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_searching(&self) -> bool {
+        self.is_searching.load(Ordering::SeqCst)
+    }
+
+    /// The line is about to be drawn. Returns the lines that come before it.
+    pub(crate) fn take_lines(&self) -> String {
+        self.stop_if_over();
+        mem::take(&mut *lock(&self.lines))
+    }
+
+    pub(crate) fn set_typed(&self, line: &str) {
+        line.clone_into(&mut lock(&self.typed));
+    }
+
+    pub(crate) fn status(&self) -> String {
+        lock(&self.status).clone()
+    }
+
+    /// The thread that edits stops here for good: another has the terminal.
+    fn stop_if_over(&self) {
+        while self.is_over.load(Ordering::SeqCst) {
+            let _ = self.stopped.try_send(()); // said once
+            thread::park();
         }
     }
-}
-
-impl Hint for Behind {
-    fn display(&self) -> &str {
-        &self.0
-    }
-
-    fn completion(&self) -> Option<&str> {
-        None
-    }
-}
-
-impl Hinter for Side {
-    type Hint = Behind;
-
-    /// The room for the status: the rest of the row. What stands there is decided when it is drawn, which is more often.
-    fn hint(&self, line: &str, _: usize, _: &Context<'_>) -> Option<Behind> {
-        let columns = self.columns.load(Ordering::Relaxed);
-        // The last column stays free: behind it, the cursor would be in the next row.
-        let room = columns - (MARK.len() + width(line)) % columns - 1;
-        (room >= LEAST).then(|| Behind(" ".repeat(room)))
-    }
-}
-
-impl Highlighter for Side {
-    /// The state in green or yellow, the rest dim.
-    fn highlight_hint<'h>(&self, room: &'h str) -> Cow<'h, str> {
-        let room = room.len().saturating_sub(2);
-        let status: String = lock(&self.status).chars().take(room).collect();
-        let status = format!("{status:room$}");
-        if !self.colour {
-            return format!("  {status}").into();
-        }
-        let (state, rest) = status.split_once(' ').unwrap_or((&status, ""));
-        let colour = if matches!(state, "CONNECTED" | "AUTHENTICATED") { 32 } else { 33 };
-        format!("  \x1b[{colour}m{state}\x1b[0m \x1b[2m{rest}\x1b[0m").into()
-    }
-}
-
-impl Completer for Side {
-    type Candidate = String;
-
-    fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
-        Ok((0, line.get(..at).map(commands::beginning_with).unwrap_or_default()))
-    }
-}
-
-impl Validator for Side {}
-
-impl Helper for Side {}
-
-/// How many columns a text takes. A character outside ASCII counts as two, to be safe.
-fn width(text: &str) -> usize {
-    text.chars().map(|c| if c.is_ascii() { 1 } else { 2 }).sum()
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {

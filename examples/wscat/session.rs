@@ -1,5 +1,8 @@
 //! From the first connection to the exit code.
 
+mod status;
+mod typed;
+
 use std::io::{self, BufWriter, StdoutLock, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,13 +14,13 @@ use tautline::{
 };
 
 use super::advice::{self, explain};
-use super::commands::{self, Command};
 use super::input::Typed;
 use super::options::Options;
 use super::output::{log, log_state, print};
-use super::terminal::{Screen, one_line};
+use super::paper;
+use super::screen::Screen;
 use super::undelivered::Undelivered;
-use super::verbose::{bytes, describe};
+use super::verbose::describe;
 use super::{INTERRUPTED, OVER, complain};
 
 pub(crate) struct Session {
@@ -87,9 +90,11 @@ impl Session {
     pub(crate) fn run(mut self) -> io::Result<u8> {
         let served = self.serve();
         let line = self.client.status();
+        if self.closed.is_none() {
+            self.screen.draw(Closing, &self.status());
+        }
         // It writes what was accepted first.
         let left = self.closed.take().unwrap_or_else(|| self.client.close());
-        self.screen.put("");
         let stopped = served?;
         for event in self.client.events().clone() {
             self.see(event)?;
@@ -97,12 +102,18 @@ impl Session {
         for line in self.lines.clone().try_iter() {
             self.take(Ok(line))?;
         }
-        self.out.flush()?;
-        self.look();
+        self.look()?;
         self.screen.end_prompt();
-        self.screen.tell(Closed, &self.status());
-
+        self.screen.draw(Closing, &self.status());
         let reason = self.client.wait_closed();
+        let by = match &reason {
+            CloseReason::NotRetried(by @ DisconnectReason::ClosedByServer(frame)) if frame.code == 1000 => {
+                format!("  {by}")
+            }
+            _ => String::new(), // the error says it
+        };
+        self.tell(Closed, &(by + &self.status()))?;
+
         // Only pings confirm. A server that closes with 1000 has read what it wanted.
         let pings = self.options.config.heartbeat.beat == Beat::WebSocketPing;
         let confirmable = pings && matches!(reason, CloseReason::ByCaller);
@@ -160,8 +171,9 @@ impl Session {
     fn serve(&mut self) -> io::Result<Stop> {
         let tick = tick(Duration::from_millis(100));
         loop {
+            let events = if self.screen.is_behind() { &never() } else { self.client.events() };
             select! {
-                recv(self.client.events()) -> event => match event {
+                recv(events) -> event => match event {
                     Ok(event) => self.see(event)?,
                     Err(RecvError) => return Ok(Stop::Done),
                 },
@@ -173,7 +185,7 @@ impl Session {
                 }
                 recv(self.stop) -> _ => return Ok(Stop::Signal),
                 recv(tick) -> _ => {
-                    if self.look() {
+                    if self.look()? {
                         return Ok(Stop::Done);
                     }
                     if self.options.ending.timeout.is_some_and(|timeout| self.began.elapsed() >= timeout) {
@@ -194,7 +206,7 @@ impl Session {
                 self.show(&message)?;
             }
             Event::StateChanged { to: to @ (Connecting | Closing), .. } if !self.screen.live => {
-                self.screen.tell(to, &self.status());
+                self.tell(to, &self.status())?;
             }
             Event::Connected { handshake, .. } => {
                 self.log_state(Connected, None)?;
@@ -205,9 +217,9 @@ impl Session {
                 let by = proxy.map(|proxy| format!("  through the proxy {proxy}")).unwrap_or_default();
                 let to = if by.is_empty() { "  to" } else { " at" };
                 let to = handshake.address.map(|address| format!("{to} {address}")).unwrap_or_default();
-                self.screen.tell(Connected, &format!("{by}{to}{chosen}"));
+                self.tell(Connected, &format!("{by}{to}{chosen}"))?;
                 if self.options.log.is_some() {
-                    self.screen.put(&describe(&handshake, self.options.config.compression.is_some()));
+                    paper::put(&describe(&handshake, self.options.config.compression.is_some()));
                 }
             }
             Event::Disconnected { reason, retry_in, maybe_delivered, .. } => {
@@ -224,7 +236,7 @@ impl Session {
                 if let Some(options) = advice::options(&reason.to_error()) {
                     what.extend(["; with wscat: ", &options]);
                 }
-                self.screen.tell(Disconnected, &what);
+                self.tell(Disconnected, &what)?;
             }
             _ => {}
         }
@@ -242,27 +254,38 @@ impl Session {
                 message.as_text().map_or_else(|| String::from_utf8_lossy(message.as_bytes()), Into::into);
             self.tally.is_expected = expected.is_match(&text);
         }
-        let (shape, mark) = (Arc::clone(&self.options.shape), self.screen.mark());
+        let shape = Arc::clone(&self.options.shape);
         let tame = self.screen.shared && !shape.raw;
         if shape.is_log() {
-            self.write(|out| log(out, message, None, &shape, tame))
-        } else {
-            self.write(|out| out.write_all(mark.as_bytes()).and_then(|()| print(out, message, &shape, tame)))
-        }
-    }
-
-    /// Writes to stdout; at a prompt, by way of that.
-    fn write(&mut self, what: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-        if !self.screen.shared {
-            return what(&mut self.out);
+            return self.write(|out| log(out, message, None, &shape, tame));
         }
         if !self.screen.has_prompt() {
-            self.screen.put("");
-            return what(&mut self.out);
+            return self.write(|out| print(out, message, &shape, tame));
         }
         let mut text = Vec::new();
-        what(&mut text)?;
-        self.screen.put(&String::from_utf8_lossy(&text));
+        print(&mut text, message, &shape, tame)?;
+        self.screen.show(&String::from_utf8_lossy(&text));
+        Ok(())
+    }
+
+    /// Writes whole lines to stdout; at a prompt, by way of that.
+    fn write(&mut self, what: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+        if self.screen.has_prompt() {
+            let mut text = Vec::new();
+            what(&mut text)?;
+            self.screen.print(&String::from_utf8_lossy(&text));
+            return Ok(());
+        }
+        if self.screen.shared {
+            paper::put("");
+        }
+        what(&mut self.out)
+    }
+
+    /// Tells what became of the line, behind what was written before.
+    fn tell(&mut self, state: ConnectionState, what: &str) -> io::Result<()> {
+        self.out.flush()?;
+        self.screen.tell(state, what);
         Ok(())
     }
 
@@ -277,7 +300,8 @@ impl Session {
 
     fn take(&mut self, line: Result<io::Result<Typed>, RecvError>) -> io::Result<()> {
         let Ok(line) = line else {
-            (self.lines, self.tally.ended) = (never(), Some(Instant::now()));
+            self.lines = never();
+            self.tally.ended = self.tally.ended.or_else(|| Some(Instant::now()));
             return Ok(());
         };
         match line {
@@ -288,13 +312,17 @@ impl Session {
             Ok(Typed::Refused(line, what)) => {
                 self.undelivered.missing.push(line);
                 self.screen.enter();
-                self.screen.put(&format!("wscat: a line of stdin: {what}; it is read no further\n"));
+                paper::put(&format!("wscat: a line of stdin: {what}; it is read no further\n"));
             }
-            Ok(Typed::Entered(line)) => self.enter(&line)?,
+            Ok(Typed::Entered(line)) => {
+                self.screen.enter();
+                self.enter(&line)?;
+            }
+            Ok(Typed::End) => self.tally.ended = self.tally.ended.or_else(|| Some(Instant::now())),
             Err(error) => {
                 self.tally.unsent += 1;
                 self.screen.enter();
-                self.screen.put(&format!("wscat: stdin: {error}; it is read no further\n"));
+                paper::put(&format!("wscat: stdin: {error}; it is read no further\n"));
             }
         }
         Ok(())
@@ -311,70 +339,8 @@ impl Session {
         Ok(())
     }
 
-    /// Does what was entered at the prompt.
-    fn enter(&mut self, line: &str) -> io::Result<()> {
-        let text = match commands::parse(line) {
-            Ok(Ok(command)) => {
-                self.obey(command);
-                return Ok(());
-            }
-            Ok(Err(text)) => text,
-            Err(what) => {
-                self.say(&what);
-                return Ok(());
-            }
-        };
-        let message = match self.options.shape.message(text.into()) {
-            Ok(message) => message,
-            Err(what) => {
-                self.say(&format!("not sent: {what}"));
-                return Ok(());
-            }
-        };
-        match self.client.try_send(message.clone()) {
-            Ok(_) => {
-                self.sent.as_ref().map(|sent| sent.try_send(()));
-                self.read(text.into(), &message)
-            }
-            Err(error) => {
-                self.undelivered.missing.push(text.into());
-                self.say(&format!("not sent: {error}"));
-                Ok(())
-            }
-        }
-    }
-
-    fn obey(&mut self, command: Command) {
-        match command {
-            Command::Close { code, reason } => match self.client.close_with(code, &reason) {
-                Ok(left) => self.closed = Some(left),
-                Err(error) => self.say(&format!("not closed: {error}")),
-            },
-            Command::Reconnect => self.client.reconnect(),
-            Command::Suspend => self.client.suspend(),
-            Command::Resume => self.client.resume(),
-            Command::Help => self.screen.put(commands::HELP),
-            Command::Stats => {
-                let (line, done) = (self.client.status(), self.client.stats());
-                self.say(&line.to_string());
-                self.say(&format!(
-                    "{} connections of {} attempts; {} written, {} read",
-                    done.connects,
-                    done.attempts,
-                    bytes(done.bytes_written),
-                    bytes(done.bytes_read)
-                ));
-            }
-        }
-    }
-
-    /// Shows a line of this program's own.
-    fn say(&mut self, what: &str) {
-        self.screen.put(&format!("{}\n", one_line(what)));
-    }
-
     /// Handles what changes without an event. Returns whether there is nothing more to wait for.
-    fn look(&mut self) -> bool {
+    fn look(&mut self) -> io::Result<bool> {
         let now = Instant::now();
         let (done, state, tally) = (self.client.stats(), self.client.state(), &mut self.tally);
         if done.messages_written > tally.written {
@@ -388,14 +354,14 @@ impl Session {
         let is_answered = done.round_trip.is_some() && done.round_trip != tally.round_trip;
         tally.round_trip = done.round_trip;
         if let Some(time) = done.round_trip.filter(|_| is_answered && self.options.telling.pings) {
-            self.screen.tell(state, &format!("  a ping was answered after {time:.1?}"));
+            self.tell(state, &format!("  a ping was answered after {time:.1?}"))?;
         }
         self.screen.draw(state, &self.status());
 
         let (tally, ending) = (&self.tally, &self.options.ending);
         let waits = ending.enough().is_some() || ending.expect.is_some();
         let past = |since, time| now.saturating_duration_since(since) >= time;
-        match (tally.ended, ending.wait) {
+        Ok(match (tally.ended, ending.wait) {
             _ if waits && self.is_satisfied() => tally.ended.is_some() || self.screen.typing,
             (None, _) => false,
             (Some(end), Some(wait)) => past(end, wait),
@@ -404,33 +370,12 @@ impl Session {
                 // Nothing more is to be sent, so that a line which is down needn't come back.
                 all && !waits && past(self.silent, Duration::from_secs(1))
             }
-        }
+        })
     }
 
     /// Whether all has come that is waited for.
     fn is_satisfied(&self) -> bool {
         let ending = &self.options.ending;
         self.tally.is_expected || ending.enough().is_some_and(|enough| self.tally.received >= enough)
-    }
-
-    fn status(&self) -> String {
-        let (line, read, received) = (self.client.status(), self.undelivered.read, self.tally.received);
-        let (done, sent) = (&line.stats, line.stats.messages_written);
-        let mut status = match line.next_attempt {
-            Some(left) if self.screen.live => format!("  next try in {}s", left.as_secs() + 1),
-            _ if line.suspended => "  suspended".into(),
-            _ => format!("  rtt {:>7}", done.round_trip.map_or("-".into(), |time| format!("{time:.1?}"))),
-        };
-        status.extend(["  sent ".into(), sent.to_string(), "  received ".into(), received.to_string()]);
-        let (out, back) = (done.compressed_written, done.compressed_read);
-        let (before, after) = (out.before + back.before, out.after + back.after);
-        if before > 0 {
-            status.extend(["  ".into(), bytes(before), " as ".into(), bytes(after)]);
-        }
-        if read > sent {
-            status.extend(["  waiting ".into(), (read - sent).to_string()]);
-            status.extend((!line.ready).then_some(", sent later"));
-        }
-        status
     }
 }

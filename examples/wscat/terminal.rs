@@ -1,17 +1,25 @@
-//! What the terminal shows, and which characters it must not get.
+//! Which characters a terminal must not get, and how it is set.
 
-use std::io::{self, IsTerminal, Write};
+use std::env;
+use std::io;
+#[cfg(not(unix))]
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 #[cfg(unix)]
-use std::sync::{Mutex, PoisonError};
-use std::{env, mem};
+use std::{
+    sync::{Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
 
 #[cfg(unix)]
-use nix::sys::termios::{self, SetArg, Termios};
-use tautline::ConnectionState::{self, Authenticated, Connected};
+use nix::{
+    sys::signal::{self, Signal},
+    sys::termios::{self, SetArg, Termios},
+    unistd::{self, Pid},
+};
 
-use super::Options;
-use super::prompt::{self, Prompt};
+use super::paper;
 
 /// Whether a terminal would interpret this character or hide it: the control characters of ASCII and Latin-1, the line and
 /// paragraph separators, and Unicode's ignorable characters, such as text directions, zero widths, fillers and tags. The
@@ -29,8 +37,20 @@ pub(crate) fn one_line(text: &str) -> String {
     text.replace(is_wild, "\u{fffd}")
 }
 
-/// Has the terminal put no brackets around a paste, as the editor of lines wants them.
-const NO_BRACKETS: &[u8] = b"\x1b[?2004l";
+/// Whether colours are wanted: see <https://no-color.org>.
+pub(crate) fn has_colours() -> bool {
+    env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Has the terminal put no brackets around a paste, as the editor of lines wants them, and show what it was to show at once.
+const AS_BEFORE: &[u8] = b"\x1b[?2004l\x1b[?2026l";
+
+#[cfg(unix)]
+const AS_FOR_THE_PROMPT: &[u8] = b"\x1b[?2004h";
+
+/// Long enough for a signal to reach the thread that takes it, and how often to look whether the terminal is this program's again.
+#[cfg(unix)]
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// Whether lines are edited, or were until the terminal is given back.
 static HAS_PROMPT: AtomicBool = AtomicBool::new(false);
@@ -47,10 +67,19 @@ pub(crate) fn remember() {
     }
 }
 
-/// Sets the terminal as it was. Also called when the program ends without dropping anything.
+/// From now on lines are edited.
+pub(crate) fn begin_prompt() {
+    HAS_PROMPT.store(true, Ordering::SeqCst);
+}
+
+/// Sets the terminal as it was. In the background it has been set for another program, and whoever sets it is stopped.
 pub(crate) fn give_back() {
+    #[cfg(unix)]
+    if is_in_background() {
+        return;
+    }
     if HAS_PROMPT.swap(false, Ordering::SeqCst) {
-        io::stderr().write_all(NO_BRACKETS).ok();
+        write(AS_BEFORE);
     }
     #[cfg(unix)]
     if let Some(settings) = &*BEFORE.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -59,109 +88,39 @@ pub(crate) fn give_back() {
     }
 }
 
-/// What is told about the line: at a prompt if stdin and stdout are the terminal, else on stderr. On a terminal the status line is
-/// rewritten in place.
-pub(crate) struct Screen {
-    quiet: bool,
-    pub(crate) live: bool,
-    pub(crate) typing: bool,
-    pub(crate) shared: bool, // stdout is a terminal too, so messages appear on this one
-    colour: bool,
-    shown: String, // the status in the cursor's row, if any
-    prompt: Option<Prompt>,
+/// The same for an end at once.
+pub(crate) fn leave() {
+    paper::tidy();
+    give_back();
 }
 
-impl Screen {
-    pub(crate) fn new(options: &Options) -> Self {
-        let terminal = io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb");
-        Self {
-            quiet: options.telling.quiet,
-            live: terminal && !options.telling.quiet && options.log.is_none(), // log lines would overwrite it
-            typing: io::stdin().is_terminal() && !options.sends_only,
-            shared: io::stdout().is_terminal(),
-            colour: terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
-            shown: String::new(),
-            prompt: None,
-        }
+/// Stops this program and those of its pipe, as Ctrl-Z does where no line is edited. Returns when it has the terminal again.
+#[cfg(unix)]
+pub(crate) fn stop() {
+    let settings = termios::tcgetattr(io::stdin());
+    give_back();
+    if signal::kill(Pid::from_raw(0), Signal::SIGTSTP).is_ok() {
+        thread::sleep(MOMENT); // the stop falls into this time
     }
+    while is_in_background() {
+        thread::sleep(MOMENT);
+    }
+    begin_prompt();
+    if let Ok(settings) = settings {
+        let _ = termios::tcsetattr(io::stdin(), SetArg::TCSADRAIN, &settings); // as in `give_back`
+    }
+    write(AS_FOR_THE_PROMPT);
+}
 
-    /// Begins to edit lines, where that is possible.
-    pub(crate) fn begin_prompt(&mut self) -> Option<prompt::Lines> {
-        if !(self.live && self.typing && self.shared) {
-            return None;
-        }
-        let (prompt, lines) = Prompt::new(self.colour)?;
-        self.prompt = Some(prompt);
-        HAS_PROMPT.store(true, Ordering::SeqCst);
-        Some(lines)
-    }
+#[cfg(unix)]
+fn is_in_background() -> bool {
+    unistd::tcgetpgrp(io::stdin()).is_ok_and(|foreground| foreground != unistd::getpgrp())
+}
 
-    /// Ends that, with all on the screen that was printed.
-    pub(crate) fn end_prompt(&mut self) {
-        if let Some(mut prompt) = self.prompt.take() {
-            prompt.finish();
-            give_back();
-            self.shown = " ".into(); // the prompt, which is cleared next
-        }
-    }
-
-    pub(crate) fn has_prompt(&self) -> bool {
-        self.prompt.is_some()
-    }
-
-    pub(crate) fn paint(&self, state: ConnectionState) -> String {
-        let colour = if matches!(state, Connected | Authenticated) { 32 } else { 33 };
-        if self.colour { format!("\x1b[{colour}m{state}\x1b[0m") } else { state.to_string() }
-    }
-
-    /// Marks a message of the server's, where it stands beside what was typed.
-    pub(crate) fn mark(&self) -> &'static str {
-        match (&self.prompt, self.colour) {
-            (None, _) => "",
-            (_, true) => "\x1b[36m<\x1b[0m ",
-            (_, false) => "< ",
-        }
-    }
-
-    /// Writes a line that stays.
-    pub(crate) fn tell(&mut self, state: ConnectionState, what: &str) {
-        if !self.quiet {
-            self.put(&format!("{}{}\n", self.paint(state), one_line(what)));
-        }
-    }
-
-    pub(crate) fn draw(&mut self, state: ConnectionState, what: &str) {
-        if let Some(prompt) = &mut self.prompt {
-            return prompt.show(&format!("{state}{}", one_line(what)));
-        }
-        let status = self.paint(state) + what;
-        if self.live && self.shown != status {
-            if self.typing && self.shown.chars().count() == status.chars().count() {
-                self.shown.clear(); // the typed text after it stays
-                self.put(&format!("\x1b7\r{status}\x1b8"));
-            } else {
-                self.put(&format!("{status}{}", if self.typing { " > " } else { "" }));
-            }
-            self.shown = status;
-        }
-    }
-
-    /// A line was typed, and its end has moved the cursor to the next row.
-    pub(crate) fn enter(&mut self) {
-        if self.typing {
-            self.shown.clear();
-        }
-    }
-
-    /// Overwrites the status. At a prompt, `text` is whole lines.
-    pub(crate) fn put(&mut self, text: &str) {
-        if let Some(prompt) = &mut self.prompt {
-            if !text.is_empty() {
-                prompt.print(text);
-            }
-            return;
-        }
-        let clear = if mem::take(&mut self.shown).is_empty() { "" } else { "\r\x1b[2K" };
-        io::stderr().write_all(format!("{clear}{text}").as_bytes()).ok();
-    }
+/// Writes to the terminal of the prompt. The main thread has locked stdout.
+fn write(bytes: &[u8]) {
+    #[cfg(unix)]
+    let _ = unistd::write(io::stdout(), bytes); // there is nobody to tell that it is gone
+    #[cfg(not(unix))]
+    io::stderr().write_all(bytes).ok();
 }

@@ -10,6 +10,8 @@ mod lines;
 mod options;
 mod program;
 #[cfg(unix)]
+mod prompt;
+#[cfg(unix)]
 mod recipes;
 mod scripts;
 mod terminal;

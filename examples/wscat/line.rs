@@ -1,0 +1,102 @@
+//! How the line at the prompt looks, and what completes it.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use rustyline::completion::Completer;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::{Hint, Hinter};
+use rustyline::validate::Validator;
+use rustyline::{Context, Helper};
+use terminal_size::{Width, terminal_size};
+
+use super::commands;
+use super::prompt::{MARK, Sheet};
+use super::terminal::is_wild;
+
+/// With less room than this behind the line, the status is left out.
+const LEAST: usize = 12;
+
+/// What the editor asks while it draws.
+pub(crate) struct Line(Arc<Sheet>);
+
+/// What stands behind the line, which no key makes a part of it.
+pub(crate) struct Behind(String);
+
+impl Line {
+    pub(crate) fn new(sheet: Arc<Sheet>) -> Self {
+        Self(sheet)
+    }
+}
+
+impl Hint for Behind {
+    fn display(&self) -> &str {
+        &self.0
+    }
+
+    fn completion(&self) -> Option<&str> {
+        None
+    }
+}
+
+impl Hinter for Line {
+    type Hint = Behind;
+
+    /// The room for the status: the rest of the row. What stands there is decided when it is drawn, which is more often.
+    fn hint(&self, line: &str, _: usize, _: &Context<'_>) -> Option<Behind> {
+        self.0.set_typed(line);
+        if self.0.is_searching() {
+            return None;
+        }
+        // A terminal that does not know its width says 0.
+        let columns =
+            terminal_size().map(|(Width(columns), _)| columns.into()).filter(|columns| *columns > 0);
+        let columns: usize = columns.unwrap_or(80);
+        // The last column stays free: behind it, the cursor would be in the next row.
+        let room = columns - (MARK.len() + width(line)) % columns - 1;
+        (room >= LEAST).then(|| Behind(" ".repeat(room)))
+    }
+}
+
+impl Highlighter for Line {
+    /// Lines of other threads, then the mark.
+    fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _: bool) -> Cow<'b, str> {
+        (self.0.take_lines() + prompt).into()
+    }
+
+    /// What is typed or pasted, without what the terminal would obey. None of it has a width.
+    fn highlight<'l>(&self, line: &'l str, _: usize) -> Cow<'l, str> {
+        let is_obeyed = |c: char| is_wild(c) && !matches!(c, '\n' | '\t' | '\u{200c}' | '\u{200d}');
+        if line.contains(is_obeyed) { line.replace(is_obeyed, "").into() } else { line.into() }
+    }
+
+    /// The state in green or yellow, the rest dim.
+    fn highlight_hint<'h>(&self, room: &'h str) -> Cow<'h, str> {
+        let room = room.len().saturating_sub(2);
+        let status: String = self.0.status().chars().take(room).collect();
+        let status = format!("{status:room$}");
+        if !self.0.colour {
+            return format!("  {status}").into();
+        }
+        let (state, rest) = status.split_once(' ').unwrap_or((&status, ""));
+        let colour = if matches!(state, "CONNECTED" | "AUTHENTICATED") { 32 } else { 33 };
+        format!("  \x1b[{colour}m{state}\x1b[0m \x1b[2m{rest}\x1b[0m").into()
+    }
+}
+
+impl Completer for Line {
+    type Candidate = String;
+
+    fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
+        Ok((0, line.get(..at).map(commands::beginning_with).unwrap_or_default()))
+    }
+}
+
+impl Validator for Line {}
+
+impl Helper for Line {}
+
+/// How many columns a text takes. A character outside ASCII counts as two, to be safe.
+fn width(text: &str) -> usize {
+    text.chars().map(|c| if c.is_ascii() { 1 } else { 2 }).sum()
+}

@@ -1,0 +1,30 @@
+//! The status: what stands behind the state.
+
+use super::super::verbose::bytes;
+use super::Session;
+
+impl Session {
+    pub(super) fn status(&self) -> String {
+        let (line, read, received) = (self.client.status(), self.undelivered.read, self.tally.received);
+        let (done, sent) = (&line.stats, line.stats.messages_written);
+        let is_ending = self.tally.ended.is_some() && self.screen.has_prompt();
+        let ending = if is_ending { "  ending (Ctrl-C: now)" } else { "" };
+        let way = match line.next_attempt {
+            Some(left) if self.screen.live => format!("  next try in {}s", left.as_secs() + 1),
+            _ if line.suspended => "  suspended".into(),
+            _ => format!("  rtt {:>7}", done.round_trip.map_or("-".into(), |time| format!("{time:.1?}"))),
+        };
+        let mut status = ending.to_owned();
+        status.extend([way, "  sent ".into(), sent.to_string(), "  received ".into(), received.to_string()]);
+        let (out, back) = (done.compressed_written, done.compressed_read);
+        let (before, after) = (out.before + back.before, out.after + back.after);
+        if before > 0 {
+            status.extend(["  ".into(), bytes(before), " as ".into(), bytes(after)]);
+        }
+        if read > sent {
+            status.extend(["  waiting ".into(), (read - sent).to_string()]);
+            status.extend((!line.ready).then_some(", sent later"));
+        }
+        status
+    }
+}

@@ -1,0 +1,75 @@
+//! What is typed at a terminal: messages and commands.
+
+use std::io;
+
+use super::super::commands::{self, Command};
+use super::super::terminal::one_line;
+use super::super::verbose::bytes;
+use super::Session;
+
+impl Session {
+    /// Does what was typed: sends it, or obeys. An empty line does nothing.
+    pub(super) fn enter(&mut self, line: &str) -> io::Result<()> {
+        if line.is_empty() {
+            return Ok(());
+        }
+        let text = match commands::parse(line) {
+            Ok(Ok(command)) => {
+                self.obey(command);
+                return Ok(());
+            }
+            Ok(Err(text)) => text,
+            Err(what) => {
+                self.say(&what);
+                return Ok(());
+            }
+        };
+        let message = match self.options.shape.message(text.into()) {
+            Ok(message) => message,
+            Err(what) => {
+                self.say(&format!("not sent: {what}"));
+                return Ok(());
+            }
+        };
+        match self.client.try_send(message.clone()) {
+            Ok(_) => {
+                self.sent.as_ref().map(|sent| sent.try_send(()));
+                self.read(text.into(), &message)
+            }
+            Err(error) => {
+                self.undelivered.missing.push(text.into());
+                self.say(&format!("not sent: {error}"));
+                Ok(())
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Close { code, reason } => match self.client.close_with(code, &reason) {
+                Ok(left) => self.closed = Some(left),
+                Err(error) => self.say(&format!("not closed: {error}")),
+            },
+            Command::Reconnect => self.client.reconnect(),
+            Command::Suspend => self.client.suspend(),
+            Command::Resume => self.client.resume(),
+            Command::Help => self.screen.answer(commands::HELP),
+            Command::Stats => {
+                let (line, done) = (self.client.status(), self.client.stats());
+                self.say(&line.to_string());
+                self.say(&format!(
+                    "connected {} of {} times; {} written, {} read",
+                    done.connects,
+                    done.attempts,
+                    bytes(done.bytes_written),
+                    bytes(done.bytes_read)
+                ));
+            }
+        }
+    }
+
+    /// Shows a line of this program's own.
+    fn say(&mut self, what: &str) {
+        self.screen.answer(&format!("{}\n", one_line(what)));
+    }
+}
