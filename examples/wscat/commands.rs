@@ -4,6 +4,7 @@
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     Close { code: u16, reason: String },
+    Ping,
     Reconnect,
     Suspend,
     Resume,
@@ -11,10 +12,11 @@ pub(crate) enum Command {
     Help,
 }
 
-const NAMES: [&str; 6] = ["/close", "/help", "/reconnect", "/resume", "/stats", "/suspend"];
+const NAMES: [&str; 7] = ["/close", "/help", "/ping", "/reconnect", "/resume", "/stats", "/suspend"];
 
 pub(crate) const HELP: &str = "\
 /close [CODE [REASON]]  closes the line (code 1000), and ends
+/ping                   sends a ping now, or tries now if the line is down
 /reconnect              closes the connection, and opens another
 /suspend, /resume       the same in two steps; what is typed between them waits
 /stats                  shows what was counted
@@ -40,6 +42,7 @@ pub(crate) fn parse(line: &str) -> Result<Result<Command, &str>, String> {
                 reason: reason.trim().to_owned(),
             }
         }
+        ("/ping", "") => Command::Ping,
         ("/reconnect", "") => Command::Reconnect,
         ("/suspend", "") => Command::Suspend,
         ("/resume", "") => Command::Resume,

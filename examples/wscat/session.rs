@@ -37,6 +37,7 @@ pub(crate) struct Session {
     tally: Tally,
     undelivered: Undelivered,
     closed: Option<Left>, // what /close has left
+    is_asked: bool,       // for a ping, by /ping
 }
 
 #[derive(Default)]
@@ -83,6 +84,7 @@ impl Session {
             tally,
             undelivered,
             closed: None,
+            is_asked: false,
         }
     }
 
@@ -231,10 +233,19 @@ impl Session {
                     return Ok(());
                 }
                 self.undelivered.doubt(&maybe_delivered);
-                let Some(delay) = retry_in else { return Ok(()) };
-                let mut what = format!("  {reason}; next try in {delay:.1?}; in doubt: {maybe_delivered}");
+                let mut what = if let DisconnectReason::ByCaller { .. } = reason {
+                    "  as asked for".to_owned()
+                } else {
+                    format!("  {reason}")
+                };
+                what += &match retry_in {
+                    None => String::new(),
+                    Some(Duration::ZERO) => "; next try now".to_owned(),
+                    Some(delay) => format!("; next try in {delay:.1?}"),
+                };
+                what.extend(["; in doubt: ".to_owned(), maybe_delivered.to_string()]);
                 if let Some(options) = advice::options(&reason.to_error()) {
-                    what.extend(["; with wscat: ", &options]);
+                    what.extend(["; with wscat: ".to_owned(), options]);
                 }
                 self.tell(Disconnected, &what)?;
             }
@@ -353,7 +364,10 @@ impl Session {
         }
         let is_answered = done.round_trip.is_some() && done.round_trip != tally.round_trip;
         tally.round_trip = done.round_trip;
-        if let Some(time) = done.round_trip.filter(|_| is_answered && self.options.telling.pings) {
+        if let Some(time) =
+            done.round_trip.filter(|_| is_answered && (self.options.telling.pings || self.is_asked))
+        {
+            self.is_asked = false;
             self.tell(state, &format!("  a ping was answered after {time:.1?}"))?;
         }
         self.screen.draw(state, &self.status());

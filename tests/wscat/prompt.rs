@@ -228,11 +228,14 @@ fn commands_end_connections_and_make_new_ones() {
         }
     });
     let closed = || seen.recv_timeout(LONG).unwrap();
-    let mut terminal = Terminal::start(&[], &server.url());
+    let mut terminal = Terminal::start(&["--heartbeat", "3600"], &server.url());
     terminal.wait("a prompt", |t| t.shows("", "CONNECTED "));
     terminal.strike("/suspend\r");
     assert_eq!(closed().0, 0);
     terminal.wait("a line that is down", |t| t.shows("", "DISCONNECTED  suspended"));
+    assert!(terminal.seen.contains("DISCONNECTED  as asked for; in doubt: none"), "{:?}", terminal.seen);
+    terminal.strike("/ping\r");
+    terminal.wait("an answer", |t| t.seen.contains("it is suspended: see /resume"));
     terminal.strike("kept\r");
     terminal.wait("a message that waits", |t| t.row().ends_with("waiting 1, sent later"));
     terminal.strike("/resume\r");
@@ -240,6 +243,11 @@ fn commands_end_connections_and_make_new_ones() {
     terminal.strike("/reconnect\r");
     assert_eq!(closed().0, 1);
     terminal.wait("a third connection", |t| t.seen.matches("CONNECTED  to ").count() == 3);
+    terminal.strike("/resume\r");
+    terminal.wait("an answer", |t| t.seen.contains("it is not suspended"));
+    // Another is due in an hour.
+    terminal.strike("/ping\r");
+    terminal.wait("a round trip", |t| t.seen.contains("CONNECTED  a ping was answered after "));
     terminal.strike("/help\r");
     terminal.wait("help", |t| t.seen.contains("/close [CODE [REASON]]"));
     terminal.strike("/close 1005\r");
@@ -522,4 +530,15 @@ fn a_normal_close_by_the_server_is_told() {
     terminal.wait("the end", |t| {
         t.seen.contains("CLOSED  the server closed the line with ") && t.seen.contains("that is all")
     });
+}
+
+#[test]
+fn a_ping_is_not_sent_where_heartbeats_are_off() {
+    let server = Server::echo();
+    let mut terminal = Terminal::start(&["--heartbeat", "off"], &server.url());
+    terminal.wait("a prompt", |t| t.shows("", "CONNECTED "));
+    terminal.strike("/ping\r");
+    terminal.wait("an answer", |t| t.seen.contains("not sent: --heartbeat is off"));
+    terminal.strike("\x04");
+    assert_eq!(terminal.end(), 0);
 }

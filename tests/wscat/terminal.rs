@@ -120,6 +120,7 @@ fn a_line_at_the_prompt_is_a_command_or_a_message() {
         ("/close", close(1000, "")),
         ("/close 4001", close(4001, "")),
         ("/close 4001  good bye ", close(4001, "good bye")),
+        ("/ping", Ok(Ok(Command::Ping))),
         ("/reconnect ", Ok(Ok(Command::Reconnect))),
         ("/suspend", Ok(Ok(Command::Suspend))),
         ("/resume", Ok(Ok(Command::Resume))),

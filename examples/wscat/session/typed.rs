@@ -2,6 +2,8 @@
 
 use std::io;
 
+use tautline::{Beat, SendErrorKind};
+
 use super::super::commands::{self, Command};
 use super::super::terminal::one_line;
 use super::super::verbose::bytes;
@@ -38,24 +40,40 @@ impl Session {
             }
             Err(error) => {
                 self.undelivered.missing.push(text.into());
-                self.say(&format!("not sent: {error}"));
+                let why = match error.kind() {
+                    SendErrorKind::Full { messages, .. } => format!("{messages} messages wait already"),
+                    _ => error.to_string(),
+                };
+                self.say(&format!("not sent: {why}"));
                 Ok(())
             }
         }
     }
 
     fn obey(&mut self, command: Command) {
+        let line = self.client.status();
         match command {
             Command::Close { code, reason } => match self.client.close_with(code, &reason) {
                 Ok(left) => self.closed = Some(left),
                 Err(error) => self.say(&format!("not closed: {error}")),
             },
+            Command::Resume if line.suspended => self.client.resume(),
+            Command::Resume => self.say("it is not suspended"),
+            Command::Ping | Command::Reconnect | Command::Suspend if line.suspended => {
+                self.say("it is suspended: see /resume");
+            }
+            Command::Ping if line.ready && self.options.config.heartbeat.beat == Beat::Off => {
+                self.say("not sent: --heartbeat is off");
+            }
+            Command::Ping => {
+                self.is_asked = line.ready;
+                self.client.reconnect_now();
+            }
             Command::Reconnect => self.client.reconnect(),
             Command::Suspend => self.client.suspend(),
-            Command::Resume => self.client.resume(),
             Command::Help => self.screen.answer(commands::HELP),
             Command::Stats => {
-                let (line, done) = (self.client.status(), self.client.stats());
+                let done = self.client.stats();
                 self.say(&line.to_string());
                 self.say(&format!(
                     "connected {} of {} times; {} written, {} read",
