@@ -4,6 +4,7 @@
 pub(crate) mod advice;
 pub(crate) mod commands;
 pub(crate) mod input;
+pub(crate) mod json;
 pub(crate) mod keys;
 pub(crate) mod line;
 pub(crate) mod opening;

@@ -144,7 +144,7 @@ pub(crate) struct Shape {
     /// Prints binary messages in base64 and not in hex
     #[arg(long, conflicts_with = "raw")]
     pub(crate) base64: bool,
-    /// Lays messages that are JSON out over several lines, keys in order
+    /// Lays messages that are JSON out over several lines
     #[arg(long)]
     pub(crate) json: bool,
     /// Prints a line of JSON for each message and state, with its time
@@ -243,6 +243,8 @@ pub(crate) struct Options {
     pub(crate) config: ConnectionConfig,
     /// What each connection begins with, if that is more than nothing.
     pub(crate) opening: Option<Opening>,
+    /// Of that, what is no login.
+    pub(crate) first: Vec<Message>,
     /// There is no need to read more from a terminal.
     pub(crate) sends_only: bool,
     pub(crate) shape: Arc<Shape>,
@@ -292,9 +294,9 @@ impl Options {
         }
         let (ending, telling) = (args.ending, args.telling);
         let sends_only = !texts.is_empty() && ending.wait.is_some();
-        let opening = (login.is_some() || !texts.is_empty()).then(|| Opening::new(login, texts));
+        let opening = (login.is_some() || !texts.is_empty()).then(|| Opening::new(login, texts.clone()));
         let shape = Arc::new(shape);
-        Ok(Some(Self { config, opening, sends_only, shape, ending, telling, log }))
+        Ok(Some(Self { config, opening, first: texts, sends_only, shape, ending, telling, log }))
     }
 }
 

@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use data_encoding::{BASE64, HEXLOWER};
 use jiff::Timestamp;
 use serde_json::json;
-use tautline::{ConnectionState, Message, Value};
+use tautline::{ConnectionState, Message};
 
+use super::json;
 use super::options::Shape;
 use super::terminal::is_wild;
 
@@ -18,11 +19,10 @@ pub(crate) fn print(
     tame: bool,
 ) -> io::Result<()> {
     let wild = |c: char| tame && is_wild(c) && !matches!(c, '\n' | '\t');
-    if shape.json
-        && let Some(json) = laid_out(message)
-    {
-        write_json(out, &format!("{json:#}"), wild)?;
-        return out.write_all(&[shape.end()]);
+    let end = if tame { b'\n' } else { shape.end() };
+    if let Some(json) = json::text(message).filter(|_| shape.json).and_then(json::laid_out) {
+        write_json(out, &json, wild)?;
+        return out.write_all(&[end]);
     }
     match message {
         Message::Text(text) => out.write_all(text.replace(wild, "\u{fffd}").as_bytes())?,
@@ -34,28 +34,37 @@ pub(crate) fn print(
         Message::Binary(bytes) if shape.base64 => out.write_all(BASE64.encode(bytes).as_bytes())?,
         Message::Binary(bytes) => out.write_all(HEXLOWER.encode(bytes).as_bytes())?,
     }
-    out.write_all(&[shape.end()])
+    out.write_all(&[end])
 }
 
-/// A line of the log: one of this program's messages with its ticket, or one of the server's.
+/// Whose message it is. What was read from stdin has a ticket.
+#[derive(Clone, Copy)]
+pub(crate) enum Direction {
+    In,
+    Out { ticket: Option<u64> },
+}
+
+/// A line of the log about a message.
 pub(crate) fn log(
     out: &mut (impl Write + ?Sized),
     message: &Message,
-    ticket: Option<u64>,
+    direction: Direction,
     shape: &Shape,
     tame: bool,
 ) -> io::Result<()> {
-    let mut line = json!({"time": now(), "direction": if ticket.is_some() { "out" } else { "in" }});
-    if let Some(ticket) = ticket {
-        line["ticket"] = ticket.into();
-    }
-    let json = if shape.json { laid_out(message) } else { None };
+    let way = match direction {
+        Direction::In => r#""in""#.to_owned(),
+        Direction::Out { ticket: None } => r#""out""#.to_owned(),
+        Direction::Out { ticket: Some(ticket) } => format!(r#""out","ticket":{ticket}"#),
+    };
+    let mut line = format!(r#"{{"time":"{}","direction":{way},"#, now());
+    let json = json::text(message).filter(|_| shape.json).map(json::in_one_line);
     let (field, value) = match (json, message) {
         (Some(json), _) => ("json", json),
-        (None, Message::Text(text)) => ("text", (**text).into()),
-        (None, Message::Binary(bytes)) => ("base64", BASE64.encode(bytes).into()),
+        (None, Message::Text(text)) => ("text", json!(**text).to_string()),
+        (None, Message::Binary(bytes)) => ("base64", json!(BASE64.encode(bytes)).to_string()),
     };
-    line[field] = value;
+    line.extend(["\"", field, "\":", &value, "}"]);
     write_line(out, &line, tame)
 }
 
@@ -66,15 +75,15 @@ pub(crate) fn log_state(
     reason: Option<&str>,
     tame: bool,
 ) -> io::Result<()> {
-    let mut line = json!({"time": now(), "state": state.to_string()});
+    let mut line = format!(r#"{{"time":"{}","state":"{state}""#, now());
     if let Some(reason) = reason {
-        line["reason"] = reason.into();
+        line.extend([r#","reason":"#, &json!(reason).to_string()]);
     }
-    write_line(out, &line, tame)
+    write_line(out, &(line + "}"), tame)
 }
 
-fn write_line(out: &mut (impl Write + ?Sized), line: &Value, tame: bool) -> io::Result<()> {
-    write_json(out, &line.to_string(), |c| tame && is_wild(c))?;
+fn write_line(out: &mut (impl Write + ?Sized), line: &str, tame: bool) -> io::Result<()> {
+    write_json(out, line, |c| tame && is_wild(c))?;
     writeln!(out)
 }
 
@@ -88,12 +97,6 @@ fn write_json(out: &mut (impl Write + ?Sized), json: &str, wild: impl Fn(char) -
         units.iter().try_for_each(|unit| write!(out, "\\u{unit:04x}"))?;
     }
     Ok(())
-}
-
-/// The value of a message that is meant to be JSON.
-fn laid_out(message: &Message) -> Option<Value> {
-    let json: Value = message.json().ok()?;
-    (message.as_text().is_some() || json.is_object() || json.is_array()).then_some(json)
 }
 
 fn now() -> String {

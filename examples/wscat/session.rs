@@ -16,12 +16,15 @@ use tautline::{
 use super::advice::{self, explain};
 use super::input::Typed;
 use super::options::Options;
-use super::output::{log, log_state, print};
+use super::output::{Direction, log, log_state, print};
 use super::paper;
 use super::screen::Screen;
 use super::undelivered::Undelivered;
 use super::verbose::describe;
 use super::{INTERRUPTED, OVER, complain};
+
+/// How long an event may take that has happened.
+const SOON: Duration = Duration::from_secs(1);
 
 pub(crate) struct Session {
     client: Client,
@@ -106,7 +109,6 @@ impl Session {
         }
         self.look()?;
         self.screen.end_prompt();
-        self.screen.draw(Closing, &self.status());
         let reason = self.client.wait_closed();
         let by = match &reason {
             CloseReason::NotRetried(by @ DisconnectReason::ClosedByServer(frame)) if frame.code == 1000 => {
@@ -172,6 +174,14 @@ impl Session {
     /// Runs until the line is closed, there is nothing more to wait for, or a signal arrives.
     fn serve(&mut self) -> io::Result<Stop> {
         let tick = tick(Duration::from_millis(100));
+        // How the line came up stands before what goes out on it.
+        while let Ok(event) = self.client.events().recv_timeout(SOON) {
+            let is_up = matches!(event, Event::Connected { .. });
+            self.see(event)?;
+            if is_up {
+                break;
+            }
+        }
         loop {
             let events = if self.screen.is_behind() { &never() } else { self.client.events() };
             select! {
@@ -179,12 +189,7 @@ impl Session {
                     Ok(event) => self.see(event)?,
                     Err(RecvError) => return Ok(Stop::Done),
                 },
-                recv(self.lines) -> line => {
-                    self.take(line)?;
-                    if self.closed.is_some() {
-                        return Ok(Stop::Done);
-                    }
-                }
+                recv(self.lines) -> line => self.take(line)?,
                 recv(self.stop) -> _ => return Ok(Stop::Signal),
                 recv(tick) -> _ => {
                     if self.look()? {
@@ -194,6 +199,9 @@ impl Session {
                         return Ok(Stop::Timeout);
                     }
                 }
+            }
+            if self.closed.is_some() {
+                return Ok(Stop::Done);
             }
             if self.client.events().is_empty() {
                 self.out.flush()?;
@@ -207,11 +215,16 @@ impl Session {
                 (self.silent, self.tally.received) = (Instant::now(), self.tally.received + 1);
                 self.show(&message)?;
             }
-            Event::StateChanged { to: to @ (Connecting | Closing), .. } if !self.screen.live => {
-                self.tell(to, &self.status())?;
+            Event::StateChanged { to, .. } if to != Disconnected => {
+                self.log_state(to, None)?;
+                if matches!(to, Connecting | Closing) && !self.screen.live {
+                    self.tell(to, &self.status())?;
+                }
             }
             Event::Connected { handshake, .. } => {
-                self.log_state(Connected, None)?;
+                for text in self.options.first.clone() {
+                    self.log_ours(&text, None)?;
+                }
                 self.silent = Instant::now();
                 let chosen = handshake.subprotocol.as_deref();
                 let chosen = chosen.map_or(String::new(), |name| format!(", subprotocol {name}"));
@@ -225,6 +238,10 @@ impl Session {
                 }
             }
             Event::Disconnected { reason, retry_in, maybe_delivered, .. } => {
+                // Each line was reported before it was sent, and may be among those in doubt.
+                for line in self.lines.clone().try_iter() {
+                    self.take(Ok(line))?;
+                }
                 self.log_state(Disconnected, Some(&reason.to_string()))?;
                 let is_suspended = matches!(reason, DisconnectReason::ByCaller { .. });
                 if retry_in.is_none() && !is_suspended {
@@ -268,7 +285,7 @@ impl Session {
         let shape = Arc::clone(&self.options.shape);
         let tame = self.screen.shared && !shape.raw;
         if shape.is_log() {
-            return self.write(|out| log(out, message, None, &shape, tame));
+            return self.write(|out| log(out, message, Direction::In, &shape, tame));
         }
         if !self.screen.has_prompt() {
             return self.write(|out| print(out, message, &shape, tame));
@@ -300,7 +317,16 @@ impl Session {
         Ok(())
     }
 
-    /// In the log of JSON, states are lines, too.
+    /// In the log of JSON, what is sent is a line, too.
+    fn log_ours(&mut self, message: &Message, ticket: Option<u64>) -> io::Result<()> {
+        let (shape, tame) = (Arc::clone(&self.options.shape), self.screen.shared);
+        if shape.is_log() {
+            self.write(|out| log(out, message, Direction::Out { ticket }, &shape, tame))?;
+        }
+        Ok(())
+    }
+
+    /// So are states.
     fn log_state(&mut self, state: ConnectionState, reason: Option<&str>) -> io::Result<()> {
         if !self.options.shape.is_log() {
             return Ok(());
@@ -342,12 +368,7 @@ impl Session {
     /// A line was read, and its message accepted or about to be.
     fn read(&mut self, line: Vec<u8>, message: &Message) -> io::Result<()> {
         self.undelivered.read(line);
-        if self.options.shape.is_log() {
-            let (ticket, tame) = (Some(self.undelivered.read), self.screen.shared);
-            let shape = Arc::clone(&self.options.shape);
-            self.write(|out| log(out, message, ticket, &shape, tame))?;
-        }
-        Ok(())
+        self.log_ours(message, Some(self.undelivered.read))
     }
 
     /// Handles what changes without an event. Returns whether there is nothing more to wait for.

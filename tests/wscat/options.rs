@@ -27,7 +27,7 @@ fn json_is_laid_out_and_the_rest_is_left_alone() {
         Message::binary(&b"12"[..]),
     ]);
     let (code, out, err) = talk(&["--json"], &server.url(), "", 12);
-    let laid_out = "{\n  \"celsius\": 21.5,\n  \"list\": [\n    1,\n    {}\n  ]\n}\n";
+    let laid_out = "{\n  \"list\": [\n    1,\n    {}\n  ],\n  \"celsius\": 21.5\n}\n";
     let expected = format!("{laid_out}not {{json}}\n[\n  true\n]\n3132\n");
     assert_eq!((code, String::from_utf8(out).unwrap()), (0, expected), "{err}");
 }

@@ -95,7 +95,7 @@ fn four_keeps_a_feed_as_a_log() {
 #[test]
 fn five_reads_json() {
     let server = server_that_says(vec![Message::text(r#"{"b":[1],"a":null}"#)]);
-    assert_eq!(printed(5, &server), "{\n  \"a\": null,\n  \"b\": [\n    1\n  ]\n}\n");
+    assert_eq!(printed(5, &server), "{\n  \"b\": [\n    1\n  ],\n  \"a\": null\n}\n");
 }
 
 #[test]

@@ -237,22 +237,26 @@ fn a_nul_ends_messages_where_that_is_asked_for() {
 #[test]
 fn the_log_of_json_has_states_directions_tickets_and_times() {
     let server = Server::echo();
-    let mut wscat = Wscat::start(&["-q", "--log-format", "json", "--json", "--count", "3"], &server.url());
+    let args = ["-q", "--log-format", "json", "--json", "--count", "4", "-x", "first"];
+    let mut wscat = Wscat::start(&args, &server.url());
     wscat.say("{\"b\":1,\"a\":[]}\nplain\n");
     wscat.say("last\n");
-    let lines: Vec<Value> = (0..7).map(|_| wscat.hear().parse().unwrap()).collect();
+    let lines: Vec<Value> = (0..10).map(|_| wscat.hear().parse().unwrap()).collect();
     assert!(lines.iter().all(|line| line["time"].as_str().unwrap().ends_with('Z')), "{lines:?}");
     let states: Vec<_> = lines.iter().filter_map(|line| line["state"].as_str()).collect();
-    assert_eq!(states, ["CONNECTED"]);
+    assert_eq!(states, ["CONNECTING", "CONNECTED"]);
     let of = |way: &str| lines.iter().filter(|line| line["direction"] == way).collect::<Vec<_>>();
     let (out, back) = (of("out"), of("in"));
-    let tickets: Vec<_> = out.iter().map(|line| line["ticket"].as_u64().unwrap()).collect();
-    assert_eq!((tickets, back.len()), (vec![1, 2, 3], 3), "{lines:?}");
+    let tickets: Vec<_> = out.iter().map(|line| line["ticket"].as_u64()).collect();
+    assert_eq!((tickets, back.len()), (vec![None, Some(1), Some(2), Some(3)], 4), "{lines:?}");
     for lines in [out, back] {
-        assert_eq!(lines[0]["json"], serde_json::json!({"a": [], "b": 1}));
-        assert_eq!((&lines[1]["text"], &lines[2]["text"]), (&"plain".into(), &"last".into()));
+        assert_eq!(lines[1]["json"], serde_json::json!({"a": [], "b": 1}));
+        let said = [0, 2, 3].map(|line| lines[line]["text"].as_str().unwrap_or_default());
+        assert_eq!(said, ["first", "plain", "last"]);
     }
-    assert_eq!(wscat.input("").end().0, 0);
+    let (code, rest, _) = wscat.input("").end();
+    let states: Vec<_> = rest.lines().map(|line| line.rsplit("state").next().unwrap_or_default()).collect();
+    assert_eq!((code, &*states), (0, &["\":\"CLOSING\"}", "\":\"CLOSED\"}"][..]));
 
     let server = server_that_says(vec![Message::binary(&[0, 0xFF][..])]);
     let (code, out, err) = run(&["-q", "--log-format", "json", "--once"], &server.url(), "");

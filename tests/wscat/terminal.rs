@@ -3,6 +3,7 @@
 use tautline::Message;
 
 use crate::wscat::commands::{Command, parse};
+use crate::wscat::json::in_one_line;
 use crate::wscat::options::Options;
 use crate::wscat::output::print;
 use crate::wscat::terminal::is_wild;
@@ -107,6 +108,32 @@ fn on_a_terminal_json_is_shown_without_what_it_obeys_and_means_the_same() {
         assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
         assert_eq!(printed(Some("--json"), message, false), format!("{value:#}\n"));
     }
+}
+
+#[test]
+fn json_is_laid_out_without_a_change_to_what_it_says() {
+    for (json, laid_out) in [
+        ("{}", "{}"),
+        (" [ ] ", "[]"),
+        ("1.10", "1.10"),
+        ("123456789012345678901234567890", "123456789012345678901234567890"),
+        (r#"{"b":1,"b":2,"a":1e400}"#, "{\n  \"b\": 1,\n  \"b\": 2,\n  \"a\": 1e400\n}"),
+        (r#"[{},"{\"[\\",[null]]"#, "[\n  {},\n  \"{\\\"[\\\\\",\n  [\n    null\n  ]\n]"),
+        ("{\"k\"\t:\r\n\"\\ud800 : ,\"}", "{\n  \"k\": \"\\ud800 : ,\"\n}"),
+    ] {
+        assert_eq!(printed(Some("--json"), json, false), format!("{laid_out}\n"));
+        let again: Vec<_> = laid_out.chars().filter(|c| !c.is_whitespace()).collect();
+        let whole: Vec<_> = in_one_line(json).chars().filter(|c| !c.is_whitespace()).collect();
+        assert_eq!(again, whole);
+    }
+    for other in ["", "{", "[1,]", "nul", "01", "\"\n\"", "{\"a\"}", "[] []"] {
+        assert_eq!(printed(Some("--json"), other, false), format!("{other}\n"));
+    }
+    // What would become thousands of times as long is left as it is.
+    let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+    assert_eq!(printed(Some("--json"), deep.as_str(), false), format!("{deep}\n"));
+    let allowed = "[".repeat(101) + &"]".repeat(101);
+    assert_eq!(printed(Some("--json"), allowed.as_str(), false).lines().count(), 201);
 }
 
 #[test]
