@@ -33,6 +33,15 @@ pub(crate) const OPTIONS: &[(&str, &str, &str)] = &[
     ("compression.level", "--compress=LEVEL", ""),
     ("permessage-deflate", "leave out --compress", ""),
     ("heartbeat.", "--heartbeat SECONDS", ""),
+    ("the login was not accepted", "--accepted FIELD=VALUE", ""),
+];
+
+/// The option for each setting that has the name of none.
+pub(crate) const SETTINGS: &[(&str, &str)] = &[
+    ("connect_timeout", "--connect-timeout SECONDS"),
+    ("headers", "--header 'NAME: VALUE'"),
+    ("proxy", "--proxy URL"),
+    ("subprotocols", "--subprotocol NAME"),
 ];
 
 /// How the library's log begins to say why a client is closed.
@@ -48,6 +57,11 @@ pub(crate) fn options(error: &Error) -> Option<String> {
             text = text.replace(words, &" ".repeat(words.len()));
             found.push((at, *option));
         }
+    }
+    if let Error::InvalidConfig { setting, .. } = cause(error)
+        && found.is_empty()
+    {
+        found.extend(SETTINGS.iter().find(|(name, _)| name == setting).map(|(_, option)| (0, *option)));
     }
     found.sort_unstable();
     let found: Vec<_> = found.into_iter().map(|(_, option)| option).collect();

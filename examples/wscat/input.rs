@@ -87,7 +87,8 @@ impl Lines {
 
     /// THREAD `stdin`: reads and sends, so that a full outbox blocks nothing but stdin.
     fn read(&self) -> io::Result<()> {
-        let (is_typed, end) = (io::stdin().is_terminal(), self.shape.end());
+        let is_typed = io::stdin().is_terminal();
+        let end = if is_typed { b'\n' } else { self.shape.end() };
         let mut stdin = io::stdin().lock();
         loop {
             let mut line = Vec::new();

@@ -49,8 +49,7 @@ const LONGEST_END: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
-    let options = Options::parse(env::args_os().skip(1)).map_err(|what| (2, format!("{what} (see --help)")));
-    let code = options.and_then(|options| options.map_or(Ok(0), run));
+    let code = Options::parse(env::args_os().skip(1)).and_then(|options| options.map_or(Ok(0), run));
     code.unwrap_or_else(|(code, what)| complain(code, &what)).into()
 }
 

@@ -58,14 +58,14 @@ wscat [OPTIONS] URL    lines of stdin go to the server, its messages to stdout
 const CODES: &str = "\
 Exit codes:
     0  stdin has ended and all has arrived, or the server closed with 1000, or stdout was closed
-    1  could not connect
+    1  could not connect; nothing was read from stdin
     2  the options can't be used
     3  the line is lost for good or down at the end, the server closed with another code, stdout
        can't be written, or what --once, --count or --expect wait for has not come
     4  lines were not delivered, or perhaps not: stderr or --undelivered has them
     5  the time of --timeout was over
   130  Ctrl-C, or a signal to end: the line is closed first; at once when asked for twice
-Nothing is coloured where NO_COLOR is set.";
+If several hold: 130, 3 for a lost line, 5, 3, 4. Nothing is coloured where NO_COLOR is set.";
 
 #[derive(Parser)]
 #[command(
@@ -160,7 +160,7 @@ pub(crate) struct Ending {
     #[arg(long, conflicts_with = "count")]
     once: bool,
     /// The same with so many messages
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// The same with the first message that this matches, and all before it
     #[arg(long, value_name = "REGEX", conflicts_with_all = ["once", "count"])]
@@ -171,7 +171,7 @@ pub(crate) struct Ending {
     /// Ends after so long in any case
     #[arg(long, value_name = "SECONDS", value_parser = moments, allow_hyphen_values = true)]
     pub(crate) timeout: Option<Duration>,
-    /// Has what was not delivered, or perhaps not; else stderr has it
+    /// Has what was not delivered, or perhaps not, and nothing else
     #[arg(long, value_name = "FILE")]
     pub(crate) undelivered: Option<PathBuf>,
 }
@@ -255,36 +255,49 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Returns `None` after showing a text, such as the help.
-    pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Option<Self>, String> {
+    /// Returns `None` after showing a text, such as the help. Fails with an exit code.
+    pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Option<Self>, (u8, String)> {
+        let unusable = |what| (2, format!("{what} (see --help)"));
         let args = match Args::try_parse_from([OsString::from("wscat")].into_iter().chain(args)) {
             Ok(args) => args,
             Err(told) if matches!(told.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-                write!(io::stdout(), "{told}").ok(); // a closed stdout needs no text
-                return Ok(None);
+                return show(&told.to_string());
             }
-            Err(error) => return Err(in_one_line(&error)),
+            Err(error) => return Err(unusable(in_one_line(&error))),
         };
         if args.brief {
-            io::stdout().write_all(BRIEF.as_bytes()).ok();
-            return Ok(None);
+            return show(BRIEF);
         }
         if let Some(shell) = args.completions {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "wscat", &mut script);
-            io::stdout().write_all(&script).ok();
-            return Ok(None);
+            return show(&String::from_utf8_lossy(&script));
         }
-        let mut config = ConnectionConfig::new(args.url.or(args.connect).unwrap_or_default());
+        args.options().map(Some).map_err(unusable)
+    }
+}
+
+/// Fails when stdout can't be written. A closed one needs no text.
+fn show(text: &str) -> Result<Option<Options>, (u8, String)> {
+    let mut out = io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err((3, format!("stdout: {error}"))),
+        _ => Ok(None),
+    }
+}
+
+impl Args {
+    fn options(self) -> Result<Options, String> {
+        let mut config = ConnectionConfig::new(self.url.or(self.connect).unwrap_or_default());
         config.heartbeat.interval = Duration::from_secs(5);
-        args.line.apply(&mut config);
-        args.reach.apply(&mut config, args.telling.quiet)?;
-        let log = match args.telling.verbose {
+        self.line.apply(&mut config);
+        self.reach.apply(&mut config, self.telling.quiet)?;
+        let log = match self.telling.verbose {
             0 => None,
             1 => Some(LevelFilter::Info),
             _ => Some(LevelFilter::Debug),
         };
-        let (mut shape, login) = (args.shape, args.login.session()?);
+        let (mut shape, login) = (self.shape, self.login.session()?);
         let mut texts = Vec::new();
         for text in std::mem::take(&mut shape.send) {
             let bytes = bytes_or_file(&text)?;
@@ -292,11 +305,16 @@ impl Options {
             let place = if text.starts_with('@') { format!("--send {text}") } else { "--send".into() };
             texts.push(shape.message(bytes).map_err(|what| format!("{place}: {what}"))?);
         }
-        let (ending, telling) = (args.ending, args.telling);
+        let (ending, telling) = (self.ending, self.telling);
         let sends_only = !texts.is_empty() && ending.wait.is_some();
         let opening = (login.is_some() || !texts.is_empty()).then(|| Opening::new(login, texts.clone()));
+        if let Some(file) = &ending.undelivered {
+            // It may be what stdin reads, and is written when that has ended.
+            let opened = File::options().append(true).create(true).open(file);
+            opened.map_err(|error| format!("{}: {error}", file.display()))?;
+        }
         let shape = Arc::new(shape);
-        Ok(Some(Self { config, opening, first: texts, sends_only, shape, ending, telling, log }))
+        Ok(Options { config, opening, first: texts, sends_only, shape, ending, telling, log })
     }
 }
 

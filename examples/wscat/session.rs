@@ -155,17 +155,18 @@ impl Session {
     fn tell_undelivered(&self) -> u8 {
         let (left, options) = (&self.undelivered, &self.options);
         let missing = left.missing.len() as u64 + self.tally.unsent;
-        if left.is_empty() && missing == 0 {
-            return 0;
-        }
-        match &options.ending.undelivered {
-            None => left.show(),
-            Some(file) => {
-                if let Err(error) = left.write(file, options.shape.end()) {
-                    left.show();
-                    complain(4, &format!("{}: {error}", file.display()));
-                }
+        let is_kept = match &options.ending.undelivered {
+            None => {
+                left.show();
+                Ok(())
             }
+            Some(file) => left.write(file, options.shape.end()).map_err(|error| {
+                left.show();
+                complain(4, &format!("{}: {error}", file.display()))
+            }),
+        };
+        if left.is_empty() && missing == 0 {
+            return is_kept.map_or_else(|code| code, |()| 0);
         }
         let doubtful = left.doubtful.len();
         complain(4, &format!("lines not delivered: {missing}; perhaps not delivered: {doubtful}"))
@@ -250,19 +251,18 @@ impl Session {
                     return Ok(());
                 }
                 self.undelivered.doubt(&maybe_delivered);
-                let mut what = if let DisconnectReason::ByCaller { .. } = reason {
-                    "  as asked for".to_owned()
-                } else {
-                    format!("  {reason}")
+                let why = match reason {
+                    DisconnectReason::ByCaller { .. } => "as asked for".to_owned(),
+                    _ => reason.to_string(),
                 };
-                what += &match retry_in {
+                let next = match retry_in {
                     None => String::new(),
                     Some(Duration::ZERO) => "; next try now".to_owned(),
                     Some(delay) => format!("; next try in {delay:.1?}"),
                 };
-                what.extend(["; in doubt: ".to_owned(), maybe_delivered.to_string()]);
+                let mut what = format!("  {why}{next}; in doubt: {maybe_delivered}");
                 if let Some(options) = advice::options(&reason.to_error()) {
-                    what.extend(["; with wscat: ".to_owned(), options]);
+                    what.extend(["; with wscat: ", &options]);
                 }
                 self.tell(Disconnected, &what)?;
             }

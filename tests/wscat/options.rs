@@ -185,6 +185,13 @@ fn unusable_options_are_named() {
         (&["--compress=0"], "with wscat: --compress=LEVEL"),
         (&["--header", "no colon"], "a header has no colon"),
         (&["--header", "bad name: x"], "begins with \"bad\" has a ' '"),
+        (&["--header", "bad name: x"], "with wscat: --header 'NAME: VALUE'"),
+        (&["--connect-timeout", "0"], "with wscat: --connect-timeout SECONDS"),
+        (&["--subprotocol", ""], "with wscat: --subprotocol NAME"),
+        (&["--proxy", "foo://x"], "with wscat: --proxy URL"),
+        (&["--count", "0"], "'0' for '--count <N>'"),
+        (&["--login", "{}", "--accepted", "=x"], "a name is empty"),
+        (&["--login", "{}", "--accepted", "a..b=x"], "a name is empty"),
         (&["--header", "X: a\r\nY: b"], "control character"),
         (&["--subprotocol", "a b"], "begins with \"a\" has a ' '"),
         (&["--ca", "/no/such/file.pem"], "/no/such/file.pem"),
@@ -276,6 +283,18 @@ fn help_names_every_option_and_exit_code() {
     let (rows, columns) = (brief.lines().count(), brief.lines().map(|line| line.chars().count()).max());
     assert!(rows <= 24 && columns <= Some(80), "one screen, and not {rows} rows, {columns:?} columns");
     assert_eq!(run(&[], "--version", "").1, concat!("wscat ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_text_that_nobody_gets_is_a_failure() {
+    for option in ["--help", "-h", "--version", "--completions=bash"] {
+        let mut command = Command::new(program());
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = command.arg(option).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{option}");
+        assert!(String::from_utf8_lossy(&output.stderr).starts_with("wscat: stdout: "), "{output:?}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::common::{LONG, Server, accept, echo, good_answer, listen, read_frame, read_head};
+use crate::common::{LONG, Nobody, Server, accept, echo, good_answer, listen, read_frame, read_head};
 use crate::program::{Wscat, program, run, server_that_says, talk};
 use crate::wscat::options::address::completed;
 use crossbeam_channel::{Receiver, unbounded};
@@ -285,13 +285,21 @@ fn what_was_not_delivered_is_written_to_a_file_or_to_stderr() {
         assert_eq!(shown, args.len() == 2, "{err}");
     }
     assert_eq!(fs::read_to_string(&target).unwrap(), "doubtful\nmissing \x1b[2J\n");
+    // What is in it may be the input, and stays until that was read.
+    let (code, _, err) = run(&["-q", "--undelivered", &target], &Nobody::new().url(), "");
+    assert_eq!((code, &*fs::read_to_string(&target).unwrap()), (1, "doubtful\nmissing \x1b[2J\n"), "{err}");
+    let (code, _, err) = run(&["-q", "--undelivered", &target], &Server::echo().url(), "all\n");
+    assert_eq!((code, &*fs::read_to_string(&target).unwrap()), (0, ""), "{err}");
+    let (code, _, err) = run(&["--undelivered", "/no/such/folder/file"], &refusing().url(), "line\n");
+    assert!(code == 2 && err.starts_with("wscat: /no/such/folder/file: "), "{err}");
+    // A file that can't be written in the end loses nothing.
     let server = refusing();
-    let mut wscat = Wscat::start(&["--wait", "0", "--undelivered", "/no/such/folder/file"], &server.url());
+    let mut wscat = Wscat::start(&["--wait", "0", "--undelivered", "/dev/full"], &server.url());
     wscat.say("doubtful\n");
     wscat.see("DISCONNECTED");
     let (code, _, err) = wscat.input("").end();
-    assert!(code == 4 && err.contains("perhaps not delivered: doubtful\n"), "kept from being lost: {err}");
-    assert!(err.contains("wscat: /no/such/folder/file: "), "{err}");
+    assert!(code == 4 && err.contains("perhaps not delivered: doubtful\n"), "{err}");
+    assert!(err.contains("wscat: /dev/full: "), "{err}");
 }
 
 #[test]
@@ -367,6 +375,11 @@ fn a_url_without_a_scheme_gets_one_which_is_told() {
         ("example.com:443", Some("wss://example.com:443")),
         ("example.com:9001", Some("ws://example.com:9001")),
         ("WSS://h", None),
+        (":", None),
+        (":x", None),
+        ("ws:h:1", None),
+        ("wss:/h", None),
+        ("ws:8080", Some("ws://ws:8080")),
         ("http://h", None),
         ("ws+unix:/s", None),
         ("", None),

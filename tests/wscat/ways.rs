@@ -294,6 +294,9 @@ fn the_library_speaks_of_settings_in_the_words_that_the_program_looks_for() {
     for (words, ..) in crate::wscat::advice::OPTIONS {
         assert!(text.contains(words), "the library no longer says {words:?}");
     }
+    for (setting, _) in crate::wscat::advice::SETTINGS {
+        assert!(text.contains(&format!("\"{setting}\"")), "no error names the setting {setting} any more");
+    }
 }
 
 #[cfg(feature = "native-tls")]

@@ -10,6 +10,12 @@ pub(crate) fn completed(url: &str) -> Option<String> {
     if url.is_empty() || url.contains("://") || is_unix("ws+unix:") || is_unix("wss+unix:") {
         return None;
     }
+    // What is broken stays so, and the error is about what was typed: a name ws may have a port.
+    if let Some((":" | "ws:" | "wss:", rest)) = url.find(':').map(|at| url.split_at(at + 1))
+        && !rest.starts_with(|c: char| c.is_ascii_digit())
+    {
+        return None;
+    }
     if url.starts_with(':') {
         return Some(format!("ws://localhost{url}"));
     }

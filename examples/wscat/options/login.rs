@@ -51,9 +51,9 @@ impl Field {
 
 fn field(text: &str) -> Result<Field, &'static str> {
     let (names, value) = text.split_once('=').ok_or("it is no FIELD=VALUE")?;
-    Ok(Field {
-        names: names.split('.').map(str::to_owned).collect(),
-        value: value.parse().unwrap_or(Value::Null),
-        text: value.to_owned(),
-    })
+    let names: Vec<_> = names.split('.').map(str::to_owned).collect();
+    if names.iter().any(String::is_empty) {
+        return Err("a name is empty");
+    }
+    Ok(Field { names, value: value.parse().unwrap_or(Value::Null), text: value.to_owned() })
 }

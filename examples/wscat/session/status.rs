@@ -14,8 +14,10 @@ impl Session {
             _ if line.suspended => "  suspended".into(),
             _ => format!("  rtt {:>7}", done.round_trip.map_or("-".into(), |time| format!("{time:.1?}"))),
         };
+        // What is sent first on each connection has no ticket.
+        let all = sent + done.connects * self.options.first.len() as u64;
         let mut status = ending.to_owned();
-        status.extend([way, "  sent ".into(), sent.to_string(), "  received ".into(), received.to_string()]);
+        status.extend([way, "  sent ".into(), all.to_string(), "  received ".into(), received.to_string()]);
         let (out, back) = (done.compressed_written, done.compressed_read);
         let (before, after) = (out.before + back.before, out.after + back.after);
         if before > 0 {
