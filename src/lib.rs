@@ -52,6 +52,7 @@
 //! | know when the client reconnects | [`Retry`] |
 //! | use a client in a plugin of somebody else's program | [`Client::shutdown`], and the page [`plugin`] |
 //! | test code that uses a client, or a protocol | `tautline::testing`, with the feature `testing` |
+//! | try a server from the command line | the program of the page [`wscat`] |
 //! | use the logic without a client | [`ExponentialBackoff`], [`ReconnectionManager`], [`HeartbeatManager`] |
 //!
 //! # What happens when…
@@ -143,6 +144,8 @@ pub mod testing;
 mod ticket;
 mod timer;
 mod transport;
+#[doc = include_str!("../examples/wscat/README.md")]
+pub mod wscat {}
 
 pub use crossbeam_channel::Receiver;
 /// The crate of [`TlsConfig::connector`](field@TlsConfig::connector), with the feature `native-tls`.
