@@ -216,7 +216,7 @@ impl Session {
                 (self.silent, self.tally.received) = (Instant::now(), self.tally.received + 1);
                 self.show(&message)?;
             }
-            Event::StateChanged { to, .. } if to != Disconnected => {
+            Event::StateChanged { to, .. } if !matches!(to, Disconnected | Closed) => {
                 self.log_state(to, None)?;
                 if matches!(to, Connecting | Closing) && !self.screen.live {
                     self.tell(to, &self.status())?;
@@ -243,13 +243,13 @@ impl Session {
                 for line in self.lines.clone().try_iter() {
                     self.take(Ok(line))?;
                 }
-                self.log_state(Disconnected, Some(&reason.to_string()))?;
                 let is_suspended = matches!(reason, DisconnectReason::ByCaller { .. });
                 if retry_in.is_none() && !is_suspended {
                     // What follows is the end, which says what is in doubt.
                     self.tally.is_over = true;
                     return Ok(());
                 }
+                self.log_state(Disconnected, Some(&reason.to_string()))?;
                 self.undelivered.doubt(&maybe_delivered);
                 let why = match reason {
                     DisconnectReason::ByCaller { .. } => "as asked for".to_owned(),
@@ -266,6 +266,7 @@ impl Session {
                 }
                 self.tell(Disconnected, &what)?;
             }
+            Event::Closed { reason, .. } => self.log_state(Closed, Some(&reason.to_string()))?,
             _ => {}
         }
         Ok(())

@@ -256,7 +256,8 @@ fn the_log_of_json_has_states_directions_tickets_and_times() {
     }
     let (code, rest, _) = wscat.input("").end();
     let states: Vec<_> = rest.lines().map(|line| line.rsplit("state").next().unwrap_or_default()).collect();
-    assert_eq!((code, &*states), (0, &["\":\"CLOSING\"}", "\":\"CLOSED\"}"][..]));
+    let closed = "\":\"CLOSED\",\"reason\":\"closed by the caller\"}";
+    assert_eq!((code, &*states), (0, &["\":\"CLOSING\"}", closed][..]));
 
     let server = server_that_says(vec![Message::binary(&[0, 0xFF][..])]);
     let (code, out, err) = run(&["-q", "--log-format", "json", "--once"], &server.url(), "");
