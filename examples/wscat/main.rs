@@ -57,12 +57,12 @@ fn main() -> ExitCode {
 fn run(mut options: Options) -> Result<u8, (u8, String)> {
     let began = Instant::now();
     terminal::remember();
-    let (open, stop, interrupt) = signals().map_err(|error| (1, format!("signals: {error}")))?;
-    show_log(&options, &open);
+    let (signals, interrupt) = signals().map_err(|error| (1, format!("signals: {error}")))?;
+    show_log(&options, &signals.is_open);
     let mut screen = Screen::new(&options);
     screen.draw(Connecting, "");
     let connected = connect(&mut options);
-    open.store(true, Ordering::SeqCst);
+    signals.is_open.store(true, Ordering::SeqCst);
     paper::put(""); // clears the status, so that an error starts on a clean line
     let client = match connected {
         Ok(client) => client,
@@ -81,7 +81,7 @@ fn run(mut options: Options) -> Result<u8, (u8, String)> {
     let sent = confirming(&client, &options)?;
     let editor = screen.begin_prompt();
     let lines = Lines::start(&client, &options, editor, sent.clone(), interrupt)?;
-    let session = Session::new(client, lines, stop, sent, options, screen, began);
+    let session = Session::new(client, lines, signals, sent, options, screen, began);
     let ended = session.run();
     terminal::give_back();
     match ended {
@@ -132,12 +132,19 @@ fn show_log(options: &Options, open: &Arc<AtomicBool>) {
     log.filter_module("tautline", level).init();
 }
 
-/// SIGINT and SIGTERM end the program at once while no line is open. Later the first signal closes the line, and the next
-/// ends the program at once. Returns what does the same for Ctrl-C at the prompt, which is a key there.
-fn signals()
--> Result<(Arc<AtomicBool>, Receiver<()>, impl Fn() + Clone + Send + Sync + 'static), ctrlc::Error> {
-    let (open, (ask, stop)) = (Arc::new(AtomicBool::new(false)), bounded(1));
-    let is_open = Arc::clone(&open);
+/// SIGINT and SIGTERM.
+pub(crate) struct Signals {
+    /// Whether the line is to be closed first. Otherwise the program ends at once.
+    pub(crate) is_open: Arc<AtomicBool>,
+    /// The line is to be closed.
+    pub(crate) stop: Receiver<()>,
+}
+
+/// SIGINT and SIGTERM end the program at once while no line is open, and while it is closed. Otherwise the first one closes the
+/// line. Returns what does the same for Ctrl-C at the prompt, which is a key there.
+fn signals() -> Result<(Signals, impl Fn() + Clone + Send + Sync + 'static), ctrlc::Error> {
+    let (is_open, (ask, stop)) = (Arc::new(AtomicBool::new(false)), bounded(1));
+    let signals = Signals { is_open: Arc::clone(&is_open), stop };
     let interrupt = move || {
         if !is_open.swap(false, Ordering::SeqCst) {
             terminal::leave();
@@ -147,7 +154,7 @@ fn signals()
         end_after(LONGEST_END, INTERRUPTED);
     };
     ctrlc::set_handler(interrupt.clone())?;
-    Ok((open, stop, interrupt))
+    Ok((signals, interrupt))
 }
 
 /// THREAD `confirm`: confirms what was sent again and again, so that a loss leaves only the latest messages in doubt. Only

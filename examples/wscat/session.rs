@@ -5,6 +5,7 @@ mod typed;
 
 use std::io::{self, BufWriter, StdoutLock, Write};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvError, Sender, never, select, tick};
@@ -21,7 +22,7 @@ use super::paper;
 use super::screen::Screen;
 use super::undelivered::Undelivered;
 use super::verbose::describe;
-use super::{INTERRUPTED, OVER, complain};
+use super::{INTERRUPTED, OVER, Signals, complain};
 
 /// How long an event may take that has happened.
 const SOON: Duration = Duration::from_secs(1);
@@ -29,7 +30,7 @@ const SOON: Duration = Duration::from_secs(1);
 pub(crate) struct Session {
     client: Client,
     lines: Receiver<io::Result<Typed>>,
-    stop: Receiver<()>,
+    signals: Signals,
     /// Requests a confirmation of what was sent, where that is possible.
     sent: Option<Sender<()>>,
     options: Options,
@@ -66,7 +67,7 @@ impl Session {
     pub(crate) fn new(
         client: Client,
         lines: Receiver<io::Result<Typed>>,
-        stop: Receiver<()>,
+        signals: Signals,
         sent: Option<Sender<()>>,
         options: Options,
         screen: Screen,
@@ -77,7 +78,7 @@ impl Session {
         Self {
             client,
             lines,
-            stop,
+            signals,
             sent,
             options,
             screen,
@@ -95,9 +96,7 @@ impl Session {
     pub(crate) fn run(mut self) -> io::Result<u8> {
         let served = self.serve();
         let line = self.client.status();
-        if self.closed.is_none() {
-            self.screen.draw(Closing, &self.status());
-        }
+        self.begin_end();
         // It writes what was accepted first.
         let left = self.closed.take().unwrap_or_else(|| self.client.close());
         let stopped = served?;
@@ -151,6 +150,12 @@ impl Session {
         })
     }
 
+    /// The line is about to be closed, and Ctrl-C ends the program at once.
+    fn begin_end(&self) {
+        self.signals.is_open.store(false, Ordering::SeqCst);
+        self.screen.draw(Closing, &self.status());
+    }
+
     /// Returns the exit code for that.
     fn tell_undelivered(&self) -> u8 {
         let (left, options) = (&self.undelivered, &self.options);
@@ -191,7 +196,7 @@ impl Session {
                     Err(RecvError) => return Ok(Stop::Done),
                 },
                 recv(self.lines) -> line => self.take(line)?,
-                recv(self.stop) -> _ => return Ok(Stop::Signal),
+                recv(self.signals.stop) -> _ => return Ok(Stop::Signal),
                 recv(tick) -> _ => {
                     if self.look()? {
                         return Ok(Stop::Done);

@@ -297,15 +297,17 @@ fn ctrl_c_closes_the_line_in_each_phase() {
 }
 
 #[test]
-fn ctrl_c_twice_ends_a_server_that_does_not_answer() {
+fn ctrl_c_ends_it_at_once_while_the_line_is_closed() {
     let server = mute();
-    let mut terminal = Terminal::start(&[], &server.url());
-    terminal.wait("a prompt", |t| t.shows("", "CONNECTED "));
-    terminal.strike("\x03");
-    crate::common::eventually("the end of the prompt", || terminal.is_as_before());
-    terminal.signal("INT");
-    assert_eq!(terminal.end(), 130);
-    assert!(terminal.is_as_before());
+    for end in ["\x03", "\x04", "/close\r"] {
+        let mut terminal = Terminal::start(&[], &server.url());
+        terminal.wait("a prompt", |t| t.shows("", "CONNECTED "));
+        terminal.strike(end);
+        terminal.wait("the end", |t| t.shows("", "CLOSING "));
+        terminal.strike("\x03");
+        assert_eq!(terminal.end(), 130, "{end:?}");
+        assert!(terminal.is_as_before());
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What is typed at a terminal: messages and commands.
 
 use std::io;
+use std::sync::atomic::Ordering;
 
 use tautline::{Beat, SendErrorKind};
 
@@ -53,10 +54,16 @@ impl Session {
     fn obey(&mut self, command: Command) {
         let line = self.client.status();
         match command {
-            Command::Close { code, reason } => match self.client.close_with(code, &reason) {
-                Ok(left) => self.closed = Some(left),
-                Err(error) => self.say(&format!("not closed: {error}")),
-            },
+            Command::Close { code, reason } => {
+                self.begin_end();
+                match self.client.close_with(code, &reason) {
+                    Ok(left) => self.closed = Some(left),
+                    Err(error) => {
+                        self.signals.is_open.store(true, Ordering::SeqCst);
+                        self.say(&format!("not closed: {error}"));
+                    }
+                }
+            }
             Command::Resume if line.suspended => self.client.resume(),
             Command::Resume => self.say("it is not suspended"),
             Command::Ping | Command::Reconnect | Command::Suspend if line.suspended => {
