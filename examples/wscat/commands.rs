@@ -21,7 +21,8 @@ pub(crate) const HELP: &str = "\
 /suspend, /resume       the same in two steps; what is typed between them waits
 /stats                  shows what was counted
 //TEXT                  sends /TEXT
-Ctrl-D ends when all is sent. Ctrl-C closes the line now; twice, it ends now.
+Ctrl-D ends when all is sent and nothing came for 1 s.
+Ctrl-C closes the line now; twice, it ends now.
 ";
 
 /// What a line means: a command, or the text of a message.
@@ -36,11 +37,9 @@ pub(crate) fn parse(line: &str) -> Result<Result<Command, &str>, String> {
     Ok(Ok(match (name, rest.trim()) {
         ("/close", rest) => {
             let (code, reason) = rest.split_once(' ').unwrap_or((rest, ""));
-            let code = if code.is_empty() { Ok(1000) } else { code.parse() };
-            Command::Close {
-                code: code.map_err(|_| format!("{rest:?} begins with no close code"))?,
-                reason: reason.trim().to_owned(),
-            }
+            let number = if code.is_empty() { Ok(1000) } else { code.parse() };
+            let number = number.map_err(|_| format!("the code {code:?} is no number up to 65535: see /help"));
+            Command::Close { code: number?, reason: reason.trim().to_owned() }
         }
         ("/ping", "") => Command::Ping,
         ("/reconnect", "") => Command::Reconnect,
@@ -48,12 +47,19 @@ pub(crate) fn parse(line: &str) -> Result<Result<Command, &str>, String> {
         ("/resume", "") => Command::Resume,
         ("/stats", "") => Command::Stats,
         ("/help", "") => Command::Help,
+        (name, _) if NAMES.contains(&name) => return Err(format!("{name} stands alone: see /help")),
         _ => return Err(format!("there is no command {line:?}: see /help; //… sends what begins with a /")),
     }))
 }
 
 /// The commands that a line may become.
-pub(crate) fn beginning_with(line: &str) -> Vec<String> {
-    let fits = NAMES.iter().filter(|name| line.starts_with('/') && name.starts_with(line));
-    fits.map(|name| (*name).to_owned()).collect()
+pub(crate) fn beginning_with(line: &str) -> Vec<&'static str> {
+    NAMES.into_iter().filter(|name| line.starts_with('/') && name.starts_with(line)).collect()
+}
+
+/// What all of these begin with.
+pub(crate) fn in_common(names: &[&'static str]) -> &'static str {
+    let Some((first, others)) = names.split_first() else { return "" };
+    let is_common = |end: &usize| others.iter().all(|name| name.starts_with(&first[..*end]));
+    &first[..(0..=first.len()).rev().find(is_common).unwrap_or_default()]
 }

@@ -1,6 +1,11 @@
 //! What comes from stdin, and goes to the server.
 
+use std::fs::File;
 use std::io::{self, BufRead, IsTerminal, Read};
+#[cfg(unix)]
+use std::os::fd::AsFd;
+#[cfg(windows)]
+use std::os::windows::io::AsHandle;
 use std::sync::Arc;
 use std::thread;
 
@@ -31,6 +36,15 @@ pub(crate) struct Lines {
     sent: Option<Sender<()>>,
     shape: Arc<Shape>,
     max: usize,
+}
+
+/// Whether stdin is a file, which has an end.
+pub(crate) fn is_file() -> bool {
+    #[cfg(unix)]
+    let stdin = io::stdin().as_fd().try_clone_to_owned();
+    #[cfg(windows)]
+    let stdin = io::stdin().as_handle().try_clone_to_owned();
+    stdin.is_ok_and(|stdin| File::from(stdin).metadata().is_ok_and(|stdin| stdin.is_file()))
 }
 
 impl Lines {

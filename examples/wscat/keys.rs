@@ -5,9 +5,10 @@ use std::sync::Arc;
 use rustyline::history::MemHistory;
 use rustyline::{
     Cmd, ConditionalEventHandler, Editor, Event, EventContext, EventHandler, KeyCode, KeyEvent, Modifiers,
-    RepeatCount,
+    Movement, RepeatCount,
 };
 
+use super::commands;
 use super::line::Line;
 use super::prompt::Sheet;
 #[cfg(unix)]
@@ -31,6 +32,29 @@ pub(crate) fn bind(
     editor.bind_sequence(Event::Any, EventHandler::Conditional(Box::new(keys)));
 }
 
+impl<E, I> Keys<E, I> {
+    /// Has the line drawn, and ends a search.
+    fn drawn(&self) -> Cmd {
+        let is_searching = self.sheet.is_searching();
+        self.sheet.end_search();
+        if is_searching { Cmd::Move(Movement::EndOfLine) } else { Cmd::Repaint }
+    }
+
+    /// Adds what all commands have in common that the line may become, or shows these.
+    fn complete(&self, line: &str, at: usize) -> Cmd {
+        let fitting = commands::beginning_with(line);
+        let common = commands::in_common(&fitting);
+        match common.get(line.len()..) {
+            _ if self.sheet.is_searching() => self.drawn(),
+            Some(more) if !more.is_empty() && at == line.len() => Cmd::Insert(1, more.to_owned()),
+            _ => {
+                self.sheet.add(&fitting.iter().flat_map(|name| [name, "\n"]).collect::<String>());
+                Cmd::Repaint
+            }
+        }
+    }
+}
+
 impl<E: Fn() + Send + Sync, I: Fn() + Send + Sync> ConditionalEventHandler for Keys<E, I> {
     /// `None` leaves the key to the editor.
     fn handle(&self, struck: &Event, _: RepeatCount, _: bool, edited: &EventContext<'_>) -> Option<Cmd> {
@@ -39,13 +63,18 @@ impl<E: Fn() + Send + Sync, I: Fn() + Send + Sync> ConditionalEventHandler for K
         match key {
             // In a line, it deletes a character.
             KeyCode::Char('D') if is_ctrl && edited.line().is_empty() => (self.end)(),
+            KeyCode::Char('C') if is_ctrl && self.sheet.is_searching() => {
+                self.sheet.end_search();
+                return Some(Cmd::Abort);
+            }
             KeyCode::Char('C') if is_ctrl => (self.interrupt)(),
             #[cfg(unix)]
             KeyCode::Char('Z') if is_ctrl => {
                 // By itself, the editor goes on before the signal has stopped it.
                 terminal::stop();
-                return Some(Cmd::Repaint);
+                return Some(self.drawn());
             }
+            KeyCode::Tab => return Some(self.complete(edited.line(), edited.pos())),
             KeyCode::Char('R') if is_ctrl => {
                 self.sheet.search();
                 return None;

@@ -10,7 +10,6 @@ use rustyline::validate::Validator;
 use rustyline::{Context, Helper};
 use terminal_size::{Width, terminal_size};
 
-use super::commands;
 use super::prompt::{MARK, Sheet};
 use super::terminal::is_wild;
 
@@ -66,8 +65,7 @@ impl Highlighter for Line {
 
     /// What is typed or pasted, without what the terminal would obey. None of it has a width.
     fn highlight<'l>(&self, line: &'l str, _: usize) -> Cow<'l, str> {
-        let is_obeyed = |c: char| is_wild(c) && !matches!(c, '\n' | '\t' | '\u{200c}' | '\u{200d}');
-        if line.contains(is_obeyed) { line.replace(is_obeyed, "").into() } else { line.into() }
+        tamed(line)
     }
 
     /// The state in green or yellow, the rest dim.
@@ -84,17 +82,19 @@ impl Highlighter for Line {
     }
 }
 
+/// Tab is among the keys: the editor would wait for another one.
 impl Completer for Line {
     type Candidate = String;
-
-    fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
-        Ok((0, line.get(..at).map(commands::beginning_with).unwrap_or_default()))
-    }
 }
 
 impl Validator for Line {}
 
 impl Helper for Line {}
+
+pub(crate) fn tamed(line: &str) -> Cow<'_, str> {
+    let is_obeyed = |c: char| is_wild(c) && !matches!(c, '\n' | '\t' | '\u{200c}' | '\u{200d}');
+    if line.contains(is_obeyed) { line.replace(is_obeyed, "").into() } else { line.into() }
+}
 
 /// How many columns a text takes. A character outside ASCII counts as two, to be safe.
 fn width(text: &str) -> usize {

@@ -27,7 +27,7 @@ use std::{env, thread};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use env_logger::{Target, WriteStyle};
-use tautline::ConnectionState::Connecting;
+use tautline::ConnectionState::{Connecting, Disconnected};
 use tautline::{Beat, Client, Error};
 
 use advice::explain;
@@ -64,12 +64,20 @@ fn run(mut options: Options) -> Result<u8, (u8, String)> {
     let connected = connect(&mut options);
     signals.is_open.store(true, Ordering::SeqCst);
     paper::put(""); // clears the status, so that an error starts on a clean line
+    if connected.is_err() && screen.typing {
+        terminal::drop_typed();
+    }
     let client = match connected {
         Ok(client) => client,
         Err(error @ (Error::InvalidUrl { .. } | Error::InvalidConfig { .. })) => {
             return Ok(explain(2, &error, &options));
         }
         Err(error) => {
+            if options.shape.is_log() {
+                let why = Some(&*error.to_string());
+                // What can't be written is no reason to keep the error back.
+                let _ = output::log_state(&mut io::stdout(), Disconnected, why, screen.shared);
+            }
             let code = explain(1, &error, &options);
             let is_over = options.ending.timeout.is_some_and(|timeout| began.elapsed() >= timeout);
             return Ok(if is_over { complain(5, OVER) } else { code });

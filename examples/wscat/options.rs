@@ -60,12 +60,12 @@ Exit codes:
     0  stdin has ended and all has arrived, or the server closed with 1000, or stdout was closed
     1  could not connect; nothing was read from stdin
     2  the options can't be used
-    3  the line is lost for good or down at the end, the server closed with another code, stdout
-       can't be written, or what --once, --count or --expect wait for has not come
+    3  the connection is lost for good or down at the end, the server closed with another code,
+       stdout can't be written, or what --once, --count or --expect wait for has not come
     4  lines were not delivered, or perhaps not: stderr or --undelivered has them
     5  the time of --timeout was over
   130  Ctrl-C, or a signal to end: the line is closed first; at once when asked for twice
-If several hold: 130, 3 for a lost line, 5, 3, 4. Nothing is coloured where NO_COLOR is set.";
+If several hold: 130, 3 for a lost connection, 5, 3, 4. NO_COLOR stands for no colours.";
 
 #[derive(Parser)]
 #[command(
@@ -156,7 +156,7 @@ pub(crate) struct Shape {
 #[derive(clap::Args)]
 #[command(next_help_heading = "End and status")]
 pub(crate) struct Ending {
-    /// Prints one message, and ends once stdin has (a terminal's needn't)
+    /// Prints one message, and ends when a pipe on stdin has, too
     #[arg(long, conflicts_with = "count")]
     once: bool,
     /// The same with so many messages
@@ -165,13 +165,13 @@ pub(crate) struct Ending {
     /// The same with the first message that this matches, and all before it
     #[arg(long, value_name = "REGEX", conflicts_with_all = ["once", "count"])]
     pub(crate) expect: Option<Regex>,
-    /// Goes on so long after stdin. Else until all came or 1 s was silent
+    /// Goes on so long after stdin has ended. Else until 1 s was silent
     #[arg(short, long, value_name = "SECONDS", value_parser = seconds, allow_hyphen_values = true)]
     pub(crate) wait: Option<Duration>,
-    /// Ends after so long in any case
+    /// Ends after so long in any case; a close may take 5 s more
     #[arg(long, value_name = "SECONDS", value_parser = moments, allow_hyphen_values = true)]
     pub(crate) timeout: Option<Duration>,
-    /// Has what was not delivered, or perhaps not, and nothing else
+    /// Has the lines that were not delivered, or perhaps not, in the end
     #[arg(long, value_name = "FILE")]
     pub(crate) undelivered: Option<PathBuf>,
 }

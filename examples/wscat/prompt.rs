@@ -16,7 +16,7 @@ use rustyline::history::{History, MemHistory};
 use rustyline::{ColorMode, Config, Editor, ExternalPrinter};
 
 use super::keys;
-use super::line::Line;
+use super::line::{Line, tamed};
 
 /// What stands before the line.
 pub(crate) const MARK: &str = "> ";
@@ -24,8 +24,13 @@ pub(crate) const MARK: &str = "> ";
 /// Has the line drawn: one row up, and down by the newline that each print ends with.
 const DRAW: &str = "\x1b[A\n";
 
+/// Leaves the line where it is, and clears what is below its row.
+pub(crate) const BELOW: &str = "\r\n\x1b[J";
+
 /// How long a key of several characters may take, in milliseconds. Escape alone is one, too.
 const ONE_KEY: u16 = 50;
+
+const NO_TEXT: &str = "left out: a key that is no UTF-8, and what came together with it\n";
 
 /// How long the editor may take to stop. It takes longer while it waits for the second key of a pair.
 const STOPPED: Duration = Duration::from_millis(200);
@@ -72,7 +77,7 @@ pub(crate) struct Sheet {
 impl Prompt {
     /// `None` where the terminal can't edit lines.
     pub(crate) fn new(colour: bool) -> Option<(Self, Lines)> {
-        let config = Config::builder().auto_add_history(true).completion_prompt_limit(20);
+        let config = Config::builder().auto_add_history(true);
         let config = config.keyseq_timeout(Some(ONE_KEY)).build();
         let history = MemHistory::with_config(&config);
         let mut editor = Editor::with_history(config, history).ok()?;
@@ -117,13 +122,21 @@ impl Prompt {
         lock(&self.sheet.lines).len() > MOST
     }
 
-    /// Takes the line off the screen, with all on it that was printed. The terminal is not touched by the editor any more.
+    /// Ends with all on the screen that was printed, and with what was typed. The terminal is not touched by the editor any more.
     pub(crate) fn end(&self) {
         self.sheet.is_over.store(true, Ordering::SeqCst);
         self.draw();
-        let _ = self.stopped.recv_timeout(STOPPED); // then it is inside of a key, which nobody may strike any more
-        let lines = mem::take(&mut *lock(&self.sheet.lines));
-        io::stdout().write_all(lines.as_bytes()).ok(); // where stdout is gone, so is the reader
+        let is_clear = self.stopped.recv_timeout(STOPPED).is_ok();
+        let mut rest = String::new();
+        if !is_clear {
+            rest.push_str(BELOW); // it is inside of a key, which nobody may strike any more
+        }
+        rest += &mem::take(&mut *lock(&self.sheet.lines));
+        let typed = mem::take(&mut *lock(&self.sheet.typed));
+        if is_clear && !typed.is_empty() {
+            rest.extend([MARK, &tamed(&typed), "\n"]);
+        }
+        io::stdout().write_all(rest.as_bytes()).ok(); // where stdout is gone, so is the reader
     }
 
     fn draw(&self) {
@@ -156,7 +169,9 @@ impl Lines {
             self.sheet.has_history.store(!self.editor.history().is_empty(), Ordering::SeqCst);
             match read {
                 // A byte that is no UTF-8. What was typed before it stays.
-                Err(ReadlineError::Io(error)) if error.kind() == ErrorKind::InvalidData => {}
+                Err(ReadlineError::Io(error)) if error.kind() == ErrorKind::InvalidData => {
+                    lock(&self.sheet.lines).push_str(NO_TEXT);
+                }
                 Ok(line) => {
                     lock(&self.sheet.typed).clear();
                     return Ok(Entered::Line(line));
@@ -188,6 +203,11 @@ impl Sheet {
     pub(crate) fn take_lines(&self) -> String {
         self.stop_if_over();
         mem::take(&mut *lock(&self.lines))
+    }
+
+    /// Shows these lines with what is drawn next.
+    pub(crate) fn add(&self, lines: &str) {
+        lock(&self.lines).push_str(lines);
     }
 
     pub(crate) fn set_typed(&self, line: &str) {

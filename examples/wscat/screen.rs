@@ -107,7 +107,8 @@ impl Screen {
         match &self.prompt {
             _ if !self.live => {}
             Some(prompt) => prompt.show(&format!("{state}{}", one_line(what))),
-            None => paper::show(&(self.paint(state) + &one_line(what)), self.typing),
+            // Where a prompt follows, what is typed before would stand there twice.
+            None => paper::show(&(self.paint(state) + &one_line(what)), self.typing && !self.shared),
         }
     }
 

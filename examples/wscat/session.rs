@@ -3,7 +3,7 @@
 mod status;
 mod typed;
 
-use std::io::{self, BufWriter, StdoutLock, Write};
+use std::io::{self, BufWriter, Read, StdoutLock, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use tautline::{
 };
 
 use super::advice::{self, explain};
-use super::input::Typed;
+use super::input::{self, Typed};
 use super::options::Options;
 use super::output::{Direction, log, log_state, print};
 use super::paper;
@@ -103,12 +103,17 @@ impl Session {
         for event in self.client.events().clone() {
             self.see(event)?;
         }
-        for line in self.lines.clone().try_iter() {
-            self.take(Ok(line))?;
+        self.take_last()?;
+        let reason = self.client.wait_closed();
+        // Only pings confirm. A server that closes with 1000 has read what it wanted, unless each line counts.
+        let pings = self.options.config.heartbeat.beat == Beat::WebSocketPing;
+        let counts = matches!(reason, CloseReason::ByCaller) || self.options.ending.undelivered.is_some();
+        let ended = reason.clone().into_result();
+        if pings && counts || ended.is_err() {
+            self.undelivered.doubt(&left.maybe_delivered);
         }
         self.look()?;
         self.screen.end_prompt();
-        let reason = self.client.wait_closed();
         let by = match &reason {
             CloseReason::NotRetried(by @ DisconnectReason::ClosedByServer(frame)) if frame.code == 1000 => {
                 format!("  {by}")
@@ -117,20 +122,13 @@ impl Session {
         };
         self.tell(Closed, &(by + &self.status()))?;
 
-        // Only pings confirm. A server that closes with 1000 has read what it wanted.
-        let pings = self.options.config.heartbeat.beat == Beat::WebSocketPing;
-        let confirmable = pings && matches!(reason, CloseReason::ByCaller);
-        let ended = reason.into_result();
-        if confirmable || ended.is_err() {
-            self.undelivered.doubt(&left.maybe_delivered);
-        }
         self.undelivered.end(self.tally.written);
         let undelivered = self.tell_undelivered();
         let (tally, options) = (&self.tally, &self.options);
         let waits = options.ending.enough().is_some() || options.ending.expect.is_some();
         Ok(match (stopped, ended) {
             (Stop::Signal, _) => INTERRUPTED,
-            (_, Err(error)) => explain(3, &error, options),
+            (_, Err(error)) if !(waits && self.is_satisfied()) => explain(3, &error, options),
             (Stop::Timeout, _) => complain(5, OVER),
             _ if waits && !self.is_satisfied() => complain(
                 3,
@@ -150,6 +148,22 @@ impl Session {
         })
     }
 
+    /// Takes the lines that were read, and from a file all others, if they are to be kept.
+    fn take_last(&mut self) -> io::Result<()> {
+        let lines = self.lines.clone();
+        if self.options.ending.undelivered.is_none() || !input::is_file() {
+            return lines.try_iter().try_for_each(|line| self.take(Ok(line)));
+        }
+        if self.tally.ended.is_none() {
+            // Their thread ends soon, because nothing is sent any more.
+            lines.iter().try_for_each(|line| self.take(Ok(line)))?;
+        }
+        match io::stdin().lock().read_to_end(&mut self.undelivered.rest) {
+            Ok(_) => Ok(()),
+            Err(error) => self.take(Ok(Err(error))),
+        }
+    }
+
     /// The line is about to be closed, and Ctrl-C ends the program at once.
     fn begin_end(&self) {
         self.signals.is_open.store(false, Ordering::SeqCst);
@@ -159,13 +173,15 @@ impl Session {
     /// Returns the exit code for that.
     fn tell_undelivered(&self) -> u8 {
         let (left, options) = (&self.undelivered, &self.options);
-        let missing = left.missing.len() as u64 + self.tally.unsent;
+        let end = options.shape.end();
+        let unread = left.rest.split_inclusive(|byte| *byte == end).count() as u64;
+        let missing = left.missing.len() as u64 + unread + self.tally.unsent;
         let is_kept = match &options.ending.undelivered {
             None => {
                 left.show();
                 Ok(())
             }
-            Some(file) => left.write(file, options.shape.end()).map_err(|error| {
+            Some(file) => left.write(file, end).map_err(|error| {
                 left.show();
                 complain(4, &format!("{}: {error}", file.display()))
             }),
@@ -391,11 +407,14 @@ impl Session {
         }
         let is_answered = done.round_trip.is_some() && done.round_trip != tally.round_trip;
         tally.round_trip = done.round_trip;
-        if let Some(time) =
-            done.round_trip.filter(|_| is_answered && (self.options.telling.pings || self.is_asked))
-        {
-            self.is_asked = false;
-            self.tell(state, &format!("  a ping was answered after {time:.1?}"))?;
+        let wanted = self.options.telling.pings || self.is_asked;
+        if let Some(time) = done.round_trip.filter(|_| is_answered && wanted) {
+            let answered = format!("a ping was answered after {time:.1?}");
+            if std::mem::take(&mut self.is_asked) {
+                self.say(&answered);
+            } else {
+                self.tell(state, &format!("  {answered}"))?;
+            }
         }
         self.screen.draw(state, &self.status());
 

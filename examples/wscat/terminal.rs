@@ -6,20 +6,20 @@ use std::io;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 #[cfg(unix)]
-use std::{
-    sync::{Mutex, PoisonError},
-    thread,
-    time::Duration,
-};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
+use crossbeam_channel::bounded;
 #[cfg(unix)]
 use nix::{
     sys::signal::{self, Signal},
-    sys::termios::{self, SetArg, Termios},
+    sys::termios::{self, FlushArg, SetArg, Termios},
     unistd::{self, Pid},
 };
 
 use super::paper;
+use super::prompt::BELOW;
 
 /// Whether a terminal would interpret this character or hide it: the control characters of ASCII and Latin-1, the line and
 /// paragraph separators, and Unicode's ignorable characters, such as text directions, zero widths, fillers and tags. The
@@ -51,6 +51,9 @@ const AS_FOR_THE_PROMPT: &[u8] = b"\x1b[?2004h";
 /// Long enough for a signal to reach the thread that takes it, and how often to look whether the terminal is this program's again.
 #[cfg(unix)]
 const MOMENT: Duration = Duration::from_millis(100);
+
+/// How long it may take to leave the terminal.
+const LONGEST: Duration = Duration::from_millis(300);
 
 /// Whether lines are edited, or were until the terminal is given back.
 static HAS_PROMPT: AtomicBool = AtomicBool::new(false);
@@ -88,10 +91,26 @@ pub(crate) fn give_back() {
     }
 }
 
-/// The same for an end at once.
+/// The same for an end at once, which a terminal that takes nothing holds up no longer than for a moment.
 pub(crate) fn leave() {
-    paper::tidy();
-    give_back();
+    let (done, is_done) = bounded(1);
+    let leave = move || {
+        if HAS_PROMPT.load(Ordering::SeqCst) {
+            write(BELOW.as_bytes());
+        }
+        paper::tidy();
+        give_back();
+        done.send(())
+    };
+    if thread::Builder::new().name("leave".into()).spawn(leave).is_ok() {
+        let _ = is_done.recv_timeout(LONGEST);
+    }
+}
+
+/// What was typed for this program is for no other.
+pub(crate) fn drop_typed() {
+    #[cfg(unix)]
+    let _ = termios::tcflush(io::stdin(), FlushArg::TCIFLUSH); // where stdin is no terminal, there is nothing to drop
 }
 
 /// Stops this program and those of its pipe, as Ctrl-Z does where no line is edited. Returns when it has the terminal again.

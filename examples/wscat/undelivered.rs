@@ -19,6 +19,8 @@ pub(crate) struct Undelivered {
     pub(crate) doubtful: Vec<Vec<u8>>,
     /// Those that were not written.
     pub(crate) missing: Vec<Vec<u8>>,
+    /// What nobody has read yet, where it is to be kept.
+    pub(crate) rest: Vec<u8>,
 }
 
 impl Undelivered {
@@ -49,16 +51,17 @@ impl Undelivered {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.doubtful.is_empty() && self.missing.is_empty()
+        self.doubtful.is_empty() && self.missing.is_empty() && self.rest.is_empty()
     }
 
-    /// Writes the lines as they were read, those first that perhaps arrived.
+    /// Writes the lines as they were read, those first that perhaps arrived, those last that were not read.
     pub(crate) fn write(&self, file: &Path, end: u8) -> io::Result<()> {
         let mut out = BufWriter::new(File::create(file)?);
         for line in self.doubtful.iter().chain(&self.missing) {
             out.write_all(line)?;
             out.write_all(&[end])?;
         }
+        out.write_all(&self.rest)?;
         out.flush()
     }
 

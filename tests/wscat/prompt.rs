@@ -247,7 +247,7 @@ fn commands_end_connections_and_make_new_ones() {
     terminal.wait("an answer", |t| t.seen.contains("it is not suspended"));
     // Another is due in an hour.
     terminal.strike("/ping\r");
-    terminal.wait("a round trip", |t| t.seen.contains("CONNECTED  a ping was answered after "));
+    terminal.wait("a round trip", |t| t.seen.contains("\na ping was answered after "));
     terminal.strike("/help\r");
     terminal.wait("help", |t| t.seen.contains("/close [CODE [REASON]]"));
     terminal.strike("/close 1005\r");
@@ -286,7 +286,8 @@ fn ctrl_c_closes_the_line_in_each_phase() {
     terminal.strike("half\x03");
     assert_eq!((terminal.end(), seen.recv_timeout(LONG).unwrap()), (130, 1000));
     assert!(terminal.is_as_before());
-    terminal.wait("the end", |t| t.seen.contains("CLOSED"));
+    // What was half typed stays.
+    terminal.wait("the end", |t| t.seen.contains("> half\r\n") && t.seen.contains("CLOSED "));
 
     // While the line is down.
     let mut terminal = Terminal::start(&[], &server.url());
@@ -321,6 +322,8 @@ fn a_second_signal_leaves_the_terminal_as_it_was() {
     terminal.signal("INT");
     assert_eq!(terminal.end(), 130);
     assert!(terminal.is_as_before());
+    // The next program begins a row of its own.
+    terminal.wait("a clear row", |t| t.seen.contains("\r\n\x1b[J"));
 }
 
 #[test]
@@ -390,11 +393,22 @@ fn half_a_key_and_a_search_hold_nothing_back_for_long() {
     terminal.wait("more of it", |t| t.row().ends_with("`kep': kept"));
     terminal.strike("\x07");
     terminal.wait("the prompt", |t| t.seen.contains("< more\r\n") && t.shows("", "CONNECTED "));
-    // It ends in a search, too.
-    terminal.strike("\x12");
-    terminal.wait("a search", |t| t.row().ends_with("`':"));
-    terminal.strike("\x03");
+    // The first Ctrl-C ends the search, and so does Tab.
+    for ends in ["\x03", "\t"] {
+        terminal.strike("\x12");
+        terminal.wait("a search", |t| t.row().ends_with("`':"));
+        terminal.strike(ends);
+        terminal.wait("the prompt", |t| t.shows("", "CONNECTED "));
+    }
+    // A message finds the screen free behind a completion.
+    terminal.strike("/\t/re\t");
+    terminal.wait("the commands", |t| t.seen.contains("/stats\r\n/suspend\r\n") && t.shows("//re", ""));
+    terminal.strike("\x15/sta\t");
+    terminal.wait("one of them", |t| t.shows("/stats", ""));
+    tell.send_timeout("last", LONG).unwrap();
+    terminal.wait("a message", |t| t.seen.contains("< last\r\n") && t.shows("/stats", ""));
     drop(tell);
+    terminal.strike("\x15\x03");
     assert_eq!(terminal.end(), 130);
     assert!(terminal.is_as_before());
 }

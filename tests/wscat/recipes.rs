@@ -1,11 +1,13 @@
 //! The recipes of `examples/wscat/README.md`, each run by a shell.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
 
-use crate::common::{Server, accept, accept_raw, echo, good_answer, read_frame, read_head};
+use crate::common::{Server, accept, accept_raw, echo, frame, good_answer, read_frame, read_head};
 use crate::program::{program, server_that_says};
 use tungstenite::protocol::Role;
 use tungstenite::{Message, WebSocket};
@@ -132,21 +134,36 @@ fn eight_logs_in() {
 
 #[test]
 fn nine_loses_no_line() {
-    let server = Server::start(|n, stream| {
-        if n > 0 {
-            return echo(accept(stream));
+    const LINES: usize = 3_000;
+    let heard = Arc::new(Mutex::new(HashSet::new()));
+    let record = Arc::clone(&heard);
+    let server = Server::start(move |n, stream| {
+        if n == 0 {
+            return; // no connection comes about
         }
-        // It takes the first line, and answers no ping.
         let mut stream = accept_raw(stream);
-        assert_eq!(read_frame(&mut stream).unwrap().0, 1);
+        for taken in 0.. {
+            // The second takes some lines and answers no ping, the third closes behind some more.
+            match read_frame(&mut stream) {
+                _ if n == 1 && taken == 20 => return,
+                _ if n == 2 && taken == 50 => {
+                    let _ = stream.write_all(&frame(0x88, &1000_u16.to_be_bytes()));
+                }
+                Some((1, text)) => _ = record.lock().unwrap().insert(text),
+                Some((8, reason)) => _ = stream.write_all(&frame(0x88, &reason)),
+                Some((9, ping)) if n > 1 => _ = stream.write_all(&frame(0x8A, &ping)),
+                Some(_) => {}
+                None => return,
+            }
+        }
     });
     let folder = folder("9");
-    fs::write(folder.join("lines.txt"), "one\ntwo\n").unwrap();
+    let lines: Vec<_> = (0..LINES).map(|line| line.to_string()).collect();
+    fs::write(folder.join("lines.txt"), lines.join("\n")).unwrap();
     let output = cook(9, &server, &folder);
     assert!(output.status.success(), "{output:?}");
-    let left = fs::read_to_string(folder.join("left.txt")).unwrap();
-    assert!(left.starts_with("one\n"), "{left}");
-    assert_eq!(fs::read_to_string(folder.join("still-left.txt")).unwrap(), "");
+    assert_eq!(fs::read_to_string(folder.join("left.txt")).unwrap(), "");
+    assert_eq!(heard.lock().unwrap().len(), LINES);
 }
 
 #[test]

@@ -5,10 +5,12 @@ use std::io::Write;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::common::{LONG, Nobody, Server, accept, echo, good_answer, listen, read_frame, read_head};
+use crate::common::{
+    LONG, Nobody, Server, accept, accept_raw, echo, good_answer, listen, read_frame, read_head,
+};
 use crate::program::{Wscat, program, run, server_that_says, talk};
 use crate::wscat::options::address::completed;
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::{Receiver, bounded, unbounded};
 use tautline::Value;
 use tungstenite::Message;
 
@@ -301,6 +303,64 @@ fn what_was_not_delivered_is_written_to_a_file_or_to_stderr() {
     let (code, _, err) = wscat.input("").end();
     assert!(code == 4 && err.contains("perhaps not delivered: doubtful\n"), "{err}");
     assert!(err.contains("wscat: /dev/full: "), "{err}");
+}
+
+/// Runs the program with this file as its input.
+fn feed(args: &[&str], url: &str, input: &str) -> (i32, String) {
+    let mut command = Command::new(program());
+    let output = command.args(args).arg(url).stdin(fs::File::open(input).unwrap()).output().unwrap();
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_server_that_takes_lines_and_confirms_none_leaves_all_of_them_in_doubt() {
+    let (over_in, over) = bounded::<()>(0);
+    let server = Server::start(move |_, stream| {
+        let _stream = accept_raw(stream); // it reads nothing
+        let _ = over.recv();
+    });
+    let (input, left) = (file("unread-input", "one\ntwo\n"), file("unread", ""));
+    let (code, err) = feed(&["-q", "--undelivered", &left], &server.url(), &input);
+    assert_eq!((code, &*fs::read_to_string(&left).unwrap()), (4, "one\ntwo\n"), "{err}");
+    assert!(err.ends_with("lines not delivered: 0; perhaps not delivered: 2\n"), "{err}");
+    drop(over_in);
+}
+
+#[test]
+fn what_was_not_read_of_a_file_is_not_delivered() {
+    let server = Server::echo();
+    // Behind a line that stands for no message, nothing more is sent.
+    let (input, left) = (file("rest-input", "ab\nno hex\ncd\n\nef"), file("rest", ""));
+    let (code, err) = feed(&["-q", "--binary=hex", "--undelivered", &left], &server.url(), &input);
+    assert_eq!((code, &*fs::read_to_string(&left).unwrap()), (4, "no hex\ncd\n\nef"), "{err}");
+    assert!(err.ends_with("lines not delivered: 4; perhaps not delivered: 0\n"), "{err}");
+    // It may be the same file.
+    let (code, err) = feed(&["-q", "--binary=hex", "--undelivered", &left], &server.url(), &left);
+    assert_eq!((code, &*fs::read_to_string(&left).unwrap()), (4, "no hex\ncd\n\nef"), "{err}");
+}
+
+#[test]
+fn who_got_what_was_waited_for_does_not_mind_the_end() {
+    let server = Server::start(|_, stream| {
+        let mut socket = accept(stream);
+        socket.send("one".into()).unwrap();
+        let frame = tungstenite::protocol::CloseFrame { code: 1011.into(), reason: "".into() };
+        let _ = socket.close(Some(frame));
+        listen(socket);
+    });
+    for (args, ends) in [(&["--once"][..], 0), (&["--expect", "^one$"], 0), (&["--count", "2"], 3), (&[], 3)]
+    {
+        let (code, _, err) = run(&[&["-q", "--no-reconnect"], args].concat(), &server.url(), "");
+        assert_eq!(code, ends, "{args:?}: {err}");
+    }
+}
+
+#[test]
+fn an_attempt_that_fails_is_in_the_log_of_json_too() {
+    let (code, out, err) = run(&["-q", "--log-format", "json"], &Nobody::new().url(), "");
+    let line: Value = out.parse().unwrap();
+    assert_eq!((code, &line["state"]), (1, &"DISCONNECTED".into()), "{err}");
+    assert!(err.contains(line["reason"].as_str().unwrap()), "{err}");
 }
 
 #[test]

@@ -156,9 +156,12 @@ fn a_line_at_the_prompt_is_a_command_or_a_message() {
     ] {
         assert_eq!(parse(line), meaning, "{line:?}");
     }
-    for (line, says) in
-        [("/", "\"/\""), ("/nope", "\"/nope\""), ("/close now", "\"now\""), ("/stats all", "\"/stats all\"")]
-    {
+    for (line, says) in [
+        ("/", "\"/\""),
+        ("/nope", "\"/nope\""),
+        ("/close now", "\"now\""),
+        ("/stats all", "/stats stands alone"),
+    ] {
         assert!(parse(line).unwrap_err().contains(says), "{line:?}");
     }
 }

@@ -1,5 +1,7 @@
 //! The status: what stands behind the state.
 
+use tautline::ConnectionState::{Closed, Closing, Connected};
+
 use super::super::verbose::bytes;
 use super::Session;
 
@@ -12,6 +14,7 @@ impl Session {
         let way = match line.next_attempt {
             Some(left) if self.screen.live => format!("  next try in {}s", left.as_secs() + 1),
             _ if line.suspended => "  suspended".into(),
+            _ if line.state == Connected && !line.ready => "  logging in".into(),
             _ => format!("  rtt {:>7}", done.round_trip.map_or("-".into(), |time| format!("{time:.1?}"))),
         };
         // What is sent first on each connection has no ticket.
@@ -25,7 +28,8 @@ impl Session {
         }
         if read > sent {
             status.extend(["  waiting ".into(), (read - sent).to_string()]);
-            status.extend((!line.ready).then_some(", sent later"));
+            let is_closing = matches!(line.state, Closing | Closed);
+            status.extend((!line.ready && !is_closing).then_some(", sent later"));
         }
         status
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
+use tautline::ConnectionState::Connected;
 use tautline::{Beat, SendErrorKind};
 
 use super::super::commands::{self, Command};
@@ -43,6 +44,7 @@ impl Session {
                 self.undelivered.missing.push(text.into());
                 let why = match error.kind() {
                     SendErrorKind::Full { messages, .. } => format!("{messages} messages wait already"),
+                    SendErrorKind::Closed => "the line is closed".to_owned(),
                     _ => error.to_string(),
                 };
                 self.say(&format!("not sent: {why}"));
@@ -69,6 +71,9 @@ impl Session {
             Command::Ping | Command::Reconnect | Command::Suspend if line.suspended => {
                 self.say("it is suspended: see /resume");
             }
+            Command::Ping if line.state == Connected && !line.ready => {
+                self.say("not sent: the login is not accepted yet");
+            }
             Command::Ping if line.ready && self.options.config.heartbeat.beat == Beat::Off => {
                 self.say("not sent: --heartbeat is off");
             }
@@ -94,7 +99,7 @@ impl Session {
     }
 
     /// Shows a line of this program's own.
-    fn say(&mut self, what: &str) {
+    pub(super) fn say(&self, what: &str) {
         self.screen.answer(&format!("{}\n", one_line(what)));
     }
 }
