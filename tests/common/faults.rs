@@ -119,7 +119,8 @@ impl From<Fault> for Plan {
 pub struct Proxy {
     address: SocketAddr,
     road: Arc<Road>,
-    acceptor: Option<JoinHandle<()>>,
+    /// Returns the listener: its port is free for others only after `stop` has connected to it.
+    acceptor: Option<JoinHandle<TcpListener>>,
 }
 
 /// State that the connections share.
@@ -169,11 +170,10 @@ impl Proxy {
     }
 
     fn stop(&mut self) {
+        let Some(acceptor) = self.acceptor.take() else { return };
         self.road.change(|traffic| traffic.over = true);
         let _ = TcpStream::connect(self.address);
-        if let Some(acceptor) = self.acceptor.take() {
-            let _ = acceptor.join();
-        }
+        let _ = acceptor.join();
     }
 }
 
@@ -190,8 +190,9 @@ impl Road {
         mut listener: TcpListener,
         server: SocketAddr,
         plan: impl Fn(usize) -> Plan,
-    ) {
-        for n in 0.. {
+    ) -> TcpListener {
+        let mut n = 0;
+        loop {
             let plan = plan(n);
             if !plan.absent.is_zero() {
                 drop(listener);
@@ -200,16 +201,19 @@ impl Road {
             }
             // `stop` sets this before it connects: if nobody listens at that moment, its connection wakes nobody.
             if self.lock().over {
-                return;
+                return listener;
             }
-            let Ok((near, _)) = listener.accept() else { continue };
+            let accepted = listener.accept();
             if self.lock().over {
-                return;
+                return listener;
             }
-            self.change(|traffic| (traffic.taken, traffic.passed) = (n + 1, 0));
-            if !matches!(plan.fault, Fault::Refused) {
-                self.open(n, plan, near, server);
+            if let Ok((near, _)) = accepted {
+                self.change(|traffic| (traffic.taken, traffic.passed) = (n + 1, 0));
+                if !matches!(plan.fault, Fault::Refused) {
+                    self.open(n, plan, near, server);
+                }
             }
+            n += 1;
         }
     }
 
