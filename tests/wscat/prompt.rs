@@ -319,6 +319,8 @@ fn a_second_signal_leaves_the_terminal_as_it_was() {
     terminal.strike("typed");
     terminal.wait("what was typed", |t| t.shows("typed", ""));
     terminal.signal("INT");
+    // Two that come together are one.
+    terminal.wait("the end", |t| t.shows("typed", "CLOSING "));
     terminal.signal("INT");
     assert_eq!(terminal.end(), 130);
     assert!(terminal.is_as_before());
