@@ -78,7 +78,7 @@ If several hold: 130, 3 for a lost connection, 5, 3, 4. NO_COLOR stands for no c
     args_override_self = true
 )]
 struct Args {
-    /// ws:// or wss://; without one of them wss:// for the name of a host, else ws://
+    /// ws:// or wss://; without one, wss:// for another machine's name without a port, else ws://
     #[arg(required_unless_present_any = ["brief", "completions", "connect"])]
     url: Option<String>,
     /// The same, by an option

@@ -415,7 +415,8 @@ fn a_url_without_a_scheme_gets_one_which_is_told() {
     let bare = server.url().replace("ws://", "");
     let (code, out, err) = talk(&[], &bare, "hello\n", 1);
     assert_eq!((code, out), (0, b"hello\n".to_vec()), "{err}");
-    let told = format!("wscat: the URL has no scheme: ws://{}\n", bare.trim_end_matches('/'));
+    let told =
+        format!("wscat: the URL has no scheme, and is taken for ws://{}\n", bare.trim_end_matches('/'));
     assert!(err.starts_with(&told), "{err}");
     let port = bare.trim_end_matches('/').rsplit(':').next().unwrap();
     let (code, _, err) = run(&["-w", "0"], &format!("ann:geheim@127.0.0.1:{port}/x?y"), "");

@@ -97,7 +97,7 @@ impl Reach {
     pub(super) fn apply(self, config: &mut ConnectionConfig, is_quiet: bool) -> Result<(), String> {
         if let Some(url) = address::completed(&config.url) {
             if !is_quiet {
-                complain(0, &format!("the URL has no scheme: {}", without_login(&url)));
+                complain(0, &format!("the URL has no scheme, and is taken for {}", without_login(&url)));
             }
             config.url = url;
         }
