@@ -21,6 +21,8 @@ pub(crate) enum Typed {
     Line(Vec<u8>, Message),
     /// One that stands for no message, and why. Nothing more is read.
     Refused(Vec<u8>, &'static str),
+    /// How a line begins that is longer than a message may be. Nothing more is read.
+    Long(Vec<u8>),
     /// What was typed at a terminal: a message, or a command.
     Entered(String),
     /// Ctrl-D at the prompt, where more may be typed.
@@ -110,7 +112,8 @@ impl Lines {
                 return Ok(());
             }
             if line.pop_if(|last| *last == end).is_none() && line.len() > self.max {
-                return Err(io::Error::other("a line is too long"));
+                let _ = self.told.send(Ok(Typed::Long(line))); // the program may have ended
+                return Ok(());
             }
             line.pop_if(|last| *last == b'\r' && end == b'\n' && self.shape.is_lines());
             if is_typed {

@@ -232,6 +232,11 @@ impl Shape {
 }
 
 impl Ending {
+    /// Whether there are messages to wait for.
+    pub(crate) fn waits(&self) -> bool {
+        self.enough().is_some() || self.expect.is_some()
+    }
+
     /// After how many messages nothing more is printed.
     pub(crate) fn enough(&self) -> Option<u64> {
         self.count.or(self.once.then_some(1))

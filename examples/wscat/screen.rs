@@ -74,7 +74,7 @@ impl Screen {
         self.prompt.as_ref().is_some_and(Prompt::is_behind)
     }
 
-    pub(crate) fn paint(&self, state: ConnectionState) -> String {
+    fn paint(&self, state: ConnectionState) -> String {
         let colour = if matches!(state, Connected | Authenticated) { 32 } else { 33 };
         if self.colour { format!("\x1b[{colour}m{state}\x1b[0m") } else { state.to_string() }
     }

@@ -125,12 +125,11 @@ impl Session {
         self.undelivered.end(self.tally.written);
         let undelivered = self.tell_undelivered();
         let (tally, options) = (&self.tally, &self.options);
-        let waits = options.ending.enough().is_some() || options.ending.expect.is_some();
         Ok(match (stopped, ended) {
             (Stop::Signal, _) => INTERRUPTED,
-            (_, Err(error)) if !(waits && self.is_satisfied()) => explain(3, &error, options),
+            (_, Err(error)) if !self.is_satisfied() => explain(3, &error, options),
             (Stop::Timeout, _) => complain(5, OVER),
-            _ if waits && !self.is_satisfied() => complain(
+            _ if options.ending.waits() && !self.is_satisfied() => complain(
                 3,
                 match tally.received {
                     0 => "no message came",
@@ -360,7 +359,7 @@ impl Session {
     fn take(&mut self, line: Result<io::Result<Typed>, RecvError>) -> io::Result<()> {
         let Ok(line) = line else {
             self.lines = never();
-            self.tally.ended = self.tally.ended.or_else(|| Some(Instant::now()));
+            self.tally.ended.get_or_insert_with(Instant::now);
             return Ok(());
         };
         match line {
@@ -377,7 +376,12 @@ impl Session {
                 self.screen.enter();
                 self.enter(&line)?;
             }
-            Ok(Typed::End) => self.tally.ended = self.tally.ended.or_else(|| Some(Instant::now())),
+            Ok(Typed::End) => _ = self.tally.ended.get_or_insert_with(Instant::now),
+            Ok(Typed::Long(begin)) => {
+                self.undelivered.rest = begin;
+                self.screen.enter();
+                paper::put("wscat: a line of stdin is too long; it is read no further\n");
+            }
             Err(error) => {
                 self.tally.unsent += 1;
                 self.screen.enter();
@@ -419,21 +423,20 @@ impl Session {
         self.screen.draw(state, &self.status());
 
         let (tally, ending) = (&self.tally, &self.options.ending);
-        let waits = ending.enough().is_some() || ending.expect.is_some();
         let past = |since, time| now.saturating_duration_since(since) >= time;
         Ok(match (tally.ended, ending.wait) {
-            _ if waits && self.is_satisfied() => tally.ended.is_some() || self.screen.typing,
+            _ if self.is_satisfied() => tally.ended.is_some() || self.screen.typing,
             (None, _) => false,
             (Some(end), Some(wait)) => past(end, wait),
             (Some(_), None) => {
                 let all = tally.written >= self.undelivered.read && self.client.events().is_empty();
                 // Nothing more is to be sent, so that a line which is down needn't come back.
-                all && !waits && past(self.silent, Duration::from_secs(1))
+                all && !ending.waits() && past(self.silent, Duration::from_secs(1))
             }
         })
     }
 
-    /// Whether all has come that is waited for.
+    /// Whether all has come that is waited for. Not where nothing is.
     fn is_satisfied(&self) -> bool {
         let ending = &self.options.ending;
         self.tally.is_expected || ending.enough().is_some_and(|enough| self.tally.received >= enough)

@@ -33,6 +33,13 @@ impl Terminal {
         Self::start_as("xterm", args, url)
     }
 
+    /// Connected, with an empty line.
+    fn at_prompt(args: &[&str], url: &str) -> Self {
+        let mut terminal = Self::start(args, url);
+        terminal.wait("a prompt", |t| t.shows("", "CONNECTED "));
+        terminal
+    }
+
     fn start_as(kind: &str, args: &[&str], url: &str) -> Self {
         let size = Winsize { ws_row: 24, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
         let OpenptyResult { master, slave } = openpty(Some(&size), None).unwrap();
@@ -44,7 +51,8 @@ impl Terminal {
         // Its process group is its own: Ctrl-Z stops a whole one.
         command.args(args).arg(url).env("TERM", kind).env("NO_COLOR", "1").process_group(0);
         let child = command.stdin(device()).stdout(device()).stderr(device()).spawn().unwrap();
-        let (sender, screen) = unbounded();
+        // A user who looks at nothing takes no more than so many reads.
+        let (sender, screen) = bounded(256);
         let keys = File::from(master);
         let mut output = keys.try_clone().unwrap();
         thread::spawn(move || {
@@ -148,8 +156,7 @@ fn what_is_being_typed_stays_on_the_screen_while_the_line_is_lost_and_messages_c
         }
         _ => {}
     });
-    let mut terminal = Terminal::start(&["--heartbeat", "3600"], &server.url());
-    terminal.wait("a prompt", |t| t.shows("", "CONNECTED "));
+    let mut terminal = Terminal::at_prompt(&["--heartbeat", "3600"], &server.url());
     terminal.strike("hel");
     terminal.wait("what was typed", |t| t.shows("hel", "CONNECTED "));
     step_in.send_timeout((), LONG).unwrap();
@@ -177,8 +184,7 @@ fn what_is_being_typed_stays_on_the_screen_while_the_line_is_lost_and_messages_c
 #[test]
 fn lines_are_edited_remembered_and_completed() {
     let server = Server::echo();
-    let mut terminal = Terminal::start(&[], &server.url());
-    terminal.wait("a prompt", |t| t.shows("", "CONNECTED "));
+    let mut terminal = Terminal::at_prompt(&[], &server.url());
     terminal.strike("hlo\x1b[D\x1b[Del");
     terminal.wait("an insertion", |t| t.shows("hello", ""));
     terminal.strike("\x05 you\x17me");
@@ -228,8 +234,7 @@ fn commands_end_connections_and_make_new_ones() {
         }
     });
     let closed = || seen.recv_timeout(LONG).unwrap();
-    let mut terminal = Terminal::start(&["--heartbeat", "3600"], &server.url());
-    terminal.wait("a prompt", |t| t.shows("", "CONNECTED "));
+    let mut terminal = Terminal::at_prompt(&["--heartbeat", "3600"], &server.url());
     terminal.strike("/suspend\r");
     assert_eq!(closed().0, 0);
     terminal.wait("a line that is down", |t| t.shows("", "DISCONNECTED  suspended"));
@@ -281,8 +286,7 @@ fn ctrl_c_closes_the_line_in_each_phase() {
             }
         }
     });
-    let mut terminal = Terminal::start(&[], &server.url());
-    terminal.wait("a prompt", |t| t.shows("", "CONNECTED "));
+    let mut terminal = Terminal::at_prompt(&[], &server.url());
     terminal.strike("half\x03");
     assert_eq!((terminal.end(), seen.recv_timeout(LONG).unwrap()), (130, 1000));
     assert!(terminal.is_as_before());
@@ -301,8 +305,7 @@ fn ctrl_c_closes_the_line_in_each_phase() {
 fn ctrl_c_ends_it_at_once_while_the_line_is_closed() {
     let server = mute();
     for end in ["\x03", "\x04", "/close\r"] {
-        let mut terminal = Terminal::start(&[], &server.url());
-        terminal.wait("a prompt", |t| t.shows("", "CONNECTED "));
+        let mut terminal = Terminal::at_prompt(&[], &server.url());
         terminal.strike(end);
         terminal.wait("the end", |t| t.shows("", "CLOSING "));
         terminal.strike("\x03");
@@ -314,8 +317,7 @@ fn ctrl_c_ends_it_at_once_while_the_line_is_closed() {
 #[test]
 fn a_second_signal_leaves_the_terminal_as_it_was() {
     let server = mute();
-    let mut terminal = Terminal::start(&[], &server.url());
-    terminal.wait("a prompt", |t| t.shows("", "CONNECTED "));
+    let mut terminal = Terminal::at_prompt(&[], &server.url());
     terminal.strike("typed");
     terminal.wait("what was typed", |t| t.shows("typed", ""));
     terminal.signal("INT");
@@ -376,16 +378,14 @@ fn telling() -> (Server, Sender<&'static str>) {
 #[test]
 fn half_a_key_and_a_search_hold_nothing_back_for_long() {
     let (server, tell) = telling();
-    let mut terminal = Terminal::start(&[], &server.url());
-    terminal.wait("a prompt", |t| t.shows("", "CONNECTED "));
+    let mut terminal = Terminal::at_prompt(&[], &server.url());
     terminal.strike("half\x1b");
     tell.send_timeout("news", LONG).unwrap();
     terminal.wait("a message", |t| t.seen.contains("< news\r\n") && t.shows("half", "CONNECTED "));
 
     // While the history is searched, messages wait for the next key, and the status for the end of the search.
     let (server, tell) = telling();
-    let mut terminal = Terminal::start(&[], &server.url());
-    terminal.wait("a prompt", |t| t.shows("", "CONNECTED "));
+    let mut terminal = Terminal::at_prompt(&[], &server.url());
     terminal.strike("kept\r");
     terminal.wait("a new line", |t| t.row().contains("sent 1"));
     terminal.strike("\x12ke");
@@ -418,8 +418,7 @@ fn half_a_key_and_a_search_hold_nothing_back_for_long() {
 #[test]
 fn ctrl_z_stops_it_with_the_terminal_as_it_was_and_it_goes_on_with_what_was_typed() {
     let (server, tell) = telling();
-    let mut terminal = Terminal::start(&[], &server.url());
-    terminal.wait("a prompt", |t| t.shows("", "CONNECTED "));
+    let mut terminal = Terminal::at_prompt(&[], &server.url());
     terminal.strike("half");
     terminal.wait("what was typed", |t| t.shows("half", ""));
     let pid = Pid::from_raw(terminal.child.id().try_into().unwrap());
@@ -444,8 +443,7 @@ fn ctrl_z_stops_it_with_the_terminal_as_it_was_and_it_goes_on_with_what_was_type
 #[test]
 fn the_log_and_a_quiet_program_have_a_prompt_too() {
     let (server, tell) = telling();
-    let mut terminal = Terminal::start(&["-v"], &server.url());
-    terminal.wait("a prompt", |t| t.shows("", "CONNECTED "));
+    let mut terminal = Terminal::at_prompt(&["-v"], &server.url());
     terminal.strike("half");
     terminal.wait("what was typed", |t| t.shows("half", ""));
     terminal.signal("TERM");
@@ -488,8 +486,7 @@ fn a_terminal_that_edits_no_lines_has_the_commands_too() {
 #[test]
 fn after_ctrl_d_it_says_that_it_is_ending_and_goes_on_until_all_is_sent() {
     let (server, seen) = parrot();
-    let mut terminal = Terminal::start(&[], &server.url());
-    terminal.wait("a prompt", |t| t.shows("", "CONNECTED "));
+    let mut terminal = Terminal::at_prompt(&[], &server.url());
     terminal.strike("/suspend\r");
     terminal.wait("a line that is down", |t| t.shows("", "DISCONNECTED  suspended"));
     // An empty line is no message, and neither is one at the end of what is pasted.
@@ -506,8 +503,7 @@ fn after_ctrl_d_it_says_that_it_is_ending_and_goes_on_until_all_is_sent() {
 #[test]
 fn a_byte_that_is_no_text_costs_nothing_of_what_was_typed() {
     let (server, seen) = parrot();
-    let mut terminal = Terminal::start(&[], &server.url());
-    terminal.wait("a prompt", |t| t.shows("", "CONNECTED "));
+    let mut terminal = Terminal::at_prompt(&[], &server.url());
     terminal.strike("before");
     terminal.wait("what was typed", |t| t.shows("before", ""));
     terminal.keys.write_all(b"\xff").unwrap();
@@ -522,8 +518,7 @@ fn a_byte_that_is_no_text_costs_nothing_of_what_was_typed() {
 #[test]
 fn each_row_of_a_message_bears_its_mark_and_what_is_typed_is_not_obeyed_either() {
     let (server, tell) = telling();
-    let mut terminal = Terminal::start(&[], &server.url());
-    terminal.wait("a prompt", |t| t.shows("", "CONNECTED "));
+    let mut terminal = Terminal::at_prompt(&[], &server.url());
     tell.send_timeout("one\nCLOSED\n\nwscat: two", LONG).unwrap();
     let marked = "< one\r\n< CLOSED\r\n< \r\n< wscat: two\r\n";
     terminal.wait("all rows", |t| t.seen.contains(marked));
@@ -553,10 +548,45 @@ fn a_normal_close_by_the_server_is_told() {
 #[test]
 fn a_ping_is_not_sent_where_heartbeats_are_off() {
     let server = Server::echo();
-    let mut terminal = Terminal::start(&["--heartbeat", "off"], &server.url());
-    terminal.wait("a prompt", |t| t.shows("", "CONNECTED "));
+    let mut terminal = Terminal::at_prompt(&["--heartbeat", "off"], &server.url());
     terminal.strike("/ping\r");
     terminal.wait("an answer", |t| t.seen.contains("not sent: --heartbeat is off"));
     terminal.strike("\x04");
     assert_eq!(terminal.end(), 0);
+}
+
+#[test]
+fn what_is_typed_for_a_server_that_never_answers_goes_to_nobody_else() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}", silent.local_addr().unwrap());
+    let mut terminal = Terminal::start(&["--connect-timeout", "0.5"], &url);
+    terminal.wait("an attempt", |t| t.seen.contains("CONNECTING"));
+    terminal.strike("rm x\n");
+    terminal.wait("its echo", |t| t.seen.contains("rm x"));
+    assert_eq!(terminal.end(), 1);
+    // What is left in the device can be read at once.
+    let device = || Stdio::from(terminal.device.try_clone().unwrap());
+    let settings = ["-icanon", "min", "0", "time", "0"];
+    assert!(Command::new("stty").args(settings).stdin(device()).status().unwrap().success());
+    let mut left = String::new();
+    File::from(terminal.device.try_clone().unwrap()).read_to_string(&mut left).unwrap();
+    assert_eq!(left, "");
+}
+
+#[test]
+fn a_terminal_that_takes_nothing_does_not_keep_it() {
+    let (sent_in, sent) = bounded(1);
+    let server = Server::start(move |_, stream| {
+        let mut socket = accept(stream);
+        let line = "x".repeat(100);
+        (0..20_000).for_each(|_| socket.write(line.as_str().into()).unwrap());
+        socket.flush().unwrap();
+        sent_in.send(()).unwrap();
+        listen(socket);
+    });
+    let mut terminal = Terminal::start(&[], &server.url());
+    sent.recv_timeout(LONG).unwrap();
+    crate::common::eventually("a screen that nobody looks at", || terminal.screen.is_full());
+    terminal.signal("TERM");
+    assert_eq!(terminal.end(), 130);
 }

@@ -334,7 +334,14 @@ fn what_was_not_read_of_a_file_is_not_delivered() {
     let (code, err) = feed(&["-q", "--binary=hex", "--undelivered", &left], &server.url(), &input);
     assert_eq!((code, &*fs::read_to_string(&left).unwrap()), (4, "no hex\ncd\n\nef"), "{err}");
     assert!(err.ends_with("lines not delivered: 4; perhaps not delivered: 0\n"), "{err}");
+    // Nor is a line that is longer than a message may be, and what comes behind it.
+    let long = "x".repeat((64 << 20) + 10) + "\nlast\n";
+    let (code, err) =
+        feed(&["-q", "--undelivered", &left], &server.url(), &file("rest-long", format!("first\n{long}")));
+    assert!(code == 4 && fs::read_to_string(&left).unwrap() == long, "{err}");
+    assert!(err.ends_with("lines not delivered: 2; perhaps not delivered: 0\n"), "{err}");
     // It may be the same file.
+    fs::write(&left, "no hex\ncd\n\nef").unwrap();
     let (code, err) = feed(&["-q", "--binary=hex", "--undelivered", &left], &server.url(), &left);
     assert_eq!((code, &*fs::read_to_string(&left).unwrap()), (4, "no hex\ncd\n\nef"), "{err}");
 }
