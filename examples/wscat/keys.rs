@@ -1,6 +1,6 @@
 //! The keys at the prompt that do more than edit.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustyline::history::MemHistory;
 use rustyline::{
@@ -19,6 +19,8 @@ struct Keys<E, I> {
     sheet: Arc<Sheet>,
     end: E,
     interrupt: I,
+    /// What came so far of a paste whose end is still to come.
+    pasted: Mutex<Option<String>>,
 }
 
 /// `end` is called for Ctrl-D in an empty line, `interrupt` for Ctrl-C. Both leave the line on the screen.
@@ -28,7 +30,7 @@ pub(crate) fn bind(
     end: impl Fn() + Send + Sync + 'static,
     interrupt: impl Fn() + Send + Sync + 'static,
 ) {
-    let keys = Keys { sheet: Arc::clone(sheet), end, interrupt };
+    let keys = Keys { sheet: Arc::clone(sheet), end, interrupt, pasted: Mutex::default() };
     editor.bind_sequence(Event::Any, EventHandler::Conditional(Box::new(keys)));
 }
 
@@ -38,6 +40,32 @@ impl<E, I> Keys<E, I> {
         let is_searching = self.sheet.is_searching();
         self.sheet.end_search();
         if is_searching { Cmd::Move(Movement::EndOfLine) } else { Cmd::Repaint }
+    }
+
+    /// Collects what the terminal puts between the brackets of a paste, and inserts it as a whole. The editor's own way would wait
+    /// for the end, and a terminal that is cut off sends none. `None` for a key outside of a paste, and for Ctrl-C in one.
+    fn paste(&self, KeyEvent(key, modifiers): KeyEvent) -> Option<Cmd> {
+        let mut pasted = self.pasted.lock().unwrap_or_else(PoisonError::into_inner);
+        if key == KeyCode::BracketedPasteStart {
+            *pasted = Some(String::new());
+            return Some(self.drawn());
+        }
+        let text = pasted.as_mut()?;
+        match key {
+            KeyCode::BracketedPasteEnd => {
+                let text = pasted.take()?.replace("\r\n", "\n").replace('\r', "\n");
+                return Some(Cmd::Insert(1, text));
+            }
+            KeyCode::Enter => text.push('\r'),
+            KeyCode::Tab => text.push('\t'),
+            KeyCode::Char(c) if modifiers.is_empty() => text.push(c),
+            KeyCode::Char('C') if modifiers == Modifiers::CTRL => return None,
+            KeyCode::Char(c @ '@'..='_') if modifiers == Modifiers::CTRL => {
+                text.push((c as u8 - b'@').into());
+            }
+            _ => {} // what a terminal would obey
+        }
+        Some(Cmd::Noop)
     }
 
     /// Adds what all commands have in common that the line may become, or shows these.
@@ -58,7 +86,11 @@ impl<E, I> Keys<E, I> {
 impl<E: Fn() + Send + Sync, I: Fn() + Send + Sync> ConditionalEventHandler for Keys<E, I> {
     /// `None` leaves the key to the editor.
     fn handle(&self, struck: &Event, _: RepeatCount, _: bool, edited: &EventContext<'_>) -> Option<Cmd> {
-        let KeyEvent(key, modifiers) = *struck.get(0)?;
+        let struck = *struck.get(0)?;
+        if let Some(done) = self.paste(struck) {
+            return Some(done);
+        }
+        let KeyEvent(key, modifiers) = struck;
         let is_ctrl = modifiers == Modifiers::CTRL;
         match key {
             // In a line, it deletes a character.

@@ -501,6 +501,28 @@ fn after_ctrl_d_it_says_that_it_is_ending_and_goes_on_until_all_is_sent() {
 }
 
 #[test]
+fn a_paste_whose_end_never_comes_holds_up_nobody() {
+    let (server, tell) = telling();
+    let mut terminal = Terminal::at_prompt(&[], &server.url());
+    terminal.strike("kept\x1b[200~half\r\n");
+    tell.send_timeout("news", LONG).unwrap();
+    terminal.wait("a message", |t| t.seen.contains("< news\r\n") && t.shows("kept", ""));
+    terminal.strike("\x03");
+    drop(tell);
+    assert_eq!(terminal.end(), 130);
+    assert!(terminal.is_as_before());
+}
+
+#[test]
+fn what_is_pasted_comes_as_it_is_whatever_keys_it_looks_like() {
+    let (server, seen) = parrot();
+    let mut terminal = Terminal::at_prompt(&[], &server.url());
+    terminal.strike("a\x1b[200~\tb\x04\x12\x1a\r\nc\rd\ne\x1b[D\x1b[201~f\r\x04");
+    assert_eq!(terminal.end(), 0);
+    assert_eq!(*seen.lock().unwrap(), ["a\tb\x04\x12\x1a", "c", "d", "ef"]);
+}
+
+#[test]
 fn a_byte_that_is_no_text_costs_nothing_of_what_was_typed() {
     let (server, seen) = parrot();
     let mut terminal = Terminal::at_prompt(&[], &server.url());
