@@ -268,7 +268,8 @@ impl Client {
     }
 
     /// Returns the client's counters. Waits for nobody, not even for a lock. So the counters are not all of one moment: each is
-    /// as it was when this call looked at it.
+    /// as it was when this call looked at it, which may be a little ahead of [`state`](Self::state) and
+    /// [`handshake`](Self::handshake).
     ///
     /// ```
     #[doc = include_str!("client/echo.txt")]
