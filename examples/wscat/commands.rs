@@ -25,16 +25,24 @@ Ctrl-D ends when all is sent and nothing came for 1 s.
 Ctrl-C closes the line now; twice, it ends now.
 ";
 
-/// What a line means: a command, or the text of a message.
-pub(crate) fn parse(line: &str) -> Result<Result<Command, &str>, String> {
+/// What a line means.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Meaning<'l> {
+    Command(Command),
+    /// The text of a message.
+    Text(&'l str),
+}
+
+/// Fails for a command that there is not.
+pub(crate) fn parse(line: &str) -> Result<Meaning<'_>, String> {
     if line.starts_with("//") {
-        return Ok(Err(&line[1..]));
+        return Ok(Meaning::Text(&line[1..]));
     }
     if !line.starts_with('/') {
-        return Ok(Err(line));
+        return Ok(Meaning::Text(line));
     }
     let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
-    Ok(Ok(match (name, rest.trim()) {
+    Ok(Meaning::Command(match (name, rest.trim()) {
         ("/close", rest) => {
             let (code, reason) = rest.split_once(' ').unwrap_or((rest, ""));
             let number = if code.is_empty() { Ok(1000) } else { code.parse() };

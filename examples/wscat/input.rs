@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use tautline::{Client, Message};
+use tautline::{Client, Message, SendErrorKind};
 
+use super::confirming::Confirming;
 use super::options::{Options, Shape};
-use super::prompt::{self, Entered};
+use super::prompt::{Entered, LineEditor};
 
 /// Input from stdin.
 pub(crate) enum Typed {
@@ -23,19 +24,20 @@ pub(crate) enum Typed {
     Refused(Vec<u8>, &'static str),
     /// How a line begins that is longer than a message may be. Nothing more is read.
     Long(Vec<u8>),
-    /// What was typed at a terminal: a message, or a command.
+    /// What was typed at a terminal: messages and commands, each a line.
     Entered(String),
     /// Ctrl-D at the prompt, where more may be typed.
     End,
+    /// Nothing more can be read.
+    Failed(io::Error),
 }
 
-/// The channels for the lines of stdin.
-pub(crate) struct Lines {
+/// Reads stdin.
+pub(crate) struct Reader {
     client: Client,
     /// Reports each line before it is sent. Disconnects at the end of stdin.
-    told: Sender<io::Result<Typed>>,
-    /// Requests a confirmation of what was sent, where that is possible.
-    sent: Option<Sender<()>>,
+    told: Sender<Typed>,
+    confirming: Confirming,
     shape: Arc<Shape>,
     max: usize,
 }
@@ -49,50 +51,47 @@ pub(crate) fn is_file() -> bool {
     stdin.is_ok_and(|stdin| File::from(stdin).metadata().is_ok_and(|stdin| stdin.is_file()))
 }
 
-impl Lines {
+impl Reader {
     /// Starts to read, by the prompt if there is one. Nothing is read from a terminal where all that is to be sent stands among
     /// the arguments. `interrupt` is called for Ctrl-C at the prompt.
     pub(crate) fn start(
         client: &Client,
         options: &Options,
-        editor: Option<prompt::Lines>,
-        sent: Option<Sender<()>>,
+        editor: Option<LineEditor>,
+        confirming: Confirming,
         interrupt: impl Fn() + Clone + Send + Sync + 'static,
-    ) -> Result<Receiver<io::Result<Typed>>, (u8, String)> {
-        let (told, lines) = bounded(16);
+    ) -> io::Result<Receiver<Typed>> {
+        let (told, typed) = bounded(16);
         if options.sends_only && io::stdin().is_terminal() {
-            return Ok(lines);
+            return Ok(typed);
         }
         let (client, max) = (client.clone(), options.config.max_message_size);
-        let from = Self { client, told, sent, shape: Arc::clone(&options.shape), max };
+        let from = Self { client, told, confirming, shape: Arc::clone(&options.shape), max };
         let read = move || {
             let read = match editor {
                 Some(editor) => from.edit(editor, interrupt),
                 None => from.read(),
             };
-            read.or_else(|error| from.told.send(Err(error)))
+            read.or_else(|error| from.told.send(Typed::Failed(error)))
         };
-        let thread = thread::Builder::new().name("stdin".into()).spawn(read);
-        thread.map(|_| lines).map_err(|error| (1, format!("a thread: {error}")))
+        thread::Builder::new().name("stdin".into()).spawn(read)?;
+        Ok(typed)
     }
 
     /// THREAD `stdin` at a prompt: the main thread sends, so that this one always edits.
     fn edit(
         &self,
-        mut editor: prompt::Lines,
+        mut editor: LineEditor,
         interrupt: impl Fn() + Clone + Send + Sync + 'static,
     ) -> io::Result<()> {
         let told = self.told.clone();
-        let end = move || _ = told.send(Ok(Typed::End)); // the program may have ended
+        let end = move || _ = told.send(Typed::End); // the program may have ended
         editor.bind(end, interrupt.clone());
         loop {
             match editor.next()? {
                 Entered::Line(text) => {
-                    // What was pasted may be several.
-                    for line in text.split('\n') {
-                        if self.told.send(Ok(Typed::Entered(line.to_owned()))).is_err() {
-                            return Ok(());
-                        }
+                    if self.told.send(Typed::Entered(text)).is_err() {
+                        return Ok(());
                     }
                 }
                 Entered::Interrupted => interrupt(),
@@ -112,30 +111,40 @@ impl Lines {
                 return Ok(());
             }
             if line.pop_if(|last| *last == end).is_none() && line.len() > self.max {
-                let _ = self.told.send(Ok(Typed::Long(line))); // the program may have ended
+                let _ = self.told.send(Typed::Long(line)); // the program may have ended
                 return Ok(());
             }
-            line.pop_if(|last| *last == b'\r' && end == b'\n' && self.shape.is_lines());
+            let is_windows = end == b'\n' && self.shape.is_lines() && line.ends_with(b"\r");
+            let bare = line[..line.len() - usize::from(is_windows)].to_vec();
             if is_typed {
-                let text = String::from_utf8_lossy(&line).into_owned();
-                if self.told.send(Ok(Typed::Entered(text))).is_err() {
+                let text = String::from_utf8_lossy(&bare).into_owned();
+                if self.told.send(Typed::Entered(text)).is_err() {
                     return Ok(());
                 }
                 continue;
             }
-            let message = match self.shape.message(line.clone()) {
+            let message = match self.shape.message(bare) {
                 Ok(message) => message,
                 Err(what) => {
-                    let _ = self.told.send(Ok(Typed::Refused(line, what))); // the program may have ended
+                    let _ = self.told.send(Typed::Refused(line, what)); // the program may have ended
                     return Ok(());
                 }
             };
-            // The main thread knows why the line was closed.
-            let told = self.told.send(Ok(Typed::Line(line, message.clone())));
-            if told.is_err() || self.client.send(message).is_err() {
+            if self.told.send(Typed::Line(line, message.clone())).is_err() || !self.send(message) {
                 return Ok(());
             }
-            self.sent.as_ref().map(|sent| sent.try_send(()));
+            self.confirming.request();
         }
+    }
+
+    /// Waits as long as it takes, also for somebody who reads stdout. Returns whether the line is still open.
+    fn send(&self, mut message: Message) -> bool {
+        while let Err(error) = self.client.send(message) {
+            if !matches!(error.kind(), SendErrorKind::ConsumerStalled { .. }) {
+                return false;
+            }
+            message = error.into_message();
+        }
+        true
     }
 }

@@ -9,7 +9,7 @@ use rustyline::{
 };
 
 use super::commands;
-use super::line::Line;
+use super::line::Look;
 use super::prompt::Sheet;
 #[cfg(unix)]
 use super::terminal;
@@ -25,7 +25,7 @@ struct Keys<E, I> {
 
 /// `end` is called for Ctrl-D in an empty line, `interrupt` for Ctrl-C. Both leave the line on the screen.
 pub(crate) fn bind(
-    editor: &mut Editor<Line, MemHistory>,
+    editor: &mut Editor<Look, MemHistory>,
     sheet: &Arc<Sheet>,
     end: impl Fn() + Send + Sync + 'static,
     interrupt: impl Fn() + Send + Sync + 'static,

@@ -17,12 +17,12 @@ use super::terminal::is_wild;
 const LEAST: usize = 12;
 
 /// What the editor asks while it draws.
-pub(crate) struct Line(Arc<Sheet>);
+pub(crate) struct Look(Arc<Sheet>);
 
 /// What stands behind the line, which no key makes a part of it.
 pub(crate) struct Behind(String);
 
-impl Line {
+impl Look {
     pub(crate) fn new(sheet: Arc<Sheet>) -> Self {
         Self(sheet)
     }
@@ -38,7 +38,7 @@ impl Hint for Behind {
     }
 }
 
-impl Hinter for Line {
+impl Hinter for Look {
     type Hint = Behind;
 
     /// The room for the status: the rest of the row. What stands there is decided when it is drawn, which is more often.
@@ -57,7 +57,7 @@ impl Hinter for Line {
     }
 }
 
-impl Highlighter for Line {
+impl Highlighter for Look {
     /// Lines of other threads, then the mark.
     fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _: bool) -> Cow<'b, str> {
         (self.0.take_lines() + prompt).into()
@@ -83,13 +83,13 @@ impl Highlighter for Line {
 }
 
 /// Tab is among the keys: the editor would wait for another one.
-impl Completer for Line {
+impl Completer for Look {
     type Candidate = String;
 }
 
-impl Validator for Line {}
+impl Validator for Look {}
 
-impl Helper for Line {}
+impl Helper for Look {}
 
 pub(crate) fn tamed(line: &str) -> Cow<'_, str> {
     let is_obeyed = |c: char| is_wild(c) && !matches!(c, '\n' | '\t' | '\u{200c}' | '\u{200d}');

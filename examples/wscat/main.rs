@@ -3,6 +3,7 @@
 
 pub(crate) mod advice;
 pub(crate) mod commands;
+pub(crate) mod confirming;
 pub(crate) mod input;
 pub(crate) mod json;
 pub(crate) mod keys;
@@ -14,24 +15,26 @@ pub(crate) mod paper;
 pub(crate) mod prompt;
 pub(crate) mod screen;
 pub(crate) mod session;
+pub(crate) mod stdout;
 pub(crate) mod terminal;
 pub(crate) mod undelivered;
 pub(crate) mod verbose;
 
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::{self, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, bounded};
 use env_logger::{Target, WriteStyle};
 use tautline::ConnectionState::{Connecting, Disconnected};
-use tautline::{Beat, Client, Error};
+use tautline::{Client, Error};
 
 use advice::explain;
-use input::Lines;
+use confirming::Confirming;
+use input::Reader;
 use options::Options;
 use screen::Screen;
 use session::Session;
@@ -45,16 +48,16 @@ const INTERRUPTED: u8 = 130;
 /// How long the program may take to end: the close, and a little. It takes longer only if nobody reads what it writes.
 const LONGEST_END: Duration = Duration::from_secs(5);
 
-/// How long one confirmation may take before the next is requested.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// An exit code, and what is wrong.
+type Failure = (u8, String);
 
 fn main() -> ExitCode {
     let code = Options::parse(env::args_os().skip(1)).and_then(|options| options.map_or(Ok(0), run));
     code.unwrap_or_else(|(code, what)| complain(code, &what)).into()
 }
 
-/// The exit code, or an exit code and an error text.
-fn run(mut options: Options) -> Result<u8, (u8, String)> {
+/// Returns the exit code.
+fn run(mut options: Options) -> Result<u8, Failure> {
     let began = Instant::now();
     terminal::remember();
     let (signals, interrupt) = signals().map_err(|error| (1, format!("signals: {error}")))?;
@@ -86,16 +89,13 @@ fn run(mut options: Options) -> Result<u8, (u8, String)> {
     if let Some(timeout) = options.ending.timeout {
         end_after(timeout.saturating_sub(began.elapsed()) + LONGEST_END, 5);
     }
-    let sent = confirming(&client, &options)?;
+    let no_thread = |error| (1, format!("a thread: {error}"));
+    let confirming = Confirming::start(&client, &options).map_err(no_thread)?;
     let editor = screen.begin_prompt();
-    let lines = Lines::start(&client, &options, editor, sent.clone(), interrupt)?;
-    let session = Session::new(client, lines, signals, sent, options, screen, began);
-    let ended = session.run();
+    let typed = Reader::start(&client, &options, editor, confirming.clone(), interrupt).map_err(no_thread)?;
+    let code = Session::new(client, typed, signals, confirming, options, screen, began).run();
     terminal::give_back();
-    match ended {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(0),
-        ended => ended.map_err(|error| (3, format!("stdout: {error}"))),
-    }
+    Ok(code)
 }
 
 /// THREAD `end`: ends the program at once if it has not ended by then.
@@ -163,20 +163,6 @@ fn signals() -> Result<(Signals, impl Fn() + Clone + Send + Sync + 'static), ctr
     };
     ctrlc::set_handler(interrupt.clone())?;
     Ok((signals, interrupt))
-}
-
-/// THREAD `confirm`: confirms what was sent again and again, so that a loss leaves only the latest messages in doubt. Only
-/// pings confirm.
-fn confirming(client: &Client, options: &Options) -> Result<Option<Sender<()>>, (u8, String)> {
-    if options.config.heartbeat.beat != Beat::WebSocketPing {
-        return Ok(None);
-    }
-    let (client, (sent, more)) = (client.clone(), bounded(1));
-    let thread = thread::Builder::new().name("confirm".into());
-    let waits = |outcome| matches!(outcome, Err(Error::Timeout { .. }));
-    let thread =
-        thread.spawn(move || more.iter().for_each(|()| while waits(client.confirm(.., PATIENCE)) {}));
-    thread.map(|_| Some(sent)).map_err(|error| (1, format!("a thread: {error}")))
 }
 
 /// Returns `code`, for the end of the program.

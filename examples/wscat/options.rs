@@ -20,6 +20,7 @@ use log::LevelFilter;
 use regex::Regex;
 use tautline::{Compression, ConnectionConfig, HeartbeatConfig, Message, ReconnectConfig};
 
+use super::Failure;
 use super::opening::Opening;
 
 use login::Login;
@@ -99,7 +100,7 @@ struct Args {
     #[command(flatten)]
     login: Login,
     #[command(flatten)]
-    line: Line,
+    upkeep: Upkeep,
     #[command(flatten)]
     shape: Shape,
     #[command(flatten)]
@@ -110,7 +111,7 @@ struct Args {
 
 #[derive(clap::Args)]
 #[command(next_help_heading = "Session")]
-struct Line {
+struct Upkeep {
     /// Offers permessage-deflate, of level 1 (fast) to 9 (small)
     #[arg(long, value_name = "LEVEL", num_args = 0..=1, require_equals = true, default_missing_value = "3")]
     compress: Option<u32>,
@@ -261,7 +262,7 @@ pub(crate) struct Options {
 
 impl Options {
     /// Returns `None` after showing a text, such as the help. Fails with an exit code.
-    pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Option<Self>, (u8, String)> {
+    pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Option<Self>, Failure> {
         let unusable = |what| (2, format!("{what} (see --help)"));
         let args = match Args::try_parse_from([OsString::from("wscat")].into_iter().chain(args)) {
             Ok(args) => args,
@@ -283,7 +284,7 @@ impl Options {
 }
 
 /// Fails when stdout can't be written. A closed one needs no text.
-fn show(text: &str) -> Result<Option<Options>, (u8, String)> {
+fn show(text: &str) -> Result<Option<Options>, Failure> {
     let mut out = io::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err((3, format!("stdout: {error}"))),
@@ -295,7 +296,7 @@ impl Args {
     fn options(self) -> Result<Options, String> {
         let mut config = ConnectionConfig::new(self.url.or(self.connect).unwrap_or_default());
         config.heartbeat.interval = Duration::from_secs(5);
-        self.line.apply(&mut config);
+        self.upkeep.apply(&mut config);
         self.reach.apply(&mut config, self.telling.quiet)?;
         let log = match self.telling.verbose {
             0 => None,
@@ -323,7 +324,7 @@ impl Args {
     }
 }
 
-impl Line {
+impl Upkeep {
     fn apply(self, config: &mut ConnectionConfig) {
         config.compression = self.compress.map(|level| Compression::default().level(level));
         if let Some(heartbeat) = self.heartbeat {

@@ -16,7 +16,7 @@ use rustyline::history::{History, MemHistory};
 use rustyline::{ColorMode, Config, Editor, ExternalPrinter};
 
 use super::keys;
-use super::line::{Line, tamed};
+use super::line::{Look, tamed};
 
 /// What stands before the line.
 pub(crate) const MARK: &str = "> ";
@@ -47,8 +47,8 @@ pub(crate) struct Prompt {
 }
 
 /// What edits a line.
-pub(crate) struct Lines {
-    editor: Editor<Line, MemHistory>,
+pub(crate) struct LineEditor {
+    editor: Editor<Look, MemHistory>,
     sheet: Arc<Sheet>,
 }
 
@@ -76,7 +76,7 @@ pub(crate) struct Sheet {
 
 impl Prompt {
     /// `None` where the terminal can't edit lines.
-    pub(crate) fn new(colour: bool) -> Option<(Self, Lines)> {
+    pub(crate) fn new(colour: bool) -> Option<(Self, LineEditor)> {
         let config = Config::builder().auto_add_history(true);
         let config = config.keyseq_timeout(Some(ONE_KEY)).build();
         let history = MemHistory::with_config(&config);
@@ -95,10 +95,10 @@ impl Prompt {
             is_over: AtomicBool::new(false),
             stopped: stop,
         });
-        editor.set_helper(Some(Line::new(Arc::clone(&sheet))));
+        editor.set_helper(Some(Look::new(Arc::clone(&sheet))));
         let drawing = thread::Builder::new().name("draw".into());
         drawing.spawn(move || draw_again(printer, &wanted)).ok()?;
-        Some((Self { sheet: Arc::clone(&sheet), draw, stopped }, Lines { editor, sheet }))
+        Some((Self { sheet: Arc::clone(&sheet), draw, stopped }, LineEditor { editor, sheet }))
     }
 
     /// Prints whole lines.
@@ -151,7 +151,7 @@ fn draw_again(mut printer: impl ExternalPrinter, wanted: &Receiver<()>) {
     }
 }
 
-impl Lines {
+impl LineEditor {
     /// `end` is called for Ctrl-D in an empty line, `interrupt` for Ctrl-C. Both leave the line on the screen.
     pub(crate) fn bind(
         &mut self,

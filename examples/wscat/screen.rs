@@ -7,7 +7,7 @@ use tautline::ConnectionState::{self, Authenticated, Connected};
 
 use super::options::Options;
 use super::paper;
-use super::prompt::{self, Prompt};
+use super::prompt::{LineEditor, Prompt};
 use super::terminal::{self, one_line};
 
 /// What is told about the line: at a prompt if stdin and stdout are the terminal, else on stderr. On a terminal the status is
@@ -43,7 +43,7 @@ impl Screen {
     }
 
     /// Begins to edit lines, where that is possible.
-    pub(crate) fn begin_prompt(&mut self) -> Option<prompt::Lines> {
+    pub(crate) fn begin_prompt(&mut self) -> Option<LineEditor> {
         if !(self.typing && self.shared) {
             return None;
         }

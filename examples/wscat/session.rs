@@ -1,52 +1,54 @@
 //! From the first connection to the exit code.
 
+mod end;
 mod status;
 mod typed;
 
-use std::io::{self, BufWriter, Read, StdoutLock, Write};
+use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvError, Sender, never, select, tick};
+use crossbeam_channel::{Receiver, RecvError, never, select, tick};
 use tautline::ConnectionState::{Closed, Closing, Connected, Connecting, Disconnected};
 use tautline::{
-    Beat, Client, CloseReason, ConnectionState, DisconnectReason, Event, Message, Undelivered as Left,
+    Client, ConnectionState, DisconnectReason, Error, Event, Message, Ticket, Tickets, Undelivered as Left,
 };
 
-use super::advice::{self, explain};
-use super::input::{self, Typed};
+use super::Signals;
+use super::advice;
+use super::confirming::Confirming;
+use super::input::Typed;
 use super::options::Options;
 use super::output::{Direction, log, log_state, print};
 use super::paper;
 use super::screen::Screen;
+use super::stdout::Stdout;
 use super::undelivered::Undelivered;
 use super::verbose::describe;
-use super::{INTERRUPTED, OVER, Signals, complain};
 
 /// How long an event may take that has happened.
 const SOON: Duration = Duration::from_secs(1);
 
 pub(crate) struct Session {
     client: Client,
-    lines: Receiver<io::Result<Typed>>,
+    typed: Receiver<Typed>,
     signals: Signals,
-    /// Requests a confirmation of what was sent, where that is possible.
-    sent: Option<Sender<()>>,
+    confirming: Confirming,
     options: Options,
     screen: Screen,
-    out: BufWriter<StdoutLock<'static>>,
+    out: Stdout,
     began: Instant,
-    silent: Instant, // when a message was last sent or received
+    last_message: Instant, // when one was sent or received
     tally: Tally,
     undelivered: Undelivered,
-    closed: Option<Left>, // what /close has left
-    is_asked: bool,       // for a ping, by /ping
+    known: Option<Ticket>, // up to here, `undelivered` knows what became of the lines
+    left_by_close: Option<Left>, // by /close
+    is_asked: bool,        // for a ping, by /ping
 }
 
 #[derive(Default)]
 struct Tally {
-    unsent: u64,
+    failed_reads: u64, // of stdin
     written: u64,
     received: u64,
     is_expected: bool,      // what --expect waits for has come
@@ -59,6 +61,8 @@ struct Tally {
 enum Stop {
     Signal,
     Timeout,
+    /// stdout can't be written.
+    Stdout,
     /// The line is closed, or there is nothing more to wait for.
     Done,
 }
@@ -66,139 +70,44 @@ enum Stop {
 impl Session {
     pub(crate) fn new(
         client: Client,
-        lines: Receiver<io::Result<Typed>>,
+        typed: Receiver<Typed>,
         signals: Signals,
-        sent: Option<Sender<()>>,
+        confirming: Confirming,
         options: Options,
         screen: Screen,
         began: Instant,
     ) -> Self {
-        let (out, silent) = (BufWriter::new(io::stdout().lock()), Instant::now());
-        let (tally, undelivered) = (Tally::default(), Undelivered::default());
         Self {
             client,
-            lines,
+            typed,
             signals,
-            sent,
+            confirming,
             options,
             screen,
-            out,
+            out: Stdout::new(),
             began,
-            silent,
-            tally,
-            undelivered,
-            closed: None,
+            last_message: Instant::now(),
+            tally: Tally::default(),
+            undelivered: Undelivered::default(),
+            known: None,
+            left_by_close: None,
             is_asked: false,
         }
     }
 
-    /// Fails when stdout can't be written.
-    pub(crate) fn run(mut self) -> io::Result<u8> {
-        let served = self.serve();
-        let line = self.client.status();
-        self.begin_end();
-        // It writes what was accepted first.
-        let left = self.closed.take().unwrap_or_else(|| self.client.close());
-        let stopped = served?;
-        for event in self.client.events().clone() {
-            self.see(event)?;
-        }
-        self.take_last()?;
-        let reason = self.client.wait_closed();
-        // Only pings confirm. A server that closes with 1000 has read what it wanted, unless each line counts.
-        let pings = self.options.config.heartbeat.beat == Beat::WebSocketPing;
-        let counts = matches!(reason, CloseReason::ByCaller) || self.options.ending.undelivered.is_some();
-        let ended = reason.clone().into_result();
-        if pings && counts || ended.is_err() {
-            self.undelivered.doubt(&left.maybe_delivered);
-        }
-        self.look()?;
-        self.screen.end_prompt();
-        let by = match &reason {
-            CloseReason::NotRetried(by @ DisconnectReason::ClosedByServer(frame)) if frame.code == 1000 => {
-                format!("  {by}")
-            }
-            _ => String::new(), // the error says it
-        };
-        self.tell(Closed, &(by + &self.status()))?;
-
-        self.undelivered.end(self.tally.written);
-        let undelivered = self.tell_undelivered();
-        let (tally, options) = (&self.tally, &self.options);
-        Ok(match (stopped, ended) {
-            (Stop::Signal, _) => INTERRUPTED,
-            (_, Err(error)) if !self.is_satisfied() => explain(3, &error, options),
-            (Stop::Timeout, _) => complain(5, OVER),
-            _ if options.ending.waits() && !self.is_satisfied() => complain(
-                3,
-                match tally.received {
-                    0 => "no message came",
-                    _ if options.ending.expect.is_some() => "no message was as expected",
-                    _ => "not so many messages came",
-                },
-            ),
-            _ if undelivered == 0 && line.state != Closed && !line.ready && self.tally.ended.is_some() => {
-                match &line.trouble {
-                    Some(error) => explain(3, error, options),
-                    None => complain(3, "the line was down at the end"),
-                }
-            }
-            _ => undelivered,
-        })
+    /// Returns the exit code.
+    pub(crate) fn run(mut self) -> u8 {
+        let stopped = self.serve();
+        self.end(&stopped)
     }
 
-    /// Takes the lines that were read, and from a file all others, if they are to be kept.
-    fn take_last(&mut self) -> io::Result<()> {
-        let lines = self.lines.clone();
-        if self.options.ending.undelivered.is_none() || !input::is_file() {
-            return lines.try_iter().try_for_each(|line| self.take(Ok(line)));
-        }
-        if self.tally.ended.is_none() {
-            // Their thread ends soon, because nothing is sent any more.
-            lines.iter().try_for_each(|line| self.take(Ok(line)))?;
-        }
-        match io::stdin().lock().read_to_end(&mut self.undelivered.rest) {
-            Ok(_) => Ok(()),
-            Err(error) => self.take(Ok(Err(error))),
-        }
-    }
-
-    /// The line is about to be closed, and Ctrl-C ends the program at once.
-    fn begin_end(&self) {
-        self.signals.is_open.store(false, Ordering::SeqCst);
-        self.screen.draw(Closing, &self.status());
-    }
-
-    /// Returns the exit code for that.
-    fn tell_undelivered(&self) -> u8 {
-        let (left, options) = (&self.undelivered, &self.options);
-        let end = options.shape.end();
-        let unread = left.rest.split_inclusive(|byte| *byte == end).count() as u64;
-        let missing = left.missing.len() as u64 + unread + self.tally.unsent;
-        let is_kept = match &options.ending.undelivered {
-            None => {
-                left.show();
-                Ok(())
-            }
-            Some(file) => left.write(file, end).map_err(|error| {
-                left.show();
-                complain(4, &format!("{}: {error}", file.display()))
-            }),
-        };
-        if left.is_empty() && missing == 0 {
-            return is_kept.map_or_else(|code| code, |()| 0);
-        }
-        let doubtful = left.doubtful.len();
-        complain(4, &format!("lines not delivered: {missing}; perhaps not delivered: {doubtful}"))
-    }
-
-    /// Runs until the line is closed, there is nothing more to wait for, or a signal arrives.
-    fn serve(&mut self) -> io::Result<Stop> {
+    /// Runs until the line is closed, there is nothing more to wait for, a signal arrives, or stdout fails.
+    fn serve(&mut self) -> Stop {
         let tick = tick(Duration::from_millis(100));
         // How the line came up stands before what goes out on it.
         while let Ok(event) = self.client.events().recv_timeout(SOON) {
             let is_up = matches!(event, Event::Connected { .. });
-            self.see(event)?;
+            self.see(event);
             if is_up {
                 break;
             }
@@ -207,69 +116,77 @@ impl Session {
             let events = if self.screen.is_behind() { &never() } else { self.client.events() };
             select! {
                 recv(events) -> event => match event {
-                    Ok(event) => self.see(event)?,
-                    Err(RecvError) => return Ok(Stop::Done),
+                    Ok(event) => self.see(event),
+                    Err(RecvError) => return Stop::Done,
                 },
-                recv(self.lines) -> line => self.take(line)?,
-                recv(self.signals.stop) -> _ => return Ok(Stop::Signal),
+                recv(self.typed) -> typed => {
+                    if let Ok(typed) = typed {
+                        self.take(typed);
+                    } else {
+                        self.typed = never();
+                        self.tally.ended.get_or_insert_with(Instant::now);
+                    }
+                }
+                recv(self.signals.stop) -> _ => return Stop::Signal,
                 recv(tick) -> _ => {
-                    if self.look()? {
-                        return Ok(Stop::Done);
+                    if self.look() {
+                        return Stop::Done;
                     }
                     if self.options.ending.timeout.is_some_and(|timeout| self.began.elapsed() >= timeout) {
-                        return Ok(Stop::Timeout);
+                        return Stop::Timeout;
                     }
                 }
             }
-            if self.closed.is_some() {
-                return Ok(Stop::Done);
+            if self.left_by_close.is_some() {
+                return Stop::Done;
             }
             if self.client.events().is_empty() {
-                self.out.flush()?;
+                self.out.flush();
+            }
+            if self.out.failure().is_some() {
+                return Stop::Stdout;
             }
         }
     }
 
-    fn see(&mut self, event: Event) -> io::Result<()> {
+    fn see(&mut self, event: Event) {
         match event {
             Event::Message(message) => {
-                (self.silent, self.tally.received) = (Instant::now(), self.tally.received + 1);
-                self.show(&message)?;
+                (self.last_message, self.tally.received) = (Instant::now(), self.tally.received + 1);
+                self.show(&message);
             }
             Event::StateChanged { to, .. } if !matches!(to, Disconnected | Closed) => {
-                self.log_state(to, None)?;
+                self.log_state(to, None);
                 if matches!(to, Connecting | Closing) && !self.screen.live {
-                    self.tell(to, &self.status())?;
+                    self.tell(to, &self.status());
                 }
             }
             Event::Connected { handshake, .. } => {
                 for text in self.options.first.clone() {
-                    self.log_ours(&text, None)?;
+                    self.log_ours(&text, None);
                 }
-                self.silent = Instant::now();
+                self.last_message = Instant::now();
                 let chosen = handshake.subprotocol.as_deref();
                 let chosen = chosen.map_or(String::new(), |name| format!(", subprotocol {name}"));
                 let proxy = handshake.proxy.as_deref();
                 let by = proxy.map(|proxy| format!("  through the proxy {proxy}")).unwrap_or_default();
                 let to = if by.is_empty() { "  to" } else { " at" };
                 let to = handshake.address.map(|address| format!("{to} {address}")).unwrap_or_default();
-                self.tell(Connected, &format!("{by}{to}{chosen}"))?;
+                self.tell(Connected, &format!("{by}{to}{chosen}"));
                 if self.options.log.is_some() {
                     paper::put(&describe(&handshake, self.options.config.compression.is_some()));
                 }
             }
             Event::Disconnected { reason, retry_in, maybe_delivered, .. } => {
                 // Each line was reported before it was sent, and may be among those in doubt.
-                for line in self.lines.clone().try_iter() {
-                    self.take(Ok(line))?;
-                }
+                self.take_typed();
                 let is_suspended = matches!(reason, DisconnectReason::ByCaller { .. });
                 if retry_in.is_none() && !is_suspended {
                     // What follows is the end, which says what is in doubt.
                     self.tally.is_over = true;
-                    return Ok(());
+                    return;
                 }
-                self.log_state(Disconnected, Some(&reason.to_string()))?;
+                self.log_state(Disconnected, Some(&reason.to_string()));
                 self.undelivered.doubt(&maybe_delivered);
                 let why = match reason {
                     DisconnectReason::ByCaller { .. } => "as asked for".to_owned(),
@@ -284,19 +201,28 @@ impl Session {
                 if let Some(options) = advice::options(&reason.to_error()) {
                     what.extend(["; with wscat: ", &options]);
                 }
-                self.tell(Disconnected, &what)?;
+                self.tell(Disconnected, &what);
             }
-            Event::Closed { reason, .. } => self.log_state(Closed, Some(&reason.to_string()))?,
+            Event::Closed { reason, .. } => self.log_state(Closed, Some(&reason.to_string())),
+            Event::Missed { count, state, .. } => {
+                // Nobody took events for long. Losses may be among them, which only a confirmation tells.
+                if !self.confirming.is_possible() {
+                    self.take_typed();
+                    self.undelivered.doubt_all(self.client.stats().messages_written);
+                }
+                let what = format!("{count} changes were not told, because stdout took nothing for long");
+                self.log_state(state, Some(&what));
+                self.tell(state, &format!("  {what}"));
+            }
             _ => {}
         }
-        Ok(())
     }
 
     /// Prints a message of the server's, unless enough came before it.
-    fn show(&mut self, message: &Message) -> io::Result<()> {
+    fn show(&mut self, message: &Message) {
         let ending = &self.options.ending;
         if self.tally.is_expected || ending.enough().is_some_and(|enough| self.tally.received > enough) {
-            return Ok(());
+            return;
         }
         if let Some(expected) = &ending.expect {
             let text =
@@ -306,134 +232,139 @@ impl Session {
         let shape = Arc::clone(&self.options.shape);
         let tame = self.screen.shared && !shape.raw;
         if shape.is_log() {
-            return self.write(|out| log(out, message, Direction::In, &shape, tame));
+            self.write(|out| log(out, message, Direction::In, &shape, tame));
+        } else if self.screen.has_prompt() {
+            self.screen.show(&in_memory(|out| print(out, message, &shape, tame)));
+        } else {
+            self.write(|out| print(out, message, &shape, tame));
         }
-        if !self.screen.has_prompt() {
-            return self.write(|out| print(out, message, &shape, tame));
-        }
-        let mut text = Vec::new();
-        print(&mut text, message, &shape, tame)?;
-        self.screen.show(&String::from_utf8_lossy(&text));
-        Ok(())
     }
 
     /// Writes whole lines to stdout; at a prompt, by way of that.
-    fn write(&mut self, what: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    fn write(&mut self, what: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
         if self.screen.has_prompt() {
-            let mut text = Vec::new();
-            what(&mut text)?;
-            self.screen.print(&String::from_utf8_lossy(&text));
-            return Ok(());
+            self.screen.print(&in_memory(what));
+            return;
         }
         if self.screen.shared {
             paper::put("");
         }
-        what(&mut self.out)
+        self.out.write(what);
     }
 
     /// Tells what became of the line, behind what was written before.
-    fn tell(&mut self, state: ConnectionState, what: &str) -> io::Result<()> {
-        self.out.flush()?;
+    fn tell(&mut self, state: ConnectionState, what: &str) {
+        self.out.flush();
         self.screen.tell(state, what);
-        Ok(())
+    }
+
+    /// Shows the status, behind what was written before.
+    fn draw(&mut self, state: ConnectionState) {
+        self.out.flush();
+        self.screen.draw(state, &self.status());
     }
 
     /// In the log of JSON, what is sent is a line, too.
-    fn log_ours(&mut self, message: &Message, ticket: Option<u64>) -> io::Result<()> {
+    fn log_ours(&mut self, message: &Message, ticket: Option<u64>) {
         let (shape, tame) = (Arc::clone(&self.options.shape), self.screen.shared);
         if shape.is_log() {
-            self.write(|out| log(out, message, Direction::Out { ticket }, &shape, tame))?;
+            self.write(|out| log(out, message, Direction::Out { ticket }, &shape, tame));
         }
-        Ok(())
     }
 
     /// So are states.
-    fn log_state(&mut self, state: ConnectionState, reason: Option<&str>) -> io::Result<()> {
-        if !self.options.shape.is_log() {
-            return Ok(());
+    fn log_state(&mut self, state: ConnectionState, reason: Option<&str>) {
+        if self.options.shape.is_log() {
+            let tame = self.screen.shared;
+            self.write(|out| log_state(out, state, reason, tame));
         }
-        let tame = self.screen.shared;
-        self.write(|out| log_state(out, state, reason, tame))
     }
 
-    fn take(&mut self, line: Result<io::Result<Typed>, RecvError>) -> io::Result<()> {
-        let Ok(line) = line else {
-            self.lines = never();
-            self.tally.ended.get_or_insert_with(Instant::now);
-            return Ok(());
-        };
-        match line {
-            Ok(Typed::Line(line, message)) => {
-                self.screen.enter();
-                self.read(line, &message)?;
-            }
-            Ok(Typed::Refused(line, what)) => {
-                self.undelivered.missing.push(line);
-                self.screen.enter();
+    /// Takes what was typed or read so far.
+    fn take_typed(&mut self) {
+        self.typed.clone().try_iter().for_each(|typed| self.take(typed));
+    }
+
+    fn take(&mut self, typed: Typed) {
+        self.screen.enter();
+        match typed {
+            Typed::Line(line, message) => self.accept(line, &message),
+            Typed::Entered(text) => text.split('\n').for_each(|line| self.enter(line)),
+            Typed::End => _ = self.tally.ended.get_or_insert_with(Instant::now),
+            Typed::Refused(line, what) => {
+                self.undelivered.refuse(line);
                 paper::put(&format!("wscat: a line of stdin: {what}; it is read no further\n"));
             }
-            Ok(Typed::Entered(line)) => {
-                self.screen.enter();
-                self.enter(&line)?;
-            }
-            Ok(Typed::End) => _ = self.tally.ended.get_or_insert_with(Instant::now),
-            Ok(Typed::Long(begin)) => {
+            Typed::Long(begin) => {
                 self.undelivered.rest = begin;
-                self.screen.enter();
                 paper::put("wscat: a line of stdin is too long; it is read no further\n");
             }
-            Err(error) => {
-                self.tally.unsent += 1;
-                self.screen.enter();
+            Typed::Failed(error) => {
+                self.tally.failed_reads += 1;
                 paper::put(&format!("wscat: stdin: {error}; it is read no further\n"));
             }
         }
-        Ok(())
     }
 
-    /// A line was read, and its message accepted or about to be.
-    fn read(&mut self, line: Vec<u8>, message: &Message) -> io::Result<()> {
-        self.undelivered.read(line);
-        self.log_ours(message, Some(self.undelivered.read))
+    /// The client has accepted the message of this line, or is about to.
+    fn accept(&mut self, line: Vec<u8>, message: &Message) {
+        self.undelivered.accept(line);
+        self.log_ours(message, Some(self.undelivered.accepted));
+    }
+
+    /// Forgets the lines that have arrived, and keeps those in doubt.
+    fn settle(&mut self) {
+        let known = self.client.confirmed_up_to().filter(|known| Some(*known) != self.known);
+        let Some(known) = known else { return };
+        // A line was reported before it was sent.
+        self.take_typed();
+        let tickets: Tickets = match self.known.replace(known) {
+            Some(before) => (before..=known).into(),
+            None => (..=known).into(),
+        };
+        if let Err(Error::Unconfirmed { maybe_delivered, .. }) = self.client.confirm(tickets, Duration::ZERO)
+        {
+            self.undelivered.doubt(&maybe_delivered);
+        }
+        self.undelivered.confirm(known);
     }
 
     /// Handles what changes without an event. Returns whether there is nothing more to wait for.
-    fn look(&mut self) -> io::Result<bool> {
+    fn look(&mut self) -> bool {
         let now = Instant::now();
-        let (done, state, tally) = (self.client.stats(), self.client.state(), &mut self.tally);
-        if done.messages_written > tally.written {
-            (tally.written, self.silent) = (done.messages_written, now);
+        let (done, state) = (self.client.stats(), self.client.state());
+        if done.messages_written > self.tally.written {
+            (self.tally.written, self.last_message) = (done.messages_written, now);
         }
-        // What an event lists as lost counts as known, too: then the event is among those that wait.
-        let known = self.client.confirmed_up_to();
-        if let Some(known) = known.filter(|_| !tally.is_over && self.client.events().is_empty()) {
-            self.undelivered.confirm(known);
+        // Whether the last connection leaves lines in doubt is decided at the end.
+        if self.confirming.is_possible() && !self.tally.is_over && self.client.events().is_empty() {
+            self.settle();
         }
-        let is_answered = done.round_trip.is_some() && done.round_trip != tally.round_trip;
-        tally.round_trip = done.round_trip;
+        let is_answered = done.round_trip.is_some() && done.round_trip != self.tally.round_trip;
+        self.tally.round_trip = done.round_trip;
         let wanted = self.options.telling.pings || self.is_asked;
         if let Some(time) = done.round_trip.filter(|_| is_answered && wanted) {
             let answered = format!("a ping was answered after {time:.1?}");
             if std::mem::take(&mut self.is_asked) {
                 self.say(&answered);
             } else {
-                self.tell(state, &format!("  {answered}"))?;
+                self.tell(state, &format!("  {answered}"));
             }
         }
-        self.screen.draw(state, &self.status());
+        self.draw(state);
 
         let (tally, ending) = (&self.tally, &self.options.ending);
         let past = |since, time| now.saturating_duration_since(since) >= time;
-        Ok(match (tally.ended, ending.wait) {
+        match (tally.ended, ending.wait) {
             _ if self.is_satisfied() => tally.ended.is_some() || self.screen.typing,
             (None, _) => false,
             (Some(end), Some(wait)) => past(end, wait),
             (Some(_), None) => {
-                let all = tally.written >= self.undelivered.read && self.client.events().is_empty();
+                let all = tally.written >= self.undelivered.accepted && self.client.events().is_empty();
                 // Nothing more is to be sent, so that a line which is down needn't come back.
-                all && !ending.waits() && past(self.silent, Duration::from_secs(1))
+                all && !ending.waits() && past(self.last_message, Duration::from_secs(1))
             }
-        })
+        }
     }
 
     /// Whether all has come that is waited for. Not where nothing is.
@@ -441,4 +372,11 @@ impl Session {
         let ending = &self.options.ending;
         self.tally.is_expected || ending.enough().is_some_and(|enough| self.tally.received >= enough)
     }
+}
+
+/// What is written, as a text.
+fn in_memory(what: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
+    let mut text = Vec::new();
+    let _ = what(&mut text); // there is room
+    String::from_utf8_lossy(&text).into_owned()
 }

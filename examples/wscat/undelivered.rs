@@ -1,32 +1,37 @@
 //! The lines that were not delivered, or perhaps not.
 
 use std::collections::VecDeque;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use tautline::{Ticket, Tickets};
+use tempfile::NamedTempFile;
 
 use super::terminal::one_line;
 
 /// What was read from stdin and is not known to have arrived. The number of a line is that of its ticket.
 #[derive(Default)]
 pub(crate) struct Undelivered {
-    /// How many lines were read.
-    pub(crate) read: u64,
+    /// How many lines the client has accepted.
+    pub(crate) accepted: u64,
     kept: VecDeque<(u64, Vec<u8>)>,
     /// Those that were written to a connection that was lost before it confirmed them.
     pub(crate) doubtful: Vec<Vec<u8>>,
-    /// Those that were not written.
-    pub(crate) missing: Vec<Vec<u8>>,
+    /// Those that were not written. One that was not accepted has the number of the one before it.
+    pub(crate) missing: Vec<(u64, Vec<u8>)>,
     /// What nobody has read yet, where it is to be kept.
     pub(crate) rest: Vec<u8>,
 }
 
 impl Undelivered {
-    pub(crate) fn read(&mut self, line: Vec<u8>) {
-        self.read += 1;
-        self.kept.push_back((self.read, line));
+    pub(crate) fn accept(&mut self, line: Vec<u8>) {
+        self.accepted += 1;
+        self.kept.push_back((self.accepted, line));
+    }
+
+    pub(crate) fn refuse(&mut self, line: Vec<u8>) {
+        self.missing.push((self.accepted, line));
     }
 
     /// All up to this one have arrived, but for those in doubt.
@@ -44,20 +49,39 @@ impl Undelivered {
         self.doubtful.extend(lost.into_iter().map(|(_, line)| line));
     }
 
+    /// Connections are lost, and with them perhaps all that were written, which were so many.
+    pub(crate) fn doubt_all(&mut self, written: u64) {
+        let lost = self.kept.partition_point(|(number, _)| *number <= written);
+        self.doubtful.extend(self.kept.drain(..lost).map(|(_, line)| line));
+    }
+
     /// Nothing more is written: so many were, and the rest was not.
     pub(crate) fn end(&mut self, written: u64) {
-        self.missing
-            .extend(self.kept.drain(..).filter(|(number, _)| *number > written).map(|(_, line)| line));
+        let refused = std::mem::take(&mut self.missing);
+        let unwritten = self.kept.drain(..).filter(|(number, _)| *number > written);
+        self.missing = unwritten.chain(refused).collect();
+        self.missing.sort_by_key(|(number, _)| *number);
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.doubtful.is_empty() && self.missing.is_empty() && self.rest.is_empty()
+    /// Writes the lines as they were read, those first that perhaps arrived, those last that were not read. What the file had
+    /// stays until all is written: it may be the only copy of the lines.
+    pub(crate) fn write(&self, path: &Path, end: u8) -> io::Result<()> {
+        let (path, old) = (fs::canonicalize(path)?, fs::metadata(path)?);
+        let folder = path.parent().filter(|_| old.is_file());
+        // A device has no place for a new file, and a folder need not let one be made.
+        let Some(Ok(new)) = folder.map(NamedTempFile::new_in) else {
+            return self.write_to(&File::create(path)?, end);
+        };
+        self.write_to(new.as_file(), end)?;
+        new.as_file().set_permissions(old.permissions())?;
+        new.as_file().sync_all()?;
+        new.persist(path)?;
+        Ok(())
     }
 
-    /// Writes the lines as they were read, those first that perhaps arrived, those last that were not read.
-    pub(crate) fn write(&self, file: &Path, end: u8) -> io::Result<()> {
-        let mut out = BufWriter::new(File::create(file)?);
-        for line in self.doubtful.iter().chain(&self.missing) {
+    fn write_to(&self, file: &File, end: u8) -> io::Result<()> {
+        let mut out = BufWriter::new(file);
+        for line in self.doubtful.iter().chain(self.missing.iter().map(|(_, line)| line)) {
             out.write_all(line)?;
             out.write_all(&[end])?;
         }
@@ -68,10 +92,11 @@ impl Undelivered {
     /// Shows the lines on stderr.
     pub(crate) fn show(&self) {
         let mut out = io::stderr().lock();
-        for (lines, what) in [(&self.doubtful, "perhaps not delivered"), (&self.missing, "not delivered")] {
-            for line in lines {
-                writeln!(out, "{what}: {}", one_line(&String::from_utf8_lossy(line))).ok();
-            }
-        }
+        let mut show = |what, line: &[u8]| {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            writeln!(out, "{what}: {}", one_line(&String::from_utf8_lossy(line))).ok();
+        };
+        self.doubtful.iter().for_each(|line| show("perhaps not delivered", line));
+        self.missing.iter().for_each(|(_, line)| show("not delivered", line));
     }
 }

@@ -17,6 +17,7 @@ mod scripts;
 mod terminal;
 #[path = "../common/tunnel.rs"]
 mod tunnel;
+mod undelivered;
 mod ways;
 #[path = "../../examples/wscat/main.rs"]
 #[allow(dead_code, reason = "the program is run as one")]

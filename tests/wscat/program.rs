@@ -1,5 +1,6 @@
 //! The running program, and servers for it.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -159,4 +160,11 @@ pub(crate) fn server_that_closes_with(code: u16) -> Server {
             }
         }
     })
+}
+
+/// A file of this test process with this in it.
+pub(crate) fn file(name: &str, content: impl AsRef<[u8]>) -> String {
+    let path = std::env::temp_dir().join(format!("tautline-wscat-{}-{name}", std::process::id()));
+    fs::write(&path, content).unwrap();
+    path.to_str().unwrap().to_owned()
 }

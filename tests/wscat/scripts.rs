@@ -1,16 +1,13 @@
 //! What scripts need: messages that are sent first, what is waited for, and the forms of messages.
 
-use std::fs;
 use std::io::Write;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::common::{
-    LONG, Nobody, Server, accept, accept_raw, echo, good_answer, listen, read_frame, read_head,
-};
-use crate::program::{Wscat, program, run, server_that_says, talk};
+use crate::common::{LONG, Nobody, Server, accept, echo, good_answer, listen, read_frame, read_head};
+use crate::program::{Wscat, file, program, run, server_that_says, talk};
 use crate::wscat::options::address::completed;
-use crossbeam_channel::{Receiver, bounded, unbounded};
+use crossbeam_channel::{Receiver, unbounded};
 use tautline::Value;
 use tungstenite::Message;
 
@@ -31,13 +28,6 @@ fn listening(cuts: usize) -> (Server, Receiver<(usize, String)>) {
         }
     });
     (server, seen)
-}
-
-/// A file of this test process with this in it.
-fn file(name: &str, content: impl AsRef<[u8]>) -> String {
-    let path = std::env::temp_dir().join(format!("tautline-wscat-{}-{name}", std::process::id()));
-    fs::write(&path, content).unwrap();
-    path.to_str().unwrap().to_owned()
 }
 
 #[test]
@@ -267,86 +257,6 @@ fn the_log_of_json_has_states_directions_tickets_and_times() {
 }
 
 #[test]
-fn what_was_not_delivered_is_written_to_a_file_or_to_stderr() {
-    let refusing = || {
-        Server::start(|n, stream| {
-            if n == 0 {
-                let mut socket = accept(stream);
-                assert!(socket.read().unwrap().is_text());
-            }
-        })
-    };
-    let target = file("undelivered", "");
-    for args in [&["--wait", "0"][..], &["--wait", "0", "--undelivered", &target]] {
-        let server = refusing();
-        let mut wscat = Wscat::start(args, &server.url());
-        wscat.say("doubtful\n");
-        wscat.see("DISCONNECTED");
-        let (code, _, err) = wscat.input("missing \x1b[2J\n").end();
-        assert!(code == 4 && err.contains("lines not delivered: 1; perhaps not delivered: 1\n"), "{err}");
-        let shown = err.contains("perhaps not delivered: doubtful\nnot delivered: missing \u{FFFD}[2J\n");
-        assert_eq!(shown, args.len() == 2, "{err}");
-    }
-    assert_eq!(fs::read_to_string(&target).unwrap(), "doubtful\nmissing \x1b[2J\n");
-    // What is in it may be the input, and stays until that was read.
-    let (code, _, err) = run(&["-q", "--undelivered", &target], &Nobody::new().url(), "");
-    assert_eq!((code, &*fs::read_to_string(&target).unwrap()), (1, "doubtful\nmissing \x1b[2J\n"), "{err}");
-    let (code, _, err) = run(&["-q", "--undelivered", &target], &Server::echo().url(), "all\n");
-    assert_eq!((code, &*fs::read_to_string(&target).unwrap()), (0, ""), "{err}");
-    let (code, _, err) = run(&["--undelivered", "/no/such/folder/file"], &refusing().url(), "line\n");
-    assert!(code == 2 && err.starts_with("wscat: /no/such/folder/file: "), "{err}");
-    // A file that can't be written in the end loses nothing.
-    let server = refusing();
-    let mut wscat = Wscat::start(&["--wait", "0", "--undelivered", "/dev/full"], &server.url());
-    wscat.say("doubtful\n");
-    wscat.see("DISCONNECTED");
-    let (code, _, err) = wscat.input("").end();
-    assert!(code == 4 && err.contains("perhaps not delivered: doubtful\n"), "{err}");
-    assert!(err.contains("wscat: /dev/full: "), "{err}");
-}
-
-/// Runs the program with this file as its input.
-fn feed(args: &[&str], url: &str, input: &str) -> (i32, String) {
-    let mut command = Command::new(program());
-    let output = command.args(args).arg(url).stdin(fs::File::open(input).unwrap()).output().unwrap();
-    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
-}
-
-#[test]
-fn a_server_that_takes_lines_and_confirms_none_leaves_all_of_them_in_doubt() {
-    let (over_in, over) = bounded::<()>(0);
-    let server = Server::start(move |_, stream| {
-        let _stream = accept_raw(stream); // it reads nothing
-        let _ = over.recv();
-    });
-    let (input, left) = (file("unread-input", "one\ntwo\n"), file("unread", ""));
-    let (code, err) = feed(&["-q", "--undelivered", &left], &server.url(), &input);
-    assert_eq!((code, &*fs::read_to_string(&left).unwrap()), (4, "one\ntwo\n"), "{err}");
-    assert!(err.ends_with("lines not delivered: 0; perhaps not delivered: 2\n"), "{err}");
-    drop(over_in);
-}
-
-#[test]
-fn what_was_not_read_of_a_file_is_not_delivered() {
-    let server = Server::echo();
-    // Behind a line that stands for no message, nothing more is sent.
-    let (input, left) = (file("rest-input", "ab\nno hex\ncd\n\nef"), file("rest", ""));
-    let (code, err) = feed(&["-q", "--binary=hex", "--undelivered", &left], &server.url(), &input);
-    assert_eq!((code, &*fs::read_to_string(&left).unwrap()), (4, "no hex\ncd\n\nef"), "{err}");
-    assert!(err.ends_with("lines not delivered: 4; perhaps not delivered: 0\n"), "{err}");
-    // Nor is a line that is longer than a message may be, and what comes behind it.
-    let long = "x".repeat((64 << 20) + 10) + "\nlast\n";
-    let (code, err) =
-        feed(&["-q", "--undelivered", &left], &server.url(), &file("rest-long", format!("first\n{long}")));
-    assert!(code == 4 && fs::read_to_string(&left).unwrap() == long, "{err}");
-    assert!(err.ends_with("lines not delivered: 2; perhaps not delivered: 0\n"), "{err}");
-    // It may be the same file.
-    fs::write(&left, "no hex\ncd\n\nef").unwrap();
-    let (code, err) = feed(&["-q", "--binary=hex", "--undelivered", &left], &server.url(), &left);
-    assert_eq!((code, &*fs::read_to_string(&left).unwrap()), (4, "no hex\ncd\n\nef"), "{err}");
-}
-
-#[test]
 fn who_got_what_was_waited_for_does_not_mind_the_end() {
     let server = Server::start(|_, stream| {
         let mut socket = accept(stream);
@@ -368,16 +278,6 @@ fn an_attempt_that_fails_is_in_the_log_of_json_too() {
     let line: Value = out.parse().unwrap();
     assert_eq!((code, &line["state"]), (1, &"DISCONNECTED".into()), "{err}");
     assert!(err.contains(line["reason"].as_str().unwrap()), "{err}");
-}
-
-#[test]
-fn what_was_under_way_when_the_line_was_lost_for_good_is_in_doubt() {
-    let server = Server::start(|_, stream| {
-        let mut socket = accept(stream);
-        assert!(socket.read().unwrap().is_text());
-    });
-    let (code, _, err) = run(&["-q", "--no-reconnect"], &server.url(), "lost\n");
-    assert!(code == 3 && err.contains("perhaps not delivered: lost\n"), "{err}");
 }
 
 #[test]

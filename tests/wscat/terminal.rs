@@ -2,7 +2,7 @@
 
 use tautline::Message;
 
-use crate::wscat::commands::{Command, parse};
+use crate::wscat::commands::{Command, Meaning, parse};
 use crate::wscat::json::in_one_line;
 use crate::wscat::options::Options;
 use crate::wscat::output::print;
@@ -138,21 +138,21 @@ fn json_is_laid_out_without_a_change_to_what_it_says() {
 
 #[test]
 fn a_line_at_the_prompt_is_a_command_or_a_message() {
-    let close = |code, reason: &str| Ok(Ok(Command::Close { code, reason: reason.into() }));
+    let close = |code, reason: &str| Ok(Meaning::Command(Command::Close { code, reason: reason.into() }));
     for (line, meaning) in [
-        ("", Ok(Err(""))),
-        ("text /close", Ok(Err("text /close"))),
-        ("//close", Ok(Err("/close"))),
-        ("///", Ok(Err("//"))),
+        ("", Ok(Meaning::Text(""))),
+        ("text /close", Ok(Meaning::Text("text /close"))),
+        ("//close", Ok(Meaning::Text("/close"))),
+        ("///", Ok(Meaning::Text("//"))),
         ("/close", close(1000, "")),
         ("/close 4001", close(4001, "")),
         ("/close 4001  good bye ", close(4001, "good bye")),
-        ("/ping", Ok(Ok(Command::Ping))),
-        ("/reconnect ", Ok(Ok(Command::Reconnect))),
-        ("/suspend", Ok(Ok(Command::Suspend))),
-        ("/resume", Ok(Ok(Command::Resume))),
-        ("/stats", Ok(Ok(Command::Stats))),
-        ("/help", Ok(Ok(Command::Help))),
+        ("/ping", Ok(Meaning::Command(Command::Ping))),
+        ("/reconnect ", Ok(Meaning::Command(Command::Reconnect))),
+        ("/suspend", Ok(Meaning::Command(Command::Suspend))),
+        ("/resume", Ok(Meaning::Command(Command::Resume))),
+        ("/stats", Ok(Meaning::Command(Command::Stats))),
+        ("/help", Ok(Meaning::Command(Command::Help))),
     ] {
         assert_eq!(parse(line), meaning, "{line:?}");
     }

@@ -7,7 +7,7 @@ use super::Session;
 
 impl Session {
     pub(super) fn status(&self) -> String {
-        let (line, read, received) = (self.client.status(), self.undelivered.read, self.tally.received);
+        let (line, read, received) = (self.client.status(), self.undelivered.accepted, self.tally.received);
         let (done, sent) = (&line.stats, line.stats.messages_written);
         let is_ending = self.tally.ended.is_some() && self.screen.has_prompt();
         let ending = if is_ending { "  ending (Ctrl-C: now)" } else { "" };
