@@ -110,7 +110,8 @@ impl Reader {
             if stdin.by_ref().take(self.max as u64 + 1).read_until(end, &mut line)? == 0 {
                 return Ok(());
             }
-            if line.pop_if(|last| *last == end).is_none() && line.len() > self.max {
+            let is_last = line.pop_if(|last| *last == end).is_none();
+            if is_last && line.len() > self.max {
                 let _ = self.told.send(Typed::Long(line)); // the program may have ended
                 return Ok(());
             }
@@ -118,7 +119,8 @@ impl Reader {
             let bare = line[..line.len() - usize::from(is_windows)].to_vec();
             if is_typed {
                 let text = String::from_utf8_lossy(&bare).into_owned();
-                if self.told.send(Typed::Entered(text)).is_err() {
+                // Behind a line without an end, another Ctrl-D would have to be struck.
+                if self.told.send(Typed::Entered(text)).is_err() || is_last {
                     return Ok(());
                 }
                 continue;

@@ -44,15 +44,16 @@ pub(crate) struct Session {
     known: Option<Ticket>, // up to here, `undelivered` knows what became of the lines
     left_by_close: Option<Left>, // by /close
     is_asked: bool,        // for a ping, by /ping
+    is_suspended: bool,    // by /suspend, also before the client acts on it
 }
 
 #[derive(Default)]
 struct Tally {
-    failed_reads: u64, // of stdin
     written: u64,
     received: u64,
     is_expected: bool,      // what --expect waits for has come
     ended: Option<Instant>, // when stdin ended
+    is_cut: bool,           // stdin was read no further than to a fault
     is_over: bool,          // the line is lost or closed for good
     round_trip: Option<Duration>,
 }
@@ -92,6 +93,7 @@ impl Session {
             known: None,
             left_by_close: None,
             is_asked: false,
+            is_suspended: false,
         }
     }
 
@@ -293,14 +295,16 @@ impl Session {
             Typed::End => _ = self.tally.ended.get_or_insert_with(Instant::now),
             Typed::Refused(line, what) => {
                 self.undelivered.refuse(line);
+                self.tally.is_cut = true;
                 paper::put(&format!("wscat: a line of stdin: {what}; it is read no further\n"));
             }
             Typed::Long(begin) => {
                 self.undelivered.rest = begin;
+                self.tally.is_cut = true;
                 paper::put("wscat: a line of stdin is too long; it is read no further\n");
             }
             Typed::Failed(error) => {
-                self.tally.failed_reads += 1;
+                self.tally.is_cut = true;
                 paper::put(&format!("wscat: stdin: {error}; it is read no further\n"));
             }
         }

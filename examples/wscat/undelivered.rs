@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::Path;
 
 use tautline::{Ticket, Tickets};
@@ -89,12 +89,15 @@ impl Undelivered {
         out.flush()
     }
 
-    /// Shows the lines on stderr.
+    /// Shows the lines on stderr: as they are where that is no terminal.
     pub(crate) fn show(&self) {
         let mut out = io::stderr().lock();
-        let mut show = |what, line: &[u8]| {
+        let is_terminal = out.is_terminal();
+        let mut show = |what: &str, line: &[u8]| {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            writeln!(out, "{what}: {}", one_line(&String::from_utf8_lossy(line))).ok();
+            let tamed = is_terminal.then(|| one_line(&String::from_utf8_lossy(line)));
+            let line = tamed.as_ref().map_or(line, String::as_bytes);
+            out.write_all(&[what.as_bytes(), b": ", line, b"\n"].concat()).ok(); // a closed stderr can't be reported
         };
         self.doubtful.iter().for_each(|line| show("perhaps not delivered", line));
         self.missing.iter().for_each(|(_, line)| show("not delivered", line));

@@ -109,7 +109,9 @@ pub(crate) fn rest(lines: &Receiver<Vec<u8>>) -> String {
     loop {
         match lines.recv_timeout(LONG) {
             Ok(line) => rest.push(line),
-            Err(RecvTimeoutError::Disconnected) => return String::from_utf8(rest.concat()).unwrap(),
+            Err(RecvTimeoutError::Disconnected) => {
+                return String::from_utf8_lossy(&rest.concat()).into_owned();
+            }
             Err(RecvTimeoutError::Timeout) => {
                 let last = rest.last().map(|line| String::from_utf8_lossy(line));
                 panic!("no end after {} lines, the last of them {last:?}", rest.len());

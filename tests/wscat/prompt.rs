@@ -172,7 +172,7 @@ fn what_is_being_typed_stays_on_the_screen_while_the_line_is_lost_and_messages_c
     terminal.wait("a correction", |t| t.shows("hello", ""));
     terminal.strike("\r");
     terminal.wait("an entered line", |t| {
-        t.seen.contains("> hello\r") && t.shows("", "") && t.row().ends_with("waiting 1, sent later")
+        t.seen.contains("> hello\r") && t.shows("", "") && t.row().contains("  waiting 1, sent later")
     });
     step_in.send_timeout((), LONG).unwrap();
     terminal.wait("its echo", |t| t.seen.contains("< hello\r\n") && t.row().contains("received 2"));
@@ -242,7 +242,7 @@ fn commands_end_connections_and_make_new_ones() {
     terminal.strike("/ping\r");
     terminal.wait("an answer", |t| t.seen.contains("it is suspended: see /resume"));
     terminal.strike("kept\r");
-    terminal.wait("a message that waits", |t| t.row().ends_with("waiting 1, sent later"));
+    terminal.wait("a message that waits", |t| t.row().contains("  waiting 1, sent later"));
     terminal.strike("/resume\r");
     terminal.wait("its echo", |t| t.seen.contains("< kept\r\n"));
     terminal.strike("/reconnect\r");
@@ -262,6 +262,18 @@ fn commands_end_connections_and_make_new_ones() {
     assert_eq!(terminal.end(), 0);
     assert!(terminal.is_as_before());
     terminal.wait("a paste without brackets", |t| t.seen.rfind("\x1b[?2004h") < t.seen.rfind("\x1b[?2004l"));
+}
+
+#[test]
+fn commands_that_are_struck_together_are_done_in_their_order() {
+    let server = Server::echo();
+    let mut terminal = Terminal::at_prompt(&[], &server.url());
+    terminal.strike("/suspend\r/resume\r/suspend\r/ping\r/resume\rkept\r");
+    terminal.wait("the echo", |t| t.seen.contains("< kept\r\n"));
+    assert_eq!(terminal.seen.matches("it is suspended: see /resume").count(), 1, "{:?}", terminal.seen);
+    assert!(!terminal.seen.contains("it is not suspended"), "{:?}", terminal.seen);
+    terminal.strike("\x04");
+    assert_eq!(terminal.end(), 0);
 }
 
 #[test]
@@ -478,7 +490,8 @@ fn a_terminal_that_edits_no_lines_has_the_commands_too() {
     terminal.strike("/stats\n");
     terminal.wait("an answer", |t| t.seen.contains("connected 1 of 1 times"));
     drop(tell);
-    terminal.strike("\x04");
+    // The first sends what was typed.
+    terminal.strike("half\x04\x04");
     assert_eq!(terminal.end(), 0);
     assert!(!terminal.seen.contains('\x1b'), "{:?}", terminal.seen);
 }
@@ -491,7 +504,7 @@ fn after_ctrl_d_it_says_that_it_is_ending_and_goes_on_until_all_is_sent() {
     terminal.wait("a line that is down", |t| t.shows("", "DISCONNECTED  suspended"));
     // An empty line is no message, and neither is one at the end of what is pasted.
     terminal.strike("\r\x1b[200~one\ntwo\n\x1b[201~\r");
-    terminal.wait("two that wait", |t| t.row().ends_with("waiting 2, sent later"));
+    terminal.wait("two that wait", |t| t.row().contains("  waiting 2, sent later"));
     terminal.strike("\x04");
     terminal.wait("the end, said", |t| t.shows("", "DISCONNECTED  ending (Ctrl-C: now)  suspended"));
     terminal.strike("/resume\r");

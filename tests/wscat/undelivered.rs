@@ -29,7 +29,7 @@ fn what_was_not_delivered_is_written_to_a_file_or_to_stderr() {
         wscat.see("DISCONNECTED");
         let (code, _, err) = wscat.input("missing \x1b[2J\n").end();
         assert!(code == 4 && err.contains("lines not delivered: 1; perhaps not delivered: 1\n"), "{err}");
-        let shown = err.contains("perhaps not delivered: doubtful\nnot delivered: missing \u{FFFD}[2J\n");
+        let shown = err.contains("perhaps not delivered: doubtful\nnot delivered: missing \x1b[2J\n");
         assert_eq!(shown, args.len() == 2, "{err}");
     }
     assert_eq!(fs::read_to_string(&target).unwrap(), "doubtful\nmissing \x1b[2J\n");
@@ -112,6 +112,19 @@ fn what_was_refused_stays_behind_what_was_accepted_before_it() {
     lines.end(1);
     let missing: Vec<_> = lines.missing.iter().map(|(_, line)| &line[..]).collect();
     assert_eq!(missing, [b"2", &b"none"[..], b"3"]);
+}
+
+#[test]
+fn it_is_said_that_stdin_was_not_read_to_its_end() {
+    let server = Server::echo();
+    let cut = "; stdin was not read to its end\n";
+    // A pipe behind a line that stands for no message.
+    let (code, _, err) = run(&["-q", "--binary=hex"], &server.url(), "ab\nno hex\ncd\n");
+    assert!(code == 4 && err.ends_with(&format!("delivered: 1; perhaps not delivered: 0{cut}")), "{err}");
+    // What is none of both.
+    let folder = std::env::temp_dir();
+    let (code, err) = feed(&["-q"], &server.url(), folder.to_str().unwrap());
+    assert!(code == 4 && err.ends_with(&format!("delivered: 0; perhaps not delivered: 0{cut}")), "{err}");
 }
 
 #[test]

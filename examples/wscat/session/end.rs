@@ -1,8 +1,10 @@
 //! The end of a session: the line is closed, and what became of the lines decides the exit code.
 
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, IsTerminal, Read};
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
+use crossbeam_channel::TryRecvError;
 use tautline::ConnectionState::{Closed, Closing};
 use tautline::{CloseReason, DisconnectReason};
 
@@ -77,6 +79,9 @@ impl Session {
         self.take_typed();
         self.screen.end_prompt();
         self.take_typed();
+        if matches!(self.typed.try_recv(), Err(TryRecvError::Disconnected)) {
+            self.tally.ended.get_or_insert_with(Instant::now);
+        }
         if self.options.ending.undelivered.is_none() || !input::is_file() {
             return;
         }
@@ -84,8 +89,12 @@ impl Session {
             // Their thread ends soon, because nothing is sent any more.
             self.typed.clone().iter().for_each(|typed| self.take(typed));
         }
-        if let Err(error) = io::stdin().lock().read_to_end(&mut self.undelivered.rest) {
-            self.take(Typed::Failed(error));
+        match io::stdin().lock().read_to_end(&mut self.undelivered.rest) {
+            Ok(_) => {
+                self.tally.is_cut = false;
+                self.tally.ended.get_or_insert_with(Instant::now);
+            }
+            Err(error) => self.take(Typed::Failed(error)),
         }
     }
 
@@ -117,11 +126,12 @@ impl Session {
             }),
         };
         let unread = left.rest.split_inclusive(|byte| *byte == end).count() as u64;
-        let missing = left.missing.len() as u64 + unread + self.tally.failed_reads;
-        let doubtful = left.doubtful.len();
-        if missing == 0 && doubtful == 0 {
+        let (missing, doubtful) = (left.missing.len() as u64 + unread, left.doubtful.len());
+        if missing == 0 && doubtful == 0 && !self.tally.is_cut {
             return is_kept.map_or_else(|code| code, |()| 0);
         }
-        complain(4, &format!("lines not delivered: {missing}; perhaps not delivered: {doubtful}"))
+        let is_whole = self.tally.ended.is_some() || io::stdin().is_terminal();
+        let more = if self.tally.is_cut || !is_whole { "; stdin was not read to its end" } else { "" };
+        complain(4, &format!("lines not delivered: {missing}; perhaps not delivered: {doubtful}{more}"))
     }
 }

@@ -19,17 +19,17 @@ impl Session {
         };
         // What is sent first on each connection has no ticket.
         let all = sent + done.connects * self.options.first.len() as u64;
-        let mut status = ending.to_owned();
-        status.extend([way, "  sent ".into(), all.to_string(), "  received ".into(), received.to_string()]);
-        let (out, back) = (done.compressed_written, done.compressed_read);
-        let (before, after) = (out.before + back.before, out.after + back.after);
-        if before > 0 {
-            status.extend(["  ".into(), bytes(before), " as ".into(), bytes(after)]);
-        }
+        let mut status = ending.to_owned() + &way;
         if read > sent {
             status.extend(["  waiting ".into(), (read - sent).to_string()]);
             let is_closing = matches!(line.state, Closing | Closed);
             status.extend((!line.ready && !is_closing).then_some(", sent later"));
+        }
+        status.extend(["  sent ".into(), all.to_string(), "  received ".into(), received.to_string()]);
+        let (out, back) = (done.compressed_written, done.compressed_read);
+        let (before, after) = (out.before + back.before, out.after + back.after);
+        if before > 0 {
+            status.extend(["  ".into(), bytes(before), " as ".into(), bytes(after)]);
         }
         status
     }

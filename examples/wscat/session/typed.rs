@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use tautline::ConnectionState::{Closed, Closing, Connected};
+use tautline::ConnectionState::{Closed, Connected};
 use tautline::{Beat, SendErrorKind};
 
 use super::super::commands::{self, Command, Meaning};
@@ -57,7 +57,9 @@ impl Session {
                     bytes(done.bytes_read)
                 ));
             }
-            _ if matches!(status.state, Closing | Closed) => self.say("the line is closed"),
+            _ if status.state == Closed || !self.signals.is_open.load(Ordering::SeqCst) => {
+                self.say("the line is closed");
+            }
             Command::Close { code, reason } => {
                 self.begin_end();
                 match self.client.close_with(code, &reason) {
@@ -68,9 +70,12 @@ impl Session {
                     }
                 }
             }
-            Command::Resume if status.suspended => self.client.resume(),
+            Command::Resume if self.is_suspended => {
+                self.is_suspended = false;
+                self.client.resume();
+            }
             Command::Resume => self.say("it is not suspended"),
-            Command::Ping | Command::Reconnect | Command::Suspend if status.suspended => {
+            Command::Ping | Command::Reconnect | Command::Suspend if self.is_suspended => {
                 self.say("it is suspended: see /resume");
             }
             Command::Ping if status.state == Connected && !status.ready => {
@@ -84,7 +89,10 @@ impl Session {
                 self.client.reconnect_now();
             }
             Command::Reconnect => self.client.reconnect(),
-            Command::Suspend => self.client.suspend(),
+            Command::Suspend => {
+                self.is_suspended = true;
+                self.client.suspend();
+            }
         }
     }
 
