@@ -15,6 +15,7 @@ use tautline::{Client, Message, SendErrorKind};
 use super::confirming::Confirming;
 use super::options::{Options, Shape};
 use super::prompt::{Entered, LineEditor};
+use super::signals::Signals;
 
 /// Input from stdin.
 pub(crate) enum Typed {
@@ -53,13 +54,13 @@ pub(crate) fn is_file() -> bool {
 
 impl Reader {
     /// Starts to read, by the prompt if there is one. Nothing is read from a terminal where all that is to be sent stands among
-    /// the arguments. `interrupt` is called for Ctrl-C at the prompt.
+    /// the arguments.
     pub(crate) fn start(
         client: &Client,
         options: &Options,
         editor: Option<LineEditor>,
         confirming: Confirming,
-        interrupt: impl Fn() + Clone + Send + Sync + 'static,
+        signals: Signals,
     ) -> io::Result<Receiver<Typed>> {
         let (told, typed) = bounded(16);
         if options.sends_only && io::stdin().is_terminal() {
@@ -69,7 +70,7 @@ impl Reader {
         let from = Self { client, told, confirming, shape: Arc::clone(&options.shape), max };
         let read = move || {
             let read = match editor {
-                Some(editor) => from.edit(editor, interrupt),
+                Some(editor) => from.edit(editor, &signals),
                 None => from.read(),
             };
             read.or_else(|error| from.told.send(Typed::Failed(error)))
@@ -79,14 +80,10 @@ impl Reader {
     }
 
     /// THREAD `stdin` at a prompt: the main thread sends, so that this one always edits.
-    fn edit(
-        &self,
-        mut editor: LineEditor,
-        interrupt: impl Fn() + Clone + Send + Sync + 'static,
-    ) -> io::Result<()> {
+    fn edit(&self, mut editor: LineEditor, signals: &Signals) -> io::Result<()> {
         let told = self.told.clone();
         let end = move || _ = told.send(Typed::End); // the program may have ended
-        editor.bind(end, interrupt.clone());
+        editor.bind(end, signals.clone());
         loop {
             match editor.next()? {
                 Entered::Line(text) => {
@@ -94,7 +91,7 @@ impl Reader {
                         return Ok(());
                     }
                 }
-                Entered::Interrupted => interrupt(),
+                Entered::Interrupted => signals.interrupt(),
                 Entered::End => return Ok(()),
             }
         }

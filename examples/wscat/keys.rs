@@ -11,30 +11,31 @@ use rustyline::{
 use super::commands;
 use super::line::Look;
 use super::prompt::Sheet;
+use super::signals::Signals;
 #[cfg(unix)]
 use super::terminal;
 
 /// What becomes of each key first.
-struct Keys<E, I> {
+struct Keys<E> {
     sheet: Arc<Sheet>,
     end: E,
-    interrupt: I,
+    signals: Signals,
     /// What came so far of a paste whose end is still to come.
     pasted: Mutex<Option<String>>,
 }
 
-/// `end` is called for Ctrl-D in an empty line, `interrupt` for Ctrl-C. Both leave the line on the screen.
+/// `end` is called for Ctrl-D in an empty line. Neither that nor Ctrl-C takes the line from the screen.
 pub(crate) fn bind(
     editor: &mut Editor<Look, MemHistory>,
     sheet: &Arc<Sheet>,
     end: impl Fn() + Send + Sync + 'static,
-    interrupt: impl Fn() + Send + Sync + 'static,
+    signals: Signals,
 ) {
-    let keys = Keys { sheet: Arc::clone(sheet), end, interrupt, pasted: Mutex::default() };
+    let keys = Keys { sheet: Arc::clone(sheet), end, signals, pasted: Mutex::default() };
     editor.bind_sequence(Event::Any, EventHandler::Conditional(Box::new(keys)));
 }
 
-impl<E, I> Keys<E, I> {
+impl<E> Keys<E> {
     /// Has the line drawn, and ends a search.
     fn drawn(&self) -> Cmd {
         let is_searching = self.sheet.is_searching();
@@ -83,7 +84,7 @@ impl<E, I> Keys<E, I> {
     }
 }
 
-impl<E: Fn() + Send + Sync, I: Fn() + Send + Sync> ConditionalEventHandler for Keys<E, I> {
+impl<E: Fn() + Send + Sync> ConditionalEventHandler for Keys<E> {
     /// `None` leaves the key to the editor.
     fn handle(&self, struck: &Event, _: RepeatCount, _: bool, edited: &EventContext<'_>) -> Option<Cmd> {
         let struck = *struck.get(0)?;
@@ -99,7 +100,7 @@ impl<E: Fn() + Send + Sync, I: Fn() + Send + Sync> ConditionalEventHandler for K
                 self.sheet.end_search();
                 return Some(Cmd::Abort);
             }
-            KeyCode::Char('C') if is_ctrl => (self.interrupt)(),
+            KeyCode::Char('C') if is_ctrl => self.signals.interrupt(),
             #[cfg(unix)]
             KeyCode::Char('Z') if is_ctrl => {
                 // By itself, the editor goes on before the signal has stopped it.

@@ -15,19 +15,19 @@ pub(crate) mod paper;
 pub(crate) mod prompt;
 pub(crate) mod screen;
 pub(crate) mod session;
+pub(crate) mod signals;
 pub(crate) mod stdout;
 pub(crate) mod terminal;
 pub(crate) mod undelivered;
 pub(crate) mod verbose;
 
+use std::env;
 use std::io::{self, IsTerminal, Write};
-use std::process::{self, ExitCode};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-use std::{env, thread};
+use std::time::Instant;
 
-use crossbeam_channel::{Receiver, bounded};
 use env_logger::{Target, WriteStyle};
 use tautline::ConnectionState::{Connecting, Disconnected};
 use tautline::{Client, Error};
@@ -38,15 +38,10 @@ use input::Reader;
 use options::Options;
 use screen::Screen;
 use session::Session;
+use signals::Signals;
 use terminal::one_line;
 
 const OVER: &str = "the time of --timeout was over";
-
-/// The exit code after a signal.
-const INTERRUPTED: u8 = 130;
-
-/// How long the program may take to end: the close, and a little. It takes longer only if nobody reads what it writes.
-const LONGEST_END: Duration = Duration::from_secs(5);
 
 /// An exit code, and what is wrong.
 type Failure = (u8, String);
@@ -60,12 +55,12 @@ fn main() -> ExitCode {
 fn run(mut options: Options) -> Result<u8, Failure> {
     let began = Instant::now();
     terminal::remember();
-    let (signals, interrupt) = signals().map_err(|error| (1, format!("signals: {error}")))?;
+    let signals = Signals::take().map_err(|error| (1, format!("signals: {error}")))?;
+    options.ending.timeout.iter().for_each(|timeout| signals.end_in_time(*timeout));
     show_log(&options, &signals.is_open);
     let mut screen = Screen::new(&options);
     screen.draw(Connecting, "");
     let connected = connect(&mut options);
-    signals.is_open.store(true, Ordering::SeqCst);
     paper::put(""); // clears the status, so that an error starts on a clean line
     if connected.is_err() && screen.typing {
         terminal::drop_typed();
@@ -86,28 +81,15 @@ fn run(mut options: Options) -> Result<u8, Failure> {
             return Ok(if is_over { complain(5, OVER) } else { code });
         }
     };
-    if let Some(timeout) = options.ending.timeout {
-        end_after(timeout.saturating_sub(began.elapsed()) + LONGEST_END, 5);
-    }
+    signals.connected(&client);
     let no_thread = |error| (1, format!("a thread: {error}"));
     let confirming = Confirming::start(&client, &options).map_err(no_thread)?;
     let editor = screen.begin_prompt();
-    let typed = Reader::start(&client, &options, editor, confirming.clone(), interrupt).map_err(no_thread)?;
+    let typed =
+        Reader::start(&client, &options, editor, confirming.clone(), signals.clone()).map_err(no_thread)?;
     let code = Session::new(client, typed, signals, confirming, options, screen, began).run();
     terminal::give_back();
     Ok(code)
-}
-
-/// THREAD `end`: ends the program at once if it has not ended by then.
-fn end_after(time: Duration, code: u8) {
-    let end = move || {
-        thread::sleep(time);
-        terminal::leave();
-        process::exit(code.into());
-    };
-    if let Err(error) = thread::Builder::new().name("end".into()).spawn(end) {
-        complain(0, &format!("a thread: {error}"));
-    }
 }
 
 /// One attempt, which takes no longer than the whole program may.
@@ -138,31 +120,6 @@ fn show_log(options: &Options, open: &Arc<AtomicBool>) {
     log.write_style(if is_coloured { WriteStyle::Always } else { WriteStyle::Never });
     log.target(Target::Pipe(Box::new(paper::Log)));
     log.filter_module("tautline", level).init();
-}
-
-/// SIGINT and SIGTERM.
-pub(crate) struct Signals {
-    /// Whether the line is to be closed first. Otherwise the program ends at once.
-    pub(crate) is_open: Arc<AtomicBool>,
-    /// The line is to be closed.
-    pub(crate) stop: Receiver<()>,
-}
-
-/// SIGINT and SIGTERM end the program at once while no line is open, and while it is closed. Otherwise the first one closes the
-/// line. Returns what does the same for Ctrl-C at the prompt, which is a key there.
-fn signals() -> Result<(Signals, impl Fn() + Clone + Send + Sync + 'static), ctrlc::Error> {
-    let (is_open, (ask, stop)) = (Arc::new(AtomicBool::new(false)), bounded(1));
-    let signals = Signals { is_open: Arc::clone(&is_open), stop };
-    let interrupt = move || {
-        if !is_open.swap(false, Ordering::SeqCst) {
-            terminal::leave();
-            process::exit(INTERRUPTED.into());
-        }
-        ask.try_send(()).ok();
-        end_after(LONGEST_END, INTERRUPTED);
-    };
-    ctrlc::set_handler(interrupt.clone())?;
-    Ok((signals, interrupt))
 }
 
 /// Returns `code`, for the end of the program.

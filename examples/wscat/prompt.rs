@@ -17,6 +17,7 @@ use rustyline::{ColorMode, Config, Editor, ExternalPrinter};
 
 use super::keys;
 use super::line::{Look, tamed};
+use super::signals::Signals;
 
 /// What stands before the line.
 pub(crate) const MARK: &str = "> ";
@@ -152,13 +153,9 @@ fn draw_again(mut printer: impl ExternalPrinter, wanted: &Receiver<()>) {
 }
 
 impl LineEditor {
-    /// `end` is called for Ctrl-D in an empty line, `interrupt` for Ctrl-C. Both leave the line on the screen.
-    pub(crate) fn bind(
-        &mut self,
-        end: impl Fn() + Send + Sync + 'static,
-        interrupt: impl Fn() + Send + Sync + 'static,
-    ) {
-        keys::bind(&mut self.editor, &self.sheet, end, interrupt);
+    /// `end` is called for Ctrl-D in an empty line. Neither that nor Ctrl-C takes the line from the screen.
+    pub(crate) fn bind(&mut self, end: impl Fn() + Send + Sync + 'static, signals: Signals) {
+        keys::bind(&mut self.editor, &self.sheet, end, signals);
     }
 
     pub(crate) fn next(&mut self) -> io::Result<Entered> {

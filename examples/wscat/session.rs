@@ -14,7 +14,6 @@ use tautline::{
     Client, ConnectionState, DisconnectReason, Error, Event, Message, Ticket, Tickets, Undelivered as Left,
 };
 
-use super::Signals;
 use super::advice;
 use super::confirming::Confirming;
 use super::input::Typed;
@@ -22,6 +21,7 @@ use super::options::Options;
 use super::output::{Direction, log, log_state, print};
 use super::paper;
 use super::screen::Screen;
+use super::signals::Signals;
 use super::stdout::Stdout;
 use super::undelivered::Undelivered;
 use super::verbose::describe;

@@ -196,19 +196,44 @@ mod signals {
         assert_eq!(wscat.end().0, 130);
 
         // It waits up to 3 s for the server's close frame, unless it is asked once more.
-        let (closing_in, closing) = bounded(1);
+        let ((written_in, written), (closing_in, closing)) = (bounded(1), bounded(1));
         let server = Server::start(move |_, stream| {
             let mut socket = accept(stream);
+            while read_frame(socket.get_mut()).is_some_and(|(opcode, _)| opcode != 1) {}
+            written_in.send(()).unwrap();
             while read_frame(socket.get_mut()).is_some_and(|(opcode, _)| opcode != 8) {}
             closing_in.send(()).unwrap();
             while read_frame(socket.get_mut()).is_some() {}
         });
-        let wscat = Wscat::start(&[], &server.url());
+        let mut wscat = Wscat::start(&[], &server.url());
         wscat.see("CONNECTED");
+        wscat.say("line\n");
+        written.recv_timeout(LONG).unwrap();
         signal(&wscat, "-INT");
         closing.recv_timeout(LONG).unwrap();
         signal(&wscat, "-INT");
         let (code, _, err) = wscat.end();
-        assert!(code == 130 && !err.contains("CLOSED"), "{code} {err}");
+        // What was not delivered is told all the same.
+        assert!(code == 130 && err.contains("CLOSED"), "{code} {err}");
+        assert!(err.contains("perhaps not delivered: line\n"), "{err}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_signal_that_is_ignored_stays_so() {
+        let server = Server::echo();
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", "trap '' HUP INT; exec \"$0\" \"$1\""])
+            .arg(crate::program::program())
+            .arg(server.url());
+        let mut wscat = Wscat::spawn(&mut shell);
+        wscat.see("CONNECTED");
+        signal(&wscat, "-HUP");
+        signal(&wscat, "-INT");
+        wscat.say("line\n");
+        assert_eq!(wscat.hear(), "line\n");
+        signal(&wscat, "-TERM");
+        assert_eq!(wscat.end().0, 130);
     }
 }

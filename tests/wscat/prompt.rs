@@ -338,8 +338,9 @@ fn a_second_signal_leaves_the_terminal_as_it_was() {
     terminal.signal("INT");
     assert_eq!(terminal.end(), 130);
     assert!(terminal.is_as_before());
-    // The next program begins a row of its own.
-    terminal.wait("a clear row", |t| t.seen.contains("\r\n\x1b[J"));
+    // What was half typed stays, and the next program begins a row of its own.
+    terminal.wait("the end", |t| t.seen.contains("> typed\r\n") && t.seen.contains("CLOSED  rtt"));
+    terminal.wait("a clear row", |t| t.seen.ends_with('\n'));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::{LONG, Nobody, Server, accept, echo, good_answer, listen, read_frame, read_head};
@@ -129,6 +130,14 @@ fn the_time_of_all_is_bounded_also_while_it_connects() {
     let (code, _, err) = run(&["-q", "--timeout", "0.1"], &url, "");
     assert!(code == 5 && err.contains("timed out after 100ms"), "{err}");
     assert!(began.elapsed() < LONG.min(Duration::from_secs(8)), "not the ten seconds of an attempt");
+    // The parts of an attempt may take no longer together.
+    let server = Server::start(|_, stream| {
+        thread::sleep(Duration::from_secs(1));
+        listen(accept(stream));
+    });
+    let (code, _, err) =
+        run(&["-q", "--timeout", "2", "--login", "{}", "--accepted", "a=b"], &server.url(), "");
+    assert_eq!((code, err.as_str()), (5, "wscat: the time of --timeout was over\n"));
 }
 
 #[test]

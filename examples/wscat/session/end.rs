@@ -10,7 +10,8 @@ use tautline::{CloseReason, DisconnectReason};
 
 use super::super::advice::explain;
 use super::super::input::{self, Typed};
-use super::super::{INTERRUPTED, OVER, complain, paper};
+use super::super::signals::INTERRUPTED;
+use super::super::{OVER, complain, paper};
 use super::{Session, Stop};
 
 impl Session {
@@ -49,6 +50,7 @@ impl Session {
         let options = &self.options;
         match (stopped, self.out.failure(), ended) {
             (Stop::Signal, ..) => INTERRUPTED,
+            _ if self.signals.is_hurried() => INTERRUPTED,
             (_, Some(_), _) if self.is_stdout_closed() => undelivered,
             (_, Some(error), _) => complain(3, &format!("stdout: {error}")),
             (.., Err(error)) if !self.is_satisfied() => explain(3, &error, options),
