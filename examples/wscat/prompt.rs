@@ -6,7 +6,7 @@
 use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{mem, thread};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -18,6 +18,7 @@ use rustyline::{ColorMode, Config, Editor, ExternalPrinter};
 use super::keys;
 use super::line::{Look, tamed};
 use super::signals::Signals;
+use super::terminal;
 
 /// What stands before the line.
 pub(crate) const MARK: &str = "> ";
@@ -35,6 +36,9 @@ const NO_TEXT: &str = "left out: a key that is no UTF-8, and what came together 
 
 /// How long the editor may take to stop. It takes longer while it waits for the second key of a pair.
 const STOPPED: Duration = Duration::from_millis(200);
+
+/// How long it may take to draw the line.
+const STUCK: Duration = Duration::from_secs(1);
 
 /// So many bytes may wait to be drawn.
 const MOST: usize = 1 << 16;
@@ -69,6 +73,10 @@ pub(crate) struct Sheet {
     lines: Mutex<String>,
     /// What was typed so far.
     typed: Mutex<String>,
+    /// Since when it is to be drawn anew.
+    wanted: Mutex<Option<Instant>>,
+    /// The keys for signals are signals.
+    has_signals: AtomicBool,
     is_searching: AtomicBool,
     has_history: AtomicBool,
     is_over: AtomicBool,
@@ -91,6 +99,8 @@ impl Prompt {
             status: Mutex::default(),
             lines: Mutex::default(),
             typed: Mutex::default(),
+            wanted: Mutex::default(),
+            has_signals: AtomicBool::new(false),
             is_searching: AtomicBool::new(false),
             has_history: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
@@ -112,6 +122,7 @@ impl Prompt {
 
     /// Shows another status.
     pub(crate) fn show(&self, status: &str) {
+        self.sheet.take_signals();
         if *lock(&self.sheet.status) != status {
             status.clone_into(&mut lock(&self.sheet.status));
             self.draw();
@@ -141,6 +152,7 @@ impl Prompt {
     }
 
     fn draw(&self) {
+        lock(&self.sheet.wanted).get_or_insert_with(Instant::now);
         let _ = self.draw.try_send(()); // if one is wanted already, it shows this, too
     }
 }
@@ -199,7 +211,19 @@ impl Sheet {
     /// The line is about to be drawn. Returns the lines that come before it.
     pub(crate) fn take_lines(&self) -> String {
         self.stop_if_over();
+        *lock(&self.wanted) = None;
+        if self.has_signals.swap(false, Ordering::SeqCst) {
+            terminal::set_signals(false);
+        }
         mem::take(&mut *lock(&self.lines))
+    }
+
+    /// Has Ctrl-C be a signal if the line can't be drawn: then no key is read either. That is where a terminal takes nothing.
+    fn take_signals(&self) {
+        let is_stuck = lock(&self.wanted).is_some_and(|since| since.elapsed() > STUCK);
+        if is_stuck && !self.is_searching() && !self.has_signals.swap(true, Ordering::SeqCst) {
+            terminal::set_signals(true);
+        }
     }
 
     /// Shows these lines with what is drawn next.

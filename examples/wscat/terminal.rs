@@ -13,8 +13,9 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 #[cfg(unix)]
 use nix::{
+    libc,
     sys::signal::{self, Signal},
-    sys::termios::{self, FlushArg, SetArg, Termios},
+    sys::termios::{self, FlushArg, LocalFlags, SetArg, SpecialCharacterIndices, Termios},
     unistd::{self, Pid},
 };
 
@@ -130,6 +131,25 @@ pub(crate) fn stop() {
     }
     write(AS_FOR_THE_PROMPT);
 }
+
+/// At the prompt, Ctrl-C is a key. While `are` it is a signal, too, which takes nothing of what was typed; Ctrl-Z and Ctrl-\\ are
+/// keys in any case.
+#[cfg(unix)]
+pub(crate) fn set_signals(are: bool) {
+    let Ok(mut settings) = termios::tcgetattr(io::stdin()) else { return };
+    settings.local_flags.set(LocalFlags::ISIG | LocalFlags::NOFLSH, are);
+    let before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(before) = before.as_ref().filter(|_| !is_in_background()) else { return };
+    for key in [SpecialCharacterIndices::VSUSP, SpecialCharacterIndices::VQUIT] {
+        let key = key as usize;
+        settings.control_chars[key] = if are { libc::_POSIX_VDISABLE } else { before.control_chars[key] };
+    }
+    let _ = termios::tcsetattr(io::stdin(), SetArg::TCSANOW, &settings); // as in `give_back`
+}
+
+/// On Windows, nothing is known of a terminal that takes nothing.
+#[cfg(not(unix))]
+pub(crate) fn set_signals(_: bool) {}
 
 #[cfg(unix)]
 fn is_in_background() -> bool {

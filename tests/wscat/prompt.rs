@@ -623,6 +623,11 @@ fn a_terminal_that_takes_nothing_does_not_keep_it() {
     let mut terminal = Terminal::start(&[], &server.url());
     sent.recv_timeout(LONG).unwrap();
     crate::common::eventually("a screen that nobody looks at", || terminal.screen.is_full());
-    terminal.signal("TERM");
+    // No key is read, but the terminal makes a signal of Ctrl-C.
+    crate::common::eventually("a key for signals", || {
+        let shown = Command::new("stty").arg("-a").stdin(terminal.device.try_clone().unwrap()).output();
+        String::from_utf8(shown.unwrap().stdout).unwrap().split_whitespace().any(|word| word == "isig")
+    });
+    terminal.signal("INT");
     assert_eq!(terminal.end(), 130);
 }
