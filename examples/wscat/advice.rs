@@ -51,8 +51,8 @@ pub(crate) const ENDED: &str = "The client is closed for good: ";
 pub(crate) fn options(error: &Error) -> Option<String> {
     let of_proxy = matches!(cause(error), Error::Proxy(_) | Error::InvalidConfig { setting: "proxy", .. });
     let (mut text, mut found) = (error.to_string(), Vec::new());
-    for (words, servers, proxys) in OPTIONS {
-        let option = if of_proxy { proxys } else { servers };
+    for (words, for_server, for_proxy) in OPTIONS {
+        let option = if of_proxy { for_proxy } else { for_server };
         if let Some(at) = text.find(words).filter(|_| !option.is_empty()) {
             text = text.replace(words, &" ".repeat(words.len()));
             found.push((at, *option));
@@ -92,7 +92,8 @@ pub(crate) fn explain(code: u8, error: &Error, given: &Options) -> u8 {
     code
 }
 
-/// The headers of an answer, each as a line.
+/// The headers of an answer, each as a line. Cookies are secrets.
 pub(crate) fn shown<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<String> {
-    headers.map(|(name, value)| one_line(&format!("  < {name}: {value}"))).collect()
+    let value = |name: &str, value| if name.eq_ignore_ascii_case("Set-Cookie") { "***" } else { value };
+    headers.map(|(name, said)| one_line(&format!("  < {name}: {}", value(name, said)))).collect()
 }

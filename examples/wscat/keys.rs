@@ -1,6 +1,6 @@
 //! The keys at the prompt that do more than edit.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rustyline::history::MemHistory;
 use rustyline::{
@@ -10,6 +10,7 @@ use rustyline::{
 
 use super::commands;
 use super::line::Look;
+use super::lock::lock;
 use super::prompt::Sheet;
 use super::signals::Signals;
 #[cfg(unix)]
@@ -36,7 +37,7 @@ pub(crate) fn bind(
 }
 
 impl<E> Keys<E> {
-    /// Has the line drawn, and ends a search.
+    /// Has the line drawn, and ends a search, behind which a move restores the prompt.
     fn drawn(&self) -> Cmd {
         let is_searching = self.sheet.is_searching();
         self.sheet.end_search();
@@ -46,7 +47,7 @@ impl<E> Keys<E> {
     /// Collects what the terminal puts between the brackets of a paste, and inserts it as a whole. The editor's own way would wait
     /// for the end, and a terminal that is cut off sends none. `None` for a key outside of a paste, and for Ctrl-C in one.
     fn paste(&self, KeyEvent(key, modifiers): KeyEvent) -> Option<Cmd> {
-        let mut pasted = self.pasted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pasted = lock(&self.pasted);
         if key == KeyCode::BracketedPasteStart {
             *pasted = Some(String::new());
             return Some(self.drawn());

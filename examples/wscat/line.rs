@@ -11,7 +11,7 @@ use rustyline::{Context, Helper};
 use terminal_size::{Width, terminal_size};
 
 use super::prompt::{MARK, Sheet};
-use super::terminal::is_wild;
+use super::terminal::{is_wild, painted};
 
 /// With less room than this behind the line, the status is left out.
 const LEAST: usize = 12;
@@ -68,17 +68,17 @@ impl Highlighter for Look {
         tamed(line)
     }
 
-    /// The state in green or yellow, the rest dim.
+    /// The state in its colour, the rest dim.
     fn highlight_hint<'h>(&self, room: &'h str) -> Cow<'h, str> {
-        let room = room.len().saturating_sub(2);
-        let status: String = self.0.status().chars().take(room).collect();
-        let status = format!("{status:room$}");
-        if !self.0.colour {
-            return format!("  {status}").into();
+        let Some((state, more)) = self.0.status() else { return room.into() };
+        let (room, name) = (room.len().saturating_sub(2), state.to_string());
+        let left = room.saturating_sub(name.len());
+        let more: String = more.chars().take(left).collect();
+        if !self.0.colour || left == 0 {
+            let status: String = (name + &more).chars().take(room).collect();
+            return format!("  {status:room$}").into();
         }
-        let (state, rest) = status.split_once(' ').unwrap_or((&status, ""));
-        let colour = if matches!(state, "CONNECTED" | "AUTHENTICATED") { 32 } else { 33 };
-        format!("  \x1b[{colour}m{state}\x1b[0m \x1b[2m{rest}\x1b[0m").into()
+        format!("  {}\x1b[2m{more:left$}\x1b[0m", painted(state)).into()
     }
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod input;
 pub(crate) mod json;
 pub(crate) mod keys;
 pub(crate) mod line;
+pub(crate) mod lock;
 pub(crate) mod opening;
 pub(crate) mod options;
 pub(crate) mod output;
@@ -92,7 +93,7 @@ fn run(mut options: Options) -> Result<u8, Failure> {
     Ok(code)
 }
 
-/// One attempt, which takes no longer than the whole program may.
+/// One attempt, of which no part takes longer than the whole program may.
 fn connect(options: &mut Options) -> Result<Client, Error> {
     if let Some(timeout) = options.ending.timeout {
         options.config.connect_timeout = options.config.connect_timeout.min(timeout);

@@ -61,12 +61,12 @@ Exit codes:
     0  stdin has ended and all has arrived, or the server closed with 1000, or stdout was closed
     1  could not connect; nothing was read from stdin
     2  the options can't be used
-    3  the connection is lost for good or down at the end, the server closed with another code,
+    3  the line is lost for good or down at the end, the server closed with another code or none,
        stdout can't be written, or what --once, --count or --expect wait for has not come
     4  lines were not delivered, or perhaps not: stderr or --undelivered has them
     5  the time of --timeout was over
   130  Ctrl-C, or a signal to end: the line is closed first; at once when asked for twice
-If several hold: 130, 3 for a lost connection, 5, 3, 4. NO_COLOR stands for no colours.";
+If several hold: 130; 3 for stdout or a lost connection; 5; 3 for what has not come; 4; 3.";
 
 #[derive(Parser)]
 #[command(
@@ -102,6 +102,8 @@ struct Args {
     #[command(flatten)]
     upkeep: Upkeep,
     #[command(flatten)]
+    first: First,
+    #[command(flatten)]
     shape: Shape,
     #[command(flatten)]
     ending: Ending,
@@ -126,13 +128,18 @@ struct Upkeep {
     no_reconnect: bool,
 }
 
+#[derive(clap::Args)]
+#[command(next_help_heading = "Messages")]
+struct First {
+    /// Sends this first at each connect; @FILE: what it holds; @@: an @
+    #[arg(short = 'x', long, alias = "execute", value_name = "TEXT", allow_hyphen_values = true)]
+    send: Vec<String>,
+}
+
 /// What goes out, and what is shown of what comes in.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Messages")]
 pub(crate) struct Shape {
-    /// Sends this first at each connect; @FILE for what a file holds
-    #[arg(short = 'x', long, alias = "execute", value_name = "TEXT", allow_hyphen_values = true)]
-    send: Vec<String>,
     /// Sends lines as binary messages: as they are, or decoded first
     #[arg(long, value_name = "hex|base64", num_args = 0..=1, require_equals = true, default_missing_value = "bytes", hide_possible_values = true)]
     binary: Option<Coding>,
@@ -187,7 +194,7 @@ pub(crate) struct Telling {
     /// Shows phases, headers, answers that refuse, and the log; -vv: more
     #[arg(short, action = ArgAction::Count)]
     verbose: u8,
-    /// Shows no status
+    /// Shows no status; `NO_COLOR` in the environment: no colours
     #[arg(short)]
     pub(crate) quiet: bool,
 }
@@ -303,9 +310,9 @@ impl Args {
             1 => Some(LevelFilter::Info),
             _ => Some(LevelFilter::Debug),
         };
-        let (mut shape, login) = (self.shape, self.login.session()?);
+        let (shape, login) = (self.shape, self.login.session()?);
         let mut texts = Vec::new();
-        for text in std::mem::take(&mut shape.send) {
+        for text in self.first.send {
             let bytes = bytes_or_file(&text)?;
             // A text may be a secret. The name of a file is none.
             let place = if text.starts_with('@') { format!("--send {text}") } else { "--send".into() };
@@ -344,8 +351,9 @@ fn in_one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let said = text.split("\n\nUsage:").next().unwrap_or_default();
     let said = said.split("\n\nFor more").next().unwrap_or_default().trim_start_matches("error: ");
-    let parts: Vec<_> =
-        said.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    // An option that is misspelt is no text to be sent, as that would make it.
+    let parts = said.split("\n\n").filter(|part| !part.contains("tip: to pass"));
+    let parts: Vec<_> = parts.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     parts.join("; ")
 }
 

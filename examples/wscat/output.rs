@@ -12,15 +12,11 @@ use super::options::Shape;
 use super::terminal::is_wild;
 
 /// Prints a message. `tame` for a terminal, because a server's messages could contain control sequences.
-pub(crate) fn print(
-    out: &mut (impl Write + ?Sized),
-    message: &Message,
-    shape: &Shape,
-    tame: bool,
-) -> io::Result<()> {
+pub(crate) fn print(out: &mut dyn Write, message: &Message, shape: &Shape, tame: bool) -> io::Result<()> {
     let wild = |c: char| tame && is_wild(c) && !matches!(c, '\n' | '\t');
     let end = if tame { b'\n' } else { shape.end() };
-    if let Some(json) = json::text(message).filter(|_| shape.json).and_then(json::laid_out) {
+    let is_json = shape.json && !(shape.raw && matches!(message, Message::Binary(_)));
+    if let Some(json) = json::text(message).filter(|_| is_json).and_then(json::laid_out) {
         write_json(out, &json, wild)?;
         return out.write_all(&[end]);
     }
@@ -46,7 +42,7 @@ pub(crate) enum Direction {
 
 /// A line of the log about a message.
 pub(crate) fn log(
-    out: &mut (impl Write + ?Sized),
+    out: &mut dyn Write,
     message: &Message,
     direction: Direction,
     shape: &Shape,
@@ -70,7 +66,7 @@ pub(crate) fn log(
 
 /// A line of the log about the state of the line.
 pub(crate) fn log_state(
-    out: &mut (impl Write + ?Sized),
+    out: &mut dyn Write,
     state: ConnectionState,
     reason: Option<&str>,
     tame: bool,
@@ -82,13 +78,13 @@ pub(crate) fn log_state(
     write_line(out, &(line + "}"), tame)
 }
 
-fn write_line(out: &mut (impl Write + ?Sized), line: &str, tame: bool) -> io::Result<()> {
+fn write_line(out: &mut dyn Write, line: &str, tame: bool) -> io::Result<()> {
     write_json(out, line, |c| tame && is_wild(c))?;
     writeln!(out)
 }
 
 /// Writes JSON with escapes for these characters: they are inside of strings, where an escape means the same.
-fn write_json(out: &mut (impl Write + ?Sized), json: &str, wild: impl Fn(char) -> bool) -> io::Result<()> {
+fn write_json(out: &mut dyn Write, json: &str, wild: impl Fn(char) -> bool) -> io::Result<()> {
     for part in json.split_inclusive(&wild) {
         let last = part.chars().next_back().filter(|last| wild(*last));
         write!(out, "{}", last.map_or(part, |last| &part[..part.len() - last.len_utf8()]))?;

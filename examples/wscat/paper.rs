@@ -2,8 +2,9 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::mem;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
+use super::lock::lock;
 use super::prompt::Prompt;
 
 static PAPER: Mutex<Paper> = Mutex::new(Paper { status: String::new(), prompt: None });
@@ -78,5 +79,5 @@ impl Write for Log {
 }
 
 fn paper() -> MutexGuard<'static, Paper> {
-    PAPER.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&PAPER)
 }

@@ -5,7 +5,7 @@
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{mem, thread};
 
@@ -14,16 +14,19 @@ use rustyline::config::Configurer;
 use rustyline::error::ReadlineError;
 use rustyline::history::{History, MemHistory};
 use rustyline::{ColorMode, Config, Editor, ExternalPrinter};
+use tautline::ConnectionState;
 
 use super::keys;
 use super::line::{Look, tamed};
+use super::lock::lock;
 use super::signals::Signals;
 use super::terminal;
 
 /// What stands before the line.
 pub(crate) const MARK: &str = "> ";
 
-/// Has the line drawn: one row up, and down by the newline that each print ends with.
+/// Has the line drawn: the editor does so behind each print, and this one leaves no trace. It goes one row up, and down by the
+/// newline that each print ends with.
 const DRAW: &str = "\x1b[A\n";
 
 /// Leaves the line where it is, and clears what is below its row.
@@ -68,7 +71,7 @@ pub(crate) enum Entered {
 /// What the thread that edits shares with the others.
 pub(crate) struct Sheet {
     pub(crate) colour: bool,
-    status: Mutex<String>,
+    status: Mutex<Option<(ConnectionState, String)>>,
     /// Lines that are not on the screen yet.
     lines: Mutex<String>,
     /// What was typed so far.
@@ -121,10 +124,11 @@ impl Prompt {
     }
 
     /// Shows another status.
-    pub(crate) fn show(&self, status: &str) {
+    pub(crate) fn show(&self, state: ConnectionState, more: String) {
         self.sheet.take_signals();
+        let status = Some((state, more));
         if *lock(&self.sheet.status) != status {
-            status.clone_into(&mut lock(&self.sheet.status));
+            *lock(&self.sheet.status) = status;
             self.draw();
         }
     }
@@ -235,7 +239,7 @@ impl Sheet {
         line.clone_into(&mut lock(&self.typed));
     }
 
-    pub(crate) fn status(&self) -> String {
+    pub(crate) fn status(&self) -> Option<(ConnectionState, String)> {
         lock(&self.status).clone()
     }
 
@@ -246,8 +250,4 @@ impl Sheet {
             thread::park();
         }
     }
-}
-
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock().unwrap_or_else(PoisonError::into_inner)
 }

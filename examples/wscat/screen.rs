@@ -3,7 +3,7 @@
 use std::env;
 use std::io::{self, IsTerminal};
 
-use tautline::ConnectionState::{self, Authenticated, Connected};
+use tautline::ConnectionState;
 
 use super::options::Options;
 use super::paper;
@@ -75,8 +75,7 @@ impl Screen {
     }
 
     fn paint(&self, state: ConnectionState) -> String {
-        let colour = if matches!(state, Connected | Authenticated) { 32 } else { 33 };
-        if self.colour { format!("\x1b[{colour}m{state}\x1b[0m") } else { state.to_string() }
+        if self.colour { terminal::painted(state) } else { state.to_string() }
     }
 
     /// Shows a message of the server's at the prompt. The mark says whose it is, also of those lines that look like this program's.
@@ -106,7 +105,7 @@ impl Screen {
     pub(crate) fn draw(&self, state: ConnectionState, what: &str) {
         match &self.prompt {
             _ if !self.live => {}
-            Some(prompt) => prompt.show(&format!("{state}{}", one_line(what))),
+            Some(prompt) => prompt.show(state, one_line(what)),
             // Where a prompt follows, what is typed before would stand there twice.
             None => paper::show(&(self.paint(state) + &one_line(what)), self.typing && !self.shared),
         }

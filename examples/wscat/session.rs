@@ -169,7 +169,11 @@ impl Session {
                 }
                 self.last_message = Instant::now();
                 let chosen = handshake.subprotocol.as_deref();
-                let chosen = chosen.map_or(String::new(), |name| format!(", subprotocol {name}"));
+                let chosen = match chosen {
+                    Some(name) => format!(", subprotocol {name}"),
+                    None if self.options.config.subprotocols.is_empty() => String::new(),
+                    None => ", no subprotocol".into(),
+                };
                 let proxy = handshake.proxy.as_deref();
                 let by = proxy.map(|proxy| format!("  through the proxy {proxy}")).unwrap_or_default();
                 let to = if by.is_empty() { "  to" } else { " at" };
@@ -348,12 +352,9 @@ impl Session {
         self.tally.round_trip = done.round_trip;
         let wanted = self.options.telling.pings || self.is_asked;
         if let Some(time) = done.round_trip.filter(|_| is_answered && wanted) {
-            let answered = format!("a ping was answered after {time:.1?}");
-            if std::mem::take(&mut self.is_asked) {
-                self.say(&answered);
-            } else {
-                self.tell(state, &format!("  {answered}"));
-            }
+            self.is_asked = false;
+            self.out.flush();
+            self.say(&format!("a ping was answered after {time:.1?}"));
         }
         self.draw(state);
 

@@ -4,9 +4,9 @@ use std::env;
 use std::io;
 #[cfg(not(unix))]
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
 #[cfg(unix)]
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -18,7 +18,10 @@ use nix::{
     sys::termios::{self, FlushArg, LocalFlags, SetArg, SpecialCharacterIndices, Termios},
     unistd::{self, Pid},
 };
+use tautline::ConnectionState::{self, Authenticated, Connected};
 
+#[cfg(unix)]
+use super::lock::lock;
 use super::paper;
 use super::prompt::BELOW;
 
@@ -41,6 +44,12 @@ pub(crate) fn one_line(text: &str) -> String {
 /// Whether colours are wanted: see <https://no-color.org>.
 pub(crate) fn has_colours() -> bool {
     env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// The state, in green or yellow.
+pub(crate) fn painted(state: ConnectionState) -> String {
+    let colour = if matches!(state, Connected | Authenticated) { 32 } else { 33 };
+    format!("\x1b[{colour}m{state}\x1b[0m")
 }
 
 /// Has the terminal put no brackets around a paste, as the editor of lines wants them, and show what it was to show at once.
@@ -67,7 +76,7 @@ static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
 pub(crate) fn remember() {
     #[cfg(unix)]
     {
-        *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) = termios::tcgetattr(io::stdin()).ok();
+        *lock(&BEFORE) = termios::tcgetattr(io::stdin()).ok();
     }
 }
 
@@ -76,7 +85,7 @@ pub(crate) fn begin_prompt() {
     HAS_PROMPT.store(true, Ordering::SeqCst);
 }
 
-/// Sets the terminal as it was. In the background it has been set for another program, and whoever sets it is stopped.
+/// Sets the terminal as it was. Not in the background: it belongs to another program by then, and who sets it is stopped.
 pub(crate) fn give_back() {
     #[cfg(unix)]
     if is_in_background() {
@@ -86,7 +95,7 @@ pub(crate) fn give_back() {
         write(AS_BEFORE);
     }
     #[cfg(unix)]
-    if let Some(settings) = &*BEFORE.lock().unwrap_or_else(PoisonError::into_inner) {
+    if let Some(settings) = &*lock(&BEFORE) {
         // There is nobody to tell that it is gone.
         let _ = termios::tcsetattr(io::stdin(), SetArg::TCSANOW, settings);
     }
@@ -138,7 +147,7 @@ pub(crate) fn stop() {
 pub(crate) fn set_signals(are: bool) {
     let Ok(mut settings) = termios::tcgetattr(io::stdin()) else { return };
     settings.local_flags.set(LocalFlags::ISIG | LocalFlags::NOFLSH, are);
-    let before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = lock(&BEFORE);
     let Some(before) = before.as_ref().filter(|_| !is_in_background()) else { return };
     for key in [SpecialCharacterIndices::VSUSP, SpecialCharacterIndices::VQUIT] {
         let key = key as usize;

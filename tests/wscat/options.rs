@@ -108,6 +108,8 @@ fn headers_subprotocols_and_the_choice_are_seen() {
         assert!(head.contains(line), "{head}");
     }
     assert!(err.contains("subprotocol v2"), "{err}");
+    let (_, _, err) = run(&["-s", "v1", "--wait", "0"], &server_that_says(vec![]).url(), "");
+    assert!(err.contains(", no subprotocol\n"), "{err}");
 }
 
 #[test]
@@ -203,6 +205,7 @@ fn unusable_options_are_named() {
         let expected = if args == ["--"] { 1 } else { 2 };
         assert_eq!((code, out.as_str()), (expected, ""), "{args:?}: {err}");
         assert!(err.starts_with("wscat: ") && err.contains(named), "{args:?}: {err}");
+        assert!(!err.contains("'-- "), "no text is meant: {err}");
     }
     for (last, named) in [
         ("http://127.0.0.1/", "ws:// or wss://"),

@@ -316,7 +316,7 @@ fn headers_come_from_files_and_the_environment_and_an_error_shows_none_of_them()
         (["-H", &format!("@{wrong}")], "wrong, line 1: a header has no colon"),
         (["-H", "@/no/such/file"], "/no/such/file: "),
         (["--header-env", "X-Token"], "give --header-env NAME=VARIABLE"),
-        (["--header-env", "X=WSCAT_NO_SUCH_VARIABLE"], "WSCAT_NO_SUCH_VARIABLE is not set"),
+        (["--header-env", "X=geheim"], "the variable for X is not set"),
         (["-x", "@/dev/zero"], "/dev/zero: it has more than 64 MiB"),
         (["--timeout", "0"], "it is less than 0.01"),
     ] {

@@ -332,14 +332,17 @@ fn certificates_are_pinned_named_and_shown() {
 fn verbose_shows_the_phases_with_their_times_and_the_headers_of_the_answer() {
     let server = Server::start(|_, mut stream| {
         let head = read_head(&mut stream);
-        let _ = stream.write_all(good_answer(&head, "X-Node: a\u{202E}b\r\n").as_bytes());
+        let _ = stream
+            .write_all(good_answer(&head, "X-Node: a\u{202E}b\r\nSet-Cookie: id=geheim\r\n").as_bytes());
         let role = tungstenite::protocol::Role::Server;
         echo(tungstenite::WebSocket::from_raw_socket(stream, role, None));
     });
     let err = echoes(&["-v"], &server.url());
-    for part in ["connection ", "upgrade ", " in all", "< Upgrade: websocket", "< X-Node: a"] {
+    for part in
+        ["connection ", "upgrade ", " in all", "< Upgrade: websocket", "< X-Node: a", "< Set-Cookie: ***\n"]
+    {
         assert!(err.contains(part), "{part}: {err}");
     }
-    assert!(!err.contains('\u{202E}'), "{err:?}");
+    assert!(!err.contains('\u{202E}') && !err.contains("geheim"), "{err:?}");
     assert!(!echoes(&[], &server.url()).contains("X-Node"));
 }

@@ -29,7 +29,7 @@ pub(super) struct Reach {
     /// Follows up to 10 redirects of an attempt
     #[arg(short = 'L', long, alias = "location")]
     follow: bool,
-    /// A proxy (http, https, socks5, socks5h), or that of `HTTPS_PROXY`
+    /// A proxy (http, https, socks5, socks5h); env: the environment's
     #[arg(long, value_name = "URL|env")]
     proxy: Option<String>,
     /// Connects to this Unix socket instead of the URL's host
@@ -118,10 +118,13 @@ impl Reach {
             }
         }
         for header in self.header_env {
+            // Its value in the place of its name would be a secret.
             let (name, variable) = header.split_once('=').ok_or("give --header-env NAME=VARIABLE")?;
-            let value =
-                env::var_os(variable).ok_or_else(|| format!("--header-env: {variable} is not set"))?;
-            let value = value.into_string().map_err(|_| format!("--header-env: {variable} is no UTF-8"))?;
+            let value = env::var_os(variable)
+                .ok_or_else(|| format!("--header-env: the variable for {name} is not set"))?;
+            let value = value
+                .into_string()
+                .map_err(|_| format!("--header-env: the variable for {name} is no UTF-8"))?;
             config.headers.push((name.into(), value));
         }
         config.headers.extend(self.origin.map(|origin| ("Origin".into(), origin)));
