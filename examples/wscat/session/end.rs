@@ -80,8 +80,13 @@ impl Session {
     fn take_last(&mut self) {
         self.take_typed();
         self.screen.end_prompt();
-        self.take_typed();
-        if matches!(self.typed.try_recv(), Err(TryRecvError::Disconnected)) {
+        let why_no_more = loop {
+            match self.typed.try_recv() {
+                Ok(typed) => self.take(typed),
+                Err(why) => break why,
+            }
+        };
+        if why_no_more == TryRecvError::Disconnected {
             self.tally.ended.get_or_insert_with(Instant::now);
         }
         if self.options.ending.undelivered.is_none() || !input::is_file() {
