@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::common::{LONG, Server, accept, echo, listen, parrot};
+use crate::common::{LONG, Server, accept, echo, listen, parrot, read_frame};
 use crate::wscat::terminal::is_wild;
 
 /// The program, and the user of its terminal.
@@ -534,6 +534,39 @@ fn what_is_pasted_comes_as_it_is_whatever_keys_it_looks_like() {
     terminal.strike("a\x1b[200~\tb\x04\x12\x1a\r\nc\rd\ne\x1b[D\x1b[201~f\r\x04");
     assert_eq!(terminal.end(), 0);
     assert_eq!(*seen.lock().unwrap(), ["a\tb\x04\x12\x1a", "c", "d", "ef"]);
+}
+
+#[test]
+fn each_line_of_a_paste_goes_out_or_is_told_whenever_the_end_comes() {
+    let (server, seen) = parrot();
+    let lines: Vec<_> = (0..500).map(|n| format!("line {n}.")).collect();
+    for end in ["\x03", "\x04\x03", "/close\r", "/suspend\r\x03\x03"] {
+        let mut terminal = Terminal::at_prompt(&[], &server.url());
+        terminal.strike(&format!("\x1b[200~{}\x1b[201~\r{end}", lines.join("\n")));
+        terminal.end();
+        let sent: Vec<_> = seen.lock().unwrap().drain(..).collect();
+        let lost: Vec<_> = lines.iter().filter(|line| !sent.contains(line)).collect();
+        terminal.wait("what was lost", |t| {
+            lost.iter().all(|line| t.seen.contains(&format!("delivered: {line}\r\n")))
+        });
+    }
+}
+
+#[test]
+fn what_comes_while_the_line_is_closed_stands_in_rows_of_its_own() {
+    let server = Server::start(|_, stream| {
+        let mut socket = accept(stream);
+        while read_frame(socket.get_mut()).is_some_and(|(opcode, _)| opcode != 8) {}
+        socket.send("last".into()).unwrap();
+        let _ = socket.close(None);
+        let _ = socket.flush();
+    });
+    // Without a prompt.
+    let mut terminal = Terminal::start(&["-x", "first", "-w", "3600"], &server.url());
+    terminal.wait("the status", |t| t.seen.contains("CONNECTED  rtt"));
+    terminal.signal("INT");
+    assert_eq!(terminal.end(), 130);
+    terminal.wait("the last message", |t| t.seen.contains("\x1b[2Klast\r\n"));
 }
 
 #[test]

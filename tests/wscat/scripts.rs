@@ -369,9 +369,11 @@ fn a_url_without_a_scheme_gets_one_which_is_told() {
 #[test]
 fn answers_to_pings_are_shown_where_that_is_asked_for() {
     let server = Server::echo();
-    let wscat = Wscat::start(&["-P", "--heartbeat", "0.02", "-w", "0"], &server.url());
-    wscat.see("a ping was answered after ");
-    assert_eq!(wscat.input("").end().0, 0);
+    for args in [&["-P"][..], &["-P", "-q"]] {
+        let wscat = Wscat::start(&[args, &["--heartbeat", "0.02", "-w", "0"]].concat(), &server.url());
+        wscat.see("a ping was answered after ");
+        assert_eq!(wscat.input("").end().0, 0);
+    }
 }
 
 #[test]
