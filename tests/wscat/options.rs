@@ -40,6 +40,10 @@ fn binary_messages_come_in_hex_or_as_they_are_and_lines_go_out_as_binary() {
     assert_eq!((code, out), (0, b"007f80ff0a78\ntext\n".to_vec()), "{err}");
     let (code, out, err) = talk(&["--raw"], &server.url(), "", 2);
     assert_eq!((code, out), (0, b"\x00\x7F\x80\xFF\nxtext\n".to_vec()), "{err}");
+    // Bytes stay as they are, also those that are JSON.
+    let says = server_that_says(vec![Message::binary(&b"{\"a\":1}"[..]), Message::text("{\"a\":1}")]);
+    let (code, out, err) = talk(&["--raw", "--json"], &says.url(), "", 3);
+    assert_eq!((code, out), (0, b"{\"a\":1}{\n  \"a\": 1\n}\n".to_vec()), "{err}");
     let server = Server::echo();
     let (code, out, err) = talk(&["--binary"], &server.url(), b"\xFF\r\n\x00\n", 2);
     assert_eq!((code, out), (0, b"ff0d\n00\n".to_vec()), "{err}");
