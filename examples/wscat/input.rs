@@ -19,7 +19,7 @@ use super::signals::Signals;
 
 /// Input from stdin.
 pub(crate) enum Typed {
-    /// A line as it was read, with the message that it stands for.
+    /// A line as it was read, with its end, and the message that it stands for.
     Line(Vec<u8>, Message),
     /// One that stands for no message, and why. Nothing more is read.
     Refused(Vec<u8>, &'static str),
@@ -27,7 +27,7 @@ pub(crate) enum Typed {
     Long(Vec<u8>),
     /// What was typed at a terminal: messages and commands, each a line.
     Entered(String),
-    /// Ctrl-D at the prompt, where more may be typed.
+    /// The end of stdin. Behind Ctrl-D at the prompt, more may be typed.
     End,
     /// Nothing more can be read.
     Failed(io::Error),
@@ -36,7 +36,7 @@ pub(crate) enum Typed {
 /// Reads stdin.
 pub(crate) struct Reader {
     client: Client,
-    /// Reports each line before it is sent. Disconnects at the end of stdin.
+    /// Reports each line before it is sent. Disconnects when nothing more is read.
     told: Sender<Typed>,
     confirming: Confirming,
     shape: Arc<Shape>,
@@ -64,6 +64,7 @@ impl Reader {
     ) -> io::Result<Receiver<Typed>> {
         let (told, typed) = bounded(16);
         if options.sends_only && io::stdin().is_terminal() {
+            let _ = told.send(Typed::End); // there is room
             return Ok(typed);
         }
         let (client, max) = (client.clone(), options.config.max_message_size);
@@ -92,7 +93,10 @@ impl Reader {
                     }
                 }
                 Entered::Interrupted => signals.interrupt(),
-                Entered::End => return Ok(()),
+                Entered::End => {
+                    let _ = self.told.send(Typed::End); // the program may have ended
+                    return Ok(());
+                }
             }
         }
     }
@@ -105,19 +109,28 @@ impl Reader {
         loop {
             let mut line = Vec::new();
             if stdin.by_ref().take(self.max as u64 + 1).read_until(end, &mut line)? == 0 {
+                let _ = self.told.send(Typed::End); // the program may have ended
                 return Ok(());
             }
-            let is_last = line.pop_if(|last| *last == end).is_none();
+            let is_last = !line.ends_with(&[end]);
             if is_last && line.len() > self.max {
                 let _ = self.told.send(Typed::Long(line)); // the program may have ended
                 return Ok(());
             }
-            let is_windows = end == b'\n' && self.shape.is_lines() && line.ends_with(b"\r");
-            let bare = line[..line.len() - usize::from(is_windows)].to_vec();
+            let bare = line.strip_suffix(&[end]).unwrap_or(&line);
+            let bare = match bare.strip_suffix(b"\r") {
+                Some(of_windows) if end == b'\n' && self.shape.is_lines() => of_windows,
+                _ => bare,
+            };
+            let bare = bare.to_vec();
             if is_typed {
                 let text = String::from_utf8_lossy(&bare).into_owned();
                 // Behind a line without an end, another Ctrl-D would have to be struck.
-                if self.told.send(Typed::Entered(text)).is_err() || is_last {
+                if self.told.send(Typed::Entered(text)).is_err() {
+                    return Ok(());
+                }
+                if is_last {
+                    let _ = self.told.send(Typed::End); // as above
                     return Ok(());
                 }
                 continue;

@@ -1,6 +1,8 @@
 //! The keys at the prompt that do more than edit.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use rustyline::history::MemHistory;
 use rustyline::{
@@ -16,13 +18,14 @@ use super::signals::Signals;
 #[cfg(unix)]
 use super::terminal;
 
+/// In a paste, the next character comes within this time.
+const MOMENT: Duration = Duration::from_millis(100);
+
 /// What becomes of each key first.
 struct Keys<E> {
     sheet: Arc<Sheet>,
     end: E,
     signals: Signals,
-    /// What came so far of a paste whose end is still to come.
-    pasted: Mutex<Option<String>>,
 }
 
 /// `end` is called for Ctrl-D in an empty line. Neither that nor Ctrl-C takes the line from the screen.
@@ -32,7 +35,7 @@ pub(crate) fn bind(
     end: impl Fn() + Send + Sync + 'static,
     signals: Signals,
 ) {
-    let keys = Keys { sheet: Arc::clone(sheet), end, signals, pasted: Mutex::default() };
+    let keys = Keys { sheet: Arc::clone(sheet), end, signals };
     editor.bind_sequence(Event::Any, EventHandler::Conditional(Box::new(keys)));
 }
 
@@ -45,29 +48,43 @@ impl<E> Keys<E> {
     }
 
     /// Collects what the terminal puts between the brackets of a paste, and inserts it as a whole. The editor's own way would wait
-    /// for the end, and a terminal that is cut off sends none. `None` for a key outside of a paste, and for Ctrl-C in one.
+    /// for the end, and a terminal that is cut off sends none. `None` for a key outside of a paste.
     fn paste(&self, KeyEvent(key, modifiers): KeyEvent) -> Option<Cmd> {
-        let mut pasted = lock(&self.pasted);
-        if key == KeyCode::BracketedPasteStart {
-            *pasted = Some(String::new());
-            return Some(self.drawn());
+        match key {
+            KeyCode::BracketedPasteStart => {
+                *lock(&self.sheet.pasted) = Some(String::new());
+                return Some(self.drawn());
+            }
+            KeyCode::BracketedPasteEnd => return self.sheet.end_paste().map(|text| Cmd::Insert(1, text)),
+            _ => {}
         }
+        let mut pasted = lock(&self.sheet.pasted);
         let text = pasted.as_mut()?;
         match key {
-            KeyCode::BracketedPasteEnd => {
-                let text = pasted.take()?.replace("\r\n", "\n").replace('\r', "\n");
-                return Some(Cmd::Insert(1, text));
-            }
             KeyCode::Enter => text.push('\r'),
             KeyCode::Tab => text.push('\t'),
             KeyCode::Char(c) if modifiers.is_empty() => text.push(c),
-            KeyCode::Char('C') if modifiers == Modifiers::CTRL => return None,
             KeyCode::Char(c @ '@'..='_') if modifiers == Modifiers::CTRL => {
                 text.push((c as u8 - b'@').into());
+                if c == 'C' {
+                    self.interrupt_behind(text.len());
+                }
             }
             _ => {} // what a terminal would obey
         }
         Some(Cmd::Noop)
+    }
+
+    /// Nothing follows a Ctrl-C that is struck, where the end of a paste does not come: then it is one.
+    fn interrupt_behind(&self, length: usize) {
+        let (sheet, signals) = (Arc::clone(&self.sheet), self.signals.clone());
+        let interrupt = move || {
+            thread::sleep(MOMENT);
+            if lock(&sheet.pasted).as_ref().is_some_and(|text| text.len() == length) {
+                signals.interrupt();
+            }
+        };
+        let _ = thread::Builder::new().name("paste".into()).spawn(interrupt); // without it, the paste goes on
     }
 
     /// Adds what all commands have in common that the line may become, or shows these.

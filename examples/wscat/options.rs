@@ -7,8 +7,8 @@ mod reach;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::io::{self, IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +31,9 @@ const MOST_READ: u64 = 64 << 20;
 
 /// The shortest time for `--timeout`.
 const LEAST: Duration = Duration::from_millis(10);
+
+/// So many typed lines may wait: nobody can hold up who types, and a paste may be long.
+const MOST_TYPED: usize = 1 << 20;
 
 /// What most come for, on one screen.
 const BRIEF: &str = "\
@@ -303,6 +306,9 @@ impl Args {
     fn options(self) -> Result<Options, String> {
         let mut config = ConnectionConfig::new(self.url.or(self.connect).unwrap_or_default());
         config.heartbeat.interval = Duration::from_secs(5);
+        if io::stdin().is_terminal() {
+            config.outbox.messages = MOST_TYPED;
+        }
         self.upkeep.apply(&mut config);
         self.reach.apply(&mut config, self.telling.quiet)?;
         let log = match self.telling.verbose {
@@ -322,13 +328,24 @@ impl Args {
         let sends_only = !texts.is_empty() && ending.wait.is_some();
         let opening = (login.is_some() || !texts.is_empty()).then(|| Opening::new(login, texts.clone()));
         if let Some(file) = &ending.undelivered {
-            // It may be what stdin reads, and is written when that has ended.
-            let opened = File::options().append(true).create(true).open(file);
-            opened.map_err(|error| format!("{}: {error}", file.display()))?;
+            can_keep(file).map_err(|what| format!("{}: {what}", file.display()))?;
         }
         let shape = Arc::new(shape);
         Ok(Options { config, opening, first: texts, sends_only, shape, ending, telling, log })
     }
+}
+
+/// Fails where lines can't be kept. The file may be what stdin reads, and is written when that has ended.
+fn can_keep(file: &Path) -> Result<(), String> {
+    if [Path::new("/dev/stdout"), Path::new("/dev/stderr")].contains(&file) {
+        return Err("name a file: without this option, the lines come on stderr".into());
+    }
+    #[cfg(unix)]
+    if std::fs::metadata(file).is_ok_and(|it| std::os::unix::fs::FileTypeExt::is_fifo(&it.file_type())) {
+        return Err("it is a pipe: name a file".into());
+    }
+    let opened = File::options().append(true).create(true).open(file);
+    opened.map(drop).map_err(|error| error.to_string())
 }
 
 impl Upkeep {

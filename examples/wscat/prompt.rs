@@ -41,7 +41,7 @@ const NO_TEXT: &str = "left out: a key that is no UTF-8, and what came together 
 const STOPPED: Duration = Duration::from_millis(200);
 
 /// How long it may take to draw the line.
-const STUCK: Duration = Duration::from_secs(1);
+const STUCK: Duration = Duration::from_millis(300);
 
 /// So many bytes may wait to be drawn.
 const MOST: usize = 1 << 16;
@@ -76,6 +76,8 @@ pub(crate) struct Sheet {
     lines: Mutex<String>,
     /// What was typed so far.
     typed: Mutex<String>,
+    /// What came so far of a paste whose end is still to come.
+    pub(crate) pasted: Mutex<Option<String>>,
     /// Since when it is to be drawn anew.
     wanted: Mutex<Option<Instant>>,
     /// The keys for signals are signals.
@@ -102,6 +104,7 @@ impl Prompt {
             status: Mutex::default(),
             lines: Mutex::default(),
             typed: Mutex::default(),
+            pasted: Mutex::default(),
             wanted: Mutex::default(),
             has_signals: AtomicBool::new(false),
             is_searching: AtomicBool::new(false),
@@ -148,6 +151,7 @@ impl Prompt {
             rest.push_str(BELOW); // it is inside of a key, which nobody may strike any more
         }
         rest += &mem::take(&mut *lock(&self.sheet.lines));
+        self.sheet.keep_pasted();
         let typed = mem::take(&mut *lock(&self.sheet.typed));
         if is_clear && !typed.is_empty() {
             rest.extend([MARK, &tamed(&typed), "\n"]);
@@ -184,6 +188,7 @@ impl LineEditor {
                 // A byte that is no UTF-8. What was typed before it stays.
                 Err(ReadlineError::Io(error)) if error.kind() == ErrorKind::InvalidData => {
                     lock(&self.sheet.lines).push_str(NO_TEXT);
+                    self.sheet.keep_pasted(); // its end may be among what is left out
                 }
                 Ok(line) => {
                     lock(&self.sheet.typed).clear();
@@ -237,6 +242,16 @@ impl Sheet {
 
     pub(crate) fn set_typed(&self, line: &str) {
         line.clone_into(&mut lock(&self.typed));
+    }
+
+    /// Ends a paste before its own end.
+    fn keep_pasted(&self) {
+        lock(&self.typed).push_str(&self.end_paste().unwrap_or_default());
+    }
+
+    /// Returns the text of the paste, if there is one.
+    pub(crate) fn end_paste(&self) -> Option<String> {
+        Some(lock(&self.pasted).take()?.replace("\r\n", "\n").replace('\r', "\n"))
     }
 
     pub(crate) fn status(&self) -> Option<(ConnectionState, String)> {

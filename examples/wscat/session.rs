@@ -52,8 +52,8 @@ struct Tally {
     written: u64,
     received: u64,
     is_expected: bool,      // what --expect waits for has come
-    ended: Option<Instant>, // when stdin ended
-    is_cut: bool,           // stdin was read no further than to a fault
+    ended: Option<Instant>, // when stdin ended, or was read no more
+    is_cut: bool,           // stdin was not read to its end
     is_over: bool,          // the line is lost or closed for good
     round_trip: Option<Duration>,
 }
@@ -125,8 +125,7 @@ impl Session {
                     if let Ok(typed) = typed {
                         self.take(typed);
                     } else {
-                        self.typed = never();
-                        self.tally.ended.get_or_insert_with(Instant::now);
+                        self.read_no_more();
                     }
                 }
                 recv(self.signals.stop) -> _ => return Stop::Signal,
@@ -312,6 +311,13 @@ impl Session {
                 paper::put(&format!("wscat: stdin: {error}; it is read no further\n"));
             }
         }
+    }
+
+    /// The thread that reads has ended.
+    fn read_no_more(&mut self) {
+        self.typed = never();
+        self.tally.is_cut |= self.tally.ended.is_none();
+        self.tally.ended.get_or_insert_with(Instant::now);
     }
 
     /// The client has accepted the message of this line, or is about to.

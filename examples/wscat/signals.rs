@@ -117,7 +117,8 @@ fn keep_ignored() {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
-    let mut blocked = SigSet::empty();
+    // A file that may not grow is an error like any other.
+    let mut blocked = SigSet::from(Signal::SIGXFSZ);
     for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM] {
         if ignored & (1 << (signal as i32 - 1)) != 0 {
             blocked.add(signal);

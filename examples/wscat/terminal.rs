@@ -91,9 +91,14 @@ pub(crate) fn give_back() {
     if is_in_background() {
         return;
     }
+    set_as_before();
     if HAS_PROMPT.swap(false, Ordering::SeqCst) {
         write(AS_BEFORE);
     }
+}
+
+/// Waits for nobody: what the terminal still has to show stays in its place.
+fn set_as_before() {
     #[cfg(unix)]
     if let Some(settings) = &*lock(&BEFORE) {
         // There is nobody to tell that it is gone.
@@ -105,6 +110,10 @@ pub(crate) fn give_back() {
 pub(crate) fn leave() {
     let (done, is_done) = bounded(1);
     let leave = move || {
+        #[cfg(unix)]
+        if !is_in_background() {
+            set_as_before(); // a terminal that takes nothing holds up what is written
+        }
         if HAS_PROMPT.load(Ordering::SeqCst) {
             write(BELOW.as_bytes());
         }

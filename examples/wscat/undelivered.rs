@@ -10,7 +10,7 @@ use tempfile::NamedTempFile;
 
 use super::terminal::one_line;
 
-/// What was read from stdin and is not known to have arrived. The number of a line is that of its ticket.
+/// What was read from stdin and is not known to have arrived, with the ends of lines. The number of a line is that of its ticket.
 #[derive(Default)]
 pub(crate) struct Undelivered {
     /// How many lines the client has accepted.
@@ -81,19 +81,24 @@ impl Undelivered {
 
     fn write_to(&self, file: &File, end: u8) -> io::Result<()> {
         let mut out = BufWriter::new(file);
-        for line in self.doubtful.iter().chain(self.missing.iter().map(|(_, line)| line)) {
+        let lines = self.doubtful.iter().chain(self.missing.iter().map(|(_, line)| line));
+        let mut has_end = true;
+        for line in lines.chain([&self.rest]).filter(|line| !line.is_empty()) {
+            if !has_end {
+                out.write_all(&[end])?; // only the last line of stdin has none
+            }
             out.write_all(line)?;
-            out.write_all(&[end])?;
+            has_end = line.ends_with(&[end]);
         }
-        out.write_all(&self.rest)?;
         out.flush()
     }
 
     /// Shows the lines on stderr: as they are where that is no terminal.
-    pub(crate) fn show(&self) {
+    pub(crate) fn show(&self, end: u8) {
         let mut out = io::stderr().lock();
         let is_terminal = out.is_terminal();
         let mut show = |what: &str, line: &[u8]| {
+            let line = line.strip_suffix(&[end]).unwrap_or(line);
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             let tamed = is_terminal.then(|| one_line(&String::from_utf8_lossy(line)));
             let line = tamed.as_ref().map_or(line, String::as_bytes);

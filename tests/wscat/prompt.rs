@@ -525,15 +525,41 @@ fn a_paste_whose_end_never_comes_holds_up_nobody() {
     drop(tell);
     assert_eq!(terminal.end(), 130);
     assert!(terminal.is_as_before());
+    // What came of it was typed, and stays.
+    terminal.wait("the end", |t| t.seen.contains("> kepthalf\r\n"));
 }
 
 #[test]
 fn what_is_pasted_comes_as_it_is_whatever_keys_it_looks_like() {
     let (server, seen) = parrot();
     let mut terminal = Terminal::at_prompt(&[], &server.url());
-    terminal.strike("a\x1b[200~\tb\x04\x12\x1a\r\nc\rd\ne\x1b[D\x1b[201~f\r\x04");
+    terminal.strike("a\x1b[200~\tb\x03\x04\x12\x1a\r\nc\rd\ne\x1b[D\x1b[201~f\r\x04");
     assert_eq!(terminal.end(), 0);
-    assert_eq!(*seen.lock().unwrap(), ["a\tb\x04\x12\x1a", "c", "d", "ef"]);
+    assert_eq!(*seen.lock().unwrap(), ["a\tb\x03\x04\x12\x1a", "c", "d", "ef"]);
+}
+
+#[test]
+fn a_paste_may_be_longer_than_the_outbox_of_others() {
+    let (server, seen) = parrot();
+    let lines: Vec<_> = (0..3000).map(|n| n.to_string()).collect();
+    let mut terminal = Terminal::at_prompt(&[], &server.url());
+    terminal.strike(&format!("\x1b[200~{}\x1b[201~\r", lines.join("\n")));
+    terminal.wait("the last echo", |t| t.seen.contains("< 2999\r\n"));
+    terminal.strike("\x04");
+    assert_eq!(terminal.end(), 0);
+    assert_eq!(*seen.lock().unwrap(), lines);
+}
+
+#[test]
+fn a_paste_with_bytes_that_are_no_text_ends_there_and_keeps_what_came_before() {
+    let (server, seen) = parrot();
+    let mut terminal = Terminal::at_prompt(&[], &server.url());
+    terminal.strike("\x1b[200~one\r");
+    terminal.keys.write_all(b"\xff\x1b[201~").unwrap();
+    terminal.wait("the reason", |t| t.seen.contains("left out: a key that is no UTF-8"));
+    terminal.strike("two\r\x04");
+    assert_eq!(terminal.end(), 0);
+    assert_eq!(*seen.lock().unwrap(), ["one", "two"]);
 }
 
 #[test]
@@ -663,4 +689,5 @@ fn a_terminal_that_takes_nothing_does_not_keep_it() {
     });
     terminal.signal("INT");
     assert_eq!(terminal.end(), 130);
+    assert!(terminal.is_as_before());
 }

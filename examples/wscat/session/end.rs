@@ -80,14 +80,12 @@ impl Session {
     fn take_last(&mut self) {
         self.take_typed();
         self.screen.end_prompt();
-        let why_no_more = loop {
+        loop {
             match self.typed.try_recv() {
                 Ok(typed) => self.take(typed),
-                Err(why) => break why,
+                Err(TryRecvError::Disconnected) => self.read_no_more(),
+                Err(TryRecvError::Empty) => break,
             }
-        };
-        if why_no_more == TryRecvError::Disconnected {
-            self.tally.ended.get_or_insert_with(Instant::now);
         }
         if self.options.ending.undelivered.is_none() || !input::is_file() {
             return;
@@ -124,21 +122,22 @@ impl Session {
         let end = options.shape.end();
         let is_kept = match &options.ending.undelivered {
             None => {
-                left.show();
+                left.show(end);
                 Ok(())
             }
             Some(file) => left.write(file, end).map_err(|error| {
-                left.show();
+                left.show(end);
                 complain(4, &format!("{}: {error}", file.display()))
             }),
         };
         let unread = left.rest.split_inclusive(|byte| *byte == end).count() as u64;
         let (missing, doubtful) = (left.missing.len() as u64 + unread, left.doubtful.len());
-        if missing == 0 && doubtful == 0 && !self.tally.is_cut {
+        let is_open = self.tally.ended.is_none() && !io::stdin().is_terminal();
+        let is_cut = self.tally.is_cut || is_open && options.ending.undelivered.is_some();
+        if missing == 0 && doubtful == 0 && !is_cut {
             return is_kept.map_or_else(|code| code, |()| 0);
         }
-        let is_whole = self.tally.ended.is_some() || io::stdin().is_terminal();
-        let more = if self.tally.is_cut || !is_whole { "; stdin was not read to its end" } else { "" };
+        let more = if is_cut || is_open { "; stdin was not read to its end" } else { "" };
         complain(4, &format!("lines not delivered: {missing}; perhaps not delivered: {doubtful}{more}"))
     }
 }

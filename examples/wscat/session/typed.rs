@@ -28,10 +28,10 @@ impl Session {
         match self.client.try_send(message.clone()) {
             Ok(_) => {
                 self.confirming.request();
-                self.accept(text.into(), &message);
+                self.accept((text.to_owned() + "\n").into(), &message);
             }
             Err(error) => {
-                self.undelivered.refuse(text.into());
+                self.undelivered.refuse((text.to_owned() + "\n").into());
                 let why = match error.kind() {
                     SendErrorKind::Full { messages, .. } => format!("{messages} messages wait already"),
                     SendErrorKind::Closed => "the line is closed".to_owned(),
