@@ -88,7 +88,8 @@ fn run(mut options: Options) -> Result<u8, Failure> {
     let editor = screen.begin_prompt();
     let typed =
         Reader::start(&client, &options, editor, confirming.clone(), signals.clone()).map_err(no_thread)?;
-    let code = Session::new(client, typed, signals, confirming, options, screen, began).run();
+    let session = Session::new(client, typed, signals, confirming, options, screen, began);
+    let code = session.map_err(no_thread)?.run();
     terminal::give_back();
     Ok(code)
 }

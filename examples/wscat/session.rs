@@ -77,15 +77,16 @@ impl Session {
         options: Options,
         screen: Screen,
         began: Instant,
-    ) -> Self {
-        Self {
+    ) -> io::Result<Self> {
+        let out = Stdout::start()?;
+        Ok(Self {
             client,
             typed,
             signals,
             confirming,
             options,
             screen,
-            out: Stdout::new(),
+            out,
             began,
             last_message: Instant::now(),
             tally: Tally::default(),
@@ -94,7 +95,7 @@ impl Session {
             left_by_close: None,
             is_asked: false,
             is_suspended: false,
-        }
+        })
     }
 
     /// Returns the exit code.
@@ -115,7 +116,8 @@ impl Session {
             }
         }
         loop {
-            let events = if self.screen.is_behind() { &never() } else { self.client.events() };
+            let is_behind = self.screen.is_behind() || self.out.is_behind();
+            let events = if is_behind { &never() } else { self.client.events() };
             select! {
                 recv(events) -> event => match event {
                     Ok(event) => self.see(event),
@@ -128,6 +130,7 @@ impl Session {
                         self.read_no_more();
                     }
                 }
+                recv(self.out.written) -> _ => self.out.go_on(),
                 recv(self.signals.stop) -> _ => return Stop::Signal,
                 recv(tick) -> _ => {
                     if self.look() {

@@ -193,6 +193,23 @@ fn a_stdout_that_fails_leaves_no_line_out() {
     }
 }
 
+#[test]
+fn a_stdout_that_nobody_reads_leaves_no_line_out() {
+    let (input, left) = (file("stuck-input", "one\ntwo\n"), file("stuck", ""));
+    let server = talkative();
+    let mut command = Command::new(program());
+    command.args(["-q", "--timeout", "1", "--undelivered", &left, &server.url()]);
+    command.stdin(fs::File::open(&input).unwrap()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let (stdout, stderr) = (child.stdout.take(), lines(child.stderr.take().unwrap()));
+    let nothing = bounded(0).1;
+    let (code, _, err) = Wscat { child, stdin: None, stdout: nothing, stderr }.end();
+    drop(stdout);
+    assert_eq!((code, &*fs::read_to_string(&left).unwrap()), (5, "one\ntwo\n"), "{err}");
+    assert!(err.contains("perhaps not delivered: 2\n"), "{err}");
+    assert!(err.ends_with("wscat: the time of --timeout was over\n"), "{err}");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_file_that_can_not_be_written_whole_stays_as_it_was() {

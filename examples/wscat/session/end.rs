@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, IsTerminal, Read};
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::TryRecvError;
 use tautline::ConnectionState::{Closed, Closing};
@@ -14,10 +14,14 @@ use super::super::signals::INTERRUPTED;
 use super::super::{OVER, complain, paper};
 use super::{Session, Stop};
 
+/// Within this time, a signal or the time of `--timeout` lets stdout be written. Then there is still time to tell what was not
+/// delivered.
+const MOST_FOR_STDOUT: Duration = Duration::from_secs(4);
+
 impl Session {
     /// Closes the line, tells what was not delivered, and returns the exit code.
     pub(super) fn end(mut self, stopped: &Stop) -> u8 {
-        let status = self.client.status();
+        let (status, began) = (self.client.status(), Instant::now());
         self.begin_end();
         // It writes what was accepted first.
         let left = self.left_by_close.take().unwrap_or_else(|| self.client.close());
@@ -33,6 +37,9 @@ impl Session {
             self.undelivered.doubt(&left.maybe_delivered);
         }
         self.look();
+        let is_bounded = matches!(stopped, Stop::Signal | Stop::Timeout);
+        let signals = self.signals.clone();
+        self.out.finish(|| signals.is_hurried() || is_bounded && began.elapsed() > MOST_FOR_STDOUT);
         if self.is_stdout_closed() && self.options.ending.undelivered.is_none() {
             paper::put(""); // clears the status
             return 0;
