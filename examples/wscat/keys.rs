@@ -1,6 +1,7 @@
 //! The keys at the prompt that do more than edit.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use super::terminal;
 
 /// In a paste, the next character comes within this time.
 const MOMENT: Duration = Duration::from_millis(100);
+
+const CTRL_C: char = '\x03';
 
 /// What becomes of each key first.
 struct Keys<E> {
@@ -66,7 +69,7 @@ impl<E> Keys<E> {
             KeyCode::Char(c) if modifiers.is_empty() => text.push(c),
             KeyCode::Char(c @ '@'..='_') if modifiers == Modifiers::CTRL => {
                 text.push((c as u8 - b'@').into());
-                if c == 'C' {
+                if text.ends_with(CTRL_C) {
                     self.interrupt_behind(text.len());
                 }
             }
@@ -76,13 +79,22 @@ impl<E> Keys<E> {
     }
 
     /// Nothing follows a Ctrl-C that is struck, where the end of a paste does not come: then it is one.
-    fn interrupt_behind(&self, length: usize) {
+    fn interrupt_behind(&self, mut length: usize) {
+        if self.sheet.is_watched.swap(true, Ordering::SeqCst) {
+            return;
+        }
         let (sheet, signals) = (Arc::clone(&self.sheet), self.signals.clone());
         let interrupt = move || {
-            thread::sleep(MOMENT);
-            if lock(&sheet.pasted).as_ref().is_some_and(|text| text.len() == length) {
-                signals.interrupt();
+            loop {
+                thread::sleep(MOMENT);
+                let now = lock(&sheet.pasted).as_ref().filter(|text| text.ends_with(CTRL_C)).map(String::len);
+                match now {
+                    Some(now) if now == length => break signals.interrupt(),
+                    Some(now) => length = now,
+                    None => break,
+                }
             }
+            sheet.is_watched.store(false, Ordering::SeqCst);
         };
         let _ = thread::Builder::new().name("paste".into()).spawn(interrupt); // without it, the paste goes on
     }

@@ -78,6 +78,8 @@ pub(crate) struct Sheet {
     typed: Mutex<String>,
     /// What came so far of a paste whose end is still to come.
     pub(crate) pasted: Mutex<Option<String>>,
+    /// Somebody waits for what follows a Ctrl-C in it.
+    pub(crate) is_watched: AtomicBool,
     /// Since when it is to be drawn anew.
     wanted: Mutex<Option<Instant>>,
     /// The keys for signals are signals.
@@ -105,6 +107,7 @@ impl Prompt {
             lines: Mutex::default(),
             typed: Mutex::default(),
             pasted: Mutex::default(),
+            is_watched: AtomicBool::new(false),
             wanted: Mutex::default(),
             has_signals: AtomicBool::new(false),
             is_searching: AtomicBool::new(false),
