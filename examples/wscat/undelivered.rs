@@ -66,10 +66,11 @@ impl Undelivered {
     /// Writes the lines as they were read, those first that perhaps arrived, those last that were not read. What the file had
     /// stays until all is written: it may be the only copy of the lines.
     pub(crate) fn write(&self, path: &Path, end: u8) -> io::Result<()> {
-        let (path, old) = (fs::canonicalize(path)?, fs::metadata(path)?);
-        let folder = path.parent().filter(|_| old.is_file());
+        let old = fs::metadata(path).and_then(|old| Ok((fs::canonicalize(path)?, old)));
+        let old = old.ok().filter(|(_, old)| old.is_file());
+        let new = old.as_ref().and_then(|(path, _)| NamedTempFile::new_in(path.parent()?).ok());
         // A device has no place for a new file, and a folder need not let one be made.
-        let Some(Ok(new)) = folder.map(NamedTempFile::new_in) else {
+        let (Some((path, old)), Some(new)) = (old, new) else {
             return self.write_to(&File::create(path)?, end);
         };
         self.write_to(new.as_file(), end)?;

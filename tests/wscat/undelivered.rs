@@ -210,6 +210,30 @@ fn a_stdout_that_nobody_reads_leaves_no_line_out() {
     assert!(err.ends_with("wscat: the time of --timeout was over\n"), "{err}");
 }
 
+#[cfg(unix)]
+#[test]
+fn the_file_keeps_who_may_read_it_and_is_made_again_where_it_was_taken_away() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let (server, left) = (Server::echo(), file("mode", ""));
+    fs::set_permissions(&left, fs::Permissions::from_mode(0o640)).unwrap();
+    let input = file("mode-input", "no hex\n");
+    feed(&["-q", "--binary=hex", "--undelivered", &left], &server.url(), &input);
+    assert_eq!(fs::metadata(&left).unwrap().permissions().mode() & 0o777, 0o640);
+
+    let mut wscat = Wscat::start(&["-q", "--binary=hex", "--undelivered", &left], &server.url());
+    wscat.say("ab\n");
+    assert_eq!(wscat.hear(), "ab\n");
+    fs::remove_file(&left).unwrap();
+    let (code, _, err) = wscat.input("no hex\n").end();
+    assert_eq!((code, &*fs::read_to_string(&left).unwrap()), (4, "no hex\n"), "{err}");
+
+    fs::remove_file(&left).unwrap();
+    assert!(Command::new("mkfifo").arg(&left).status().unwrap().success());
+    let (code, _, err) = run(&["-q", "--undelivered", &left], &server.url(), "");
+    assert!(code == 2 && err.contains("it is a pipe: name a file"), "{err}");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_file_that_can_not_be_written_whole_stays_as_it_was() {
